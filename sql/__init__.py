@@ -1,0 +1,1 @@
+"""The SQL of Pointsman: migrations and named queries, as files beside this one."""
