@@ -1,0 +1,1 @@
+"""Keeping promises: tracker calls and notifications, one notion for all."""

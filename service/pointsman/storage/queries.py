@@ -7,6 +7,7 @@ it ends where the next one starts.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from functools import cache
 from importlib.resources import files
 
@@ -37,7 +38,7 @@ class Queries:
         except KeyError:
             raise KeyError(f"sql/queries/{self.file}.sql has no statement named {name}") from None
 
-    def __iter__(self) -> object:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._statements)
 
 

@@ -1,0 +1,72 @@
+"""Logs: one rich line per request and per attempt; JSON for machines, coloured text for people; never a secret."""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Literal, TextIO
+
+import structlog
+
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2028\u2029\u2060-\u2069\ufeff]"
+)
+_USERINFO = re.compile(r"(?<=://)[^/\s@]+@")
+_BEARER = re.compile(r"(?i)\b(bearer|token|basic)\s+[A-Za-z0-9._~+/=-]{8,}")
+_INTAKE = re.compile(r"(/intake/[^/\s]+/)[^\s/?\"']+")
+_TOKENS = re.compile(r"\b(gh[pousr]_[A-Za-z0-9_]{16,}|github_pat_[A-Za-z0-9_]{20,}|ATATT[A-Za-z0-9_=-]{20,})")
+_LIMIT = 2000
+
+
+def scrub(text: str) -> str:
+    """Text without control characters, credentials in addresses, bearer tokens and tokens of known shapes."""
+    text = _USERINFO.sub("***@", text)
+    text = _INTAKE.sub(r"\1***", text)
+    text = _BEARER.sub(r"\1 ***", text)
+    text = _TOKENS.sub("***", text)
+    text = _CONTROL.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+    return text if len(text) <= _LIMIT else text[:_LIMIT] + "…"
+
+
+def _scrub_event(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for key, value in event.items():
+        if isinstance(value, str):
+            event[key] = scrub(value)
+    return event
+
+
+def configure(form: Literal["json", "pretty"], *, level: str = "info", stream: TextIO | None = None) -> None:
+    """Set up logging for the process, libraries included."""
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        _scrub_event,
+    ]
+    renderer: Any = (
+        structlog.processors.JSONRenderer()
+        if form == "json"
+        else structlog.dev.ConsoleRenderer(
+            colors=(stream or sys.stderr).isatty(), exception_formatter=structlog.dev.plain_traceback
+        )
+    )
+    number = logging.getLevelNamesMapping()[level.upper()]
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(file=stream or sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=shared))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(max(number, logging.WARNING))
+
+
+def logger(room: str) -> Any:
+    """A logger for one room of the house."""
+    return structlog.get_logger(room=room)

@@ -1,0 +1,163 @@
+"""The configuration as rows."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from pointsman.storage.db import Connection, Database, Row
+from pointsman.storage.queries import queries
+
+SQL = queries("config")
+
+
+class SourceRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A configured source; ``tokens`` are references or digests, never the secret."""
+
+    id: int = 0
+    slug: str
+    kind: str
+    settings: dict[str, Any]
+    tokens: list[dict[str, str]]
+    retired: bool = False
+
+
+class DestinationRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A configured destination; secrets inside ``settings`` are references or sealed."""
+
+    id: int = 0
+    slug: str
+    kind: int = 1
+    tracker: str
+    settings: dict[str, Any]
+    webhook_secrets: list[dict[str, str]]
+    retired: bool = False
+
+
+class RouteRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule, its destinations by slug."""
+
+    position: int
+    match: dict[str, Any]
+    destinations: list[str]
+    continues: bool = False
+
+
+class Rows(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole configuration."""
+
+    version: int
+    installation_id: uuid.UUID
+    marker_key: bytes
+    sources: list[SourceRow]
+    destinations: list[DestinationRow]
+    routes: list[RouteRow]
+
+
+async def load(con: Connection | Database) -> Rows:
+    """The whole configuration as it stands."""
+    installation = await con.fetchrow(SQL["installation"])
+    assert installation is not None
+    destinations = [_destination(row) for row in await con.fetch(SQL["destinations"])]
+    slugs = {destination.id: destination.slug for destination in destinations}
+    return Rows(
+        version=installation["config_version"],
+        installation_id=uuid.UUID(str(installation["id"])),
+        marker_key=installation["marker_key"],
+        sources=[_source(row) for row in await con.fetch(SQL["sources"])],
+        destinations=destinations,
+        routes=[
+            RouteRow(
+                position=row["position"],
+                match=json.loads(row["match"]),
+                destinations=[slugs[one] for one in row["destinations"]],
+                continues=row["continues"],
+            )
+            for row in await con.fetch(SQL["routes"])
+        ],
+    )
+
+
+async def version(database: Database) -> int:
+    """The number that each apply raises."""
+    number: int = await database.fetchval(SQL["config_version"])
+    return number
+
+
+async def lock(con: Connection) -> None:
+    """One apply at a time, until the end of the transaction."""
+    await con.fetchrow(SQL["lock_config"])
+
+
+async def write(
+    con: Connection,
+    *,
+    sources: Sequence[SourceRow],
+    destinations: Sequence[DestinationRow],
+    routes: Sequence[RouteRow] | None,
+    retired_sources: Sequence[str],
+    retired_destinations: Sequence[str],
+    audit: Mapping[str, Any],
+) -> None:
+    """Make the rows so; routes None leaves them as they are."""
+    for source in sources:
+        await con.execute(
+            SQL["put_source"],
+            source.slug,
+            source.kind,
+            json.dumps(source.settings),
+            json.dumps(source.tokens),
+        )
+    for destination in destinations:
+        await con.execute(
+            SQL["put_destination"],
+            destination.slug,
+            destination.tracker,
+            json.dumps(destination.settings),
+            json.dumps(destination.webhook_secrets),
+        )
+    if routes is not None:
+        await con.execute(SQL["clear_routes"])
+        for route in routes:
+            await con.execute(
+                SQL["put_route"],
+                route.position,
+                json.dumps(route.match),
+                route.destinations,
+                route.continues,
+            )
+    for slug in retired_sources:
+        await con.execute(SQL["retire_source"], slug)
+    for slug in retired_destinations:
+        await con.execute(SQL["retire_destination"], slug)
+    await con.execute(SQL["raise_config_version"])
+    await con.execute(
+        SQL["write_audit"], "operator", "apply", str(audit.get("file", "")), json.dumps(dict(audit))
+    )
+
+
+def _source(row: Row) -> SourceRow:
+    return SourceRow(
+        id=row["id"],
+        slug=row["slug"],
+        kind=row["kind"],
+        settings=json.loads(row["settings"]),
+        tokens=json.loads(row["tokens"]),
+        retired=row["retired"],
+    )
+
+
+def _destination(row: Row) -> DestinationRow:
+    return DestinationRow(
+        id=row["id"],
+        slug=row["slug"],
+        kind=row["kind"],
+        tracker=row["tracker"],
+        settings=json.loads(row["settings"]),
+        webhook_secrets=json.loads(row["webhook_secrets"]),
+        retired=row["retired"],
+    )

@@ -1,0 +1,86 @@
+"""Plain SQL migrations, safe when several replicas start at once."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from importlib.resources import files
+
+import asyncpg
+
+from pointsman.errors import SchemaError
+from pointsman.storage.db import Database
+
+_LOCK = 0x706F696E74736D6E  # "pointsmn"
+_WAIT_SECONDS = 120.0
+
+
+def known() -> Sequence[tuple[str, str, str]]:
+    """The migrations of this program: name, text and digest, in order."""
+    folder = files("pointsman.sql") / "migrations"
+    found = sorted(entry.name for entry in folder.iterdir() if entry.name.endswith(".sql"))
+    texts = [(name.removesuffix(".sql"), (folder / name).read_text("utf-8")) for name in found]
+    return [(name, text, hashlib.sha256(text.encode()).hexdigest()) for name, text in texts]
+
+
+async def migrate(database: Database) -> list[str]:
+    """Bring the schema up to date; the names of what was applied. Waits for another process that migrates."""
+    async with database.pool.acquire() as con:
+        for _ in range(int(_WAIT_SECONDS / 0.1)):
+            # asked for, never waited for inside Postgres: a waiting lock would stand in the way of indexes built
+            # concurrently by the process that holds it
+            if await con.fetchval("select pg_try_advisory_lock($1)", _LOCK):
+                break
+            await asyncio.sleep(0.1)
+        else:
+            raise SchemaError(
+                "another process has been migrating for two minutes; see what it waits for, then repeat"
+            )
+        try:
+            await con.execute(
+                "create table if not exists schema_migration ("
+                " name text primary key, sha256 text not null, applied_at timestamptz not null default now())"
+            )
+            done = {
+                row["name"]: row["sha256"]
+                for row in await con.fetch("select name, sha256 from schema_migration")
+            }
+            _refuse_unknown(done)
+            applied = []
+            for name, text, digest in known():
+                if name in done:
+                    continue
+                async with con.transaction():
+                    await con.execute(
+                        "insert into schema_migration (name, sha256) values ($1, $2)", name, digest
+                    )
+                    await con.execute(text, timeout=600)
+                applied.append(name)
+            return applied
+        finally:
+            await con.execute("select pg_advisory_unlock($1)", _LOCK)
+
+
+def _refuse_unknown(done: dict[str, str]) -> None:
+    ours = {name: digest for name, _, digest in known()}
+    if newer := sorted(set(done) - set(ours)):
+        raise SchemaError(
+            f"the database has migrations this program does not know ({', '.join(newer)}): start the newer program"
+        )
+    if changed := [name for name, digest in done.items() if ours[name] != digest]:
+        raise SchemaError(
+            f"migration {changed[0]} was changed after it was applied; install the release that it came with"
+        )
+
+
+async def require(database: Database) -> None:
+    """Refuse to work with a schema that is older or newer than this program."""
+    try:
+        rows = await database.fetch("select name, sha256 from schema_migration")
+    except asyncpg.UndefinedTableError:
+        raise SchemaError("the database is empty: run `pointsman migrate` first") from None
+    done = {row["name"]: row["sha256"] for row in rows}
+    _refuse_unknown(done)
+    if missing := [name for name, _, _ in known() if name not in done]:
+        raise SchemaError(f"the database lacks {', '.join(missing)}: run `pointsman migrate` first")

@@ -1,0 +1,97 @@
+"""What trackers tell us, kept and known again."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+
+from pointsman.signing import sha256
+from pointsman.storage.db import Connection, Database, Row
+from pointsman.storage.queries import queries
+
+SQL = queries("webhooks")
+
+APPLIED, NOTHING, WAITING, PARKED = 1, 2, 3, 4
+_BY_ID, _BY_BODY = 1, 2
+
+
+async def keep(
+    con: Connection, destination_id: int, webhook_id: uuid.UUID, delivery_id: str | None, body: bytes
+) -> bool:
+    """Claim a webhook's delivery id and body digest; False if either was here before."""
+    keys = [(_BY_BODY, sha256(body))]
+    if delivery_id:
+        keys.append((_BY_ID, sha256(delivery_id.encode("utf-8", "surrogateescape"))))
+    rows = await con.fetch(
+        SQL["keep_webhook_keys"],
+        destination_id,
+        [kind for kind, _ in keys],
+        [key_hash for _, key_hash in keys],
+        webhook_id,
+    )
+    return len(rows) == len(keys)
+
+
+async def write(
+    con: Connection,
+    destination_id: int,
+    webhook_id: uuid.UUID,
+    *,
+    delivery_id: str | None,
+    headers: Mapping[str, str],
+    body: bytes,
+    remote_id: str | None,
+    remote_key: str | None,
+    state: int,
+    note: str,
+) -> None:
+    """Keep a webhook as it came, with what became of it."""
+    await con.execute(
+        SQL["write_webhook"],
+        webhook_id,
+        destination_id,
+        delivery_id,
+        json.dumps(dict(headers)),
+        body,
+        sha256(body),
+        remote_id,
+        remote_key,
+        state,
+        note,
+    )
+
+
+async def link_of(con: Connection | Database, destination_id: int, remote_id: str, key: str) -> Row | None:
+    """The link of an issue, None if it is not one of ours (yet)."""
+    return await con.fetchrow(SQL["link_of_issue"], destination_id, remote_id, key)
+
+
+async def lock_link(con: Connection, lane_id: int) -> Row | None:
+    """How we last knew an issue; locked."""
+    return await con.fetchrow(SQL["lock_link"], lane_id)
+
+
+async def see(
+    con: Connection, lane_id: int, *, remote_state: int, version: dt.datetime | None, key: str, url: str
+) -> bool:
+    """Remember how an issue stands; False if we know something newer."""
+    return await con.fetchval(SQL["see_issue"], lane_id, remote_state, version, key, url) is not None
+
+
+async def orphan(con: Connection, lane_id: int) -> None:
+    """The issue is gone."""
+    await con.execute(queries("lanes")["orphan_link"], lane_id)
+
+
+async def waiting(database: Database, destination_id: int, remote_id: str, key: str) -> Sequence[Row]:
+    """Webhooks that came before their issue was linked."""
+    return await database.fetch(SQL["waiting_webhooks"], destination_id, remote_id, key)
+
+
+async def settle(
+    database: Database, received_at: dt.datetime, webhook_id: uuid.UUID, state: int, note: str
+) -> None:
+    """A waiting webhook was looked at again."""
+    await database.execute(SQL["settle_webhook"], received_at, webhook_id, state, note)
