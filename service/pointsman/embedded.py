@@ -177,8 +177,10 @@ class _Supervisor:
                     f"PostgreSQL died {quick} times, each soon after its start. {self._last_words()}"
                 )
             _log.warning("embedded_postgres_died", exit_code=code, log=str(self.folder.log))
-            await self._start()
-            _log.warning("embedded_postgres_restarted", version=self.server.version)
+            if await self._start():
+                _log.warning("embedded_postgres_restarted", version=self.server.version)
+            else:
+                await asyncio.sleep(0.1 * quick)
 
     async def _become_owner(self) -> bool:
         """Whether the lock was free; then the server is up and ours."""
@@ -192,7 +194,8 @@ class _Supervisor:
             self.folder.tidy()
         except OSError as error:
             raise embedded_folder.explained(self.folder.cluster, error) from error
-        await self._start()
+        if not await self._start():
+            raise EmbeddedError(f"PostgreSQL did not start on {self.folder.cluster}. {self._last_words()}")
         self.server.owned, self.server.holder = True, self.lock.holder()[0]
         _log.info("embedded_postgres_started", version=self.server.version, data=str(self.folder.cluster))
         return True
@@ -230,21 +233,19 @@ class _Supervisor:
             )
         self.folder.adopt(aside)
 
-    async def _start(self) -> None:
-        """Start the server and wait for its answer, however long processes of a killed one hold it up."""
+    async def _start(self) -> bool:
+        """Whether the server came up, however long processes of a killed one held it up."""
         deadline = time.monotonic() + _HELD_SECONDS
         while True:
             log_size = self.folder.log_size()
             version = await self._wait_ready(await self._spawn())
             if version is not None:
                 self.server.version = version
-                return
+                return True
             words = self.folder.log_words(log_size)
             held = "already exists" in words or "still in use" in words
             if not held or time.monotonic() > deadline:
-                raise EmbeddedError(
-                    f"PostgreSQL did not start on {self.folder.cluster}. {self._last_words()}"
-                )
+                return False
             await asyncio.sleep(0.05)
 
     async def _spawn(self) -> Process:

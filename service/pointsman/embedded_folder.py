@@ -194,7 +194,8 @@ def explained(path: Path, error: OSError) -> EmbeddedError:
     """An error of the system as one that says what to do."""
     return EmbeddedError(
         f"{path}: {error.strerror or error}. The data folder must belong to the user who runs pointsman "
-        f"and stand on a local disk; choose another one or correct this one."
+        f"and stand on a local disk: choose another, correct this one, or set POINTSMAN_DATABASE_URL to use a server "
+        f"that runs elsewhere."
     )
 
 

@@ -464,8 +464,12 @@ class Tracker(abc.ABC):
         """Add a comment (Markdown) that carries the marker."""
 
     @abc.abstractmethod
-    async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> None:
-        """Close or reopen an issue. Called again for an issue already in that state, it changes nothing."""
+    async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueSeen | None:
+        """Close or reopen an issue. Called again for an issue already in that state, it changes nothing.
+
+        Gives back how the issue stands afterwards if the tracker's answer says so: its version tells a late webhook
+        about the time before from news.
+        """
 
     async def update_issue(self, issue: IssueRef, draft: Draft) -> None:
         """Replace title and body."""
@@ -522,7 +526,8 @@ Action = Literal["opened", "recurred", "regressed", "unmuted", "commented", "tes
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What a source read out of one request.
 
-    ``fingerprint`` names the problem within its source: reports with the same one belong to one ticket. ``dedupe``
+    ``fingerprint`` names the problem within its source: reports with the same one belong to one ticket, and an empty
+    one makes each report a problem of its own. ``dedupe``
     names the report itself, so that a repeat of the same request is known; None means the body's digest. All texts
     are a stranger's: the core makes them inert before they reach a tracker. ``facts`` are short label and value
     pairs, ``text`` is prose, ``code`` is shown as it is (a stack trace, say).

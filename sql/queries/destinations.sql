@@ -1,14 +1,16 @@
 -- How each destination stands.
 
 -- name: note_failure
--- Remembers the last failure of a destination, and holds back its lanes for a while where asked.
+-- Remembers the last failure of a destination, and counts those in a row.
 update destination_state
 set failures = failures + 1, failed_at = now(), failure_type = $2, failure_message = $3, failure_status = $4,
-    failure_excerpt = $5, failure_is_json = $6,
-    blocked_until = case when $7::interval is null then blocked_until
-                         else greatest(blocked_until, now() + $7::interval) end
+    failure_excerpt = $5, failure_is_json = $6
 where destination_id = $1
 returning failures
+
+-- name: hold_back
+-- No lane of a destination is claimed for a while.
+update destination_state set blocked_until = greatest(blocked_until, now() + $2::interval) where destination_id = $1
 
 -- name: note_success
 -- A success clears the failure.

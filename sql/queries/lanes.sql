@@ -97,8 +97,8 @@ noted as (
   insert into attempt (started_at, lane_id, seq, epoch, holder, outcome)
   select $11, id, $3, epoch, holder, $6 from moved),
 stood as (
-  update link set remote_state = $13 from moved where link.lane_id = moved.id and $13::smallint is not null
-  and $8::text is null)
+  update link set remote_state = $13, remote_version = greatest(remote_version, $14::timestamptz)
+  from moved where link.lane_id = moved.id and $13::smallint is not null and $8::text is null)
 select state from moved
 
 -- name: retry_delivery

@@ -8,14 +8,14 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
 
 from pointsman.errors import DatabaseError
 
-Row = asyncpg.Record
-Connection = asyncpg.pool.PoolConnectionProxy | asyncpg.Connection
+Row: TypeAlias = Any  # asyncpg.Record; the driver ships no types
+Connection: TypeAlias = Any
 
 #: What a lost or refused connection looks like; the work is tried again when the database is back.
 LOST = (

@@ -5,6 +5,9 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 
+import msgspec
+
+from pointsman.logs import scrub
 from pointsman.storage.db import Database, Row
 from pointsman.storage.lanes import seconds
 from pointsman.storage.queries import queries
@@ -12,23 +15,48 @@ from pointsman.storage.queries import queries
 SQL = queries("destinations")
 
 
-async def note_failure(
-    database: Database,
-    destination_id: int,
-    *,
-    error_type: str,
-    message: str,
-    status: int | None,
-    excerpt: str,
-    is_json: bool | None,
-    hold_seconds: float | None,
-) -> int:
-    """Remember a failure, hold the destination's lanes back where asked; how many in a row by now."""
-    hold = seconds(hold_seconds) if hold_seconds is not None else None
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """What went wrong at a destination, scrubbed."""
+
+    error_type: str
+    message: str
+    status: int | None = None
+    excerpt: str = ""
+    is_json: bool | None = None
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        """What an error says."""
+        status = getattr(error, "status", None)
+        return cls(
+            error_type=type(error).__name__,
+            message=scrub(str(error)) or type(error).__name__,
+            status=status if isinstance(status, int) else None,
+            excerpt=scrub(str(getattr(error, "excerpt", ""))),
+            is_json=getattr(error, "is_json", None),
+        )
+
+    def __str__(self) -> str:
+        return f"{self.error_type}: {self.message}"[:2000]
+
+
+async def note_failure(database: Database, destination_id: int, failure: Failure) -> int:
+    """Remember a failure; how many in a row by now."""
     failures: int | None = await database.fetchval(
-        SQL["note_failure"], destination_id, error_type, message, status, excerpt, is_json, hold
+        SQL["note_failure"],
+        destination_id,
+        failure.error_type,
+        failure.message,
+        failure.status,
+        failure.excerpt,
+        failure.is_json,
     )
     return failures or 0
+
+
+async def hold_back(database: Database, destination_id: int, hold_seconds: float) -> None:
+    """No lane of a destination is claimed for so long."""
+    await database.execute(SQL["hold_back"], destination_id, seconds(hold_seconds))
 
 
 async def note_success(database: Database, destination_id: int) -> None:

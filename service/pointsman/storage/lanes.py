@@ -129,6 +129,7 @@ class Lanes:
         issue: tuple[str, str, str] | None = None,
         comment_id: str | None = None,
         remote_state: int | None = None,
+        remote_version: dt.datetime | None = None,
     ) -> bool | None:
         """A delivery is done. True: more waits and the lane is still ours; None: the lane was lost, the result is
         stale.
@@ -147,6 +148,7 @@ class Lanes:
             started,
             self.holder,
             remote_state,
+            remote_version,
         )
         return None if left is None else left == LEASED
 
@@ -213,16 +215,17 @@ class Lanes:
         ):
             await self.database.execute(SQL["orphan_link"], lane.id)
 
-    async def sight(
-        self, destination_id: int, marker: uuid.UUID, remote: tuple[str, str, str], seen_by: str
-    ) -> None:
-        """Write down that an issue carries a marker."""
-        await self.database.execute(SQL["write_sighting"], destination_id, marker, *remote, seen_by)
-
     async def sightings(self, destination_id: int, marker: uuid.UUID) -> list[tuple[str, str, str]]:
         """Issues that were seen with a marker, first one first."""
         rows = await self.database.fetch(SQL["sightings_of"], destination_id, marker)
         return [(row["remote_id"], row["remote_key"], row["url"]) for row in rows]
+
+
+async def sight(
+    database: Database, destination_id: int, marker: uuid.UUID, issue: tuple[str, str, str], seen_by: str
+) -> None:
+    """Write down that an issue (id, key, address) carries a marker."""
+    await database.execute(SQL["write_sighting"], destination_id, marker, *issue, seen_by)
 
 
 async def replay(database: Database, lane_id: int, seq: int) -> bool:

@@ -1,0 +1,420 @@
+"""The declarative file (TOML): sources, destinations, routes. Read, checked and compared here, purely.
+
+An error names file, table and key. ``plan`` says what applying would change; both work on the same desired rows.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal, Protocol, TypeVar
+
+import msgspec
+
+from pointsman.errors import ConfigError
+from pointsman.plugin_api import PluginSettings, Secret
+from pointsman.signing import sha256
+from pointsman.tickets.routes import Match
+
+_SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_T = TypeVar("_T", bound=msgspec.Struct)
+_PATH = re.compile(r" - at `\$\.?(.*?)`$")
+
+
+class SourceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[[source]]``: an origin of reports."""
+
+    slug: str
+    kind: str
+    token: str | dict[str, str] | None = None
+    tokens: list[str | dict[str, str]] = []
+    settings: dict[str, Any] = {}
+
+
+class DestinationTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[[destination]]``: a place on a tracker."""
+
+    slug: str
+    tracker: str
+    settings: dict[str, Any] = {}
+    webhook_secrets: list[str | dict[str, str]] = []
+
+
+class RouteTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"continues": "continue"}):
+    """``[[route]]``: which tickets go where."""
+
+    match: Match = Match()
+    destination: str | list[str] = []
+    continues: bool = False
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """A source as it shall be."""
+
+    slug: str
+    kind: str
+    settings: dict[str, Any]
+    tokens: list[dict[str, str]]
+
+
+class Destination(msgspec.Struct, frozen=True, kw_only=True):
+    """A destination as it shall be."""
+
+    slug: str
+    tracker: str
+    settings: dict[str, Any]
+    webhook_secrets: list[dict[str, str]]
+
+
+class Route(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule as it shall be."""
+
+    position: int
+    match: dict[str, Any]
+    destinations: list[str]
+    continues: bool
+
+
+class Desired(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole configuration as it shall be, and what is odd about it."""
+
+    sources: list[Source]
+    destinations: list[Destination]
+    routes: list[Route]
+    warnings: list[str]
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One line of a plan."""
+
+    verb: Literal["add", "change", "retire"]
+    what: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        sign = {"add": "+", "change": "~", "retire": "-"}[self.verb]
+        return f"{sign} {self.what}{f' ({self.detail})' if self.detail else ''}"
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What applying changes."""
+
+    changes: list[Change]
+    sources: list[Source]
+    destinations: list[Destination]
+    routes: list[Route] | None
+    retired_sources: list[str]
+    retired_destinations: list[str]
+
+
+class Secrets(Protocol):
+    """Resolves references and seals literals."""
+
+    def resolve(self, reference: Mapping[str, str]) -> Secret:
+        """The secret behind a reference; ValueError with the cure."""
+        ...
+
+    def seal(self, secret: str) -> dict[str, str]:
+        """A literal as it may be kept; ValueError with the cure."""
+        ...
+
+
+class Kinds(msgspec.Struct, frozen=True):
+    """What is installed: kinds of sources and trackers with their settings, and how to check settings.
+
+    ``check`` makes the settings from resolved values and raises ValueError for what can't be; ``secret_fields`` names
+    those of a settings class that hold secrets; ``defaults`` are a tracker's settings that the process supplies.
+    """
+
+    sources: Mapping[str, type[PluginSettings]]
+    trackers: Mapping[str, type[PluginSettings]]
+    check: Callable[[type[PluginSettings], Mapping[str, Any]], Any]
+    secret_fields: Callable[[type[PluginSettings]], frozenset[str]]
+    defaults: Mapping[str, Mapping[str, Any]] = {}
+
+
+class _Checker:
+    def __init__(self, file: str, kinds: Kinds, secrets: Secrets) -> None:
+        self.file = file
+        self.kinds = kinds
+        self.secrets = secrets
+        self.problems: list[str] = []
+        self.warnings: list[str] = []
+
+    def wrong(self, place: str, message: str) -> None:
+        self.problems.append(f"{self.file}: {place}: {message}")
+
+    def read(self, text: str) -> Desired:
+        """Everything the file says, checked; problems are gathered, not raised."""
+        try:
+            data = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            self.problems.append(f"{self.file}: no valid TOML: {error}")
+            return Desired(sources=[], destinations=[], routes=[], warnings=[])
+        for key in sorted(data.keys() - {"source", "destination", "route"}):
+            self.wrong(f"[{key}]", "unknown table; there are [[source]], [[destination]] and [[route]]")
+        sources = [self.source(place, table) for place, table in self.tables(data, "source", SourceTable)]
+        destinations = [
+            self.destination(place, table)
+            for place, table in self.tables(data, "destination", DestinationTable)
+        ]
+        for what, slugs in (
+            ("source", [one.slug for one in sources]),
+            ("destination", [one.slug for one in destinations]),
+        ):
+            for slug in sorted({slug for slug in slugs if slugs.count(slug) > 1}):
+                self.wrong(f"[[{what}]] {slug}", "slug: stands there twice; each needs its own")
+        known = {one.slug for one in destinations}
+        names = {one.slug for one in sources}
+        routes = [
+            self.route(place, number, table, names, known)
+            for number, (place, table) in enumerate(self.tables(data, "route", RouteTable), 1)
+        ]
+        return Desired(sources=sources, destinations=destinations, routes=routes, warnings=self.warnings)
+
+    def tables(self, data: Mapping[str, Any], name: str, kind: type[_T]) -> Iterator[tuple[str, _T]]:
+        """The tables of one name that are well-formed, with how to name each."""
+        tables = data.get(name, [])
+        if not isinstance(tables, list):
+            self.wrong(f"[{name}]", f"write [[{name}]] with two brackets: there may be many")
+            return
+        for number, table in enumerate(tables, 1):
+            place = _place(name, number, table)
+            try:
+                made = msgspec.convert(table, kind)
+            except msgspec.ValidationError as error:
+                self.wrong(place, _said(error))
+                continue
+            slug = getattr(made, "slug", None)
+            if slug is not None and not _SLUG.fullmatch(slug):
+                self.wrong(
+                    place, f"slug: {slug!r} must be lower-case letters, digits and hyphens, 63 at most"
+                )
+                continue
+            yield place, made
+
+    def reference(self, place: str, key: str, value: str | dict[str, str]) -> Secret | None:
+        """The secret behind a value; a problem is noted."""
+        if isinstance(value, str):
+            self.warnings.append(
+                f"{self.file}: {place}: {key}: a literal secret stands in the file;"
+                ' { env = "NAME" } or { file = "/path" } keep it out'
+            )
+            return Secret(value)
+        if value.keys() - {"env", "file"} or len(value) != 1:
+            self.wrong(place, f'{key}: write a text, {{ env = "NAME" }} or {{ file = "/path" }}')
+            return None
+        try:
+            return self.secrets.resolve(value)
+        except ValueError as error:
+            self.wrong(place, f"{key}: {error}")
+            return None
+
+    def source(self, place: str, table: SourceTable) -> Source:
+        """One source."""
+        tokens = []
+        values = [*([table.token] if table.token is not None else []), *table.tokens]
+        if not values:
+            self.wrong(place, 'token: is missing; write token = { env = "NAME" }')
+        for number, value in enumerate(values):
+            key = "token" if table.token is not None and number == 0 else "tokens"
+            secret = self.reference(place, key, value)
+            if secret is None:
+                continue
+            if len(secret.reveal()) < 8:
+                self.wrong(
+                    place, f"{key}: is shorter than 8 characters; make one with `openssl rand -hex 24`"
+                )
+            tokens.append(
+                value if isinstance(value, dict) else {"sha256": sha256(secret.reveal().encode()).hex()}
+            )
+        kind = self.kinds.sources.get(table.kind)
+        if kind is None:
+            self.unknown(place, "kind", table.kind, self.kinds.sources)
+            return Source(slug=table.slug, kind=table.kind, settings={}, tokens=tokens)
+        settings = self.settings(place, kind, table.settings, {})
+        return Source(slug=table.slug, kind=table.kind, settings=settings, tokens=tokens)
+
+    def destination(self, place: str, table: DestinationTable) -> Destination:
+        """One destination."""
+        secrets = []
+        for value in table.webhook_secrets:
+            secret = self.reference(place, "webhook_secrets", value)
+            if secret is None:
+                continue
+            if not secret:
+                self.wrong(place, "webhook_secrets: an empty secret verifies nothing; leave it out")
+            secrets.append(value if isinstance(value, dict) else self.sealed(place, "webhook_secrets", value))
+        kind = self.kinds.trackers.get(table.tracker)
+        if kind is None:
+            self.unknown(place, "tracker", table.tracker, self.kinds.trackers)
+            settings = {}
+        else:
+            settings = self.settings(place, kind, table.settings, self.kinds.defaults.get(table.tracker, {}))
+        return Destination(slug=table.slug, tracker=table.tracker, settings=settings, webhook_secrets=secrets)
+
+    def unknown(self, place: str, key: str, value: str, known: Mapping[str, Any]) -> None:
+        """A kind that no plugin brings."""
+        names = ", ".join(sorted(known)) or "none"
+        self.wrong(place, f"{key}: no plugin brings {value!r}; installed: {names}. See `pointsman plugins`")
+
+    def sealed(self, place: str, key: str, secret: str) -> dict[str, str]:
+        """A literal as it may be kept."""
+        try:
+            return self.secrets.seal(secret)
+        except ValueError as error:
+            self.wrong(place, f"{key}: {error}")
+            return {}
+
+    def settings(
+        self,
+        place: str,
+        kind: type[PluginSettings],
+        given: Mapping[str, Any],
+        defaults: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """A plugin's settings as they may be kept, once the plugin's own checks took them."""
+        kept: dict[str, Any] = {}
+        resolved: dict[str, Any] = {}
+        found = True
+        secret = self.kinds.secret_fields(kind)
+        for key, value in {**defaults, **given}.items():
+            if key not in secret:
+                resolved[key] = value
+                if key in given:
+                    kept[key] = value
+                continue
+            if not isinstance(value, (str, dict)):
+                self.wrong(place, f"settings.{key}: write a text, {{ env = ... }} or {{ file = ... }}")
+                found = False
+                continue
+            made = self.reference(place, f"settings.{key}", value)
+            if made is None:
+                found = False
+                continue
+            resolved[key] = made
+            if key in given:
+                kept[key] = value if isinstance(value, dict) else self.sealed(place, f"settings.{key}", value)
+        if found:
+            try:
+                self.kinds.check(kind, resolved)
+            except ValueError as error:
+                self.wrong(place, f"settings.{_said(error)}")
+        return kept
+
+    def route(
+        self, place: str, position: int, table: RouteTable, sources: set[str], destinations: set[str]
+    ) -> Route:
+        """One rule."""
+        named = [table.destination] if isinstance(table.destination, str) else list(table.destination)
+        for slug in named:
+            if slug not in destinations:
+                self.wrong(place, f"destination: there is no [[destination]] with slug {slug!r}")
+        if table.match.source is not None and table.match.source not in sources:
+            self.wrong(place, f"match.source: there is no [[source]] with slug {table.match.source!r}")
+        if table.match.kind not in (None, "alert", "support"):
+            self.wrong(place, f"match.kind: {table.match.kind!r} is neither alert nor support")
+        match = {
+            key: value for key, value in msgspec.structs.asdict(table.match).items() if value is not None
+        }
+        return Route(position=position, match=match, destinations=named, continues=table.continues)
+
+
+def _place(name: str, number: int, table: Any) -> str:
+    slug = table.get("slug") if isinstance(table, dict) else None
+    return f"[[{name}]] {slug if isinstance(slug, str) else f'number {number}'}"
+
+
+def _said(error: Exception) -> str:
+    """The words of msgspec, with the key in front."""
+    text = str(error)
+    found = _PATH.search(text)
+    if found is None:
+        return text
+    key = found[1].strip(".")
+    return f"{key}: {text[: found.start()]}" if key else text[: found.start()]
+
+
+def read(text: str, file: str, kinds: Kinds, secrets: Secrets) -> Desired:
+    """What a file asks for. Raises ConfigError with every mistake in it."""
+    checker = _Checker(file, kinds, secrets)
+    desired = checker.read(text)
+    if checker.problems:
+        raise ConfigError(checker.problems)
+    return desired
+
+
+class HasSlug(Protocol):
+    """A row as it stands."""
+
+    @property
+    def slug(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def retired(self) -> bool:
+        """Whether it is no longer configured."""
+        ...
+
+
+def plan(
+    desired: Desired,
+    sources: Sequence[HasSlug],
+    destinations: Sequence[HasSlug],
+    routes: Sequence[Any],
+) -> Plan:
+    """What changes when the rows that stand become the desired ones."""
+    changes: list[Change] = []
+    put_sources = _compare("source", desired.sources, sources, changes)
+    put_destinations = _compare("destination", desired.destinations, destinations, changes)
+    old = [(one.position, one.match, list(one.destinations), one.continues) for one in routes]
+    new = [(one.position, one.match, list(one.destinations), one.continues) for one in desired.routes]
+    if old != new:
+        detail = f"{len(old)} rules become {len(new)}" if len(old) != len(new) else "rules differ"
+        changes.append(Change("change", "routes", detail))
+    return Plan(
+        changes=changes,
+        sources=put_sources,
+        destinations=put_destinations,
+        routes=desired.routes if old != new else None,
+        retired_sources=_gone("source", desired.sources, sources, changes),
+        retired_destinations=_gone("destination", desired.destinations, destinations, changes),
+    )
+
+
+def _compare(what: str, desired: Sequence[Any], rows: Sequence[HasSlug], changes: list[Change]) -> list[Any]:
+    standing = {row.slug: row for row in rows if not row.retired}
+    put = []
+    for one in desired:
+        row = standing.get(one.slug)
+        if row is None:
+            changes.append(Change("add", f"{what} {one.slug}"))
+            put.append(one)
+            continue
+        differing = [
+            name
+            for name in one.__struct_fields__
+            if _without_seal(getattr(one, name)) != _without_seal(getattr(row, name))
+        ]
+        if differing:
+            changes.append(Change("change", f"{what} {one.slug}", ", ".join(differing)))
+            put.append(one)
+    return put
+
+
+def _gone(what: str, desired: Sequence[Any], rows: Sequence[HasSlug], changes: list[Change]) -> list[str]:
+    wanted = {one.slug for one in desired}
+    gone = [row.slug for row in rows if not row.retired and row.slug not in wanted and row.slug[0] != "@"]
+    changes.extend(Change("retire", f"{what} {slug}", "its tickets stay") for slug in gone)
+    return gone
+
+
+def _without_seal(value: Any) -> Any:
+    """A value in which a sealed secret is known by its digest: each sealing looks different."""
+    if isinstance(value, dict):
+        return {key: _without_seal(inner) for key, inner in value.items() if key != "sealed"}
+    if isinstance(value, (list, tuple)):
+        return [_without_seal(inner) for inner in value]
+    return value

@@ -1,0 +1,218 @@
+"""Towards people: a mail to a ticket's owner, one for each transition, kept and retried like any delivery.
+
+The Message-ID is the delivery's marker, so a repeat after an unknown outcome is known as one by mail servers that
+look (RFC 5322, section 3.6.4: https://www.rfc-editor.org/rfc/rfc5322#section-3.6.4).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+import ssl
+import time
+from collections.abc import Callable
+from email.message import EmailMessage
+from email.utils import format_datetime, formataddr, parseaddr
+from html import escape
+
+import aiosmtplib
+from markdown_it import MarkdownIt
+
+from pointsman.delivery import attempt
+from pointsman.delivery.attempt import Next
+from pointsman.delivery.outbound import ticket_text
+from pointsman.logs import logger
+from pointsman.plugin_api import AuthFailed, Misconfigured, PluginError, Refused, Unavailable, UnknownOutcome
+from pointsman.settings import Smtp
+from pointsman.storage import destinations as standing
+from pointsman.storage.db import Database, Row
+from pointsman.storage.lanes import Lane, Lanes
+from pointsman.tickets import render
+from pointsman.tickets.text import one_line
+
+log = logger("notification")
+
+TIMEOUT_SECONDS = 30.0
+_MARKDOWN = MarkdownIt("commonmark", {"html": False})
+_UNESCAPE = str.maketrans("", "", "\u2060")
+
+
+class Notification:
+    """The carrier for lanes that lead to people."""
+
+    def __init__(
+        self,
+        database: Database,
+        lanes: Lanes,
+        smtp: Smtp | None,
+        sender: str,
+        *,
+        base_url: str,
+        on_attempt: Callable[[str, str, str, float], None] = lambda *_: None,
+    ) -> None:
+        self._database = database
+        self._lanes = lanes
+        self._smtp = smtp
+        self._sender = sender
+        self._base_url = base_url
+        self._on_attempt = on_attempt
+
+    async def carry(self, lane: Lane) -> None:
+        """Send the mails of one ticket, in order."""
+        for _ in range(20):
+            head = await self._lanes.head(lane)
+            if head is None or not await self._deliver(lane, head):
+                return
+        await self._lanes.release(lane)
+
+    async def _deliver(self, lane: Lane, head: Row) -> bool:
+        started, began = dt.datetime.now(dt.UTC), time.monotonic()
+        attempts = await self._lanes.intent(lane, head["seq"], in_doubt=True, settle_seconds=0.0, draft=None)
+        if attempts is None:
+            return False
+        try:
+            if head["expired"]:
+                raise Refused("not delivered within its time")  # noqa: TRY301
+            await self._send(head)
+        except Exception as error:  # noqa: BLE001 - judged below
+            await self._failed(lane, head, error, started, began)
+            return False
+        left = await self._lanes.finish(lane, head["seq"], keep=True, outcome="done", started=started)
+        self._say(lane, head, "done", "", began)
+        await standing.note_success(self._database, lane.destination_id)
+        return bool(left)
+
+    async def _send(self, head: Row) -> None:
+        if self._smtp is None:
+            raise Misconfigured("no mail server is set: give POINTSMAN_SMTP_URL and POINTSMAN_MAIL_FROM")
+        message = compose(head, self._sender, self._base_url)
+        try:
+            await aiosmtplib.send(
+                message,
+                hostname=self._smtp.host,
+                port=self._smtp.port,
+                username=self._smtp.user or None,
+                password=self._smtp.password.reveal() or None,
+                use_tls=self._smtp.tls == "implicit",
+                start_tls=self._smtp.tls == "starttls",
+                tls_context=ssl.create_default_context() if self._smtp.tls != "none" else None,
+                timeout=TIMEOUT_SECONDS,
+            )
+        except aiosmtplib.SMTPAuthenticationError as error:
+            raise AuthFailed(f"the mail server refused our login: {error.code}", status=error.code) from error
+        except (aiosmtplib.SMTPRecipientsRefused, aiosmtplib.SMTPSenderRefused) as error:
+            code = (
+                error.recipients[0].code
+                if isinstance(error, aiosmtplib.SMTPRecipientsRefused)
+                else error.code
+            )
+            kind: type[PluginError] = Refused if 500 <= code < 600 else Unavailable
+            raise kind(f"the mail server refused the address: {code}", status=code) from error
+        except aiosmtplib.SMTPResponseException as error:
+            kind = Refused if 500 <= error.code < 600 else Unavailable
+            raise kind(
+                f"the mail server answered {error.code}: {error.message}", status=error.code
+            ) from error
+        except (aiosmtplib.SMTPConnectError, aiosmtplib.SMTPConnectTimeoutError) as error:
+            raise Unavailable(f"the mail server can't be reached: {error}") from error
+        except (aiosmtplib.SMTPException, OSError) as error:
+            raise UnknownOutcome(
+                f"the mail server did not answer: {type(error).__name__}: {error}"
+            ) from error
+
+    async def _failed(
+        self, lane: Lane, head: Row, error: Exception, started: dt.datetime, began: float
+    ) -> None:
+        failure = standing.Failure.of(error)
+        failures = await standing.note_failure(self._database, lane.destination_id, failure)
+        verdict = attempt.judge(
+            error,
+            creates=True,
+            idempotent=True,  # a repeat carries the same Message-ID
+            attempts=head["attempts"] + 1,
+            failures=failures - 1,
+            dice=random.random(),  # noqa: S311
+        )
+        if verdict.hold_seconds is not None:
+            await standing.hold_back(self._database, lane.destination_id, verdict.hold_seconds)
+        message = str(failure)
+        self._say(lane, head, verdict.cls, message, began)
+        if verdict.next is Next.RETRY:
+            await self._lanes.retry(
+                lane,
+                head["seq"],
+                delay_seconds=verdict.delay_seconds,
+                counts=verdict.counts,
+                in_doubt=False,
+                looks=0,
+                settle_seconds=0.0,
+                outcome=verdict.cls,
+                error=message,
+                status=failure.status,
+                started=started,
+            )
+        else:
+            await self._lanes.give_up(
+                lane,
+                head["seq"],
+                park=False,
+                why=verdict.cls,
+                error=message,
+                status=failure.status,
+                started=started,
+            )
+
+    def _say(self, lane: Lane, head: Row, outcome: str, detail: str, began: float) -> None:
+        taken = time.monotonic() - began
+        self._on_attempt("@mail", "mail", outcome, taken)
+        (log.info if outcome == "done" else log.warning)(
+            "attempt",
+            destination="@mail",
+            tracker="mail",
+            ticket=str(lane.ticket_id),
+            delivery=f"{lane.id}/{head['seq']}",
+            event_n=head["event_n"],
+            kind="mail",
+            attempt=head["attempts"] + 1,
+            outcome=str(outcome),
+            detail=detail,
+            ms=round(taken * 1000, 1),
+        )
+
+
+def compose(head: Row, sender: str, base_url: str) -> EmailMessage:
+    """The mail of one transition, as plain text and as HTML."""
+    ticket = ticket_text(head, base_url)
+    mail = render.mail(ticket, head["event_kind"])
+    name, address = parseaddr(sender)
+    domain = address.rpartition("@")[2] or "localhost"
+    message = EmailMessage()
+    message["From"] = formataddr((name, address))
+    message["To"] = formataddr((one_line(head["reporter_name"], 80), head["reporter_email"]))
+    message["Subject"] = mail.subject
+    message["Date"] = format_datetime(head["event_at"])
+    message["Message-ID"] = f"<{head['marker']}@{domain}>"
+    message["References"] = f"<{head['ticket_id']}@{domain}>"
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(plain(mail.body))
+    html = _MARKDOWN.render(mail.body).translate(_UNESCAPE)
+    message.add_alternative(
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(mail.subject)}</title></head>'
+        f'<body style="font-family:sans-serif;line-height:1.5;max-width:40em">{html}</body></html>',
+        subtype="html",
+    )
+    return message
+
+
+def plain(markdown: str) -> str:
+    """Markdown as plain text: what is read, without its signs."""
+    parts: list[str] = []
+    for block in _MARKDOWN.parse(markdown):
+        for token in block.children or ():
+            if token.type in ("text", "code_inline"):
+                parts.append(token.content)
+            elif token.type in ("softbreak", "hardbreak"):
+                parts.append("\n")
+        if block.type == "paragraph_close":
+            parts.append("\n\n")
+    return "".join(parts).translate(_UNESCAPE).strip() + "\n"

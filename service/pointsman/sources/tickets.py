@@ -1,0 +1,99 @@
+"""Tickets: support requests and comments from an application that customers use."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from pointsman.plugin_api import Person, PluginSettings, Report, Source, Unreadable
+
+_ADDRESS = re.compile(r"[^\s<>@,;:\"()\[\]\\]+@[^\s<>@,;:\"()\[\]\\]+")
+_AT = re.compile(r" - at `\$\.?(.*)`$")
+
+TITLE_LIMIT = 500
+TEXT_LIMIT = 100_000
+
+
+class TicketsSettings(PluginSettings, frozen=True, kw_only=True):
+    """There is nothing to set yet."""
+
+
+class PersonBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who asked or commented."""
+
+    email: str = ""
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if self.email and not _ADDRESS.fullmatch(self.email):
+            raise ValueError("email is no mail address")
+        if len(self.email) > 254 or len(self.name) > 200:
+            raise ValueError("email may have 254 characters and name 200")
+
+
+class TicketBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A support request."""
+
+    title: str
+    description: str = ""
+    reporter: PersonBody = PersonBody()
+
+    def __post_init__(self) -> None:
+        if not self.title.strip():
+            raise ValueError("title is empty")
+        if len(self.title) > TITLE_LIMIT:
+            raise ValueError(f"title has more than {TITLE_LIMIT} characters")
+        if len(self.description) > TEXT_LIMIT:
+            raise ValueError(f"description has more than {TEXT_LIMIT} characters")
+
+
+class CommentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A comment on a ticket."""
+
+    body: str
+    author: PersonBody = PersonBody()
+
+    def __post_init__(self) -> None:
+        if not self.body.strip():
+            raise ValueError("body is empty")
+        if len(self.body) > TEXT_LIMIT:
+            raise ValueError(f"body has more than {TEXT_LIMIT} characters")
+
+
+class Tickets(Source):
+    """One help form or customer-facing application."""
+
+    kind: ClassVar[str] = "tickets"
+    title: ClassVar[str] = "Support tickets"
+    api_version: ClassVar[int] = 1
+    Settings: ClassVar[type[PluginSettings]] = TicketsSettings
+    ticket_kind: ClassVar[Literal["alert", "support"]] = "support"
+    owns_tickets: ClassVar[bool] = True
+
+    def read_report(self, headers: Mapping[str, str], body: bytes, decoded: Any) -> Sequence[Report]:
+        """One request. Each is a problem of its own; the sender's idempotency key tells repeats."""
+        del headers, body
+        ticket = convert(decoded, TicketBody)
+        return [
+            Report(
+                action="opened",
+                fingerprint="",
+                title=ticket.title,
+                text=ticket.description,
+                person=Person(email=ticket.reporter.email, name=ticket.reporter.name),
+            )
+        ]
+
+
+def convert(decoded: Any, kind: type[Any]) -> Any:
+    """A decoded body as one of the bodies above; what does not fit is named."""
+    try:
+        return msgspec.convert(decoded, kind)
+    except msgspec.ValidationError as error:
+        text = str(error)
+        found = _AT.search(text)
+        field = found[1].strip(".") if found else ""
+        raise Unreadable(text[: found.start()] if found else text, field=field) from None

@@ -1,0 +1,261 @@
+"""A Forgejo server's double: issues, comments, labels and webhooks of one repository, in memory, over real HTTP.
+
+It answers as Forgejo does, silent traps included: an edit is answered with 201, labels go by id and unknown ones are
+dropped, a title is cut at 255 bytes, a keyword search lags behind, an empty answer stands for some refusals.
+https://forgejo.org/docs/latest/user/api-usage/ and https://forgejo.org/docs/latest/user/webhooks/
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from aiohttp import web
+
+from pointsman.testing.fake_forgejo_state import (
+    ForgejoComment,
+    ForgejoIssue,
+    ForgejoState,
+    ForgejoWebhook,
+    marker_of,
+)
+
+__all__ = ["FakeForgejo", "ForgejoComment", "ForgejoIssue", "ForgejoWebhook"]
+
+_Handler = Callable[[web.Request], Awaitable[web.Response]]
+
+
+class FakeForgejo(ForgejoState):
+    """One repository on a Forgejo server.
+
+    What a test may set at any time:
+
+    * ``webhook_url``, ``webhook_secret``: where the repository's webhook goes; without an address none is sent;
+    * ``webhook_seconds``: how long the server waits for its answer; it never tries again by itself;
+    * ``echo``: whether calls of the API send webhooks too, as the real one does, in the background;
+    * ``may_write``: whether the bot may write to the repository; without it labels and assignees are dropped;
+    * ``members``: who can be assigned; ``known_users``: who exists besides;
+    * ``has_issues``, ``archived``: the repository's switches;
+    * ``labels``, ``org_labels``: names by id; ``org_labels`` is None where the owner is a person;
+    * ``scopes``: what the token may: ``user``, ``repository``, ``issue``, ``organization``;
+    * ``indexed``: numbers of issues that a search by keyword finds already;
+    * ``hidden``: numbers of issues that no list shows yet;
+    * ``blocked``: numbers of issues with open dependencies, which can't be closed;
+    * ``page_max``: the most a list gives at once; ``now``: the server's clock.
+
+    ``effects`` holds what calls of the API did; what a person did stands in ``issues`` alone.
+    """
+
+    # -- HTTP --------------------------------------------------------------------------------------------------------
+
+    def routes(self) -> list[web.RouteDef]:
+        """The calls of API version 1 that this double knows."""
+        repo = "/api/v1/repos/{owner}/{name}"
+        return [
+            web.get("/api/v1/version", self._get_version),
+            web.get("/api/v1/user", self._guarded("user", self._get_user)),
+            web.get("/api/v1/orgs/{org}/labels", self._guarded("organization", self._get_org_labels)),
+            web.get(repo, self._guarded("repository", self._get_repository)),
+            web.get(f"{repo}/labels", self._guarded("issue", self._get_labels)),
+            web.post(f"{repo}/labels", self._guarded("issue", self._post_label)),
+            web.get(f"{repo}/issues", self._guarded("issue", self._get_issues)),
+            web.post(f"{repo}/issues", self._guarded("issue", self._post_issue)),
+            web.get(f"{repo}/issues/{{number}}", self._guarded("issue", self._get_issue)),
+            web.patch(f"{repo}/issues/{{number}}", self._guarded("issue", self._patch_issue)),
+            web.get(f"{repo}/issues/{{number}}/comments", self._guarded("issue", self._get_comments)),
+            web.post(f"{repo}/issues/{{number}}/comments", self._guarded("issue", self._post_comment)),
+        ]
+
+    def _guarded(self, scope: str, handler: _Handler) -> _Handler:
+        """Check credential, scope and repository before the call itself."""
+
+        async def guarded(request: web.Request) -> web.Response:
+            given = request.headers.get("Authorization", "")
+            if given not in (f"token {self.token}", f"Bearer {self.token}"):
+                return self._error(401, "invalid username, password or token")
+            if scope not in self.scopes:
+                need = f"{'read' if request.method == 'GET' else 'write'}:{scope}"
+                return self._error(403, f"token does not have at least one of required scope(s): [{need}]")
+            if "owner" in request.match_info:
+                named = f"{request.match_info['owner']}/{request.match_info['name']}"
+                if named in self._former_names:
+                    rest = request.path_qs.partition(named)[2]
+                    return self._error(307, "", {"Location": f"/api/v1/repos/{self.repository}{rest}"})
+                if named.lower() != self.repository.lower():
+                    return self._error(404, "The target couldn't be found.")
+                if "/issues" in request.path and not self.has_issues:
+                    return self._error(404, "The target couldn't be found.")
+            return await handler(request)
+
+        return guarded
+
+    def _error(self, status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
+        said: dict[str, Any] = {"message": message, "url": f"{self.url}/api/swagger"}
+        if status == 404:
+            said["errors"] = []
+        return web.json_response(said, status=status, headers=headers)
+
+    def _found(self, request: web.Request) -> ForgejoIssue | None:
+        number = request.match_info["number"]
+        return self.issues.get(int(number)) if number.isdigit() else None
+
+    async def _get_version(self, _: web.Request) -> web.Response:
+        return web.json_response({"version": "15.0.3+gitea-1.22.0"})
+
+    async def _get_user(self, _: web.Request) -> web.Response:
+        return web.json_response(self._user(self.bot))
+
+    async def _get_repository(self, _: web.Request) -> web.Response:
+        return web.json_response(self._repository())
+
+    async def _get_labels(self, request: web.Request) -> web.Response:
+        return self._page(request, [self._label(number) for number in self.labels])
+
+    async def _get_org_labels(self, request: web.Request) -> web.Response:
+        if self.org_labels is None or request.match_info["org"] != self.repository.partition("/")[0]:
+            return self._error(404, "The target couldn't be found.")
+        return self._page(request, [self._label(number) for number in self.org_labels])
+
+    async def _post_label(self, request: web.Request) -> web.Response:
+        body = await _json_object(request)
+        if not self.may_write:
+            return self._error(403, "user should have a permission to write to a repo")
+        if not (body.get("name") and re.fullmatch(r"#?[0-9a-fA-F]{6}", str(body.get("color", "")))):
+            return self._error(422, "[Color]: Required")
+        number = self._new_label(body["name"])
+        self.effect("label", body["name"])
+        return web.json_response(self._label(number), status=201)
+
+    async def _get_issues(self, request: web.Request) -> web.Response:
+        query = request.query
+        found: Iterable[ForgejoIssue] = self.issues.values()
+        state = query.get("state", "open")
+        if state != "all":
+            found = [issue for issue in found if issue.state == ("closed" if state == "closed" else "open")]
+        if query.get("type") in ("issues", "pulls"):
+            found = [issue for issue in found if issue.is_pull == (query["type"] == "pulls")]
+        if creator := query.get("created_by"):
+            if creator not in self.known_users | self.members:
+                return self._error(404, f"user does not exist [uid: 0, name: {creator}]")
+            found = [issue for issue in found if issue.author == creator]
+        if query.get("since"):
+            try:
+                since = dt.datetime.fromisoformat(query["since"])
+            except ValueError as error:
+                return self._error(422, str(error))
+            found = [issue for issue in found if issue.updated_at.replace(microsecond=0) >= since]
+        wanted = {
+            number for number, name in self.labels.items() if name in query.get("labels", "").split(",")
+        }
+        if wanted:  # a filter by labels that do not exist is no filter
+            found = [issue for issue in found if wanted <= set(issue.labels)]
+        if keyword := query.get("q", "").strip().lower():
+            found = [
+                issue
+                for issue in found
+                if issue.number in self.indexed and keyword in f"{issue.title} {issue.body}".lower()
+            ]
+        shown = [issue for issue in found if issue.number not in self.hidden]
+        shown.sort(key=lambda issue: issue.number, reverse=True)
+        return self._page(request, [self._issue(issue) for issue in shown])
+
+    def _page(self, request: web.Request, items: list[dict[str, Any]]) -> web.Response:
+        """One page of a list, with the headers that tell the rest."""
+        page = max(int(request.query.get("page", "1")), 1)
+        limit = min(int(request.query.get("limit", "30")) or 30, self.page_max)
+        headers = {"X-Total-Count": str(len(items))}
+        if page * limit < len(items):
+            following = request.url.update_query(page=page + 1, limit=limit)
+            headers["Link"] = f'<{following}>; rel="next"'
+        return web.json_response(items[(page - 1) * limit : page * limit], headers=headers)
+
+    async def _post_issue(self, request: web.Request) -> web.Response:
+        body = await _json_object(request)
+        if self.archived:
+            return self._error(423, f"repository {self.repository} is archived")
+        if not isinstance(body.get("title"), str) or not body["title"].strip():
+            return self._error(422, "[Title]: Required")
+        labels, assignees = body.get("labels") or [], body.get("assignees") or []
+        if not all(isinstance(number, int) for number in labels):
+            return self._error(
+                422, "json: cannot unmarshal string into CreateIssueOption.labels of type int64"
+            )
+        if not self.may_write:
+            labels, assignees = [], []
+        for login in assignees:
+            if login not in self.known_users | self.members:
+                return self._error(422, f"Assignee does not exist: [name: {login}]")
+            if login not in self.members:
+                return self._error(422, f"user doesn't have access to repo [user_id: 0, repo_name: {login}]")
+        issue = self._add_issue(body["title"], body.get("body") or "", self.bot)
+        issue.labels = [number for number in labels if number in {**self.labels, **(self.org_labels or {})}]
+        issue.assignees = list(assignees)
+        self.effect("issue", str(issue.number), marker_of(issue.body), issue.title)
+        news = [("assigned", "issue_assign")] * bool(assignees) + [("opened", "issues")]
+        self._echo(issue, *news, *[("label_updated", "issue_label")] * bool(issue.labels))
+        return web.json_response(self._issue(issue), status=201)
+
+    async def _get_issue(self, request: web.Request) -> web.Response:
+        issue = self._found(request)
+        if issue is None:
+            return self._error(404, "The target couldn't be found.")
+        return web.json_response(self._issue(issue))
+
+    async def _patch_issue(self, request: web.Request) -> web.Response:
+        body = await _json_object(request)
+        issue = self._found(request)
+        if issue is None:
+            return self._error(404, "The target couldn't be found.")
+        if not self.may_write and issue.author != self.bot:
+            return web.Response(status=403)
+        if body.get("title") or body.get("body") is not None:
+            issue.title = body.get("title") or issue.title
+            issue.body = issue.body if body.get("body") is None else body["body"]
+            issue.updated_at = self.now()
+            self.effect("edit", str(issue.number), marker_of(issue.body))
+            self._echo(issue, ("edited", "issues"))
+        if "state" in body:
+            state = "closed" if body["state"] == "closed" else "open"
+            if state == "closed" and issue.number in self.blocked:
+                return self._error(412, "cannot close this issue because it still has open dependencies")
+            if state != issue.state:
+                self._set_state(issue, state)
+                self.effect("state", str(issue.number), marker_of(issue.body), state)
+                self._echo(issue, ("closed" if state == "closed" else "reopened", "issues"))
+        return web.json_response(self._issue(issue), status=201)
+
+    async def _get_comments(self, request: web.Request) -> web.Response:
+        issue = self._found(request)
+        if issue is None:
+            return self._error(404, "The target couldn't be found.")
+        since = dt.datetime.fromisoformat(request.query.get("since") or "1970-01-01T00:00:00Z")
+        found = [comment for comment in issue.comments if comment.updated_at.replace(microsecond=0) >= since]
+        return web.json_response([self._comment(issue, comment) for comment in found])
+
+    async def _post_comment(self, request: web.Request) -> web.Response:
+        body = await _json_object(request)
+        issue = self._found(request)
+        if issue is None:
+            return self._error(404, "The target couldn't be found.")
+        if self.archived:
+            return self._error(423, f"repository {self.repository} is archived")
+        if issue.locked and not self.may_write:
+            return self._error(403, "You cannot comment on a locked issue.")
+        if not body.get("body"):
+            return self._error(422, "[Body]: Required")
+        made = self._add_comment(issue, body["body"], self.bot)
+        self.effect("comment", str(issue.number), marker_of(made.body))
+        self._echo(issue, ("created", "issue_comment"), comment=made)
+        return web.json_response(self._comment(issue, made), status=201)
+
+
+async def _json_object(request: web.Request) -> dict[str, Any]:
+    """The request's JSON object; what is none counts as empty, and misses its required fields."""
+    try:
+        raw = json.loads(await request.read())
+    except ValueError:
+        return {}
+    return raw if isinstance(raw, dict) else {}

@@ -1,0 +1,319 @@
+"""GitHub's double: issues, comments and webhooks of one repository, in memory, over real HTTP.
+
+It answers as GitHub does, traps included: pull requests stand among the issues, labels are dropped without the right to
+push, a refused assignee refuses the whole issue, a repository out of sight is 404, limits come as 403.
+https://docs.github.com/en/rest/issues and https://docs.github.com/en/webhooks/webhook-events-and-payloads
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+
+from aiohttp import web
+
+from pointsman.testing.fake_github_state import (
+    GitHubComment,
+    GitHubIssue,
+    GitHubState,
+    GitHubWebhook,
+    marker_of,
+)
+
+__all__ = ["FakeGitHub", "GitHubComment", "GitHubIssue", "GitHubWebhook"]
+
+_Handler = Callable[[web.Request], Awaitable[web.Response]]
+_VERSIONS = ("2022-11-28", "2026-03-10")
+_BODY_CHARACTERS = 65536
+_TITLE_CHARACTERS = 256
+_REASONS = ("completed", "not_planned", "duplicate", "reopened", None)
+
+
+class FakeGitHub(GitHubState):
+    """One repository on GitHub; ``url`` is the address of the API.
+
+    What a test may set at any time:
+
+    * ``webhook_url``, ``webhook_secret``: where the repository's webhook goes; without an address none is sent;
+    * ``webhook_seconds``: how long GitHub waits for its answer; it never tries again by itself;
+    * ``echo``: whether calls of the API send webhooks too, as the real one does, in the background;
+    * ``may_see``, ``may_write_issues``, ``may_push``: what the token may; without the first all is 404;
+    * ``assignable``: who can be assigned; ``labels``: the names of the repository's labels;
+    * ``has_issues``, ``archived``: the repository's switches;
+    * ``hidden``: numbers of issues that no list shows yet;
+    * ``calls_left``: calls until the primary limit; ``content_left``: writes until the secondary one, which names
+      ``secondary_retry_after`` seconds or none;
+    * ``token_headers``: headers about the token that every answer carries;
+    * ``page_max``: the most a list gives at once; ``now``: GitHub's clock.
+
+    ``effects`` holds what calls of the API did; what a person did stands in ``issues`` alone.
+    """
+
+    def routes(self) -> list[web.RouteDef]:
+        """The calls of the REST API that this double knows."""
+        repo = "/repos/{owner}/{name}"
+        return [
+            web.get("/user", self._guarded(self._get_user)),
+            web.get("/repositories/{id}/issues/{number}", self._guarded(self._get_moved)),
+            web.get(repo, self._guarded(self._get_repository)),
+            web.get(f"{repo}/issues", self._guarded(self._get_issues)),
+            web.post(f"{repo}/issues", self._guarded(self._post_issue)),
+            web.get(f"{repo}/issues/{{number}}", self._guarded(self._get_issue)),
+            web.patch(f"{repo}/issues/{{number}}", self._guarded(self._patch_issue)),
+            web.get(f"{repo}/issues/{{number}}/comments", self._guarded(self._get_comments)),
+            web.post(f"{repo}/issues/{{number}}/comments", self._guarded(self._post_comment)),
+        ]
+
+    # -- before every call -------------------------------------------------------------------------------------------
+
+    def _guarded(self, handler: _Handler) -> _Handler:
+        """Check headers, credential, limits and repository before the call itself, and add the limit's headers."""
+
+        async def guarded(request: web.Request) -> web.Response:
+            refusal = self._refusal(request)
+            answer = await handler(request) if refusal is None else refusal
+            answer.headers.update(self._limit_headers())
+            return answer
+
+        return guarded
+
+    def _refusal(self, request: web.Request) -> web.Response | None:
+        if not request.headers.get("User-Agent"):
+            return web.Response(status=403, text="Request forbidden by administrative rules.")
+        if request.headers.get("X-GitHub-Api-Version", _VERSIONS[0]) not in _VERSIONS:
+            return _error(400, "The API version is not supported")
+        if request.headers.get("Authorization") not in (f"Bearer {self.token}", f"token {self.token}"):
+            return _error(401, "Bad credentials")
+        limited = self._limited(request)
+        return self._elsewhere(request) if limited is None else limited
+
+    def _limited(self, request: web.Request) -> web.Response | None:
+        if self.calls_left <= 0:
+            return _error(403, "API rate limit exceeded for user ID 1000.")
+        self.calls_left -= 1
+        if request.method == "GET":
+            return None
+        if self.content_left <= 0:
+            answer = _error(403, "You have exceeded a secondary rate limit. Please wait a few minutes.")
+            if self.secondary_retry_after is not None:
+                answer.headers["Retry-After"] = str(self.secondary_retry_after)
+            return answer
+        self.content_left -= 1
+        return None
+
+    def _elsewhere(self, request: web.Request) -> web.Response | None:
+        if "owner" not in request.match_info:
+            return None
+        named = f"{request.match_info['owner']}/{request.match_info['name']}"
+        if named in self._former_names:
+            return _moved(f"{self.url}/repositories/7{request.path_qs.partition(named)[2]}")
+        if named.lower() != self.repository.lower() or not self.may_see:
+            return _error(404, "Not Found")
+        if "/issues" in request.path and not self.has_issues:
+            return _error(410, "Issues are disabled for this repo")
+        if request.method != "GET" and self.archived:
+            return _error(403, "Repository was archived so is read-only.")
+        if request.method != "GET" and not self.may_write_issues:
+            answer = _error(403, "Resource not accessible by personal access token")
+            answer.headers["X-Accepted-GitHub-Permissions"] = "issues=write"
+            return answer
+        return None
+
+    def _limit_headers(self) -> dict[str, str]:
+        reset = int(self.now().timestamp()) + 1800
+        return {
+            "X-RateLimit-Limit": "5000",
+            "X-RateLimit-Remaining": str(max(self.calls_left, 0)),
+            "X-RateLimit-Reset": str(reset),
+            "X-RateLimit-Resource": "core",
+            **self.token_headers,
+        }
+
+    def _found(self, request: web.Request) -> GitHubIssue | web.Response:
+        """The issue a call is about, or the answer if it is not there any more."""
+        number = request.match_info["number"]
+        issue = self.issues.get(int(number)) if number.isdigit() else None
+        if issue is None:
+            return _error(404, "Not Found")
+        if issue.deleted:
+            return _error(410, "This issue was deleted")
+        if issue.moved_to is not None:
+            rest = request.path.partition(f"/issues/{number}")[2]
+            return _moved(f"{self.url}/repositories/8/issues/{issue.moved_to[1]}{rest}")
+        return issue
+
+    # -- calls -------------------------------------------------------------------------------------------------------
+
+    async def _get_user(self, _: web.Request) -> web.Response:
+        return web.json_response(self._user(self.bot))
+
+    async def _get_repository(self, _: web.Request) -> web.Response:
+        return web.json_response(self._repository())
+
+    async def _get_moved(self, request: web.Request) -> web.Response:
+        """The new place of a transferred issue."""
+        for issue in self.issues.values():
+            if issue.moved_to is not None and str(issue.moved_to[1]) == request.match_info["number"]:
+                return web.json_response(self._issue(issue))
+        return _error(404, "Not Found")
+
+    async def _get_issues(self, request: web.Request) -> web.Response:
+        query = request.query
+        found: Iterable[GitHubIssue] = self.issues.values()
+        found = [issue for issue in found if not issue.deleted and issue.moved_to is None]
+        state = query.get("state", "open")
+        if state not in ("open", "closed", "all"):
+            return _invalid("state", "invalid")
+        found = [issue for issue in found if state in ("all", issue.state)]
+        if creator := query.get("creator"):
+            found = [issue for issue in found if issue.author.lower() == creator.lower()]
+        try:
+            since = dt.datetime.fromisoformat(query.get("since") or "1970-01-01T00:00:00Z")
+        except ValueError:
+            return _invalid("since", "invalid")
+        found = [issue for issue in found if issue.updated_at.replace(microsecond=0) >= since]
+        shown = [issue for issue in found if issue.number not in self.hidden]
+        moment = "updated_at" if query.get("sort") == "updated" else "created_at"
+        shown.sort(
+            key=lambda issue: (getattr(issue, moment), issue.number),
+            reverse=query.get("direction", "desc") == "desc",
+        )
+        return self._page(request, [self._issue(issue) for issue in shown])
+
+    def _page(self, request: web.Request, items: list[dict[str, Any]]) -> web.Response:
+        """One page of a list, with the header that tells the rest."""
+        page = max(int(request.query.get("page", "1")), 1)
+        limit = min(int(request.query.get("per_page", "30")) or 30, self.page_max)
+        headers = {}
+        if page * limit < len(items):
+            following = request.url.update_query(page=page + 1, per_page=limit)
+            headers["Link"] = f'<{following}>; rel="next"'
+        return web.json_response(items[(page - 1) * limit : page * limit], headers=headers)
+
+    async def _post_issue(self, request: web.Request) -> web.Response:
+        body = await _json_object(request)
+        if body is None:
+            return _error(400, "Problems parsing JSON")
+        refusal = (
+            _too_long(body) if isinstance(body.get("title"), str) else _invalid("title", "missing_field")
+        )
+        if refusal is not None:
+            return refusal
+        labels = [name if isinstance(name, str) else name["name"] for name in body.get("labels") or []]
+        assignees = body.get("assignees") or []
+        if not self.may_push:
+            labels, assignees = [], []
+        for login in assignees:
+            if login not in self.assignable:
+                return _invalid("assignees", "invalid", value=login)
+        issue = self._add_issue(body["title"], body.get("body") or "", self.bot)
+        issue.labels, issue.assignees = labels, list(assignees)
+        self.labels |= set(labels)
+        self.effect("issue", str(issue.number), marker_of(issue.body), issue.title)
+        self._echo(issue, "opened", *["labeled"] * len(labels), *["assigned"] * len(assignees))
+        return web.json_response(self._issue(issue), status=201)
+
+    async def _get_issue(self, request: web.Request) -> web.Response:
+        issue = self._found(request)
+        return issue if isinstance(issue, web.Response) else web.json_response(self._issue(issue))
+
+    async def _patch_issue(self, request: web.Request) -> web.Response:
+        body = await _json_object(request)
+        issue = self._found(request)
+        if isinstance(issue, web.Response):
+            return issue
+        if body is None:
+            return _error(400, "Problems parsing JSON")
+        if not self.may_push and issue.author != self.bot:
+            return _error(403, "Resource not accessible by personal access token")
+        if body.get("state", "open") not in ("open", "closed"):
+            return _invalid("state", "invalid")
+        if body.get("state_reason") not in _REASONS:
+            return _invalid("state_reason", "invalid")
+        refusal = _too_long(body)
+        if refusal is not None:
+            return refusal
+        self._edit(issue, body)
+        return web.json_response(self._issue(issue))
+
+    def _edit(self, issue: GitHubIssue, body: dict[str, Any]) -> None:
+        if "title" in body or "body" in body:
+            issue.title = body.get("title", issue.title)
+            issue.body = body.get("body", issue.body) or ""
+            issue.updated_at = self.now()
+            self.effect("edit", str(issue.number), marker_of(issue.body))
+            self._echo(issue, "edited")
+        state = body.get("state", issue.state)
+        if state != issue.state:
+            self._set_state(issue, state, body.get("state_reason"))
+            self.effect("state", str(issue.number), marker_of(issue.body), state)
+            self._echo(issue, "closed" if state == "closed" else "reopened")
+
+    async def _get_comments(self, request: web.Request) -> web.Response:
+        issue = self._found(request)
+        if isinstance(issue, web.Response):
+            return issue
+        since = dt.datetime.fromisoformat(request.query.get("since") or "1970-01-01T00:00:00Z")
+        found = [comment for comment in issue.comments if comment.updated_at.replace(microsecond=0) >= since]
+        return self._page(request, [self._comment(issue, comment) for comment in found])
+
+    async def _post_comment(self, request: web.Request) -> web.Response:
+        body = await _json_object(request)
+        issue = self._found(request)
+        if isinstance(issue, web.Response):
+            return issue
+        if body is None:
+            return _error(400, "Problems parsing JSON")
+        if issue.locked and not self.may_push:
+            return _error(403, "Unable to create comment because issue is locked.")
+        if not isinstance(body.get("body"), str) or not body["body"].strip():
+            return _invalid("body", "missing_field", resource="IssueComment")
+        if len(body["body"]) > _BODY_CHARACTERS:
+            said = f"body is too long (maximum is {_BODY_CHARACTERS} characters)"
+            return _invalid("data", "unprocessable", resource="IssueComment", message=said)
+        made = self._add_comment(issue, body["body"], self.bot)
+        self.effect("comment", str(issue.number), marker_of(made.body))
+        self._echo(issue, "created", comment=made)
+        return web.json_response(self._comment(issue, made), status=201)
+
+
+def _error(status: int, message: str) -> web.Response:
+    said = {"message": message, "documentation_url": "https://docs.github.com/rest", "status": str(status)}
+    return web.json_response(said, status=status)
+
+
+def _moved(to: str) -> web.Response:
+    said = {"message": "Moved Permanently", "url": to, "documentation_url": "https://docs.github.com/rest"}
+    return web.json_response(said, status=301, headers={"Location": to})
+
+
+def _invalid(field: str, code: str, **more: str) -> web.Response:
+    """The 422 of one field: https://docs.github.com/en/rest/using-the-rest-api/troubleshooting-the-rest-api."""
+    said = {
+        "message": "Validation Failed",
+        "errors": [{"resource": "Issue", "field": field, "code": code, **more}],
+        "documentation_url": "https://docs.github.com/rest",
+        "status": "422",
+    }
+    return web.json_response(said, status=422)
+
+
+def _too_long(body: dict[str, Any]) -> web.Response | None:
+    title, text = body.get("title"), body.get("body")
+    if isinstance(title, str) and len(title) > _TITLE_CHARACTERS:
+        return _invalid("title", "custom", message="title is too long")
+    if isinstance(text, str) and len(text) > _BODY_CHARACTERS:
+        return _invalid(
+            "body", "custom", message=f"body is too long (maximum is {_BODY_CHARACTERS} characters)"
+        )
+    return None
+
+
+async def _json_object(request: web.Request) -> dict[str, Any] | None:
+    try:
+        raw = json.loads(await request.read())
+    except ValueError:
+        return None
+    return raw if isinstance(raw, dict) else None
