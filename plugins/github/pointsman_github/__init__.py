@@ -1,1 +1,16 @@
-"""placeholder"""
+"""GitHub issues for Pointsman."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pointsman.plugin_api import Tracker, hookimpl
+from pointsman_github.tracker import GitHubTracker
+
+__all__ = ["GitHubTracker", "pointsman_register_trackers"]
+
+
+@hookimpl
+def pointsman_register_trackers(register: Callable[[type[Tracker]], None]) -> None:
+    """Tell Pointsman about the tracker kind ``github``."""
+    register(GitHubTracker)

@@ -1,0 +1,1 @@
+"""HTTP towards us. Handlers hold no rules: parse, ask, store, answer."""

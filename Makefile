@@ -1,0 +1,88 @@
+# A fresh machine needs Python 3.11 or newer with venv, make and git. Everything else comes from the locks,
+# whose hashes are checked.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMPS := $(VENV)/.stamps
+UV := $(BIN)/uv --quiet
+
+PROJECTS := . ./plugins/folder ./plugins/forgejo ./plugins/github ./plugins/jira
+EDITABLE := $(foreach project,$(PROJECTS),--editable $(project))
+DECLARED := $(wildcard setup.cfg $(addsuffix /pyproject.toml,$(PROJECTS)))
+PACKAGES := pointsman pointsman_folder pointsman_forgejo pointsman_github pointsman_jira
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help install dev demo run test unit lint lock image manifests clean
+
+help: ## Show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+install: $(STAMPS)/install ## Install into .venv: the service, the four plugins, an embedded PostgreSQL
+
+dev: $(STAMPS)/dev ## Install the tools for tests and checks too
+
+demo: install ## Try it: everything on this machine, nothing to set up (ONCE=1 ends by itself; ARGS=... is passed on)
+	$(BIN)/pointsman demo $(if $(ONCE),--once) $(ARGS)
+
+run: install ## Serve, with settings from the environment (ARGS=... is passed on)
+	$(BIN)/pointsman serve $(ARGS)
+
+test: dev ## All tests (ARGS=... is passed on)
+	$(BIN)/pytest $(ARGS)
+
+unit: dev ## The quick tests
+	$(BIN)/pytest -m "not slow and not faults and not real" $(ARGS)
+
+lint: dev ## Style, types, and who may import whom
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy $(addprefix --package ,$(PACKAGES))
+	$(BIN)/lint-imports --config setup.cfg
+
+manifests: dev ## Render deploy/ and check it against the oldest and newest Kubernetes schemas known
+	$(BIN)/python deploy/render.py --check deploy/base $(wildcard deploy/overlays/*)
+
+image: ## Build the image and start it once, with docker or, as root on Debian, without (TAG=..., SUITE=...)
+	deploy/image.sh $(TAG)
+
+clean: ## Remove what was installed and built; data stays
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(wildcard *.egg-info plugins/*/*.egg-info plugins/*/build)
+
+# Installation: a venv, uv in it from its lock, then everything else by uv. Changed locks install again.
+
+$(STAMPS)/venv: requirements-build.lock
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found. Install Python 3.11 or newer, or name one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "$(PYTHON) is $$($(PYTHON) -V 2>&1), and Python 3.11 or newer is needed. Name one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) lacks venv. Install it (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	@echo "Installing into $(VENV), once; a minute or so"
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-build.lock
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/install: requirements-embedded.lock $(DECLARED) $(STAMPS)/venv
+	@rm -f $(STAMPS)/dev
+	@$(UV) pip sync --python $(BIN)/python --require-hashes requirements-build.lock requirements-embedded.lock
+	@$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation $(EDITABLE)
+	@touch $@
+
+$(STAMPS)/dev: requirements-dev.lock requirements-embedded.lock $(DECLARED) $(STAMPS)/venv
+	@$(UV) pip sync --python $(BIN)/python --require-hashes requirements-build.lock requirements-dev.lock
+	@$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation $(EDITABLE)
+	@touch $(STAMPS)/install $@
+
+# Locks: names, versions and hashes, no host and no path. A pin stays until UPGRADE=1. The projects themselves are
+# given as folders and left out, so that their names are never sought on an index.
+
+COMPILE := env -u UV_INDEX -u UV_DEFAULT_INDEX -u UV_INDEX_URL -u UV_EXTRA_INDEX_URL -u UV_FIND_LINKS \
+	$(UV) pip compile --no-config --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
+	$(foreach package,$(PACKAGES),--no-emit-package $(subst _,-,$(package))) $(if $(UPGRADE),--upgrade)
+MEMBERS := $(foreach project,$(wordlist 2,9,$(PROJECTS)),'-e $(project)')
+
+lock: $(STAMPS)/venv ## Make the locks from the pyproject files (UPGRADE=1: with the newest versions)
+	printf '%s\n' '-e .' $(MEMBERS) | $(COMPILE) - --output-file requirements.lock >/dev/null
+	printf '%s\n' '-e .[embedded]' $(MEMBERS) | $(COMPILE) - --constraint requirements.lock --output-file requirements-embedded.lock >/dev/null
+	printf '%s\n' '-e .[embedded,dev]' $(MEMBERS) | $(COMPILE) - --constraint requirements-embedded.lock --output-file requirements-dev.lock >/dev/null
+	printf '%s\n' 'uv==0.13.9' setuptools | $(COMPILE) - --constraint requirements-dev.lock --output-file requirements-build.lock >/dev/null

@@ -1,0 +1,38 @@
+"""Lists that come in pages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pointsman.plugin_api import TrackerClient, UnknownOutcome
+from pointsman_forgejo import wire
+
+PAGE = 50
+"""The most that Forgejo gives at once unless its operator set less (``[api] MAX_RESPONSE_ITEMS``)."""
+
+
+async def read_pages(
+    client: TrackerClient, path: str, params: Mapping[str, str | int], *, doing: str, pages: int = 20
+) -> list[dict[str, Any]]:
+    """All objects of a list, page by page, https://forgejo.org/docs/latest/user/api-usage/#pagination.
+
+    A short page is not the last one, because the server may give less than was asked for: the end is where
+    ``X-Total-Count`` objects were read, or where a page is empty. A list that is longer than ``pages`` pages raises
+    UnknownOutcome, since half a list proves nothing.
+    """
+    found: list[dict[str, Any]] = []
+    seen = 0
+    for page in range(1, pages + 1):
+        answer = await client.request("GET", path, params={**params, "page": page, "limit": PAGE})
+        if not answer.ok:
+            raise wire.problem(answer, doing)
+        items = answer.json()
+        if not isinstance(items, list):
+            raise UnknownOutcome(f"could not {doing}: the answer is no list", status=answer.status)
+        found += [item for item in items if isinstance(item, dict)]
+        seen += len(items)
+        total = answer.headers.get("x-total-count", "")
+        if not items or (total.isascii() and total.isdigit() and seen >= int(total)):
+            return found
+    raise UnknownOutcome(f"could not {doing}: more than {pages} pages")

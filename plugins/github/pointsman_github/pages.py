@@ -1,0 +1,45 @@
+"""Lists that come in pages."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+from pointsman.plugin_api import TrackerClient, UnknownOutcome
+from pointsman_github import wire
+
+PAGE = 100
+"""The most that GitHub gives at once."""
+
+
+async def read_page(
+    client: TrackerClient, path: str, params: Mapping[str, str | int], *, doing: str
+) -> tuple[list[dict[str, Any]], bool]:
+    """One page, and whether another follows.
+
+    The ``Link`` header tells, not the number of objects:
+    https://docs.github.com/en/rest/using-the-rest-api/using-pagination-in-the-rest-api.
+    """
+    answer = await client.request("GET", path, params={**params, "per_page": PAGE})
+    if not answer.ok:
+        raise wire.problem(answer, doing)
+    items = answer.json()
+    if not isinstance(items, list):
+        raise UnknownOutcome(f"could not {doing}: the answer is no list", status=answer.status)
+    return [item for item in items if isinstance(item, dict)], 'rel="next"' in answer.headers.get("link", "")
+
+
+async def read_pages(
+    client: TrackerClient, path: str, params: Mapping[str, str | int], *, doing: str, pages: int = 20
+) -> AsyncGenerator[dict[str, Any], None]:
+    """The objects of a list, page by page.
+
+    A list that is longer than ``pages`` pages raises UnknownOutcome at its end, since half a list proves nothing.
+    """
+    for page in range(1, pages + 1):
+        items, more = await read_page(client, path, {**params, "page": page}, doing=doing)
+        for item in items:
+            yield item
+        if not more:
+            return
+    raise UnknownOutcome(f"could not {doing}: more than {pages} pages")

@@ -1,0 +1,290 @@
+"""The composition root: settings in, a running application out. The only file that knows all rooms."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import uuid
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from pointsman import catalog as catalogs
+from pointsman import config, console, embedded, vault
+from pointsman.acceptance import Acceptance
+from pointsman.bus import Bus
+from pointsman.catalog import MAIL, CatalogKeeper
+from pointsman.delivery.guard import Policy
+from pointsman.delivery.inbound import Inbound
+from pointsman.delivery.notification import Notification
+from pointsman.delivery.outbound import Outbound
+from pointsman.delivery.reconcile import Reconcile
+from pointsman.errors import ConfigError, DatabaseError, PointsmanError
+from pointsman.storage.listener import Listener
+from pointsman.logs import logger
+from pointsman.plugins import Registry
+from pointsman.settings import Settings
+from pointsman.storage import config as config_rows
+from pointsman.storage import maintenance, migrate
+from pointsman.storage.db import LOST, Database
+from pointsman.storage.lanes import Lane, Lanes
+from pointsman.vault import Vault
+from pointsman.web.application import application
+from pointsman.web.context import Context
+from pointsman.web.metrics import Metrics
+
+log = logger("app")
+
+ENDPOINT_PROPAGATION_SECONDS = 5.0
+
+
+class Running(msgspec.Struct):
+    """A running replica."""
+
+    context: Context
+    url: str
+    bus: Bus
+
+
+@contextlib.asynccontextmanager
+async def open_database(settings: Settings, *, join_only: bool = False) -> AsyncIterator[Database]:
+    """The database of the settings, or the embedded one. ``join_only``: don't start an embedded server that a
+    service elsewhere should own, unless nobody runs one.
+    """
+    del join_only
+    if settings.database_url:
+        async with Database.open(settings.database_url.reveal()) as database:
+            yield database
+        return
+    async with embedded.serve(settings.data_dir) as server, Database.open(server.dsn) as database:
+        if not server.owned:
+            log.info("joined a running embedded Postgres", holder=server.holder)
+        yield database
+
+
+def make_vault(settings: Settings) -> Vault:
+    """The vault with our keys; a laptop installation makes its own."""
+    return Vault(settings.secret_keys or vault.key_file(settings.data_dir))
+
+
+def process_defaults(settings: Settings) -> Mapping[str, Mapping[str, Any]]:
+    """Settings of trackers that the process's environment supplies."""
+    forgejo: dict[str, Any] = {}
+    if settings.forgejo_url:
+        forgejo["url"] = settings.forgejo_url
+    if settings.forgejo_api_token:
+        forgejo["token"] = {"env": "FORGEJO_API_TOKEN"}
+    return {"forgejo": forgejo}
+
+
+async def plan_file(database: Database, settings: Settings, registry: Registry, file: Path) -> config.Plan:
+    """What applying a file would change. Raises ConfigError."""
+    desired = _read_file(settings, registry, file)
+    async with database.transaction() as con:
+        rows = await config_rows.load(con)
+    return config.plan(desired, rows.sources, rows.destinations, rows.routes)
+
+
+async def apply_file(database: Database, settings: Settings, registry: Registry, file: Path) -> config.Plan:
+    """Make the configuration equal to a file, in one transaction. Raises ConfigError, and then nothing changed."""
+    desired = _read_file(settings, registry, file)
+    async with database.transaction() as con:
+        await config_rows.lock(con)
+        rows = await config_rows.load(con)
+        plan = config.plan(desired, rows.sources, rows.destinations, rows.routes)
+        if plan.changes:
+            await config_rows.write(
+                con,
+                sources=plan.sources,
+                destinations=plan.destinations,
+                routes=plan.routes,
+                retired_sources=plan.retired_sources,
+                retired_destinations=plan.retired_destinations,
+                audit={"file": str(file), "changes": [str(change) for change in plan.changes]},
+            )
+    for change in plan.changes:
+        log.info("configuration changed", change=str(change))
+    return plan
+
+
+def _read_file(settings: Settings, registry: Registry, file: Path) -> config.Desired:
+    try:
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{file}: can't be read: {error}"]) from None
+    kinds = catalogs.kinds(registry, process_defaults(settings))
+    desired = config.read(text, file.name, kinds, make_vault(settings))
+    for warning in desired.warnings:
+        log.warning("configuration", warning=warning)
+    return desired
+
+
+@contextlib.asynccontextmanager
+async def running(
+    settings: Settings,
+    database: Database,
+    registry: Registry,
+    *,
+    sock: socket.socket | None = None,
+    lease_seconds: float = 60.0,
+    drain_seconds: float = 25.0,
+) -> AsyncIterator[Running]:
+    """One replica, from its configuration to its open port; at the end everything is closed in reverse."""
+    await migrate.require(database)
+    if settings.config is not None:
+        await apply_file(database, settings, registry, settings.config)
+    holder = uuid.uuid4()
+    policy = Policy(settings.outbound_hosts, settings.outbound_networks)
+    keeper = CatalogKeeper(database, registry, make_vault(settings), policy, process_defaults(settings))
+    await keeper.refresh()
+    metrics = Metrics()
+    lanes = Lanes(database, holder, lease_seconds=lease_seconds)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(keeper.close)
+        listener = Listener(database)
+        inbound = Inbound(database, keeper)
+        outbound = Outbound(
+            database,
+            lanes,
+            keeper,
+            base_url=settings.public_url or settings.base_url,
+            stopping=lambda: bus.stopping,
+            on_linked=inbound.linked,
+            on_attempt=metrics.attempt,
+        )
+        notification = Notification(
+            database,
+            lanes,
+            settings.smtp,
+            settings.mail_from,
+            base_url=settings.public_url or settings.base_url,
+            on_attempt=metrics.attempt,
+        )
+
+        async def carry(lane: Lane) -> None:
+            destination = keeper.current.destinations.get(lane.destination_id)
+            if destination is not None and destination.kind == MAIL:
+                await notification.carry(lane)
+            else:
+                await outbound.carry(lane)
+
+        bus = Bus(lanes, carry, keep_every_seconds=lease_seconds / 4)
+        metrics.lanes.set_function(lambda: bus.held)
+
+        def work_is_there() -> None:
+            bus.wake()
+            listener.tell()
+
+        listener.on_wake = bus.wake
+        acceptance = Acceptance(database, keeper, on_commit=work_is_there)
+        acceptance.observe = metrics.batch.observe
+        reconcile = Reconcile(
+            database,
+            keeper,
+            inbound,
+            on_change=work_is_there,
+            on_drift=lambda slug: metrics.drift.labels(slug).inc(),
+        )
+        ctx = Context(
+            settings=settings,
+            base_url=settings.base_url,
+            database=database,
+            catalog=keeper,
+            registry=registry,
+            acceptance=acceptance,
+            inbound=inbound,
+            metrics=metrics,
+            wake=work_is_there,
+            stalled=lambda: bus.stalled,
+        )
+        await stack.enter_async_context(listener.running())
+        await stack.enter_async_context(bus.running(drain_seconds=drain_seconds))
+        await stack.enter_async_context(reconcile.running())
+        await stack.enter_async_context(_housekeeping(database, keeper, holder))
+        await stack.enter_async_context(acceptance.running())
+        url = await stack.enter_async_context(_listening(settings, ctx, sock))
+        ctx.base_url = settings.public_url or url
+        log.info("ready", url=url, version=keeper.current.version)
+        yield Running(ctx, url, bus)
+        ctx.draining = True
+
+
+@contextlib.asynccontextmanager
+async def _listening(settings: Settings, ctx: Context, sock: socket.socket | None) -> AsyncIterator[str]:
+    runner = web.AppRunner(
+        application(ctx, console.routes()),
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=10.0,
+        keepalive_timeout=15.0,
+        handler_cancellation=False,
+    )
+    await runner.setup()
+    try:
+        site: web.BaseSite
+        if sock is not None:
+            site = web.SockSite(runner, sock)
+        else:
+            site = web.TCPSite(runner, settings.host, settings.port, reuse_address=True)
+        try:
+            await site.start()
+        except OSError as error:
+            raise PointsmanError(
+                f"can't listen on {settings.host}:{settings.port} ({error.strerror or error}): stop what uses it, or"
+                " set POINTSMAN_LISTEN to another address"
+            ) from None
+        host, port = runner.addresses[0][:2]
+        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
+        yield f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+    finally:
+        await runner.cleanup()
+
+
+@contextlib.asynccontextmanager
+async def _housekeeping(
+    database: Database, keeper: CatalogKeeper, holder: uuid.UUID
+) -> AsyncIterator[None]:
+    """Watch the configuration's version, and keep house every ten minutes."""
+
+    async def forever() -> None:
+        turns = 0
+        while True:
+            await asyncio.sleep(2.0)
+            turns += 1
+            try:
+                await keeper.refresh()
+                if turns % 300 == 1:
+                    await maintenance.keep_house(database, holder)
+            except LOST:
+                continue
+            except Exception:
+                log.exception("housekeeping failed")
+
+    task = asyncio.create_task(forever(), name="housekeeping")
+    try:
+        yield
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def wait_for_database(settings: Settings, *, patience_seconds: float = 60.0) -> None:
+    """Wait until the configured Postgres answers; pods often start before it does."""
+    if not settings.database_url:
+        return
+    loop = asyncio.get_running_loop()
+    end = loop.time() + patience_seconds
+    while True:
+        try:
+            async with Database.open(settings.database_url.reveal(), size=1):
+                return
+        except DatabaseError as error:
+            if loop.time() > end:
+                raise
+            log.warning("waiting for the database", error=str(error))
+            await asyncio.sleep(1.0)

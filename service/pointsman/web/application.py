@@ -1,0 +1,37 @@
+"""The web application: which address leads to which handler."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from aiohttp import web
+
+from pointsman.web import body, health, intake, tickets, webhooks
+from pointsman.web.context import CONTEXT, Context
+from pointsman.web.middleware import around
+
+
+def routes() -> list[web.RouteDef]:
+    """Every route but the console's."""
+    return [
+        web.post("/intake/{source}", intake.post),
+        web.post("/intake/{source}/{token}", intake.post),
+        web.post("/api/v1/tickets", tickets.create),
+        web.get("/api/v1/tickets", tickets.page),
+        web.get("/api/v1/tickets/{ticket}", tickets.get),
+        web.post("/api/v1/tickets/{ticket}/comments", tickets.comment),
+        web.post("/api/v1/tickets/{ticket}/close", tickets.close),
+        web.post("/api/v1/tickets/{ticket}/reopen", tickets.reopen),
+        web.post("/webhooks/{tracker}/{slug}", webhooks.post),
+        web.get("/health/live", health.live),
+        web.get("/health/ready", health.ready),
+        web.get("/metrics", health.metrics),
+    ]
+
+
+def application(ctx: Context, more: Sequence[web.AbstractRouteDef] = ()) -> web.Application:
+    """The application over the running parts; ``more`` are the console's routes."""
+    app = web.Application(middlewares=[around], client_max_size=body.WEBHOOK_LIMIT)
+    app[CONTEXT] = ctx
+    app.add_routes([*routes(), *more])
+    return app

@@ -1,0 +1,99 @@
+"""Bodies: read up to a limit, decoded with care. Any bytes come to a decision."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from pointsman.tickets.text import clean_json
+from pointsman.web.problems import Problem
+
+INTAKE_LIMIT = 256 * 1024
+WEBHOOK_LIMIT = 25 * 2**20
+READ_SECONDS = 20.0
+DEPTH_LIMIT = 64
+
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_BRACKET = re.compile(rb"[\[\]{}]")
+_DECODER = msgspec.json.Decoder()
+
+
+async def read(request: web.Request, limit: int) -> bytes:
+    """The whole body, counted after decompression."""
+    encoding = request.headers.get("Content-Encoding", "").lower()
+    if encoding not in ("", "identity", "gzip", "deflate"):
+        raise Problem("unsupported-type", "send the body plain, or with Content-Encoding gzip or deflate")
+    if encoding in ("", "identity") and (request.content_length or 0) > limit:
+        raise Problem("too-large", f"at most {limit} bytes are taken")
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(READ_SECONDS):
+            async for chunk in request.content.iter_any():
+                size += len(chunk)
+                if size > limit:
+                    raise Problem("too-large", f"at most {limit} bytes are taken")
+                chunks.append(chunk)
+    except TimeoutError:
+        raise Problem("timeout", f"the body was not there after {READ_SECONDS:g} s") from None
+    except (HttpProcessingError, web.RequestPayloadError, ValueError) as error:
+        raise Problem("bad-request", "the body can't be read as its headers say") from error
+    return b"".join(chunks)
+
+
+def need_json(request: web.Request) -> None:
+    """Refuse a body that says it is something else than JSON."""
+    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if kind and kind not in ("application/json", "text/json") and not kind.endswith("+json"):
+        raise Problem("unsupported-type", "send JSON, with Content-Type: application/json")
+
+
+def decode(body: bytes) -> Any:
+    """A body as JSON, its texts free of NUL and lone surrogates. Raises Problem with the position."""
+    if body.startswith(b"\xef\xbb\xbf"):
+        body = body[3:]
+    if too_deep(body):
+        raise Problem("invalid-json", f"it is nested deeper than {DEPTH_LIMIT} levels")
+    try:
+        value = _DECODER.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return clean_json(_decode_slowly(body))
+    if b"\\u" in body or b"\x00" in body:
+        return clean_json(value)
+    return value
+
+
+def _decode_slowly(body: bytes) -> Any:
+    """For what msgspec refuses: lone surrogates, which real senders produce, are taken; the rest gets a position."""
+    try:
+        text = body.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Problem("invalid-json", f"it is not UTF-8 at byte {error.start}") from None
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        raise Problem("invalid-json", f"line {error.lineno}, column {error.colno}: {error.msg}") from None
+    except (ValueError, RecursionError) as error:
+        raise Problem("invalid-json", str(error) if isinstance(error, ValueError) else "too deep") from None
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON value")
+
+
+def too_deep(body: bytes) -> bool:
+    """Whether brackets nest deeper than the limit; linear in the size of the body."""
+    if body.count(b"[") + body.count(b"{") <= DEPTH_LIMIT:
+        return False
+    depth = 0
+    for bracket in _BRACKET.finditer(_STRING.sub(b"", body)):
+        depth += 1 if bracket.group() in b"[{" else -1
+        if depth > DEPTH_LIMIT:
+            return True
+    return False

@@ -1,0 +1,98 @@
+"""Around every request: an id, one rich log line, metrics, and errors as problem+json."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Awaitable, Callable
+
+from aiohttp import web
+
+from pointsman.errors import DatabaseError, Overloaded
+from pointsman.logs import logger
+from pointsman.storage.db import LOST, uuid7
+from pointsman.web.context import context
+from pointsman.web.problems import Problem, unavailable
+
+log = logger("web")
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+_QUIET = frozenset({"/health/live", "/health/ready", "/metrics"})
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
+
+
+class Said(dict[str, object]):
+    """What a handler adds to its request's log line."""
+
+
+SAID: web.RequestKey[Said] = web.RequestKey("said", Said)
+
+
+def say(request: web.Request, **words: object) -> None:
+    """Add to the request's log line."""
+    request[SAID].update(words)
+
+
+@web.middleware
+async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer, count and log one request."""
+    began = time.monotonic()
+    given = request.headers.get("X-Request-ID", "")
+    request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid7())
+    request[SAID] = Said()
+    # the route's pattern, never the path itself: a token may stand in it
+    resource = request.match_info.route.resource
+    route = resource.canonical if resource is not None else "(none)"
+    response, error = await _answer(request, handler)
+    taken = time.monotonic() - began
+    response.headers["X-Request-ID"] = request_id
+    response.headers.setdefault("X-Content-Type-Options", "nosniff")
+    metrics = context(request).metrics
+    metrics.requests.labels(route, response.status).inc()
+    metrics.request_seconds.labels(route).observe(taken)
+    if route not in _QUIET or response.status >= 400:
+        words = dict(request[SAID])
+        write = log.error if response.status >= 500 and response.status != 503 else log.info
+        write(
+            "request",
+            request_id=request_id,
+            method=request.method,
+            route=route,
+            status=response.status,
+            ms=round(taken * 1000, 1),
+            remote=request.remote,
+            **words,
+            **({"exc_info": error} if error is not None else {}),
+        )
+    return response
+
+
+async def _answer(request: web.Request, handler: Handler) -> tuple[web.StreamResponse, BaseException | None]:
+    try:
+        return await handler(request), None
+    except Problem as problem:
+        if problem.note or problem.detail:
+            say(request, problem=problem.name, why=problem.note or problem.detail)
+        return problem.response(), None
+    except web.HTTPException as error:
+        if error.status < 400:
+            return error, None
+        return _plain(error), None
+    except Overloaded as error:
+        say(request, problem="unavailable", why=str(error))
+        return unavailable("too much waits already").response(), None
+    except (DatabaseError, *LOST) as error:
+        say(request, problem="unavailable", why=f"{type(error).__name__}: {error}")
+        return unavailable("the database can't be reached; nothing was kept").response(), None
+    except Exception as error:  # noqa: BLE001 - the last line of defence
+        return Problem("internal", "it is written down; nothing was kept").response(), error
+
+
+def _plain(error: web.HTTPException) -> web.Response:
+    names = {
+        404: "not-found",
+        405: "method-not-allowed",
+        413: "too-large",
+        415: "unsupported-type",
+    }
+    allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
+    return Problem(names.get(error.status, "bad-request"), headers=allow).response()

@@ -1,0 +1,76 @@
+"""Webhooks of trackers: raw bytes verified first, then read, then applied and committed, then answered."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from pointsman.logs import logger
+from pointsman.plugin_api import Ignored, Tracker, WebhookNews
+from pointsman.signing import hmac_sha256_matches
+from pointsman.web import body
+from pointsman.web.context import context
+from pointsman.web.intake import answer
+from pointsman.web.middleware import say
+from pointsman.web.problems import unauthorized
+
+log = logger("webhooks")
+
+
+async def post(request: web.Request) -> web.Response:
+    """Take one call. 401 for whatever can't be verified, 200 for whatever can, once it is committed."""
+    ctx = context(request)
+    tracker_kind, slug = request.match_info["tracker"], request.match_info["slug"]
+    raw = await body.read(request, body.WEBHOOK_LIMIT)
+    headers = {name.lower(): value for name, value in request.headers.items()}
+    destination = ctx.catalog.current.destination(slug)
+    if destination is not None and destination.tracker_kind != tracker_kind:
+        destination = None
+    secrets = destination.webhook_secrets if destination is not None else ()
+    kind = ctx.registry.trackers.get(tracker_kind)
+    if not _verified(kind, headers, raw, secrets) or destination is None or destination.tracker is None:
+        why = (
+            "unknown destination"
+            if destination is None
+            else "no secret"
+            if not secrets
+            else "wrong signature"
+        )
+        raise unauthorized(why)
+    say(request, destination=slug)
+    delivery_id = destination.tracker.webhook_id(headers, raw)
+    news = _read(destination.tracker, headers, raw)
+    heard = await ctx.inbound.webhook(destination, headers, raw, delivery_id, news)
+    ctx.metrics.webhooks.labels(slug, "changed" if heard.changed else "nothing").inc()
+    say(
+        request,
+        note=heard.note,
+        webhook=delivery_id,
+        ticket=str(heard.ticket_id) if heard.ticket_id is not None else None,
+    )
+    if heard.changed:
+        ctx.wake()
+    return answer(200, {"result": heard.note})
+
+
+def _verified(
+    kind: type[Tracker] | None, headers: dict[str, str], raw: bytes, secrets: tuple[bytes, ...]
+) -> bool:
+    """Whether the plugin vouches for the bytes; unknown names cost the same work."""
+    if kind is None:
+        hmac_sha256_matches(raw, None, ())
+        return False
+    try:
+        return kind.verify_webhook(headers, raw, [secret for secret in secrets if secret]) is True
+    except Exception:
+        log.exception("a plugin failed to verify", tracker=kind.kind)
+        return False
+
+
+def _read(tracker: Tracker, headers: dict[str, str], raw: bytes) -> WebhookNews:
+    """What the plugin reads; a fault of the plugin is kept with the webhook, and the poll finds what it missed."""
+    try:
+        news = tracker.read_webhook(headers, raw)
+    except Exception as error:
+        log.exception("a plugin failed to read a webhook", tracker=tracker.kind)
+        return Ignored(f"the plugin failed: {type(error).__name__}")
+    return news
