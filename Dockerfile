@@ -27,7 +27,7 @@ RUN /opt/build/bin/pip wheel --no-cache-dir --no-index --no-deps --no-build-isol
  && /opt/build/bin/uv pip install --no-deps --offline /wheels/*.whl
 
 FROM base
-RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin pointsman
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin pointsman
 COPY --from=build /opt/pointsman /opt/pointsman
 ENV PATH=/opt/pointsman/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

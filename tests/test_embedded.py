@@ -254,10 +254,10 @@ async def test_a_killed_server_comes_back_with_its_rows(data_dir):
             await put_row(server.dsn)
             for times in (1, 2, 3):
                 os.kill(postmaster_pid(data_dir), signal.SIGKILL)
-                await until(lambda: warnings(logs).count("embedded_postgres_restarted") == times)  # noqa: B023
+                await until(lambda: warnings(logs).count("embedded Postgres restarted") == times)  # noqa: B023
                 assert await count_rows(server.dsn) == 1
             assert not server.failed.is_set()
-    assert warnings(logs).count("embedded_postgres_died") == 3
+    assert warnings(logs).count("embedded Postgres died") == 3
 
 
 @pytest.mark.faults
@@ -273,7 +273,7 @@ async def test_a_server_that_keeps_dying_is_given_up(data_dir, monkeypatch):
                 await asyncio.sleep(0.01)
     assert "died 3 times" in str(server.failure)
     assert str(server.log_path) in str(server.failure)
-    assert warnings(logs).count("embedded_postgres_died") == 2
+    assert warnings(logs).count("embedded Postgres died") == 2
     async with embedded.serve(data_dir) as server:
         assert await run_sql(server.dsn, "select 1")
 

@@ -24,7 +24,6 @@ from pointsman.delivery.notification import Notification
 from pointsman.delivery.outbound import Outbound
 from pointsman.delivery.reconcile import Reconcile
 from pointsman.errors import ConfigError, DatabaseError, PointsmanError
-from pointsman.storage.listener import Listener
 from pointsman.logs import logger
 from pointsman.plugins import Registry
 from pointsman.settings import Settings
@@ -32,6 +31,7 @@ from pointsman.storage import config as config_rows
 from pointsman.storage import maintenance, migrate
 from pointsman.storage.db import LOST, Database
 from pointsman.storage.lanes import Lane, Lanes
+from pointsman.storage.listener import Listener
 from pointsman.vault import Vault
 from pointsman.web.application import application
 from pointsman.web.context import Context
@@ -51,11 +51,8 @@ class Running(msgspec.Struct):
 
 
 @contextlib.asynccontextmanager
-async def open_database(settings: Settings, *, join_only: bool = False) -> AsyncIterator[Database]:
-    """The database of the settings, or the embedded one. ``join_only``: don't start an embedded server that a
-    service elsewhere should own, unless nobody runs one.
-    """
-    del join_only
+async def open_database(settings: Settings) -> AsyncIterator[Database]:
+    """The database of the settings, or the embedded one."""
     if settings.database_url:
         async with Database.open(settings.database_url.reveal()) as database:
             yield database
@@ -245,9 +242,7 @@ async def _listening(settings: Settings, ctx: Context, sock: socket.socket | Non
 
 
 @contextlib.asynccontextmanager
-async def _housekeeping(
-    database: Database, keeper: CatalogKeeper, holder: uuid.UUID
-) -> AsyncIterator[None]:
+async def _housekeeping(database: Database, keeper: CatalogKeeper, holder: uuid.UUID) -> AsyncIterator[None]:
     """Watch the configuration's version, and keep house every ten minutes."""
 
     async def forever() -> None:
@@ -288,3 +283,23 @@ async def wait_for_database(settings: Settings, *, patience_seconds: float = 60.
                 raise
             log.warning("waiting for the database", error=str(error))
             await asyncio.sleep(1.0)
+
+
+async def serve(settings: Settings, stop: asyncio.Event) -> None:
+    """Run until told to stop. On an embedded Postgres the schema is kept up to date by itself."""
+    await wait_for_database(settings)
+    registry = Registry.load()
+    for plugin in registry.standing:
+        if plugin.refused:
+            log.error("plugin refused", plugin=plugin.name, origin=plugin.origin, why=plugin.refused)
+    async with open_database(settings) as database:
+        if not settings.database_url:
+            await migrate.migrate(database)
+        async with running(settings, database, registry) as replica:
+            await stop.wait()
+            log.info("stopping")
+            replica.context.draining = True
+            if settings.database_url:
+                # let load balancers notice before the port closes
+                await asyncio.sleep(ENDPOINT_PROPAGATION_SECONDS)
+    log.info("stopped")

@@ -29,11 +29,11 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import asyncpg
-import structlog
 from asyncpg.exceptions import InterfaceError, PostgresError
 
 from pointsman import embedded_folder
 from pointsman.embedded_binaries import Binaries, EmbeddedError, find_binaries, find_launcher
+from pointsman.logs import logger
 
 __all__ = ["EmbeddedError", "EmbeddedServer", "running_dsn", "serve"]
 
@@ -58,7 +58,7 @@ _SETTINGS = {
 }
 _KEPT_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR", "HOME")  # no secrets, no PG*
 
-_log = structlog.get_logger("pointsman.embedded")
+_log = logger("pointsman.embedded")
 
 
 @dataclasses.dataclass(slots=True)
@@ -129,7 +129,7 @@ class _Supervisor:
                 version = await _ask_version(dsn)
                 if version is not None:
                     self.server.dsn, self.server.version, self.server.holder = dsn, version, holder
-                    _log.info("embedded_postgres_joined", holder=holder, version=version)
+                    _log.info("embedded Postgres joined", holder=holder, version=version)
                     return
             if waited > _JOIN_SECONDS:
                 raise EmbeddedError(
@@ -145,7 +145,7 @@ class _Supervisor:
         except Exception as error:  # noqa: BLE001 - whatever it was, the service must hear of it
             self.server.failure = error if isinstance(error, EmbeddedError) else EmbeddedError(f"{error!r}")
             self.server.failed.set()
-            _log.error("embedded_postgres_failed", reason=str(self.server.failure))
+            _log.error("embedded Postgres failed", reason=str(self.server.failure))
 
     async def stop(self) -> None:
         """Shut our server down, cleanly if it can be, and let go of the lock."""
@@ -167,7 +167,7 @@ class _Supervisor:
             if self.process is None:
                 await asyncio.sleep(0.5)
                 if await self._become_owner():
-                    _log.warning("embedded_postgres_taken_over", version=self.server.version)
+                    _log.warning("embedded Postgres taken over", version=self.server.version)
                 continue
             since = time.monotonic()
             code = await self.process.wait()
@@ -176,9 +176,9 @@ class _Supervisor:
                 raise EmbeddedError(
                     f"PostgreSQL died {quick} times, each soon after its start. {self._last_words()}"
                 )
-            _log.warning("embedded_postgres_died", exit_code=code, log=str(self.folder.log))
+            _log.warning("embedded Postgres died", exit_code=code, log=str(self.folder.log))
             if await self._start():
-                _log.warning("embedded_postgres_restarted", version=self.server.version)
+                _log.warning("embedded Postgres restarted", version=self.server.version)
             else:
                 await asyncio.sleep(0.1 * quick)
 
@@ -197,7 +197,7 @@ class _Supervisor:
         if not await self._start():
             raise EmbeddedError(f"PostgreSQL did not start on {self.folder.cluster}. {self._last_words()}")
         self.server.owned, self.server.holder = True, self.lock.holder()[0]
-        _log.info("embedded_postgres_started", version=self.server.version, data=str(self.folder.cluster))
+        _log.info("embedded Postgres started", version=self.server.version, data=str(self.folder.cluster))
         return True
 
     async def _create(self, programs: Path) -> None:

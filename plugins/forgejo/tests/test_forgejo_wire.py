@@ -8,7 +8,7 @@ import hmac
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pointsman.plugin_api import (
@@ -33,6 +33,9 @@ BODY = b'{"action":"closed"}'
 HEX = hmac.new(SECRET, BODY, hashlib.sha256).hexdigest()
 MARKER = Marker("pm1-0190b5a0-7c11-7000-8000-000000000001-0123456789abcdef")
 ISSUES = {"x-forgejo-event": "issues"}
+
+calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""A busy machine is no failure."""
 
 
 def verify(headers, body=BODY, secrets=(SECRET,)):
@@ -76,6 +79,7 @@ def test_an_empty_text_leaves_the_marker_alone():
     assert wire.marked("  \n", MARKER) == f"<!-- pointsman: {MARKER.text} -->"
 
 
+@calm
 @given(st.text())
 def test_every_text_keeps_its_marker_and_can_be_sent(text):
     body = wire.marked(text, MARKER)
@@ -205,6 +209,7 @@ def test_an_empty_secret_never_verifies():
     assert not verify({"x-forgejo-signature": signed_with_nothing}, secrets=())
 
 
+@calm
 @given(
     st.dictionaries(st.sampled_from(["x-forgejo-signature", "x-gitea-signature", "content-type"]), st.text()),
     st.binary(),
@@ -334,6 +339,7 @@ _JSON = st.recursive(
 )
 
 
+@calm
 @given(
     st.dictionaries(
         st.sampled_from(["x-forgejo-event", "x-gitea-event"]), st.sampled_from(["issues", ""]) | st.text()
@@ -350,6 +356,7 @@ def test_any_json_comes_to_a_decision_that_can_be_kept(headers, payload):
     repr(news).encode()
 
 
+@calm
 @given(st.binary())
 def test_any_bytes_come_to_a_decision(body):
     assert isinstance(wire.read({}, body, "acme/shop"), Ignored)

@@ -43,7 +43,7 @@ def token(answer: Answer, now: dt.datetime) -> list[Finding]:
     A fine-grained token names no scopes; what it may is seen when it is used.
     """
     findings = []
-    end = _expiry(answer.headers.get("github-authentication-token-expiration", ""))
+    end = expiry(answer.headers.get("github-authentication-token-expiration", ""))
     if end is not None and end - now < _SOON:
         findings.append(
             Finding(
@@ -135,7 +135,7 @@ def _repository_failed(answer: Answer, name: str) -> Finding:
     )
 
 
-def _expiry(text: str) -> dt.datetime | None:
+def expiry(text: str) -> dt.datetime | None:
     """The end of a token, ``2027-02-06 17:23:12 UTC`` or with an offset; None if there is none."""
     try:
         found = dt.datetime.fromisoformat(text.strip().removesuffix("UTC").strip())

@@ -23,12 +23,14 @@ counts them, so there is room left.
 """
 PLAIN_LIMIT = 8_000
 """How much text the plain form keeps, which is tried when Jira refuses the rich one."""
-_PARSE_LIMIT = 60_000
+_PARSE_LIMIT = 32_000
 _HREF_LIMIT = 2_000
 _HREF_ROOM = 20_000
 _NESTING = 30
 
-_MARKDOWN = MarkdownIt("commonmark", {"html": False, "maxNesting": _NESTING}).enable(["table", "strikethrough"])
+_MARKDOWN = MarkdownIt("commonmark", {"html": False, "maxNesting": _NESTING}).enable(
+    ["table", "strikethrough"]
+)
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 _LANGUAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+#._-]{0,29}")
 _MARKS = {"strong_open": "strong", "em_open": "em", "s_open": "strike"}
@@ -39,7 +41,11 @@ _INSIDE = {"paragraph", "bulletList", "orderedList", "codeBlock"}
 def document(markdown: str, limit: int = TEXT_LIMIT) -> Node:
     """The document of a Markdown text. One that is too long is cut, and says so at its end."""
     text = clean(markdown)
-    content = _Renderer().render(_MARKDOWN.parse(text[:_PARSE_LIMIT]))
+    tokens = _MARKDOWN.parse(text[:_PARSE_LIMIT])
+    if any(token.level >= _NESTING - 1 for token in tokens):
+        # The parser leaves out what is nested deeper; nobody writes so, and nothing may be lost.
+        return plain_document(markdown, limit)
+    content = _Renderer().render(tokens)
     kept = _shorten(content, limit)
     if kept != content or len(text) > _PARSE_LIMIT:
         kept.append(_cut_note(len(text)))
@@ -122,8 +128,12 @@ class _Renderer:
             "thead_close": lambda _, inside: inside,
             "tbody_close": lambda _, inside: inside,
             "tr_close": lambda _, inside: _holding("tableRow", inside),
-            "th_close": lambda _, inside: [{"type": "tableHeader", "attrs": {}, "content": [_paragraph(inside)]}],
-            "td_close": lambda _, inside: [{"type": "tableCell", "attrs": {}, "content": [_paragraph(inside)]}],
+            "th_close": lambda _, inside: [
+                {"type": "tableHeader", "attrs": {}, "content": [_paragraph(inside)]}
+            ],
+            "td_close": lambda _, inside: [
+                {"type": "tableCell", "attrs": {}, "content": [_paragraph(inside)]}
+            ],
         }
 
     def render(self, tokens: Sequence[Token]) -> list[Node]:
@@ -154,7 +164,9 @@ class _Renderer:
         return [_paragraph([_text(text)])] if text else []
 
     def _heading(self, token: Token, inside: list[Node]) -> list[Node]:
-        return [{"type": "heading", "attrs": {"level": int(token.tag[1])}, "content": inside}] if inside else []
+        return (
+            [{"type": "heading", "attrs": {"level": int(token.tag[1])}, "content": inside}] if inside else []
+        )
 
     def _list_item(self, _: Token, inside: list[Node]) -> list[Node]:
         content = _fit(inside)

@@ -19,7 +19,6 @@ from pointsman.logs import logger
 from pointsman.plugin_api import CloseReason, Ignored, IssueGone, IssueRef, IssueSeen, State, WebhookNews
 from pointsman.storage import accept, webhooks
 from pointsman.storage.db import AGAIN, Connection, Database, Row, uuid7
-from pointsman.storage.lanes import sight
 from pointsman.tickets.ticket import Decided, Places, Status, on_state
 
 log = logger("inbound")
@@ -76,10 +75,7 @@ class Inbound:
                 )
             return heard
 
-        heard = await self._again(once)
-        if isinstance(news, IssueSeen):
-            await self._sight(destination, news)
-        return heard
+        return await self._again(once)
 
     async def seen(self, destination: LiveDestination, news: IssueSeen | IssueGone) -> Heard:
         """Apply what a poll saw. What is known already costs one look."""
@@ -125,14 +121,6 @@ class Inbound:
                 if tries == 3:
                     raise
         raise AssertionError("unreachable")
-
-    async def _sight(self, destination: LiveDestination, news: IssueSeen) -> None:
-        catalog = self._catalog.current
-        for text in news.markers:
-            marker = catalog.marker_from(text)
-            if marker is not None:
-                issue = (news.ref.remote_id, news.ref.key, news.ref.url)
-                await sight(self._database, destination.id, marker, issue, "webhook")
 
     async def _apply(self, con: Connection, destination: LiveDestination, news: WebhookNews) -> Heard:
         if isinstance(news, Ignored):

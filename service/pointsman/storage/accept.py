@@ -259,3 +259,34 @@ async def _write_reports(
         [state(one) for one in fresh],
         [one.error for one in fresh],
     )
+
+
+async def parked(database: Database, limit: int = 100) -> Sequence[Row]:
+    """Reports that our code could not decide on, oldest first."""
+    return await database.fetch(SQL["parked_reports"], limit)
+
+
+async def rerun(
+    database: Database,
+    report_id: uuid.UUID,
+    read: Callable[[Row], Incoming],
+    decide: Decide,
+    marker_of: MarkerOf,
+    mail_id: int,
+) -> uuid.UUID | None:
+    """Decide again on a parked report; the ticket it belongs to now. None: there is no such parked report.
+
+    ``read`` makes the report from its row; what it raises leaves the report parked.
+    """
+    async with database.transaction() as con:
+        row = await con.fetchrow(SQL["parked_report"], report_id)
+        if row is None:
+            return None
+        one = read(row)
+        decided, tickets, ticket_of = await _decide(con, [one], decide, mail_id)
+        if one.report is None:
+            raise ValueError(one.error)
+        await write_decided(con, decided, tickets, marker_of)
+        ticket_id = ticket_of.get(one.report_id)
+        await con.execute(SQL["unpark_report"], row["received_at"], report_id, ticket_id, one.report.action)
+        return ticket_id

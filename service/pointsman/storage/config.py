@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from pointsman import config
 from pointsman.storage.db import Connection, Database, Row
 from pointsman.storage.queries import queries
 
@@ -96,9 +97,9 @@ async def lock(con: Connection) -> None:
 async def write(
     con: Connection,
     *,
-    sources: Sequence[SourceRow],
-    destinations: Sequence[DestinationRow],
-    routes: Sequence[RouteRow] | None,
+    sources: Sequence[config.Source],
+    destinations: Sequence[config.Destination],
+    routes: Sequence[config.Route] | None,
     retired_sources: Sequence[str],
     retired_destinations: Sequence[str],
     audit: Mapping[str, Any],

@@ -20,8 +20,11 @@ _QUIET = frozenset({"/health/live", "/health/ready", "/metrics"})
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
-class Said(dict[str, object]):
+class Said:
     """What a handler adds to its request's log line."""
+
+    def __init__(self) -> None:
+        self.words: dict[str, object] = {}
 
 
 SAID: web.RequestKey[Said] = web.RequestKey("said", Said)
@@ -29,7 +32,7 @@ SAID: web.RequestKey[Said] = web.RequestKey("said", Said)
 
 def say(request: web.Request, **words: object) -> None:
     """Add to the request's log line."""
-    request[SAID].update(words)
+    request[SAID].words.update(words)
 
 
 @web.middleware
@@ -50,7 +53,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     metrics.requests.labels(route, response.status).inc()
     metrics.request_seconds.labels(route).observe(taken)
     if route not in _QUIET or response.status >= 400:
-        words = dict(request[SAID])
+        words_said = request[SAID].words
         write = log.error if response.status >= 500 and response.status != 503 else log.info
         write(
             "request",
@@ -60,7 +63,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
             status=response.status,
             ms=round(taken * 1000, 1),
             remote=request.remote,
-            **words,
+            **words_said,
             **({"exc_info": error} if error is not None else {}),
         )
     return response

@@ -1,0 +1,85 @@
+"""Jira's webhooks, read: bytes in, a decision out, whatever the bytes are.
+
+https://developer.atlassian.com/cloud/jira/platform/webhooks/. The objects in them have the shape of the API's version
+2, on Jira Cloud too: texts are strings in wiki markup.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from pointsman.plugin_api import Ignored, IssueGone, WebhookNews, hmac_sha256_matches
+from pointsman_jira import wire
+
+_SEEN = {"jira:issue_created", "jira:issue_updated"}
+_GONE = "jira:issue_deleted"
+
+
+def verify(headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> bool:
+    """Whether ``X-Hub-Signature: sha256=...`` was made over these bytes with one of the secrets.
+
+    The method is Jira's to choose (WebSub); anything but sha256 is refused.
+    """
+    method, _, signature = headers.get("x-hub-signature", "").strip().partition("=")
+    return hmac_sha256_matches(body, signature if method == "sha256" else None, secrets)
+
+
+def identifier(headers: Mapping[str, str]) -> str | None:
+    """Jira's own id of a call, the same when it calls again."""
+    return headers.get("x-atlassian-webhook-identifier", "").strip() or None
+
+
+def read(body: bytes, *, project: str, site: str, account_id: str | None) -> WebhookNews:
+    """What a call says about the project ``project``. ``account_id`` is our own, if it is known yet."""
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        return Ignored("not JSON")
+    event = wire.text_at(said, "webhookEvent")
+    if event not in _SEEN and event != _GONE:
+        return Ignored(f"event {event[:60]}" if event else "no webhookEvent in it")
+    issue = wire.at(said, "issue")
+    ref = wire.ref_of(issue, site)
+    if ref is None:
+        return Ignored("no issue in it")
+    actor = wire.actor_of(wire.at(said, "user"))
+    if wire.project_of(issue) != project:
+        left = _key_left(said, project)
+        if event == "jira:issue_updated" and left is not None:
+            return IssueGone(ref=msgspec.structs.replace(ref, key=left or ref.key), to=ref.key, actor=actor)
+        return Ignored("another project")
+    if event == _GONE:
+        return IssueGone(ref=ref, actor=actor)
+    seen = wire.seen(issue, site, account_id, actor)
+    if seen is None:
+        return Ignored("no status category in it")
+    if seen.version is None:
+        return msgspec.structs.replace(seen, version=_time(wire.at(said, "timestamp")))
+    return seen
+
+
+def _key_left(said: Any, project: str) -> str | None:
+    """The key an issue had in the project before it was moved away; None if the changelog shows no such move."""
+    moved = None
+    for item in wire.items_at(said, "changelog", "items"):
+        field = wire.text_at(item, "field").casefold()
+        before = wire.text_at(item, "fromString")
+        if field == "key":
+            return before if before.upper().rpartition("-")[0] == project else None
+        if field == "project":
+            moved = ""
+    return moved
+
+
+def _time(milliseconds: Any) -> dt.datetime | None:
+    if not isinstance(milliseconds, int) or isinstance(milliseconds, bool):
+        return None
+    try:
+        return dt.datetime.fromtimestamp(milliseconds / 1000, dt.UTC)
+    except (ValueError, OverflowError, OSError):
+        return None

@@ -1,0 +1,313 @@
+"""The command line."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import signal
+import sys
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, Concatenate, ParamSpec
+
+import click
+from cryptography.fernet import Fernet
+
+from pointsman import __version__, logs, operate
+from pointsman import settings as process
+from pointsman.errors import PointsmanError
+from pointsman.plugins import Registry
+from pointsman.settings import Settings
+from pointsman.storage.db import Database
+
+P = ParamSpec("P")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="pointsman")
+def main() -> None:
+    """Bring error alerts and support tickets onto your issue tracker, once each.
+
+    Settings come from the environment: POINTSMAN_DATABASE_URL (without it an embedded Postgres in
+    POINTSMAN_DATA_DIR), POINTSMAN_CONFIG, POINTSMAN_LISTEN and others; see docs/settings.md.
+    """
+
+
+def _guarded(function: Callable[P, None]) -> Callable[P, None]:
+    """Errors as words and an exit code, never as a traceback."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+        except PointsmanError as error:
+            problems = getattr(error, "problems", [str(error)])
+            for problem in problems:
+                click.echo(f"pointsman: {problem}", err=True)
+            sys.exit(error.exit_code)
+        except KeyboardInterrupt:
+            sys.exit(130)
+
+    return run
+
+
+def _with_settings(function: Callable[Concatenate[Settings, P], None]) -> Callable[P, None]:
+    @functools.wraps(function)
+    @_guarded
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        settings = process.load()
+        logs.configure(settings.log)
+        function(settings, *args, **kwargs)
+
+    return run
+
+
+def _with_database(
+    function: Callable[Concatenate[Settings, Database, P], Awaitable[None]],
+) -> Callable[P, None]:
+    """Commands that look at or change the database and then are done."""
+
+    @functools.wraps(function)
+    @_guarded
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        settings = process.load()
+        logs.configure(settings.log, level="warning")
+
+        async def work() -> None:
+            from pointsman import app  # noqa: PLC0415 - other commands start faster without it
+
+            async with app.open_database(settings) as database:
+                await function(settings, database, *args, **kwargs)
+
+        asyncio.run(work())
+
+    return run
+
+
+def _table(rows: Iterable[Sequence[object]], head: Sequence[str]) -> None:
+    lines = [[str(cell) if cell is not None else "-" for cell in row] for row in rows]
+    widths = [max(len(line[i]) for line in [list(head), *lines]) for i in range(len(head))]
+    for line in [list(head), *lines]:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _print(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bool, none: str) -> None:
+    if as_json:
+        click.echo(json.dumps(rows, default=str, indent=2))
+    elif not rows:
+        click.echo(none)
+    else:
+        _table(
+            [[row[column] for column in columns] for row in rows], [one.replace("_", " ") for one in columns]
+        )
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@main.command()
+@_with_settings
+def serve(settings: Settings) -> None:
+    """Run the service until it is told to stop."""
+    from pointsman import app  # noqa: PLC0415
+
+    async def work() -> None:
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        await app.serve(settings, stop)
+
+    asyncio.run(work())
+
+
+@main.command()
+@click.option("--once", is_flag=True, help="Leave when every step happened, with exit code 0 only then.")
+@click.option("--port", default=8080, show_default=True, help="Where to listen; another one if it is taken.")
+@_guarded
+def demo(*, once: bool, port: int) -> None:
+    """Show the whole way on this machine: an alert and a ticket become issues, and come back solved."""
+    from pointsman import demo as show  # noqa: PLC0415
+
+    sys.exit(asyncio.run(show.main(once=once, port=port)))
+
+
+@main.command()
+@_with_database
+async def migrate(_: Settings, database: Database) -> None:
+    """Bring the database's schema up to date."""
+    from pointsman.storage import migrate as migrations  # noqa: PLC0415
+
+    applied = await migrations.migrate(database)
+    for name in applied:
+        click.echo(f"applied {name}")
+    if not applied:
+        click.echo("the schema is up to date")
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@_with_database
+async def plan(settings: Settings, database: Database, file: Path) -> None:
+    """Show what applying FILE would change."""
+    from pointsman import app  # noqa: PLC0415
+
+    found = await app.plan_file(database, settings, Registry.load(), file)
+    for change in found.changes:
+        click.echo(str(change))
+    click.echo("nothing would change" if not found.changes else f"{len(found.changes)} changes")
+
+
+@main.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@_with_database
+async def apply(settings: Settings, database: Database, file: Path) -> None:
+    """Make the configuration equal to FILE, in one transaction."""
+    from pointsman import app  # noqa: PLC0415
+
+    done = await app.apply_file(database, settings, Registry.load(), file)
+    for change in done.changes:
+        click.echo(str(change))
+    click.echo("nothing changed" if not done.changes else f"{len(done.changes)} changes applied")
+
+
+@main.command()
+@click.argument("destination", required=False)
+@_with_database
+async def doctor(settings: Settings, database: Database, destination: str | None) -> None:
+    """Check every destination, or one: credential, rights, project."""
+    found = await operate.doctor(settings, database, destination)
+    for one in found:
+        sign = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}[one.level]
+        click.echo(f"{sign}  {one.what}")
+        if one.breaks:
+            click.echo(f"         breaks: {one.breaks}")
+        if one.mend:
+            click.echo(f"         mend:   {one.mend}")
+    if any(one.level == "error" for one in found):
+        sys.exit(1)
+
+
+@main.command()
+@json_option
+@_guarded
+def plugins(*, as_json: bool) -> None:
+    """List the plugins that are installed, and those refused with the reason."""
+    rows = [
+        {
+            "name": one.name,
+            "origin": f"{one.origin} {one.version}",
+            "trackers": ", ".join(one.trackers) or None,
+            "sources": ", ".join(one.sources) or None,
+            "state": f"REFUSED: {one.refused}" if one.refused else "ready",
+        }
+        for one in Registry.load().standing
+    ]
+    _print(rows, ["name", "origin", "trackers", "sources", "state"], as_json=as_json, none="no plugins")
+
+
+@main.command()
+@click.option("--pause", metavar="SLUG", help="Stop deliveries to a destination; nothing is lost.")
+@click.option("--resume", metavar="SLUG", help="Let deliveries go on.")
+@json_option
+@_with_database
+async def destinations(
+    _: Settings, database: Database, *, pause: str | None, resume: str | None, as_json: bool
+) -> None:
+    """Show how each destination stands: its queue, its last failure."""
+    if pause:
+        await operate.set_pause(database, pause, paused=True)
+    if resume:
+        await operate.set_pause(database, resume, paused=False)
+    rows = await operate.destinations(database)
+    columns = ["slug", "tracker", "state", "waiting", "parked", "last_failure"]
+    _print(rows, columns, as_json=as_json, none="no destinations: write some and run `pointsman apply`")
+
+
+@main.command()
+@click.argument("ticket", required=False)
+@click.option("--limit", default=20, show_default=True, help="How many at most.")
+@json_option
+@_with_database
+async def tickets(_: Settings, database: Database, *, ticket: str | None, limit: int, as_json: bool) -> None:
+    """List tickets, or show one TICKET with all that happened to it."""
+    if ticket is None:
+        rows = await operate.tickets(database, limit)
+        columns = ["id", "kind", "status", "source", "seen", "issues", "title"]
+        _print(rows, columns, as_json=as_json, none="no tickets yet")
+        return
+    shown = await operate.ticket(database, _uuid(ticket, "ticket"))
+    if as_json:
+        click.echo(json.dumps(shown, default=str, indent=2))
+        return
+    click.echo(f"{shown['id']}  {shown['kind']}  {shown['status']}  {shown['title']}")
+    for link in shown["issues"]:
+        click.echo(
+            f"  issue at {link['destination']}: {link['state']} {link['key'] or ''} {link['url'] or ''}".rstrip()
+        )
+        if link["problem"]:
+            click.echo(f"    {link['problem']}")
+    if not shown["issues"]:
+        click.echo("  no issue: no route takes this ticket to a destination")
+    for entry in shown["timeline"]:
+        click.echo(f"  {entry['at']:%Y-%m-%d %H:%M:%S}  {entry['what']}")
+
+
+@main.command()
+@click.option("--state", type=click.Choice(["pending", "done", "dead", "skipped"]), help="Only these.")
+@click.option("--destination", metavar="SLUG", help="Only to this destination.")
+@click.option("--limit", default=50, show_default=True, help="How many at most.")
+@json_option
+@_with_database
+async def deliveries(
+    _: Settings, database: Database, *, state: str | None, destination: str | None, limit: int, as_json: bool
+) -> None:
+    """List deliveries, newest first."""
+    rows = await operate.deliveries(database, state, destination, limit)
+    columns = ["delivery", "kind", "state", "attempts", "destination", "ticket", "problem"]
+    _print(rows, columns, as_json=as_json, none="no deliveries")
+
+
+@main.command()
+@click.argument("delivery")
+@_with_database
+async def replay(_: Settings, database: Database, delivery: str) -> None:
+    """Try a dead DELIVERY again (LANE/NUMBER, as `pointsman deliveries --state dead` names it)."""
+    lane, _slash, seq = delivery.partition("/")
+    if not (lane.isdigit() and seq.isdigit()):
+        raise PointsmanError(
+            f"{delivery!r} names no delivery: write LANE/NUMBER, as `pointsman deliveries` does"
+        )
+    await operate.replay(database, int(lane), int(seq))
+    click.echo(f"{delivery} runs again")
+
+
+@main.command()
+@click.option("--rerun", metavar="REPORT", help="Decide again on a parked report, or on `all` of them.")
+@json_option
+@_with_database
+async def reports(settings: Settings, database: Database, *, rerun: str | None, as_json: bool) -> None:
+    """List parked reports: accepted and kept, but not understood."""
+    if rerun:
+        wanted = None if rerun == "all" else _uuid(rerun, "report")
+        for line in await operate.rerun(settings, database, wanted):
+            click.echo(line)
+        return
+    rows = await operate.parked(database)
+    _print(rows, ["id", "received", "source", "bytes", "error"], as_json=as_json, none="no report is parked")
+
+
+@main.command("secret-key")
+@_guarded
+def secret_key() -> None:
+    """Make a key for POINTSMAN_SECRET_KEYS."""
+    click.echo(Fernet.generate_key().decode())
+
+
+def _uuid(text: str, what: str) -> uuid.UUID:
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        raise PointsmanError(f"{text!r} is no {what}'s id: it looks like 0198f0c2-…") from None

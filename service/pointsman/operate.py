@@ -1,0 +1,257 @@
+"""What operators do from the command line: look, check, pause, replay, run again."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from pointsman import app
+from pointsman.acceptance import Acceptance, decide
+from pointsman.catalog import CatalogKeeper
+from pointsman.delivery.guard import Policy
+from pointsman.errors import PointsmanError
+from pointsman.plugin_api import Finding
+from pointsman.plugins import Registry
+from pointsman.settings import Settings
+from pointsman.storage import accept, lanes
+from pointsman.storage import destinations as standing
+from pointsman.storage import tickets as store
+from pointsman.storage.accept import Incoming
+from pointsman.storage.db import Database, Row
+from pointsman.tickets.ticket import Kind, Status, TicketKind
+from pointsman.web.body import decode
+from pointsman.web.intake import read_report
+from pointsman.web.problems import Problem
+
+_DELIVERY_STATES = {0: "pending", 1: "done", 2: "dead", 3: "skipped"}
+_LINK_STATES = {None: "pending", 1: "active", 2: "orphaned"}
+
+
+async def _catalog(settings: Settings, database: Database) -> CatalogKeeper:
+    policy = Policy(settings.outbound_hosts, settings.outbound_networks)
+    keeper = CatalogKeeper(
+        database, Registry.load(), app.make_vault(settings), policy, app.process_defaults(settings)
+    )
+    await keeper.refresh()
+    return keeper
+
+
+async def doctor(settings: Settings, database: Database, slug: str | None) -> list[Finding]:
+    """Each destination's own check of itself; changes nothing."""
+    keeper = await _catalog(settings, database)
+    found: list[Finding] = []
+    try:
+        trackers = [one for one in keeper.current.destinations.values() if one.kind == 1]
+        chosen = [one for one in trackers if slug in (None, one.slug)]
+        if not chosen:
+            raise PointsmanError(f"there is no destination {slug or ''}: see `pointsman destinations`")
+        for one in chosen:
+            try:
+                findings = await one.need().check()
+            except Exception as error:  # noqa: BLE001 - a stranger's code
+                failure = standing.Failure.of(error)
+                findings = (
+                    Finding(level="error", what=str(failure), breaks="nothing can be delivered there"),
+                )
+            found += [
+                Finding(
+                    level=finding.level,
+                    what=f"{one.slug}: {finding.what}",
+                    breaks=finding.breaks,
+                    mend=finding.mend,
+                )
+                for finding in findings
+            ]
+    finally:
+        await keeper.close()
+    return found
+
+
+async def set_pause(database: Database, slug: str, *, paused: bool) -> None:
+    """Stop or resume a destination."""
+    if not await standing.set_pause(database, slug, "operator" if paused else None):
+        raise PointsmanError(f"there is no destination {slug}: see `pointsman destinations`")
+
+
+async def destinations(database: Database) -> list[dict[str, Any]]:
+    """How each destination stands, the last failure included until the next success."""
+    rows = []
+    for row in await standing.standing(database):
+        state = (
+            "retired" if row["retired"] else f"paused ({row['paused_why']})" if row["paused_why"] else "ready"
+        )
+        if state == "ready" and row["failed_at"] is not None:
+            state = "failing"
+        failure = None
+        if row["failed_at"] is not None:
+            status = f" [{row['failure_status']}]" if row["failure_status"] else ""
+            failure = f"{row['failed_at']:%Y-%m-%d %H:%M:%S} {row['failure_type']}{status}: {row['failure_message']}"
+        rows.append(
+            {
+                "slug": row["slug"],
+                "tracker": row["tracker"],
+                "state": state,
+                "waiting": row["waiting_lanes"],
+                "parked": row["parked_lanes"],
+                "last_failure": failure,
+                "failures": row["failures"],
+                "failed_at": row["failed_at"],
+                "failure_type": row["failure_type"],
+                "failure_message": row["failure_message"],
+                "failure_status": row["failure_status"],
+                "failure_excerpt": row["failure_excerpt"],
+                "failure_is_json": row["failure_is_json"],
+                "blocked_until": row["blocked_until"],
+            }
+        )
+    return rows
+
+
+async def tickets(database: Database, limit: int) -> list[dict[str, Any]]:
+    """The newest tickets."""
+    rows = await store.page(database, limit=limit)
+    links = await store.links(database, [row["id"] for row in rows])
+    of: dict[uuid.UUID, list[Row]] = {}
+    for link in links:
+        of.setdefault(link["ticket_id"], []).append(link)
+    return [
+        {
+            "id": row["id"],
+            "kind": TicketKind(row["kind"]).name.lower(),
+            "status": Status(row["status"]).name.lower(),
+            "source": row["source"],
+            "seen": row["occurrences"],
+            "issues": ", ".join(_issue(one) for one in of.get(row["id"], [])) or None,
+            "title": row["title"][:80],
+        }
+        for row in rows
+    ]
+
+
+async def ticket(database: Database, ticket_id: uuid.UUID) -> dict[str, Any]:
+    """One ticket with all that happened: events, and every attempt to deliver them."""
+    row = await store.ticket(database, ticket_id)
+    if row is None:
+        raise PointsmanError(f"there is no ticket {ticket_id}: see `pointsman tickets`")
+    timeline = [
+        {"at": one["at"], "what": f"{one['kind']}{_detail(json.loads(one['data']))}"}
+        for one in await store.events(database, [ticket_id])
+    ]
+    for one in await lanes.attempts_of(database, ticket_id):
+        kind = Kind(one["kind"]).name.lower() if one["kind"] is not None else "delivery"
+        why = f" ({one['error']})" if one["error"] else ""
+        said = f"{kind} at {one['destination']}: {one['outcome']}{why}"
+        timeline.append({"at": one["ended_at"], "what": said})
+    return {
+        "id": row["id"],
+        "kind": TicketKind(row["kind"]).name.lower(),
+        "status": Status(row["status"]).name.lower(),
+        "close_reason": row["close_reason"],
+        "source": row["source"],
+        "title": row["title"],
+        "issues": [
+            {
+                "destination": link["destination"],
+                "state": _LINK_STATES[link["state"]],
+                "key": link["remote_key"],
+                "url": link["url"],
+                "problem": link["last_error"] or link["parked_why"],
+            }
+            for link in await store.links(database, [ticket_id])
+        ],
+        "timeline": sorted(timeline, key=lambda entry: entry["at"]),
+    }
+
+
+def _issue(link: Row) -> str:
+    return f"{link['destination']} {link['remote_key'] or '(to come)'}"
+
+
+def _detail(data: dict[str, Any]) -> str:
+    if by := data.get("by") or data.get("destination"):
+        return f" by {by}{f' ({data['reason']})' if data.get('reason') else ''}"
+    return ""
+
+
+async def deliveries(
+    database: Database, state: str | None, destination: str | None, limit: int
+) -> list[dict[str, Any]]:
+    """Deliveries, newest first."""
+    numbers = {name: number for number, name in _DELIVERY_STATES.items()}
+    rows = await lanes.deliveries(
+        database, state=numbers[state] if state else None, destination=destination, limit=limit
+    )
+    return [
+        {
+            "delivery": f"{row['lane_id']}/{row['seq']}",
+            "kind": Kind(row["kind"]).name.lower(),
+            "state": _DELIVERY_STATES[row["state"]] + (" (in doubt)" if row["in_doubt"] else ""),
+            "attempts": row["attempts"],
+            "destination": row["destination"],
+            "ticket": row["ticket_id"],
+            "problem": row["last_error"] or row["parked_why"],
+            "due_at": row["due_at"],
+            "created_at": row["created_at"],
+            "done_at": row["done_at"],
+        }
+        for row in rows
+    ]
+
+
+async def replay(database: Database, lane: int, seq: int) -> None:
+    """Let a dead delivery run again."""
+    if not await lanes.replay(database, lane, seq):
+        raise PointsmanError(f"{lane}/{seq} is not dead: see `pointsman deliveries --state dead`")
+
+
+async def parked(database: Database) -> list[dict[str, Any]]:
+    """Reports that wait for a mended rule."""
+    return [
+        {
+            "id": row["id"],
+            "received": row["received_at"],
+            "source": row["source"],
+            "bytes": row["bytes"],
+            "error": row["error"],
+        }
+        for row in await accept.parked(database)
+    ]
+
+
+async def rerun(settings: Settings, database: Database, report_id: uuid.UUID | None) -> list[str]:
+    """Decide again on one parked report, or on all; a line for each."""
+    keeper = await _catalog(settings, database)
+    catalog = keeper.current
+    assert catalog.mail_id is not None
+    acceptance = Acceptance(database, keeper)
+    slugs = {source.id: source for source in catalog.sources.values()}
+
+    def read(row: Row) -> Incoming:
+        source = slugs.get(row["source_id"])
+        if source is None:
+            raise ValueError("its source is no longer configured")
+        headers = json.loads(row["headers"])
+        report, error = read_report(source, headers, row["body"], decode(row["body"]))
+        if report is None:
+            raise ValueError(error)
+        incoming = acceptance.incoming(source, report, row["body"], headers)
+        incoming.report_id = row["id"]
+        return incoming
+
+    wanted: Sequence[uuid.UUID] = (
+        [report_id] if report_id is not None else [row["id"] for row in await accept.parked(database, 10_000)]
+    )
+    lines = []
+    for one in wanted:
+        try:
+            ticket_id = await accept.rerun(database, one, read, decide, catalog.marker_of, catalog.mail_id)
+        except (ValueError, Problem) as error:
+            lines.append(f"{one} stays parked: {error}")
+            continue
+        if ticket_id is None:
+            raise PointsmanError(f"there is no parked report {one}: see `pointsman reports`")
+        lines.append(f"{one} belongs to ticket {ticket_id}")
+    await keeper.close()
+    return lines
