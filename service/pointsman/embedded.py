@@ -58,7 +58,7 @@ _SETTINGS = {
 }
 _KEPT_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR", "HOME")  # no secrets, no PG*
 
-_log = logger("pointsman.embedded")
+_log = logger("embedded")
 
 
 @dataclasses.dataclass(slots=True)

@@ -142,6 +142,7 @@ async def ticket(database: Database, ticket_id: uuid.UUID) -> dict[str, Any]:
     for one in await lanes.attempts_of(database, ticket_id):
         kind = Kind(one["kind"]).name.lower() if one["kind"] is not None else "delivery"
         why = f" ({one['error']})" if one["error"] else ""
+        why = f" ({one['error']})" if one["error"] else ""
         said = f"{kind} at {one['destination']}: {one['outcome']}{why}"
         timeline.append({"at": one["ended_at"], "what": said})
     return {
@@ -171,7 +172,8 @@ def _issue(link: Row) -> str:
 
 def _detail(data: dict[str, Any]) -> str:
     if by := data.get("by") or data.get("destination"):
-        return f" by {by}{f' ({data['reason']})' if data.get('reason') else ''}"
+        reason = f" ({data['reason']})" if data.get("reason") else ""
+        return f" by {by}{reason}"
     return ""
 
 
