@@ -14,9 +14,11 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from pointsman import embedded, embedded_binaries
@@ -128,8 +130,22 @@ def log_of(data_dir) -> str:
     return (data_dir / "postgres.log").read_text()
 
 
+def socket_folder(dsn) -> Path:
+    return Path(parse_qs(urlsplit(dsn).query)["host"][0])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def runtime_folder():
+    """Where sockets go whose path would be too long; gone at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="pm-", dir="/tmp"))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("XDG_RUNTIME_DIR", str(folder))
+        yield folder
+    shutil.rmtree(folder)
+
+
 @pytest.fixture(scope="module")
-def made(tmp_path_factory):
+def made(tmp_path_factory, runtime_folder):
     """A data folder whose cluster was made once, to be copied."""
     folder = tmp_path_factory.mktemp("made") / "data"
 
@@ -173,7 +189,7 @@ async def test_a_new_folder_gets_a_server_and_keeps_its_rows(tmp_path):
         first = server.dsn
     assert embedded.running_dsn(data_dir) is None
     assert lock_is_free(data_dir)
-    for path in (data_dir, data_dir / "postgres", data_dir / "postgres.socket"):
+    for path in (data_dir, data_dir / "postgres", socket_folder(first)):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
     for name in ("postgres.lock", "postgres.log"):
         assert stat.S_IMODE((data_dir / name).stat().st_mode) == 0o600
@@ -248,34 +264,38 @@ async def test_a_start_right_after_a_kill_waits_for_the_old_server(data_dir):
 
 
 @pytest.mark.faults
-async def test_a_killed_server_comes_back_with_its_rows(data_dir):
-    with capture_logs() as logs:
-        async with embedded.serve(data_dir) as server:
-            await put_row(server.dsn)
-            for times in (1, 2, 3):
-                os.kill(postmaster_pid(data_dir), signal.SIGKILL)
-                await until(lambda: warnings(logs).count("embedded Postgres restarted") == times)  # noqa: B023
-                assert await count_rows(server.dsn) == 1
-            assert not server.failed.is_set()
-    assert warnings(logs).count("embedded Postgres died") == 3
+async def test_a_killed_server_comes_back_with_its_rows(data_dir, logged):
+    async with embedded.serve(data_dir) as server:
+        await put_row(server.dsn)
+        for times in (1, 2, 3):
+            os.kill(postmaster_pid(data_dir), signal.SIGKILL)
+            await until(lambda: warnings(logged).count("embedded Postgres restarted") == times)  # noqa: B023
+            assert await count_rows(server.dsn) == 1
+        assert not server.failed.is_set()
+    assert warnings(logged).count("embedded Postgres died") == 3
 
 
 @pytest.mark.faults
-async def test_a_server_that_keeps_dying_is_given_up(data_dir, monkeypatch):
+async def test_a_server_that_keeps_dying_is_given_up(data_dir, logged, monkeypatch):
     monkeypatch.setattr(embedded, "_QUICK_DEATHS", 2)
-    with capture_logs() as logs:
-        async with embedded.serve(data_dir) as server:
-            while not server.failed.is_set():
-                with contextlib.suppress(
-                    OSError, ValueError, IndexError
-                ):  # a dying server has no pid to read
-                    os.kill(postmaster_pid(data_dir), signal.SIGKILL)
-                await asyncio.sleep(0.01)
+    async with embedded.serve(data_dir) as server:
+        while not server.failed.is_set():
+            with contextlib.suppress(OSError, ValueError, IndexError):  # a dying server has no pid to read
+                os.kill(postmaster_pid(data_dir), signal.SIGKILL)
+            await asyncio.sleep(0.01)
     assert "died 3 times" in str(server.failure)
     assert str(server.log_path) in str(server.failure)
-    assert warnings(logs).count("embedded Postgres died") == 2
+    assert warnings(logged).count("embedded Postgres died") == 2
     async with embedded.serve(data_dir) as server:
         assert await run_sql(server.dsn, "select 1")
+
+
+@pytest.fixture
+def logged():
+    """What is logged, at every level."""
+    structlog.reset_defaults()
+    with capture_logs() as logs:
+        yield logs
 
 
 def warnings(logs) -> list[str]:
@@ -295,32 +315,30 @@ async def test_a_kill_while_the_cluster_is_made_leaves_no_half_of_one(tmp_path):
     assert not list(data_dir.glob("postgres.new-*"))
 
 
-async def test_a_path_too_long_for_a_socket_gets_a_short_private_one(tmp_path, monkeypatch):
-    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+async def test_a_path_too_long_for_a_socket_gets_a_short_private_one(tmp_path, runtime_folder):
     data_dir = tmp_path / ("long" * 20) / ("way" * 20)
     async with embedded.serve(data_dir) as server:
         first = server.dsn
+        folder = socket_folder(first)
         assert embedded.running_dsn(data_dir) == first
-        folder = Path((data_dir / "postgres.socket-dir").read_text())
+        assert (data_dir / "postgres.socket-dir").read_text() == str(folder)
+        assert folder.parent == runtime_folder
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-        assert str(tmp_path) not in first
         async with child(data_dir) as other:
             assert (await said(other))["dsn"] == first
             await leave(other)
     async with embedded.serve(data_dir) as server:
         assert server.dsn == first
     shutil.rmtree(folder)
+    assert embedded.running_dsn(data_dir) is None
     async with embedded.serve(data_dir) as server:  # a reboot cleans such folders away
         assert server.dsn != first
-        shutil.rmtree((data_dir / "postgres.socket-dir").read_text())
 
 
 async def test_a_path_with_odd_letters(tmp_path):
     for name in ("with space & ünï", "comma,quote'"):
         async with embedded.serve(tmp_path / name) as server:
             assert await run_sql(server.dsn, "select 1")
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree((tmp_path / name / "postgres.socket-dir").read_text())
 
 
 async def test_modes_of_folders_that_exist_stay(tmp_path):
@@ -335,7 +353,9 @@ async def test_modes_of_folders_that_exist_stay(tmp_path):
     assert [(path, path.stat().st_mode) for path, _ in before] == before
 
 
-async def test_a_socket_folder_open_to_others_is_refused(data_dir):
+async def test_a_socket_folder_open_to_others_is_refused(runtime_folder):
+    data_dir = runtime_folder / "data"
+    (data_dir / "postgres.socket").mkdir(parents=True)
     (data_dir / "postgres.socket").chmod(0o777)
     with pytest.raises(embedded.EmbeddedError, match="open to other users"):
         async with embedded.serve(data_dir):

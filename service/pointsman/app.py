@@ -219,6 +219,8 @@ async def _listening(settings: Settings, ctx: Context, sock: socket.socket | Non
         shutdown_timeout=10.0,
         keepalive_timeout=15.0,
         handler_cancellation=False,
+        # bodies are decompressed by ourselves, with a limit
+        auto_decompress=False,
     )
     await runner.setup()
     try:

@@ -91,7 +91,10 @@ async def test_unmuted_comments(house: House, tracker: FakeForgejo):
             return [effect for effect in tracker.effects if effect.kind == "comment"]
 
         await until(commented)
-        assert [effect.kind for effect in tracker.effects if effect.kind != "label"][:2] == ["issue", "comment"]
+        assert [effect.kind for effect in tracker.effects if effect.kind != "label"][:2] == [
+            "issue",
+            "comment",
+        ]
         assert (await house.ticket(ticket))["status"] == "open"
 
 
@@ -116,7 +119,7 @@ async def test_a_ticket_its_comments_in_order_and_the_mail_at_its_end(house: Hou
             return found if len(found) == 5 else None
 
         await until(comments, 30)
-        bodies = [comment["body"] for comment in tracker.comments_of(int(link["key"]))]
+        bodies = [comment.body for comment in tracker.issues[int(link["key"])].comments]
         assert [f"remark number {n}" in body for n, body in enumerate(bodies)] == [True] * 5
         assert not any("ada@customer.example" in body for body in bodies)
 
@@ -156,7 +159,7 @@ async def test_a_ticket_closed_here_closes_its_issue(house: House, tracker: Fake
         assert seen["status"] == "closed"
 
         async def closed():
-            return tracker.state_of(int(link["key"])) == "closed"
+            return tracker.issues[int(link["key"])].state == "closed"
 
         await until(closed)
 
@@ -185,6 +188,7 @@ async def _transitions(house: House, ticket: str):
 
 async def test_a_close_that_no_webhook_told_is_found(house: House, tracker: FakeForgejo, monkeypatch):
     from msgspec.structs import replace
+
     from pointsman_forgejo import tracker as plugin
 
     quick = replace(plugin.ForgejoTracker.capabilities, poll_seconds=0.5)

@@ -144,7 +144,9 @@ class _Renderer:
             if token.nesting == 1:
                 self._open.append([])
             elif token.nesting == -1:
-                made = self._close.get(token.type, lambda _, inside: inside)(token, self._open.pop())
+                inside = self._open.pop()
+                close = self._close.get(token.type)
+                made = close(token, inside) if close else inside
                 if token.type == "ordered_list_close":
                     start = starts.pop()
                     made = [{**node, "attrs": {"order": start}} for node in made]
@@ -307,6 +309,5 @@ def _row_as_text(row: Node) -> Node:
     for index, cell in enumerate(row["content"]):
         if index:
             _add(inline, " | ", [])
-        for node in cell["content"][0].get("content", ()):
-            inline.append(node)
+        inline.extend(cell["content"][0].get("content", ()))
     return _paragraph(inline)

@@ -25,6 +25,7 @@ from pointsman.plugin_api import (
     Marker,
     Misconfigured,
     Moved,
+    PluginError,
     PluginSettings,
     State,
     Tracker,
@@ -135,7 +136,7 @@ class JiraTracker(Tracker):
 
         Which transitions there are depends on the workflow, the status and the account; their ids are texts.
         """
-        if (await self.read_issue(issue)).state == state:
+        if wire.state_of(wire.at(await self._read(issue), "fields")) == state:
             return
         path = f"{_issue_path(issue)}/transitions"
         answer = await self.client.request("GET", path, params={"expand": "transitions.fields"})
@@ -154,21 +155,21 @@ class JiraTracker(Tracker):
 
     async def read_issue(self, issue: IssueRef) -> IssueSeen:
         """The issue by its id, which stays the same when the issue moves and its key changes."""
-        answer = await self.client.request(
-            "GET", _issue_path(issue), params={"fields": ",".join(wire.FIELDS)}
-        )
+        seen = wire.seen(await self._read(issue), self.settings.site, await self._me())
+        if seen is None:
+            raise UnknownOutcome(f"Jira gave {issue.key} without an id or a status")
+        return seen
+
+    async def _read(self, issue: IssueRef) -> Any:
+        fields = ",".join(wire.FIELDS)
+        answer = await self.client.request("GET", _issue_path(issue), params={"fields": fields})
         await self._must(answer, "the issue could not be read")
         found = answer.json()
         project = wire.project_of(found)
         if project and project != self.settings.project:
             key = wire.text_at(found, "key")
             raise Moved(f"{issue.key} is {key} now, in another project", to=key, status=answer.status)
-        seen = wire.seen(found, self.settings.site, await self._me())
-        if seen is None:
-            raise UnknownOutcome(
-                "Jira gave an issue without a status", status=answer.status, excerpt=answer.text()
-            )
-        return seen
+        return found
 
     async def find_issue(self, marker: Marker, since: dt.datetime) -> Sequence[IssueRef]:
         """Issues that we made and that have the marker as a label.
@@ -251,6 +252,11 @@ class JiraTracker(Tracker):
         body: dict[str, Any] = {"jql": jql, "fields": list(wire.FIELDS), "maxResults": PAGE}
         while True:
             answer = await self.client.request("POST", f"{API}/search/jql", json=body)
+            if answer.status in {400, 404, 410}:
+                _, words = wire.said(answer)
+                raise Misconfigured(
+                    f"the search failed: {words[:500]}", status=answer.status, excerpt=answer.text()
+                )
             if not answer.ok:
                 raise self._problem(answer, "the search failed")
             page = answer.json()
@@ -325,7 +331,7 @@ class JiraTracker(Tracker):
                 raise self._problem(project, "the project could not be read")
         raise error
 
-    def _problem(self, answer: Answer, what: str) -> Exception:
+    def _problem(self, answer: Answer, what: str) -> PluginError:
         return wire.problem(answer, what, now=dt.datetime.now(dt.UTC))
 
     def _comment_ref(self, issue: IssueRef, comment_id: str) -> CommentRef:

@@ -36,13 +36,8 @@ _NOT_PLANNED = re.compile(
     re.IGNORECASE,
 )
 _DUPLICATE = re.compile(r"duplicate", re.IGNORECASE)
-_FORMAT = (
-    "too long",
-    "exceeds the allowed limit",
-    "limit_exceeded",
-    "invalid_input",
-    "document format",
-    "adf",
+_FORMAT = re.compile(
+    r"too long|exceeds the allowed limit|limit_exceeded|invalid_input|document format|\badf\b", re.IGNORECASE
 )
 _LIMITS = {"jira-per-issue-on-write": "issue", "jira-burst-based": "endpoint"}
 _MAX_WAIT_SECONDS = 3600.0
@@ -313,12 +308,12 @@ def said(answer: Answer) -> tuple[dict[str, str], str]:
 
 def is_about_format(answer: Answer) -> bool:
     """Whether a refusal is about how a text is written or how long it is, and about nothing else."""
-    if answer.status not in {400, 413}:
+    if answer.status != 400:
         return False
     fields, words = said(answer)
     if set(fields) - {"description", "comment", "body"} or "screen" in words.casefold():
         return False
-    return bool(fields) or any(sign in words.casefold() for sign in _FORMAT)
+    return bool(fields) or _FORMAT.search(words) is not None
 
 
 def problem(answer: Answer, what: str, *, now: dt.datetime) -> PluginError:

@@ -81,9 +81,7 @@ def guarded(make: Callable[[web.Request], Awaitable[Page]]) -> Handler:
             return refusal
         try:
             page = await make(request)
-            return pages.html(
-                page.template, page.values, path=request.rel_url.raw_path, status=page.status
-            )
+            return pages.html(page.template, page.values, path=request.rel_url.raw_path, status=page.status)
         except (DatabaseError, *LOST) as error:
             say(request, problem="unavailable", why=f"{type(error).__name__}: {error}")
             response = _message(
@@ -155,9 +153,7 @@ async def missing(_: web.Request) -> Page:
 async def tickets(request: web.Request) -> Page:
     """Tickets, newest first."""
     ctx, query = context(request), request.query
-    chosen = {
-        name: query[name] for name, known in _FILTERS.items() if query.get(name) in known
-    }
+    chosen = {name: query[name] for name, known in _FILTERS.items() if query.get(name) in known}
     before = _uuid(query.get("cursor", ""))
     rows = await store.page(
         ctx.database,
@@ -204,9 +200,7 @@ def _filters(chosen: dict[str, str]) -> list[tuple[str, list[tuple[str, str, boo
     for name, known in _FILTERS.items():
         others = {key: value for key, value in chosen.items() if key != name}
         choices = [("all", _query(others), name not in chosen)]
-        choices += [
-            (value, _query({**others, name: value}), chosen.get(name) == value) for value in known
-        ]
+        choices += [(value, _query({**others, name: value}), chosen.get(name) == value) for value in known]
         shown.append((name, choices))
     return shown
 

@@ -112,9 +112,7 @@ def _head(lane: Sequence[Row], head_state: int | None) -> Row | None:
     """The delivery that a lane is at: its first pending one, or the dead one that the pending ones wait behind."""
     pending = min((row["seq"] for row in lane if row["state"] == PENDING), default=None)
     if head_state == DEAD:
-        dead = [
-            row for row in lane if row["state"] == DEAD and (pending is None or row["seq"] < pending)
-        ]
+        dead = [row for row in lane if row["state"] == DEAD and (pending is None or row["seq"] < pending)]
         return max(dead, key=lambda row: row["seq"], default=None)
     return next((row for row in lane if row["state"] == PENDING and row["seq"] == pending), None)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import zlib
 from typing import Any
 
 import msgspec
@@ -26,25 +27,48 @@ _DECODER = msgspec.json.Decoder()
 
 async def read(request: web.Request, limit: int) -> bytes:
     """The whole body, counted after decompression."""
-    encoding = request.headers.get("Content-Encoding", "").lower()
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in ("", "identity", "gzip", "deflate"):
         raise Problem("unsupported-type", "send the body plain, or with Content-Encoding gzip or deflate")
-    if encoding in ("", "identity") and (request.content_length or 0) > limit:
+    if (request.content_length or 0) > limit:
         raise Problem("too-large", f"at most {limit} bytes are taken")
+    inflate = _Inflate(encoding, limit) if encoding in ("gzip", "deflate") else None
     chunks: list[bytes] = []
     size = 0
     try:
         async with asyncio.timeout(READ_SECONDS):
             async for chunk in request.content.iter_any():
-                size += len(chunk)
+                plain = inflate.feed(chunk) if inflate is not None else chunk
+                size += len(plain)
                 if size > limit:
                     raise Problem("too-large", f"at most {limit} bytes are taken")
-                chunks.append(chunk)
+                chunks.append(plain)
     except TimeoutError:
         raise Problem("timeout", f"the body was not there after {READ_SECONDS:g} s") from None
-    except (HttpProcessingError, web.RequestPayloadError, ValueError) as error:
+    except (HttpProcessingError, web.RequestPayloadError, zlib.error, ValueError) as error:
         raise Problem("bad-request", "the body can't be read as its headers say") from error
+    if inflate is not None and not inflate.ended:
+        raise Problem("bad-request", "the compressed body ends too early")
     return b"".join(chunks)
+
+
+class _Inflate:
+    """Decompression that never makes more than the limit out of whatever it is fed."""
+
+    def __init__(self, encoding: str, limit: int) -> None:
+        self._zlib = zlib.decompressobj(wbits=31 if encoding == "gzip" else 15)
+        self._room = limit + 1
+
+    def feed(self, chunk: bytes) -> bytes:
+        """What a piece becomes; one byte over the limit at most."""
+        plain = self._zlib.decompress(chunk, max_length=self._room) if self._room else b"\0"
+        self._room -= min(self._room, len(plain))
+        return plain
+
+    @property
+    def ended(self) -> bool:
+        """Whether the stream came to its end."""
+        return self._zlib.eof
 
 
 def need_json(request: web.Request) -> None:

@@ -1,0 +1,388 @@
+"""What a Jira site's double holds, what people do there, and the webhooks it sends. The calls stand in ``fake_jira``."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import datetime as dt
+import hashlib
+import hmac
+import json
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from pointsman.testing.fake import FakeTracker
+
+_STATUS = {
+    "To Do": (2, "new"),
+    "In Progress": (4, "indeterminate"),
+    "Done": (3, "done"),
+    "Won't Do": (3, "done"),
+}
+
+
+@dataclass(slots=True)
+class JiraComment:
+    """A comment as the site keeps it; ``body`` is a document."""
+
+    id: str
+    author: str
+    body: dict[str, Any]
+    created: float
+    properties: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class JiraIssue:
+    """An issue as the site keeps it; ``description`` is a document."""
+
+    id: str
+    key: str
+    project: str
+    summary: str
+    creator: str
+    created: float
+    updated: float
+    issue_type: str = "Bug"
+    status: str = "To Do"
+    resolution: str | None = None
+    description: dict[str, Any] | None = None
+    labels: list[str] = field(default_factory=list)
+    properties: dict[str, Any] = field(default_factory=dict)
+    comments: list[JiraComment] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class JiraTransition:
+    """A way to a status; ``fields`` as the API shows them with ``expand=transitions.fields``."""
+
+    id: str
+    name: str
+    to: str
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class JiraWebhook:
+    """A webhook call the site made; ``status`` is None where nobody answered."""
+
+    event: str
+    key: str
+    headers: dict[str, str]
+    body: bytes
+    status: int | None = None
+
+
+class JiraState(FakeTracker):
+    """What the site holds, what people do there, and the webhooks it sends."""
+
+    def __init__(
+        self,
+        *,
+        project_key: str = "OPS",
+        email: str = "bot@example.com",
+        api_token: str = "jira-token",  # noqa: S107 - of a site that lives in this process
+        prefix: str = "",
+        echo: bool = False,
+        port: int = 0,
+    ) -> None:
+        super().__init__(port=port)
+        self.email, self.api_token, self.prefix, self.echo = email, api_token, prefix, echo
+        self.account_id = "account-bot"
+        self.project_key = project_key
+        self.projects = {project_key}
+        self.issue_types = ["Task", "Bug"]
+        self.statuses = dict(_STATUS)
+        self.transitions = [
+            JiraTransition("11", "To Do", "To Do"),
+            JiraTransition("21", "In Progress", "In Progress"),
+            JiraTransition("31", "Done", "Done"),
+            JiraTransition("41", "Won't do", "Won't Do"),
+        ]
+        self.off_screen: set[str] = set()
+        self.required_fields: set[str] = set()
+        self.lacking: set[str] = set()
+        self.refuse_rich = False
+        self.show_comment_properties = True
+        self.page_max = 50
+        self.webhook_url = ""
+        self.webhook_secret = ""
+        self.webhook_seconds = 5.0
+        self.clock: Callable[[], float] = time.time
+        self.index_lag_seconds = 0.0
+        self.issues: dict[str, JiraIssue] = {}
+        self.webhooks: list[JiraWebhook] = []
+        self._index: dict[str, JiraIssue] = {}
+        self._ids = 10000
+        self._numbers: dict[str, int] = {}
+        self._sending: set[asyncio.Task[int | None]] = set()
+
+    # -- what a person does ------------------------------------------------------------------------------------------
+
+    async def open_issue(
+        self,
+        summary: str,
+        *,
+        labels: tuple[str, ...] = (),
+        by: str = "dev",
+        project: str = "",
+        send: bool = True,
+    ) -> str:
+        """Somebody makes an issue; gives its key."""
+        issue = self._add_issue(project or self.project_key, summary, by)
+        issue.labels = list(labels)
+        await self._call(issue, "jira:issue_created", by, [], send=send)
+        return issue.key
+
+    async def close_issue(
+        self, key: str, reason: str | None = None, *, by: str = "dev", send: bool = True
+    ) -> int | None:
+        """Somebody closes an issue; ``reason`` is the resolution's name. Gives the status of the webhook's answer."""
+        issue = self.by_key(key)
+        items = self._move(
+            issue, next(to for to, (_, category) in self.statuses.items() if category == "done")
+        )
+        issue.resolution = reason or "Done"
+        return await self._call(issue, "jira:issue_updated", by, items, send=send)
+
+    async def reopen_issue(self, key: str, *, by: str = "dev", send: bool = True) -> int | None:
+        """Somebody reopens an issue; gives the status of the webhook's answer."""
+        issue = self.by_key(key)
+        items = self._move(
+            issue, next(to for to, (_, category) in self.statuses.items() if category == "new")
+        )
+        return await self._call(issue, "jira:issue_updated", by, items, send=send)
+
+    async def comment(self, key: str, text: str, *, by: str = "dev", send: bool = True) -> int | None:
+        """Somebody comments; gives the status of the webhook's answer."""
+        issue = self.by_key(key)
+        made = self._add_comment(issue, by, _document(text))
+        return await self._call(issue, "comment_created", by, None, send=send, comment=made)
+
+    async def move_issue(self, key: str, project: str, *, by: str = "dev", send: bool = True) -> int | None:
+        """Somebody moves an issue to another project: another key, the same id."""
+        issue, before = self.by_key(key), key
+        self.projects.add(project)
+        was, issue.project, issue.key = issue.project, project, self._next_key(project)
+        self._touch(issue)
+        items = [item("Key", before, issue.key), item("project", was, project)]
+        return await self._call(issue, "jira:issue_updated", by, items, send=send)
+
+    async def delete_issue(self, key: str, *, by: str = "dev", send: bool = True) -> int | None:
+        """Somebody deletes an issue; gives the status of the webhook's answer."""
+        issue = self.by_key(key)
+        del self.issues[issue.id]
+        return await self._call(issue, "jira:issue_deleted", by, None, send=send)
+
+    async def replay(self, webhook: JiraWebhook) -> int | None:
+        """The site calls again: the same body under the same id."""
+        return await self._send(webhook.event, webhook.key, webhook.body, again=webhook.headers)
+
+    def by_key(self, key: str) -> JiraIssue:
+        """The issue that has this key now."""
+        return next(issue for issue in self.issues.values() if issue.key == key)
+
+    def reindex(self) -> None:
+        """The search learns everything at once."""
+        self._index = {issue.id: copy.deepcopy(issue) for issue in self.issues.values()}
+
+    async def webhooks_sent(self) -> None:
+        """Wait for webhook calls that are under way in the background."""
+        while self._sending:
+            await asyncio.gather(*self._sending)
+
+    async def __aexit__(self, *args: object) -> None:
+        await self.webhooks_sent()
+        await super().__aexit__(*args)
+
+    # -- state -------------------------------------------------------------------------------------------------------
+
+    def _next_key(self, project: str) -> str:
+        self._numbers[project] = self._numbers.get(project, 0) + 1
+        return f"{project}-{self._numbers[project]}"
+
+    def _next_id(self) -> str:
+        self._ids += 1
+        return str(self._ids)
+
+    def _add_issue(self, project: str, summary: str, by: str) -> JiraIssue:
+        now = self.clock()
+        issue = JiraIssue(self._next_id(), self._next_key(project), project, summary, by, now, now)
+        self.issues[issue.id] = issue
+        return issue
+
+    def _add_comment(self, issue: JiraIssue, by: str, body: dict[str, Any]) -> JiraComment:
+        made = JiraComment(self._next_id(), by, body, self.clock())
+        issue.comments.append(made)
+        self._touch(issue)
+        return made
+
+    def _touch(self, issue: JiraIssue) -> None:
+        self._refresh_index()
+        issue.updated = self.clock()
+
+    def _move(self, issue: JiraIssue, status: str) -> list[dict[str, Any]]:
+        self._touch(issue)
+        items = [item("status", issue.status, status)]
+        issue.status = status
+        issue.resolution = "Done" if self.statuses[status][1] == "done" else None
+        return items
+
+    def _refresh_index(self) -> None:
+        for issue in self.issues.values():
+            if self.clock() - issue.updated >= self.index_lag_seconds:
+                self._index[issue.id] = copy.deepcopy(issue)
+
+    # -- what is shown -----------------------------------------------------------------------------------------------
+
+    def _user(self, account_id: str) -> dict[str, Any]:
+        return {
+            "accountId": account_id,
+            "displayName": account_id.title(),
+            "active": True,
+            "accountType": "atlassian",
+        }
+
+    def _status(self, name: str) -> dict[str, Any]:
+        number, category = self.statuses[name]
+        shown = {"id": number, "key": category, "colorName": "green", "name": category.title()}
+        return {"id": str(10000 + list(self.statuses).index(name)), "name": name, "statusCategory": shown}
+
+    def _issue(self, issue: JiraIssue, *, version: int = 3) -> dict[str, Any]:
+        text: Any = issue.description
+        fields = {
+            "summary": issue.summary,
+            "project": {
+                "id": str(10 + len(issue.project)),
+                "key": issue.project,
+                "name": issue.project.title(),
+            },
+            "issuetype": {"id": "1", "name": issue.issue_type},
+            "status": self._status(issue.status),
+            "resolution": {"id": "10000", "name": issue.resolution} if issue.resolution else None,
+            "labels": list(issue.labels),
+            "creator": self._user(issue.creator),
+            "reporter": self._user(issue.creator),
+            "created": _stamp(issue.created),
+            "updated": _stamp(issue.updated),
+            "description": words_of(text) if version == 2 and text else text,
+        }
+        self_link = f"{self.url}/rest/api/{version}/issue/{issue.id}"
+        return {"id": issue.id, "key": issue.key, "self": self_link, "fields": fields}
+
+    def _comment(self, comment: JiraComment, *, properties: bool = False) -> dict[str, Any]:
+        shown: dict[str, Any] = {
+            "id": comment.id,
+            "author": self._user(comment.author),
+            "body": comment.body,
+            "created": _stamp(comment.created),
+            "updated": _stamp(comment.created),
+        }
+        if properties and self.show_comment_properties:
+            shown["properties"] = [{"key": key, "value": value} for key, value in comment.properties.items()]
+        return shown
+
+    # -- webhooks ----------------------------------------------------------------------------------------------------
+
+    def _news(
+        self,
+        issue: JiraIssue,
+        event: str,
+        by: str,
+        items: list[dict[str, Any]] | None,
+        comment: JiraComment | None,
+    ) -> bytes:
+        shown = self._issue(issue, version=2)
+        payload: dict[str, Any] = {"timestamp": int(self.clock() * 1000), "webhookEvent": event}
+        if comment is not None:
+            few = ("summary", "issuetype", "project", "status")
+            shown["fields"] = {name: shown["fields"][name] for name in few}
+            payload["comment"] = {**self._comment(comment), "body": words_of(comment.body)}
+        else:
+            payload |= {"issue_event_type_name": "issue_generic", "user": self._user(by)}
+            if items is not None:
+                payload["changelog"] = {"id": self._next_id(), "items": items}
+        return json.dumps({**payload, "issue": shown}).encode()
+
+    async def _call(
+        self,
+        issue: JiraIssue,
+        event: str,
+        by: str,
+        items: list[dict[str, Any]] | None,
+        *,
+        send: bool = True,
+        comment: JiraComment | None = None,
+    ) -> int | None:
+        """Make the webhook call for something that happened."""
+        self._refresh_index()
+        body = self._news(issue, event, by, items, comment)
+        return await self._send(event, issue.key, body) if send and self.webhook_url else None
+
+    async def _send(
+        self, event: str, key: str, body: bytes, *, again: dict[str, str] | None = None
+    ) -> int | None:
+        headers = {"X-Atlassian-Webhook-Identifier": str(uuid.uuid4()), "X-Atlassian-Webhook-Flow": "Primary"}
+        if again is not None:
+            headers = {**again, "X-Atlassian-Webhook-Retry": "1"}
+        elif self.webhook_secret:
+            made = hmac.new(self.webhook_secret.encode(), body, hashlib.sha256).hexdigest()
+            headers["X-Hub-Signature"] = f"sha256={made}"
+        sent = JiraWebhook(event, key, headers, body)
+        self.webhooks.append(sent)
+        try:
+            async with asyncio.timeout(self.webhook_seconds):
+                sent.status = await self.post_webhook(self.webhook_url, body, headers)
+        except (aiohttp.ClientError, TimeoutError):
+            return None
+        return sent.status
+
+    def _echo(
+        self,
+        issue: JiraIssue,
+        event: str,
+        items: list[dict[str, Any]] | None,
+        comment: JiraComment | None = None,
+    ) -> None:
+        """The webhook call that a call of the API sets off, in the background."""
+        if self.echo and self.webhook_url:
+            body = self._news(issue, event, self.account_id, items, comment)
+            task = asyncio.create_task(self._send(event, issue.key, body))
+            self._sending.add(task)
+            task.add_done_callback(self._sending.discard)
+
+
+def item(name: str, before: str, after: str) -> dict[str, Any]:
+    return {
+        "field": name,
+        "fieldtype": "jira",
+        "fieldId": name.lower(),
+        "fromString": before,
+        "toString": after,
+    }
+
+
+def _stamp(seconds: float) -> str:
+    when = dt.datetime.fromtimestamp(seconds, dt.UTC)
+    return when.strftime("%Y-%m-%dT%H:%M:%S.") + f"{when.microsecond // 1000:03d}+0000"
+
+
+def _document(text: str) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "type": "doc",
+        "content": [{"type": "paragraph", "content": [{"type": "text", "text": text}]}],
+    }
+
+
+def words_of(node: Any) -> str:
+    """The words of a document, a line for each block."""
+    if node.get("type") == "text":
+        return str(node.get("text", ""))
+    words = "".join(words_of(child) for child in node.get("content", ()))
+    return words + "\n" if node.get("type") in {"paragraph", "heading", "codeBlock"} else words
