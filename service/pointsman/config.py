@@ -300,7 +300,8 @@ class _Checker:
             try:
                 self.kinds.check(kind, resolved)
             except ValueError as error:
-                self.wrong(place, f"settings.{_said(error)}")
+                said = _said(error)
+                self.wrong(place, f"settings{': ' if said == str(error) else '.'}{said}")
         return kept
 
     def route(

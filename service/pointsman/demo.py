@@ -51,13 +51,13 @@ kind = "tickets"
 token = {{ file = "{secrets}/helpdesk" }}
 
 [[destination]]
-slug = "issues"
+slug = "team-folder"
 tracker = "folder"                  # each issue is a Markdown file
 [destination.settings]
 path = "{issues}"
 
 [[route]]                           # everything goes there
-destination = "issues"
+destination = "team-folder"
 """
 
 
@@ -121,6 +121,7 @@ async def main(*, once: bool, port: int) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     base = process.load().data_dir
+    logs.configure("pretty", level="warning")
     try:
         async with _own_server(base) as (folder, server):
             shown.step(f"PostgreSQL {server.version} runs, embedded", f"data in {folder}")
@@ -184,10 +185,12 @@ async def _run(
         await walk.health()
         await walk.alert()
         await walk.support()
+        if stop is None:
+            click.echo("\nEvery step happened.")
+            return
         _farewell(replica.url, tokens, issues)
-        if stop is not None:
-            click.echo("\nIt stays up until you press Ctrl-C.")
-            await stop.wait()
+        click.echo("\nIt stays up until you press Ctrl-C.")
+        await stop.wait()
 
 
 class Walk:

@@ -11,9 +11,10 @@ from typing import Any, Literal, TextIO
 import structlog
 
 _CONTROL = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2028\u2029\u2060-\u2069\ufeff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2028\u2029\u2060-\u206f\ufeff"
+    "\ufff9-\ufffb\U000e0000-\U000e007f\ud800-\udfff]"
 )
-_USERINFO = re.compile(r"(?<=://)[^/\s@]+@")
+_USERINFO = re.compile(r"(?<=://)[^/\s]+@")
 _BEARER = re.compile(r"(?i)\b(bearer|token|basic)\s+[A-Za-z0-9._~+/=-]{8,}")
 _INTAKE = re.compile(r"(/intake/[^/\s]+/)[^\s/?\"']+")
 _TOKENS = re.compile(r"\b(gh[pousr]_[A-Za-z0-9_]{16,}|github_pat_[A-Za-z0-9_]{20,}|ATATT[A-Za-z0-9_=-]{20,})")
@@ -30,10 +31,24 @@ def scrub(text: str) -> str:
     return text if len(text) <= _LIMIT else text[:_LIMIT] + "…"
 
 
+def _scrub_value(value: Any, depth: int = 4) -> Any:
+    if isinstance(value, str):
+        return scrub(value)
+    if value is None or isinstance(value, (bool, int, float)):
+        return value
+    if depth and isinstance(value, dict):
+        return {scrub(str(key)): _scrub_value(inner, depth - 1) for key, inner in value.items()}
+    if depth and isinstance(value, (list, tuple, set, frozenset)):
+        return [_scrub_value(inner, depth - 1) for inner in value]
+    return scrub(repr(value))
+
+
 def _scrub_event(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key, value in event.items():
-        if isinstance(value, str):
-            event[key] = scrub(value)
+        if not key.startswith("_"):  # structlog's own, such as the record of another library
+            event[key] = _scrub_value(value)
+    if isinstance(said := event.get("event"), str):
+        event["event"] = said.replace("\n", "\\n")
     return event
 
 

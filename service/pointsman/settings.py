@@ -140,7 +140,8 @@ class _Reader:
     def url(self, name: str) -> str:
         text = self.text(name).rstrip("/")
         if text and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", text):
-            self.wrong(name, f"{text!r} is no web address", "write https://host or https://host/path")
+            shown = "what it holds" if "@" in text else repr(text)  # a credential may stand before the @
+            self.wrong(name, f"{shown} is no web address", "write https://host or https://host/path")
             return ""
         return text
 
@@ -193,7 +194,7 @@ class _Reader:
 
     def mail_from(self) -> str:
         sender = self.text("POINTSMAN_MAIL_FROM")
-        if sender and not re.fullmatch(r"([^<>\r\n]*<)?[^\s<>@\r\n]+@[^\s<>@\r\n]+>?", sender):
+        if sender and not re.fullmatch(r"[^\s<>@]+@[^\s<>@]+|[^<>\r\n]*<[^\s<>@]+@[^\s<>@]+>", sender):
             self.wrong(
                 "POINTSMAN_MAIL_FROM", f"{sender!r} is no mail address", "write Support <support@example.com>"
             )

@@ -47,7 +47,10 @@ def hmac_sha256_matches(data: bytes, signature: str | None, secrets: Iterable[by
 
 def token_matches(token: str, digests: Iterable[bytes]) -> bool:
     """Whether the SHA-256 of a token is one of the kept digests. An empty token never matches."""
-    made = sha256(token.encode("utf-8", "surrogateescape"))
+    try:
+        made = sha256(token.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        return False
     matches = False
     for digest in [*digests, bytes(32)]:
         matches |= hmac.compare_digest(made, digest)

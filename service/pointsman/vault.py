@@ -40,10 +40,10 @@ class Vault:
     def resolve(self, reference: Mapping[str, str]) -> Secret:
         """The secret behind a reference. Raises ValueError with the cure."""
         if name := reference.get("env"):
-            value = self._environ.get(name, "")
+            value = self._environ.get(name, "").strip()
             if not value:
                 raise ValueError(f"the environment has no {name}: set it, or name another variable")
-            return Secret(value.strip())
+            return Secret(value)
         if path := reference.get("file"):
             try:
                 value = Path(path).read_text("utf-8").strip()

@@ -1,5 +1,15 @@
 -- The queue: lanes are claimed whole under a lease; every change by a holder names the lease.
 
+-- name: anything_to_do
+-- Whether a lease ran out, or a lane is due at a destination that may be worked. Reads two indexes, writes nothing:
+-- an idle service asks only this.
+select exists (select from lane where state = 2 and lease_until < now()) as lapsed,
+       exists (
+         select from destination_state s
+         where s.breaker <> 2 and s.paused_why is null and (s.blocked_until is null or s.blocked_until <= now())
+           and exists (select from lane l
+                       where l.destination_id = s.destination_id and l.state = 1 and l.due_at <= now())) as due
+
 -- name: reap_lanes
 -- Lanes whose holder let the lease run out are ready again.
 update lane set state = 1, due_at = now(), lease_id = null, lease_until = null, holder = null
@@ -9,9 +19,10 @@ returning id
 
 -- name: destinations_in_turn
 -- Takes turns at destinations that may be worked. A statement of its own: the claim counts in a newer snapshot.
-select destination_id from destination_state
-where breaker <> 2 and paused_why is null and (blocked_until is null or blocked_until <= now())
-order by last_claim_at limit $1 for update skip locked
+select s.destination_id from destination_state s
+where s.breaker <> 2 and s.paused_why is null and (s.blocked_until is null or s.blocked_until <= now())
+  and exists (select from lane l where l.destination_id = s.destination_id and l.state = 1 and l.due_at <= now())
+order by s.last_claim_at limit $1 for update skip locked
 
 -- name: claim_lanes
 -- Claims due lanes of these destinations, never more at once than each allows. "= any (array(..))" and the lateral
@@ -136,7 +147,8 @@ with moved as (
   where id = $1 and lease_id = $2 and state = 2 and head_seq = $3
   returning id, epoch),
 dead as (
-  update delivery d set state = 2, done_at = now(), last_class = $5, last_error = $6
+  update delivery d
+  set state = 2, done_at = now(), last_class = $5, last_error = $6, in_doubt = in_doubt and $10
   from moved where d.lane_id = moved.id and d.seq = $3),
 noted as (
   insert into attempt (started_at, lane_id, seq, epoch, holder, outcome, status, error)

@@ -99,7 +99,9 @@ async def test_a_lane_is_claimed_by_one_only(database: Database):
         lambda lanes, lane: _intent(lanes, lane, 1),
         lambda lanes, lane: lanes.head(lane),
         lambda lanes, lane: lanes.clear_doubt(lane, 1),
-        lambda lanes, lane: lanes.give_up(lane, 1, park=True, why="x", error="x", status=None, started=NOW),
+        lambda lanes, lane: lanes.give_up(
+            lane, 1, park=True, in_doubt=False, why="x", error="x", status=None, started=NOW
+        ),
         lambda lanes, lane: lanes.retry(
             lane,
             1,
@@ -231,7 +233,9 @@ async def test_a_dead_create_holds_its_followers_until_it_is_replayed(database: 
     [lane_id] = await _place(database, 1, 2)
     lanes = _lanes(database)
     [lane] = await lanes.claim(1)
-    await lanes.give_up(lane, 1, park=True, why="refused", error="no", status=422, started=NOW)
+    await lanes.give_up(
+        lane, 1, park=True, in_doubt=False, why="refused", error="no", status=422, started=NOW
+    )
     assert await lanes.claim(1) == []
     assert await replay(database, lane_id, 1)
     assert not await replay(database, lane_id, 1), "it is dead no more"
@@ -244,7 +248,9 @@ async def test_a_dead_comment_lets_its_followers_pass_and_comes_back_at_the_end(
     lanes = _lanes(database)
     [lane] = await lanes.claim(1)
     marker = await database.fetchval("select marker from delivery where seq = 1")
-    await lanes.give_up(lane, 1, park=False, why="refused", error="no", status=422, started=NOW)
+    await lanes.give_up(
+        lane, 1, park=False, in_doubt=False, why="refused", error="no", status=422, started=NOW
+    )
     [lane] = await lanes.claim(1)
     assert (await lanes.head(lane))["seq"] == 2
     await _finish(lanes, lane, 2)

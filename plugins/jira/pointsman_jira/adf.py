@@ -33,6 +33,7 @@ _MARKDOWN = MarkdownIt("commonmark", {"html": False, "maxNesting": _NESTING}).en
 )
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 _LANGUAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+#._-]{0,29}")
+_HOST = re.compile(r"[a-z0-9_][a-z0-9._-]*|[0-9a-f:.]+")
 _MARKS = {"strong_open": "strong", "em_open": "em", "s_open": "strike"}
 _INSIDE = {"paragraph", "bulletList", "orderedList", "codeBlock"}
 """What both a quote and a list item may hold."""
@@ -244,7 +245,7 @@ def is_web_address(href: str) -> bool:
         return False
     if parts.scheme == "mailto":
         return "@" in parts.path
-    return parts.scheme in {"http", "https"} and bool(parts.hostname)
+    return parts.scheme in {"http", "https"} and _HOST.fullmatch(parts.hostname or "") is not None
 
 
 def _add(nodes: list[Node], text: str, marks: list[Node]) -> None:

@@ -15,6 +15,8 @@ from pointsman.tickets.text import one_line
 
 ORPHANED = 2
 MAIL = 2
+LASTING_FAILURES = 3
+"""So many failures in a row are no passing trouble any more."""
 
 
 class Issue(msgspec.Struct, frozen=True, kw_only=True):
@@ -188,7 +190,8 @@ def _place_words(row: Row, now: dt.datetime, problem: str, *, mail_off: bool) ->
     if problem:
         return Words("can't be used", "bad", one_line(problem, 500))
     if row["failed_at"] is not None:
-        return failure(row["failure_type"])
+        words = failure(row["failure_type"])
+        return msgspec.structs.replace(words, tone="bad") if row["failures"] >= LASTING_FAILURES else words
     if row["parked_lanes"]:
         return Words("parked lanes", "bad", "It works, but some tickets' deliveries wait for a person.")
     if _held(row, now):

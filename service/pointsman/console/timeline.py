@@ -81,7 +81,7 @@ def _event(row: Row) -> Entry:
         code=_text(data.get("code", "")),
         facts=tuple(
             (one_line(str(label), 120), _text(value))
-            for label, value in [fact for fact in data.get("facts", ()) if len(fact) == 2]
+            for label, value in (fact for fact in data.get("facts", ()) if _is_pair(fact))
         ),
     )
 
@@ -106,6 +106,10 @@ def _cause(data: Mapping[str, Any], verb: str) -> str:
     if by == "operator":
         return "An operator asked for it."
     return f"{by} asked for it." if by else ""
+
+
+def _is_pair(fact: object) -> bool:
+    return isinstance(fact, list) and len(fact) == 2
 
 
 def _text(value: object) -> str:

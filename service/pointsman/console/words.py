@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from pointsman.tickets.text import clean
+from pointsman.tickets.text import clean, one_line
 from pointsman.tickets.ticket import Kind
 
 Tone: TypeAlias = Literal["good", "wait", "bad", "calm"]
@@ -111,7 +111,7 @@ _WEB = re.compile(r"https?://[^\s/?#<>\"'`\\]+([/?#][^\s<>\"'`\\]*)?", re.IGNORE
 
 def outcome(name: str | None) -> Words:
     """The words for an outcome; an unknown one is shown as it is."""
-    return OUTCOMES.get(name or "") or Words(name or "unknown outcome", "wait")
+    return OUTCOMES.get(name or "") or Words(one_line(name or "", 80) or "unknown outcome", "wait")
 
 
 def failure(error_type: str | None) -> Words:

@@ -5,8 +5,10 @@ The rule: what is not provably unapplied is in doubt.
 
 from __future__ import annotations
 
+import asyncio
 import enum
 import math
+from typing import Any
 
 import msgspec
 
@@ -66,6 +68,13 @@ def back_off(attempts: int, dice: float) -> float:
     return window * max(0.1, min(dice, 1.0))
 
 
+def _asked(retry_after: Any) -> float:
+    """The seconds a service asked for, within reason; a minute if it said nothing that is a number."""
+    if isinstance(retry_after, (int, float)) and not math.isnan(retry_after):
+        return float(min(max(retry_after, 1.0), CAP_SECONDS))
+    return 60.0
+
+
 def judge(  # noqa: C901 - a decision table
     error: BaseException, *, creates: bool, idempotent: bool, attempts: int, failures: int, dice: float
 ) -> Verdict:
@@ -87,8 +96,7 @@ def judge(  # noqa: C901 - a decision table
                 hold_seconds=back_off(min(failures, 5) + 1, dice),
             )
         case api.RateLimited():
-            asked = error.retry_after if error.retry_after is not None else 60.0
-            asked = min(max(asked, 1.0), CAP_SECONDS)
+            asked = _asked(error.retry_after)
             return Verdict(
                 cls=Class.LIMITED, next=Next.RETRY, counts=False, delay_seconds=asked, hold_seconds=asked
             )
@@ -113,7 +121,7 @@ def judge(  # noqa: C901 - a decision table
             return Verdict(cls=Class.MOVED, next=Next.RETRY, delay_seconds=wait)
         case api.Conflict():
             return Verdict(cls=Class.CONFLICT, next=Next.RETRY, delay_seconds=min(wait, 5.0))
-        case api.UnknownOutcome() | TimeoutError():
+        case api.UnknownOutcome() | TimeoutError() | ConnectionError() | asyncio.CancelledError():
             if idempotent:
                 return Verdict(cls=Class.UNAVAILABLE, next=Next.RETRY, delay_seconds=wait)
             return Verdict(cls=Class.UNKNOWN, next=Next.RETRY, in_doubt=True, delay_seconds=wait)

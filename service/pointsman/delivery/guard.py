@@ -18,7 +18,24 @@ import msgspec
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+# IPv6 addresses whose last 32 bits are an IPv4 address: NAT64, IPv4-translated, IPv4-compatible
+_EMBEDDED = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "::ffff:0:0:0/96", "::/96")))
+
+# Never public, whatever the Python at hand knows of it: local NAT64, site-local, protocol assignments, documentation
+_SPECIAL = tuple(
+    map(
+        ipaddress.ip_network,
+        ("64:ff9b:1::/48", "fec0::/10", "192.0.0.0/24", "192.88.99.0/24", "3fff::/20", "5f00::/16"),
+    )
+)
+
+# What clouds answer credentials at, beside link-local: AWS, Google, Alibaba, Azure, Oracle
+_METADATA = frozenset(
+    map(
+        ipaddress.ip_address,
+        ("fd00:ec2::254", "fd20:ce::254", "100.100.100.200", "168.63.129.16", "192.0.0.192"),
+    )
+)
 
 
 class Blocked(OSError):
@@ -37,7 +54,7 @@ def true_address(text: str) -> Address:
     address: Address = ipaddress.ip_address(text.partition("%")[0])
     while isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
-        if inner is None and address in _NAT64:
+        if inner is None and int(address) > 1 and any(address in network for network in _EMBEDDED):
             inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
         if inner is None:
             break
@@ -49,7 +66,10 @@ def allowed(address: Address, host: str, policy: Policy) -> bool:
     """Whether an address, reached by a host's name, may be connected to."""
     if any(address.version == network.version and address in network for network in policy.networks):
         return True
-    if address.is_global and not address.is_multicast:
+    if address in _METADATA:
+        return False
+    special = any(address.version == network.version and address in network for network in _SPECIAL)
+    if address.is_global and not address.is_multicast and not special:
         return True
     # a named host may be private or loopback, but never a metadata service
     return host.lower().strip("[]").rstrip(".") in policy.hosts and not (
@@ -62,7 +82,11 @@ def socket_factory(host: str, policy: Policy) -> Callable[[Any], socket.socket]:
 
     def make(info: Any) -> socket.socket:
         family, kind, protocol, _, sockaddr = info
-        if not allowed(true_address(sockaddr[0]), host, policy):
+        try:
+            fine = allowed(true_address(sockaddr[0]), host, policy)
+        except ValueError:
+            fine = False
+        if not fine:
             raise Blocked(
                 f"{host} has the address {sockaddr[0]}, which is private or special: if that is meant, add it to"
                 " POINTSMAN_OUTBOUND_ALLOW"

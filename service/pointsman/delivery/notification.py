@@ -156,6 +156,7 @@ class Notification:
                 lane,
                 head["seq"],
                 park=False,
+                in_doubt=False,
                 why=verdict.cls,
                 error=message,
                 status=failure.status,

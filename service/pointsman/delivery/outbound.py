@@ -123,7 +123,7 @@ class Outbound:
             began=time.monotonic(),
         )
         if head["expired"] and not head["in_doubt"]:
-            await self._give_up(one, Class.EXPIRED, "not delivered within its time", None)
+            await self._give_up(one, Class.EXPIRED, "not delivered within its time", None, in_doubt=False)
             return False
         if head["link_state"] == 2 and one.kind is not Kind.CREATE:
             await self._lanes.park(lane, "orphan")
@@ -326,7 +326,7 @@ class Outbound:
             case Next.RETRY:
                 await self._retry(one, verdict, message, failure.status)
             case Next.DEAD:
-                await self._give_up(one, verdict.cls, message, failure.status)
+                await self._give_up(one, verdict.cls, message, failure.status, in_doubt=verdict.in_doubt)
             case Next.ORPHAN:
                 self._say(one, verdict.cls, message)
                 await self._lanes.park(one.lane, "orphan", orphaned=True)
@@ -350,7 +350,9 @@ class Outbound:
             started=one.started,
         )
 
-    async def _give_up(self, one: Attempt, cls: Class, message: str, status: int | None) -> None:
+    async def _give_up(
+        self, one: Attempt, cls: Class, message: str, status: int | None, *, in_doubt: bool
+    ) -> None:
         self._say(one, cls, message)
         log.error(
             "dead letter",
@@ -366,6 +368,7 @@ class Outbound:
             one.head["seq"],
             # followers of an issue that can't be made wait with it; others go on without
             park=one.kind is Kind.CREATE,
+            in_doubt=in_doubt,
             why=cls,
             error=message,
             status=status,

@@ -54,7 +54,12 @@ class Lanes:
 
     async def claim(self, room: int) -> list[Lane]:
         """Reap what others let go, then claim up to ``room`` due lanes."""
-        await self.database.fetch(SQL["reap_lanes"])
+        look = await self.database.fetchrow(SQL["anything_to_do"])
+        assert look is not None
+        if look["lapsed"]:
+            await self.database.fetch(SQL["reap_lanes"])
+        elif not look["due"]:
+            return []
         before = time.monotonic()
         async with self.database.transaction() as con:
             turn = await con.fetch(SQL["destinations_in_turn"], 64)
@@ -196,14 +201,27 @@ class Lanes:
         seq: int,
         *,
         park: bool,
+        in_doubt: bool,
         why: str,
         error: str,
         status: int | None,
         started: dt.datetime,
     ) -> bool:
-        """A delivery is dead; its lane goes on or is parked. False if the lane was lost."""
+        """A delivery is dead; its lane goes on or is parked. A doubt about it outlives it, for when it is replayed.
+        False if the lane was lost.
+        """
         row = await self.database.fetchval(
-            SQL["give_up"], lane.id, lane.lease_id, seq, park, why, error, started, self.holder, status
+            SQL["give_up"],
+            lane.id,
+            lane.lease_id,
+            seq,
+            park,
+            why,
+            error,
+            started,
+            self.holder,
+            status,
+            in_doubt,
         )
         return row is not None
 

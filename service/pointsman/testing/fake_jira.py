@@ -22,7 +22,7 @@ from pointsman.testing.fake_jira_state import (
     JiraState,
     JiraTransition,
     JiraWebhook,
-    item,
+    change_item,
     words_of,
 )
 
@@ -192,7 +192,7 @@ class FakeJira(JiraState):
         issue.description = fields.get("description", issue.description)
         issue.labels = list(fields.get("labels", issue.labels))
         self.effect("edit", issue.key, detail=issue.summary)
-        self._echo(issue, "jira:issue_updated", [item("summary", "", issue.summary)])
+        self._echo(issue, "jira:issue_updated", [change_item("summary", "", issue.summary)])
         return web.Response(status=204)
 
     async def _get_transitions(self, request: web.Request) -> web.Response:

@@ -170,7 +170,7 @@ class JiraState(FakeTracker):
         self.projects.add(project)
         was, issue.project, issue.key = issue.project, project, self._next_key(project)
         self._touch(issue)
-        items = [item("Key", before, issue.key), item("project", was, project)]
+        items = [change_item("Key", before, issue.key), change_item("project", was, project)]
         return await self._call(issue, "jira:issue_updated", by, items, send=send)
 
     async def delete_issue(self, key: str, *, by: str = "dev", send: bool = True) -> int | None:
@@ -228,7 +228,7 @@ class JiraState(FakeTracker):
 
     def _move(self, issue: JiraIssue, status: str) -> list[dict[str, Any]]:
         self._touch(issue)
-        items = [item("status", issue.status, status)]
+        items = [change_item("status", issue.status, status)]
         issue.status = status
         issue.resolution = "Done" if self.statuses[status][1] == "done" else None
         return items
@@ -357,7 +357,8 @@ class JiraState(FakeTracker):
             task.add_done_callback(self._sending.discard)
 
 
-def item(name: str, before: str, after: str) -> dict[str, Any]:
+def change_item(name: str, before: str, after: str) -> dict[str, Any]:
+    """One entry of a changelog."""
     return {
         "field": name,
         "fieldtype": "jira",

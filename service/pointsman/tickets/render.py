@@ -49,12 +49,14 @@ _CLOSED = {
 
 def issue_title(ticket: TicketText) -> str:
     """The issue's title; the plugin cuts it to its tracker's limit."""
-    return text.one_line(ticket.title, 1000) or "(no title)"
+    return text.title(ticket.title) or "(no title)"
 
 
 def _facts(facts: Sequence[Sequence[str]]) -> list[str]:
     return [
-        f"- **{label}:** {text.inline_code(value)}" for label, value in facts if value and len(value) < 20_000
+        f"- **{text.prose(text.one_line(label, 80))}:** {text.inline_code(value)}"
+        for label, value in facts
+        if value and len(value) < 20_000
     ]
 
 
@@ -70,7 +72,7 @@ def issue_body(ticket: TicketText, data: Mapping[str, Any]) -> str:
     if code := data.get("code", ""):
         parts.append(text.block_code(code))
     if url := data.get("url", ""):
-        parts.append(text.link("Open at the source", url))
+        parts.append(text.link("Open at the source", url, shows_host=True))
     parts.append("---")
     by = "Reported by a customer" if ticket.kind is TicketKind.SUPPORT else "Reported"
     origin = f"{by} through {text.inline_code(ticket.source)}"
@@ -92,13 +94,13 @@ def comment_body(ticket: TicketText, event_kind: str, data: Mapping[str, Any]) -
     if facts := _facts(data.get("facts", ())):
         parts.append("\n".join(facts))
     if url := data.get("url", ""):
-        parts.append(text.link("Open at the source", url))
+        parts.append(text.link("Open at the source", url, shows_host=True))
     return "\n\n".join(parts)
 
 
 def mail(ticket: TicketText, event_kind: str) -> Mail:
     """The mail to a ticket's owner about a transition."""
-    title = text.one_line(ticket.title, 150)
+    title = text.one_line(ticket.title, 150) or "(no title)"
     hello = (
         f"Hello {text.prose(text.one_line(ticket.reporter_name, 80))}," if ticket.reporter_name else "Hello,"
     )

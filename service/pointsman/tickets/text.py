@@ -17,14 +17,22 @@ _HARMFUL = re.compile(
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NEWLINES = re.compile("\r\n?|[\x85\u2028\u2029]")
 
-_SPECIAL = re.compile(r"([\\`*\[\]<>|~]|(?<![^\W_])_|_(?![^\W_]))")
-_LINE_START = re.compile(r"^([ \t]*)([#>+=-]|\d{1,9}[.)])", re.MULTILINE)
-_INDENT = re.compile(r"^[ \t]{4,}", re.MULTILINE)
-_COMMAND = re.compile(r"^([ \t]*)/(?=\w)", re.MULTILINE)
-_MENTION = re.compile(r"([@#!])(?=[\w])")
-_REFERENCE = re.compile(r"(?i)\b(GH-|[A-Z][A-Z0-9]+-)(?=\d)")
-_HASH = re.compile(r"\b(?=[0-9a-f]*\d)([0-9a-f]{4})(?=[0-9a-f]{3,36}\b)")
-_URL = re.compile(r"https?://[^\s<>\"'`]+")
+_SPECIAL = re.compile(r"([\\`*\[~]|<(?=[\w/!?])|&(?=[#\w])|(?<![^\W_])_|_(?![^\W_]))")
+_LEAD = re.compile(r"^[ \t]+", re.MULTILINE)
+_LINE_START = re.compile(r"^([#>|+=-]|:(?=-))", re.MULTILINE)
+_NUMBERED = re.compile(r"^(\d{1,9})(?=[.)])", re.MULTILINE)
+_COMMAND = re.compile(r"^/(?=\w)", re.MULTILINE)
+_BREAK = re.compile(r"(?<!\n)\n(?!\n)")
+_MENTION = re.compile(r"@(?=\S)|[#!](?=\w)")
+_REFERENCE = re.compile(r"(?i)(GH-|(?<![A-Z0-9])[A-Z][A-Z0-9]+-)(?=\d)")
+_HASH = re.compile(r"\b(?=[0-9a-f]*\d)([0-9a-f]{4})(?=[0-9a-f]{3,60}\b)")
+# what GFM makes a link of by itself: https://github.github.com/gfm/#autolinks-extension-
+_URL = re.compile(r"(?i)(?:(?:https?|ftp)://|(?<![^\W_])www\.)[^\s<>\"'`]+")
+_LINKABLE = re.compile(
+    r"https?://([\w.-]+|\[[0-9a-f:.]+\])(?::\d+)?(?:[/?#][^\s<>\"'`()\\]*)?", re.ASCII | re.IGNORECASE
+)
+_ENTITY = re.compile(r"&(?=#?\w+;)")
+_TITLE = re.compile(r"@(?=\w)|[#!](?=\d)")
 _JOINER = "\u2060"
 
 
@@ -105,23 +113,17 @@ def block_code(value: str, limit: int = 20_000) -> str:
 
 def _inert(text: str) -> str:
     text = _SPECIAL.sub(r"\\\1", text)
-    text = _INDENT.sub("   ", text)
-    text = _LINE_START.sub(_escape_start, text)
-    text = _COMMAND.sub(rf"\1{_JOINER}/", text)
-    text = text.replace("&", "&amp;")
-    text = _MENTION.sub(rf"\1{_JOINER}", text)
+    text = _LINE_START.sub(r"\\\1", text)
+    text = _NUMBERED.sub(r"\1\\", text)
+    text = _COMMAND.sub(f"{_JOINER}/", text)
+    text = _MENTION.sub(rf"\g<0>{_JOINER}", text)
     text = _REFERENCE.sub(rf"\1{_JOINER}", text)
     return _HASH.sub(rf"\1{_JOINER}", text)
 
 
-def _escape_start(match: re.Match[str]) -> str:
-    space, sign = match.groups()
-    return f"{space}{sign[:-1]}\\{sign[-1]}"
-
-
 def prose(text: str, limit: int = 30_000) -> str:
     """Prose as Markdown that reads the same and does nothing. Links stay readable, as code."""
-    text = cut(clean(text).strip(), limit)
+    text = _LEAD.sub("", cut(clean(text).strip(), limit))
     parts: list[str] = []
     at = 0
     for url in _URL.finditer(text):
@@ -129,11 +131,20 @@ def prose(text: str, limit: int = 30_000) -> str:
         at = url.end()
     parts.append(_inert(text[at:]))
     # a line break of the writer is a line break for the reader
-    return "".join(parts).replace("\n", "  \n").replace("  \n  \n", "\n\n")
+    return _BREAK.sub("  \n", "".join(parts))
 
 
-def link(label: str, url: str) -> str:
-    """A link with our own words for a label; only to http and https, else the address as code."""
-    if not re.fullmatch(r"https?://[^\s<>\"'`()\\]+", url):
+def title(text: str, limit: int = 1000) -> str:
+    """A title: one line of plain text, in which nobody is called and no issue is referred to."""
+    return _TITLE.sub(rf"\g<0>{_JOINER}", one_line(text, limit))
+
+
+def link(label: str, url: str, *, shows_host: bool = False) -> str:
+    """A link with our own words for a label; only to http and https, else the address as code.
+
+    Where a stranger gave the address, the reader sees which host it leads to.
+    """
+    found = _LINKABLE.fullmatch(url)
+    if found is None or clean(url) != url:
         return f"{label}: {inline_code(url)}" if url else ""
-    return f"[{label}]({url})"
+    return f"[{label}]({_ENTITY.sub('&amp;', url)})" + (f" ({inline_code(found[1])})" if shows_host else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import re
 import zlib
 from typing import Any
@@ -19,8 +20,9 @@ INTAKE_LIMIT = 256 * 1024
 WEBHOOK_LIMIT = 25 * 2**20
 READ_SECONDS = 20.0
 DEPTH_LIMIT = 64
+DIGITS_LIMIT = 4300  # of one integer, as Python and msgspec have it
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _BRACKET = re.compile(rb"[\[\]{}]")
 _DECODER = msgspec.json.Decoder()
 
@@ -100,7 +102,7 @@ def _decode_slowly(body: bytes) -> Any:
     except UnicodeDecodeError as error:
         raise Problem("invalid-json", f"it is not UTF-8 at byte {error.start}") from None
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=_no_constant, parse_float=_float, parse_int=_int)
     except json.JSONDecodeError as error:
         raise Problem("invalid-json", f"line {error.lineno}, column {error.colno}: {error.msg}") from None
     except (ValueError, RecursionError) as error:
@@ -109,6 +111,19 @@ def _decode_slowly(body: bytes) -> Any:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is no JSON value")
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise ValueError("a number is too large")
+    return value
+
+
+def _int(text: str) -> int:
+    if len(text) > DIGITS_LIMIT:
+        raise ValueError("a number is too large")
+    return int(text)
 
 
 def too_deep(body: bytes) -> bool:

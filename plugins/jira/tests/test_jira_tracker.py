@@ -1,0 +1,456 @@
+"""The tracker against a Jira on loopback: the whole contract, and what goes wrong."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+
+import pytest
+from aiohttp import web
+
+from pointsman.plugin_api import (
+    AuthFailed,
+    Conflict,
+    Draft,
+    IssueRef,
+    IssueSeen,
+    Marker,
+    Misconfigured,
+    Moved,
+    NotFound,
+    RateLimited,
+    Refused,
+    Unavailable,
+    UnknownOutcome,
+)
+from pointsman.testing.fake import Fault
+from pointsman.testing.fake_jira import FakeJira, JiraTransition
+from pointsman_jira import adf
+
+MARKER = Marker("pm1-0190c2a4-0000-7000-8000-000000000001-1a2b3c4d")
+LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
+
+
+def draft(**changes):
+    given = {"title": "Checkout fails", "body": "It **broke**.", "marker": MARKER, **changes}
+    return Draft(**given)
+
+
+def ago(minutes):
+    return dt.datetime.now(dt.UTC) - dt.timedelta(minutes=minutes)
+
+
+async def test_an_issue_carries_its_marker_twice(jira, make_tracker):
+    tracker = make_tracker(labels=("from pointsman",))
+    ref = await tracker.create_issue(draft(labels=("shop",)))
+    [made] = jira.issues.values()
+    assert ref == IssueRef(made.id, "OPS-1", f"{jira.url}/browse/OPS-1")
+    assert made.labels == ["from_pointsman", "shop", MARKER.text]
+    assert made.properties == {"pointsman": {"marker": MARKER.text}}
+    assert made.issue_type == "Bug"
+    assert made.description == adf.document("It **broke**.")
+    assert [(effect.kind, effect.marker) for effect in jira.effects] == [("issue", MARKER.text)]
+
+
+async def test_calls_go_to_the_api_address_and_links_to_the_site(make_tracker):
+    async with FakeJira(prefix="/ex/jira/1234") as scoped:
+        tracker = make_tracker(url="https://acme.atlassian.net", api_url=f"{scoped.url}/ex/jira/1234")
+        ref = await tracker.create_issue(draft())
+        assert ref.url == "https://acme.atlassian.net/browse/OPS-1"
+        assert scoped.issues_made() == 1
+
+
+async def test_long_texts_are_cut_to_fit(jira, tracker):
+    await tracker.create_issue(draft(title="x\n" * 300, body="word " * 20000))
+    [made] = jira.issues.values()
+    assert len(made.summary) == 255
+    assert "Cut here" in json.dumps(made.description)
+
+
+async def test_a_refused_format_is_tried_once_more_as_plain_text(jira, tracker):
+    jira.refuse_rich = True
+    ref = await tracker.create_issue(draft())
+    assert jira.issues_made() == 1
+    assert jira.issues[ref.remote_id].description == adf.plain_document("It **broke**.")
+    await tracker.add_comment(ref, "# Head", MARKER)
+    await tracker.update_issue(ref, draft(body="- new"))
+    assert jira.issues[ref.remote_id].description == adf.plain_document("- new")
+    posts = [path for method, path in jira.requests if method == "POST" and path.endswith("/issue")]
+    assert len(posts) == 2
+
+
+async def test_other_refusals_are_not_repeated(jira, tracker):
+    jira.required_fields = {"customfield_1"}
+    with pytest.raises(Refused, match="customfield_1 is required") as caught:
+        await tracker.create_issue(draft())
+    assert set(caught.value.fields) == {"customfield_1"}
+    assert len(jira.requests) == 1
+
+
+async def test_the_marker_is_never_dropped_silently(jira, tracker):
+    jira.off_screen = {"labels"}
+    with pytest.raises(Refused, match="create screen"):
+        await tracker.create_issue(draft())
+    assert jira.issues_made() == 0
+    assert len(jira.requests) == 1
+
+
+@pytest.mark.parametrize("changes", [{"issue_type": "Nope"}, {"project_key": "NOPE"}])
+async def test_a_wrong_setting_pauses_and_does_not_kill(make_tracker, changes):
+    with pytest.raises(Misconfigured):
+        await make_tracker(**changes).create_issue(draft())
+
+
+async def test_comments_are_found_by_their_property(jira, tracker):
+    ref = await tracker.create_issue(draft())
+    comment = await tracker.add_comment(ref, "Again.", MARKER)
+    assert comment.url == f"{jira.url}/browse/OPS-1?focusedCommentId={comment.remote_id}"
+    await tracker.add_comment(ref, "Another.", Marker("pm1-other-1"))
+    assert await tracker.find_comment(ref, MARKER, ago(1)) == [comment]
+    assert await tracker.find_comment(ref, Marker("pm1-none-1"), ago(1)) == []
+    jira.show_comment_properties = False
+    assert await tracker.find_comment(ref, MARKER, ago(1)) == [comment]
+
+
+async def test_a_comment_of_somebody_else_is_not_ours(jira, tracker):
+    ref = await tracker.create_issue(draft())
+    await tracker.add_comment(ref, "Again.", MARKER)
+    jira.issues[ref.remote_id].comments[0].author = "somebody"
+    assert await tracker.find_comment(ref, MARKER, ago(1)) == []
+
+
+async def test_comments_are_read_page_by_page(jira, tracker):
+    jira.page_max = 2
+    ref = await tracker.create_issue(draft())
+    made = await tracker.add_comment(ref, "Again.", MARKER)
+    for number in range(5):
+        await jira.comment("OPS-1", f"Noise {number}")
+    assert await tracker.find_comment(ref, MARKER, ago(1)) == [made]
+
+
+async def test_old_comments_are_not_read(jira, tracker):
+    jira.page_max = 1
+    ref = await tracker.create_issue(draft())
+    for _ in range(5):
+        await tracker.add_comment(ref, "Again.", MARKER)
+    for comment in jira.issues[ref.remote_id].comments[:4]:
+        comment.created -= 86400
+    before = len(jira.requests)
+    assert len(await tracker.find_comment(ref, MARKER, ago(1))) == 1
+    assert len(jira.requests) - before <= 3  # who we are, the one that counts, the first that is too old
+
+
+async def test_an_empty_comment_says_so(jira, tracker):
+    ref = await tracker.create_issue(draft())
+    await tracker.add_comment(ref, " \n", MARKER)
+    assert [effect.detail.strip() for effect in jira.effects if effect.kind == "comment"] == ["(empty)"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "close_reason"),
+    [
+        (None, "Done", "completed"),
+        ("completed", "Done", "completed"),
+        ("not_planned", "Won't Do", "completed"),
+    ],
+)
+async def test_close_and_reopen(jira, tracker, reason, status, close_reason):
+    ref = await tracker.create_issue(draft())
+    await tracker.set_state(ref, "closed", reason)
+    assert jira.issues[ref.remote_id].status == status
+    seen = await tracker.read_issue(ref)
+    assert (seen.state, seen.close_reason, seen.markers) == ("closed", close_reason, (MARKER.text,))
+    await tracker.set_state(ref, "open", None)
+    assert jira.issues[ref.remote_id].status == "To Do"
+    assert (await tracker.read_issue(ref)).state == "open"
+
+
+async def test_an_issue_in_the_state_already_is_left_alone(jira, tracker):
+    ref = await tracker.create_issue(draft())
+    await tracker.set_state(ref, "open", None)
+    await tracker.set_state(ref, "closed", None)
+    await tracker.set_state(ref, "closed", "duplicate")
+    assert [effect.kind for effect in jira.effects] == ["issue", "state"]
+    jira.issues[ref.remote_id].status = "In Progress"
+    await tracker.set_state(ref, "open", None)
+    assert jira.issues[ref.remote_id].status == "In Progress"
+
+
+async def test_a_required_resolution_is_given(jira, tracker):
+    allowed = [{"id": "1", "name": "Done"}, {"id": "2", "name": "Won't Do"}]
+    fields = {"resolution": {"required": True, "hasDefaultValue": False, "allowedValues": allowed}}
+    jira.transitions = [JiraTransition("5", "Resolve", "Done", fields)]
+    ref = await tracker.create_issue(draft())
+    await tracker.set_state(ref, "closed", "not_planned")
+    assert jira.issues[ref.remote_id].resolution == "Won't Do"
+    assert (await tracker.read_issue(ref)).close_reason == "not_planned"
+
+
+async def test_a_configured_status_is_preferred(jira, make_tracker):
+    tracker = make_tracker(closed_status="Won't do", open_status="In progress")
+    ref = await tracker.create_issue(draft())
+    await tracker.set_state(ref, "closed", "completed")
+    assert jira.issues[ref.remote_id].status == "Won't Do"
+    await tracker.set_state(ref, "open", None)
+    assert jira.issues[ref.remote_id].status == "In Progress"
+
+
+async def test_without_a_usable_transition_the_operator_is_told(jira, tracker):
+    ref = await tracker.create_issue(draft())
+    jira.transitions = [JiraTransition("21", "Start", "In Progress")]
+    with pytest.raises(Misconfigured, match=r"Start \(to In Progress\)"):
+        await tracker.set_state(ref, "closed", None)
+    jira.transitions = []
+    with pytest.raises(Misconfigured, match="Transition issues"):
+        await tracker.set_state(ref, "closed", None)
+
+
+async def test_a_change_at_the_same_time_is_a_conflict(jira, tracker):
+    ref = await tracker.create_issue(draft())
+    jira.faults.append(Fault(match="POST /rest/api/3/issue/", status=409))
+    with pytest.raises(Conflict):
+        await tracker.set_state(ref, "closed", None)
+
+
+async def test_title_and_body_can_be_replaced(jira, tracker):
+    ref = await tracker.create_issue(draft())
+    await tracker.update_issue(ref, draft(title="Other", body="Text"))
+    made = jira.issues[ref.remote_id]
+    assert (made.summary, made.description) == ("Other", adf.document("Text"))
+    assert made.labels == [MARKER.text]
+
+
+async def test_a_lost_answer_is_found_once_the_index_knows(jira, tracker):
+    jira.index_lag_seconds = 3600
+    jira.faults.append(Fault(match="POST /rest/api/3/issue", reset=True, applied=True))
+    with pytest.raises(UnknownOutcome):
+        await tracker.create_issue(draft())
+    assert await tracker.find_issue(MARKER, ago(1)) == []
+    jira.reindex()
+    [ref] = await tracker.find_issue(MARKER, ago(1))
+    assert ref.key == "OPS-1"
+    assert tracker.capabilities.settle_seconds == (15, 60, 300)
+
+
+async def test_the_index_learns_by_the_clock(jira, tracker):
+    now = [1000.0]
+    jira.clock = lambda: now[0]
+    jira.index_lag_seconds = 60
+    await tracker.create_issue(draft())
+    assert await tracker.find_issue(MARKER, LONG_AGO) == []
+    now[0] += 61
+    assert len(await tracker.find_issue(MARKER, LONG_AGO)) == 1
+
+
+async def test_a_clone_of_our_issue_is_not_ours(jira, tracker):
+    ref = await tracker.create_issue(draft())
+    await jira.open_issue("CLONE - Checkout fails", labels=(MARKER.text,))
+    await jira.open_issue("Elsewhere", labels=(MARKER.text,), project="WEB")
+    assert await tracker.find_issue(MARKER, LONG_AGO) == [ref]
+    seen = {item.ref.key: item.markers for item in await tracker.list_changes(ago(1))}
+    assert seen == {"OPS-1": (MARKER.text,), "OPS-2": ()}
+
+
+async def test_changes_are_listed_page_by_page(jira, tracker):
+    jira.page_max = 2
+    for number in range(5):
+        await jira.open_issue(f"Issue {number}")
+    await jira.close_issue("OPS-3", "Duplicate")
+    jira.issues[next(iter(jira.issues))].updated -= 7200
+    seen = await tracker.list_changes(ago(10))
+    assert [item.ref.key for item in seen if isinstance(item, IssueSeen)] == [
+        "OPS-2",
+        "OPS-3",
+        "OPS-4",
+        "OPS-5",
+    ]
+    assert {item.ref.key: item.close_reason for item in seen}["OPS-3"] == "duplicate"
+    assert seen[0].version.tzinfo is not None
+
+
+async def test_an_issue_in_another_project_has_moved(jira, tracker):
+    ref = await tracker.create_issue(draft())
+    await jira.move_issue("OPS-1", "WEB")
+    with pytest.raises(Moved) as caught:
+        await tracker.read_issue(ref)
+    assert caught.value.to == "WEB-1"
+    with pytest.raises(Moved):
+        await tracker.set_state(ref, "closed", None)
+
+
+async def test_gone_is_said_only_where_the_project_is_still_there(jira, tracker):
+    ref = await tracker.create_issue(draft())
+    await jira.delete_issue("OPS-1")
+    for doing in (
+        lambda: tracker.read_issue(ref),
+        lambda: tracker.add_comment(ref, "x", MARKER),
+        lambda: tracker.set_state(ref, "closed", None),
+        lambda: tracker.update_issue(ref, draft()),
+    ):
+        with pytest.raises(NotFound):
+            await doing()
+    jira.projects.clear()
+    with pytest.raises(Misconfigured, match="can't see the project OPS"):
+        await tracker.read_issue(ref)
+
+
+async def test_a_wrong_token_is_an_auth_failure_everywhere(jira, make_tracker):
+    jira.api_token = "renewed"  # noqa: S105 - of the double
+    tracker = make_tracker()
+    jira.api_token = "renewed again"  # noqa: S105 - of the double
+    ref = IssueRef("10001", "OPS-1")
+    for doing in (
+        lambda: tracker.create_issue(draft()),
+        lambda: tracker.read_issue(ref),
+        lambda: tracker.find_issue(MARKER, LONG_AGO),
+        lambda: tracker.set_state(ref, "closed", None),
+    ):
+        with pytest.raises(AuthFailed):
+            await doing()
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        (
+            Fault(status=429, headers={"Retry-After": "3", "RateLimit-Reason": "jira-burst-based"}),
+            RateLimited,
+        ),
+        (Fault(status=403), Misconfigured),
+        (Fault(status=404), Misconfigured),
+        (Fault(status=500), UnknownOutcome),
+        (Fault(status=201, body=b"<html>"), UnknownOutcome),
+        (Fault(status=201, body=b"{}"), UnknownOutcome),
+        (Fault(status=302, headers={"Location": "https://elsewhere.test/"}), Moved),
+        (Fault(reset=True), UnknownOutcome),
+    ],
+)
+async def test_what_goes_wrong_with_a_create(jira, tracker, fault, kind):
+    jira.faults.append(fault)
+    with pytest.raises(kind):
+        await tracker.create_issue(draft())
+
+
+async def test_a_site_that_is_down_got_nothing(jira, tracker):
+    async with jira.down():
+        with pytest.raises(Unavailable):
+            await tracker.create_issue(draft())
+
+
+async def test_an_old_search_is_the_operators_to_mend(jira, tracker):
+    jira.faults.append(Fault(match="search/jql", status=410))
+    with pytest.raises(Misconfigured):
+        await tracker.find_issue(MARKER, LONG_AGO)
+
+
+# -- check -----------------------------------------------------------------------------------------------------------
+
+
+async def levels(tracker):
+    return [(finding.level, finding.what) for finding in await tracker.check()]
+
+
+async def test_all_is_well(jira, tracker):
+    found = await tracker.check()
+    assert {finding.level for finding in found} == {"ok"}
+    assert any("Account-Bot" in finding.what for finding in found)
+    assert jira.effects == []
+
+
+async def test_the_check_names_what_is_missing(jira, make_tracker):
+    jira.lacking = {"TRANSITION_ISSUES"}
+    jira.required_fields = {"customfield_1"}
+    jira.off_screen = {"labels"}
+    jira.page_max = 2
+    errors = [what for level, what in await levels(make_tracker()) if level == "error"]
+    assert errors == [
+        "the account lacks TRANSITION_ISSUES",
+        "the field labels can't be set",
+        "the field customfield_1 is required and has no default",
+    ]
+    [error] = [found for found in await make_tracker(issue_type="Nope").check() if "Nope" in found.what]
+    assert error.mend == "set issue_type to one of: Task, Bug"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [({"project_key": "NOPE"}, "NOPE could not be read"), ({"email": "x@y.test"}, "token")],
+)
+async def test_the_check_stops_at_what_is_broken(make_tracker, changes, says):
+    *_, last = await levels(make_tracker(**changes))
+    assert last[0] == "error"
+    assert says in last[1]
+
+
+async def test_the_check_says_when_the_site_is_down(jira, tracker):
+    async with jira.down():
+        [(level, _)] = await levels(tracker)
+        assert level == "error"
+
+
+# -- webhooks of the double ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def receiver(jira):
+    """A server that takes webhooks, and what it got."""
+    got = []
+
+    async def take(request):
+        got.append(({name.lower(): value for name, value in request.headers.items()}, await request.read()))
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_post("/", take)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    jira.webhook_url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
+    jira.webhook_secret = "hush"  # noqa: S105 - of the double
+    yield got
+    await runner.cleanup()
+
+
+async def test_the_doubles_webhooks_are_read_as_jiras(jira, tracker, receiver):
+    ref = await tracker.create_issue(draft())
+    await tracker.find_issue(MARKER, LONG_AGO)  # by now the tracker knows its own account
+    assert await jira.close_issue(ref.key, "Won't Do") == 200
+    assert await jira.reopen_issue(ref.key) == 200
+    assert await jira.comment(ref.key, "Hello") == 200
+    assert await jira.move_issue(ref.key, "WEB") == 200
+    news = []
+    for headers, body in receiver:
+        assert tracker.verify_webhook(headers, body, [b"hush"])
+        assert not tracker.verify_webhook(headers, body, [b"else"])
+        assert tracker.webhook_id(headers, body)
+        news.append(tracker.read_webhook(headers, body))
+    closed, opened, comment, gone = news
+    assert (closed.ref, closed.state, closed.close_reason) == (ref, "closed", "not_planned")
+    assert (closed.actor.account_id, closed.markers) == ("dev", (MARKER.text,))
+    assert (opened.state, opened.close_reason) == ("open", None)
+    assert opened.version >= closed.version
+    assert comment.why == "event comment_created"
+    assert (gone.ref.remote_id, gone.to) == (ref.remote_id, "WEB-1")
+    assert isinstance(json.loads(receiver[0][1])["issue"]["fields"]["description"], str)
+
+
+async def test_the_double_echoes_our_own_calls_and_repeats_itself(jira, tracker, receiver):
+    jira.echo = True
+    ref = await tracker.create_issue(draft())
+    await tracker.set_state(ref, "closed", None)
+    await jira.webhooks_sent()
+    assert [call.event for call in jira.webhooks] == ["jira:issue_created", "jira:issue_updated"]
+    first = jira.webhooks[0]
+    assert await jira.replay(first) == 200
+    (headers, body), *_, (again, repeated) = receiver
+    assert body == repeated
+    assert headers["x-atlassian-webhook-identifier"] == again["x-atlassian-webhook-identifier"]
+
+
+def test_the_plugin_registers_itself():
+    import pointsman_jira
+
+    found = []
+    pointsman_jira.pointsman_register_trackers(found.append)
+    assert [kind.kind for kind in found] == ["jira"]

@@ -1,0 +1,208 @@
+"""Trouble on the way out: what is retried, what is given up, what the operator sees, what heals by itself."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from house import HELPDESK, SOURCES, House, until
+from pointsman import operate
+from pointsman.storage import lanes
+from pointsman.storage.db import Database
+from pointsman.testing.fake import Fault
+from pointsman.testing.fake_forgejo import FakeForgejo
+
+CREATE = "POST /api/v1/repos/acme/shop/issues"
+
+
+@pytest.fixture
+async def tracker():
+    async with FakeForgejo(repository="acme/shop", token="tracker-token") as fake:
+        yield fake
+
+
+def config(fake: FakeForgejo) -> str:
+    return (
+        SOURCES
+        + f"""
+[[destination]]
+slug = "there"
+tracker = "forgejo"
+[destination.settings]
+url = "{fake.url}"
+token = "tracker-token"
+repository = "acme/shop"
+[[route]]
+destination = "there"
+"""
+    )
+
+
+async def failing(database: Database) -> dict:
+    async def look():
+        [row] = [row for row in await operate.destinations(database) if row["slug"] == "there"]
+        return row if row["failed_at"] is not None else None
+
+    return await until(look)
+
+
+async def test_the_last_failure_is_shown_until_the_next_success(
+    house: House, tracker: FakeForgejo, database: Database
+):
+    said = json.dumps({"message": "tracker-says-no"}).encode()
+    tracker.faults = [Fault(CREATE, status=403, body=said, headers={"Content-Type": "application/json"})]
+    async with house.replica(config(tracker)):
+        ticket = await house.new_ticket()
+        row = await failing(database)
+        assert (row["failure_type"], row["failure_status"], row["failure_is_json"]) == (
+            "Misconfigured",
+            403,
+            True,
+        )
+        assert "tracker-says-no" in row["failure_excerpt"]
+        seen = await house.until_ticket(ticket, lambda seen: seen["links"][0].get("problem"))
+        assert "403" in seen["links"][0]["problem"]
+        await _hurry(database)
+        await house.linked(ticket)
+        [row] = [row for row in await operate.destinations(database) if row["slug"] == "there"]
+        assert (row["failed_at"], row["state"]) == (None, "ready")
+
+
+async def test_a_wrong_credential_holds_the_destination_back_and_kills_nothing(
+    house: House, tracker: FakeForgejo, database: Database
+):
+    tracker.token = "another-token"
+    async with house.replica(config(tracker)):
+        tickets = [await house.new_ticket(f"number {n}") for n in range(3)]
+        row = await failing(database)
+        assert row["failure_type"] == "AuthFailed" and row["blocked_until"] is not None
+        tracker.token = "tracker-token"
+        await _hurry(database)
+        for ticket in tickets:
+            await house.linked(ticket)
+        assert tracker.issues_made() == 3
+        assert (await lanes.undelivered(database))["dead"] == 0
+
+
+async def test_what_the_tracker_refuses_is_dead_visible_and_can_be_replayed(
+    house: House, tracker: FakeForgejo, database: Database
+):
+    tracker.faults = [Fault(CREATE, status=422, body=b'{"message": "no such thing"}')]
+    async with house.replica(config(tracker)):
+        ticket = await house.new_ticket()
+        await house.comment(ticket, "waits behind its issue")
+
+        async def dead():
+            return await operate.deliveries(database, "dead", None, 10)
+
+        [row] = await until(dead)
+        assert "422" in row["problem"]
+        assert tracker.effects == []
+        lane, _, seq = row["delivery"].partition("/")
+        await operate.replay(database, int(lane), int(seq))
+        await house.linked(ticket)
+
+        async def commented():
+            return [effect.kind for effect in tracker.effects] == ["issue", "comment"]
+
+        await until(commented)
+
+
+async def test_a_rate_limit_is_obeyed_by_all_lanes(house: House, tracker: FakeForgejo, database: Database):
+    tracker.faults = [Fault(CREATE, status=429, headers={"Retry-After": "120"})]
+    async with house.replica(config(tracker)):
+        await house.new_ticket()
+        row = await failing(database)
+        wait = await database.fetchval(
+            "select extract(epoch from blocked_until - now())::float8 from destination_state"
+            " where blocked_until is not null"
+        )
+        assert row["failure_type"] == "RateLimited" and 100 < wait <= 120
+        asked = len(tracker.requests)
+        await house.new_ticket("another")
+        assert len(tracker.requests) == asked
+
+
+async def test_an_issue_that_was_deleted_parks_its_lane(
+    house: House, tracker: FakeForgejo, database: Database
+):
+    async with house.replica(config(tracker)):
+        ticket = await house.new_ticket()
+        link = await house.linked(ticket)
+        tracker.delete_issue(int(link["key"]))
+        await house.comment(ticket, "where is it?")
+        seen = await house.until_ticket(ticket, lambda seen: seen["links"][0]["state"] == "orphaned")
+        assert seen["status"] == "open"
+
+
+async def test_a_mail_server_that_is_away_gets_the_mail_later_and_once(house: House, database: Database):
+    async with house.replica(SOURCES):
+        ticket = await house.new_ticket()
+        answers = ["451 come again later", "250 kept", "250 kept"]
+        keep = house.sink.handle_DATA
+
+        async def moody(server, session, envelope):
+            said = answers.pop(0)
+            if said.startswith("250"):
+                await keep(server, session, envelope)
+            return said
+
+        house.sink.handle_DATA = moody
+        await house.call("POST", f"/api/v1/tickets/{ticket}/close", token=HELPDESK, status=200)
+
+        async def refused():
+            return len(answers) == 2
+
+        await until(refused)
+        await _hurry(database)
+
+        async def mailed():
+            await _hurry(database)
+            return len(house.sink.mails) == 1
+
+        await until(mailed)
+        assert (await lanes.undelivered(database))["pending"] == 0
+
+
+async def test_an_address_that_the_mail_server_refuses_is_a_dead_letter(house: House, database: Database):
+    async def refuse(_server, _session, _envelope):
+        return "550 no such person"
+
+    house.sink.handle_DATA = refuse
+    async with house.replica(SOURCES):
+        ticket = await house.new_ticket()
+        await house.call("POST", f"/api/v1/tickets/{ticket}/close", token=HELPDESK, status=200)
+
+        async def dead():
+            return await operate.deliveries(database, "dead", None, 10)
+
+        [row] = await until(dead)
+        assert row["kind"] == "mail" and "550" in row["problem"]
+
+
+async def test_a_destination_with_wrong_settings_does_not_disturb_another(
+    house: House, tracker: FakeForgejo, database
+):
+    """Its deliveries wait and say why; the other destination's go on."""
+    more = (
+        '[[destination]]\nslug = "broken"\ntracker = "folder"\n[destination.settings]\npath = "/proc/no/such/place"\n'
+        '[[route]]\nmatch = { source = "helpdesk" }\ndestination = ["broken", "there"]\n'
+    )
+    base, route = config(tracker).split("[[route]]")
+    async with house.replica(f"{base}{more}[[route]]{route}"):
+        ticket = await house.new_ticket()
+        seen = await house.until_ticket(
+            ticket,
+            lambda seen: (
+                {link["destination"]: link["state"] for link in seen["links"]}
+                == {"broken": "pending", "there": "active"}
+            ),
+        )
+        assert seen["status"] == "open"
+
+
+async def _hurry(database: Database) -> None:
+    """Time passes: whatever waits is due now."""
+    await database.execute("update destination_state set blocked_until = null")
+    await database.execute("update lane set due_at = now() where state = 1")
