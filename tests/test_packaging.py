@@ -1,5 +1,6 @@
 """What is shipped is whole, and what is installed is what was locked."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -96,12 +97,20 @@ def test_the_makefile_and_the_image_install_every_plugin():
         assert [plugin.name for plugin in PLUGINS if f"./plugins/{plugin.name}" not in text] == []
 
 
-def test_make_without_a_target_says_what_there_is():
+def make(folder, *words):
+    """Run make as from a shell of one's own, even if it was make that started the tests."""
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
-    said = subprocess.run(
-        ["make", "--no-print-directory"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
+    }
+    return subprocess.run(
+        ["make", *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_make_without_a_target_says_what_there_is():
+    said = make(ROOT).stdout
     for target in ("install", "demo", "test", "unit", "lint", "run", "lock", "image", "manifests", "clean"):
         assert f"make {target} " in said
 
@@ -114,30 +123,17 @@ def test_make_without_a_target_says_what_there_is():
     ],
 )
 def test_make_says_what_python_lacks(tmp_path, answers, message):
-    if shutil.which("make") is None:
-        pytest.skip("make is not installed")
     for name in ("Makefile", "setup.cfg", *LOCKS):
         shutil.copy(ROOT / name, tmp_path)
     python = tmp_path / "some-python"
     python.write_text(f"#!{sys.executable}\nimport sys\n{answers}\n")
     python.chmod(0o755)
-    done = subprocess.run(
-        ["make", f"PYTHON={python}", ".venv/.stamps/venv"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = make(tmp_path, f"PYTHON={python}", ".venv/.stamps/venv")
     assert done.returncode != 0
     assert message in done.stderr
-    missing = subprocess.run(
-        ["make", "PYTHON=no-such-python", ".venv/.stamps/venv"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
+    assert (
+        "no-such-python was not found" in make(tmp_path, "PYTHON=no-such-python", ".venv/.stamps/venv").stderr
     )
-    assert "no-such-python was not found" in missing.stderr
 
 
 def build_wheel(source, target) -> set[str]:

@@ -117,9 +117,14 @@ class Acceptance:
             new_ticket_id=ticket_id,
         )
 
+    @property
+    def full(self) -> bool:
+        """Whether too much waits already to take more."""
+        return len(self._waiting) >= WAITING_ROWS or self._waiting_bytes >= WAITING_BYTES
+
     async def submit(self, incoming: Incoming) -> Accepted:
         """Wait until a report is committed. Raises Overloaded or DatabaseError, and then nothing was promised."""
-        if len(self._waiting) >= WAITING_ROWS or self._waiting_bytes + len(incoming.body) > WAITING_BYTES:
+        if self.full:
             raise Overloaded("too many reports wait for the database")
         future: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
         self._waiting.append((incoming, future))

@@ -294,14 +294,37 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     for plugin in registry.standing:
         if plugin.refused:
             log.error("plugin refused", plugin=plugin.name, origin=plugin.origin, why=plugin.refused)
-    async with open_database(settings) as database:
-        if not settings.database_url:
+    async with contextlib.AsyncExitStack() as stack:
+        server: embedded.EmbeddedServer | None = None
+        if settings.database_url:
+            dsn = settings.database_url.reveal()
+        else:
+            server = await stack.enter_async_context(embedded.serve(settings.data_dir))
+            dsn = server.dsn
+            who = "embedded Postgres runs" if server.owned else "joined a running embedded Postgres"
+            log.info(who, version=server.version, data=str(settings.data_dir), holder=server.holder)
+        database = await stack.enter_async_context(Database.open(dsn))
+        if server is not None:
             await migrate.migrate(database)
-        async with running(settings, database, registry) as replica:
-            await stop.wait()
-            log.info("stopping")
-            replica.context.draining = True
-            if settings.database_url:
-                # let load balancers notice before the port closes
-                await asyncio.sleep(ENDPOINT_PROPAGATION_SECONDS)
+        replica = await stack.enter_async_context(running(settings, database, registry))
+        await _until_stopped(stop, server)
+        log.info("stopping")
+        replica.context.draining = True
+        if settings.database_url:
+            # let load balancers notice before the port closes
+            await asyncio.sleep(ENDPOINT_PROPAGATION_SECONDS)
     log.info("stopped")
+
+
+async def _until_stopped(stop: asyncio.Event, server: embedded.EmbeddedServer | None) -> None:
+    """Wait for the word to stop, or for an embedded server that can't be kept running."""
+    waits = [asyncio.create_task(stop.wait())]
+    if server is not None:
+        waits.append(asyncio.create_task(server.failed.wait()))
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in waits:
+            one.cancel()
+    if server is not None and server.failure is not None:
+        raise server.failure

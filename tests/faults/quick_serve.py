@@ -17,6 +17,14 @@ ForgejoTracker.capabilities = replace(
     ForgejoTracker.capabilities, settle_seconds=(1.0,), request_timeout_seconds=3.0, poll_seconds=2.0
 )
 
+if os.environ.get("QUICK_WITHOUT") == "find":
+    # the harness must bite: without looking first, lost answers become duplicates
+
+    async def find_nothing(*_: object) -> list[object]:
+        return []
+
+    ForgejoTracker.find_issue = find_nothing  # type: ignore[method-assign]
+
 
 async def main() -> None:
     """Serve until told to stop."""

@@ -94,6 +94,17 @@ async def test_answers_of_the_tracker_are_lost(tracker: FakeForgejo, dsn: str, t
     assert await replica.stop() == 0
 
 
+async def test_the_harness_bites(tracker: FakeForgejo, dsn: str, tmp_path: Path):
+    """With the look before a repeat switched off, lost answers make duplicates, and the oracle sees them."""
+    replica = await Replica(tmp_path / "replica", config(tracker), dsn=dsn, QUICK_WITHOUT="find").start()
+    tracker.faults = [Fault("POST /api/v1/repos/acme/shop/issues", reset=True, applied=True, times=3)]
+    load = Load([replica.url], SHOP)
+    await load.post(5)
+    await nothing_waits(replica.url)
+    assert Verdict(load, tracker).duplicates == 3
+    assert await replica.stop() == 0
+
+
 async def test_kill_9_of_postgres_in_the_midst_of_load(tracker: FakeForgejo, tmp_path: Path):
     """The embedded server comes back by itself, with all that was promised."""
     replica = await Replica(tmp_path / "replica", config(tracker)).start()

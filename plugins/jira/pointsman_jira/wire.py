@@ -249,8 +249,8 @@ def choose_transition(
     if not usable:
         raise Misconfigured(_no_way(found, candidates, state))
 
-    def rank(item: Transition) -> tuple[bool, bool, int, bool]:
-        names = f"{item.name} {item.status}"
+    def rank(item: Transition) -> tuple[bool, bool, int, int]:
+        fit = _fit(f"{item.name} {item.status}", reason) if state == "closed" else 0
         by_name = (
             preferred.casefold() in {item.name.casefold(), item.status.casefold()} if preferred else False
         )
@@ -264,18 +264,18 @@ def choose_transition(
     best = min(usable, key=rank)
     fields: dict[str, Any] = {}
     if "resolution" in best.missing:
-        fitting = (one for one in best.resolutions if _names_reason(one[1], state, reason))
-        fields["resolution"] = {"id": next(fitting, best.resolutions[0])[0]}
+        fields["resolution"] = {"id": min(best.resolutions, key=lambda one: _fit(one[1], reason))[0]}
     return best, fields
 
 
-def _names_reason(names: str, state: State, reason: CloseReason | None) -> bool:
-    if state == "open":
-        return True
-    if reason == "duplicate" and _DUPLICATE.search(names):
-        return True
-    says_no = bool(_NOT_PLANNED.search(names))
-    return says_no if reason == "not_planned" else not says_no and not _DUPLICATE.search(names)
+def _fit(names: str, reason: CloseReason | None) -> int:
+    """How well a status or resolution fits a reason by its name, 0 being best. A duplicate is sooner "won't do" than done."""
+    duplicate, not_planned = bool(_DUPLICATE.search(names)), bool(_NOT_PLANNED.search(names))
+    if reason == "duplicate":
+        return 0 if duplicate else 1 if not_planned else 2
+    if reason == "not_planned":
+        return 0 if not_planned else 2 if duplicate else 1
+    return 1 if duplicate or not_planned else 0
 
 
 def _no_way(found: Sequence[Transition], candidates: Sequence[Transition], state: State) -> str:

@@ -63,7 +63,7 @@ async def test_calls_go_to_the_api_address_and_links_to_the_site(make_tracker):
 async def test_long_texts_are_cut_to_fit(jira, tracker):
     await tracker.create_issue(draft(title="x\n" * 300, body="word " * 20000))
     [made] = jira.issues.values()
-    assert len(made.summary) == 255
+    assert 250 < len(made.summary) <= 255
     assert "Cut here" in json.dumps(made.description)
 
 
@@ -295,9 +295,9 @@ async def test_gone_is_said_only_where_the_project_is_still_there(jira, tracker)
 
 
 async def test_a_wrong_token_is_an_auth_failure_everywhere(jira, make_tracker):
-    jira.api_token = "renewed"  # noqa: S105 - of the double
+    jira.api_token = "renewed"
     tracker = make_tracker()
-    jira.api_token = "renewed again"  # noqa: S105 - of the double
+    jira.api_token = "renewed again"
     ref = IssueRef("10001", "OPS-1")
     for doing in (
         lambda: tracker.create_issue(draft()),
@@ -407,7 +407,7 @@ async def receiver(jira):
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     jira.webhook_url = f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    jira.webhook_secret = "hush"  # noqa: S105 - of the double
+    jira.webhook_secret = "hush"
     yield got
     await runner.cleanup()
 

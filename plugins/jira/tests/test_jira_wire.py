@@ -222,7 +222,7 @@ def chosen(ways, state, reason=None, preferred=""):
         (WORKFLOW, "closed", "completed", "", "2"),
         (WORKFLOW[::-1], "closed", "completed", "", "2"),
         (WORKFLOW, "closed", "not_planned", "", "3"),
-        (WORKFLOW, "closed", "duplicate", "", "2"),
+        (WORKFLOW, "closed", "duplicate", "", "3"),
         ([*WORKFLOW, way(5, "Duplicate", "done")], "closed", "duplicate", "", "5"),
         ([way(3, "Won't do", "done")], "closed", "completed", "", "3"),
         (WORKFLOW, "closed", "completed", "won't DO", "3"),

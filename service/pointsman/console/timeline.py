@@ -99,7 +99,7 @@ _TITLES: Mapping[str, tuple[str, str]] = {
 def _cause(data: Mapping[str, Any], verb: str) -> str:
     """Why a ticket changed its status: its issue changed, or somebody asked for it."""
     by = one_line(str(data.get("by") or ""), 120)
-    if where := data.get("destination"):
+    if where := one_line(str(data.get("destination") or ""), 120):
         issue = one_line(str(data.get("issue") or ""), 120)
         sentence = f"The issue {issue} at {where} was {verb}" if issue else f"Its issue at {where} was {verb}"
         return f"{sentence} by {by}." if by else f"{sentence}."

@@ -81,7 +81,10 @@ class Database:
     async def transaction(self) -> AsyncIterator[Connection]:
         """A connection inside a transaction that gives up on locks soon: nobody holds them for long."""
         async with self.pool.acquire() as con, con.transaction():
-            await con.execute("select set_config('lock_timeout', '2s', true)")
+            # for this transaction only: a pooler may hand the connection to somebody else afterwards
+            await con.execute(
+                "select set_config('lock_timeout', '500ms', true), set_config('statement_timeout', '5s', true)"
+            )
             yield con
 
     async def fetch(self, sql: str, *args: Any) -> Sequence[Row]:

@@ -15,6 +15,9 @@ from pointsman.storage.db import Database
 _LOCK = 0x706F696E74736D6E  # "pointsmn"
 _WAIT_SECONDS = 120.0
 
+OLDEST = 15
+"""The oldest major version of Postgres that is supported."""
+
 
 def known() -> Sequence[tuple[str, str, str]]:
     """The migrations of this program: name, text and digest, in order."""
@@ -24,8 +27,15 @@ def known() -> Sequence[tuple[str, str, str]]:
     return [(name, text, hashlib.sha256(text.encode()).hexdigest()) for name, text in texts]
 
 
+async def _require_version(database: Database) -> None:
+    number = int(await database.fetchval("show server_version_num"))
+    if number < OLDEST * 10_000:
+        raise SchemaError(f"this is PostgreSQL {number // 10_000}; use {OLDEST} or later")
+
+
 async def migrate(database: Database) -> list[str]:
     """Bring the schema up to date; the names of what was applied. Waits for another process that migrates."""
+    await _require_version(database)
     async with database.pool.acquire() as con:
         for _ in range(int(_WAIT_SECONDS / 0.1)):
             # asked for, never waited for inside Postgres: a waiting lock would stand in the way of indexes built
@@ -76,6 +86,7 @@ def _refuse_unknown(done: dict[str, str]) -> None:
 
 async def require(database: Database) -> None:
     """Refuse to work with a schema that is older or newer than this program."""
+    await _require_version(database)
     try:
         rows = await database.fetch("select name, sha256 from schema_migration")
     except asyncpg.UndefinedTableError:

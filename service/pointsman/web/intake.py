@@ -13,7 +13,7 @@ from pointsman.plugin_api import Report, Unreadable
 from pointsman.web import auth, body
 from pointsman.web.context import context
 from pointsman.web.middleware import say
-from pointsman.web.problems import Problem
+from pointsman.web.problems import Problem, unavailable
 
 KEPT_HEADERS = ("content-type", "user-agent")
 
@@ -31,6 +31,8 @@ async def post(request: web.Request) -> web.Response:
     ctx = context(request)
     source = auth.source_for_intake(request)
     say(request, source=source.slug)
+    if ctx.acceptance.full:
+        raise unavailable("too much waits already")
     body.need_json(request)
     raw = await body.read(request, body.INTAKE_LIMIT)
     decoded = body.decode(raw)

@@ -1,0 +1,411 @@
+"""Strangers' text: whatever they write, a reader sees the same words and a tracker does nothing."""
+
+import re
+import time
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+
+from pointsman.tickets import render, text
+from pointsman.tickets.ticket import TicketKind
+
+QUICK = settings(deadline=None, max_examples=150)
+
+# CommonMark with what GitHub and Forgejo add to it; raw HTML is on, so that a leak would show.
+PARSER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
+JOINER = "\u2060"
+
+PIECES = [
+    *"#>+-=*_~`|\\/[]()<>!&;:.@'\"\n\t ",
+    *("\n\n", "\r\n", "  ", "    ", "\n    ", "\n\t", "---", "***", "___", "===", "\n===\n", "\n-\n", "\n:-\n", "|-|"),
+    *("# ", "## x", "> ", "- ", "+ ", "* ", "1. ", "2) ", "- [ ] ", "123456789. ", "```", "````", "~~~", "\n```js\n"),
+    *("**b**", "_i_", "__b__", "~~s~~", "a_b_c", "`c`", "``c``", "\\`", "\\*", "\\\\", "\\\n"),
+    *("[a](http://x.test)", "[a](javascript:x)", "![a](http://x.test/i.png)", "[a]: http://x.test", "[a]", "[^1]", "]("),
+    *("<b>", "</b>", "<!--", "-->", "<!-- pointsman: pm1-0 -->", "<script>", "<a href='x'>", "<?x?>", "<![CDATA[", "<!X>"),
+    *("<http://x.test>", "<a@b.test>", "&lt;", "&#64;", "&#x40;", "&amp;", "&copy", "&", "\u00a0", "\u3000", "\x85"),
+    *("@name", "@org/team", "@-x", "@_x", "a@b.test", "#12", "!7", "o/r#12", "o/r@abc1234", "GH-12", "gh-1", "ABC-1"),
+    *("\u00e9GH-1", "_GH-1", "deadbeef1", "6937032e-8a4e", "0123456789abcdef0123456789abcdef01234567", "closes #1"),
+    *("http://x.test", "HTTPS://X.test/a_b?c=*d*&e", "ftp://x.test/a", "www.x.test", "https://x.test/`a", "http://", "://"),
+    *("/close", "\n/assign @a", "a|b", "\n|a|b|\n|-|-|\n", ":tada:", "\u200b", "\u202e", "\ufeff", "\x00", "\x1b[31m"),
+    *(JOINER, "\ud800", "\U000e0041", "\u00df", "\u4e2d", "\u2460", "\u00b2", "\u0301", "\U0001f600", "word", "Word.", "12"),
+]
+strange = st.lists(st.sampled_from(PIECES) | st.text(max_size=4), max_size=12).map("".join)
+
+
+def blocks(markdown):
+    """The kinds of blocks that a parser sees, paragraphs left out."""
+    return [
+        token.type
+        for token in PARSER.parse(markdown)
+        if token.type not in ("paragraph_open", "paragraph_close", "inline")
+    ]
+
+
+def inlines(markdown):
+    """Everything inside blocks."""
+    return [child for token in PARSER.parse(markdown) for child in token.children or ()]
+
+
+def shown(markdown, *, code=True):
+    """What a reader reads; without ``code``, a space stands where code is."""
+    parts = []
+    for token in PARSER.parse(markdown):
+        for child in token.children or ():
+            if child.type == "text":
+                parts.append(child.content)
+            elif child.type == "code_inline":
+                parts.append(child.content if code else " ")
+            elif child.type in ("softbreak", "hardbreak"):
+                parts.append("\n")
+        if token.type in ("fence", "code_block") and code:
+            parts.append(token.content)
+        parts.append("\n")
+    return "".join(parts)
+
+
+def letters(value):
+    """A text without the joiners that break references, and without whitespace."""
+    return "".join(value.replace(JOINER, "").split())
+
+
+ALIVE = re.compile(
+    r"""(?xi) @[\w-] | [#!]\d | GH-\d | \b[A-Z][A-Z0-9]+-\d | (?:https?|ftp)://[^\s<>"'`] | (?<![^\W_])www\.[^\s<>"'`]
+    | ^/\w | \b(?=[0-9a-f]*\d)[0-9a-f]{7,40}\b """,
+    re.MULTILINE,
+)
+
+
+def alive(markdown):
+    """What a tracker would make a mention, a reference, a link or a command of."""
+    return ALIVE.findall(shown(markdown, code=False))
+
+
+# -- prose -------------------------------------------------------------------------------------------------------
+
+
+@settings(QUICK, max_examples=400)
+@given(strange)
+@example("a|b\n:-")
+@example("a\n\n\tcode")
+@example("a\n\n \tcode")
+@example("Visit www.x.test or FTP://x.test")
+@example("see http://x.test - and\n- more")
+@example("\\http://x.test\\")
+def test_prose_reads_the_same_and_is_nothing_but_paragraphs(value):
+    markdown = text.prose(value)
+    assert blocks(markdown) == []
+    kinds = {child.type for child in inlines(markdown)}
+    assert kinds <= {"text", "softbreak", "hardbreak", "code_inline"}
+    assert letters(shown(markdown)) == letters(text.clean(value))
+
+
+@settings(QUICK, max_examples=300)
+@given(strange)
+@example("@_x @-x @org/team mail@x.test &#64;name")
+@example("closes o/r#12, GH-12, ABC-1, \u00e9GH-1, _GH-1")
+def test_prose_calls_nobody_and_refers_to_nothing(value):
+    markdown = text.prose(value)
+    assert not alive(markdown)
+    # the only code in prose is an address: it stays readable, and cannot be clicked by mistake
+    addresses = [child.content for child in inlines(markdown) if child.type == "code_inline"]
+    assert all(re.match(r"(?i)(https?|ftp)://|www\.", one) for one in addresses)
+
+
+@pytest.mark.parametrize(
+    "plain",
+    [
+        "It doesn't work since 10:30 - see the well-known page 2.5 (or 3.1).",
+        "Wer hätte das gedacht? 3 < 4 & 5 > 4; snake_case_name stays.",
+        "Path a/b/c, 50% off, $5, x=1, \"quoted\", 'single', e.g. this…",
+        "C# and R&D: a | b",
+    ],
+)
+def test_plain_sentences_are_left_alone(plain):
+    assert text.prose(plain) == plain
+
+
+def test_paragraphs_and_line_breaks_of_the_writer_are_kept():
+    rendered = PARSER.render(text.prose("Hello,\n\nfirst\nsecond\n\n\nBye"))
+    assert rendered == "<p>Hello,</p>\n<p>first<br />\nsecond</p>\n<p>Bye</p>\n"
+
+
+def test_text_around_an_address_keeps_its_spaces():
+    assert shown(text.prose("see  http://x.test/a   and www.y.test now")).strip() == (
+        "see  http://x.test/a   and www.y.test now"
+    )
+
+
+def test_prose_is_cut_and_says_how_much_is_missing():
+    said = shown(text.prose("a" * 50, limit=20))
+    assert said.startswith("a" * 20 + "\n")
+    assert "30" in said
+
+
+# -- code --------------------------------------------------------------------------------------------------------
+
+
+@QUICK
+@given(strange)
+def test_inline_code_shows_one_line_as_it_is(value):
+    line = text.one_line(value, 1000)
+    (*before, code, after) = inlines(f"- **x:** {text.inline_code(value)} y")
+    if not line:
+        assert code.type == "strong_close"
+        return
+    assert (code.type, code.content) == ("code_inline", line)
+    assert after.content == " y"
+    assert [one.type for one in before if one.content != "x"] == ["text", "strong_open", "strong_close", "text"]
+
+
+@QUICK
+@given(strange)
+def test_inline_code_is_inert_at_the_start_of_a_line_too(value):
+    assert blocks(text.inline_code(value)) == []
+    assert {one.type for one in inlines(text.inline_code(value))} <= {"code_inline", "text"}
+
+
+@QUICK
+@given(strange)
+def test_block_code_is_one_block_with_every_line_in_it(value):
+    before, fence, after = "before\n\n", text.block_code(value), "\n\nafter"
+    tokens = [token for token in PARSER.parse(before + fence + after) if token.type != "inline"]
+    assert [token.type for token in tokens] == [
+        *("paragraph_open", "paragraph_close"),
+        "fence",
+        *("paragraph_open", "paragraph_close"),
+    ]
+    assert tokens[2].content.strip("\n") == text.clean(value).strip("\n")
+
+
+# -- one line, links, cleaning -------------------------------------------------------------------------------------
+
+
+@QUICK
+@given(strange, st.integers(1, 40))
+def test_one_line_is_one_clean_line_of_limited_length(value, limit):
+    line = text.one_line(value, limit)
+    assert len(line) <= limit
+    assert line.split() == line.split(" ") or line == ""
+    assert line == text.clean(line)
+    assert text.one_line(line, limit) == line
+
+
+@QUICK
+@given(strange)
+@example("closes #12 @name o/r#7 !3")
+def test_a_title_says_the_same_and_refers_to_nothing(value):
+    title = text.title(value)
+    assert title.replace(JOINER, "") == text.one_line(value, 1000)
+    assert not re.search(r"@\w|[#!]\d", title)
+    assert "\n" not in title
+
+
+@QUICK
+@given(strange)
+def test_cleaning_twice_is_cleaning_once(value):
+    cleaned = text.clean(value)
+    assert text.clean(cleaned) == cleaned
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", cleaned)
+    cleaned.encode()
+
+
+@QUICK
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | strange,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(strange, inner, max_size=3),
+        max_leaves=10,
+    )
+)
+def test_cleaned_json_can_be_stored_and_keeps_its_shape(value):
+    cleaned = text.clean_json(value)
+
+    def walk(before, after):
+        if isinstance(before, str):
+            assert after == text.clean_stored(before)
+            assert "\x00" not in after
+            after.encode()
+        elif isinstance(before, list):
+            assert len(before) == len(after)
+            for one, other in zip(before, after, strict=True):
+                walk(one, other)
+        elif isinstance(before, dict):
+            for key, inner in before.items():
+                # two keys may become one, then the last one counts
+                if [text.clean_stored(other) for other in before].count(text.clean_stored(key)) == 1:
+                    walk(inner, after[text.clean_stored(key)])
+            assert set(after) == {text.clean_stored(key) for key in before}
+        else:
+            assert after == before
+
+    walk(value, cleaned)
+
+
+def test_json_of_any_depth_is_cleaned_without_recursion():
+    value = "\x00"
+    for _ in range(100_000):
+        value = [value]
+    cleaned = text.clean_json(value)
+    for _ in range(100_000):
+        (cleaned,) = cleaned
+    assert cleaned == "\ufffd"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://bugs.test/issues/1/?a=1&b=2",
+        "http://[2001:db8::1]:8000/x",
+        "http://127.0.0.1:8000/issues/issue/6937032e/event/last/",
+        "https://x.test/a?q=1&lt;=2&copy;",
+        "https://x.test/[a]_*b*~c",
+        "https://my_app:8000",
+    ],
+)
+def test_a_link_leads_where_the_address_says_and_shows_the_host(url):
+    opened, *_ = [one for one in inlines(text.link("Open", url, shows_host=True)) if one.type == "link_open"]
+    expected = PARSER.normalizeLink(url)
+    assert opened.attrs["href"] == expected
+    assert re.search(r"//([^:/]+|\[.*\])", url)[1] in shown(text.link("Open", url, shows_host=True))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "javascript:alert(1)",
+        "data:text/html,x",
+        "ftp://x.test",
+        "https://github.test@evil.test/",
+        "https://x.test/)](http://evil.test",
+        "https://x.test/ ![a](http://evil.test)",
+        "https://x.test/<b>",
+        "https://x.test/\u202egnp.exe",
+        "https://x.test/\x01@name",
+        "https://exa\u200bmple.test",
+        "https://",
+        "http://x.test\\@evil.test",
+        "http://x.test\n\n# heading",
+    ],
+)
+def test_an_address_that_is_not_plain_http_is_shown_and_not_linked(url):
+    markdown = text.link("Open", url, shows_host=True)
+    assert {one.type for one in inlines(markdown)} == {"text", "code_inline"}
+    assert letters(shown(markdown)) == letters("Open:" + text.clean(url))
+    assert blocks(markdown) == []
+
+
+def test_no_address_makes_no_link():
+    assert text.link("Open", "") == ""
+
+
+# -- what goes out ---------------------------------------------------------------------------------------------------
+
+PAGE = "https://pointsman.test/console/tickets/x"
+
+tickets = st.builds(
+    render.TicketText,
+    id=st.just("0192aaaa-0000-7000-8000-000000000000"),
+    kind=st.sampled_from(TicketKind),
+    title=strange,
+    source=st.just("shop"),
+    description=strange,
+    reporter_name=strange,
+    close_reason=st.sampled_from([None, "completed", "not_planned", "duplicate", "else"]),
+    page=st.just(PAGE),
+)
+urls = st.just("https://bugs.test/issues/1") | strange
+opening = st.fixed_dictionaries(
+    {},
+    optional={
+        "action": st.sampled_from(["opened", "regressed", "recurred", "unmuted", "NEW"]),
+        "text": strange,
+        "code": strange,
+        "url": urls,
+        "facts": st.lists(st.lists(strange, min_size=2, max_size=2), max_size=3),
+    },
+)
+
+
+def only_ours(markdown, data):
+    """Whatever strangers wrote: no HTML, no picture, no call, and no link but the report's own and ours."""
+    tokens = PARSER.parse(markdown)
+    kinds = {token.type for token in tokens} | {one.type for one in inlines(markdown)}
+    assert kinds <= {
+        *("paragraph_open", "paragraph_close", "inline", "text", "softbreak", "hardbreak", "code_inline"),
+        *("strong_open", "strong_close", "link_open", "link_close", "fence", "hr"),
+        *("bullet_list_open", "bullet_list_close", "list_item_open", "list_item_close"),
+    }
+    links = {one.attrs["href"] for one in inlines(markdown) if one.type == "link_open"}
+    assert links <= {PAGE, PARSER.normalizeLink(data.get("url", ""))}
+    assert all(link.startswith(("http://", "https://")) for link in links)
+    said = shown(markdown, code=False).replace("0192aaaa-0000-7000-8000-000000000000", "")
+    assert not ALIVE.findall(said)
+    outside = "".join(child.markup + child.content for child in inlines(markdown) if child.type == "text")
+    assert "<!--" not in markdown or "<!--" not in re.sub(r"\\<", "", outside) or "\\<!--" in markdown
+    return [token.type for token in tokens]
+
+
+@settings(QUICK, max_examples=250)
+@given(tickets, opening)
+def test_an_issue_has_our_form_and_nothing_of_a_strangers_making(ticket, data):
+    kinds = only_ours(render.issue_body(ticket, data), data)
+    assert kinds.count("hr") == 1
+    assert kinds.count("fence") == bool(data.get("code"))
+    assert kinds.count("list_item_open") == sum(1 for _, value in data.get("facts", ()) if value)
+    assert kinds.count("bullet_list_open") == any(value for _, value in data.get("facts", ()))
+
+
+@settings(QUICK, max_examples=250)
+@given(tickets, st.sampled_from(["commented", "regressed", "recurred", "unmuted", "else"]), opening, strange, strange)
+def test_a_comment_has_our_form_and_nothing_of_a_strangers_making(ticket, kind, data, body, name):
+    said = {**data, "body": body, "author": {"name": name}} if kind == "commented" else data
+    kinds = only_ours(render.comment_body(ticket, kind, said), {} if kind == "commented" else data)
+    assert "hr" not in kinds
+    assert "fence" not in kinds
+
+
+@settings(QUICK, max_examples=250)
+@given(tickets, st.sampled_from(["closed", "reopened", "recurred"]))
+def test_a_mail_is_three_paragraphs_and_its_subject_one_line(ticket, kind):
+    mail = render.mail(ticket, kind)
+    kinds = only_ours(mail.body, {})
+    assert set(kinds) == {"paragraph_open", "inline", "paragraph_close"}
+    assert len(kinds) == 9
+    assert len(mail.subject.splitlines()) == 1
+    assert mail.subject.startswith("Closed: " if kind == "closed" else "Reopened: ")
+    assert text.one_line(ticket.title, 150) in mail.subject
+
+
+def test_the_requesters_address_stands_in_no_issue():
+    """The seed's footer is opt-in; by default not even the template has a place for the address."""
+    assert "email" not in "".join(render.TicketText.__struct_fields__)
+    ticket = render.TicketText(id="1", kind=TicketKind.SUPPORT, title="t", source="s", reporter_name="Ann")
+    data = {"body": "hello", "author": {"name": "Ann", "email": "ann@x.test"}}
+    assert "x.test" not in render.comment_body(ticket, "commented", data)
+
+
+# -- time ----------------------------------------------------------------------------------------------------------
+
+HOSTILE = ["[", "*", "`", "<!--", "_", "\\", "&", "@", "a-", "A", "0", "://", "http://", "www.", "\n", " ", "\t", "\n\t", "#1"]
+
+
+@pytest.mark.parametrize("piece", HOSTILE)
+def test_time_grows_with_the_size_and_not_with_its_square(piece):
+    """A MiB of the same thing takes about sixteen times as long as a sixteenth of it, not 256 times."""
+
+    def seconds(size):
+        value = piece * (size // len(piece))
+        best = float("inf")
+        for _ in range(2):
+            begun = time.perf_counter()
+            text.prose(value, limit=size)
+            text.inline_code(value, limit=size)
+            text.block_code(value, limit=size)
+            text.title(value, limit=size)
+            best = min(best, time.perf_counter() - begun)
+        return best
+
+    small = max(seconds(2**16), 0.002)
+    assert seconds(2**20) < 16 * small * 6
