@@ -103,8 +103,6 @@ async def apply_file(database: Database, settings: Settings, registry: Registry,
                 retired_destinations=plan.retired_destinations,
                 audit={"file": str(file), "changes": [str(change) for change in plan.changes]},
             )
-    for change in plan.changes:
-        log.info("configuration changed", change=str(change))
     return plan
 
 
@@ -114,10 +112,7 @@ def _read_file(settings: Settings, registry: Registry, file: Path) -> config.Des
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{file}: can't be read: {error}"]) from None
     kinds = catalogs.kinds(registry, process_defaults(settings))
-    desired = config.read(text, file.name, kinds, make_vault(settings))
-    for warning in desired.warnings:
-        log.warning("configuration", warning=warning)
-    return desired
+    return config.read(text, file.name, kinds, make_vault(settings))
 
 
 @contextlib.asynccontextmanager
@@ -133,7 +128,11 @@ async def running(
     """One replica, from its configuration to its open port; at the end everything is closed in reverse."""
     await migrate.require(database)
     if settings.config is not None:
-        await apply_file(database, settings, registry, settings.config)
+        applied = await apply_file(database, settings, registry, settings.config)
+        for warning in applied.warnings:
+            log.warning("configuration", warning=warning)
+        for change in applied.changes:
+            log.info("configuration changed", change=str(change))
     holder = uuid.uuid4()
     policy = Policy(settings.outbound_hosts, settings.outbound_networks)
     keeper = CatalogKeeper(database, registry, make_vault(settings), policy, process_defaults(settings))

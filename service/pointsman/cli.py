@@ -17,6 +17,7 @@ from cryptography.fernet import Fernet
 
 from pointsman import __version__, logs, operate
 from pointsman import settings as process
+from pointsman.config import Plan
 from pointsman.errors import PointsmanError
 from pointsman.plugins import Registry
 from pointsman.settings import Settings
@@ -104,6 +105,13 @@ def _print(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: b
         )
 
 
+def _show_plan(plan: Plan) -> None:
+    for warning in plan.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    for change in plan.changes:
+        click.echo(str(change))
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -155,8 +163,7 @@ async def plan(settings: Settings, database: Database, file: Path) -> None:
     from pointsman import app  # noqa: PLC0415
 
     found = await app.plan_file(database, settings, Registry.load(), file)
-    for change in found.changes:
-        click.echo(str(change))
+    _show_plan(found)
     click.echo("nothing would change" if not found.changes else f"{len(found.changes)} changes")
 
 
@@ -168,8 +175,7 @@ async def apply(settings: Settings, database: Database, file: Path) -> None:
     from pointsman import app  # noqa: PLC0415
 
     done = await app.apply_file(database, settings, Registry.load(), file)
-    for change in done.changes:
-        click.echo(str(change))
+    _show_plan(done)
     click.echo("nothing changed" if not done.changes else f"{len(done.changes)} changes applied")
 
 

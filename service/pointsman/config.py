@@ -106,6 +106,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     routes: list[Route] | None
     retired_sources: list[str]
     retired_destinations: list[str]
+    warnings: list[str]
 
 
 class Secrets(Protocol):
@@ -382,6 +383,7 @@ def plan(
         routes=desired.routes if old != new else None,
         retired_sources=_gone("source", desired.sources, sources, changes),
         retired_destinations=_gone("destination", desired.destinations, destinations, changes),
+        warnings=desired.warnings,
     )
 
 

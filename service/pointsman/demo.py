@@ -177,7 +177,7 @@ async def _run(
         replica = await stack.enter_async_context(
             app.running(settings, database, Registry.load(), sock=sock, drain_seconds=5.0)
         )
-        if sock.getsockname()[1] != port:
+        if port and sock.getsockname()[1] != port:
             click.echo(f"           port {port} is taken, so another one is used")
         shown.step(f"Pointsman listens at {replica.url}", f"log in {log_path}")
         session = await stack.enter_async_context(aiohttp.ClientSession(replica.url))

@@ -17,15 +17,16 @@ _HARMFUL = re.compile(
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NEWLINES = re.compile("\r\n?|[\x85\u2028\u2029]")
 
-_SPECIAL = re.compile(r"([\\`*\[~]|<(?=[\w/!?])|&(?=[#\w])|(?<![^\W_])_|_(?![^\W_]))")
+_SPECIAL = re.compile(r"([\\`*\[~]|<(?=[\w/!?])|&(?=#?\w{1,32};)|(?<![^\W_])_|_(?![^\W_]))")
 _LEAD = re.compile(r"^[ \t]+", re.MULTILINE)
 _LINE_START = re.compile(r"^([#>|+=-]|:(?=-))", re.MULTILINE)
 _NUMBERED = re.compile(r"^(\d{1,9})(?=[.)])", re.MULTILINE)
-_COMMAND = re.compile(r"^/(?=\w)", re.MULTILINE)
+_COMMAND = re.compile(r"^/(?=\S)", re.MULTILINE)
 _BREAK = re.compile(r"(?<!\n)\n(?!\n)")
-_MENTION = re.compile(r"@(?=\S)|[#!](?=\w)")
+_MENTION = re.compile(r"(?i)@(?=\S)|[#!](?=\w)|(?:https?|ftp):(?=//)|www(?=\.)")
 _REFERENCE = re.compile(r"(?i)(GH-|(?<![A-Z0-9])[A-Z][A-Z0-9]+-)(?=\d)")
-_HASH = re.compile(r"\b(?=[0-9a-f]*\d)([0-9a-f]{4})(?=[0-9a-f]{3,60}\b)")
+_HASH = re.compile(r"(?i)\b(?=[a-f]*\d)[0-9a-f]{7,64}\b")
+_FOUR = re.compile(r"....(?=.)")
 # what GFM makes a link of by itself: https://github.github.com/gfm/#autolinks-extension-
 _URL = re.compile(r"(?i)(?:(?:https?|ftp)://|(?<![^\W_])www\.)[^\s<>\"'`]+")
 _LINKABLE = re.compile(
@@ -118,7 +119,7 @@ def _inert(text: str) -> str:
     text = _COMMAND.sub(f"{_JOINER}/", text)
     text = _MENTION.sub(rf"\g<0>{_JOINER}", text)
     text = _REFERENCE.sub(rf"\1{_JOINER}", text)
-    return _HASH.sub(rf"\1{_JOINER}", text)
+    return _HASH.sub(lambda found: _FOUR.sub(rf"\g<0>{_JOINER}", found[0]), text)
 
 
 def prose(text: str, limit: int = 30_000) -> str:

@@ -186,6 +186,7 @@ OPERATIONS = (
     Operation(route="GET /metrics", name="getMetrics", says="Metrics for Prometheus."),
 )
 
+_OPEN = {"enum": ["open", "closed"]}
 _PARAMETERS = {
     "source": ("The source's slug.", {"type": "string"}),
     "token": ("The source's token.", {"type": "string"}),
@@ -196,14 +197,32 @@ _PARAMETERS = {
         "How many at most.",
         {"type": "integer", "minimum": 1, "maximum": PAGE_LIMIT, "default": 50},
     ),
-    "status": ("Only tickets that stand so.", {"type": "string", "enum": ["open", "closed"]}),
+    "status": ("Only tickets that stand so.", {"type": "string", **_OPEN}),
     "cursor": ("`next` of the page before.", {"type": "string", "format": "uuid"}),
     "Idempotency-Key": (
-        "The sender's own name for this request. For a week the same key with the same body gives the first answer's"
-        " ids again and does nothing anew.",
+        "The sender's own name for this request. A repeat with the same body within a week gives the first answer's ids.",
         {"type": "string", "minLength": 1, "maxLength": 255},
     ),
 }
+
+
+_TIME = {"format": "date-time"}
+_MORE: dict[str, dict[str, Any]] = {
+    "AcceptedBody.state": {"enum": ["accepted", "repeated", "parked", "test"]},
+    "CommentBody.body": {"minLength": 1, "maxLength": TEXT_LIMIT},
+    "EventBody.at": _TIME,
+    "LinkBody.state": {"enum": ["pending", "active", "orphaned"]},
+    "PersonBody.email": {"maxLength": 254},
+    "PersonBody.name": {"maxLength": 200},
+    "ProblemBody.type": {"enum": [TYPE_BASE + name for name in TITLES]},
+    "TicketBody.description": {"maxLength": TEXT_LIMIT},
+    "TicketBody.title": {"minLength": 1, "maxLength": TITLE_LIMIT},
+    "TicketView.kind": {"enum": ["alert", "support"]},
+    "TicketView.last_seen_at": _TIME,
+    "TicketView.opened_at": _TIME,
+    "TicketView.status": _OPEN,
+}
+"""What the types check when they are made, or hold as plain text."""
 
 
 def document() -> dict[str, Any]:
@@ -224,6 +243,7 @@ def document() -> dict[str, Any]:
         "paths": paths,
         "components": {
             "schemas": _schemas(),
+            "responses": _problems(),
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer", "description": "A source's or the operators' token."},
                 "basic": {"type": "http", "scheme": "basic", "description": "Any name; the password is the token."},
@@ -237,13 +257,11 @@ def _schemas() -> dict[str, Any]:
     _, schemas = msgspec.json.schema_components(
         sorted(kinds | {ProblemBody}, key=lambda kind: kind.__name__), ref_template=REF
     )
-    # what the types check in __post_init__, and what no type can say
-    schemas["TicketBody"]["properties"]["title"] |= {"minLength": 1, "maxLength": TITLE_LIMIT}
-    schemas["TicketBody"]["properties"]["description"] |= {"maxLength": TEXT_LIMIT}
-    schemas["CommentBody"]["properties"]["body"] |= {"minLength": 1, "maxLength": TEXT_LIMIT}
-    schemas["PersonBody"]["properties"]["email"] |= {"maxLength": 254}
-    schemas["PersonBody"]["properties"]["name"] |= {"maxLength": 200}
-    schemas["ProblemBody"]["properties"]["type"] |= {"enum": [TYPE_BASE + name for name in TITLES]}
+    for place, more in _MORE.items():
+        name, _, field = place.partition(".")
+        schemas[name]["properties"][field] |= more
+    for schema in schemas.values():
+        schema["description"] = schema["description"].replace("``", "`")
     return dict(sorted(schemas.items()))
 
 
@@ -279,17 +297,23 @@ def _responses(one: Operation) -> dict[str, Any]:
     found: dict[str, Any] = {str(one.status): {"description": "Done.", "content": content}}
     if one.answer is ReadyBody:
         found["503"] = {"description": "Not now.", "content": content}
-    for name in sorted(one.problems, key=list(TITLES).index):
-        status, title = TITLES[name]
-        said = f"`{name}`: {title}."
-        known = found.setdefault(
-            str(status),
+    for status in sorted({TITLES[name][0] for name in one.problems}):
+        found[str(status)] = {"$ref": f"#/components/responses/Problem{status}"}
+    return found
+
+
+def _problems() -> dict[str, Any]:
+    """One answer for each status, with the types of problems that have it."""
+    made: dict[str, Any] = {}
+    for name, (status, title) in TITLES.items():
+        one = made.setdefault(
+            f"Problem{status}",
             {"description": "", "content": _json({"$ref": REF.format(name="ProblemBody")}, "problem+json")},
         )
-        known["description"] = f"{known['description']} {said}".strip()
+        one["description"] = f"{one['description']} `{name}`: {title}.".strip()
         if status == 503:
-            known["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
-    return found
+            one["headers"] = {"Retry-After": {"schema": {"type": "integer"}, "description": "Seconds."}}
+    return made
 
 
 def _json(schema: dict[str, Any], kind: str = "json") -> dict[str, Any]:

@@ -1,0 +1,59 @@
+"""Write sql/schema.sql: the schema that all migrations make, as pg_dump shows it. ``python scripts/schema.py``.
+
+Dumps of different major versions of Postgres are made alike by leaving out what says nothing about the schema. Daily
+partitions are left out too: they differ from day to day.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from pointsman import embedded, logs
+from pointsman.embedded_binaries import find_binaries
+from pointsman.storage import migrate
+from pointsman.storage.db import Database
+
+FILE = Path(__file__).parents[1] / "sql" / "schema.sql"
+HEAD = "-- Made from the migrations by scripts/schema.py; not edited by hand. Daily partitions are left out.\n"
+
+_NOISE = re.compile(r"(SET |SELECT pg_catalog\.set_config|\\restrict|\\unrestrict|--|CREATE SCHEMA public)")
+_DAILY = re.compile(r"\b(report|attempt|webhook)_\d{8}")
+
+
+def normal(dump: str) -> str:
+    """A dump as its statements, each after a blank line, in one order."""
+    lines = [line.rstrip() for line in dump.splitlines() if not _NOISE.match(line)]
+    blocks = [block.strip() for block in re.split(r"\n{2,}", "\n".join(lines))]
+    # indexes of partitions follow from those of their parents
+    kept = [one for one in blocks if one and not _DAILY.search(one) and " ATTACH PARTITION " not in one]
+    own = [one for one in kept if not re.search(r"\b(report|attempt|webhook)_default_\w+_idx\b", one)]
+    return HEAD + "\n" + "\n\n".join(own).replace("public.", "") + "\n"
+
+
+def dump(programs: Path, dsn: str) -> str:
+    """What pg_dump says of a database."""
+    command = [programs / "pg_dump", "--schema-only", "--no-owner", "--no-privileges", "--dbname", dsn]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603 - Postgres' own
+
+
+async def main() -> None:
+    """Make a database, migrate it, write its schema down."""
+    logs.configure("pretty", level="warning")
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder)
+        async with (
+            embedded.serve(data) as server,
+            Database.open(server.dsn, size=2) as database,
+        ):
+            await migrate.migrate(database)
+            programs = find_binaries(data / "postgres").folder
+            FILE.write_text(normal(await asyncio.to_thread(dump, programs, server.dsn)), "utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
