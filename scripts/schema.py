@@ -1,7 +1,7 @@
 """Write sql/schema.sql: the schema that all migrations make, as pg_dump shows it. ``python scripts/schema.py``.
 
-Dumps of different major versions of Postgres are made alike by leaving out what says nothing about the schema. Daily
-partitions are left out too: they differ from day to day.
+Dumps of different major versions of Postgres are made alike by leaving out what says nothing about the schema. Partitions
+are left out too: they follow from their parents, and the daily ones differ from day to day.
 """
 
 from __future__ import annotations
@@ -19,20 +19,19 @@ from pointsman.storage import migrate
 from pointsman.storage.db import Database
 
 FILE = Path(__file__).parents[1] / "sql" / "schema.sql"
-HEAD = "-- Made from the migrations by scripts/schema.py; not edited by hand. Daily partitions are left out.\n"
+HEAD = "-- Made from the migrations by scripts/schema.py; not edited by hand. Partitions are left out.\n"
 
 _NOISE = re.compile(r"(SET |SELECT pg_catalog\.set_config|\\restrict|\\unrestrict|--|CREATE SCHEMA public)")
-_DAILY = re.compile(r"\b(report|attempt|webhook)_\d{8}")
+_PARTITION = re.compile(r"\b(report|attempt|webhook)_(\d{8}|default)| ATTACH PARTITION ")
+_NAMED_NOT_NULL = re.compile(r" CONSTRAINT \w+_not_null(?= NOT NULL)")
 
 
 def normal(dump: str) -> str:
-    """A dump as its statements, each after a blank line, in one order."""
+    """A dump as its statements with a blank line between them."""
     lines = [line.rstrip() for line in dump.splitlines() if not _NOISE.match(line)]
     blocks = [block.strip() for block in re.split(r"\n{2,}", "\n".join(lines))]
-    # indexes of partitions follow from those of their parents
-    kept = [one for one in blocks if one and not _DAILY.search(one) and " ATTACH PARTITION " not in one]
-    own = [one for one in kept if not re.search(r"\b(report|attempt|webhook)_default_\w+_idx\b", one)]
-    return HEAD + "\n" + "\n\n".join(own).replace("public.", "") + "\n"
+    kept = "\n\n".join(one for one in blocks if one and not _PARTITION.search(one))
+    return f"{HEAD}\n{_NAMED_NOT_NULL.sub('', kept).replace('public.', '')}\n"
 
 
 def dump(programs: Path, dsn: str) -> str:
@@ -46,10 +45,7 @@ async def main() -> None:
     logs.configure("pretty", level="warning")
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
-        async with (
-            embedded.serve(data) as server,
-            Database.open(server.dsn, size=2) as database,
-        ):
+        async with embedded.serve(data) as server, Database.open(server.dsn, size=2) as database:
             await migrate.migrate(database)
             programs = find_binaries(data / "postgres").folder
             FILE.write_text(normal(await asyncio.to_thread(dump, programs, server.dsn)), "utf-8")

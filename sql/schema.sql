@@ -1,4 +1,4 @@
--- Made from the migrations by scripts/schema.py; not edited by hand. Daily partitions are left out.
+-- Made from the migrations by scripts/schema.py; not edited by hand. Partitions are left out.
 
 CREATE FUNCTION keep_partitions(ahead_days integer, report_days integer, attempt_days integer, webhook_days integer) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
@@ -44,18 +44,6 @@ CREATE TABLE attempt (
     error text
 )
 PARTITION BY RANGE (started_at);
-
-CREATE TABLE attempt_default (
-    started_at timestamp with time zone DEFAULT now() CONSTRAINT attempt_started_at_not_null NOT NULL,
-    lane_id bigint CONSTRAINT attempt_lane_id_not_null NOT NULL,
-    seq bigint CONSTRAINT attempt_seq_not_null NOT NULL,
-    epoch bigint CONSTRAINT attempt_epoch_not_null NOT NULL,
-    holder uuid,
-    ended_at timestamp with time zone DEFAULT now() CONSTRAINT attempt_ended_at_not_null NOT NULL,
-    outcome text CONSTRAINT attempt_outcome_not_null NOT NULL,
-    status integer,
-    error text
-);
 
 CREATE TABLE audit (
     at timestamp with time zone DEFAULT now() NOT NULL,
@@ -228,19 +216,6 @@ CREATE TABLE report (
 )
 PARTITION BY RANGE (received_at);
 
-CREATE TABLE report_default (
-    received_at timestamp with time zone DEFAULT now() CONSTRAINT report_received_at_not_null NOT NULL,
-    id uuid CONSTRAINT report_id_not_null NOT NULL,
-    source_id integer CONSTRAINT report_source_id_not_null NOT NULL,
-    ticket_id uuid,
-    action text,
-    headers jsonb DEFAULT '{}'::jsonb CONSTRAINT report_headers_not_null NOT NULL,
-    body bytea CONSTRAINT report_body_not_null NOT NULL,
-    body_sha256 bytea CONSTRAINT report_body_sha256_not_null NOT NULL,
-    state smallint DEFAULT 1 CONSTRAINT report_state_not_null NOT NULL,
-    error text
-);
-
 CREATE TABLE report_key (
     source_id integer NOT NULL,
     key_hash bytea NOT NULL,
@@ -333,20 +308,6 @@ CREATE TABLE webhook (
 )
 PARTITION BY RANGE (received_at);
 
-CREATE TABLE webhook_default (
-    received_at timestamp with time zone DEFAULT now() CONSTRAINT webhook_received_at_not_null NOT NULL,
-    id uuid CONSTRAINT webhook_id_not_null NOT NULL,
-    destination_id integer CONSTRAINT webhook_destination_id_not_null NOT NULL,
-    delivery_id text,
-    headers jsonb DEFAULT '{}'::jsonb CONSTRAINT webhook_headers_not_null NOT NULL,
-    body bytea CONSTRAINT webhook_body_not_null NOT NULL,
-    body_sha256 bytea CONSTRAINT webhook_body_sha256_not_null NOT NULL,
-    remote_id text,
-    remote_key text,
-    state smallint DEFAULT 1 CONSTRAINT webhook_state_not_null NOT NULL,
-    note text DEFAULT ''::text CONSTRAINT webhook_note_not_null NOT NULL
-);
-
 CREATE TABLE webhook_key (
     destination_id integer NOT NULL,
     kind smallint NOT NULL,
@@ -400,9 +361,6 @@ ALTER TABLE ONLY link
 ALTER TABLE ONLY report
     ADD CONSTRAINT report_pkey PRIMARY KEY (received_at, id);
 
-ALTER TABLE ONLY report_default
-    ADD CONSTRAINT report_default_pkey PRIMARY KEY (received_at, id);
-
 ALTER TABLE ONLY report_key
     ADD CONSTRAINT report_key_pkey PRIMARY KEY (source_id, key_hash);
 
@@ -429,9 +387,6 @@ ALTER TABLE ONLY ticket
 
 ALTER TABLE ONLY webhook
     ADD CONSTRAINT webhook_pkey PRIMARY KEY (received_at, id);
-
-ALTER TABLE ONLY webhook_default
-    ADD CONSTRAINT webhook_default_pkey PRIMARY KEY (received_at, id);
 
 ALTER TABLE ONLY webhook_key
     ADD CONSTRAINT webhook_key_pkey PRIMARY KEY (destination_id, kind, key_hash);

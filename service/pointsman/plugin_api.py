@@ -15,7 +15,7 @@ never retries: it raises the error that fits, and the core decides what comes ne
 The errors, as a tree::
 
     PluginError
-    ├── Unavailable      nothing was sent; the service can't be reached
+    ├── Unavailable      surely not done; the service can't be reached or can't serve now
     ├── RateLimited      not done; come again after ``retry_after`` seconds
     ├── Refused          not done; the content is at fault, and a repeat fails alike
     ├── AuthFailed       not done; the credential is missing, wrong or expired
@@ -119,7 +119,7 @@ class PluginError(Exception):
 
 
 class Unavailable(PluginError):
-    """The service can't be reached, and nothing was sent."""
+    """The service can't be reached or can't serve now, and surely nothing was done."""
 
 
 class RateLimited(PluginError):
@@ -245,22 +245,32 @@ class Marker(msgspec.Struct, frozen=True):
 
 
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
-    """An issue to be: Markdown in CommonMark with GFM tables; ``labels`` in addition to those in the settings."""
+    """An issue to be: Markdown in CommonMark with GFM tables; ``labels`` in addition to those in the settings.
+
+    ``facts`` are plain texts about the ticket (``ticket``, ``kind``, ``source``, ``title``, ``level``, ``environment``,
+    ``release``, ``url``), for settings that refer to them. They are a stranger's words, except ``ticket``, ``kind`` and
+    ``source``.
+    """
 
     title: str
     body: str
     marker: Marker
     labels: tuple[str, ...] = ()
+    facts: Mapping[str, str] = {}
 
 
 class IssueRef(msgspec.Struct, frozen=True):
     """Which issue. ``remote_id`` never changes within its destination; ``key`` is what people call it; ``url``
     opens it in a browser (empty if there is no such page).
+
+    ``notes``, of a create only: what could not be done as asked, in words for the ticket's timeline (an assignee that
+    the tracker refused, say).
     """
 
     remote_id: str
     key: str
     url: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class CommentRef(msgspec.Struct, frozen=True):
@@ -282,13 +292,18 @@ CloseReason = Literal["completed", "not_planned", "duplicate"]
 
 
 class IssueSeen(msgspec.Struct, frozen=True, kw_only=True):
-    """How an issue stood at ``version`` (the tracker's own time of its last change, None if it has none)."""
+    """How an issue stood at ``version`` (the tracker's own time of its last change, None if it has none).
+
+    ``actor`` did what the news is about; ``author`` wrote the issue. ``markers`` were found in it, by whomever they were
+    put there.
+    """
 
     ref: IssueRef
     state: State
     close_reason: CloseReason | None = None
     version: dt.datetime | None = None
     actor: Actor | None = None
+    author: Actor | None = None
     markers: tuple[str, ...] = ()
 
 
@@ -470,6 +485,10 @@ class Tracker(abc.ABC):
         Gives back how the issue stands afterwards if the tracker's answer says so: its version tells a late webhook
         about the time before from news.
         """
+
+    async def who_am_i(self) -> Actor:
+        """The account behind the credential, named as ``IssueSeen.author`` names accounts."""
+        raise NotImplementedError
 
     async def update_issue(self, issue: IssueRef, draft: Draft) -> None:
         """Replace title and body."""

@@ -105,8 +105,8 @@ linked as (
   on conflict (lane_id) do update
   set remote_id = excluded.remote_id, remote_key = excluded.remote_key, url = excluded.url, state = 1),
 noted as (
-  insert into attempt (started_at, lane_id, seq, epoch, holder, outcome)
-  select $11, id, $3, epoch, holder, $6 from moved),
+  insert into attempt (started_at, lane_id, seq, epoch, holder, outcome, error)
+  select $11, id, $3, epoch, holder, $6, $15 from moved),
 stood as (
   update link set remote_state = $13, remote_version = greatest(remote_version, $14::timestamptz)
   from moved where link.lane_id = moved.id and $13::smallint is not null and $8::text is null)
@@ -214,7 +214,8 @@ from delivery d where d.state in (0, 2)
 
 -- name: deliveries
 -- Deliveries with their ticket and destination, newest first, for people.
-select d.lane_id, d.seq, d.kind, d.state, d.attempts, d.in_doubt, d.last_class, d.last_error, d.created_at, d.done_at,
+select d.lane_id, d.seq, d.event_n, d.kind, d.state, d.attempts, d.in_doubt, d.last_class, d.last_error, d.created_at,
+       d.done_at,
        l.state as lane_state, l.parked_why, l.due_at, l.ticket_id, x.slug as destination, t.title
 from delivery d
 join lane l on l.id = d.lane_id
@@ -225,11 +226,11 @@ where ($1::smallint is null or d.state = $1) and ($2::text is null or x.slug = $
 order by d.created_at desc, d.lane_id desc, d.seq desc limit $4
 
 -- name: attempts_of_ticket
--- Every attempt for a ticket, in order of time.
+-- The attempts for a ticket, in order of time.
 select a.started_at, a.ended_at, a.outcome, a.status, a.error, d.kind, x.slug as destination
 from attempt a
 join lane l on l.id = a.lane_id
 join destination x on x.id = l.destination_id
 left join delivery d on d.lane_id = a.lane_id and d.seq = a.seq
 where l.ticket_id = $1
-order by a.started_at, a.seq
+order by a.started_at, a.seq limit 2000

@@ -230,7 +230,12 @@ class Outbound:
             match one.kind:
                 case Kind.CREATE:
                     issue = await tracker.create_issue(
-                        Draft(title=draft["title"], body=draft["body"], marker=marker)
+                        Draft(
+                            title=draft["title"],
+                            body=draft["body"],
+                            marker=marker,
+                            facts=draft.get("facts", {}),
+                        )
                     )
                     _expect(issue, IssueRef)
                     await sight(
@@ -264,7 +269,20 @@ class Outbound:
         data = json.loads(head["event_data"])
         match one.kind:
             case Kind.CREATE | Kind.UPDATE:
-                return {"title": render.issue_title(ticket), "body": render.issue_body(ticket, data)}
+                return {
+                    "title": render.issue_title(ticket),
+                    "body": render.issue_body(ticket, data),
+                    "facts": {
+                        "ticket": ticket.id,
+                        "kind": ticket.kind.name.lower(),
+                        "source": ticket.source,
+                        "title": ticket.title,
+                        "level": head["level"],
+                        "environment": head["environment"],
+                        "release": head["release"],
+                        "url": head["ticket_url"],
+                    },
+                }
             case Kind.COMMENT:
                 return {"body": render.comment_body(ticket, head["event_kind"], data)}
             case _:
@@ -288,6 +306,7 @@ class Outbound:
             one.head["seq"],
             keep=keep,
             outcome=outcome,
+            note="; ".join(issue.notes)[:2000] if issue is not None else "",
             started=one.started,
             issue=(issue.remote_id, issue.key, issue.url) if issue is not None else None,
             comment_id=comment.remote_id if comment is not None else None,

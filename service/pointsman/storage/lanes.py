@@ -130,13 +130,14 @@ class Lanes:
         keep: bool,
         outcome: str,
         started: dt.datetime,
+        note: str = "",
         state: int = DONE,
         issue: tuple[str, str, str] | None = None,
         comment_id: str | None = None,
         remote_state: int | None = None,
         remote_version: dt.datetime | None = None,
     ) -> bool | None:
-        """A delivery is done. True: more waits and the lane is still ours; None: the lane was lost, the result is
+        """A delivery is done; ``note`` is kept with the attempt. True: more waits and the lane is still ours; None: the lane was lost, the result is
         stale.
         """
         remote = issue or (None, None, None)
@@ -154,6 +155,7 @@ class Lanes:
             self.holder,
             remote_state,
             remote_version,
+            note or None,
         )
         return None if left is None else left == LEASED
 
