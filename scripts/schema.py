@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - run by its path
 """Write sql/schema.sql: the schema that all migrations make, as pg_dump shows it. ``python scripts/schema.py``.
 
 Dumps of different major versions of Postgres are made alike by leaving out what says nothing about the schema. Partitions

@@ -73,14 +73,16 @@ class House:
         return path
 
     @contextlib.asynccontextmanager
-    async def replica(self, config: str | None = None, **more: Any) -> AsyncIterator[app.Running]:
+    async def replica(
+        self, config: str | None = None, *, registry: Registry | None = None, **more: Any
+    ) -> AsyncIterator[app.Running]:
         """One replica of the service, in this process."""
         if config is not None:
             self.write_config(config)
         more = {"drain_seconds": 2.0, **more}
         async with (
             Database.open(self.settings.database_url.reveal()) as database,
-            app.running(self.settings, database, Registry.load(), **more) as running,
+            app.running(self.settings, database, registry or Registry.load(), **more) as running,
             aiohttp.ClientSession(running.url) as client,
         ):
             self.client, self.url = client, running.url

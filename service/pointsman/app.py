@@ -17,7 +17,7 @@ from pointsman import catalog as catalogs
 from pointsman import config, console, embedded, vault
 from pointsman.acceptance import Acceptance
 from pointsman.bus import Bus
-from pointsman.catalog import MAIL, CatalogKeeper
+from pointsman.catalog import MAIL, TRACKER, CatalogKeeper
 from pointsman.delivery.guard import Policy
 from pointsman.delivery.inbound import Inbound
 from pointsman.delivery.notification import Notification
@@ -28,11 +28,12 @@ from pointsman.logs import logger
 from pointsman.plugins import Registry
 from pointsman.settings import Settings
 from pointsman.storage import config as config_rows
-from pointsman.storage import maintenance, migrate
+from pointsman.storage import destinations, maintenance, migrate
 from pointsman.storage.db import LOST, Database
 from pointsman.storage.lanes import Lane, Lanes
 from pointsman.storage.listener import Listener
 from pointsman.vault import Vault
+from pointsman.watchdog import Watchdog
 from pointsman.web.application import application
 from pointsman.web.context import Context
 from pointsman.web.metrics import Metrics
@@ -197,6 +198,21 @@ async def running(
             wake=work_is_there,
             stalled=lambda: bus.stalled,
         )
+
+        async def too_many(kind: str) -> None:
+            for one in keeper.current.destinations.values():
+                if one.tracker_kind == kind and one.kind == TRACKER:
+                    log.error(
+                        "destination paused: its plugin blocks everybody", destination=one.slug, tracker=kind
+                    )
+                    await destinations.set_pause(database, one.slug, "its plugin blocks the event loop")
+
+        watchdog = Watchdog(
+            registry.modules(),
+            on_stall=lambda kind: metrics.stalls.labels(kind or "core").inc(),
+            on_too_many=too_many,
+        )
+        await stack.enter_async_context(watchdog.running())
         await stack.enter_async_context(listener.running())
         await stack.enter_async_context(bus.running(drain_seconds=drain_seconds))
         await stack.enter_async_context(reconcile.running())
@@ -289,7 +305,7 @@ async def wait_for_database(settings: Settings, *, patience_seconds: float = 60.
 async def serve(settings: Settings, stop: asyncio.Event) -> None:
     """Run until told to stop. On an embedded Postgres the schema is kept up to date by itself."""
     await wait_for_database(settings)
-    registry = Registry.load()
+    registry = Registry.load(allow=settings.plugins)
     for plugin in registry.standing:
         if plugin.refused:
             log.error("plugin refused", plugin=plugin.name, origin=plugin.origin, why=plugin.refused)

@@ -162,7 +162,7 @@ async def plan(settings: Settings, database: Database, file: Path) -> None:
     """Show what applying FILE would change."""
     from pointsman import app  # noqa: PLC0415
 
-    found = await app.plan_file(database, settings, Registry.load(), file)
+    found = await app.plan_file(database, settings, Registry.load(allow=settings.plugins), file)
     _show_plan(found)
     click.echo("nothing would change" if not found.changes else f"{len(found.changes)} changes")
 
@@ -174,7 +174,7 @@ async def apply(settings: Settings, database: Database, file: Path) -> None:
     """Make the configuration equal to FILE, in one transaction."""
     from pointsman import app  # noqa: PLC0415
 
-    done = await app.apply_file(database, settings, Registry.load(), file)
+    done = await app.apply_file(database, settings, Registry.load(allow=settings.plugins), file)
     _show_plan(done)
     click.echo("nothing changed" if not done.changes else f"{len(done.changes)} changes applied")
 
@@ -209,7 +209,7 @@ def plugins(*, as_json: bool) -> None:
             "sources": ", ".join(one.sources) or None,
             "state": f"REFUSED: {one.refused}" if one.refused else "ready",
         }
-        for one in Registry.load().standing
+        for one in Registry.load(allow=process.load().plugins).standing
     ]
     _print(rows, ["name", "origin", "trackers", "sources", "state"], as_json=as_json, none="no plugins")
 

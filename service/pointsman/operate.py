@@ -32,7 +32,11 @@ _LINK_STATES = {None: "pending", 1: "active", 2: "orphaned"}
 async def _catalog(settings: Settings, database: Database) -> CatalogKeeper:
     policy = Policy(settings.outbound_hosts, settings.outbound_networks)
     keeper = CatalogKeeper(
-        database, Registry.load(), app.make_vault(settings), policy, app.process_defaults(settings)
+        database,
+        Registry.load(allow=settings.plugins),
+        app.make_vault(settings),
+        policy,
+        app.process_defaults(settings),
     )
     await keeper.refresh()
     return keeper

@@ -61,6 +61,10 @@ class Registry:
             registry.add(point.name, origin, version, module)
         return registry
 
+    def modules(self) -> dict[str, str]:
+        """Which kind of tracker each plugin's top module brings."""
+        return {one.__module__.partition(".")[0]: kind for kind, one in self.trackers.items()}
+
     def refuse(self, name: str, origin: str, version: str, why: str) -> None:
         """Remember that a plugin is not used, and why."""
         self.standing.append(Standing(name=name, origin=origin, version=version, refused=why))

@@ -44,6 +44,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     admin_token_sha256: bytes | None = None
     outbound_hosts: frozenset[str] = frozenset()
     outbound_networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    plugins: tuple[str, ...] | None = None
+    """The plugins that may be imported; None: all that are installed."""
     log: Literal["json", "pretty"] = "pretty"
     forgejo_url: str = ""
     forgejo_api_token: Secret = Secret("")
@@ -95,6 +97,7 @@ class _Reader:
         config = self.text("POINTSMAN_CONFIG")
         if config and not Path(config).is_file():
             self.wrong("POINTSMAN_CONFIG", f"{config} is not a file", "give the path of a TOML file")
+        plugins = self.text("POINTSMAN_PLUGINS")
         admin = self.text("POINTSMAN_ADMIN_TOKEN")
         if admin and len(admin) < 16:
             self.wrong(
@@ -117,6 +120,7 @@ class _Reader:
             admin_token_sha256=sha256(admin.encode()) if admin else None,
             outbound_hosts=hosts,
             outbound_networks=networks,
+            plugins=tuple(one for one in re.split(r"[,\s]+", plugins) if one) if plugins else None,
             log=log,  # type: ignore[arg-type]
             forgejo_url=self.url("FORGEJO_URL"),
             forgejo_api_token=Secret(self.text("FORGEJO_API_TOKEN")),

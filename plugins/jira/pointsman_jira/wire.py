@@ -250,16 +250,9 @@ def choose_transition(
         raise Misconfigured(_no_way(found, candidates, state))
 
     def rank(item: Transition) -> tuple[bool, bool, int, int]:
+        named = bool(preferred) and preferred.casefold() in {item.name.casefold(), item.status.casefold()}
         fit = _fit(f"{item.name} {item.status}", reason) if state == "closed" else 0
-        by_name = (
-            preferred.casefold() in {item.name.casefold(), item.status.casefold()} if preferred else False
-        )
-        return (
-            not by_name,
-            bool(item.missing),
-            wanted.index(item.category),
-            not _names_reason(names, state, reason),
-        )
+        return not named, bool(item.missing), wanted.index(item.category), fit
 
     best = min(usable, key=rank)
     fields: dict[str, Any] = {}
@@ -269,7 +262,10 @@ def choose_transition(
 
 
 def _fit(names: str, reason: CloseReason | None) -> int:
-    """How well a status or resolution fits a reason by its name, 0 being best. A duplicate is sooner "won't do" than done."""
+    """How well a status or resolution fits a reason by its name, 0 being best.
+
+    A duplicate is sooner "won't do" than done.
+    """
     duplicate, not_planned = bool(_DUPLICATE.search(names)), bool(_NOT_PLANNED.search(names))
     if reason == "duplicate":
         return 0 if duplicate else 1 if not_planned else 2

@@ -17,6 +17,7 @@ from pointsman import plugin_api as api
 BASE_SECONDS = 5.0
 CAP_SECONDS = 3600.0
 DEFECTS_ALLOWED = 3
+SILENCES_ALLOWED = 5
 
 
 class Class(enum.StrEnum):

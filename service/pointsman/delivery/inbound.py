@@ -48,16 +48,22 @@ class Inbound:
         headers: Mapping[str, str],
         body: bytes,
         delivery_id: str | None,
-        news: WebhookNews,
+        news: WebhookNews | None,
     ) -> Heard:
-        """Keep a verified webhook and apply what it says; a known one changes nothing."""
+        """Keep a verified webhook and apply what it says; a known one changes nothing.
+
+        ``news`` is None where the plugin failed to read it.
+        """
         webhook_id = uuid7()
-        ref = None if isinstance(news, Ignored) else news.ref
+        ref = news.ref if isinstance(news, IssueSeen | IssueGone) else None
 
         async def once(con: Connection) -> Heard:
             if not await webhooks.keep(con, destination.id, webhook_id, delivery_id, body):
                 return Heard(webhooks.NOTHING, "known already")
-            heard = await self._apply(con, destination, news)
+            if news is None:
+                heard = Heard(webhooks.PARKED, "the plugin could not read it")
+            else:
+                heard = await self._apply(con, destination, news)
             if not isinstance(news, Ignored):
                 await webhooks.write(
                     con,

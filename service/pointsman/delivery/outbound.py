@@ -16,6 +16,7 @@ import msgspec
 from pointsman.catalog import CatalogKeeper, LiveDestination
 from pointsman.delivery import attempt
 from pointsman.delivery.attempt import Class, Next, Verdict
+from pointsman.delivery.checked import checked
 from pointsman.logs import logger
 from pointsman.plugin_api import (
     CommentRef,
@@ -138,7 +139,7 @@ class Outbound:
             raise
         except (PluginError, TimeoutError) as error:
             await self._failed(one, error)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             if _is_database(error):
                 raise
             log.exception("plugin failed", destination=destination.slug, lane=lane.id)
@@ -167,7 +168,7 @@ class Outbound:
         since = head["first_sent_at"] - dt.timedelta(minutes=5)
         async with asyncio.timeout(tracker.capabilities.request_timeout_seconds * 4):
             if one.kind is Kind.CREATE:
-                issues = await tracker.find_issue(marker, since)
+                issues = [checked(one, IssueRef) for one in await tracker.find_issue(marker, since)]
                 for ref in issues:
                     await sight(
                         self._database,
@@ -179,7 +180,8 @@ class Outbound:
                 if issues:
                     return await self._done(one, keep=keep, outcome=Class.FOUND, issue=issues[0])
             else:
-                comments = await tracker.find_comment(one.issue, marker, since)
+                found = await tracker.find_comment(one.issue, marker, since)
+                comments = [checked(each, CommentRef) for each in found]
                 if comments:
                     return await self._done(one, keep=keep, outcome=Class.FOUND, comment=comments[0])
         looks = head["looks"] + 1
@@ -237,7 +239,9 @@ class Outbound:
                             facts=draft.get("facts", {}),
                         )
                     )
-                    _expect(issue, IssueRef)
+                    issue = checked(issue, IssueRef)
+                    if not issue.remote_id:
+                        raise UnknownOutcome("the plugin returned an issue without an id")
                     await sight(
                         self._database,
                         lane.destination_id,
@@ -248,7 +252,7 @@ class Outbound:
                     return await self._done(one, keep=keep, outcome=Class.DONE, issue=issue)
                 case Kind.COMMENT:
                     comment = await tracker.add_comment(one.issue, draft["body"], marker)
-                    _expect(comment, CommentRef)
+                    comment = checked(comment, CommentRef)
                     return await self._done(one, keep=keep, outcome=Class.DONE, comment=comment)
                 case Kind.CLOSE:
                     reason = head["close_reason"] if capabilities.close_reasons else None
@@ -319,7 +323,7 @@ class Outbound:
             await self._on_linked(Linked(one.lane.destination_id, issue))
         return bool(left)
 
-    async def _failed(self, one: Attempt, error: Exception) -> None:
+    async def _failed(self, one: Attempt, error: BaseException) -> None:
         failure = standing.Failure.of(error)
         failures = await standing.note_failure(self._database, one.lane.destination_id, failure)
         verdict = attempt.judge(
@@ -429,10 +433,5 @@ def ticket_text(head: Row, base_url: str) -> render.TicketText:
     )
 
 
-def _expect(value: object, kind: type) -> None:
-    if not isinstance(value, kind):
-        raise UnknownOutcome(f"the plugin answered {type(value).__name__} instead of {kind.__name__}")
-
-
-def _is_database(error: Exception) -> bool:
+def _is_database(error: BaseException) -> bool:
     return type(error).__module__.startswith("asyncpg")

@@ -8,8 +8,10 @@ import datetime as dt
 from collections.abc import AsyncIterator, Callable
 
 from pointsman.catalog import CatalogKeeper, LiveDestination
+from pointsman.delivery.checked import checked
 from pointsman.delivery.inbound import Inbound
 from pointsman.logs import logger
+from pointsman.plugin_api import IssueGone, IssueSeen
 from pointsman.storage import destinations as standing
 from pointsman.storage.db import LOST, Database
 
@@ -78,7 +80,7 @@ class Reconcile:
                 await self.pull(destination, *won)
         except LOST:
             return
-        except Exception as error:  # noqa: BLE001 - a stranger's code
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code
             failure = standing.Failure.of(error)
             log.warning("poll failed", destination=destination.slug, error=str(failure))
             with contextlib.suppress(*LOST):
@@ -93,7 +95,7 @@ class Reconcile:
         async with asyncio.timeout(max(120.0, tracker.capabilities.request_timeout_seconds * 8)):
             news = await tracker.list_changes(since)
         changed = 0
-        for one in news:
+        for one in [checked(each, IssueSeen, IssueGone) for each in news]:
             heard = await self._inbound.seen(destination, one)
             if heard.changed:
                 changed += 1

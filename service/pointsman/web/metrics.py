@@ -57,6 +57,12 @@ class Metrics:
         self.drift = Counter(
             "pointsman_drift", "Changes no webhook told, found by asking", ["destination"], registry=registry
         )
+        self.stalls = Counter(
+            "pointsman_loop_stalls",
+            "Times the event loop stood still, by the plugin it stood in",
+            ["plugin"],
+            registry=registry,
+        )
         self.pending = Gauge("pointsman_deliveries_pending", "Deliveries not yet made", registry=registry)
         self.in_doubt = Gauge(
             "pointsman_deliveries_in_doubt", "Deliveries of unknown outcome", registry=registry

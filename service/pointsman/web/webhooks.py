@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from pointsman.delivery.checked import checked
 from pointsman.logs import logger
-from pointsman.plugin_api import Ignored, Tracker, WebhookNews
+from pointsman.plugin_api import Ignored, IssueGone, IssueSeen, Tracker, WebhookNews
 from pointsman.signing import hmac_sha256_matches
+from pointsman.tickets.text import clean_stored
 from pointsman.web import body
 from pointsman.web.context import context
 from pointsman.web.intake import answer
@@ -37,7 +39,7 @@ async def post(request: web.Request) -> web.Response:
         )
         raise unauthorized(why)
     say(request, destination=slug)
-    delivery_id = destination.tracker.webhook_id(headers, raw)
+    delivery_id = _delivery_id(destination.tracker, headers, raw)
     news = _read(destination.tracker, headers, raw)
     heard = await ctx.inbound.webhook(destination, headers, raw, delivery_id, news)
     ctx.metrics.webhooks.labels(slug, "changed" if heard.changed else "nothing").inc()
@@ -50,6 +52,15 @@ async def post(request: web.Request) -> web.Response:
     if heard.changed:
         ctx.wake()
     return answer(200, {"result": heard.note})
+
+
+def _delivery_id(tracker: Tracker, headers: dict[str, str], raw: bytes) -> str | None:
+    try:
+        found = tracker.webhook_id(headers, raw)
+    except Exception:
+        log.exception("a plugin failed to name a webhook", tracker=tracker.kind)
+        return None
+    return clean_stored(found)[:200] if isinstance(found, str) else None
 
 
 def _verified(
@@ -66,11 +77,11 @@ def _verified(
         return False
 
 
-def _read(tracker: Tracker, headers: dict[str, str], raw: bytes) -> WebhookNews:
-    """What the plugin reads; a fault of the plugin is kept with the webhook, and the poll finds what it missed."""
+def _read(tracker: Tracker, headers: dict[str, str], raw: bytes) -> WebhookNews | None:
+    """What the plugin reads; None for a fault of the plugin: the webhook is kept, and a poll finds what it said."""
     try:
-        news = tracker.read_webhook(headers, raw)
-    except Exception as error:
+        news: WebhookNews = checked(tracker.read_webhook(headers, raw), IssueSeen, IssueGone, Ignored)
+    except Exception:
         log.exception("a plugin failed to read a webhook", tracker=tracker.kind)
-        return Ignored(f"the plugin failed: {type(error).__name__}")
+        return None
     return news

@@ -1,0 +1,104 @@
+"""A thread that notices when the event loop stands still, and says whose code it stands in.
+
+Plugins run in our process; one that blocks the loop (a ``time.sleep``, a long computation) stops everybody. It can't be
+stopped from outside, but it is named, and after a few times its destinations are paused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from types import FrameType
+
+from pointsman.logs import logger
+
+log = logger("watchdog")
+
+BEAT_SECONDS = 0.25
+STALL_SECONDS = 1.0
+STALLS_ALLOWED = 3
+
+
+class Watchdog:
+    """Watches one loop. ``modules`` maps a plugin's top module to its kind of tracker or source."""
+
+    def __init__(
+        self,
+        modules: Mapping[str, str],
+        *,
+        on_stall: Callable[[str], None] = lambda _: None,
+        on_too_many: Callable[[str], Awaitable[None]] | None = None,
+        stall_seconds: float = STALL_SECONDS,
+    ) -> None:
+        self._modules = modules
+        self._on_stall = on_stall
+        self._on_too_many = on_too_many
+        self._stall_seconds = stall_seconds
+        self._beat_at = time.monotonic()
+        self._stop = threading.Event()
+        self.stalls: Counter[str] = Counter()
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Watch until the end."""
+        loop = asyncio.get_running_loop()
+        self._beat_at = time.monotonic()
+        thread = threading.Thread(
+            target=self._watch, args=(loop, threading.get_ident()), name="watchdog", daemon=True
+        )
+        beating = asyncio.create_task(self._beat(), name="watchdog")
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            beating.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await beating
+            await asyncio.to_thread(thread.join, 2.0)
+
+    async def _beat(self) -> None:
+        while True:
+            self._beat_at = time.monotonic()
+            await asyncio.sleep(BEAT_SECONDS)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop, ident: int) -> None:
+        told = 0.0
+        while not self._stop.wait(BEAT_SECONDS):
+            beat_at = self._beat_at
+            if time.monotonic() - beat_at < self._stall_seconds + BEAT_SECONDS or told == beat_at:
+                continue
+            told = beat_at
+            whose, where = self._culprit(sys._current_frames().get(ident))  # noqa: SLF001 - the way to see it
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(self._stalled, whose, where, beat_at)
+
+    def _culprit(self, frame: FrameType | None) -> tuple[str, str]:
+        """Whose code the loop stands in, and where: the innermost frame of a plugin, else of anybody."""
+        where = ""
+        while frame is not None:
+            module = frame.f_globals.get("__name__", "?")
+            place = f"{module}.{frame.f_code.co_name}, line {frame.f_lineno}"
+            where = where or place
+            kind = self._modules.get(str(module).partition(".")[0])
+            if kind is not None:
+                return kind, place
+            frame = frame.f_back
+        return "", where
+
+    def _stalled(self, whose: str, where: str, beat_at: float) -> None:
+        self.stalls[whose] += 1
+        self._on_stall(whose)
+        log.error(
+            "the event loop stood still",
+            plugin=whose or None,
+            where=where,
+            seconds=round(time.monotonic() - beat_at, 1),
+        )
+        if whose and self.stalls[whose] == STALLS_ALLOWED and self._on_too_many is not None:
+            self._pausing = asyncio.ensure_future(self._on_too_many(whose))
