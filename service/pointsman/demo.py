@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime as dt
 import json
 import re
 import secrets
@@ -21,7 +20,7 @@ from typing import Any, TypeVar
 import aiohttp
 import click
 
-from pointsman import app, embedded, logs
+from pointsman import app, embedded, logs, samples
 from pointsman import settings as process
 from pointsman.embedded import EmbeddedServer
 from pointsman.errors import PointsmanError
@@ -218,7 +217,7 @@ class Walk:
 
     async def alert(self) -> None:
         """An alert becomes an issue, is solved, and comes back."""
-        alert = _bugsink_alert()
+        alert, regressed = _alerts()
         path = f"/intake/shop/{self.tokens['shop']}"
         ticket = (await self.post(path, alert, 202))["ticket"]
         self.shown.step(f"Bugsink posts an alert (NEW): {alert['title']}", f"202, ticket {ticket}")
@@ -234,8 +233,7 @@ class Walk:
         _edit_status(file, "closed")
         await self.until(ticket, "its closing", lambda seen: seen["status"] == "closed")
         self.shown.step("somebody closes the issue at the tracker; the ticket closes")
-        moved = dt.datetime.now(dt.UTC).isoformat().replace("+00:00", "Z")
-        await self.post(path, {**alert, "alert_reason": "REGRESSED", "last_seen": moved}, 202)
+        await self.post(path, regressed, 202)
         await self.until(ticket, "its reopening", lambda seen: seen["status"] == "open")
         await self.until_file(
             file, "status: open and a comment", lambda text: _is_open(text) and "come back" in text
@@ -349,35 +347,12 @@ async def _until(sorry: str, look: Callable[[], Awaitable[_T | None]]) -> _T:
     raise Failed(f"{sorry} within {PATIENCE_SECONDS:g} s")
 
 
-def _bugsink_alert() -> dict[str, Any]:
-    """The body that Bugsink 2.6 posts for a new issue, with an id of its own for each demo."""
-    now = dt.datetime.now(dt.UTC).isoformat().replace("+00:00", "Z")
-    issue = str(uuid.uuid4())
-    return {
-        "id": issue,
-        "friendly_id": "SHOP-1",
-        "project": 1,
-        "digest_order": 1,
-        "last_seen": now,
-        "first_seen": now,
-        "digested_event_count": 1,
-        "stored_event_count": 1,
-        "calculated_type": "ZeroDivisionError",
-        "calculated_value": "division by zero",
-        "transaction": "/basket/total",
-        "is_resolved": False,
-        "is_resolved_unconditionally": False,
-        "is_resolved_by_next_release": False,
-        "fixed_at": [],
-        "events_at": ["shop@2.3.0"],
-        "is_muted": False,
-        "unmute_after": None,
-        "unmute_on_volume_based_conditions": [],
-        "title": "ZeroDivisionError: division by zero",
-        "project_name": "Shop",
-        "url": f"https://bugsink.example.com/issues/issue/{issue}/event/last/",
-        "alert_reason": "NEW",
-    }
+def _alerts() -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a real Bugsink posted for a new issue, and when it came back; only the issue's id is new each time."""
+    new, regressed = samples.bugsink("new"), samples.bugsink("regressed")
+    text = json.dumps([new, regressed]).replace(new["id"], str(uuid.uuid4()))
+    first, second = json.loads(text)
+    return first, second
 
 
 def _token(path: Path) -> str:

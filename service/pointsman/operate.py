@@ -146,7 +146,6 @@ async def ticket(database: Database, ticket_id: uuid.UUID) -> dict[str, Any]:
     for one in await lanes.attempts_of(database, ticket_id):
         kind = Kind(one["kind"]).name.lower() if one["kind"] is not None else "delivery"
         why = f" ({one['error']})" if one["error"] else ""
-        why = f" ({one['error']})" if one["error"] else ""
         said = f"{kind} at {one['destination']}: {one['outcome']}{why}"
         timeline.append({"at": one["ended_at"], "what": said})
     return {

@@ -131,6 +131,9 @@ class Folder:
             if entry.in_closed and move_back:
                 disk.move_back(dirs, entry.name)
                 entry = entry._replace(in_closed=False)
+            with contextlib.suppress(OSError):
+                now = os.stat(entry.name, dir_fd=_fd(dirs, entry), follow_symlinks=False)
+                entry = entry._replace(stamp=Stamp.of(now))
             return Issue.of(entry, _head_of(entry, after))
 
     # -- inside ------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from pointsman.plugin_api import (
     TrackerClient,
 )
 from pointsman_folder import wire
-from pointsman_folder.disk import CLOSED
+from pointsman_folder.disk import CLOSED, as_plugin_error
 from pointsman_folder.files import Entry, Folder, Issue
 
 OVERLAP = dt.timedelta(seconds=2)
@@ -91,7 +91,7 @@ class FolderTracker(Tracker):
         changed = await asyncio.to_thread(self.folder.change, _number(issue), edit)
         return CommentRef(marker.text, self._ref(changed).url)
 
-    async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> None:
+    async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueSeen | None:
         """Another status and reason line; a file in ``closed/`` is moved back when it opens."""
 
         def edit(data: bytes, head: wire.Head, place: Entry) -> bytes:
@@ -101,7 +101,8 @@ class FolderTracker(Tracker):
                 return data
             return wire.new_state(data, head, state, reason)
 
-        await asyncio.to_thread(self.folder.change, _number(issue), edit, move_back=state == "open")
+        changed = await asyncio.to_thread(self.folder.change, _number(issue), edit, move_back=state == "open")
+        return self._seen(changed)
 
     async def update_issue(self, issue: IssueRef, draft: Draft) -> None:
         """Another title and body. The file keeps its name, its comments and the rest of its front matter."""
@@ -138,7 +139,11 @@ class FolderTracker(Tracker):
 
     async def check(self) -> Sequence[Finding]:
         """Whether the folder is there and writable."""
-        return await asyncio.to_thread(self._check)
+        try:
+            return await asyncio.to_thread(self._check)
+        except OSError as error:
+            said = as_plugin_error(error, self.folder.root).message
+            return (_error(said, "let Pointsman's user enter every folder on the way"),)
 
     # -- inside ------------------------------------------------------------------------------------------------
 

@@ -93,8 +93,9 @@ async def test_comments_go_to_the_end_once_each(tracker, root):
 
 async def test_close_and_reopen(tracker, root):
     ref = await tracker.create_issue(draft())
-    await tracker.set_state(ref, "closed", "duplicate")
+    stands = await tracker.set_state(ref, "closed", "duplicate")
     seen = await tracker.read_issue(ref)
+    assert stands == seen
     assert (seen.state, seen.close_reason, seen.markers) == ("closed", "duplicate", ("pm1-1-aa",))
     before = only_file(root).stat()
     await tracker.set_state(ref, "closed", "completed")
@@ -125,7 +126,8 @@ async def test_a_file_moved_into_closed_is_closed_and_comes_back_when_reopened(t
     assert seen.ref.url == (root / "closed" / path.name).as_uri()
     await tracker.add_comment(ref, "Still?", Marker("pm1-c-1"))
     assert not path.exists()
-    await tracker.set_state(ref, "open", None)
+    stands = await tracker.set_state(ref, "open", None)
+    assert stands == await tracker.read_issue(ref)
     assert path.exists()
     assert not list((root / "closed").iterdir())
     assert (await tracker.read_issue(ref)).state == "open"

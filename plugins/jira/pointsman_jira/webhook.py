@@ -34,8 +34,8 @@ def identifier(headers: Mapping[str, str]) -> str | None:
     return headers.get("x-atlassian-webhook-identifier", "").strip() or None
 
 
-def read(body: bytes, *, project: str, site: str, account_id: str | None) -> WebhookNews:
-    """What a call says about the project ``project``. ``account_id`` is our own, if it is known yet."""
+def read(body: bytes, *, project: str, site: str) -> WebhookNews:
+    """What a call says about the project ``project``."""
     try:
         said = json.loads(body)
     except (ValueError, RecursionError):
@@ -55,7 +55,7 @@ def read(body: bytes, *, project: str, site: str, account_id: str | None) -> Web
         return Ignored("another project")
     if event == _GONE:
         return IssueGone(ref=ref, actor=actor)
-    seen = wire.seen(issue, site, account_id, actor)
+    seen = wire.seen(issue, site, actor)
     if seen is None:
         return Ignored("no status category in it")
     if seen.version is None:

@@ -139,16 +139,15 @@ def reason_of(fields: Any) -> CloseReason:
     return "not_planned" if _NOT_PLANNED.search(name) else "completed"
 
 
-def markers_of(fields: Any, account_id: str | None) -> tuple[str, ...]:
-    """The markers among the labels. A clone of an issue copies its labels, so the creator has to be us, if known.
-
-    The creator can't be changed; the reporter can.
-    """
-    creator = text_at(fields, "creator", "accountId") or text_at(fields, "reporter", "accountId")
-    if account_id and creator and creator != account_id:
-        return ()
+def markers_of(fields: Any) -> tuple[str, ...]:
+    """The markers among the labels. A clone of an issue copies its labels, so they alone prove nothing."""
     found = (label for label in items_at(fields, "labels") if isinstance(label, str))
     return tuple(label for label in found if _MARKER.fullmatch(label))
+
+
+def author_of(fields: Any) -> Actor | None:
+    """Who made an issue. The creator can't be changed afterwards, as the reporter can."""
+    return actor_of(at(fields, "creator")) or actor_of(at(fields, "reporter"))
 
 
 def ref_of(issue: Any, site: str) -> IssueRef | None:
@@ -175,7 +174,7 @@ def actor_of(user: Any) -> Actor | None:
     return Actor(account_id, text_at(user, "displayName")) if account_id else None
 
 
-def seen(issue: Any, site: str, account_id: str | None, actor: Actor | None = None) -> IssueSeen | None:
+def seen(issue: Any, site: str, actor: Actor | None = None) -> IssueSeen | None:
     """An issue as it stands; None if the object does not say enough."""
     ref, fields = ref_of(issue, site), at(issue, "fields")
     state = state_of(fields)
@@ -187,7 +186,8 @@ def seen(issue: Any, site: str, account_id: str | None, actor: Actor | None = No
         close_reason=reason_of(fields) if state == "closed" else None,
         version=time_of(at(fields, "updated")),
         actor=actor,
-        markers=markers_of(fields, account_id),
+        author=author_of(fields),
+        markers=markers_of(fields),
     )
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman.plugin_api import (
+    Actor,
     Answer,
     AuthFailed,
     Conflict,
@@ -172,15 +173,15 @@ def test_reasons(resolution, reason):
     assert wire.reason_of({"resolution": None, "status": {"name": resolution}}) == reason
 
 
-def test_a_clone_by_somebody_else_has_no_marker_of_ours():
+def test_the_author_is_the_creator_and_markers_are_as_found():
     fields = {
         "labels": ["x", "pm1-a-b", 3],
         "creator": {"accountId": "them"},
         "reporter": {"accountId": "us"},
     }
-    assert wire.markers_of(fields, "us") == ()
-    assert wire.markers_of(fields, None) == ("pm1-a-b",)
-    assert wire.markers_of({**fields, "creator": {"accountId": "us"}}, "us") == ("pm1-a-b",)
+    assert wire.markers_of(fields) == ("pm1-a-b",)
+    assert wire.author_of(fields) == Actor("them")
+    assert wire.author_of({**fields, "creator": None}) == Actor("us")
 
 
 def test_refs():
@@ -362,5 +363,5 @@ json_values = st.recursive(
 def test_answers_of_any_shape_are_read_without_an_exception(value, status):
     wire.problem(answer(status, value), "x", now=NOW)
     wire.is_about_format(answer(400, value))
-    wire.seen(value, "https://s", "me")
+    wire.seen(value, "https://s")
     wire.transitions(value)

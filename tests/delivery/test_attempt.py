@@ -1,0 +1,174 @@
+"""How an attempt ended and what comes next: what is not provably unapplied is in doubt."""
+
+import asyncio
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pointsman import plugin_api as api
+from pointsman.delivery.attempt import (
+    BASE_SECONDS,
+    CAP_SECONDS,
+    DEFECTS_ALLOWED,
+    Class,
+    Next,
+    back_off,
+    judge,
+)
+
+QUICK = settings(deadline=None, max_examples=100)
+
+CREATE = {"creates": True, "idempotent": False}
+COMMENT = {"creates": False, "idempotent": False}
+STATE = {"creates": False, "idempotent": True}
+KINDS = {"create": CREATE, "comment": COMMENT, "state": STATE}
+
+
+def of(error, kind, *, attempts=1, failures=0, dice=1.0):
+    return judge(error, **kind, attempts=attempts, failures=failures, dice=dice)
+
+
+UNAVAILABLE = (Class.UNAVAILABLE, Next.RETRY, False)
+UNKNOWN = (Class.UNKNOWN, Next.RETRY, True)
+# error: (class, next, in doubt) for a create, a comment, a change of state; whether the attempt counts
+TABLE = [
+    (api.Unavailable("x"), UNAVAILABLE, UNAVAILABLE, UNAVAILABLE, False),
+    (api.RateLimited("x"), *[(Class.LIMITED, Next.RETRY, False)] * 3, False),
+    (api.Refused("x"), *[(Class.REFUSED, Next.DEAD, False)] * 3, True),
+    (api.AuthFailed("x"), *[(Class.AUTH, Next.RETRY, False)] * 3, False),
+    (api.Misconfigured("x"), *[(Class.MISCONFIGURED, Next.RETRY, False)] * 3, False),
+    (api.Moved("x", to="y"), *[(Class.MOVED, Next.RETRY, False)] * 3, True),
+    (api.Conflict("x"), *[(Class.CONFLICT, Next.RETRY, False)] * 3, True),
+    (api.UnknownOutcome("x"), UNKNOWN, UNKNOWN, UNAVAILABLE, True),
+    (TimeoutError(), UNKNOWN, UNKNOWN, UNAVAILABLE, True),
+    (ConnectionResetError(), UNKNOWN, UNKNOWN, UNAVAILABLE, True),
+    (asyncio.CancelledError(), UNKNOWN, UNKNOWN, UNAVAILABLE, True),
+    *[
+        (bug, *[(Class.DEFECT, Next.RETRY, True)] * 2, (Class.DEFECT, Next.RETRY, False), True)
+        for bug in (
+            KeyError("x"),
+            ValueError(),
+            RecursionError(),
+            api.PluginError("x"),
+            NotImplementedError(),
+        )
+    ],
+]
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "wanted", "counts"),
+    [
+        pytest.param(error, kind, wanted, counts, id=f"{type(error).__name__}-{name}")
+        for error, *each, counts in TABLE
+        for (name, kind), wanted in zip(KINDS.items(), each, strict=True)
+    ],
+)
+def test_the_table_of_errors(error, kind, wanted, counts):
+    verdict = of(error, kind)
+    assert (verdict.cls, verdict.next, verdict.in_doubt) == wanted
+    assert verdict.counts is counts
+
+
+def test_a_thing_that_is_gone_is_a_fault_of_the_settings_for_a_create_and_an_orphan_for_the_rest():
+    assert of(api.NotFound("x"), CREATE).cls is Class.MISCONFIGURED
+    assert of(api.NotFound("x"), CREATE).next is Next.RETRY
+    for kind in (COMMENT, STATE):
+        verdict = of(api.NotFound("x"), kind)
+        assert (verdict.cls, verdict.next, verdict.in_doubt) == (Class.ORPHAN, Next.ORPHAN, False)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+def test_a_bug_is_tried_a_few_times_and_then_given_up(kind):
+    nexts = [of(KeyError("x"), kind, attempts=n).next for n in range(1, DEFECTS_ALLOWED + 2)]
+    assert nexts == [*[Next.RETRY] * (DEFECTS_ALLOWED - 1), Next.DEAD, Next.DEAD]
+
+
+def test_a_time_out_never_kills_a_delivery_however_often_it_comes():
+    assert of(api.UnknownOutcome("x"), CREATE, attempts=10_000).next is Next.RETRY
+
+
+@pytest.mark.parametrize(
+    ("asked", "waits"),
+    [
+        (30, 30),
+        (0, 1),
+        (-5, 1),
+        (86_400, CAP_SECONDS),
+        (float("inf"), CAP_SECONDS),
+        (float("nan"), 60),
+        (None, 60),
+        ("soon", 60),
+    ],
+)
+def test_a_limit_holds_back_the_whole_destination_as_long_as_asked_within_reason(asked, waits):
+    verdict = of(api.RateLimited("x", retry_after=asked), CREATE)
+    assert (verdict.delay_seconds, verdict.hold_seconds) == (waits, waits)
+
+
+def test_a_refused_credential_holds_back_the_destination_at_once_and_ever_longer():
+    holds = [of(api.AuthFailed("x"), CREATE, failures=n).hold_seconds for n in range(20)]
+    assert holds == sorted(holds)
+    assert holds[0] > 0
+    assert holds[-1] == holds[-2] == 900
+
+
+def test_one_lane_that_says_the_settings_are_wrong_waits_alone_two_stop_the_destination():
+    for error in (api.Misconfigured("x"), api.NotFound("x")):
+        first, second = (of(error, CREATE, failures=n) for n in (0, 1))
+        assert first.hold_seconds is None
+        assert second.hold_seconds is not None
+        assert first.delay_seconds > 0
+
+
+def test_an_unreachable_destination_holds_back_its_lanes_and_uses_up_no_attempts():
+    holds = [of(api.Unavailable("x"), CREATE, attempts=50, failures=n).hold_seconds for n in range(12)]
+    assert holds == sorted(holds)
+    assert holds[-1] <= 300
+
+
+@pytest.mark.parametrize("error", [api.Refused("x"), api.UnknownOutcome("x"), KeyError(), api.Conflict("x")])
+def test_what_lies_with_one_delivery_holds_back_no_other(error):
+    assert of(error, CREATE, failures=5).hold_seconds is None
+
+
+def test_a_conflict_is_tried_again_soon_however_often_it_came():
+    assert of(api.Conflict("x"), COMMENT, attempts=20).delay_seconds <= 5
+
+
+@QUICK
+@given(st.integers(-3, 10_000), st.floats(0, 1))
+def test_the_wait_lies_within_its_window(attempts, dice):
+    window = min(CAP_SECONDS, BASE_SECONDS * 2 ** min(max(attempts - 1, 0), 30))
+    assert window / 10 <= back_off(attempts, dice) <= window
+
+
+def test_the_windows_double_up_to_the_cap():
+    assert [back_off(n, 1.0) for n in range(1, 12)] == [5, 10, 20, 40, 80, 160, 320, 640, 1280, 2560, 3600]
+
+
+def test_the_dice_spread_the_waits():
+    assert back_off(5, 0.5) == back_off(5, 1.0) / 2
+
+
+errors = st.sampled_from(
+    [error for error, *_ in TABLE] + [api.NotFound("x"), Exception(), OSError(), MemoryError()]
+)
+
+
+@QUICK
+@given(
+    errors, st.sampled_from(list(KINDS.values())), st.integers(0, 100), st.integers(-1, 2000), st.floats(0, 1)
+)
+def test_any_verdict_can_be_acted_on(error, kind, attempts, failures, dice):
+    verdict = of(error, kind, attempts=attempts, failures=failures, dice=dice)
+    assert 0 <= verdict.delay_seconds <= CAP_SECONDS
+    assert verdict.hold_seconds is None or 0 < verdict.hold_seconds <= CAP_SECONDS
+    # a retry never comes at once, or a failing tracker would be hammered
+    assert verdict.next is not Next.RETRY or verdict.delay_seconds > 0
+    # doing it twice is the same as once: nothing to be in doubt about
+    assert not (verdict.in_doubt and kind["idempotent"])
+    # what was not told apart may have been done
+    if not isinstance(error, api.PluginError) and not kind["idempotent"]:
+        assert verdict.in_doubt

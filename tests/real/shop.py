@@ -1,0 +1,38 @@
+"""A shop with two faults, watched by sentry-sdk. Run by the Python of Bugsink's venv: shop.py DSN RELEASE FAULT."""
+
+import sys
+
+import sentry_sdk
+
+DISCOUNTS_PERCENT = {"SPRING": 10, "FRIEND": 15}
+
+
+def average_price_cents(basket):
+    """What one item of a basket costs, on average."""
+    return sum(basket["prices_cents"]) / len(basket["prices_cents"])
+
+
+def discount_percent(basket):
+    """What a basket's code takes off."""
+    return DISCOUNTS_PERCENT[basket["code"]]
+
+
+FAULTS = {
+    "empty-basket": ("/basket/average", average_price_cents, {"prices_cents": []}),
+    "unknown-code": ("/basket/discount", discount_percent, {"code": "SUMMER"}),
+}
+
+
+def main(dsn, release, fault):
+    path, function, basket = FAULTS[fault]
+    sentry_sdk.init(dsn=dsn, release=release, environment="production", server_name="shop-1")
+    sentry_sdk.get_current_scope().set_transaction_name(path)
+    try:
+        function(basket)
+    except Exception as error:
+        assert sentry_sdk.capture_exception(error)
+        print(f"{type(error).__name__}: {error}")
+    sentry_sdk.flush(timeout=10)
+
+
+main(*sys.argv[1:])

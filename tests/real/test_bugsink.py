@@ -1,0 +1,237 @@
+"""The whole way with a real Bugsink: real exceptions, alerts, tickets, issues, and back."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+from aiohttp import web
+
+from house import ADMIN, SHOP, SOURCES, House, until
+from pointsman import samples
+from pointsman.testing.fake_forgejo import FakeForgejo
+from real import bugsink as real
+
+VERSIONS = os.environ.get("BUGSINK_VERSIONS", "2.6.2").split(",")
+HOOK = "hook-secret-of-the-tests"
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+def step(capsys) -> Callable[[str], None]:
+    """Tell what happened, and when."""
+    began = time.monotonic()
+
+    def say(text: str) -> None:
+        with capsys.disabled():
+            print(f"{time.monotonic() - began:6.1f} s  {text}")
+
+    with capsys.disabled():
+        print()
+    return say
+
+
+@contextlib.asynccontextmanager
+async def running(version: str, url: str, folder: Path, step: Callable[[str], None]):
+    try:
+        await real.install(version)
+    except real.Unreachable as unreachable:
+        pytest.skip(f"Bugsink {version} can't be installed, no package index answers: {unreachable}")
+    step(f"Bugsink {version} is installed")
+    async with real.running(version, url, folder) as bugsink:
+        step(f"Bugsink {version} is up, with a messaging service of kind custom added in its form")
+        yield bugsink
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+async def test_the_whole_way_with_a_real_bugsink(house: House, tmp_path: Path, step, version: str):
+    """An exception becomes one issue; closed, resolved and come back, it is open again; nothing else happens."""
+    async with (
+        FakeForgejo(repository="acme/shop", token="forgejo-token-of-the-tests") as tracker,
+        house.replica(_config(tracker)),
+    ):
+        tracker.webhook_url, tracker.webhook_secret = f"{house.url}/webhooks/forgejo/my-product", HOOK
+        intake = f"{house.url}/intake/shop/{SHOP}"
+        async with running(version, intake, tmp_path / "bugsink", step) as bugsink:
+            await _walk(house, tracker, bugsink, step)
+
+
+def _config(tracker: FakeForgejo) -> str:
+    return (
+        SOURCES
+        + f"""
+[[destination]]
+slug = "my-product"
+tracker = "forgejo"
+webhook_secrets = ["{HOOK}"]
+[destination.settings]
+url = "{tracker.url}"
+token = "{tracker.token}"
+repository = "acme/shop"
+[[route]]
+match = {{ source = "shop" }}
+destination = "my-product"
+"""
+    )
+
+
+async def _walk(house: House, tracker: FakeForgejo, bugsink: real.Bugsink, step) -> None:
+    said = await bugsink.send_error("empty-basket", "shop@2.3.0")
+    step(f"sentry-sdk reports {said}")
+    assert said == "ZeroDivisionError: division by zero"
+    (new,) = await reports(house, 1)
+    assert new["action"] == "opened"
+    issue, ticket = new["body"]["id"], new["ticket"]
+    step(f"alert NEW for {new['body']['friendly_id']} makes ticket {ticket}")
+    link = await house.linked(ticket)
+    number = int(link["key"])
+    assert (
+        tracker.issues_made() == 1 and tracker.issues[number].title == "ZeroDivisionError: division by zero"
+    )
+    shown = tracker.issues[number].body
+    for fact in ("shop@2.3.0", "/basket/average", "SHOP-1", bugsink.url):
+        assert fact in shown, shown
+    step(f"issue {number} at the tracker: {tracker.issues[number].title}")
+
+    await bugsink.send_error("empty-basket", "shop@2.3.0")
+    await bugsink.counted(issue, 2)
+    # whatever Bugsink has to say of the second event is queued before what the button says
+    await bugsink.press_test(bugsink.service)
+    _, test = await reports(house, 2)
+    assert test["action"] == "test" and test["ticket"] is None
+    step("the same exception again brings no alert; the Test button's alert makes no ticket")
+
+    assert await tracker.close_issue(number) == 200
+    seen = await house.ticket(ticket)
+    assert (seen["status"], seen["close_reason"]) == ("closed", "completed")
+    step("the issue is closed, the signed webhook closes the ticket")
+    assert (await bugsink.api("POST", f"issues/{issue}/resolve/"))["is_resolved"]
+    step("the issue is resolved in Bugsink")
+
+    await bugsink.send_error("empty-basket", "shop@2.3.1")
+    back = (await reports(house, 3))[2]
+    assert (back["action"], back["ticket"]) == ("regressed", ticket)
+    await house.status(ticket, "open")
+    await until(_state(tracker, number, "open", comments=1))
+    step("the exception comes back: alert REGRESSED, ticket and issue are open again, with a comment")
+
+    body = {"period_name": "hour", "nr_of_periods": 1, "gte_threshold": 2}
+    assert (await bugsink.api("POST", f"issues/{issue}/mute-until/", body))["is_muted"]
+    await bugsink.send_error("empty-basket", "shop@2.3.1")
+    unmuted = (await reports(house, 4))[3]
+    assert (unmuted["action"], unmuted["ticket"]) == ("unmuted", ticket)
+    await until(_state(tracker, number, "open", comments=2))
+    assert unmuted["body"]["unmute_reason"] in tracker.issues[number].comments[1].body
+    step(f"muted, and unmuted by volume: alert UNMUTED, a comment: {unmuted['body']['unmute_reason']}")
+
+    seen = await house.ticket(ticket)
+    assert [event["kind"] for event in seen["events"]] == ["opened", "closed", "regressed", "unmuted"]
+    listed = await house.call("GET", "/api/v1/tickets", token=ADMIN, status=200)
+    assert [one["id"] for one in listed["tickets"]] == [ticket]
+    assert tracker.issues_made() == 1
+    assert await bugsink.failure(bugsink.service) == {}
+    step("one ticket, one issue; Bugsink notes no failure")
+
+    wrong = await bugsink.add_service(f"{house.url}/intake/shop/a-wrong-token", "Wrong token")
+    await bugsink.press_test(wrong)
+    failure = await until(lambda: bugsink.failure(wrong))
+    assert failure["last_failure_status_code"] == 401
+    assert len(await reports(house, 4)) == 4
+    step(f"a wrong token: Bugsink notes {failure['last_failure_error_message'].partition(' for url')[0]}")
+
+
+async def reports(house: House, count: int) -> list[dict[str, Any]]:
+    """Wait for so many reports; all there are, in the order in which they came."""
+
+    async def look() -> list[dict[str, Any]] | None:
+        rows = await con.fetch("select action, ticket_id, body from report order by id")
+        found = [
+            {
+                "action": row["action"],
+                "ticket": str(row["ticket_id"] or "") or None,
+                "body": json.loads(row["body"]),
+            }
+            for row in rows
+        ]
+        return found if len(found) >= count else None
+
+    con = await asyncpg.connect(house.settings.database_url.reveal())
+    try:
+        found = await until(look, 20)
+    finally:
+        await con.close()
+    assert len(found) == count
+    return found
+
+
+def _state(tracker: FakeForgejo, number: int, state: str, *, comments: int):
+    async def look() -> bool:
+        issue = tracker.issues[number]
+        return issue.state == state and len(issue.comments) == comments
+
+    return look
+
+
+# -- samples ---------------------------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def recorder() -> AsyncIterator[tuple[str, list[bytes]]]:
+    """A server that keeps the bodies it gets."""
+    bodies: list[bytes] = []
+
+    async def keep(request: web.Request) -> web.Response:
+        bodies.append(await request.read())
+        return web.Response(status=202)
+
+    app = web.Application()
+    app.router.add_post("/", keep)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/", bodies
+    finally:
+        await runner.cleanup()
+
+
+async def test_the_samples_are_what_bugsink_posts(tmp_path: Path, step):
+    """Keys, kinds of values and constants of our samples are those of real alerts; POINTSMAN_RECORD=1 makes them anew."""
+    async with recorder() as (url, bodies), running("2.6.2", url, tmp_path / "bugsink", step) as bugsink:
+
+        async def alerted(count: int) -> bytes:
+            async def look() -> bool:
+                return len(bodies) >= count
+
+            await until(look, 20)
+            return bodies[count - 1].replace(bugsink.url.encode(), b"https://bugsink.example.com")
+
+        await bugsink.send_error("empty-basket", "shop@2.3.0")
+        posted = {"new": await alerted(1)}
+        issue = json.loads(posted["new"])["id"]
+        await bugsink.api("POST", f"issues/{issue}/resolve/")
+        await bugsink.send_error("empty-basket", "shop@2.3.0")
+        posted["regressed"] = await alerted(2)
+        step("recorded NEW and REGRESSED")
+    if os.environ.get("POINTSMAN_RECORD"):
+        for name, body in posted.items():
+            path = Path(samples.__file__).with_name(f"bugsink-{name}.json")
+            await asyncio.to_thread(path.write_bytes, body)
+    changing = {"id", "first_seen", "last_seen", "url"}
+    for name in ("new", "regressed"):
+        ours, theirs = samples.bugsink(name), json.loads(posted[name])
+        assert list(ours) == list(theirs)
+        assert {key: ours[key] for key in ours if key not in changing} == {
+            key: theirs[key] for key in theirs if key not in changing
+        }
+        assert ours["url"] == f"https://bugsink.example.com/issues/issue/{ours['id']}/event/last/"
+    assert samples.bugsink("new")["id"] == samples.bugsink("regressed")["id"]

@@ -1,0 +1,90 @@
+"""What an issue, a comment and a mail say, in our words."""
+
+import pytest
+
+from pointsman.tickets import render
+from pointsman.tickets.ticket import TicketKind
+
+ID = "0192aaaa-0000-7000-8000-000000000000"
+
+
+def make(kind=TicketKind.ALERT, **more):
+    return render.TicketText(id=ID, kind=kind, **{"title": "It fails", "source": "shop", **more})
+
+
+def test_an_issue_says_what_happened_and_where_it_came_from_in_this_order():
+    body = render.issue_body(
+        make(page="https://pointsman.test/t/1"),
+        {
+            "action": "regressed",
+            "text": "words",
+            "facts": [["Type", "KeyError"], ["Empty", ""]],
+            "code": "trace",
+            "url": "https://bugs.test/1",
+        },
+    )
+    wanted = [
+        "come back",
+        "words",
+        "- **Type:** `KeyError`",
+        "```text\ntrace\n```",
+        "https://bugs.test/1",
+        "---",
+    ]
+    wanted += ["Reported through `shop`", "(https://pointsman.test/t/1)"]
+    places = [body.find(one) for one in wanted]
+    assert -1 not in places
+    assert places == sorted(places)
+    assert "Empty" not in body
+
+
+def test_an_issue_of_a_customer_does_not_name_them():
+    body = render.issue_body(make(TicketKind.SUPPORT, reporter_name="Ann"), {"text": "help"})
+    assert "Reported by a customer" in body
+    assert "Ann" not in body
+
+
+def test_without_a_public_address_the_issue_carries_the_tickets_number():
+    assert ID in render.issue_body(make(), {})
+
+
+def test_an_endless_fact_is_left_out():
+    assert "Trace" not in render.issue_body(make(), {"facts": [["Trace", "x" * 20_000]]})
+
+
+@pytest.mark.parametrize("title", ["", " \n ", "\u200b"])
+def test_a_ticket_without_words_has_a_title_all_the_same(title):
+    assert render.issue_title(make(title=title)) == "(no title)"
+    assert "(no title)" in render.mail(make(title=title), "closed").body
+
+
+def test_a_customers_comment_says_whose_it_is_and_an_operators_stands_alone():
+    said = {"body": "hello", "author": {"name": "Ann"}}
+    assert render.comment_body(make(TicketKind.SUPPORT), "commented", said) == "**Ann** wrote:\n\nhello"
+    assert render.comment_body(make(TicketKind.SUPPORT), "commented", {"body": "hello"}).startswith(
+        "The customer wrote:"
+    )
+    assert render.comment_body(make(TicketKind.ALERT), "commented", said) == "hello"
+
+
+@pytest.mark.parametrize("kind", ["regressed", "recurred", "unmuted"])
+def test_each_way_to_come_back_has_its_own_words(kind):
+    others = {render.comment_body(make(), other, {}) for other in ("regressed", "recurred", "unmuted")}
+    assert len(others) == 3
+    assert "again" in render.comment_body(make(), kind, {}) or "back" in render.comment_body(make(), kind, {})
+
+
+@pytest.mark.parametrize("reason", ["completed", "not_planned", "duplicate", None, "new-reason"])
+def test_a_mail_says_how_the_request_ended(reason):
+    closed = render.mail(make(close_reason=reason, reporter_name="Ann"), "closed")
+    assert closed.subject == "Closed: It fails"
+    assert closed.body.startswith("Hello Ann,")
+    assert ID in closed.body
+    assert ("solved" in closed.body) == (reason in ("completed", None))
+
+
+def test_a_mail_about_a_reopened_request_does_not_say_it_is_closed():
+    mail = render.mail(make(close_reason="completed"), "recurred")
+    assert mail.subject == "Reopened: It fails"
+    assert mail.body.startswith("Hello,")
+    assert "solved" not in mail.body

@@ -1,0 +1,244 @@
+"""Decisions: what reports and the trackers' news make of a ticket."""
+
+import uuid
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from pointsman.plugin_api import Person, Report
+from pointsman.tickets.ticket import (
+    Decided,
+    Kind,
+    Places,
+    Status,
+    Ticket,
+    TicketKind,
+    on_report,
+    on_state,
+    opening_data,
+)
+
+ID = uuid.UUID("0192aaaa-0000-7000-8000-000000000000")
+REPORT_ID = uuid.UUID("0192bbbb-0000-7000-8000-000000000000")
+FORGEJO, GITHUB, MAIL = 1, 2, 9
+PLACES = Places((FORGEJO, GITHUB), MAIL)
+
+
+def make(status=Status.OPEN, *, next_event=2, email="ann@x.test", close_reason=None):
+    reason = close_reason or ("completed" if status is Status.CLOSED else None)
+    return Ticket(ID, 1, TicketKind.SUPPORT, "print", 1, status, reason, next_event, email)
+
+
+def reported(ticket, action, places=PLACES, **more):
+    decided = Decided()
+    on_report(ticket, Report(action=action, fingerprint="print", **more), REPORT_ID, places, decided)
+    return decided
+
+
+def told(ticket, state, reason=None, places=PLACES, seen_at=None):
+    decided = Decided()
+    changed = on_state(ticket, state, reason, places, decided, seen_at=seen_at, by={"by": "ann"})
+    return changed, decided
+
+
+def promised(decided):
+    return [(one.destination_id, one.kind) for one in decided.promises]
+
+
+def both(kind):
+    return [(FORGEJO, kind), (GITHUB, kind)]
+
+
+OWNER = (MAIL, Kind.MAIL)
+CREATE, COMMENT, REOPEN = both(Kind.CREATE), both(Kind.COMMENT), both(Kind.REOPEN)
+
+TABLE = [
+    # status of the ticket, action of the report, event, promises
+    (None, "opened", "opened", CREATE),
+    (None, "recurred", "opened", CREATE),
+    (None, "regressed", "opened", CREATE),
+    (None, "unmuted", "opened", CREATE),
+    (None, "commented", "opened", CREATE),
+    (Status.OPEN, "opened", None, []),
+    (Status.OPEN, "recurred", None, []),
+    (Status.OPEN, "regressed", "regressed", COMMENT),
+    (Status.OPEN, "unmuted", "unmuted", COMMENT),
+    (Status.OPEN, "commented", "commented", COMMENT),
+    (Status.CLOSED, "opened", "recurred", [*REOPEN, OWNER, *COMMENT]),
+    (Status.CLOSED, "recurred", "recurred", [*REOPEN, OWNER, *COMMENT]),
+    (Status.CLOSED, "regressed", "regressed", [*REOPEN, OWNER, *COMMENT]),
+    (Status.CLOSED, "unmuted", "unmuted", COMMENT),
+    (Status.CLOSED, "commented", "commented", COMMENT),
+]
+
+
+@pytest.mark.parametrize(("status", "action", "event", "promises"), TABLE)
+def test_what_a_report_makes_of_a_ticket(status, action, event, promises):
+    ticket = make(status or Status.OPEN, next_event=1 if status is None else 5)
+    n = ticket.next_event
+    decided = reported(ticket, action)
+    assert [(one.kind, one.n) for one in decided.events] == ([(event, n)] if event else [])
+    assert promised(decided) == promises
+    assert {one.event_n for one in decided.promises} <= {n}
+    assert ticket.next_event == n + len(decided.events)
+    reopened = (MAIL, Kind.MAIL) in promises
+    assert ticket.status is (Status.OPEN if reopened or status is None else status)
+    assert (ticket.close_reason is None) == (ticket.status is Status.OPEN)
+
+
+def test_events_remember_the_report_they_came_from():
+    (event,) = reported(make(next_event=1), "opened").events
+    assert (event.ticket_id, event.report_id) == (ID, REPORT_ID)
+
+
+def test_the_opening_event_keeps_what_the_issue_is_made_from_and_nothing_empty():
+    report = Report(
+        action="opened",
+        fingerprint="f",
+        title="t",
+        text="words",
+        code="trace",
+        facts=(("Type", "KeyError"),),
+        level="",
+    )
+    assert opening_data(report) == {
+        "action": "opened",
+        "text": "words",
+        "code": "trace",
+        "facts": [["Type", "KeyError"]],
+    }
+
+
+def test_a_comment_keeps_its_words_and_its_author():
+    (event,) = reported(make(), "commented", text="hello", person=Person("ann@x.test", "Ann")).events
+    assert event.data == {"body": "hello", "author": {"name": "Ann", "email": "ann@x.test"}}
+    (event,) = reported(make(), "commented", text="hello").events
+    assert event.data == {"body": "hello", "author": {}}
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "event", "promises"),
+    [
+        (Status.OPEN, "closed", "closed", [(GITHUB, Kind.CLOSE), OWNER]),
+        (Status.CLOSED, "open", "reopened", [(GITHUB, Kind.REOPEN), OWNER]),
+        (Status.OPEN, "open", None, []),
+        (Status.CLOSED, "closed", None, []),
+    ],
+)
+def test_the_other_issues_follow_and_the_one_that_told_us_is_left_alone(status, state, event, promises):
+    ticket = make(status)
+    changed, decided = told(ticket, state, seen_at=FORGEJO)
+    assert changed is bool(event)
+    assert [one.kind for one in decided.events] == ([event] if event else [])
+    assert promised(decided) == promises
+    assert ticket.status is (Status.OPEN if state == "open" else Status.CLOSED)
+
+
+def test_all_issues_follow_when_a_person_closes_the_ticket_here():
+    _, decided = told(make(), "closed", seen_at=None)
+    assert promised(decided) == [*both(Kind.CLOSE), OWNER]
+
+
+@pytest.mark.parametrize("reason", ["completed", "not_planned", "duplicate", None])
+def test_the_reason_of_a_close_is_kept_until_it_is_reopened(reason):
+    ticket = make()
+    _, decided = told(ticket, "closed", reason)
+    assert ticket.close_reason == (reason or "completed")
+    assert decided.events[0].data == {"reason": reason or "completed", "by": "ann"}
+    told(ticket, "open")
+    assert ticket.close_reason is None
+
+
+@pytest.mark.parametrize(("email", "mail"), [("", MAIL), ("ann@x.test", None)])
+def test_no_mail_without_an_address_or_without_a_place_for_mail(email, mail):
+    places = Places((FORGEJO,), mail)
+    ticket = make(email=email)
+    _, closed = told(ticket, "closed", places=places)
+    again = reported(ticket, "recurred", places)
+    assert Kind.MAIL not in [one.kind for one in closed.promises + again.promises]
+    assert ticket.status is Status.OPEN
+
+
+def test_decisions_of_one_transaction_add_up():
+    ticket, decided = make(next_event=1), Decided()
+    report = Report(action="opened", fingerprint="print")
+    on_report(ticket, report, REPORT_ID, PLACES, decided)
+    on_state(ticket, "closed", None, PLACES, decided, seen_at=FORGEJO, by={})
+    on_report(ticket, report, REPORT_ID, PLACES, decided)
+    assert [(one.n, one.kind) for one in decided.events] == [(1, "opened"), (2, "closed"), (3, "recurred")]
+
+
+class Life(RuleBasedStateMachine):
+    """A ticket through anything that can happen, beside what its life should have been."""
+
+    def __init__(self):
+        super().__init__()
+        self.ticket = make(next_event=1)
+        self.decided = Decided()
+        self.places = PLACES
+        self.closed = False
+        self.transitions = 0
+
+    def new_promises(self, before):
+        return self.decided.promises[before:]
+
+    @rule(action=st.sampled_from(["opened", "recurred", "regressed", "unmuted", "commented"]))
+    def report(self, action):
+        first = self.ticket.next_event == 1
+        before = len(self.decided.promises)
+        on_report(
+            self.ticket,
+            Report(action=action, fingerprint="print"),
+            REPORT_ID,
+            self.places,
+            self.decided,
+        )
+        kinds = [one.kind for one in self.new_promises(before)]
+        if first:
+            assert set(kinds) <= {Kind.CREATE}
+            return
+        assert Kind.CREATE not in kinds
+        if self.closed and action in ("opened", "recurred", "regressed"):
+            self.closed = False
+            self.transitions += 1
+        else:
+            assert set(kinds) <= {Kind.COMMENT}
+
+    @precondition(lambda self: self.ticket.next_event > 1)
+    @rule(state=st.sampled_from(["open", "closed"]), seen_at=st.sampled_from([None, FORGEJO, GITHUB]))
+    def news(self, state, seen_at):
+        before = len(self.decided.promises)
+        changed = on_state(self.ticket, state, None, self.places, self.decided, seen_at=seen_at, by={})
+        assert changed is (self.closed != (state == "closed"))
+        assert seen_at not in [one.destination_id for one in self.new_promises(before)]
+        self.closed = state == "closed"
+        self.transitions += changed
+
+    @rule(trackers=st.sets(st.sampled_from([FORGEJO, GITHUB, 3])).map(sorted))
+    def routed_elsewhere(self, trackers):
+        self.places = Places(trackers, MAIL)
+
+    @invariant()
+    def events_are_numbered_without_a_gap(self):
+        assert [one.n for one in self.decided.events] == list(range(1, self.ticket.next_event))
+
+    @invariant()
+    def every_promise_is_of_an_event_and_none_is_made_twice(self):
+        made = [(one.destination_id, one.event_n, one.kind) for one in self.decided.promises]
+        assert len(made) == len(set(made))
+        assert {n for _, n, _ in made} <= set(range(1, self.ticket.next_event))
+
+    @invariant()
+    def the_owner_gets_one_mail_for_each_transition(self):
+        assert [one.kind for one in self.decided.promises].count(Kind.MAIL) == self.transitions
+
+    @invariant()
+    def open_and_closed_agree(self):
+        assert self.ticket.status is (Status.CLOSED if self.closed else Status.OPEN)
+        assert (self.ticket.close_reason is not None) == self.closed
+
+
+TestLife = Life.TestCase
+TestLife.settings = settings(deadline=None, max_examples=40, stateful_step_count=20)
