@@ -187,3 +187,16 @@ def test_the_demo_twice_on_the_same_data(tmp_path: Path):
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert done.stdout.count("✓") == 10, done.stdout
+
+
+def test_the_doctor_writes_only_when_asked(run, tmp_path: Path):
+    file = tmp_path / "pointsman.toml"
+    file.write_text(config(tmp_path / "issues"), "utf-8")
+    run("apply", str(file))
+    run("doctor", "there")
+    assert not list((tmp_path / "issues").glob("*.md"))
+    said = run("doctor", "there", "--write-test").output
+    for step in ("made issue 1", "commented", "found it", "closed it"):
+        assert step in said
+    [issue] = (tmp_path / "issues").glob("*.md")
+    assert "status: closed" in issue.read_text("utf-8")

@@ -16,6 +16,7 @@ from pointsman.delivery.client import HttpClient
 from pointsman.delivery.guard import Policy
 from pointsman.logs import logger
 from pointsman.plugin_api import (
+    Actor,
     Capabilities,
     Connection,
     Misconfigured,
@@ -66,6 +67,9 @@ class LiveDestination:
     client: HttpClient | None = None
     webhook_secrets: tuple[bytes, ...] = ()
     problem: str = ""
+    retired: bool = False
+    account: Actor | None = None
+    """Who we are there, once that was asked."""
     same: Any = None
     """What it was made from: an unchanged destination keeps its tracker and connections over a reload."""
 
@@ -241,7 +245,7 @@ class CatalogKeeper:
         return LiveSource(row.id, row.slug, row.kind, reader, tuple(digests), problem)
 
     def _destination(self, row: rows.DestinationRow) -> LiveDestination:
-        made = LiveDestination(row.id, row.slug, row.kind, row.tracker)
+        made = LiveDestination(row.id, row.slug, row.kind, row.tracker, retired=row.retired)
         if row.kind != TRACKER or row.retired:
             return made
         try:
@@ -256,7 +260,7 @@ class CatalogKeeper:
             made.same = (row.tracker, resolved)
             old = self._current.destinations.get(row.id) if self._current is not None else None
             if old is not None and old.same == made.same and old.tracker is not None:
-                made.tracker, made.client = old.tracker, old.client
+                made.tracker, made.client, made.account = old.tracker, old.client, old.account
                 return made
             kind = self._registry.trackers.get(row.tracker)
             if kind is None:

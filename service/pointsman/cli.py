@@ -181,10 +181,16 @@ async def apply(settings: Settings, database: Database, file: Path) -> None:
 
 @main.command()
 @click.argument("destination", required=False)
+@click.option("--write-test", is_flag=True, help="Make, comment, find and close one issue at each.")
+@click.option("--ensure-webhook", is_flag=True, help="Have the tracker call us, once, as it should.")
 @_with_database
-async def doctor(settings: Settings, database: Database, destination: str | None) -> None:
-    """Check every destination, or one: credential, rights, project."""
-    found = await operate.doctor(settings, database, destination)
+async def doctor(
+    settings: Settings, database: Database, destination: str | None, *, write_test: bool, ensure_webhook: bool
+) -> None:
+    """Check every destination, or one: credential, rights, project, webhook. Changes nothing by itself."""
+    found = await operate.doctor(
+        settings, database, destination, write_test=write_test, ensure_webhook=ensure_webhook
+    )
     for one in found:
         sign = {"ok": "ok     ", "warning": "warning", "error": "ERROR  "}[one.level]
         click.echo(f"{sign}  {one.what}")

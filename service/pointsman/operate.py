@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import uuid
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import msgspec
 
 from pointsman import app
 from pointsman.acceptance import Acceptance, decide
-from pointsman.catalog import CatalogKeeper
+from pointsman.catalog import TRACKER, Catalog, CatalogKeeper, LiveDestination
 from pointsman.delivery.guard import Policy
 from pointsman.errors import PointsmanError
-from pointsman.plugin_api import Finding
+from pointsman.plugin_api import Draft, Finding, Marker, Secret
 from pointsman.plugins import Registry
 from pointsman.settings import Settings
 from pointsman.storage import accept, lanes
@@ -42,34 +46,119 @@ async def _catalog(settings: Settings, database: Database) -> CatalogKeeper:
     return keeper
 
 
-async def doctor(settings: Settings, database: Database, slug: str | None) -> list[Finding]:
-    """Each destination's own check of itself; changes nothing."""
+async def doctor(
+    settings: Settings,
+    database: Database,
+    slug: str | None,
+    *,
+    write_test: bool = False,
+    ensure_webhook: bool = False,
+) -> list[Finding]:
+    """Each destination's own check of itself, and what we know of its webhook.
+
+    ``write_test`` makes, comments, finds and closes one issue. ``ensure_webhook`` has the tracker call us. Without them
+    nothing changes.
+    """
     keeper = await _catalog(settings, database)
     found: list[Finding] = []
     try:
-        trackers = [one for one in keeper.current.destinations.values() if one.kind == 1]
+        trackers = [
+            one for one in keeper.current.destinations.values() if one.kind == TRACKER and not one.retired
+        ]
         chosen = [one for one in trackers if slug in (None, one.slug)]
         if not chosen:
             raise PointsmanError(f"there is no destination {slug or ''}: see `pointsman destinations`")
         for one in chosen:
-            try:
-                findings = await one.need().check()
-            except Exception as error:  # noqa: BLE001 - a stranger's code
-                failure = standing.Failure.of(error)
-                findings = (
-                    Finding(level="error", what=str(failure), breaks="nothing can be delivered there"),
-                )
-            found += [
-                Finding(
-                    level=finding.level,
-                    what=f"{one.slug}: {finding.what}",
-                    breaks=finding.breaks,
-                    mend=finding.mend,
-                )
-                for finding in findings
-            ]
+            steps: list[Callable[[], Awaitable[Sequence[Finding]]]] = [partial(_own_check, one)]
+            if one.capabilities.webhooks:
+                steps.append(partial(_webhook, database, one))
+            if ensure_webhook:
+                steps.append(partial(_ensure_webhook, settings, one))
+            if write_test:
+                steps.append(partial(_write_test, keeper.current, one))
+            for step in steps:
+                try:
+                    findings = await step()
+                except Exception as error:  # noqa: BLE001 - a stranger's code
+                    failure = standing.Failure.of(error)
+                    findings = [
+                        Finding(level="error", what=str(failure), breaks="deliveries there fail alike")
+                    ]
+                found += [msgspec.structs.replace(each, what=f"{one.slug}: {each.what}") for each in findings]
     finally:
         await keeper.close()
+    return found
+
+
+async def _own_check(one: LiveDestination) -> Sequence[Finding]:
+    return list(await one.need().check())
+
+
+async def _webhook(database: Database, one: LiveDestination) -> Sequence[Finding]:
+    heard = await standing.last_webhook(database, one.id)
+    if not one.webhook_secrets:
+        return [
+            Finding(
+                level="warning",
+                what="no webhook secret is configured",
+                breaks=f"changes there are found by asking, every {one.capabilities.poll_seconds:g} s, not at once",
+                mend='set webhook_secrets = [{ env = "..." }] and the same secret at the tracker',
+            )
+        ]
+    if heard is None:
+        return [
+            Finding(
+                level="warning",
+                what="its webhook has not spoken yet",
+                breaks="changes there may be found late",
+                mend="let the tracker send a test, or run `pointsman doctor --ensure-webhook`",
+            )
+        ]
+    return [Finding(level="ok", what=f"its webhook last spoke at {heard:%Y-%m-%d %H:%M:%S} UTC, signed")]
+
+
+async def _ensure_webhook(settings: Settings, one: LiveDestination) -> Sequence[Finding]:
+    if not settings.public_url or not one.webhook_secrets:
+        return [
+            Finding(
+                level="error",
+                what="the webhook can't be set up",
+                breaks="changes there are found late",
+                mend="set POINTSMAN_PUBLIC_URL to an address the tracker can reach, and webhook_secrets",
+            )
+        ]
+    url = f"{settings.public_url}/webhooks/{one.tracker_kind}/{one.slug}"
+    try:
+        return [await one.need().ensure_webhook(url, Secret(one.webhook_secrets[0].decode()))]
+    except NotImplementedError:
+        mend = f"at the tracker, add a webhook to {url}, as JSON, with the secret of webhook_secrets"
+        return [Finding(level="warning", what="this plugin can't set up webhooks", mend=mend)]
+
+
+async def _write_test(catalog: Catalog, one: LiveDestination) -> Sequence[Finding]:
+    tracker = one.need()
+    marker = Marker(catalog.marker_text(uuid.uuid4()))
+    since = dt.datetime.now(dt.UTC) - dt.timedelta(minutes=5)
+    draft = Draft(
+        title="Pointsman's test, please ignore",
+        body="Made by `pointsman doctor --write-test` to see whether issues can be made here. It closes itself.",
+        marker=marker,
+        facts={"ticket": "test", "kind": "alert", "source": "doctor", "title": "test"},
+    )
+    issue = await tracker.create_issue(draft)
+    found = [Finding(level="ok", what=f"made issue {issue.key} {issue.url}".rstrip())]
+    found += [Finding(level="warning", what=note) for note in issue.notes]
+    await tracker.add_comment(issue, "A comment of the test.", Marker(catalog.marker_text(uuid.uuid4())))
+    found.append(Finding(level="ok", what="commented on it"))
+    if tracker.capabilities.find:
+        seen = [each.remote_id for each in await tracker.find_issue(marker, since)]
+        level: Literal["ok", "warning"] = "ok" if issue.remote_id in seen else "warning"
+        what = "found it by its marker" if level == "ok" else "did not find it by its marker (yet)"
+        found.append(
+            Finding(level=level, what=what, breaks="" if level == "ok" else "doubts take longer to settle")
+        )
+    await tracker.set_state(issue, "closed", "not_planned" if tracker.capabilities.close_reasons else None)
+    found.append(Finding(level="ok", what="closed it"))
     return found
 
 

@@ -42,3 +42,7 @@ returning now() as asked_at, polled_to
 -- name: polled
 -- Changes up to here are known.
 update destination_state set polled_to = greatest(polled_to, $2) where destination_id = $1
+
+-- name: last_webhook
+-- When a destination's tracker last called us with a valid signature.
+select max(received_at) from webhook_key where destination_id = $1

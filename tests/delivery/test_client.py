@@ -250,10 +250,10 @@ async def test_a_name_that_nobody_knows_means_that_nothing_was_sent(monkeypatch)
 
 
 async def test_a_server_that_does_not_speak_tls_means_that_nothing_was_sent():
-    async with saying(b"HTTP/1.0 400 no\r\n\r\n", waits=False) as url:
-        async with client(url.replace("http:", "https:")) as http:
-            with pytest.raises(Unavailable):
-                await http.request("POST", "x", json={})
+    plain = saying(b"HTTP/1.0 400 no\r\n\r\n", waits=False)
+    async with plain as url, client(url.replace("http:", "https:")) as http:
+        with pytest.raises(Unavailable):
+            await http.request("POST", "x", json={})
 
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"

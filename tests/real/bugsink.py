@@ -318,14 +318,11 @@ class Bugsink:
     def _failure(self, service: int) -> dict[str, Any]:
         uri = f"file:{self.folder / 'db.sqlite3'}?mode=ro"
         with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=10)) as con:
-            con.row_factory = sqlite3.Row
-            rows = con.execute(
-                "select * from alerts_messagingserviceconfig where id = ?", (service,)
-            ).fetchall()
-        (row,) = rows
-        return {
-            key: row[key] for key in row.keys() if key.startswith("last_failure") and row[key] is not None
-        }
+            found = con.execute("select * from alerts_messagingserviceconfig where id = ?", (service,))
+            columns = [column[0] for column in found.description]
+            (row,) = found.fetchall()
+        kept = zip(columns, row, strict=True)
+        return {name: value for name, value in kept if name.startswith("last_failure") and value is not None}
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,7 @@ from pointsman.catalog import CatalogKeeper, LiveDestination
 from pointsman.delivery.checked import checked
 from pointsman.delivery.inbound import Inbound
 from pointsman.logs import logger
-from pointsman.plugin_api import IssueGone, IssueSeen
+from pointsman.plugin_api import Actor, IssueGone, IssueSeen, PluginError
 from pointsman.storage import destinations as standing
 from pointsman.storage.db import LOST, Database
 
@@ -74,6 +74,7 @@ class Reconcile:
     async def _turn(self, destination: LiveDestination) -> None:
         """One destination; its faults are its own."""
         try:
+            await self._who(destination)
             every = destination.capabilities.poll_seconds
             won = await standing.take_poll(self._database, destination.id, every * 0.9)
             if won is not None:
@@ -85,6 +86,13 @@ class Reconcile:
             log.warning("poll failed", destination=destination.slug, error=str(failure))
             with contextlib.suppress(*LOST):
                 await standing.note_failure(self._database, destination.id, failure)
+
+    async def _who(self, destination: LiveDestination) -> None:
+        """Learn once who we are there: only an issue of our own may vouch for a marker."""
+        if destination.account is None and destination.capabilities.webhooks:
+            with contextlib.suppress(NotImplementedError, PluginError, TimeoutError):
+                async with asyncio.timeout(destination.capabilities.request_timeout_seconds):
+                    destination.account = checked(await destination.need().who_am_i(), Actor)
 
     async def pull(
         self, destination: LiveDestination, asked_at: dt.datetime, polled_to: dt.datetime | None

@@ -85,3 +85,9 @@ async def take_poll(
 async def polled(database: Database, destination_id: int, up_to: dt.datetime) -> None:
     """Changes up to a time are known."""
     await database.execute(SQL["polled"], destination_id, up_to)
+
+
+async def last_webhook(database: Database, destination_id: int) -> dt.datetime | None:
+    """When a destination's tracker last called us with a valid signature, None if never (or 30 days ago)."""
+    found: dt.datetime | None = await database.fetchval(SQL["last_webhook"], destination_id)
+    return found

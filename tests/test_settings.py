@@ -1,0 +1,243 @@
+"""Process settings: every mistake at once, each with its cure, and no secret on any screen."""
+
+import ipaddress
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pointsman.errors import ConfigError
+from pointsman.plugin_api import Secret
+from pointsman.settings import Smtp, default_data_dir, load
+from pointsman.signing import sha256
+
+QUICK = settings(deadline=None, max_examples=60)
+KEY, OLD_KEY = (Fernet.generate_key().decode() for _ in range(2))
+
+
+def problems(**environ):
+    with pytest.raises(ConfigError) as caught:
+        load({"HOME": "/home/ann", **environ})
+    return caught.value.problems
+
+
+def good(**environ):
+    return load({"HOME": "/home/ann", **environ})
+
+
+def test_nothing_needs_to_be_set():
+    made = good()
+    assert (made.host, made.port, made.base_url) == ("127.0.0.1", 8080, "http://127.0.0.1:8080")
+    assert made.data_dir == Path("/home/ann/.local/share/pointsman")
+    assert not made.database_url
+    assert (made.smtp, made.config, made.admin_token_sha256, made.secret_keys) == (None, None, None, ())
+    assert (made.outbound_hosts, made.outbound_networks) == (frozenset(), ())
+
+
+def test_everything_that_can_be_set_arrives(tmp_path):
+    file = tmp_path / "pointsman.toml"
+    file.touch()
+    made = good(
+        DATABASE_URL="postgres://u:p@db/x",
+        POINTSMAN_LISTEN="0.0.0.0:80",
+        POINTSMAN_PUBLIC_URL="https://help.example.com/pointsman/",
+        POINTSMAN_CONFIG=str(file),
+        POINTSMAN_DATA_DIR=str(tmp_path),
+        POINTSMAN_SMTP_URL="smtp://mail",
+        POINTSMAN_MAIL_FROM="Support <support@example.com>",
+        POINTSMAN_SECRET_KEYS=f"{KEY}, {OLD_KEY}",
+        POINTSMAN_ADMIN_TOKEN="a-long-admin-token",
+        POINTSMAN_OUTBOUND_ALLOW="Forgejo.LAN, 10.2.0.0/16,127.0.0.1 fd12::/32",
+        POINTSMAN_LOG="json",
+        FORGEJO_URL="https://codeberg.org/",
+        FORGEJO_API_TOKEN=" abc\n",
+    )
+    assert made.database_url.reveal() == "postgres://u:p@db/x"
+    assert (made.host, made.port) == ("0.0.0.0", 80)
+    assert made.base_url == "https://help.example.com/pointsman"
+    assert (made.config, made.data_dir) == (file, tmp_path)
+    assert made.mail_from == "Support <support@example.com>"
+    assert [key.reveal() for key in made.secret_keys] == [KEY, OLD_KEY]
+    assert made.admin_token_sha256 == sha256(b"a-long-admin-token")
+    assert made.outbound_hosts == {"forgejo.lan"}
+    assert made.outbound_networks == tuple(
+        map(ipaddress.ip_network, ("10.2.0.0/16", "127.0.0.1/32", "fd12::/32"))
+    )
+    assert (made.log, made.forgejo_url, made.forgejo_api_token) == (
+        "json",
+        "https://codeberg.org",
+        Secret("abc"),
+    )
+
+
+def test_our_own_database_variable_wins_over_the_common_one():
+    made = good(DATABASE_URL="postgres://one", POINTSMAN_DATABASE_URL="postgres://two")
+    assert made.database_url.reveal() == "postgres://two"
+
+
+WRONG = {
+    "POINTSMAN_DATABASE_URL": "mysql://db-pass@x",
+    "POINTSMAN_LISTEN": "8080",
+    "POINTSMAN_PUBLIC_URL": "help.example.com",
+    "POINTSMAN_CONFIG": "/nowhere/pointsman.toml",
+    "POINTSMAN_SMTP_URL": "http://mail-pass@x",
+    "POINTSMAN_MAIL_FROM": "support",
+    "POINTSMAN_SECRET_KEYS": "key-pass",
+    "POINTSMAN_ADMIN_TOKEN": "admin-pass",
+    "POINTSMAN_OUTBOUND_ALLOW": "10.0.0.0/99",
+    "POINTSMAN_LOG": "xml",
+    "FORGEJO_URL": "ftp://forgejo-pass@x",
+}
+
+
+def test_all_mistakes_are_told_at_once_each_with_its_cure():
+    said = problems(**WRONG)
+    assert {one.partition(":")[0] for one in said} == set(WRONG)
+    assert len(said) == len(WRONG)
+    cures = ("write", "set", "give", "make one")
+    assert [one for one in said if not one.partition("; ")[2].startswith(cures)] == []
+
+
+def test_no_mistake_tells_a_secret():
+    assert "pass" not in "".join(problems(**WRONG)).replace("password", "")
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_each_mistake_is_told_alone_too(name):
+    said = problems(
+        **{name: WRONG[name], "POINTSMAN_MAIL_FROM": WRONG.get("") or "a@b.test"} | {name: WRONG[name]}
+    )
+    assert [one.partition(":")[0] for one in said] == [name]
+
+
+def test_secrets_do_not_show():
+    made = good(
+        DATABASE_URL="postgres://u:db-pass@db/x",
+        POINTSMAN_SMTP_URL="smtp://u:mail-pass@mail",
+        POINTSMAN_MAIL_FROM="a@b.test",
+        POINTSMAN_SECRET_KEYS=KEY,
+        POINTSMAN_ADMIN_TOKEN="admin-pass-admin-pass",
+        FORGEJO_API_TOKEN="forgejo-pass",
+    )
+    shown = f"{made!r} {made} {made.smtp!r} {made.secret_keys}"
+    assert "pass" not in shown.replace("password", "")
+    assert KEY not in shown
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("0.0.0.0:80", "0.0.0.0", 80),
+        (":8080", "0.0.0.0", 8080),
+        ("[::1]:8080", "::1", 8080),
+        ("[::]:0", "::", 0),
+        ("localhost:65535", "localhost", 65535),
+    ],
+)
+def test_addresses_to_listen_at(text, host, port):
+    made = good(POINTSMAN_LISTEN=text)
+    assert (made.host, made.port) == (host, port)
+
+
+@pytest.mark.parametrize(
+    "text", ["8080", "::1:8080", "host", "host:", "host:65536", "[::1]", "[x]:1", "a b:1", "h:-1"]
+)
+def test_addresses_that_can_not_be_listened_at(text):
+    assert len(problems(POINTSMAN_LISTEN=text)) == 1
+
+
+@pytest.mark.parametrize(
+    ("listen", "url"),
+    [
+        ("0.0.0.0:80", "http://127.0.0.1:80"),
+        ("[::]:80", "http://127.0.0.1:80"),
+        ("[fd12::1]:80", "http://[fd12::1]:80"),
+    ],
+)
+def test_our_address_can_be_opened_from_here_whatever_we_listen_at(listen, url):
+    assert good(POINTSMAN_LISTEN=listen).base_url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "wanted"),
+    [
+        ("smtp://mail", Smtp(host="mail", port=25)),
+        ("smtp://mail:1025", Smtp(host="mail", port=1025)),
+        ("smtp://mail?starttls", Smtp(host="mail", port=587, tls="starttls")),
+        ("smtps://mail", Smtp(host="mail", port=465, tls="implicit")),
+        ("smtp://[::1]:25", Smtp(host="::1", port=25)),
+        (
+            "smtps://ann%40x.test:p%2Fa%3Ass@mail:2465",
+            Smtp(host="mail", port=2465, user="ann@x.test", password=Secret("p/a:ss"), tls="implicit"),
+        ),
+    ],
+)
+def test_mail_servers(url, wanted):
+    assert good(POINTSMAN_SMTP_URL=url, POINTSMAN_MAIL_FROM="a@b.test").smtp == wanted
+
+
+@pytest.mark.parametrize(
+    "url", ["mail", "smtp://", "smtp://m:x", "smtp://m:99999", "smtp://[::1", "smtp://m?tls", "imap://m"]
+)
+def test_mail_servers_that_can_not_be(url):
+    assert [
+        one.partition(":")[0] for one in problems(POINTSMAN_SMTP_URL=url, POINTSMAN_MAIL_FROM="a@b.test")
+    ] == ["POINTSMAN_SMTP_URL"]
+
+
+def test_a_mail_server_needs_a_sender():
+    assert problems(POINTSMAN_SMTP_URL="smtp://mail")[0].startswith("POINTSMAN_MAIL_FROM: is missing")
+
+
+@pytest.mark.parametrize("sender", ["a@b", "Ann <a@b.test>", "<a@b.test>", "Ann B. <a@b.test>"])
+def test_senders(sender):
+    assert good(POINTSMAN_MAIL_FROM=sender).mail_from == sender
+
+
+@pytest.mark.parametrize(
+    "sender", ["a", "@b", "a@", "a@b>", "Ann <a@b", "Ann a@b", "A <a@b>\nBcc: x@y", "a@b\r\nBcc: x@y"]
+)
+def test_senders_that_would_break_a_mail(sender):
+    assert len(problems(POINTSMAN_MAIL_FROM=sender)) == 1
+
+
+def test_each_bad_key_is_named_by_its_number_and_not_shown():
+    said = problems(POINTSMAN_SECRET_KEYS=f"{KEY},oops-1,{OLD_KEY},oops-2")
+    assert len(said) == 2
+    assert "number 2" in said[0]
+    assert "number 4" in said[1]
+    assert "oops" not in "".join(said)
+
+
+@pytest.mark.parametrize(
+    "text", ["a..b/", "*.lan", "http://forgejo.lan", "10.0.0.0/33", "10.2.0.999", "-x", "x:80"]
+)
+def test_outbound_exceptions_are_hosts_or_networks_and_nothing_else(text):
+    assert len(problems(POINTSMAN_OUTBOUND_ALLOW=text)) == 1
+
+
+@pytest.mark.parametrize(
+    "url", ["https://x/?a=1", "https://x/#a", "https://u@x", "https://", "https://x y", "x", "//x"]
+)
+def test_web_addresses_that_are_none(url):
+    assert len(problems(POINTSMAN_PUBLIC_URL=url)) == 1
+
+
+def test_data_goes_where_the_desktop_says():
+    assert default_data_dir({"XDG_DATA_HOME": "/data", "HOME": "/home/ann"}) == Path("/data/pointsman")
+
+
+@QUICK
+@given(
+    st.dictionaries(
+        st.sampled_from([*WRONG, "DATABASE_URL", "FORGEJO_API_TOKEN"]), st.text(max_size=30), max_size=4
+    )
+)
+def test_whatever_the_environment_holds_it_is_read_or_told(environ):
+    try:
+        load({"HOME": "/home/ann", **environ})
+    except ConfigError as error:
+        assert error.problems
+        assert {one.partition(":")[0] for one in error.problems} <= {*environ, "POINTSMAN_MAIL_FROM"}
