@@ -155,6 +155,13 @@ def test_every_command_is_described():
     assert set(cli.main.commands) - listed == set()
 
 
+def test_every_option_is_described():
+    said = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    for one in cli.main.commands.values():
+        for option in (word for each in one.params for word in each.opts if word.startswith("--")):
+            assert f"{option}" in said, f"pointsman {one.name} {option}"
+
+
 def test_every_type_of_problem_is_described():
     page = ROOT / "docs" / "api.md"
     said = {row[0].strip("`"): int(row[1]) for row in rows(page, "## Problems") if row[1].isdigit()}

@@ -106,9 +106,7 @@ def test_no_mistake_tells_a_secret():
 
 @pytest.mark.parametrize("name", WRONG)
 def test_each_mistake_is_told_alone_too(name):
-    said = problems(
-        **{name: WRONG[name], "POINTSMAN_MAIL_FROM": WRONG.get("") or "a@b.test"} | {name: WRONG[name]}
-    )
+    said = problems(**{"POINTSMAN_MAIL_FROM": "a@b.test", name: WRONG[name]})
     assert [one.partition(":")[0] for one in said] == [name]
 
 
@@ -237,7 +235,8 @@ def test_data_goes_where_the_desktop_says():
 )
 def test_whatever_the_environment_holds_it_is_read_or_told(environ):
     try:
+        said = []
         load({"HOME": "/home/ann", **environ})
     except ConfigError as error:
-        assert error.problems
-        assert {one.partition(":")[0] for one in error.problems} <= {*environ, "POINTSMAN_MAIL_FROM"}
+        said = error.problems or ["nothing is said"]
+    assert {one.partition(":")[0] for one in said} <= {*environ, "POINTSMAN_MAIL_FROM"}

@@ -123,7 +123,7 @@ def test_the_key_of_a_laptop_is_made_once_and_only_its_owner_reads_it(tmp_path):
 def test_a_damaged_key_file_is_named_and_not_replaced(tmp_path, content):
     """A new key in its place would make every sealed secret unreadable."""
     (tmp_path / "secret.key").write_bytes(content)
-    with pytest.raises(ConfigError, match="secret.key"):
+    with pytest.raises(ConfigError, match=r"secret\.key"):
         key_file(tmp_path)
     assert (tmp_path / "secret.key").read_bytes() == content
 

@@ -99,6 +99,8 @@ def decode_secret(kind: type, value: Any) -> Any:
         return value
     if kind is Secret and isinstance(value, str):
         return Secret(value)
+    if kind is Secret:
+        raise ValueError("Expected a text")
     raise NotImplementedError(kind)
 
 

@@ -34,7 +34,7 @@ class Good(Tracker):
     title: ClassVar[str] = "Good"
     api_version: ClassVar[int] = 1
     Settings = NoSettings
-    capabilities = Capabilities(request_timeout_seconds=0.3)
+    capabilities = Capabilities(request_timeout_seconds=5.0)
     made: ClassVar[list[str]] = []
 
     @classmethod
@@ -54,6 +54,7 @@ class Good(Tracker):
 
 class Hangs(Good):
     kind = "hangs"
+    capabilities = Capabilities(request_timeout_seconds=0.3)
 
     async def create_issue(self, draft):
         await asyncio.Event().wait()

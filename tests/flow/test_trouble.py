@@ -78,7 +78,12 @@ async def test_a_wrong_credential_holds_the_destination_back_and_kills_nothing(
         row = await failing(database)
         assert row["failure_type"] == "AuthFailed" and row["blocked_until"] is not None
         tracker.token = "tracker-token"
-        await _hurry(database)
+
+        async def made():
+            await _hurry(database)
+            return tracker.issues_made() == 3
+
+        await until(made)
         for ticket in tickets:
             await house.linked(ticket)
         assert tracker.issues_made() == 3

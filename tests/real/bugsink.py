@@ -260,10 +260,10 @@ class Bugsink:
         page = await self._form("/accounts/login/", {"username": ADMIN, "password": self._password})
         assert "/accounts/logout/" in page, "the login was refused"
 
-    async def add_service(self, webhook_url: str, name: str = "Pointsman") -> int:
-        """Add a messaging service of kind `custom` with the web form; its number."""
+    async def add_service(self, webhook_url: str, kind: str = "custom") -> int:
+        """Add a messaging service with the web form; its number."""
         path = f"/projects/{self.project}/alerts/service/add/"
-        fields = {"display_name": name, "kind": "custom", "webhook_url": webhook_url, "action": "add"}
+        fields = {"display_name": "Pointsman", "kind": kind, "webhook_url": webhook_url, "action": "add"}
         page = await self._form(path, fields)
         found = [int(number) for number in re.findall(r'value="test:(\d+)"', page)]
         assert found, f"the form refused the service: {re.findall(r'(?i)webhook [^<]{10,200}', page)}"

@@ -144,12 +144,22 @@ async def _walk(house: House, tracker: FakeForgejo, bugsink: real.Bugsink, step)
     assert await bugsink.failure(bugsink.service) == {}
     step("one ticket, one issue; Bugsink notes no failure")
 
-    wrong = await bugsink.add_service(f"{house.url}/intake/shop/a-wrong-token", "Wrong token")
-    await bugsink.press_test(wrong)
-    failure = await until(lambda: bugsink.failure(wrong))
-    assert failure["last_failure_status_code"] == 401
-    assert len(await reports(house, 4)) == 4
-    step(f"a wrong token: Bugsink notes {failure['last_failure_error_message'].partition(' for url')[0]}")
+    by_password = await bugsink.add_service(f"http://bugsink:{SHOP}@{house.url[7:]}/intake/shop")
+    await bugsink.press_test(by_password)
+    assert (await reports(house, 5))[4]["action"] == "test"
+    step("the token as the password of Basic authentication is taken")
+    for what, kind, url, status in (
+        ("a wrong token", "custom", f"{house.url}/intake/shop/a-wrong-token", 401),
+        ("a slash at the end", "custom", f"{house.url}/intake/shop/{SHOP}/", 404),
+        ("another kind of service", "slack", f"{house.url}/intake/shop/{SHOP}", 422),
+    ):
+        service = await bugsink.add_service(url, kind)
+        await bugsink.press_test(service)
+        failure = await until(lambda service=service: bugsink.failure(service))
+        assert failure["last_failure_status_code"] == status, failure
+        step(f"{what}: Bugsink notes {failure['last_failure_error_message'].partition(' for url')[0]}")
+    assert await bugsink.failure(by_password) == {}
+    await reports(house, 5)
 
 
 async def reports(house: House, count: int) -> list[dict[str, Any]]:

@@ -7,63 +7,21 @@ import datetime as dt
 import hashlib
 import hmac
 import json
-import re
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 
 from pointsman.testing.fake import FakeTracker
-
-_MARKER = re.compile(r"<!--\s*pointsman:\s*(\S+?)\s*-->")
-
-
-@dataclass(slots=True)
-class GitHubComment:
-    """A comment as GitHub keeps it."""
-
-    id: int
-    body: str
-    author: str
-    created_at: dt.datetime
-    updated_at: dt.datetime
-
-
-@dataclass(slots=True)
-class GitHubIssue:
-    """An issue, or a pull request, as GitHub keeps it; ``moved_to`` is set once it was transferred."""
-
-    number: int
-    title: str
-    body: str
-    author: str
-    created_at: dt.datetime
-    updated_at: dt.datetime
-    state: str = "open"
-    state_reason: str | None = None
-    closed_at: dt.datetime | None = None
-    labels: list[str] = field(default_factory=list)
-    assignees: list[str] = field(default_factory=list)
-    comments: list[GitHubComment] = field(default_factory=list)
-    locked: bool = False
-    is_pull: bool = False
-    deleted: bool = False
-    moved_to: tuple[str, int] | None = None
-
-
-@dataclass(slots=True)
-class GitHubWebhook:
-    """A webhook call GitHub made; ``status`` is None where nobody answered."""
-
-    event: str
-    action: str
-    number: int
-    delivery: str
-    body: bytes
-    headers: dict[str, str] = field(default_factory=dict)
-    status: int | None = None
+from pointsman.testing.fake_github_model import (
+    GitHubApp,
+    GitHubComment,
+    GitHubHook,
+    GitHubIssue,
+    GitHubWebhook,
+    stamp,
+)
 
 
 class GitHubState(FakeTracker):
@@ -276,9 +234,9 @@ class GitHubState(FakeTracker):
             "assignees": assignees,
             "milestone": None,
             "comments": len(issue.comments),
-            "created_at": _stamp(issue.created_at),
-            "updated_at": _stamp(issue.updated_at),
-            "closed_at": _stamp(issue.closed_at) if issue.closed_at else None,
+            "created_at": stamp(issue.created_at),
+            "updated_at": stamp(issue.updated_at),
+            "closed_at": stamp(issue.closed_at) if issue.closed_at else None,
             "author_association": "CONTRIBUTOR",
             "body": issue.body or None,
             "state_reason": issue.state_reason,
@@ -297,8 +255,8 @@ class GitHubState(FakeTracker):
             "id": comment.id,
             "node_id": f"IC_{comment.id}",
             "user": self._user(comment.author),
-            "created_at": _stamp(comment.created_at),
-            "updated_at": _stamp(comment.updated_at),
+            "created_at": stamp(comment.created_at),
+            "updated_at": stamp(comment.updated_at),
             "author_association": "CONTRIBUTOR",
             "body": comment.body,
         }
@@ -376,13 +334,3 @@ class GitHubState(FakeTracker):
         task = asyncio.create_task(send())
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
-
-
-def _stamp(moment: dt.datetime) -> str:
-    return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def marker_of(body: str) -> str:
-    """The first marker in a body, empty if there is none."""
-    found = _MARKER.search(body)
-    return found[1] if found else ""

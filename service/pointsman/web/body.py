@@ -88,7 +88,7 @@ def decode(body: bytes) -> Any:
         raise Problem("invalid-json", f"it is nested deeper than {DEPTH_LIMIT} levels")
     try:
         value = _DECODER.decode(body)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return clean_json(_decode_slowly(body))
     if b"\\u" in body or b"\x00" in body:
         return clean_json(value)

@@ -58,6 +58,8 @@ class Call:
     creates = False
     idempotent = True
     """Whether doing it twice is the same as once, as the core takes it."""
+    about_issue = True
+    """Whether it is about one issue: then NotFound says that this issue is gone."""
 
     def lacks(self, case: TrackerCase) -> str:
         """Why the call is not there on this tracker, empty if it is."""
@@ -107,6 +109,7 @@ def unfit(value: Any, kind: type) -> str:
 
 class Create(Call):
     name, method, writes, creates, idempotent = "create", "create_issue", True, True, False
+    about_issue = False
 
     async def prepare(self, stage: Stage) -> Scene:
         del stage
@@ -196,6 +199,7 @@ class Update(Call):
 
 class FindIssue(Call):
     name, method, needs, creates, idempotent = "find issue", "find_issue", "find", True, False
+    about_issue = False
 
     async def run(self, tracker: Tracker, scene: Scene) -> Any:
         return await tracker.find_issue(scene.draft.marker, scene.since)
@@ -243,6 +247,7 @@ class Read(Call):
 
 class ListChanges(Call):
     name, method, needs = "list changes", "list_changes", "list_changes"
+    about_issue = False
 
     async def run(self, tracker: Tracker, scene: Scene) -> Any:
         return await tracker.list_changes(scene.since)
@@ -258,6 +263,7 @@ class ListChanges(Call):
 
 class WhoAmI(Call):
     name, method = "who am i", "who_am_i"
+    about_issue = False
 
     async def prepare(self, stage: Stage) -> Scene:
         del stage

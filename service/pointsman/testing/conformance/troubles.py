@@ -100,8 +100,9 @@ class Trouble:
             body=self.content.value,
             headers=headers,
             reset=self.status is None and not self.is_late,
-            hang_seconds=LATE_SECONDS * 1.7 if self.is_late else 0.0,
+            hang_seconds=100 * LATE_SECONDS if self.is_late else 0.0,
             applied=self.when in ("after", "late"),
+            times=2,  # the client's library tries reads once more by itself
         )
 
 

@@ -1,0 +1,102 @@
+"""What the fake GitHub keeps: issues, comments, webhooks and Apps, as plain values."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+_MARKER = re.compile(r"<!--\s*pointsman:\s*(\S+?)\s*-->")
+
+
+@dataclass(slots=True)
+class GitHubComment:
+    """A comment as GitHub keeps it."""
+
+    id: int
+    body: str
+    author: str
+    created_at: dt.datetime
+    updated_at: dt.datetime
+
+
+@dataclass(slots=True)
+class GitHubIssue:
+    """An issue, or a pull request, as GitHub keeps it; ``moved_to`` is set once it was transferred."""
+
+    number: int
+    title: str
+    body: str
+    author: str
+    created_at: dt.datetime
+    updated_at: dt.datetime
+    state: str = "open"
+    state_reason: str | None = None
+    closed_at: dt.datetime | None = None
+    labels: list[str] = field(default_factory=list)
+    assignees: list[str] = field(default_factory=list)
+    comments: list[GitHubComment] = field(default_factory=list)
+    locked: bool = False
+    is_pull: bool = False
+    deleted: bool = False
+    moved_to: tuple[str, int] | None = None
+
+
+@dataclass(slots=True)
+class GitHubWebhook:
+    """A webhook call GitHub made; ``status`` is None where nobody answered."""
+
+    event: str
+    action: str
+    number: int
+    delivery: str
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+    status: int | None = None
+
+
+@dataclass(slots=True)
+class GitHubHook:
+    """A webhook of the repository as GitHub keeps it, its secret included; ``last_response`` is what answered last."""
+
+    id: int
+    config: dict[str, Any]
+    events: list[str]
+    active: bool = True
+    last_response: dict[str, Any] = field(
+        default_factory=lambda: {"code": None, "status": "unused", "message": None}
+    )
+
+
+@dataclass(slots=True)
+class GitHubApp:
+    """A GitHub App that is installed for the repository; ``public_key`` (PEM) proves its JWTs.
+
+    A test may change its rights, suspend it, and say how long its tokens are valid and how many letters they have.
+    """
+
+    public_key: bytes
+    app_id: str = "1234"
+    installation_id: str = "77"
+    slug: str = "pointsman"
+    permissions: dict[str, str] = field(default_factory=lambda: {"issues": "write", "metadata": "read"})
+    suspended: bool = False
+    token_seconds: float = 3600.0
+    token_characters: int = 520
+
+    @property
+    def login(self) -> str:
+        """The account that its doings go by."""
+        return f"{self.slug}[bot]"
+
+
+def stamp(moment: dt.datetime) -> str:
+    """A time as the API writes it."""
+    return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def marker_of(body: str) -> str:
+    """The first marker in a body, empty if there is none."""
+    found = _MARKER.search(body)
+    return found[1] if found else ""

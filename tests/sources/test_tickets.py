@@ -1,0 +1,159 @@
+"""Tickets: support requests and comments of an application that customers use."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pointsman.plugin_api import Person, Unreadable
+from pointsman.sources.tickets import (
+    TEXT_LIMIT,
+    TITLE_LIMIT,
+    CommentBody,
+    TicketBody,
+    Tickets,
+    TicketsSettings,
+    convert,
+)
+
+QUICK = settings(deadline=None, max_examples=100)
+SOURCE = Tickets(TicketsSettings())
+REQUEST = {
+    "title": "Can't log in",
+    "description": "Since today.\nHelp!",
+    "reporter": {"email": "ann@example.com", "name": "Ann"},
+}
+
+
+def read(body):
+    (report,) = SOURCE.read_report({}, b"", body)
+    return report
+
+
+def refused(body, kind=TicketBody):
+    with pytest.raises(Unreadable) as caught:
+        convert(body, kind)
+    return caught.value
+
+
+def test_a_request_is_read_with_all_it_says():
+    report = read(REQUEST)
+    assert (report.action, report.title, report.text) == ("opened", "Can't log in", "Since today.\nHelp!")
+    assert report.person == Person("ann@example.com", "Ann")
+
+
+def test_each_request_is_a_problem_of_its_own():
+    """Two people may well write the same words; only the sender's idempotency key tells a repeat."""
+    report = read(REQUEST)
+    assert (report.fingerprint, report.dedupe) == ("", None)
+
+
+def test_the_address_of_the_requester_stands_in_nothing_that_is_shown():
+    report = read(REQUEST)
+    assert "ann@" not in f"{report.title} {report.text} {report.facts} {report.url} {report.code}"
+
+
+def test_a_title_is_enough():
+    report = read({"title": "Help"})
+    assert (report.text, report.person) == ("", Person())
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, ""),
+        ({"title": 5}, "title"),
+        ({"title": "x", "description": None}, "description"),
+        ({"title": "x", "reporter": "ann"}, "reporter"),
+        ({"title": "x", "reporter": {"email": 5}}, "reporter.email"),
+        ({"title": "x", "reporter": {"email": "ann"}}, "reporter"),
+        ([], ""),
+        (None, ""),
+        ("x", ""),
+    ],
+)
+def test_what_is_wrong_is_named_by_its_field(body, field):
+    assert refused(body).field == field
+
+
+@pytest.mark.parametrize("body", [{"title": "x", "tilte": "y"}, {"title": "x", "reporter": {"mail": "a@b"}}])
+def test_an_unknown_field_is_a_mistake_and_named(body):
+    """A misspelt field would be lost without a word."""
+    assert "tilte" in str(refused(body)) or "mail" in str(refused(body))
+
+
+def test_what_is_missing_is_named():
+    assert "title" in str(refused({"description": "x"}))
+    assert "body" in str(refused({}, CommentBody))
+
+
+@pytest.mark.parametrize("title", ["", " ", "\n\t", "\u3000"])
+def test_a_title_without_words_is_none(title):
+    assert "title" in str(refused({"title": title}))
+
+
+def test_limits_hold_to_the_character():
+    assert read({"title": "x" * TITLE_LIMIT, "description": "y" * TEXT_LIMIT}).title
+    assert str(TITLE_LIMIT) in str(refused({"title": "x" * (TITLE_LIMIT + 1)}))
+    assert str(TEXT_LIMIT) in str(refused({"title": "x", "description": "y" * (TEXT_LIMIT + 1)}))
+    assert str(TEXT_LIMIT) in str(refused({"body": "y" * (TEXT_LIMIT + 1)}, CommentBody))
+    assert refused({"title": "x", "reporter": {"name": "n" * 201}}).field == "reporter"
+    assert refused({"title": "x", "reporter": {"email": "a" * 250 + "@b.test"}}).field == "reporter"
+
+
+@pytest.mark.parametrize(
+    "email", ["ann@example.com", "ann+tag@sub.example.com", "ännë@bücher.test", "a@b", "o'hara@x.test"]
+)
+def test_addresses(email):
+    assert read({"title": "x", "reporter": {"email": email}}).person.email == email
+
+
+@pytest.mark.parametrize(
+    "email",
+    [
+        *("ann", "@example.com", "ann@", "a b@x.test", "ann@x.test,eve@y.test", "ann@x.test;eve@y.test"),
+        *(
+            "Ann <ann@x.test>",
+            "ann@x.test\nBcc: eve@y.test",
+            "ann@x.test\r",
+            "a@b@c",
+            '"a"@b',
+            "a@[127.0.0.1]",
+        ),
+    ],
+)
+def test_what_could_become_two_addresses_or_a_header_is_no_address(email):
+    refused({"title": "x", "reporter": {"email": email}})
+
+
+def test_a_comment_is_read_with_its_author():
+    comment = convert({"body": "hello", "author": {"email": "a@b.test", "name": "A"}}, CommentBody)
+    assert (comment.body, comment.author.email, comment.author.name) == ("hello", "a@b.test", "A")
+    assert refused({"body": " "}, CommentBody)
+
+
+anything = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.text(max_size=5) | st.sampled_from(["email", "name", "title"]), inner, max_size=3
+        )
+    ),
+    max_leaves=6,
+)
+
+
+@QUICK
+@given(
+    st.dictionaries(st.sampled_from(["title", "description", "reporter", "other"]), anything, max_size=4)
+    | anything
+)
+def test_any_body_becomes_a_report_or_a_word_to_the_sender(body):
+    try:
+        report = read(body)
+    except Unreadable as error:
+        said = str(error)
+        assert "`$" not in said
+        return
+    assert report.title.strip()
+    assert report.person.email == "" or "@" in report.person.email

@@ -1,0 +1,463 @@
+"""The configuration file: what it says, every mistake in it with file, table and key, and what applying would change."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pointsman import catalog, config
+from pointsman.errors import ConfigError
+from pointsman.plugin_api import PluginSettings, Secret
+from pointsman.plugins import Registry
+from pointsman.signing import sha256
+from pointsman.vault import Vault, secret_fields
+
+QUICK = settings(deadline=None, max_examples=60)
+KEY = Secret("6gPbCDWBO3oPg3pYG3m1-Jd6DTOl2sYKsbQKY4x6bZk=")
+ENVIRON = {
+    "SHOP_TOKEN": "shop-token-of-the-tests",
+    "HELP_TOKEN": "help-token-of-the-tests",
+    "FORGEJO_API_TOKEN": "forgejo-token",
+    "HOOK": "hook-secret",
+}
+VAULT = Vault([KEY], ENVIRON)
+
+EXAMPLE = """
+[[source]]
+slug = "shop"
+kind = "bugsink"
+token = { env = "SHOP_TOKEN" }
+
+[[source]]
+slug = "helpdesk"
+kind = "tickets"
+token = { env = "HELP_TOKEN" }
+
+[[destination]]
+slug = "shop-issues"
+tracker = "forgejo"
+webhook_secrets = [{ env = "HOOK" }]
+settings.url = "https://forgejo.example.com"
+settings.token = { env = "FORGEJO_API_TOKEN" }
+settings.repository = "acme/shop"
+settings.labels = ["from-customers"]
+
+[[route]]
+match = { source = "shop", environment = "production" }
+destination = "shop-issues"
+continue = true
+
+[[route]]
+destination = ["shop-issues"]
+"""
+
+
+class Place(PluginSettings, frozen=True, kw_only=True):
+    url: str
+    token: Secret
+    repository: str
+    labels: tuple[str, ...] = ()
+
+    def __post_init__(self):
+        if "/" not in self.repository:
+            raise ValueError(f"repository {self.repository!r} is not owner/repo")
+
+
+class Empty(PluginSettings, frozen=True, kw_only=True):
+    pass
+
+
+def kinds(**defaults: Any) -> config.Kinds:
+    return config.Kinds(
+        sources={"bugsink": Empty, "tickets": Empty},
+        trackers={"forgejo": Place, "folder": Empty},
+        check=catalog.make_settings,
+        secret_fields=secret_fields,
+        defaults=defaults,
+    )
+
+
+def read(text, some=None, vault=VAULT):
+    return config.read(text, "pointsman.toml", some or kinds(), vault)
+
+
+def problems(text, some=None, vault=VAULT):
+    with pytest.raises(ConfigError) as caught:
+        read(text, some, vault)
+    return caught.value.problems
+
+
+def problem(text, **more):
+    (one,) = problems(text, **more)
+    return one
+
+
+SHOP = '[[source]]\nslug = "shop"\nkind = "bugsink"\ntoken = { env = "SHOP_TOKEN" }\n'
+ISSUES = (
+    '[[destination]]\nslug = "issues"\ntracker = "forgejo"\nsettings.url = "https://x.test"\n'
+    'settings.repository = "a/b"\nsettings.token = { env = "FORGEJO_API_TOKEN" }\n'
+)
+
+# -- what a file says ------------------------------------------------------------------------------------------------
+
+
+def test_the_example_is_read_whole():
+    desired = read(EXAMPLE)
+    assert desired.warnings == []
+    assert desired.sources == [
+        config.Source(slug="shop", kind="bugsink", settings={}, tokens=[{"env": "SHOP_TOKEN"}]),
+        config.Source(slug="helpdesk", kind="tickets", settings={}, tokens=[{"env": "HELP_TOKEN"}]),
+    ]
+    assert desired.destinations == [
+        config.Destination(
+            slug="shop-issues",
+            tracker="forgejo",
+            settings={
+                "url": "https://forgejo.example.com",
+                "token": {"env": "FORGEJO_API_TOKEN"},
+                "repository": "acme/shop",
+                "labels": ["from-customers"],
+            },
+            webhook_secrets=[{"env": "HOOK"}],
+        )
+    ]
+    assert desired.routes == [
+        config.Route(
+            position=1,
+            match={"source": "shop", "environment": "production"},
+            destinations=["shop-issues"],
+            continues=True,
+        ),
+        config.Route(position=2, match={}, destinations=["shop-issues"], continues=False),
+    ]
+
+
+def test_the_example_is_taken_by_the_plugins_that_are_installed():
+    registry = Registry.load()
+    if "forgejo" not in registry.trackers:
+        pytest.skip("the Forgejo plugin is not installed")
+    assert len(read(EXAMPLE, catalog.kinds(registry, {})).destinations) == 1
+
+
+def test_an_empty_file_asks_for_nothing():
+    assert read("") == config.Desired(sources=[], destinations=[], routes=[], warnings=[])
+
+
+def test_a_literal_token_is_kept_as_its_digest_and_warned_about():
+    desired = read(SHOP.replace('{ env = "SHOP_TOKEN" }', '"a-literal-token"'))
+    assert desired.sources[0].tokens == [{"sha256": sha256(b"a-literal-token").hex()}]
+    (warning,) = desired.warnings
+    assert "pointsman.toml: [[source]] shop: token" in warning
+    assert "a-literal-token" not in warning + repr(desired)
+
+
+def test_several_tokens_are_valid_while_one_is_being_changed():
+    desired = read(SHOP + 'tokens = [{ env = "HELP_TOKEN" }]\n')
+    assert desired.sources[0].tokens == [{"env": "SHOP_TOKEN"}, {"env": "HELP_TOKEN"}]
+    only = read(SHOP.replace('token = { env = "SHOP_TOKEN" }', 'tokens = [{ env = "HELP_TOKEN" }]'))
+    assert only.sources[0].tokens == [{"env": "HELP_TOKEN"}]
+
+
+def test_literal_secrets_of_a_destination_are_sealed():
+    text = (
+        ISSUES.replace('{ env = "FORGEJO_API_TOKEN" }', '"literal-token"')
+        + 'webhook_secrets = ["literal-hook"]\n'
+    )
+    (made,) = read(text).destinations
+    assert VAULT.resolve(made.settings["token"]) == Secret("literal-token")
+    assert VAULT.resolve(made.webhook_secrets[0]) == Secret("literal-hook")
+    assert "literal" not in repr(made)
+    assert len(read(text).warnings) == 2
+
+
+def test_a_secret_in_a_file_is_referred_to(tmp_path):
+    (tmp_path / "token").write_text("shop-token-from-a-file\n")
+    path = str(tmp_path / "token")
+    desired = read(SHOP.replace('{ env = "SHOP_TOKEN" }', f"{{ file = '{path}' }}"))
+    assert desired.sources[0].tokens == [{"file": path}]
+
+
+def test_the_process_supplies_what_the_file_leaves_out():
+    """FORGEJO_URL and FORGEJO_API_TOKEN: such values are not kept, so they can change with the process."""
+    defaults = {"url": "https://codeberg.org", "token": {"env": "FORGEJO_API_TOKEN"}}
+    text = '[[destination]]\nslug = "issues"\ntracker = "forgejo"\nsettings.repository = "a/b"\n'
+    desired = read(text, kinds(forgejo=defaults))
+    assert desired.destinations[0].settings == {"repository": "a/b"}
+    assert desired.warnings == []
+    own = read(text + 'settings.url = "https://x.test"\n', kinds(forgejo=defaults))
+    assert own.destinations[0].settings == {"repository": "a/b", "url": "https://x.test"}
+    assert "url" in problem(text, some=kinds(forgejo={"token": defaults["token"]}))
+
+
+# -- mistakes --------------------------------------------------------------------------------------------------------
+
+FORGEJO = '[[destination]]\nslug = "issues"\ntracker = "forgejo"\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "table", "words"),
+    [
+        (SHOP + "colour = 1", "[[source]] shop", ["colour"]),
+        (ISSUES + "colour = 1", "[[destination]] issues", ["colour"]),
+        ("[[route]]\ncolour = 1", "[[route]] number 1", ["colour"]),
+        ("[[route]]\nmatch = { colour = 'x' }", "[[route]] number 1", ["match", "colour"]),
+        (ISSUES + 'settings.colour = "x"', "[[destination]] issues", ["settings", "colour"]),
+        (SHOP + "settings.colour = 1", "[[source]] shop", ["settings", "colour"]),
+        ("[colour]\na = 1", "[colour]", ["[[source]]", "[[destination]]", "[[route]]"]),
+        ('[source]\nslug = "shop"', "[source]", ["[[source]]"]),
+        ("source = 5", "[source]", ["[[source]]"]),
+        ("source = [5]", "[[source]] number 1", []),
+        ('[[source]]\nkind = "bugsink"\ntoken = "12345678"', "[[source]] number 1", ["slug"]),
+        ('[[source]]\nslug = "shop"\ntoken = "12345678"', "[[source]] shop", ["kind"]),
+        (SHOP.replace("{ env", "5 # { env"), "[[source]] shop", ["token"]),
+        (SHOP.replace('slug = "shop"', 'slug = "My Shop"'), "[[source]] My Shop", ["slug", "lower-case"]),
+        (SHOP.replace('slug = "shop"', 'slug = "@mail"'), "[[source]] @mail", ["slug"]),
+        (SHOP.replace('slug = "shop"', 'slug = "' + "a" * 64 + '"'), "[[source]] aaa", ["slug", "63"]),
+        (SHOP + SHOP, "[[source]] shop", ["slug", "twice"]),
+        (ISSUES + ISSUES, "[[destination]] issues", ["slug", "twice"]),
+        ('[[source]]\nslug = "shop"\nkind = "bugsink"', "[[source]] shop", ["token", "missing"]),
+        (SHOP.replace("SHOP_TOKEN", "NO_SUCH"), "[[source]] shop", ["token", "NO_SUCH"]),
+        (
+            SHOP.replace('{ env = "SHOP_TOKEN" }', '{ file = "/nowhere/x" }'),
+            "[[source]] shop",
+            ["token", "/nowhere/x"],
+        ),
+        (SHOP.replace('env = "SHOP', 'vault = "SHOP'), "[[source]] shop", ["token", "env", "file"]),
+        (
+            SHOP.replace('env = "SHOP_TOKEN"', 'env = "A", file = "b"'),
+            "[[source]] shop",
+            ["token", "env", "file"],
+        ),
+        (SHOP.replace('env = "SHOP_TOKEN"', 'sealed = "x"'), "[[source]] shop", ["token", "env", "file"]),
+        (SHOP.replace('{ env = "SHOP_TOKEN" }', '"short"'), "[[source]] shop", ["token", "8 characters"]),
+        (SHOP.replace("bugsink", "sentry"), "[[source]] shop", ["kind", "sentry", "bugsink, tickets"]),
+        (
+            ISSUES.replace("forgejo", "gitlab", 1),
+            "[[destination]] issues",
+            ["tracker", "gitlab", "folder, forgejo"],
+        ),
+        (ISSUES.replace('"a/b"', '"ab"'), "[[destination]] issues", ["settings", "owner/repo"]),
+        (ISSUES + "settings.labels = 5", "[[destination]] issues", ["settings.labels"]),
+        (ISSUES + "settings.labels = [1]", "[[destination]] issues", ["settings.labels"]),
+        (ISSUES.replace('{ env = "FORGEJO_API_TOKEN" }', "5"), "[[destination]] issues", ["settings.token"]),
+        (ISSUES.replace("FORGEJO_API", "NO_SUCH"), "[[destination]] issues", ["settings.token", "NO_SUCH"]),
+        (ISSUES + "webhook_secrets = ['']", "[[destination]] issues", ["webhook_secrets", "empty"]),
+        (ISSUES + "webhook_secrets = 'x'", "[[destination]] issues", ["webhook_secrets"]),
+        ("[[route]]\ndestination = 'nowhere'", "[[route]] number 1", ["destination", "nowhere"]),
+        ("[[route]]\nmatch.source = 'nobody'", "[[route]] number 1", ["match.source", "nobody"]),
+        (
+            "[[route]]\nmatch.kind = 'incident'",
+            "[[route]] number 1",
+            ["match.kind", "incident", "alert", "support"],
+        ),
+        ("[[route]]\n[[route]]\ncontinue = 'yes'", "[[route]] number 2", ["continue"]),
+    ],
+)
+def test_each_mistake_names_file_table_and_key(text, table, words):
+    said = problem(text)
+    assert said.startswith(f"pointsman.toml: {table}")
+    for word in words:
+        assert word in said
+
+
+def test_a_file_that_is_no_toml_is_told_with_its_place():
+    said = problem("[[source]\n")
+    assert said.startswith("pointsman.toml: ")
+    assert "line 1" in said
+
+
+def test_many_mistakes_are_told_together():
+    said = problems(
+        SHOP.replace("bugsink", "sentry").replace("SHOP_TOKEN", "NO_SUCH")
+        + ISSUES.replace('"a/b"', "5")
+        + "[[route]]\ndestination = ['nowhere', 'neither']\nmatch.source = 'nobody'\n[colour]\n"
+    )
+    for word in (
+        "sentry",
+        "NO_SUCH",
+        "settings.repository",
+        "'nowhere'",
+        "'neither'",
+        "'nobody'",
+        "[colour]",
+    ):
+        assert len([one for one in said if word in one]) == 1
+    assert len(said) == 7
+
+
+def test_a_table_that_can_not_be_read_does_not_hide_the_next_one():
+    assert len(problems(SHOP + "colour = 1\n" + SHOP.replace("shop", "other") + "colour = 1")) == 2
+
+
+def test_without_keys_a_literal_secret_is_refused_and_a_reference_is_not():
+    vault = Vault([], ENVIRON)
+    assert read(ISSUES, vault=vault).destinations
+    said = problem(ISSUES.replace('{ env = "FORGEJO_API_TOKEN" }', '"literal"'), vault=vault)
+    assert "settings.token" in said
+    assert "POINTSMAN_SECRET_KEYS" in said
+
+
+def test_no_mistake_and_no_warning_tells_a_secret():
+    text = (
+        SHOP.replace('{ env = "SHOP_TOKEN" }', '"hunter2"')
+        + ISSUES.replace('{ env = "FORGEJO_API_TOKEN" }', '"hunter2"').replace('"a/b"', '"ab"')
+        + 'webhook_secrets = ["hunter2"]\n'
+    )
+    for vault in (VAULT, Vault([], ENVIRON)):
+        assert "hunter2" not in "".join(problems(text, vault=vault))
+
+
+LINES = [
+    *(
+        "[[source]]",
+        "[[destination]]",
+        "[[route]]",
+        "[source]",
+        "[x]",
+        'slug = "a"',
+        "slug = 5",
+        'kind = "bugsink"',
+    ),
+    *(
+        'tracker = "forgejo"',
+        'token = "12345678"',
+        'token = { env = "HOOK" }',
+        "tokens = [1]",
+        "settings = 1",
+    ),
+    *(
+        'settings.url = "x"',
+        "settings.token = []",
+        "webhook_secrets = [{}]",
+        'destination = "a"',
+        "destination = 1",
+    ),
+    *('match.source = "a"', "match = 1", "continue = true", "nonsense", "=", "a.b.c = 1", 'token = ""'),
+]
+
+
+@QUICK
+@given(st.lists(st.sampled_from(LINES), max_size=10).map("\n".join) | st.text(max_size=40))
+def test_any_file_is_read_or_its_mistakes_are_told(text):
+    try:
+        said = []
+        read(text)
+    except ConfigError as error:
+        said = error.problems or ["nothing is said"]
+    assert all(one.startswith("pointsman.toml: ") for one in said)
+
+
+# -- the plan ----------------------------------------------------------------------------------------------------------
+
+
+class Row(msgspec.Struct):
+    """A row as it stands in the database."""
+
+    slug: str
+    retired: bool = False
+    kind: str = ""
+    tracker: str = ""
+    settings: dict[str, Any] = {}
+    tokens: list[dict[str, str]] = []
+    webhook_secrets: list[dict[str, str]] = []
+
+
+def rows(desired, *, retired=()):
+    """What a database holds after applying."""
+    sources = [
+        Row(one.slug, one.slug in retired, kind=one.kind, settings=one.settings, tokens=one.tokens)
+        for one in desired.sources
+    ]
+    destinations = [
+        Row(
+            one.slug,
+            one.slug in retired,
+            tracker=one.tracker,
+            settings=one.settings,
+            webhook_secrets=one.webhook_secrets,
+        )
+        for one in desired.destinations
+    ]
+    return sources, destinations, desired.routes
+
+
+def planned(text, before="", **more):
+    return config.plan(read(text), *rows(read(before), **more))
+
+
+def said(plan):
+    return [str(change) for change in plan.changes]
+
+
+def test_a_first_plan_adds_everything():
+    plan = planned(EXAMPLE)
+    assert said(plan) == [
+        "+ source shop",
+        "+ source helpdesk",
+        "+ destination shop-issues",
+        "~ routes (0 rules become 2)",
+    ]
+    assert [one.slug for one in plan.sources] == ["shop", "helpdesk"]
+    assert [one.slug for one in plan.destinations] == ["shop-issues"]
+    assert len(plan.routes) == 2
+
+
+def test_applying_the_same_file_again_changes_nothing():
+    plan = planned(EXAMPLE, EXAMPLE)
+    assert plan == config.Plan(
+        changes=[], sources=[], destinations=[], routes=None, retired_sources=[], retired_destinations=[]
+    )
+
+
+def test_a_literal_secret_that_did_not_change_is_no_change():
+    """Each sealing looks different; the digest beside it tells that it is the same secret."""
+    text = ISSUES.replace('{ env = "FORGEJO_API_TOKEN" }', '"one"') + 'webhook_secrets = ["two"]\n'
+    assert said(planned(text, text)) == []
+    assert said(planned(text.replace('"one"', '"other"'), text)) == ["~ destination issues (settings)"]
+    assert said(planned(text.replace('"two"', '"other"'), text)) == ["~ destination issues (webhook_secrets)"]
+
+
+def test_a_change_names_what_changed_and_leaves_the_rest_alone():
+    plan = planned(SHOP.replace("SHOP_TOKEN", "HELP_TOKEN") + ISSUES.replace("a/b", "a/c"), SHOP + ISSUES)
+    assert said(plan) == ["~ source shop (tokens)", "~ destination issues (settings)"]
+    plan = planned(SHOP.replace("SHOP_TOKEN", "HELP_TOKEN") + ISSUES, SHOP + ISSUES)
+    assert (len(plan.sources), len(plan.destinations), plan.routes) == (1, 0, None)
+
+
+def test_what_the_file_no_longer_names_is_retired_and_comes_back_when_it_does():
+    plan = planned("", SHOP + ISSUES)
+    assert said(plan) == ["- source shop (its tickets stay)", "- destination issues (its tickets stay)"]
+    assert (plan.retired_sources, plan.retired_destinations) == (["shop"], ["issues"])
+    assert said(planned("", SHOP, retired=["shop"])) == []
+    assert said(planned(SHOP, SHOP, retired=["shop"])) == ["+ source shop"]
+
+
+def test_what_is_ours_is_never_retired():
+    """The place for mail is a row like a destination, which no file names."""
+    plan = config.plan(read(""), [], [Row("@mail")], [])
+    assert (plan.changes, plan.retired_destinations) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("[[route]]\ndestination = 'issues'", "[[route]]\ndestination = []"),
+        ("[[route]]\ndestination = 'issues'", "[[route]]\ndestination = 'issues'\ncontinue = true"),
+        ("[[route]]\nmatch.kind = 'alert'", "[[route]]\nmatch.kind = 'support'"),
+        ("[[route]]\nmatch.kind = 'alert'\n[[route]]", "[[route]]\n[[route]]\nmatch.kind = 'alert'"),
+    ],
+)
+def test_routes_change_as_a_whole_their_order_included(one, other):
+    plan = planned(ISSUES + other, ISSUES + one)
+    assert said(plan) == ["~ routes (rules differ)"]
+    assert plan.routes == read(ISSUES + other).routes
+    assert planned(ISSUES + one, ISSUES + one).routes is None
+
+
+def test_a_plan_shows_no_secret():
+    text = ISSUES.replace('{ env = "FORGEJO_API_TOKEN" }', '"hunter2"')
+    plan = planned(text, ISSUES)
+    assert said(plan) == ["~ destination issues (settings)"]
+    assert "hunter2" not in repr(plan)
