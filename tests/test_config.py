@@ -14,7 +14,7 @@ from pointsman.plugins import Registry
 from pointsman.signing import sha256
 from pointsman.vault import Vault, secret_fields
 
-QUICK = settings(deadline=None, max_examples=60)
+QUICK = settings(deadline=None, max_examples=40)
 KEY = Secret("6gPbCDWBO3oPg3pYG3m1-Jd6DTOl2sYKsbQKY4x6bZk=")
 ENVIRON = {
     "SHOP_TOKEN": "shop-token-of-the-tests",
@@ -406,9 +406,8 @@ def test_a_first_plan_adds_everything():
 
 def test_applying_the_same_file_again_changes_nothing():
     plan = planned(EXAMPLE, EXAMPLE)
-    assert plan == config.Plan(
-        changes=[], sources=[], destinations=[], routes=None, retired_sources=[], retired_destinations=[]
-    )
+    assert (plan.changes, plan.sources, plan.destinations, plan.routes) == ([], [], [], None)
+    assert (plan.retired_sources, plan.retired_destinations) == ([], [])
 
 
 def test_a_literal_secret_that_did_not_change_is_no_change():

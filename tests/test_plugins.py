@@ -39,7 +39,7 @@ class FineSource(api.Source):
 
 
 def variant(base=Fine, **changed):
-    return type("Odd", (base,), changed)
+    return type("Odd", (base,), {"kind": "odd", **changed})
 
 
 def module(*trackers, sources=(), **more):
@@ -186,7 +186,7 @@ def test_nothing_is_taken_from_a_plugin_that_is_half_broken():
 
 def test_of_two_plugins_with_the_same_kind_the_first_by_name_wins_whatever_their_order():
     for points in (("a", "b"), ("b", "a")):
-        made = {name: variant() for name in points}
+        made = {name: variant(kind="fine") for name in points}
         registry = load(*(Point(name, module(made[name])) for name in points))
         assert registry.trackers == {"fine": made["a"]}
         assert "fine" in standing(registry, "b").refused

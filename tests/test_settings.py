@@ -13,7 +13,7 @@ from pointsman.plugin_api import Secret
 from pointsman.settings import Smtp, default_data_dir, load
 from pointsman.signing import sha256
 
-QUICK = settings(deadline=None, max_examples=60)
+QUICK = settings(deadline=None, max_examples=40)
 KEY, OLD_KEY = (Fernet.generate_key().decode() for _ in range(2))
 
 

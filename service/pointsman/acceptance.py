@@ -201,7 +201,6 @@ class Acceptance:
 
     async def _accept(self, incoming: list[Incoming]) -> list[Accepted]:
         catalog = self._catalog.current
-        assert catalog.mail_id is not None
         return await store.accept(self._database, incoming, decide, catalog.marker_of, catalog.mail_id)
 
     async def _park(self, one: tuple[Incoming, asyncio.Future[Accepted]], error: Exception) -> None:

@@ -129,54 +129,26 @@ async def running(
     """One replica, from its configuration to its open port; at the end everything is closed in reverse."""
     await migrate.require(database)
     if settings.config is not None:
-        applied = await apply_file(database, settings, registry, settings.config)
-        for warning in applied.warnings:
-            log.warning("configuration", warning=warning)
-        for change in applied.changes:
-            log.info("configuration changed", change=str(change))
-    holder = uuid.uuid4()
-    policy = Policy(settings.outbound_hosts, settings.outbound_networks)
-    keeper = CatalogKeeper(database, registry, make_vault(settings), policy, process_defaults(settings))
-    await keeper.refresh()
-    metrics = Metrics()
-    lanes = Lanes(database, holder, lease_seconds=lease_seconds)
+        await _apply_at_start(settings, database, registry, settings.config)
+    if sock is None and settings.port == 0:
+        # links in issues name the port, so it must be known before anything is sent
+        sock = socket.create_server((settings.host, 0))
+        settings = msgspec.structs.replace(settings, port=sock.getsockname()[1])
     async with contextlib.AsyncExitStack() as stack:
+        holder = uuid.uuid4()
+        keeper = await _keeper(settings, database, registry)
         stack.push_async_callback(keeper.close)
-        listener = Listener(database)
+        metrics = Metrics()
         inbound = Inbound(database, keeper)
-        outbound = Outbound(
-            database,
-            lanes,
-            keeper,
-            base_url=settings.public_url or settings.base_url,
-            stopping=lambda: bus.stopping,
-            on_linked=inbound.linked,
-            on_attempt=metrics.attempt,
-        )
-        notification = Notification(
-            database,
-            lanes,
-            settings.smtp,
-            settings.mail_from,
-            base_url=settings.public_url or settings.base_url,
-            on_attempt=metrics.attempt,
-        )
-
-        async def carry(lane: Lane) -> None:
-            destination = keeper.current.destinations.get(lane.destination_id)
-            if destination is not None and destination.kind == MAIL:
-                await notification.carry(lane)
-            else:
-                await outbound.carry(lane)
-
-        bus = Bus(lanes, carry, keep_every_seconds=lease_seconds / 4)
-        metrics.lanes.set_function(lambda: bus.held)
+        lanes = Lanes(database, holder, lease_seconds=lease_seconds)
+        bus = _bus(settings, database, keeper, lanes, inbound, metrics)
+        listener = Listener(database)
+        listener.on_wake = bus.wake
 
         def work_is_there() -> None:
             bus.wake()
             listener.tell()
 
-        listener.on_wake = bus.wake
         acceptance = Acceptance(database, keeper, on_commit=work_is_there)
         acceptance.observe = metrics.batch.observe
         reconcile = Reconcile(
@@ -198,21 +170,7 @@ async def running(
             wake=work_is_there,
             stalled=lambda: bus.stalled,
         )
-
-        async def too_many(kind: str) -> None:
-            for one in keeper.current.destinations.values():
-                if one.tracker_kind == kind and one.kind == TRACKER:
-                    log.error(
-                        "destination paused: its plugin blocks everybody", destination=one.slug, tracker=kind
-                    )
-                    await destinations.set_pause(database, one.slug, "its plugin blocks the event loop")
-
-        watchdog = Watchdog(
-            registry.modules(),
-            on_stall=lambda kind: metrics.stalls.labels(kind or "core").inc(),
-            on_too_many=too_many,
-        )
-        await stack.enter_async_context(watchdog.running())
+        await stack.enter_async_context(_watchdog(database, registry, keeper, metrics).running())
         await stack.enter_async_context(listener.running())
         await stack.enter_async_context(bus.running(drain_seconds=drain_seconds))
         await stack.enter_async_context(reconcile.running())
@@ -223,6 +181,92 @@ async def running(
         log.info("ready", url=url, version=keeper.current.version)
         yield Running(ctx, url, bus)
         ctx.draining = True
+
+
+async def _apply_at_start(settings: Settings, database: Database, registry: Registry, file: Path) -> None:
+    applied = await apply_file(database, settings, registry, file)
+    for warning in applied.warnings:
+        log.warning("configuration", warning=warning)
+    for change in applied.changes:
+        log.info("configuration changed", change=str(change))
+
+
+async def _keeper(settings: Settings, database: Database, registry: Registry) -> CatalogKeeper:
+    """The configuration, loaded."""
+    if settings.smtp is None:
+        log.warning("no mail server is set, so owners of tickets are not told: POINTSMAN_SMTP_URL")
+    keeper = open_catalog(settings, database, registry)
+    await keeper.refresh()
+    return keeper
+
+
+def open_catalog(settings: Settings, database: Database, registry: Registry) -> CatalogKeeper:
+    """The configuration, not loaded yet."""
+    return CatalogKeeper(
+        database,
+        registry,
+        make_vault(settings),
+        Policy(settings.outbound_hosts, settings.outbound_networks),
+        process_defaults(settings),
+        mails=settings.smtp is not None,
+    )
+
+
+def _bus(
+    settings: Settings,
+    database: Database,
+    keeper: CatalogKeeper,
+    lanes: Lanes,
+    inbound: Inbound,
+    metrics: Metrics,
+) -> Bus:
+    """The bus with its two carriers: to trackers, and to people."""
+    outbound = Outbound(
+        database,
+        lanes,
+        keeper,
+        base_url=settings.base_url,
+        stopping=lambda: bus.stopping,
+        on_linked=inbound.linked,
+        on_attempt=metrics.attempt,
+    )
+    notification = Notification(
+        database,
+        lanes,
+        settings.smtp,
+        settings.mail_from,
+        base_url=settings.base_url,
+        on_attempt=metrics.attempt,
+    )
+
+    async def carry(lane: Lane) -> None:
+        destination = keeper.current.destinations.get(lane.destination_id)
+        if destination is not None and destination.kind == MAIL:
+            await notification.carry(lane)
+        else:
+            await outbound.carry(lane)
+
+    bus = Bus(lanes, carry, keep_every_seconds=lanes.lease_seconds / 4)
+    metrics.lanes.set_function(lambda: bus.held)
+    return bus
+
+
+def _watchdog(database: Database, registry: Registry, keeper: CatalogKeeper, metrics: Metrics) -> Watchdog:
+    """Names the plugin that blocks everybody, and in the end pauses its destinations."""
+
+    async def too_many(kind: str) -> None:
+        for one in keeper.current.destinations.values():
+            if one.tracker_kind == kind and one.kind == TRACKER:
+                log.error(
+                    "destination paused: its plugin blocks everybody", destination=one.slug, tracker=kind
+                )
+                await destinations.set_pause(database, one.slug, "its plugin blocks the event loop")
+
+    return Watchdog(
+        registry.modules(),
+        on_stall=lambda kind: metrics.stalls.labels(kind or "core").inc(),
+        on_too_many=too_many,
+    )
 
 
 @contextlib.asynccontextmanager

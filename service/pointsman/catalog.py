@@ -158,12 +158,15 @@ class CatalogKeeper:
         vault: Vault,
         policy: Policy,
         defaults: Mapping[str, Mapping[str, Any]],
+        *,
+        mails: bool = True,
     ) -> None:
         self._database = database
         self._registry = registry
         self._vault = vault
         self._policy = policy
         self._defaults = defaults
+        self._mails = mails
         self._current: Catalog | None = None
         self._lock = asyncio.Lock()
         self.on_change: Callable[[], None] = lambda: None
@@ -210,7 +213,7 @@ class CatalogKeeper:
             version=loaded.version,
             installation_id=loaded.installation_id,
             marker_key=loaded.marker_key,
-            mail_id=mail[0] if mail else None,
+            mail_id=mail[0] if mail and self._mails else None,
             sources=sources,
             destinations=destinations,
             routes=[

@@ -68,7 +68,7 @@ def _with_settings(function: Callable[Concatenate[Settings, P], None]) -> Callab
 def _with_database(
     function: Callable[Concatenate[Settings, Database, P], Awaitable[None]],
 ) -> Callable[P, None]:
-    """Commands that look at or change the database and then are done."""
+    """Commands that look at or change the database and then are done; all but ``migrate`` need its schema."""
 
     @functools.wraps(function)
     @_guarded
@@ -78,8 +78,11 @@ def _with_database(
 
         async def work() -> None:
             from pointsman import app  # noqa: PLC0415 - other commands start faster without it
+            from pointsman.storage import migrate as migrations  # noqa: PLC0415
 
             async with app.open_database(settings) as database:
+                if function.__name__ != "migrate":
+                    await migrations.require(database)
                 await function(settings, database, *args, **kwargs)
 
         asyncio.run(work())
@@ -268,7 +271,9 @@ async def tickets(_: Settings, database: Database, *, ticket: str | None, limit:
 
 
 @main.command()
-@click.option("--state", type=click.Choice(["pending", "done", "dead", "skipped"]), help="Only these.")
+@click.option(
+    "--state", type=click.Choice(["pending", "done", "dead", "skipped", "parked"]), help="Only these."
+)
 @click.option("--destination", metavar="SLUG", help="Only to this destination.")
 @click.option("--limit", default=50, show_default=True, help="How many at most.")
 @json_option
@@ -284,15 +289,16 @@ async def deliveries(
 
 @main.command()
 @click.argument("delivery")
+@click.option("--not-there", is_flag=True, help="You looked: what is in doubt did not happen, so send it.")
 @_with_database
-async def replay(_: Settings, database: Database, delivery: str) -> None:
-    """Try a dead DELIVERY again (LANE/NUMBER, as `pointsman deliveries --state dead` names it)."""
+async def replay(_: Settings, database: Database, delivery: str, *, not_there: bool) -> None:
+    """Try a dead or parked DELIVERY again (LANE/NUMBER, as `pointsman deliveries` names it)."""
     lane, _slash, seq = delivery.partition("/")
     if not (lane.isdigit() and seq.isdigit()):
         raise PointsmanError(
             f"{delivery!r} names no delivery: write LANE/NUMBER, as `pointsman deliveries` does"
         )
-    await operate.replay(database, int(lane), int(seq))
+    await operate.replay(database, int(lane), int(seq), not_there=not_there)
     click.echo(f"{delivery} runs again")
 
 

@@ -14,7 +14,6 @@ import msgspec
 from pointsman import app
 from pointsman.acceptance import Acceptance, decide
 from pointsman.catalog import TRACKER, Catalog, CatalogKeeper, LiveDestination
-from pointsman.delivery.guard import Policy
 from pointsman.errors import PointsmanError
 from pointsman.plugin_api import Draft, Finding, Marker, Secret
 from pointsman.plugins import Registry
@@ -34,14 +33,7 @@ _LINK_STATES = {None: "pending", 1: "active", 2: "orphaned"}
 
 
 async def _catalog(settings: Settings, database: Database) -> CatalogKeeper:
-    policy = Policy(settings.outbound_hosts, settings.outbound_networks)
-    keeper = CatalogKeeper(
-        database,
-        Registry.load(allow=settings.plugins),
-        app.make_vault(settings),
-        policy,
-        app.process_defaults(settings),
-    )
+    keeper = app.open_catalog(settings, database, Registry.load(allow=settings.plugins))
     await keeper.refresh()
     return keeper
 
@@ -67,7 +59,8 @@ async def doctor(
         ]
         chosen = [one for one in trackers if slug in (None, one.slug)]
         if not chosen:
-            raise PointsmanError(f"there is no destination {slug or ''}: see `pointsman destinations`")
+            which = f"there is no destination {slug}" if slug else "there are no destinations"
+            raise PointsmanError(f"{which}: see `pointsman destinations`")
         for one in chosen:
             steps: list[Callable[[], Awaitable[Sequence[Finding]]]] = [partial(_own_check, one)]
             if one.capabilities.webhooks:
@@ -275,7 +268,11 @@ async def deliveries(
     """Deliveries, newest first."""
     numbers = {name: number for number, name in _DELIVERY_STATES.items()}
     rows = await lanes.deliveries(
-        database, state=numbers[state] if state else None, destination=destination, limit=limit
+        database,
+        state=numbers[state] if state and state != "parked" else None,
+        parked=state == "parked",
+        destination=destination,
+        limit=limit,
     )
     return [
         {
@@ -285,7 +282,7 @@ async def deliveries(
             "attempts": row["attempts"],
             "destination": row["destination"],
             "ticket": row["ticket_id"],
-            "problem": row["last_error"] or row["parked_why"],
+            "problem": "; ".join(said for said in (row["parked_why"], row["last_error"]) if said) or None,
             "due_at": row["due_at"],
             "created_at": row["created_at"],
             "done_at": row["done_at"],
@@ -294,10 +291,12 @@ async def deliveries(
     ]
 
 
-async def replay(database: Database, lane: int, seq: int) -> None:
-    """Let a dead delivery run again."""
-    if not await lanes.replay(database, lane, seq):
-        raise PointsmanError(f"{lane}/{seq} is not dead: see `pointsman deliveries --state dead`")
+async def replay(database: Database, lane: int, seq: int, *, not_there: bool = False) -> None:
+    """Let a dead or parked delivery run again; ``not_there`` says that what is in doubt did not happen."""
+    if not await lanes.replay(database, lane, seq, not_there=not_there):
+        raise PointsmanError(
+            f"{lane}/{seq} is neither dead nor parked: see `pointsman deliveries --state dead`"
+        )
 
 
 async def parked(database: Database) -> list[dict[str, Any]]:
@@ -318,7 +317,6 @@ async def rerun(settings: Settings, database: Database, report_id: uuid.UUID | N
     """Decide again on one parked report, or on all; a line for each."""
     keeper = await _catalog(settings, database)
     catalog = keeper.current
-    assert catalog.mail_id is not None
     acceptance = Acceptance(database, keeper)
     slugs = {source.id: source for source in catalog.sources.values()}
 

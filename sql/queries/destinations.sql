@@ -19,6 +19,13 @@ set failures = 0, failed_at = null, failure_type = null, failure_message = null,
     failure_excerpt = null, failure_is_json = null, blocked_until = null
 where destination_id = $1 and failed_at is not null
 
+-- name: note_poll_success
+-- A poll that went well clears the failure of a poll, and no other.
+update destination_state
+set failures = 0, failed_at = null, failure_type = null, failure_message = null, failure_status = null,
+    failure_excerpt = null, failure_is_json = null
+where destination_id = $1 and failure_message like 'asking for changes: %'
+
 -- name: standing
 -- Every destination with its failure and its queue.
 select d.slug, d.kind, d.tracker, d.retired_at is not null as retired, s.paused_why, s.blocked_until, s.failures,

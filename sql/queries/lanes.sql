@@ -59,7 +59,8 @@ where id = $1 and lease_id = $2 and state = 2
 -- The first unfinished delivery of a claimed lane, with all that sending it needs.
 select d.seq, d.event_n, d.kind, d.marker, d.attempts, d.in_doubt, d.looks, d.draft, d.first_sent_at,
        coalesce(extract(epoch from d.doubt_until - now()), 0)::float8 as doubt_seconds,
-       d.expires_at < now() as expired,
+       -- time alone does not kill: a pause or an outage of days must not, only tries that failed all along
+       d.expires_at < now() and d.attempts >= 12 as expired,
        t.id as ticket_id, t.kind as ticket_kind, t.title, t.description, t.url as ticket_url, t.level, t.environment,
        t.release, t.reporter_email, t.reporter_name, t.status, t.close_reason, t.occurrences, t.opened_at, s.slug as source,
        e.kind as event_kind, e.data as event_data, e.at as event_at,
@@ -181,7 +182,8 @@ where destination_id = $1 and marker = $2 order by at, remote_id
 -- living head simply goes on.
 with revived as (
   update delivery d
-  set state = 0, attempts = 0, looks = 0, done_at = null, expires_at = now() + interval '72 hours'
+  set state = 0, attempts = 0, looks = 0, done_at = null, expires_at = now() + interval '72 hours',
+      in_doubt = in_doubt and not $3
   from lane l
   where l.id = d.lane_id and l.state = 3 and d.seq = l.head_seq and d.state in (0, 2) and d.lane_id = $1 and d.seq = $2
   returning d.lane_id)
@@ -200,7 +202,8 @@ room as (
   from dead where id = dead.lane_id and head_seq > dead.seq
   returning id, next_seq - 1 as seq)
 update delivery d
-set seq = room.seq, state = 0, attempts = 0, looks = 0, done_at = null, expires_at = now() + interval '72 hours'
+set seq = room.seq, state = 0, attempts = 0, looks = 0, done_at = null, expires_at = now() + interval '72 hours',
+    in_doubt = in_doubt and not $3
 from room where d.lane_id = room.id and d.seq = $2
 returning d.seq
 
@@ -223,6 +226,7 @@ join destination x on x.id = l.destination_id
 join ticket t on t.id = l.ticket_id
 where ($1::smallint is null or d.state = $1) and ($2::text is null or x.slug = $2)
   and ($3::uuid is null or l.ticket_id = $3)
+  and (not $5::boolean or (l.state = 3 and d.seq = l.head_seq))
 order by d.created_at desc, d.lane_id desc, d.seq desc limit $4
 
 -- name: attempts_of_ticket

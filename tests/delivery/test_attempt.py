@@ -17,7 +17,7 @@ from pointsman.delivery.attempt import (
     judge,
 )
 
-QUICK = settings(deadline=None, max_examples=100)
+QUICK = settings(deadline=None, max_examples=50)
 
 CREATE = {"creates": True, "idempotent": False}
 COMMENT = {"creates": False, "idempotent": False}

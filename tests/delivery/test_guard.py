@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pointsman.delivery.guard import Blocked, Policy, allowed, socket_factory, true_address
 
-QUICK = settings(deadline=None, max_examples=100)
+QUICK = settings(deadline=None, max_examples=50)
 NOTHING = Policy()
 HOSTS = Policy(hosts=frozenset({"forgejo.lan"}))
 NETWORKS = Policy(networks=(ipaddress.ip_network("10.2.0.0/16"), ipaddress.ip_network("fd12::/32")))

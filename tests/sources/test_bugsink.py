@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pointsman.plugin_api import Report, Unreadable
 from pointsman.sources.bugsink import Bugsink, BugsinkSettings
 
-QUICK = settings(deadline=None, max_examples=100)
+QUICK = settings(deadline=None, max_examples=50)
 REAL = Path(__file__).parents[3] / "shared" / "data" / "bugsink"
 CUSTOM = sorted(REAL.glob("custom-*.json"))
 """Bodies recorded from a real Bugsink; kept beside the checkout, not in it."""

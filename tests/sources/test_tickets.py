@@ -15,7 +15,7 @@ from pointsman.sources.tickets import (
     convert,
 )
 
-QUICK = settings(deadline=None, max_examples=100)
+QUICK = settings(deadline=None, max_examples=50)
 SOURCE = Tickets(TicketsSettings())
 REQUEST = {
     "title": "Can't log in",

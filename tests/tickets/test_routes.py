@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from pointsman.tickets.routes import Facts, Match, Route, Verdict, choose, verdict
 
-QUICK = settings(deadline=None, max_examples=60)
+QUICK = settings(deadline=None, max_examples=40)
 ALERT = Facts("shop", "alert", environment="production", level="error", release="1.2")
 
 

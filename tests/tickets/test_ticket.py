@@ -69,7 +69,7 @@ TABLE = [
     (Status.CLOSED, "opened", "recurred", [*REOPEN, OWNER, *COMMENT]),
     (Status.CLOSED, "recurred", "recurred", [*REOPEN, OWNER, *COMMENT]),
     (Status.CLOSED, "regressed", "regressed", [*REOPEN, OWNER, *COMMENT]),
-    (Status.CLOSED, "unmuted", "unmuted", COMMENT),
+    (Status.CLOSED, "unmuted", "unmuted", [*REOPEN, OWNER, *COMMENT]),
     (Status.CLOSED, "commented", "commented", COMMENT),
 ]
 
@@ -200,7 +200,7 @@ class Life(RuleBasedStateMachine):
             assert set(kinds) <= {Kind.CREATE}
             return
         assert Kind.CREATE not in kinds
-        if self.closed and action in ("opened", "recurred", "regressed"):
+        if self.closed and action != "commented":
             self.closed = False
             self.transitions += 1
         else:
@@ -241,4 +241,4 @@ class Life(RuleBasedStateMachine):
 
 
 TestLife = Life.TestCase
-TestLife.settings = settings(deadline=None, max_examples=40, stateful_step_count=20)
+TestLife.settings = settings(deadline=None, max_examples=30, stateful_step_count=20)

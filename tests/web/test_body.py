@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pointsman.web.body import DEPTH_LIMIT, decode, too_deep
 from pointsman.web.problems import Problem
 
-QUICK = settings(deadline=None, max_examples=150)
+QUICK = settings(deadline=None, max_examples=80)
 
 
 def refused(body):

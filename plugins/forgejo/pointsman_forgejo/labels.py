@@ -3,84 +3,151 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
-from pointsman.plugin_api import AuthFailed, PluginError, RateLimited, TrackerClient, Unavailable
-from pointsman_forgejo import wire
+from pointsman.plugin_api import AuthFailed, Misconfigured, PluginError, RateLimited, TrackerClient, Unavailable
+from pointsman_forgejo.errors import problem
 from pointsman_forgejo.pages import read_pages
 
 COLOUR = "#6b7280"
 """The grey of a label made by Pointsman; people change it as they like."""
+KEPT_SECONDS = 300.0
+"""How long ids are remembered: a label may be deleted, or made again under another id."""
+REFUSED_SECONDS = 60.0
+"""How long a label that can't be had is not asked for again."""
 _STOPS_THE_ISSUE_TOO = (Unavailable, AuthFailed, RateLimited)
 
 
-class Labels:
-    """The labels of one repository and of its organization, looked up by name and remembered."""
+@dataclass(frozen=True, slots=True)
+class Had:
+    """Labels as far as they can be had: ids by name, and what is missing, in words."""
 
-    def __init__(self, client: TrackerClient, repository: str) -> None:
+    ids: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+class Labels:
+    """The labels of one repository and of its organization, looked up by name and remembered for some minutes."""
+
+    def __init__(
+        self,
+        client: TrackerClient,
+        repository: str,
+        *,
+        create: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._client = client
         self._repository = repository
+        self._create = create
+        self._clock = clock
         self._ids: dict[str, int] = {}
-        self._one_at_a_time = (
-            asyncio.Lock()
-        )  # Forgejo allows two labels of one name: do not race with ourselves
+        self._folded: dict[str, int] = {}
+        self._refused: dict[str, tuple[float, str]] = {}
+        self._read_at = clock()
+        # Forgejo allows two labels of one name: do not race with ourselves
+        self._one_at_a_time = asyncio.Lock()
 
-    async def ids(self, names: Sequence[str]) -> list[int]:
-        """The ids of these labels, made where they are missing; without those that can't be had.
+    async def have(self, names: Sequence[str]) -> Had:
+        """The ids of these labels, made where they are missing and may be made; a note for each that can't be had.
 
         An issue without a label is better than no issue. Only what would stop the issue as well is raised: no
         connection, no credential, a rate limit. Nothing was created then.
         """
         if not names:
-            return []
+            return Had()
+        notes = []
         async with self._one_at_a_time:
-            await self._look_up(names)
+            unread = await self._look_up(names)
             for name in self.missing(names):
-                await self._make(name)
-        return [self._ids[name.casefold()] for name in names if name.casefold() in self._ids]
+                why = unread or self._refusal(name) or await self._make(name)
+                if why:
+                    notes.append(f"label {name!r} left out: {why}")
+        found = ((name, self._id(name)) for name in names)
+        return Had({name: number for name, number in found if number is not None}, tuple(notes))
+
+    async def look_up(self, names: Sequence[str]) -> str:
+        """Find the ids of these names, as far as they exist; gives why the labels can't be read, if so."""
+        async with self._one_at_a_time:
+            return await self._look_up(names)
 
     def missing(self, names: Sequence[str]) -> list[str]:
         """Those of the names that are not known."""
-        return [name for name in names if name.casefold() not in self._ids]
+        return [name for name in names if self._id(name) is None]
 
     def forget(self) -> None:
-        """Look everything up anew next time: an id did not work."""
+        """Look everything up anew next time: an id did not work, or is old."""
         self._ids.clear()
+        self._folded.clear()
+        self._refused.clear()
+        self._read_at = self._clock()
 
-    async def look_up(self, names: Sequence[str]) -> None:
-        """Find the ids of these names, as far as they exist."""
-        async with self._one_at_a_time:
-            await self._look_up(names)
+    def _id(self, name: str) -> int | None:
+        return self._ids.get(name, self._folded.get(name.casefold()))
 
-    async def _look_up(self, names: Sequence[str]) -> None:
-        """Ask the repository, and its organization for what the repository lacks."""
+    def _keep(self, name: object, number: object) -> None:
+        if isinstance(name, str) and isinstance(number, int):
+            self._ids.setdefault(name, number)
+            self._folded.setdefault(name.casefold(), number)
+
+    def _refusal(self, name: str) -> str:
+        """Why the label was refused a moment ago, empty if it was not."""
+        since, why = self._refused.get(name, (0.0, ""))
+        return why if self._clock() - since < REFUSED_SECONDS else ""
+
+    async def _look_up(self, names: Sequence[str]) -> str:
+        """Ask the repository, and its organization for what the repository lacks.
+
+        Gives why the lists can't be read. What is not in a list that was not read may exist all the same, and a
+        second label of that name must not be made.
+        """
+        if self._clock() - self._read_at >= KEPT_SECONDS:
+            self.forget()
         owner = self._repository.partition("/")[0]
         for path in (f"/repos/{self._repository}/labels", f"/orgs/{owner}/labels"):
-            if not self.missing(names):
-                return
+            if all(self._refusal(name) for name in self.missing(names)):
+                return ""
             try:
                 found = await read_pages(self._client, path, {}, doing="read the labels")
             except _STOPS_THE_ISSUE_TOO:
                 raise
-            except PluginError:
-                # 404: the owner is a person; 403: the token may not read organizations.
-                continue
-            for raw in found:
-                name, number = raw.get("name"), raw.get("id")
-                if isinstance(name, str) and isinstance(number, int):
-                    self._ids.setdefault(name.casefold(), number)
+            except Misconfigured as error:
+                if path.startswith("/repos"):
+                    return error.message
+                # 404: the owner is a person; 403: the token may not read organizations
+            except PluginError as error:
+                return error.message
+            else:
+                for raw in found:
+                    self._keep(raw.get("name"), raw.get("id"))
+        return ""
 
-    async def _make(self, name: str) -> None:
-        """Make one label, if the account may."""
-        body = {"name": name, "color": COLOUR}
+    async def _make(self, name: str) -> str:
+        """Make one label; gives why it can't be made."""
+        if not self._create:
+            return self._refuse(name, "it does not exist, and `create_labels` is off")
+        body = label_body(name)
         try:
             answer = await self._client.request("POST", f"/repos/{self._repository}/labels", json=body)
             if not answer.ok:
-                raise wire.problem(answer, f"make the label {name!r}")
+                raise problem(answer, "make it")
             made = answer.json()
         except _STOPS_THE_ISSUE_TOO:
             raise
-        except PluginError:
-            return
-        if isinstance(made, dict) and isinstance(made.get("id"), int):
-            self._ids[name.casefold()] = made["id"]
+        except PluginError as error:
+            return self._refuse(name, error.message)
+        if not (isinstance(made, dict) and isinstance(made.get("id"), int)):
+            return "the server made it and did not tell its id"
+        self._keep(name, made["id"])
+        return ""
+
+    def _refuse(self, name: str, why: str) -> str:
+        self._refused[name] = (self._clock(), why)
+        return why
+
+
+def label_body(name: str) -> dict[str, str]:
+    """What makes a label."""
+    return {"name": name, "color": COLOUR}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pointsman.plugin_api import TrackerClient, UnknownOutcome
-from pointsman_forgejo import wire
+from pointsman_forgejo.errors import problem
 
 PAGE = 50
 """The most that Forgejo gives at once unless its operator set less (``[api] MAX_RESPONSE_ITEMS``)."""
@@ -26,7 +26,7 @@ async def read_pages(
     for page in range(1, pages + 1):
         answer = await client.request("GET", path, params={**params, "page": page, "limit": PAGE})
         if not answer.ok:
-            raise wire.problem(answer, doing)
+            raise problem(answer, doing)
         items = answer.json()
         if not isinstance(items, list):
             raise UnknownOutcome(f"could not {doing}: the answer is no list", status=answer.status)

@@ -1,35 +1,14 @@
-"""What goes to Forgejo and what comes from it, as pure functions: text, request bodies, answers, webhooks.
-
-Gitea speaks the same language with ``X-Gitea-`` instead of ``X-Forgejo-`` headers.
-"""
+"""What goes to Forgejo and what comes from it, as pure functions: text, request bodies, values of answers."""
 
 from __future__ import annotations
 
 import datetime as dt
 import itertools
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pointsman.plugin_api import (
-    Actor,
-    Answer,
-    CommentRef,
-    Draft,
-    Ignored,
-    IssueGone,
-    IssueRef,
-    IssueSeen,
-    Marker,
-    Misconfigured,
-    PluginError,
-    Refused,
-    State,
-    UnknownOutcome,
-    WebhookNews,
-    hmac_sha256_matches,
-)
+from pointsman.plugin_api import Actor, CommentRef, Draft, IssueRef, IssueSeen, Marker, State
 
 TITLE_BYTES = 255
 """Forgejo cuts a longer title silently, at bytes and not at characters: so it is cut here, visibly."""
@@ -55,11 +34,15 @@ def clean(text: str) -> str:
 
 def title_line(text: str) -> str:
     """One line of at most 255 bytes of UTF-8; where it had to be cut it ends in an ellipsis."""
-    line = " ".join(clean(text).split()) or "(no title)"
+    line = _one_line(text)
     data = line.encode()
     if len(data) <= TITLE_BYTES:
         return line
     return data[: TITLE_BYTES - len("…".encode())].decode("utf-8", "ignore").rstrip() + "…"
+
+
+def _one_line(text: str) -> str:
+    return " ".join(clean(text).split()) or "(no title)"
 
 
 def markers_in(text: object) -> tuple[str, ...]:
@@ -168,8 +151,8 @@ def comment_ref(raw: object) -> CommentRef | None:
     return CommentRef(remote_id=str(number), url=_address(raw.get("html_url")))
 
 
-def issue_seen(raw: object, *, actor: Actor | None = None) -> IssueSeen | None:
-    """How an issue stands, None for a pull request and for what is no issue."""
+def issue_seen(raw: object, *, by: Actor | None = None) -> IssueSeen | None:
+    """How an issue stands, None for a pull request and for what is no issue. ``by``: who made the news."""
     ref = issue_ref(raw)
     if ref is None or not isinstance(raw, dict) or raw.get("pull_request") is not None:
         return None
@@ -177,7 +160,8 @@ def issue_seen(raw: object, *, actor: Actor | None = None) -> IssueSeen | None:
         ref=ref,
         state="closed" if raw.get("state") == "closed" else "open",
         version=moment(raw.get("updated_at")),
-        actor=actor,
+        actor=by,
+        author=actor(raw.get("user") or raw.get("poster")),
         markers=markers_in(raw.get("body")),
     )
 
@@ -209,137 +193,64 @@ def _address(value: object) -> str:
     return ""
 
 
-def _word(value: object, limit: int = 80) -> str:
+def word(value: object, limit: int = 80) -> str:
     """A short piece of a stranger's text, fit to be shown in a sentence; empty for what is no text."""
     if not isinstance(value, str):
         return ""
     return "".join(c for c in clean(value[: limit * 2]) if c.isprintable())[:limit]
 
 
-def message_of(answer: Answer) -> str:
-    """The server's own words about an error, empty if it had none (some answers of 403 have no body)."""
-    try:
-        said = json.loads(answer.body)
-    except (ValueError, RecursionError):
-        return ""
-    message = said.get("message") if isinstance(said, dict) else None
-    return _word(message, 300)
-
-
-def problem(answer: Answer, doing: str, *, sent: Mapping[str, Any] | None = None) -> PluginError:
-    """The error an answer stands for. ``sent`` is the body of a create, where an error proves less.
-
-    Statuses by call stand in the server's own ``/api/swagger``, https://forgejo.org/docs/latest/user/api-usage/. What an error leaves behind was read in the server's source,
-    ``routers/api/v1/repo/issue.go``: assignees are added and ``closed`` is applied after the insert.
-    """
-    said = message_of(answer)
-    failed = f"could not {doing}" + (f": {said}" if said else "")
-    status, excerpt = answer.status, answer.text()
-    if status in (301, 302, 303, 307, 308):
-        # Issues do not move between Forgejo repositories: a redirect means that the repository was renamed.
-        where = _word(answer.headers.get("location", ""), 200)
-        return Misconfigured(
-            f"{failed}: the repository has another name now ({where}): set `repository` to it",
-            status=status,
-            excerpt=excerpt,
-        )
-    if sent is not None and (status == 412 or (status == 400 and sent.get("assignees"))):
-        return UnknownOutcome(f"{failed}: the issue may exist all the same", status=status, excerpt=excerpt)
-    if status == 412:
-        return Refused(failed, fields={"state": said}, status=status, excerpt=excerpt)
-    if status == 403 and "locked" in said:
-        return Refused(f"{failed}: the issue is locked", status=status, excerpt=excerpt)
-    if status == 403 and "scope" in said:
-        return Misconfigured(f"{failed}: give the token that scope", status=status, excerpt=excerpt)
-    if status == 423:
-        return Misconfigured(f"{failed}: the repository is archived", status=status, excerpt=excerpt)
-    return answer.problem(failed, fields={_field_of(said): said} if said else None)
-
-
-def _field_of(message: str) -> str:
-    """The field a 422 is about, as far as the message tells: ``[Title]: Required``."""
-    named = re.match(r"\[(\w{1,40})\]", message)
-    if named:
-        return named[1].lower()
-    lowered = message.lower()
-    return next((field for field in ("assignee", "label", "title", "body") if field in lowered), "message")
-
-
-# -- webhooks: https://forgejo.org/docs/latest/user/webhooks/ -------------------------------------------------------
-
-
-def signature_fits(headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> bool:
-    """Whether the body was signed with one of the secrets.
-
-    The signature is the bare hexadecimal HMAC-SHA256. Under content type ``form`` it is made over the decoded field
-    and not over the body: such a call is refused. The ``X-Hub-`` headers, sent for GitHub's receivers, are not read.
-    """
-    given = headers.get("x-forgejo-signature", headers.get("x-gitea-signature"))
-    fits = hmac_sha256_matches(body, given, secrets)
-    return fits and "x-www-form-urlencoded" not in headers.get("content-type", "").lower()
-
-
-def delivery_id(headers: Mapping[str, str]) -> str | None:
-    """The id of this call. A replay by hand comes with a new one."""
-    found = headers.get("x-forgejo-delivery") or headers.get("x-gitea-delivery") or ""
-    return _word(found, 100) or None
-
-
-_STATE_AFTER: dict[str, State] = {"closed": "closed", "reopened": "open", "opened": "open"}
-
-
-def read(headers: Mapping[str, str], body: bytes, repository: str) -> WebhookNews:
-    """What a webhook call says about issues of this repository; any bytes come to a decision.
-
-    Without an event header (a call sent by hand, say) the body decides. Gitea also tells of deletion, Forgejo does not.
-    """
-    event = headers.get("x-forgejo-event") or headers.get("x-gitea-event") or ""
-    if event not in ("", "issues"):
-        return Ignored(f"event {_word(event)}: only changes of issues count")
-    try:
-        payload = json.loads(body)
-    except (ValueError, RecursionError):
-        return Ignored("the body is not JSON: set the webhook's content type to application/json")
-    if not isinstance(payload, dict):
-        return Ignored("the body is not a JSON object")
-    elsewhere = _other_repository(payload, repository)
-    if elsewhere:
-        return Ignored(f"another repository: {elsewhere}")
-    if payload.keys() & {"comment", "pull_request"}:
-        return Ignored("a comment or a pull request: only changes of issues count")
-    return _read_action(payload)
-
-
-def _read_action(payload: dict[str, Any]) -> WebhookNews:
-    action = payload.get("action")
-    seen = issue_seen(payload.get("issue"), actor=_actor(payload.get("sender")))
-    if not isinstance(action, str) or not (action in _STATE_AFTER or action == "deleted"):
-        return Ignored(f"action {_word(action) or '(none)'}: does not open, close or reopen an issue")
-    if seen is None:
-        return Ignored(f"action {action}: without an issue in it")
-    if action == "deleted":
-        return IssueGone(ref=seen.ref, actor=seen.actor)
-    # "opened" keeps what the issue says: it can be born closed. The other two are news of exactly that change.
-    state = seen.state if action == "opened" else _STATE_AFTER[action]
-    return IssueSeen(ref=seen.ref, state=state, version=seen.version, actor=seen.actor, markers=seen.markers)
-
-
-def _other_repository(payload: dict[str, Any], repository: str) -> str:
-    """The repository's name if the call is about another one, empty if it is ours or not named."""
-    found = payload.get("repository")
-    name = found.get("full_name") if isinstance(found, dict) else None
-    if not isinstance(name, str) or name.casefold() == repository.casefold():
-        return ""
-    return _word(name, 200) or "(nameless)"
-
-
-def _actor(sender: object) -> Actor | None:
-    """Who did it: the account's id, and its login as the name."""
-    if not isinstance(sender, dict):
+def actor(account: object) -> Actor | None:
+    """An account of the server's: its id, which a change of login leaves alone, and its login as the name."""
+    if not isinstance(account, dict):
         return None
-    login = sender.get("login") or sender.get("username")
-    name = _word(login, 100)
-    number = sender.get("id")
+    name = word(account.get("login") or account.get("username"), 100)
+    number = account.get("id")
     if isinstance(number, int) and not isinstance(number, bool) and 0 < number < 2**63:
         return Actor(str(number), name)
     return Actor(name, name) if name else None
+
+
+# -- what was left out -------------------------------------------------------------------------------------------
+
+
+def notes_of_draft(draft: Draft) -> list[str]:
+    """What of a draft Forgejo can't have, in words."""
+    notes = []
+    if len(_one_line(draft.title).encode()) > TITLE_BYTES:
+        notes.append(f"the title was longer than {TITLE_BYTES} bytes and is cut")
+    if _CUT in marked(draft.body, draft.marker) and _CUT not in draft.body:
+        notes.append(f"the text was longer than {BODY_BYTES} bytes and is cut")
+    for label in draft.labels:
+        if not label_names([label]):
+            shown = word(label, 60) or "(empty)"
+            notes.append(f"label {shown!r} left out: names have 1 to {LABEL_CHARACTERS} characters")
+    return notes
+
+
+def dropped_labels(raw: object, label_ids: Mapping[str, int]) -> list[str]:
+    """Names of labels that were sent with a create and are not in its answer."""
+    had = {label.get("id") for label in _objects(raw, "labels")}
+    return [name for name, number in label_ids.items() if number not in had]
+
+
+def dropped_assignees(raw: object, assignees: Sequence[str]) -> list[str]:
+    """Logins that were sent with a create and are not in its answer."""
+    had = logins(_objects(raw, "assignees"))
+    return [login for login in assignees if login.casefold() not in had]
+
+
+def title_differs(raw: object, title: str) -> bool:
+    """Whether the server kept another title than it was sent. An answer without one tells nothing."""
+    kept = raw.get("title") if isinstance(raw, dict) else None
+    return isinstance(kept, str) and kept.strip() != title.strip()
+
+
+def logins(accounts: Iterable[dict[str, Any]]) -> set[str]:
+    """The logins of accounts, whatever their case."""
+    return {login.casefold() for one in accounts if isinstance(login := one.get("login"), str)}
+
+
+def _objects(raw: object, key: str) -> list[dict[str, Any]]:
+    found = raw.get(key) if isinstance(raw, dict) else None
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []

@@ -6,14 +6,19 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from pointsman.plugin_api import TrackerClient, UnknownOutcome
-from pointsman_github import wire
+from pointsman_github import errors
 
 PAGE = 100
 """The most that GitHub gives at once."""
 
 
 async def read_page(
-    client: TrackerClient, path: str, params: Mapping[str, str | int], *, doing: str
+    client: TrackerClient,
+    path: str,
+    params: Mapping[str, str | int],
+    *,
+    doing: str,
+    about_issue: bool = False,
 ) -> tuple[list[dict[str, Any]], bool]:
     """One page, and whether another follows.
 
@@ -22,7 +27,7 @@ async def read_page(
     """
     answer = await client.request("GET", path, params={**params, "per_page": PAGE})
     if not answer.ok:
-        raise wire.problem(answer, doing)
+        raise errors.problem(answer, doing, about_issue=about_issue)
     items = answer.json()
     if not isinstance(items, list):
         raise UnknownOutcome(f"could not {doing}: the answer is no list", status=answer.status)
@@ -30,14 +35,20 @@ async def read_page(
 
 
 async def read_pages(
-    client: TrackerClient, path: str, params: Mapping[str, str | int], *, doing: str, pages: int = 20
+    client: TrackerClient,
+    path: str,
+    params: Mapping[str, str | int],
+    *,
+    doing: str,
+    about_issue: bool = False,
+    pages: int = 20,
 ) -> AsyncGenerator[dict[str, Any], None]:
     """The objects of a list, page by page.
 
     A list that is longer than ``pages`` pages raises UnknownOutcome at its end, since half a list proves nothing.
     """
     for page in range(1, pages + 1):
-        items, more = await read_page(client, path, {**params, "page": page}, doing=doing)
+        items, more = await read_page(client, path, {**params, "page": page}, doing=doing, about_issue=about_issue)
         for item in items:
             yield item
         if not more:

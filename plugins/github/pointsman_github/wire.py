@@ -1,33 +1,22 @@
-"""What goes to GitHub and what comes from it, as pure functions: text, request bodies, answers, webhooks."""
+"""What goes to GitHub and what comes from it, as pure functions: text, request bodies, things in answers."""
 
 from __future__ import annotations
 
 import datetime as dt
-import email.utils
 import itertools
-import json
 import re
-import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pointsman.plugin_api import (
     Actor,
-    Answer,
     CloseReason,
     CommentRef,
     Draft,
-    Ignored,
-    IssueGone,
     IssueRef,
     IssueSeen,
     Marker,
-    PluginError,
-    RateLimited,
-    Refused,
     State,
-    WebhookNews,
-    hmac_sha256_matches,
 )
 
 TITLE_CHARACTERS = 255
@@ -35,9 +24,6 @@ TITLE_CHARACTERS = 255
 BODY_CHARACTERS = 65536
 """GitHub answers 422 "body is too long (maximum is 65536 characters)" above, for issues and comments."""
 LABEL_CHARACTERS = 50
-SECONDARY_SECONDS = 60.0
-"""How long to wait at least where GitHub names no time,
-https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api."""
 
 _CUT = "\n\n*(The text was longer and is cut here.)*"
 _LONGEST_FENCE = 64
@@ -155,7 +141,7 @@ def issue_ref(raw: object) -> IssueRef | None:
     number = raw.get("number")
     if not isinstance(number, int) or isinstance(number, bool) or not 0 < number < 2**63:
         return None
-    return IssueRef(remote_id=str(number), key=str(number), url=_address(raw.get("html_url")))
+    return IssueRef(remote_id=str(number), key=str(number), url=address(raw.get("html_url")))
 
 
 def comment_ref(raw: object) -> CommentRef | None:
@@ -165,10 +151,10 @@ def comment_ref(raw: object) -> CommentRef | None:
     number = raw.get("id")
     if not isinstance(number, int) or isinstance(number, bool) or not 0 < number < 2**63:
         return None
-    return CommentRef(remote_id=str(number), url=_address(raw.get("html_url")))
+    return CommentRef(remote_id=str(number), url=address(raw.get("html_url")))
 
 
-def issue_seen(raw: object, *, actor: Actor | None = None) -> IssueSeen | None:
+def issue_seen(raw: object, *, by: Actor | None = None) -> IssueSeen | None:
     """How an issue stands, None for a pull request, which GitHub lists among the issues, and for what is no issue."""
     ref = issue_ref(raw)
     if ref is None or not isinstance(raw, dict) or raw.get("pull_request") is not None:
@@ -179,7 +165,8 @@ def issue_seen(raw: object, *, actor: Actor | None = None) -> IssueSeen | None:
         state=state,
         close_reason=_REASONS.get(word(raw.get("state_reason"))) if state == "closed" else None,
         version=moment(raw.get("updated_at")),
-        actor=actor,
+        actor=by,
+        author=author(raw),
         markers=markers_in(raw.get("body")),
     )
 
@@ -191,11 +178,22 @@ _REASONS: dict[object, CloseReason] = {
 }
 
 
-def author_id(raw: object) -> int | None:
-    """The account id of who wrote an issue or a comment."""
-    user = raw.get("user") if isinstance(raw, dict) else None
-    found = user.get("id") if isinstance(user, dict) else None
-    return found if isinstance(found, int) and not isinstance(found, bool) else None
+def author(raw: object) -> Actor | None:
+    """Who wrote an issue or a comment."""
+    return actor(raw.get("user")) if isinstance(raw, dict) else None
+
+
+def left_out(raw: object, key: str, name: str, wanted: Iterable[str]) -> list[str]:
+    """Which of the labels or assignees that were asked for an issue does not have. Their case does not matter.
+
+    Without the right to push GitHub drops them without a word. An answer that does not tell proves nothing.
+    """
+    there = raw.get(key) if isinstance(raw, dict) else None
+    if not isinstance(there, list):
+        return []
+    names = {one.get(name) if isinstance(one, dict) else one for one in there}
+    known = {found.casefold() for found in names if isinstance(found, str)}
+    return [one for one in wanted if one.casefold() not in known]
 
 
 def moment(text: object) -> dt.datetime | None:
@@ -211,7 +209,7 @@ def moment(text: object) -> dt.datetime | None:
     return found if found.tzinfo is not None else found.replace(tzinfo=dt.UTC)
 
 
-def _address(value: object) -> str:
+def address(value: object) -> str:
     """A web address out of a stranger's JSON, empty for anything else."""
     if isinstance(value, str) and value.startswith(("https://", "http://")) and len(value) <= 2000:
         return clean(value)
@@ -225,180 +223,12 @@ def word(value: object, limit: int = 80) -> str:
     return "".join(c for c in clean(value[: limit * 2]) if c.isprintable())[:limit]
 
 
-def _said(answer: Answer) -> tuple[str, dict[str, str]]:
-    """GitHub's words about an error and, for a 422, about single fields.
-
-    ``errors`` holds objects, or texts, or is one text:
-    https://docs.github.com/en/rest/using-the-rest-api/troubleshooting-the-rest-api.
-    """
-    try:
-        raw = json.loads(answer.body)
-    except (ValueError, RecursionError):
-        return "", {}
+def actor(raw: object) -> Actor | None:
+    """An account: its id, and its login as the name."""
     if not isinstance(raw, dict):
-        return "", {}
-    errors = raw.get("errors")
-    fields: dict[str, str] = {}
-    for error in errors if isinstance(errors, list) else [errors]:
-        if isinstance(error, dict):
-            field = word(error.get("field")) or "message"
-            fields[field] = word(error.get("message"), 300) or word(error.get("code")) or "refused"
-        elif isinstance(error, str):
-            fields["message"] = word(error, 300)
-    return word(raw.get("message"), 300), fields
-
-
-def refused_fields(answer: Answer) -> frozenset[str]:
-    """The fields that a 422 names."""
-    return frozenset(_said(answer)[1]) if answer.status == 422 else frozenset()
-
-
-def problem(answer: Answer, doing: str) -> PluginError:
-    """The error an answer stands for.
-
-    Rate limits come as 403 or 429: https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api.
-    """
-    said, fields = _said(answer)
-    failed = f"could not {doing}" + (f": {said}" if said else "")
-    if answer.status in (403, 429):
-        limited = _rate_limit(answer, failed)
-        if limited is not None:
-            return limited
-    if answer.status == 403:
-        if "locked" in said.lower():
-            return Refused(f"{failed}: the issue is locked", status=403, excerpt=answer.text())
-        needed = word(answer.headers.get("x-accepted-github-permissions", ""), 200)
-        if needed:
-            failed += f" (the token needs {needed})"
-    return answer.problem(failed, fields=fields)
-
-
-def _rate_limit(answer: Answer, failed: str) -> RateLimited | None:
-    """A rate limit, None if the answer is none.
-
-    The secondary limit on making content counts apart from everything else, hence its own scope.
-    """
-    said = answer.text().lower()
-    secondary = "secondary rate" in said or "abuse detection" in said or "submitted too quickly" in said
-    spent = answer.headers.get("x-ratelimit-remaining", "").strip() == "0"
-    wait = answer.retry_after()
-    if wait is None and spent:
-        wait = _until_reset(answer)
-    if wait is None and secondary:
-        wait = SECONDARY_SECONDS
-    if wait is None and answer.status != 429:
         return None
-    return RateLimited(
-        failed,
-        retry_after=SECONDARY_SECONDS if wait is None else wait,
-        scope="content" if secondary else "all",
-        status=answer.status,
-        excerpt=answer.text(),
-    )
-
-
-def _until_reset(answer: Answer) -> float | None:
-    """Seconds until the limit is full again, by GitHub's own clock where the answer tells it."""
-    reset = answer.headers.get("x-ratelimit-reset", "").strip()
-    if not (reset.isascii() and reset.isdigit() and len(reset) <= 12):
-        return None
-    try:
-        now = email.utils.parsedate_to_datetime(answer.headers.get("date", "")).timestamp()
-    except (ValueError, TypeError, OverflowError):
-        now = time.time()
-    return min(max(float(reset) - now, 0.0) + 1.0, 86400.0)
-
-
-# -- webhooks: https://docs.github.com/en/webhooks/webhook-events-and-payloads#issues -------------------------------
-
-
-def signature_fits(headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> bool:
-    """Whether the body was signed with one of the secrets.
-
-    The older SHA-1 header is not read:
-    https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries.
-    """
-    method, _, digits = headers.get("x-hub-signature-256", "").partition("=")
-    fits = hmac_sha256_matches(body, digits, secrets)
-    return fits and method == "sha256"
-
-
-def delivery_id(headers: Mapping[str, str]) -> str | None:
-    """The id of this call. A redelivery comes with the same one."""
-    return word(headers.get("x-github-delivery"), 100) or None
-
-
-_STATE_AFTER: dict[str, State] = {"closed": "closed", "reopened": "open", "opened": "open"}
-_GONE = ("deleted", "transferred")
-
-
-def read(headers: Mapping[str, str], body: bytes, repository: str) -> WebhookNews:
-    """What a webhook call says about issues of this repository; any bytes come to a decision.
-
-    Without an event header (a call sent by hand, say) the body decides.
-    """
-    event = headers.get("x-github-event", "")
-    if event == "ping":
-        return Ignored("ping: the webhook is set up")
-    if event not in ("", "issues"):
-        return Ignored(f"event {word(event)}: only changes of issues count")
-    try:
-        payload = json.loads(body)
-    except (ValueError, RecursionError):
-        return Ignored("the body is not JSON: set the webhook's content type to application/json")
-    if not isinstance(payload, dict):
-        return Ignored("the body is not a JSON object")
-    elsewhere = _other_repository(payload, repository)
-    if elsewhere:
-        return Ignored(f"another repository: {elsewhere}")
-    if payload.keys() & {"comment", "pull_request"}:
-        return Ignored("a comment or a pull request: only changes of issues count")
-    return _read_action(payload)
-
-
-def _read_action(payload: dict[str, Any]) -> WebhookNews:
-    action = payload.get("action")
-    seen = issue_seen(payload.get("issue"), actor=_actor(payload.get("sender")))
-    if not isinstance(action, str) or not (action in _STATE_AFTER or action in _GONE):
-        return Ignored(f"action {word(action) or '(none)'}: does not open, close or reopen an issue")
-    if seen is None:
-        return Ignored(f"action {action}: without an issue in it")
-    if action in _GONE:
-        return IssueGone(ref=seen.ref, to=_new_address(payload), actor=seen.actor)
-    # "opened" keeps what the issue says. The other two are news of exactly that change.
-    state = seen.state if action == "opened" else _STATE_AFTER[action]
-    return IssueSeen(
-        ref=seen.ref,
-        state=state,
-        close_reason=seen.close_reason if state == "closed" else None,
-        version=seen.version,
-        actor=seen.actor,
-        markers=seen.markers,
-    )
-
-
-def _new_address(payload: dict[str, Any]) -> str:
-    """Where a transferred issue went, empty if the call does not tell."""
-    changes = payload.get("changes")
-    new = changes.get("new_issue") if isinstance(changes, dict) else None
-    return _address(new.get("html_url")) if isinstance(new, dict) else ""
-
-
-def _other_repository(payload: dict[str, Any], repository: str) -> str:
-    """The repository's name if the call is about another one, empty if it is ours or not named."""
-    found = payload.get("repository")
-    name = found.get("full_name") if isinstance(found, dict) else None
-    if not isinstance(name, str) or name.casefold() == repository.casefold():
-        return ""
-    return word(name, 200) or "(nameless)"
-
-
-def _actor(sender: object) -> Actor | None:
-    """Who did it: the account's id, and its login as the name."""
-    if not isinstance(sender, dict):
-        return None
-    name = word(sender.get("login"), 100)
-    number = sender.get("id")
+    name = word(raw.get("login"), 100)
+    number = raw.get("id")
     if isinstance(number, int) and not isinstance(number, bool) and 0 < number < 2**63:
         return Actor(str(number), name)
     return Actor(name, name) if name else None

@@ -7,6 +7,8 @@ import contextlib
 import datetime as dt
 from collections.abc import AsyncIterator, Callable
 
+import msgspec
+
 from pointsman.catalog import CatalogKeeper, LiveDestination
 from pointsman.delivery.checked import checked
 from pointsman.delivery.inbound import Inbound
@@ -83,6 +85,7 @@ class Reconcile:
             return
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code
             failure = standing.Failure.of(error)
+            failure = msgspec.structs.replace(failure, message=f"asking for changes: {failure.message}")
             log.warning("poll failed", destination=destination.slug, error=str(failure))
             with contextlib.suppress(*LOST):
                 await standing.note_failure(self._database, destination.id, failure)
@@ -115,6 +118,7 @@ class Reconcile:
                     note=heard.note,
                 )
         await standing.polled(self._database, destination.id, asked_at)
+        await standing.note_poll_success(self._database, destination.id)
         if changed:
             self._on_change()
         return changed

@@ -95,5 +95,9 @@ def convert(decoded: Any, kind: type[Any]) -> Any:
     except msgspec.ValidationError as error:
         text = str(error)
         found = _AT.search(text)
-        field = found[1].strip(".") if found else ""
-        raise Unreadable(text[: found.start()] if found else text, field=field) from None
+        said = text[: found.start()] if found else text
+        # our own checks start with the field's name
+        field = [found[1].strip(".")] if found and found[1].strip(".") else []
+        if said.partition(" ")[0] in {"title", "description", "body", "email", "name"}:
+            field.append(said.partition(" ")[0])
+        raise Unreadable(said, field=".".join(field)) from None

@@ -66,7 +66,7 @@ def ticket_from(row: Row) -> Ticket:
 
 
 async def accept(
-    database: Database, batch: Sequence[Incoming], decide: Decide, marker_of: MarkerOf, mail_id: int
+    database: Database, batch: Sequence[Incoming], decide: Decide, marker_of: MarkerOf, mail_id: int | None
 ) -> list[Accepted]:
     """Accept reports in one transaction; the answers are in the order of the batch, and true once this returns."""
     async with database.transaction() as con:
@@ -122,7 +122,7 @@ async def _sort_out_known(
 
 
 async def _decide(
-    con: Connection, fresh: list[Incoming], decide: Decide, mail_id: int
+    con: Connection, fresh: list[Incoming], decide: Decide, mail_id: int | None
 ) -> tuple[Decided, dict[uuid.UUID, Ticket], dict[uuid.UUID, uuid.UUID]]:
     """Lock the tickets concerned and let each report, in order, say what it changes."""
     of_ticket = [one for one in fresh if one.report is not None and one.report.action != "test"]
@@ -272,7 +272,7 @@ async def rerun(
     read: Callable[[Row], Incoming],
     decide: Decide,
     marker_of: MarkerOf,
-    mail_id: int,
+    mail_id: int | None,
 ) -> uuid.UUID | None:
     """Decide again on a parked report; the ticket it belongs to now. None: there is no such parked report.
 

@@ -64,6 +64,11 @@ async def note_success(database: Database, destination_id: int) -> None:
     await database.execute(SQL["note_success"], destination_id)
 
 
+async def note_poll_success(database: Database, destination_id: int) -> None:
+    """Clear the failure of a poll."""
+    await database.execute(SQL["note_poll_success"], destination_id)
+
+
 async def standing(database: Database) -> Sequence[Row]:
     """Every destination with its failure and its queue."""
     return await database.fetch(SQL["standing"])

@@ -248,11 +248,13 @@ async def sight(
     await database.execute(SQL["write_sighting"], destination_id, marker, *issue, seen_by)
 
 
-async def replay(database: Database, lane_id: int, seq: int) -> bool:
-    """Let a dead delivery run again; False if it is not dead."""
-    if await database.fetchval(SQL["replay_parked"], lane_id, seq) is not None:
+async def replay(database: Database, lane_id: int, seq: int, *, not_there: bool = False) -> bool:
+    """Let a dead delivery, or the head of a parked lane, run again; False if it is neither. ``not_there``: what is in
+    doubt did not happen.
+    """
+    if await database.fetchval(SQL["replay_parked"], lane_id, seq, not_there) is not None:
         return True
-    return await database.fetchval(SQL["replay_skipped"], lane_id, seq) is not None
+    return await database.fetchval(SQL["replay_skipped"], lane_id, seq, not_there) is not None
 
 
 async def deliveries(
@@ -261,10 +263,11 @@ async def deliveries(
     state: int | None = None,
     destination: str | None = None,
     ticket_id: uuid.UUID | None = None,
+    parked: bool = False,
     limit: int = 100,
 ) -> Sequence[Row]:
     """Deliveries for people, newest first."""
-    return await database.fetch(SQL["deliveries"], state, destination, ticket_id, limit)
+    return await database.fetch(SQL["deliveries"], state, destination, ticket_id, limit, parked)
 
 
 async def undelivered(database: Database) -> Row:

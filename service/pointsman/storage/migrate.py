@@ -10,10 +10,12 @@ from importlib.resources import files
 import asyncpg
 
 from pointsman.errors import SchemaError
-from pointsman.storage.db import Database
+from pointsman.storage.db import Database, Row
 
 _LOCK = 0x706F696E74736D6E  # "pointsmn"
 _WAIT_SECONDS = 120.0
+_BREAKING = "-- breaking"
+_APPLIED = "select name, sha256, breaking from schema_migration"
 
 OLDEST = 15
 """The oldest major version of Postgres that is supported."""
@@ -50,20 +52,20 @@ async def migrate(database: Database) -> list[str]:
         try:
             await con.execute(
                 "create table if not exists schema_migration ("
-                " name text primary key, sha256 text not null, applied_at timestamptz not null default now())"
+                " name text primary key, sha256 text not null, breaking boolean not null default false,"
+                " applied_at timestamptz not null default now())"
             )
-            done = {
-                row["name"]: row["sha256"]
-                for row in await con.fetch("select name, sha256 from schema_migration")
-            }
-            _refuse_unknown(done)
+            done = _checked(await con.fetch(_APPLIED))
             applied = []
             for name, text, digest in known():
                 if name in done:
                     continue
                 async with con.transaction():
                     await con.execute(
-                        "insert into schema_migration (name, sha256) values ($1, $2)", name, digest
+                        "insert into schema_migration (name, sha256, breaking) values ($1, $2, $3)",
+                        name,
+                        digest,
+                        text.startswith(_BREAKING),
                     )
                     await con.execute(text, timeout=600)
                 applied.append(name)
@@ -72,26 +74,30 @@ async def migrate(database: Database) -> list[str]:
             await con.execute("select pg_advisory_unlock($1)", _LOCK)
 
 
-def _refuse_unknown(done: dict[str, str]) -> None:
+def _checked(rows: Sequence[Row]) -> set[str]:
+    """The migrations that were applied. Refuses what this program can't live with.
+
+    A later migration that only adds is no reason to stop: during a rolling upgrade the old program works on. One whose
+    first line says ``-- breaking`` is.
+    """
     ours = {name: digest for name, _, digest in known()}
-    if newer := sorted(set(done) - set(ours)):
+    if breaking := sorted(row["name"] for row in rows if row["breaking"] and row["name"] not in ours):
         raise SchemaError(
-            f"the database has migrations this program does not know ({', '.join(newer)}): start the newer program"
+            f"the database went past this program with {', '.join(breaking)}: start the newer program"
         )
-    if changed := [name for name, digest in done.items() if ours[name] != digest]:
+    if changed := [row["name"] for row in rows if ours.get(row["name"], row["sha256"]) != row["sha256"]]:
         raise SchemaError(
             f"migration {changed[0]} was changed after it was applied; install the release that it came with"
         )
+    return {row["name"] for row in rows}
 
 
 async def require(database: Database) -> None:
-    """Refuse to work with a schema that is older or newer than this program."""
+    """Refuse to work with a schema that is older than this program, or that went past it."""
     await _require_version(database)
     try:
-        rows = await database.fetch("select name, sha256 from schema_migration")
+        done = _checked(await database.fetch(_APPLIED))
     except asyncpg.UndefinedTableError:
         raise SchemaError("the database is empty: run `pointsman migrate` first") from None
-    done = {row["name"]: row["sha256"] for row in rows}
-    _refuse_unknown(done)
     if missing := [name for name, _, _ in known() if name not in done]:
         raise SchemaError(f"the database lacks {', '.join(missing)}: run `pointsman migrate` first")

@@ -8,38 +8,42 @@ https://docs.github.com/en/rest/issues and https://docs.github.com/en/webhooks/w
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from aiohttp import web
 
-from pointsman.testing.fake_github_state import (
+from pointsman.testing.fake_github_admin import GitHubAdministration, error, invalid, json_object
+from pointsman.testing.fake_github_model import (
+    GitHubApp,
     GitHubComment,
+    GitHubHook,
     GitHubIssue,
-    GitHubState,
     GitHubWebhook,
     marker_of,
 )
 
-__all__ = ["FakeGitHub", "GitHubComment", "GitHubIssue", "GitHubWebhook"]
+__all__ = ["FakeGitHub", "GitHubApp", "GitHubComment", "GitHubHook", "GitHubIssue", "GitHubWebhook"]
 
 _Handler = Callable[[web.Request], Awaitable[web.Response]]
+_BY = web.RequestKey("by", str)
 _VERSIONS = ("2022-11-28", "2026-03-10")
 _BODY_CHARACTERS = 65536
 _TITLE_CHARACTERS = 256
 _REASONS = ("completed", "not_planned", "duplicate", "reopened", None)
 
 
-class FakeGitHub(GitHubState):
-    """One repository on GitHub; ``url`` is the address of the API.
+class FakeGitHub(GitHubAdministration):
+    """One repository on GitHub; ``api`` is the address of its API, with ``enterprise`` below ``/api/v3``.
 
     What a test may set at any time:
 
     * ``webhook_url``, ``webhook_secret``: where the repository's webhook goes; without an address none is sent;
     * ``webhook_seconds``: how long GitHub waits for its answer; it never tries again by itself;
     * ``echo``: whether calls of the API send webhooks too, as the real one does, in the background;
-    * ``may_see``, ``may_write_issues``, ``may_push``: what the token may; without the first all is 404;
+    * ``may_see``, ``may_write_issues``, ``may_triage``, ``may_push``, ``may_administer``: what the token may;
+      without the first all is 404;
+    * ``app``: a GitHub App whose tokens are valid beside ``token``; ``hooks``: the repository's webhooks;
     * ``assignable``: who can be assigned; ``labels``: the names of the repository's labels;
     * ``has_issues``, ``archived``: the repository's switches;
     * ``hidden``: numbers of issues that no list shows yet;
@@ -54,17 +58,25 @@ class FakeGitHub(GitHubState):
     def routes(self) -> list[web.RouteDef]:
         """The calls of the REST API that this double knows."""
         repo = "/repos/{owner}/{name}"
-        return [
-            web.get("/user", self._guarded(self._get_user)),
-            web.get("/repositories/{id}/issues/{number}", self._guarded(self._get_moved)),
-            web.get(repo, self._guarded(self._get_repository)),
-            web.get(f"{repo}/issues", self._guarded(self._get_issues)),
-            web.post(f"{repo}/issues", self._guarded(self._post_issue)),
-            web.get(f"{repo}/issues/{{number}}", self._guarded(self._get_issue)),
-            web.patch(f"{repo}/issues/{{number}}", self._guarded(self._patch_issue)),
-            web.get(f"{repo}/issues/{{number}}/comments", self._guarded(self._get_comments)),
-            web.post(f"{repo}/issues/{{number}}/comments", self._guarded(self._post_comment)),
+        calls: list[tuple[str, str, _Handler]] = [
+            ("GET", "/user", self._get_user),
+            ("GET", "/users/{login}", self._get_account),
+            ("GET", "/app", self._get_app),
+            ("POST", "/app/installations/{id}/access_tokens", self._post_app_token),
+            ("GET", "/repositories/{id}/issues/{number}", self._get_moved),
+            ("GET", repo, self._get_repository),
+            ("GET", f"{repo}/assignees/{{login}}", self._get_assignee),
+            ("GET", f"{repo}/hooks", self._get_hooks),
+            ("POST", f"{repo}/hooks", self._post_hook),
+            ("PATCH", f"{repo}/hooks/{{id}}", self._patch_hook),
+            ("GET", f"{repo}/issues", self._get_issues),
+            ("POST", f"{repo}/issues", self._post_issue),
+            ("GET", f"{repo}/issues/{{number}}", self._get_issue),
+            ("PATCH", f"{repo}/issues/{{number}}", self._patch_issue),
+            ("GET", f"{repo}/issues/{{number}}/comments", self._get_comments),
+            ("POST", f"{repo}/issues/{{number}}/comments", self._post_comment),
         ]
+        return [web.route(method, self.prefix + path, self._guarded(call)) for method, path, call in calls]
 
     # -- before every call -------------------------------------------------------------------------------------------
 
@@ -83,20 +95,27 @@ class FakeGitHub(GitHubState):
         if not request.headers.get("User-Agent"):
             return web.Response(status=403, text="Request forbidden by administrative rules.")
         if request.headers.get("X-GitHub-Api-Version", _VERSIONS[0]) not in _VERSIONS:
-            return _error(400, "The API version is not supported")
-        if request.headers.get("Authorization") not in (f"Bearer {self.token}", f"token {self.token}"):
-            return _error(401, "Bad credentials")
+            return error(400, "The API version is not supported")
+        credential = request.headers.get("Authorization", "").partition(" ")[2]
+        if request.path.startswith(f"{self.prefix}/app"):
+            return self._refused_jwt(credential)
+        if credential == self.token:
+            request[_BY] = self.bot
+        elif self.app is not None and self._is_app_token(credential):
+            request[_BY] = self.app.login
+        else:
+            return error(401, "Bad credentials")
         limited = self._limited(request)
         return self._elsewhere(request) if limited is None else limited
 
     def _limited(self, request: web.Request) -> web.Response | None:
         if self.calls_left <= 0:
-            return _error(403, "API rate limit exceeded for user ID 1000.")
+            return error(403, "API rate limit exceeded for user ID 1000.")
         self.calls_left -= 1
         if request.method == "GET":
             return None
         if self.content_left <= 0:
-            answer = _error(403, "You have exceeded a secondary rate limit. Please wait a few minutes.")
+            answer = error(403, "You have exceeded a secondary rate limit. Please wait a few minutes.")
             if self.secondary_retry_after is not None:
                 answer.headers["Retry-After"] = str(self.secondary_retry_after)
             return answer
@@ -108,15 +127,17 @@ class FakeGitHub(GitHubState):
             return None
         named = f"{request.match_info['owner']}/{request.match_info['name']}"
         if named in self._former_names:
-            return _moved(f"{self.url}/repositories/7{request.path_qs.partition(named)[2]}")
+            return _moved(f"{self.api}/repositories/7{request.path_qs.partition(named)[2]}")
         if named.lower() != self.repository.lower() or not self.may_see:
-            return _error(404, "Not Found")
+            return error(404, "Not Found")
+        if "/hooks" in request.path and not self._may_hook(request[_BY]):
+            return error(404, "Not Found")
         if "/issues" in request.path and not self.has_issues:
-            return _error(410, "Issues are disabled for this repo")
+            return error(410, "Issues are disabled for this repo")
         if request.method != "GET" and self.archived:
-            return _error(403, "Repository was archived so is read-only.")
-        if request.method != "GET" and not self.may_write_issues:
-            answer = _error(403, "Resource not accessible by personal access token")
+            return error(403, "Repository was archived so is read-only.")
+        if request.method != "GET" and "/issues" in request.path and not self._may_write(request[_BY]):
+            answer = error(403, "Resource not accessible by personal access token")
             answer.headers["X-Accepted-GitHub-Permissions"] = "issues=write"
             return answer
         return None
@@ -128,6 +149,8 @@ class FakeGitHub(GitHubState):
             "X-RateLimit-Remaining": str(max(self.calls_left, 0)),
             "X-RateLimit-Reset": str(reset),
             "X-RateLimit-Resource": "core",
+            "X-GitHub-Request-Id": f"FAKE:{len(self.requests)}",
+            **({"X-GitHub-Enterprise-Version": "3.19.1"} if self.prefix else {}),
             **self.token_headers,
         }
 
@@ -136,17 +159,19 @@ class FakeGitHub(GitHubState):
         number = request.match_info["number"]
         issue = self.issues.get(int(number)) if number.isdigit() else None
         if issue is None:
-            return _error(404, "Not Found")
+            return error(404, "Not Found")
         if issue.deleted:
-            return _error(410, "This issue was deleted")
+            return error(410, "This issue was deleted")
         if issue.moved_to is not None:
             rest = request.path.partition(f"/issues/{number}")[2]
-            return _moved(f"{self.url}/repositories/8/issues/{issue.moved_to[1]}{rest}")
+            return _moved(f"{self.api}/repositories/8/issues/{issue.moved_to[1]}{rest}")
         return issue
 
     # -- calls -------------------------------------------------------------------------------------------------------
 
-    async def _get_user(self, _: web.Request) -> web.Response:
+    async def _get_user(self, request: web.Request) -> web.Response:
+        if request[_BY] != self.bot:
+            return error(403, "Resource not accessible by integration")
         return web.json_response(self._user(self.bot))
 
     async def _get_repository(self, _: web.Request) -> web.Response:
@@ -157,7 +182,7 @@ class FakeGitHub(GitHubState):
         for issue in self.issues.values():
             if issue.moved_to is not None and str(issue.moved_to[1]) == request.match_info["number"]:
                 return web.json_response(self._issue(issue))
-        return _error(404, "Not Found")
+        return error(404, "Not Found")
 
     async def _get_issues(self, request: web.Request) -> web.Response:
         query = request.query
@@ -165,14 +190,14 @@ class FakeGitHub(GitHubState):
         found = [issue for issue in found if not issue.deleted and issue.moved_to is None]
         state = query.get("state", "open")
         if state not in ("open", "closed", "all"):
-            return _invalid("state", "invalid")
+            return invalid("state", "invalid")
         found = [issue for issue in found if state in ("all", issue.state)]
         if creator := query.get("creator"):
             found = [issue for issue in found if issue.author.lower() == creator.lower()]
         try:
             since = dt.datetime.fromisoformat(query.get("since") or "1970-01-01T00:00:00Z")
         except ValueError:
-            return _invalid("since", "invalid")
+            return invalid("since", "invalid")
         found = [issue for issue in found if issue.updated_at.replace(microsecond=0) >= since]
         shown = [issue for issue in found if issue.number not in self.hidden]
         moment = "updated_at" if query.get("sort") == "updated" else "created_at"
@@ -182,23 +207,11 @@ class FakeGitHub(GitHubState):
         )
         return self._page(request, [self._issue(issue) for issue in shown])
 
-    def _page(self, request: web.Request, items: list[dict[str, Any]]) -> web.Response:
-        """One page of a list, with the header that tells the rest."""
-        page = max(int(request.query.get("page", "1")), 1)
-        limit = min(int(request.query.get("per_page", "30")) or 30, self.page_max)
-        headers = {}
-        if page * limit < len(items):
-            following = request.url.update_query(page=page + 1, per_page=limit)
-            headers["Link"] = f'<{following}>; rel="next"'
-        return web.json_response(items[(page - 1) * limit : page * limit], headers=headers)
-
     async def _post_issue(self, request: web.Request) -> web.Response:
-        body = await _json_object(request)
+        body = await json_object(request)
         if body is None:
-            return _error(400, "Problems parsing JSON")
-        refusal = (
-            _too_long(body) if isinstance(body.get("title"), str) else _invalid("title", "missing_field")
-        )
+            return error(400, "Problems parsing JSON")
+        refusal = _too_long(body) if isinstance(body.get("title"), str) else invalid("title", "missing_field")
         if refusal is not None:
             return refusal
         labels = [name if isinstance(name, str) else name["name"] for name in body.get("labels") or []]
@@ -207,8 +220,8 @@ class FakeGitHub(GitHubState):
             labels, assignees = [], []
         for login in assignees:
             if login not in self.assignable:
-                return _invalid("assignees", "invalid", value=login)
-        issue = self._add_issue(body["title"], body.get("body") or "", self.bot)
+                return invalid("assignees", "invalid", value=login)
+        issue = self._add_issue(body["title"], body.get("body") or "", request[_BY])
         issue.labels, issue.assignees = labels, list(assignees)
         self.labels |= set(labels)
         self.effect("issue", str(issue.number), marker_of(issue.body), issue.title)
@@ -220,18 +233,18 @@ class FakeGitHub(GitHubState):
         return issue if isinstance(issue, web.Response) else web.json_response(self._issue(issue))
 
     async def _patch_issue(self, request: web.Request) -> web.Response:
-        body = await _json_object(request)
+        body = await json_object(request)
         issue = self._found(request)
         if isinstance(issue, web.Response):
             return issue
         if body is None:
-            return _error(400, "Problems parsing JSON")
-        if not self.may_push and issue.author != self.bot:
-            return _error(403, "Resource not accessible by personal access token")
+            return error(400, "Problems parsing JSON")
+        if not self.may_triage and issue.author != request[_BY]:
+            return error(403, "Resource not accessible by personal access token")
         if body.get("state", "open") not in ("open", "closed"):
-            return _invalid("state", "invalid")
+            return invalid("state", "invalid")
         if body.get("state_reason") not in _REASONS:
-            return _invalid("state_reason", "invalid")
+            return invalid("state_reason", "invalid")
         refusal = _too_long(body)
         if refusal is not None:
             return refusal
@@ -260,28 +273,23 @@ class FakeGitHub(GitHubState):
         return self._page(request, [self._comment(issue, comment) for comment in found])
 
     async def _post_comment(self, request: web.Request) -> web.Response:
-        body = await _json_object(request)
+        body = await json_object(request)
         issue = self._found(request)
         if isinstance(issue, web.Response):
             return issue
         if body is None:
-            return _error(400, "Problems parsing JSON")
+            return error(400, "Problems parsing JSON")
         if issue.locked and not self.may_push:
-            return _error(403, "Unable to create comment because issue is locked.")
+            return error(403, "Unable to create comment because issue is locked.")
         if not isinstance(body.get("body"), str) or not body["body"].strip():
-            return _invalid("body", "missing_field", resource="IssueComment")
+            return invalid("body", "missing_field", resource="IssueComment")
         if len(body["body"]) > _BODY_CHARACTERS:
             said = f"body is too long (maximum is {_BODY_CHARACTERS} characters)"
-            return _invalid("data", "unprocessable", resource="IssueComment", message=said)
-        made = self._add_comment(issue, body["body"], self.bot)
+            return invalid("data", "unprocessable", resource="IssueComment", message=said)
+        made = self._add_comment(issue, body["body"], request[_BY])
         self.effect("comment", str(issue.number), marker_of(made.body))
         self._echo(issue, "created", comment=made)
         return web.json_response(self._comment(issue, made), status=201)
-
-
-def _error(status: int, message: str) -> web.Response:
-    said = {"message": message, "documentation_url": "https://docs.github.com/rest", "status": str(status)}
-    return web.json_response(said, status=status)
 
 
 def _moved(to: str) -> web.Response:
@@ -289,31 +297,12 @@ def _moved(to: str) -> web.Response:
     return web.json_response(said, status=301, headers={"Location": to})
 
 
-def _invalid(field: str, code: str, **more: str) -> web.Response:
-    """The 422 of one field: https://docs.github.com/en/rest/using-the-rest-api/troubleshooting-the-rest-api."""
-    said = {
-        "message": "Validation Failed",
-        "errors": [{"resource": "Issue", "field": field, "code": code, **more}],
-        "documentation_url": "https://docs.github.com/rest",
-        "status": "422",
-    }
-    return web.json_response(said, status=422)
-
-
 def _too_long(body: dict[str, Any]) -> web.Response | None:
     title, text = body.get("title"), body.get("body")
     if isinstance(title, str) and len(title) > _TITLE_CHARACTERS:
-        return _invalid("title", "custom", message="title is too long")
+        return invalid("title", "custom", message="title is too long")
     if isinstance(text, str) and len(text) > _BODY_CHARACTERS:
-        return _invalid(
+        return invalid(
             "body", "custom", message=f"body is too long (maximum is {_BODY_CHARACTERS} characters)"
         )
     return None
-
-
-async def _json_object(request: web.Request) -> dict[str, Any] | None:
-    try:
-        raw = json.loads(await request.read())
-    except ValueError:
-        return None
-    return raw if isinstance(raw, dict) else None

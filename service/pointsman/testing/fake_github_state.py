@@ -34,9 +34,11 @@ class GitHubState(FakeTracker):
         token: str = "github-token",  # noqa: S107 - of a server that lives in this process
         bot: str = "pointsman-bot",
         echo: bool = False,
+        enterprise: bool = False,
         port: int = 0,
     ) -> None:
         super().__init__(port=port)
+        self.prefix = "/api/v3" if enterprise else ""
         self.repository = repository
         self.token = token
         self.bot = bot
@@ -47,6 +49,8 @@ class GitHubState(FakeTracker):
         self.may_see = True
         self.may_write_issues = True
         self.may_push = True
+        self.may_triage = True
+        self.may_administer = True
         self.assignable = {bot}
         self.has_issues = True
         self.archived = False
@@ -60,11 +64,19 @@ class GitHubState(FakeTracker):
         self.now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
         self.issues: dict[int, GitHubIssue] = {}
         self.webhooks: list[GitHubWebhook] = []
+        self.hooks: dict[int, GitHubHook] = {}
+        self.app: GitHubApp | None = None
+        self.app_tokens: dict[str, dt.datetime] = {}
         self._former_names: set[str] = set()
         self._accounts: dict[str, int] = {}
         self._numbers = 0
         self._ids = 100
         self._sending: set[asyncio.Task[None]] = set()
+
+    @property
+    def api(self) -> str:
+        """The address of the API."""
+        return self.url + self.prefix
 
     # -- what a person does ------------------------------------------------------------------------------------------
 
@@ -188,7 +200,7 @@ class GitHubState(FakeTracker):
             "login": login,
             "id": number,
             "node_id": f"U_{number}",
-            "url": f"{self.url}/users/{login}",
+            "url": f"{self.api}/users/{login}",
             "html_url": f"{self.url}/{login}",
             "type": "Bot" if login.endswith("[bot]") else "User",
             "site_admin": False,
@@ -204,15 +216,20 @@ class GitHubState(FakeTracker):
             "private": False,
             "owner": self._user(owner),
             "html_url": f"{self.url}/{self.repository}",
-            "url": f"{self.url}/repos/{self.repository}",
+            "url": f"{self.api}/repos/{self.repository}",
             "has_issues": self.has_issues,
             "archived": self.archived,
-            "permissions": {"admin": False, "push": self.may_push, "pull": True},
+            "permissions": {
+                "admin": self.may_administer,
+                "push": self.may_push,
+                "triage": self.may_triage,
+                "pull": True,
+            },
         }
 
     def _issue(self, issue: GitHubIssue) -> dict[str, Any]:
         repository, number = issue.moved_to or (self.repository, issue.number)
-        api = f"{self.url}/repos/{repository}"
+        api = f"{self.api}/repos/{repository}"
         assignees = [self._user(login) for login in issue.assignees]
         page = f"{self.url}/{repository}/{'pull' if issue.is_pull else 'issues'}/{number}"
         raw: dict[str, Any] = {
@@ -246,7 +263,7 @@ class GitHubState(FakeTracker):
         return raw
 
     def _comment(self, issue: GitHubIssue, comment: GitHubComment) -> dict[str, Any]:
-        api = f"{self.url}/repos/{self.repository}/issues"
+        api = f"{self.api}/repos/{self.repository}/issues"
         page = f"{self.url}/{self.repository}/issues/{issue.number}"
         return {
             "url": f"{api}/comments/{comment.id}",
@@ -318,8 +335,21 @@ class GitHubState(FakeTracker):
             async with asyncio.timeout(self.webhook_seconds):
                 sent.status = await self.post_webhook(self.webhook_url, body, sent.headers)
         except (aiohttp.ClientError, TimeoutError):
+            self._note_response(None)
             return None
+        self._note_response(sent.status)
         return sent.status
+
+    def _note_response(self, status: int | None) -> None:
+        """What the webhook's record says of its last call."""
+        for hook in self.hooks.values():
+            if hook.config.get("url") == self.webhook_url:
+                answered = status is not None and status < 300
+                hook.last_response = {
+                    "code": status or 502,
+                    "status": "active" if answered else "invalid",
+                    "message": "OK" if answered else f"Invalid HTTP Response: {status or 502}",
+                }
 
     def _echo(self, issue: GitHubIssue, *actions: str, comment: GitHubComment | None = None) -> None:
         """The webhook calls that a call of the API sets off, one after the other in the background."""

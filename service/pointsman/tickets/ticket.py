@@ -138,11 +138,9 @@ def on_report(ticket: Ticket, report: Report, report_id: uuid.UUID, places: Plac
             author = {"name": report.person.name, "email": report.person.email} if report.person else {}
             n = _say(ticket, decided, "commented", {"body": report.text, "author": author}, report_id)
             _to_trackers(ticket, decided, n, Kind.COMMENT, places)
-        case "unmuted":
-            n = _say(ticket, decided, "unmuted", data, report_id)
-            _to_trackers(ticket, decided, n, Kind.COMMENT, places)
-        case "regressed":
-            n = _say(ticket, decided, "regressed", data, report_id)
+        case "unmuted" | "regressed":
+            # loud again: a ticket that was closed meanwhile is open again
+            n = _say(ticket, decided, report.action, data, report_id)
             if ticket.status is Status.CLOSED:
                 _reopen(ticket, decided, n, places)
             _to_trackers(ticket, decided, n, Kind.COMMENT, places)

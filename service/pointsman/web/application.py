@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from pointsman.web import body, health, intake, tickets, webhooks
+from pointsman.web import body, health, intake, openapi, tickets, webhooks
 from pointsman.web.context import CONTEXT, Context
 from pointsman.web.middleware import around
 
@@ -23,6 +23,7 @@ def routes() -> list[web.RouteDef]:
         web.post("/api/v1/tickets/{ticket}/close", tickets.close),
         web.post("/api/v1/tickets/{ticket}/reopen", tickets.reopen),
         web.post("/webhooks/{tracker}/{slug}", webhooks.post),
+        web.get("/api/v1/openapi.json", openapi.get),
         web.get("/health/live", health.live),
         web.get("/health/ready", health.ready),
         web.get("/metrics", health.metrics),

@@ -1,0 +1,113 @@
+"""What an answer that is no success stands for, with the server's own words. Pure."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pointsman.plugin_api import (
+    Answer,
+    Conflict,
+    Misconfigured,
+    PluginError,
+    Refused,
+    UnknownOutcome,
+)
+from pointsman_forgejo.wire import word
+
+_SCOPE = re.compile(r"\b(?:read|write):[a-z]{2,20}\b")
+_REASONS_SHOWN = 3
+
+
+def message_of(answer: Answer) -> str:
+    """The server's own words about an error, empty if it had none.
+
+    The body is ``{"message", "url"}``; a 404 adds ``errors``, often empty. Some 403 have no body at all, and a 500
+    has an empty message for all but administrators.
+    """
+    try:
+        said = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(said, dict):
+        return ""
+    more = said.get("errors")
+    reasons = [word(one, 200) for one in more[:_REASONS_SHOWN]] if isinstance(more, list) else []
+    return ": ".join(text for text in (word(said.get("message"), 300), *reasons) if text)
+
+
+def scopes_lacking(said: str) -> tuple[str, ...]:
+    """The scopes that a 403 asks for, such as ``write:issue``; empty if it is about something else.
+
+    Forgejo says ``required scope(s): [write:issue]``, newer Gitea ``required scope(s), required=[write:issue],
+    token scope=read:issue``. https://forgejo.org/docs/latest/user/token-scope/
+    """
+    if "required scope" not in said:
+        return ()
+    return tuple(dict.fromkeys(_SCOPE.findall(said.partition("token scope=")[0])))
+
+
+def problem(
+    answer: Answer, doing: str, *, sent: Mapping[str, Any] | None = None, issue: bool = False
+) -> PluginError:
+    """The error an answer stands for. ``sent`` is the body of a create, where an error proves less; ``issue`` says
+    that the address names an issue, so that a 404 is about it and not about the repository.
+
+    Statuses by call stand in the server's own ``/api/swagger``, https://forgejo.org/docs/latest/user/api-usage/. What
+    an error leaves behind was read in the server's source, ``routers/api/v1/repo/issue.go``: a 422 comes before the
+    insert, but assignees are notified and ``closed`` is applied after it.
+    """
+    said = message_of(answer)
+    failed = f"could not {doing}" + (f": {said}" if said else "")
+    status = answer.status
+    if status in (301, 302, 303, 307, 308):
+        # Issues do not move between Forgejo repositories: a redirect means that the repository was renamed.
+        where = word(answer.headers.get("location", ""), 200)
+        return Misconfigured(
+            f"{failed}: the repository has another name now ({where}): set `repository` to it",
+            **_kept(answer),
+        )
+    if sent is not None and (status == 412 or (status == 400 and sent.get("assignees"))):
+        return UnknownOutcome(f"{failed}: the issue may exist all the same", **_kept(answer))
+    if status == 400 and "already changed" in said:
+        return Conflict(failed, **_kept(answer))
+    if status == 412:
+        return Refused(failed, fields={"state": said}, **_kept(answer))
+    if status == 403:
+        return _forbidden(answer, failed, said)
+    if status == 404 and not issue:
+        return Misconfigured(
+            f"{failed}: the repository is not there, or hidden from the account, or its issues are switched off",
+            **_kept(answer),
+        )
+    if status == 423:
+        return Misconfigured(f"{failed}: the repository is archived", **_kept(answer))
+    if status == 500 and not said:
+        return UnknownOutcome(f"{failed}: the server's log says why, its answer does not", **_kept(answer))
+    return answer.problem(failed, fields={field_of(said): said} if said else None)
+
+
+def _forbidden(answer: Answer, failed: str, said: str) -> PluginError:
+    if "locked" in said:
+        return Refused(f"{failed}: the issue is locked", **_kept(answer))
+    if lacking := scopes_lacking(said):
+        return Misconfigured(f"{failed}: give the token the scope {' or '.join(lacking)}", **_kept(answer))
+    if not said:
+        return Misconfigured(f"{failed}: the account may not, and the server does not say why", **_kept(answer))
+    return answer.problem(failed)
+
+
+def _kept(answer: Answer) -> dict[str, Any]:
+    """What an error keeps of the answer, for the operator."""
+    return {"status": answer.status, "excerpt": answer.text()}
+
+
+def field_of(message: str) -> str:
+    """The field a 422 is about, as far as the message tells: ``[Title]: Required``, ``CreateIssueOption.labels``."""
+    named = re.match(r"\[(\w{1,40})\]", message) or re.search(r"\b\w{1,40}Option\.(\w{1,40})", message)
+    if named:
+        return named[1].lower()
+    lowered = message.lower()
+    return next((field for field in ("assignee", "label", "title", "body") if field in lowered), "message")

@@ -1,0 +1,115 @@
+"""Webhook calls: whether they are genuine, and what they say. Pure: https://forgejo.org/docs/latest/user/webhooks/.
+
+Gitea sends the same without the ``X-Forgejo-`` headers, Gogs without those of Gitea; Forgejo sends all three, and GitHub's
+besides, which are not read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pointsman.plugin_api import Ignored, IssueGone, IssueSeen, State, WebhookNews, hmac_sha256_matches
+from pointsman_forgejo.wire import actor, issue_seen, word
+
+_BRANDS = ("forgejo", "gitea", "gogs")
+_STATE_AFTER: dict[str, State] = {"closed": "closed", "reopened": "open", "opened": "open"}
+_OTHER_ACTIONS = {
+    "edited": "title or text changed",
+    "assigned": "somebody was assigned",
+    "unassigned": "somebody is no longer assigned",
+    "label_updated": "labels changed",
+    "label_cleared": "labels were taken off",
+    "milestoned": "a milestone was set",
+    "demilestoned": "a milestone was taken off",
+}
+"""Actions that change no state. They are not read for the state they mention: times are whole seconds, and such a call
+may arrive after one that closed the issue within the same second, and would reopen it."""
+_OTHER_EVENTS = {
+    "issue_comment": "comments change no state",
+    "pull_request": "a pull request is no issue",
+    "pull_request_comment": "a pull request is no issue",
+    "push": "this is also what the button for a test sends",
+}
+
+
+def signature_fits(headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> bool:
+    """Whether the body was signed with one of the secrets.
+
+    The signature is the bare hexadecimal HMAC-SHA256; a webhook without a secret sends an empty one. Of several headers
+    the first counts, Forgejo's before Gitea's before that of Gogs. Under content type ``form`` the signature is made over the decoded
+    field and not over the body: such a call is refused.
+    """
+    given = next((headers[name] for name in _names("signature") if name in headers), None)
+    fits = hmac_sha256_matches(body, given, secrets)
+    return fits and "x-www-form-urlencoded" not in headers.get("content-type", "").lower()
+
+
+def delivery_id(headers: Mapping[str, str]) -> str | None:
+    """The id of this call. A replay by hand comes with a new one and the old body."""
+    return word(_header(headers, "delivery"), 100) or None
+
+
+def read(headers: Mapping[str, str], body: bytes, repository: str) -> WebhookNews:
+    """What a webhook call says about issues of this repository; any bytes come to a decision.
+
+    The headers are not signed: what the body is decides, and the event header only saves reading others. Gitea also
+    tells of deletion, Forgejo does not.
+    """
+    event = _header(headers, "event")
+    if event not in ("", "issues"):
+        return Ignored(f"event {word(event)}: {_OTHER_EVENTS.get(event, 'only changes of issues count')}")
+    try:
+        payload = json.loads(body)
+    except (ValueError, RecursionError):
+        return Ignored("the body is not JSON: set the webhook's content type to application/json")
+    if not isinstance(payload, dict):
+        return Ignored("the body is not a JSON object")
+    elsewhere = _other_repository(payload, repository)
+    if elsewhere:
+        return Ignored(f"another repository: {elsewhere}")
+    if "comment" in payload:
+        return Ignored(f"a comment{' on a pull request' if payload.get('is_pull') is True else ''}: it changes no state")
+    if "pull_request" in payload:
+        return Ignored("a pull request is no issue")
+    return _read_action(payload)
+
+
+def _read_action(payload: dict[str, Any]) -> WebhookNews:
+    action = payload.get("action")
+    if not isinstance(action, str) or not (action in _STATE_AFTER or action == "deleted"):
+        name = word(action) or "(none)"
+        return Ignored(f"action {name}: {_OTHER_ACTIONS.get(name, 'it opens, closes or reopens nothing')}")
+    seen = issue_seen(payload.get("issue"), by=actor(payload.get("sender")))
+    if seen is None:
+        return Ignored(f"action {action}: without an issue in it")
+    if action == "deleted":
+        return IssueGone(ref=seen.ref, actor=seen.actor)
+    # "opened" keeps what the issue says: it can be born closed. The other two are news of exactly that change.
+    state = seen.state if action == "opened" else _STATE_AFTER[action]
+    return IssueSeen(
+        ref=seen.ref,
+        state=state,
+        version=seen.version,
+        actor=seen.actor,
+        author=seen.author,
+        markers=seen.markers,
+    )
+
+
+def _names(what: str) -> list[str]:
+    return [f"x-{brand}-{what}" for brand in _BRANDS]
+
+
+def _header(headers: Mapping[str, str], what: str) -> str:
+    return next((headers[name] for name in _names(what) if headers.get(name)), "")
+
+
+def _other_repository(payload: dict[str, Any], repository: str) -> str:
+    """The repository's name if the call is about another one, empty if it is ours or not named."""
+    found = payload.get("repository")
+    name = found.get("full_name") if isinstance(found, dict) else None
+    if not isinstance(name, str) or name.casefold() == repository.casefold():
+        return ""
+    return word(name, 200) or "(nameless)"

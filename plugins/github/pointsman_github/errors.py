@@ -1,0 +1,207 @@
+"""What an answer of GitHub's that is no success stands for. Pure.
+
+https://docs.github.com/en/rest/using-the-rest-api/troubleshooting-the-rest-api
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import time
+from typing import Any
+
+from pointsman.plugin_api import (
+    Answer,
+    Misconfigured,
+    NotFound,
+    PluginError,
+    RateLimited,
+    Refused,
+    Unavailable,
+    UnknownOutcome,
+)
+from pointsman_github import wire
+
+REDIRECTS = (301, 302, 307, 308)
+SECONDARY_SECONDS = 60.0
+"""How long to wait at least where GitHub names no time,
+https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api."""
+
+_TOO_QUICKLY = "submitted too quickly"
+_SECONDARY = ("secondary rate", "abuse detection", _TOO_QUICKLY)
+_PRIMARY = "api rate limit exceeded"
+_LONGEST_WAIT = 86400.0
+
+
+def problem(answer: Answer, doing: str, *, about_issue: bool = False) -> PluginError:
+    """The error an answer stands for, in GitHub's own words and with the id of the request, which its support asks for.
+
+    ``about_issue``: the call's address names one issue. Only then a 404 or 410 can mean that the issue is gone;
+    everywhere else it means that something of the destination is not in order. GitHub answers 404 for all that the
+    credential may not see: https://docs.github.com/en/rest/authentication/authenticating-to-the-rest-api.
+    """
+    words, fields = said(answer)
+    details = "; ".join(
+        f"{name}: {text}" if name != "message" else text for name, text in sorted(fields.items())
+    )
+    failed = f"could not {doing}" + (f": {words}" if words else "") + (f" ({details})" if details else "")
+    failed += _request_id(answer)
+    limited = _rate_limit(answer, failed)
+    if limited is not None:
+        return limited
+    error = answer.problem(failed + _hint(answer, about_issue=about_issue), fields=fields)
+    if answer.status == 403 and "locked" in words.lower():
+        return Refused(f"{error.message}: the issue is locked", **_shown(error))
+    if _is_our_setup(answer, error, words.lower(), about_issue=about_issue):
+        return Misconfigured(error.message, **_shown(error))
+    return error
+
+
+def _is_our_setup(answer: Answer, error: PluginError, words: str, *, about_issue: bool) -> bool:
+    """Whether a refusal is about the destination and not about the one thing asked for."""
+    if isinstance(error, NotFound):
+        # 410 is "this issue was deleted", and also "issues are disabled for this repo"
+        return not about_issue or not _is_api(answer) or "disabled" in words
+    if isinstance(error, Refused):
+        # what only reads has no content that could be refused; and an API version can run out
+        return answer.method == "GET" or (answer.status == 400 and "version" in words)
+    return answer.status == 451
+
+
+def _hint(answer: Answer, *, about_issue: bool) -> str:
+    """What GitHub tells besides its words, and what its words leave out."""
+    if answer.status in (404, 405) and not _is_api(answer):
+        return " (what answered is not GitHub's API: `url` is https://HOST/api/v3 for an Enterprise Server)"
+    if answer.status == 404 and not about_issue:
+        return " (GitHub says so too of what the credential may not see)"
+    if answer.status == 403:
+        single_sign_on = wire.word(answer.headers.get("x-github-sso"), 500)
+        if single_sign_on:
+            return f" (authorize the token for single sign-on: {single_sign_on})"
+        needed = wire.word(answer.headers.get("x-accepted-github-permissions"), 200)
+        if needed:
+            return f" (the token needs {needed})"
+    return ""
+
+
+def as_unavailable(error: PluginError, doing: str) -> PluginError:
+    """The error of a request that came before the one that counts: what failed there surely did nothing here."""
+    if isinstance(error, UnknownOutcome):
+        return Unavailable(f"could not {doing}: {error.message}", **_shown(error))
+    return error
+
+
+def _shown(error: PluginError) -> dict[str, Any]:
+    return {"status": error.status, "excerpt": error.excerpt, "is_json": error.is_json}
+
+
+def _is_api(answer: Answer) -> bool:
+    """Whether the answer has the form of the API's errors."""
+    return bool(said(answer)[0])
+
+
+def _request_id(answer: Answer) -> str:
+    found = wire.word(answer.headers.get("x-github-request-id"), 100)
+    return f" [GitHub request {found}]" if found else ""
+
+
+def said(answer: Answer) -> tuple[str, dict[str, str]]:
+    """GitHub's words about an error and, for a 422, about single fields. ``errors`` holds objects, or texts, or is one
+    text.
+    """
+    raw = _object(answer)
+    fields: dict[str, str] = {}
+    for error in _errors(raw):
+        if isinstance(error, dict):
+            field = wire.word(error.get("field")) or "message"
+            text = wire.word(error.get("message"), 300) or wire.word(error.get("code")) or "refused"
+            value = error.get("value")
+            fields[field] = text + (f" ({wire.word(value)})" if isinstance(value, str) and value else "")
+        elif isinstance(error, str):
+            fields["message"] = wire.word(error, 300)
+    return wire.word(raw.get("message"), 300), fields
+
+
+def refused_fields(answer: Answer) -> dict[str, tuple[str, ...]]:
+    """The fields that a 422 names, each with the values that it names."""
+    found: dict[str, tuple[str, ...]] = {}
+    for error in _errors(_object(answer)) if answer.status == 422 else []:
+        if isinstance(error, dict) and isinstance(error.get("field"), str):
+            value = error.get("value")
+            named = [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)]
+            found[error["field"]] = (*found.get(error["field"], ()), *named)
+    return found
+
+
+def _object(answer: Answer) -> dict[str, Any]:
+    """The answer's JSON object, an empty one if it is none."""
+    try:
+        raw = json.loads(answer.body)
+    except (ValueError, RecursionError):
+        return {}
+    return raw if isinstance(raw, dict) else {}
+
+
+def _errors(raw: dict[str, Any]) -> list[Any]:
+    errors = raw.get("errors")
+    return errors if isinstance(errors, list) else [errors]
+
+
+# -- limits: https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api ---------------------------
+
+
+def _rate_limit(answer: Answer, failed: str) -> RateLimited | None:
+    """A rate limit, None if the answer is none. Both kinds come as 403 or 429.
+
+    The secondary limit on making content (80 a minute, 500 an hour) counts apart from everything else, hence its own
+    scope. Texts that follow too quickly are refused with a 422 too.
+    """
+    text = answer.text().lower()
+    secondary = any(sign in text for sign in _SECONDARY)
+    spent = answer.headers.get("x-ratelimit-remaining", "").strip() == "0"
+    asked = _asked(answer)
+    if answer.status == 403:
+        limited = secondary or spent or asked is not None or _PRIMARY in text
+    else:
+        limited = answer.status == 429 or (answer.status == 422 and _TOO_QUICKLY in text)
+    if not limited:
+        return None
+    if asked is None and spent:
+        asked = _until_reset(answer)
+    return RateLimited(
+        failed,
+        retry_after=SECONDARY_SECONDS if asked is None else asked,
+        scope="content" if secondary and answer.method != "GET" else "all",
+        status=answer.status,
+        excerpt=answer.text(),
+    )
+
+
+def _asked(answer: Answer) -> float | None:
+    """The wait that ``Retry-After`` asks for, in seconds or as a date."""
+    seconds = answer.retry_after()
+    if seconds is not None:
+        return seconds
+    until = _http_date(answer.headers.get("retry-after", ""))
+    return None if until is None else min(max(until - clock(answer), 0.0) + 1.0, _LONGEST_WAIT)
+
+
+def _until_reset(answer: Answer) -> float | None:
+    """Seconds until the primary limit is full again."""
+    reset = answer.headers.get("x-ratelimit-reset", "").strip()
+    if not (reset.isascii() and reset.isdigit() and len(reset) <= 12):
+        return None
+    return min(max(float(reset) - clock(answer), 0.0) + 1.0, _LONGEST_WAIT)
+
+
+def clock(answer: Answer) -> float:
+    """The time by GitHub's own clock where the answer tells it."""
+    told = _http_date(answer.headers.get("date", ""))
+    return time.time() if told is None else told
+
+
+def _http_date(text: str) -> float | None:
+    try:
+        return email.utils.parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError, OverflowError):
+        return None

@@ -1,0 +1,120 @@
+"""What GitHub's webhook calls say. Pure, and come to a decision on any bytes.
+
+https://docs.github.com/en/webhooks/webhook-events-and-payloads#issues
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from pointsman.plugin_api import (
+    Ignored,
+    IssueGone,
+    State,
+    WebhookNews,
+    hmac_sha256_matches,
+)
+from pointsman_github import wire
+
+
+def signature_fits(headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> bool:
+    """Whether the body was signed with one of the secrets.
+
+    The older SHA-1 header is not read:
+    https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries.
+    """
+    method, _, digits = headers.get("x-hub-signature-256", "").partition("=")
+    fits = hmac_sha256_matches(body, digits, secrets)
+    return fits and method == "sha256"
+
+
+def delivery_id(headers: Mapping[str, str]) -> str | None:
+    """The id of this call. A redelivery comes with the same one."""
+    return wire.word(headers.get("x-github-delivery"), 100) or None
+
+
+_STATE_AFTER: dict[str, State] = {"closed": "closed", "reopened": "open", "opened": "open"}
+_GONE = ("deleted", "transferred")
+# The other actions of the event; whatever changed with them, the issue is as open or closed as before.
+_NO_CHANGE_OF_STATE = {
+    "edited": "title or text changed",
+    "pinned": "it was pinned",
+    "unpinned": "it was unpinned",
+    "assigned": "somebody was assigned",
+    "unassigned": "somebody is no longer assigned",
+    "labeled": "a label was added",
+    "unlabeled": "a label was taken off",
+    "locked": "its conversation was locked",
+    "unlocked": "its conversation was unlocked",
+    "milestoned": "it came to a milestone",
+    "demilestoned": "it left a milestone",
+    "typed": "it got a type",
+    "untyped": "it lost its type",
+}
+_OTHER_EVENTS = {
+    "ping": "the webhook is set up",
+    "issue_comment": "comments stay on GitHub",
+    "installation": "the App was installed, suspended or removed: the check tells whether we may still work",
+    "installation_repositories": "the App's repositories changed: the check tells whether ours is among them",
+    "repository": "the repository itself changed: the check tells whether it is still in order",
+}
+
+
+def read(headers: Mapping[str, str], body: bytes, repository: str) -> WebhookNews:
+    """What a webhook call says about issues of this repository; any bytes come to a decision.
+
+    Without an event header (a call sent by hand, say) the body decides.
+    """
+    event = headers.get("x-github-event", "")
+    if event not in ("", "issues"):
+        why = _OTHER_EVENTS.get(event, "only changes of issues count")
+        return Ignored(f"event {wire.word(event)}: {why}")
+    try:
+        payload = json.loads(body)
+    except (ValueError, RecursionError):
+        return Ignored("the body is not JSON: set the webhook's content type to application/json")
+    if not isinstance(payload, dict):
+        return Ignored("the body is not a JSON object")
+    elsewhere = _other_repository(payload, repository)
+    if elsewhere:
+        return Ignored(f"another repository: {elsewhere}")
+    if payload.keys() & {"comment", "pull_request"}:
+        return Ignored("a comment or a pull request: only changes of issues count")
+    return _read_action(payload)
+
+
+def _read_action(payload: dict[str, Any]) -> WebhookNews:
+    action = payload.get("action")
+    if not isinstance(action, str) or not (action in _STATE_AFTER or action in _GONE):
+        name = wire.word(action) or "(none)"
+        why = _NO_CHANGE_OF_STATE.get(name, "none that opens, closes or reopens an issue")
+        return Ignored(f"action {name}: {why}")
+    seen = wire.issue_seen(payload.get("issue"), by=wire.actor(payload.get("sender")))
+    if seen is None:
+        return Ignored(f"action {action}: without an issue in it")
+    if action in _GONE:
+        return IssueGone(ref=seen.ref, to=_new_address(payload), actor=seen.actor)
+    # "opened" keeps what the issue says. The other two are news of exactly that change.
+    state = seen.state if action == "opened" else _STATE_AFTER[action]
+    reason = seen.close_reason if state == "closed" else None
+    return msgspec.structs.replace(seen, state=state, close_reason=reason)
+
+
+def _new_address(payload: dict[str, Any]) -> str:
+    """Where a transferred issue went, empty if the call does not tell."""
+    changes = payload.get("changes")
+    new = changes.get("new_issue") if isinstance(changes, dict) else None
+    return wire.address(new.get("html_url")) if isinstance(new, dict) else ""
+
+
+def _other_repository(payload: dict[str, Any], repository: str) -> str:
+    """The repository's name if the call is about another one, empty if it is ours or not named."""
+    found = payload.get("repository")
+    name = found.get("full_name") if isinstance(found, dict) else None
+    if not isinstance(name, str) or name.casefold() == repository.casefold():
+        return ""
+    return wire.word(name, 200) or "(nameless)"

@@ -1,0 +1,151 @@
+"""What Jira's refusals stand for, in the words of the contract.
+
+``{"errorMessages": [...], "errors": {"field": "text"}}``, see "Status codes" of
+https://developer.atlassian.com/cloud/jira/platform/rest/v3/intro/#status-codes
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from pointsman.plugin_api import (
+    Answer,
+    AuthFailed,
+    Misconfigured,
+    PluginError,
+    RateLimited,
+    Refused,
+    TrackerClient,
+)
+from pointsman_jira.wire import at, items_at, time_of
+
+_FORMAT = re.compile(
+    r"too long|exceeds the allowed limit|limit_exceeded|invalid_input|document format|\badf\b", re.IGNORECASE
+)
+_PERMISSION = re.compile(r"\bpermissions?\b|\bnot authori[sz]ed\b", re.IGNORECASE)
+_ISSUE = re.compile(r"/issue/([0-9]+)(?:/|$)")
+_MAX_WAIT_SECONDS = 3600.0
+_SHORT = 8
+
+
+class Discreet:
+    """A client whose answers don't repeat our own address and token, whatever the site writes into them.
+
+    Jira quotes what it is sent in refusals, and proxies quote whole requests.
+    """
+
+    def __init__(self, client: TrackerClient, private: tuple[str, ...]) -> None:
+        self._client = client
+        # Short words stand in many texts by chance, where taking them out would only do harm.
+        self._private = tuple(word.encode() for word in private if len(word) >= _SHORT)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str | int] | None = None,
+        json: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send one request, see ``TrackerClient``."""
+        answer = await self._client.request(method, path, params=params, json=json, headers=headers)
+        body = answer.body
+        for word in self._private:
+            body = body.replace(word, b"***")
+        return answer if body is answer.body else msgspec.structs.replace(answer, body=body)
+
+
+def said(answer: Answer) -> tuple[dict[str, str], str]:
+    """The fields Jira complains about, and all of its words."""
+    try:
+        body = answer.json()
+    except PluginError:
+        return {}, answer.text()
+    errors = at(body, "errors")
+    fields = {str(key): str(value) for key, value in errors.items()} if isinstance(errors, Mapping) else {}
+    messages = [str(message) for message in items_at(body, "errorMessages")]
+    return fields, "; ".join([*messages, *(f"{key}: {value}" for key, value in fields.items())])
+
+
+def is_about_format(answer: Answer) -> bool:
+    """Whether a refusal is about how a text is written or how long it is, and about nothing else."""
+    if answer.status != 400:
+        return False
+    fields, words = said(answer)
+    if set(fields) - {"description", "comment", "body"} or "screen" in words.casefold():
+        return False
+    return bool(fields) or _FORMAT.search(words) is not None
+
+
+def problem(answer: Answer, what: str, *, now: dt.datetime) -> PluginError:
+    """The error that an answer stands for, Jira's own signs first."""
+    fields, words = said(answer)
+    message = f"{what}: {words[:500]}" if words else what
+    shown: dict[str, Any] = {"status": answer.status, "excerpt": answer.text()}
+    if answer.status == 429 or (answer.status == 503 and "retry-after" in answer.headers and _reads(answer)):
+        return RateLimited(
+            f"{what}: Jira asks to wait", retry_after=_wait(answer, now), scope=_scope(answer), **shown
+        )
+    # With a wrong token Jira answers some calls as it would answer a stranger, and says so here only.
+    # https://developer.atlassian.com/cloud/jira/platform/basic-auth-for-rest-apis/
+    login = answer.headers.get("x-seraph-loginreason", "").upper()
+    if answer.status in {400, 403, 404} and (
+        "AUTHENTICATED_FAILED" in login or "AUTHENTICATION_DENIED" in login
+    ):
+        return AuthFailed(f"{what}: Jira does not accept the token ({login.strip()})", **shown)
+    if answer.status == 401:
+        return AuthFailed(
+            f"{message}: the token is wrong or has ended; one with scopes needs api_url", **shown
+        )
+    if answer.status == 400 and "labels" in fields and "screen" in fields["labels"].casefold():
+        return Refused(
+            f"{what}: put the field Labels on the project's create screen, Pointsman's marker needs it",
+            fields=fields,
+            **shown,
+        )
+    if answer.status == 400 and set(fields) & {"project", "issuetype", "pid"}:
+        return Misconfigured(message, **shown)
+    if answer.status == 400 and not fields and _PERMISSION.search(words):
+        return Misconfigured(message, **shown)
+    if answer.status == 413:
+        return Refused(
+            f"{message}: the text, or the number of comments of this issue, is more than Jira takes",
+            fields=fields,
+            **shown,
+        )
+    return answer.problem(message, fields=fields)
+
+
+def _reads(answer: Answer) -> bool:
+    """Whether the call changes nothing: a search is sent as POST."""
+    return answer.method == "GET" or answer.path.rstrip("/").endswith(("/search", "/search/jql"))
+
+
+def _scope(answer: Answer) -> str:
+    """What is limited: ``issue:<id>``, ``endpoint:<call>`` or all.
+
+    https://developer.atlassian.com/cloud/jira/platform/rate-limiting/
+    """
+    reason = answer.headers.get("ratelimit-reason", "").strip().lower()
+    issue = _ISSUE.search(answer.path)
+    if reason == "jira-per-issue-on-write" and issue:
+        return f"issue:{issue[1]}"
+    if reason == "jira-burst-based":
+        path = re.sub(r"^.*/rest/api/[0-9]+", "", answer.path)
+        return f"endpoint:{answer.method} {re.sub('/[0-9]+(?=/|$)', '/{id}', path)}"
+    return "all"
+
+
+def _wait(answer: Answer, now: dt.datetime) -> float | None:
+    """Seconds to wait: Retry-After, else the time in X-RateLimit-Reset, which Jira writes in ISO 8601."""
+    seconds = answer.retry_after()
+    if seconds is not None:
+        return seconds
+    reset = time_of(answer.headers.get("x-ratelimit-reset", "").replace("Z", "+00:00"))
+    return min(max(0.0, (reset - now).total_seconds()), _MAX_WAIT_SECONDS) if reset else None

@@ -1,0 +1,163 @@
+"""The ways an issue may go, and which of them closes or reopens it: no I/O.
+
+Jira has no "close": it has transitions, whose ids depend on the workflow, the status and the account, and whose screens
+may demand fields.
+https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-issues/#api-rest-api-3-issue-issueidorkey-transitions-get
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from pointsman.plugin_api import CloseReason, Misconfigured, State
+from pointsman_jira.wire import at, closeness, items_at, text_at
+
+_NAMES_SHOWN = 8
+
+
+class Transition(NamedTuple):
+    """One way an issue may go now. ``fields`` are those of its screen, as Jira describes them."""
+
+    id: str
+    name: str
+    status: str
+    category: str
+    fields: Mapping[str, Any]
+
+
+class Wish(NamedTuple):
+    """What the settings say: a status or transition to prefer, what reasons are called, fields for the screen."""
+
+    setting: str = "close_fields"
+    preferred: str = ""
+    reasons: Mapping[CloseReason, str] = {}
+    fields: Mapping[str, Any] = {}
+
+
+class _Candidate(NamedTuple):
+    way: Transition
+    fields: dict[str, Any]
+    missing: tuple[str, ...]
+
+
+def read(answer: Any) -> list[Transition]:
+    """The transitions that the account may use. The list is empty, with 200, if it may use none."""
+    found = []
+    for item in items_at(answer, "transitions"):
+        if not text_at(item, "id") or at(item, "isAvailable") is False:
+            continue
+        fields = at(item, "fields")
+        found.append(
+            Transition(
+                id=text_at(item, "id"),
+                name=text_at(item, "name"),
+                status=text_at(item, "to", "name"),
+                category=text_at(item, "to", "statusCategory", "key"),
+                fields=fields if isinstance(fields, Mapping) else {},
+            )
+        )
+    return found
+
+
+def choose(
+    found: Sequence[Transition], state: State, reason: CloseReason | None, wish: Wish
+) -> tuple[Transition, dict[str, Any]]:
+    """The way to go and the fields to send with it. Misconfigured, with the names there are, if there is none."""
+    wanted = ("done",) if state == "closed" else ("new", "indeterminate")
+    candidates = [_filled(way, state, reason, wish) for way in found if way.category in wanted]
+    usable = [item for item in candidates if not item.missing]
+    if not usable:
+        raise Misconfigured(_no_way(found, candidates, state, wish))
+    meant = wish.reasons.get(reason or "completed", "") if state == "closed" else ""
+
+    def rank(item: _Candidate) -> tuple[bool, bool, bool, int, int]:
+        way = item.way
+        fit = closeness(f"{way.name} {way.status}", reason) if state == "closed" else 0
+        demands = any(at(field, "required") is True for field in way.fields.values())
+        return not _named(way, wish.preferred), not _named(way, meant), demands, wanted.index(way.category), fit
+
+    best = min(usable, key=rank)
+    return best.way, best.fields
+
+
+def _named(way: Transition, name: str) -> bool:
+    name = name.strip().casefold()
+    return bool(name) and name in {way.name.strip().casefold(), way.status.strip().casefold()}
+
+
+def _filled(way: Transition, state: State, reason: CloseReason | None, wish: Wish) -> _Candidate:
+    """The fields to send: those of the settings that the screen has, and what it demands beyond, if that is plain.
+
+    A field that is not on the screen is refused, so no other is sent.
+    """
+    fields: dict[str, Any] = {}
+    missing = []
+    for name, field in way.fields.items():
+        required = at(field, "required") is True
+        value: Any = None
+        if name in wish.fields:
+            fields[name] = wish.fields[name]
+        elif name == "resolution" and state == "closed":
+            value = _resolution(field, reason, wish, required=required)
+        elif name == "resolution" and not required:
+            fields[name] = None  # otherwise the issue would be open and yet show why it was closed
+        elif required:
+            value = _default(field)
+        if value is not None:
+            fields[name] = value
+        elif name not in fields and required and at(field, "hasDefaultValue") is not True:
+            missing.append(name)
+    return _Candidate(way, fields, tuple(missing))
+
+
+def _resolution(field: Any, reason: CloseReason | None, wish: Wish, *, required: bool) -> dict[str, str] | None:
+    """The resolution that the settings name for the reason; where one is demanded, the one that fits best."""
+    allowed = [(text_at(one, "id"), text_at(one, "name")) for one in items_at(field, "allowedValues")]
+    allowed = [one for one in allowed if one[0]]
+    meant = wish.reasons.get(reason or "completed", "").strip().casefold()
+    named = [one for one in allowed if meant and one[1].strip().casefold() == meant]
+    if named and (reason or required):
+        return {"id": named[0][0]}
+    if allowed and required and at(field, "hasDefaultValue") is not True:
+        return {"id": min(allowed, key=lambda one: closeness(one[1], reason))[0]}
+    return None
+
+
+def _default(field: Any) -> dict[str, str] | None:
+    """What a demanded field is filled with: its own default among the allowed values, or the only one there is."""
+    allowed = [text_at(one, "id") for one in items_at(field, "allowedValues") if text_at(one, "id")]
+    default = text_at(field, "defaultValue", "id")
+    if default in allowed:
+        return {"id": default}
+    return {"id": allowed[0]} if len(allowed) == 1 else None
+
+
+def _no_way(
+    found: Sequence[Transition], candidates: Sequence[_Candidate], state: State, wish: Wish
+) -> str:
+    word = "a status of the category done" if state == "closed" else "an open status"
+    if not found:
+        return (
+            "the account may not move this issue to another status: give it the permission Transition issues"
+        )
+    if candidates:
+        lacking = {name: item.way.fields[name] for item in candidates for name in item.missing}
+        fields = "; ".join(described(name, field) for name, field in sorted(lacking.items()))
+        return (
+            f"every transition to {word} demands fields that have no default: {fields}. Name them in {wish.setting}"
+        )
+    names = ", ".join(f"{item.name} (to {item.status})" for item in found)
+    return f"no transition leads to {word}; there are: {names}"
+
+
+def described(name: str, field: Any) -> str:
+    """A field as a person may look for it: its id, its name, and what it may be."""
+    called = text_at(field, "name")
+    shown = f"{name} ({called})" if called and called != name else name
+    allowed = [text_at(one, "name") or text_at(one, "value") for one in items_at(field, "allowedValues")]
+    allowed = [one for one in allowed if one]
+    if not allowed:
+        return shown
+    more = ", ..." if len(allowed) > _NAMES_SHOWN else ""
+    return f"{shown}, one of {', '.join(allowed[:_NAMES_SHOWN])}{more}"

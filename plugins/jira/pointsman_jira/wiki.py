@@ -1,0 +1,134 @@
+"""Atlassian Document Format to wiki markup, which Jira Data Center takes instead: headings, lists, code, tables, links.
+
+All other text is escaped, so that nothing a stranger wrote becomes a mention, an image or a macro.
+https://jira.atlassian.com/secure/WikiRendererHelpAction.jspa?section=all
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from pointsman_jira import adf
+
+TEXT_LIMIT = 32_000
+"""How long a text may become. Data Center refuses more than 32,767 characters unless its administrator says otherwise."""
+
+_SPECIAL = re.compile(
+    r"[{}\[\]|!?()]"
+    r"|[*_+^~-](?![A-Za-z0-9])"
+    r"|(?<![A-Za-z0-9])[*_+^~-]"
+    r"|^\#"
+)
+_ADDRESS = re.compile(r"https?://[^\s<>\"']*[^\s<>\"'.,;:!?)\]}]")
+_ENTITY = re.compile(r"&(?=#?\w+;)")
+_SMILEY = re.compile(r"[:;](?=[DPp](?![A-Za-z0-9]))")
+_BLOCK = re.compile(r"^([hb])(?=[1-6q]{1,2}\.\s)")
+
+
+def text(markdown: str) -> str:
+    """A Markdown text in wiki markup, cut if it is too long."""
+    made = ""
+    for limit in (adf.TEXT_LIMIT, adf.TEXT_LIMIT // 2, adf.TEXT_LIMIT // 8):
+        made = rendered(adf.document(markdown, limit))
+        if len(made) <= TEXT_LIMIT:
+            break
+    return made
+
+
+def plain(markdown: str) -> str:
+    """The Markdown text itself with everything escaped."""
+    return rendered(adf.plain_document(markdown, adf.PLAIN_LIMIT // 2))
+
+
+def rendered(document: adf.Node) -> str:
+    """A document in wiki markup."""
+    return "\n\n".join(_block(node) for node in document["content"]).strip()
+
+
+def _block(node: adf.Node) -> str:
+    kind, inside = node["type"], node.get("content", [])
+    if kind == "heading":
+        return f"h{node['attrs']['level']}. {_line(inside)}"
+    if kind in {"bulletList", "orderedList"}:
+        return "\n".join(_list(node, ""))
+    if kind == "codeBlock":
+        return _code("".join(piece["text"] for piece in inside), node.get("attrs", {}).get("language", ""))
+    if kind == "blockquote":
+        return "{quote}\n" + "\n\n".join(_block(child) for child in inside) + "\n{quote}"
+    if kind == "table":
+        return "\n".join(_row(row) for row in inside)
+    return "----" if kind == "rule" else _inline(inside)
+
+
+def _list(node: adf.Node, above: str) -> list[str]:
+    sign = above + ("*" if node["type"] == "bulletList" else "#")
+    lines = []
+    for item in node["content"]:
+        texts = []
+        below: list[str] = []
+        for child in item["content"]:
+            if child["type"] in {"bulletList", "orderedList"}:
+                below += _list(child, sign)
+            elif child["type"] == "codeBlock":
+                below.append(_block(child))
+            else:
+                texts.append(_inline(child.get("content", [])))
+        lines += [f"{sign} {' '.join(filter(None, texts)) or '&nbsp;'}", *below]
+    return lines
+
+
+def _row(row: adf.Node) -> str:
+    sign = "||" if all(cell["type"] == "tableHeader" for cell in row["content"]) else "|"
+    cells = [_line(cell["content"][0].get("content", [])) or " " for cell in row["content"]]
+    return sign + sign.join(cells) + sign
+
+
+def _code(code: str, language: str) -> str:
+    """A block of code. Nothing in one can be escaped, so a block that holds the end of a block loses its look."""
+    for sign in ("code", "noformat"):
+        if "{" + sign not in code:
+            opening = f"{{code:{language}}}" if sign == "code" and language.isalnum() else f"{{{sign}}}"
+            return f"{opening}\n{code}\n{{{sign}}}"
+    return _code(code.replace("{noformat", "{ noformat"), "")
+
+
+def _line(nodes: Sequence[adf.Node]) -> str:
+    return _inline(nodes).replace("\n", " ")
+
+
+def _inline(nodes: Sequence[adf.Node]) -> str:
+    return "".join("\n" if node["type"] == "hardBreak" else _piece(node) for node in nodes)
+
+
+def _piece(node: adf.Node) -> str:
+    marks: dict[str, Any] = {mark["type"]: mark for mark in node.get("marks", ())}
+    said = node["text"]
+    if "link" in marks:
+        href = marks["link"]["attrs"]["href"]
+        return f"[{_href(href)}]" if said == href else f"[{escaped(said)}|{_href(href)}]"
+    if "code" in marks and said.strip() == said:
+        return "{{" + escaped(said) + "}}"
+    made, at = [], 0
+    for match in _ADDRESS.finditer(said):
+        if adf.is_web_address(match[0]):
+            made += [escaped(said[at : match.start()]), f"[{_href(match[0])}]"]
+            at = match.end()
+    return "".join([*made, escaped(said[at:])])
+
+
+def _href(address: str) -> str:
+    return re.sub(r"[|\[\]{}\\^!]", lambda match: f"%{ord(match[0]):02X}", address)
+
+
+def escaped(said: str) -> str:
+    """A text without markup. A backslash can't be escaped by another, which would be a line break."""
+    said = _ENTITY.sub("&amp;", said).replace("\\", "&#92;")
+    said = _SMILEY.sub(lambda match: f"&#{ord(match[0])};", said)
+    said = _BLOCK.sub(lambda match: f"&#{ord(match[1])};", said)
+    # what an entity is written with must stay as it is
+    parts = re.split(r"(&(?:#[0-9]+|amp);)", said)
+    return "".join(
+        part if index % 2 else _SPECIAL.sub(lambda match: "\\" + match[0], part) for index, part in enumerate(parts)
+    )
