@@ -235,6 +235,7 @@ CREATE TABLE route (
 CREATE TABLE schema_migration (
     name text NOT NULL,
     sha256 text NOT NULL,
+    breaking boolean DEFAULT false NOT NULL,
     applied_at timestamp with time zone DEFAULT now() NOT NULL
 );
 

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import urllib.parse
 from collections.abc import Sequence
 from typing import Any, Protocol
 
 from pointsman.plugin_api import Answer, AuthFailed, Finding, PluginError, UnknownOutcome
 from pointsman_forgejo import wire
+from pointsman_forgejo.errors import message_of, problem, scopes_lacking
+from pointsman_forgejo.hooks import Hook, by_hand, delivery_trap
+
+_NOTHING = "no issue can be opened"
+_LATE = "changes are noticed only with the next look at the list of issues"
 
 
-class _Wanted(Protocol):
+class Wanted(Protocol):
     """What the checks need to know of the settings."""
 
     @property
@@ -17,15 +24,17 @@ class _Wanted(Protocol):
     @property
     def labels(self) -> Sequence[str]: ...
     @property
+    def create_labels(self) -> bool: ...
+    @property
     def assignees(self) -> Sequence[str]: ...
 
 
 def failed(error: PluginError) -> Finding:
-    """The check itself could not go on: why, and what to do."""
+    """A check could not go on: why, and what to do."""
     if isinstance(error, AuthFailed):
         mend = "make a new token under Settings, Applications of the account, and put it into `token`"
-    elif error.status == 403:
-        mend = "give the token the scope read:user: by its account we know our own issues again"
+    elif lacking := scopes_lacking(error.message):
+        mend = _give(lacking)
     else:
         mend = "see that `url` is the address of a Forgejo or Gitea server and that it is up"
     return Finding(
@@ -33,14 +42,52 @@ def failed(error: PluginError) -> Finding:
     )
 
 
-def repository(answer: Answer, settings: _Wanted) -> list[Finding]:
+def version(answer: Answer) -> Finding:
+    """Which server this is. Forgejo tells the Gitea version it agrees with behind its own: ``15.0.3+gitea-1.22.0``."""
+    raw = read_object(answer)
+    said = wire.word(raw.get("version")) if raw else ""
+    if not said:
+        return Finding(
+            level="warning",
+            what=problem(answer, "read the server's version").message
+            if not answer.ok
+            else "the server tells no version",
+            breaks="perhaps it is no Forgejo or Gitea, or a page for signing in stands before it",
+            mend="set `url` to the address that opens the server in a browser, without anything behind the host",
+        )
+    brand = "Forgejo" if "+gitea-" in said else "Gitea"
+    if not re.match(r"\d+\.\d+", said):
+        return Finding(
+            level="warning",
+            what=f"the server tells the version {said!r}, which is none of Forgejo or Gitea",
+            breaks="nobody has tried this server",
+            mend="see that `url` is right",
+        )
+    return Finding(level="ok", what=f"{brand} {said}")
+
+
+def account(answer: Answer) -> Finding:
+    """Whose token it is."""
+    raw = read_object(answer)
+    who = wire.actor(raw)
+    if raw is not None and who is not None and who.account_id.isdigit():
+        return Finding(level="ok", what=f"signed in as {who.name}")
+    if not answer.ok:
+        return failed(problem(answer, "read our own account"))
+    return Finding(
+        level="error",
+        what="the server does not say who we are",
+        breaks="our own issues can't be told from those of others",
+        mend="see that `url` is the address of a Forgejo or Gitea server",
+    )
+
+
+def repository(answer: Answer, settings: Wanted) -> list[Finding]:
     """What the repository's own record says about us."""
     name = settings.repository
-    raw = _object(answer)
+    raw = read_object(answer)
     if raw is None:
         return [_repository_failed(answer, name)]
-    permissions = raw.get("permissions")
-    may_push = isinstance(permissions, dict) and permissions.get("push") is True
     findings = [Finding(level="ok", what=f"repository {name} is visible")]
     if raw.get("has_issues") is False:
         findings.append(
@@ -60,7 +107,8 @@ def repository(answer: Answer, settings: _Wanted) -> list[Finding]:
                 mend="take it out of the archive, or name another repository",
             )
         )
-    if not may_push:
+    permissions = raw.get("permissions")
+    if not (isinstance(permissions, dict) and permissions.get("push") is True):
         wanted = bool(settings.labels or settings.assignees)
         findings.append(
             Finding(
@@ -81,45 +129,163 @@ def issues(answer: Answer) -> Finding:
         return Finding(level="ok", what="issues can be read")
     return Finding(
         level="error",
-        what=wire.problem(answer, "list issues").message,
+        what=problem(answer, "list issues").message,
         breaks="issues can't be opened, and lost answers can't be found again",
-        mend="give the token the scope write:issue",
+        mend=_give(scopes_lacking(message_of(answer)) or ("write:issue",)),
     )
 
 
-def labels(missing: Sequence[str]) -> Finding:
-    """Whether the configured labels exist."""
+def writing(answer: Answer) -> Finding | None:
+    """What the server says to an edit of issue 0, which never exists: 403 if the token lacks the scope, else 404.
+
+    None where the answer tells nothing about the token.
+    """
+    if answer.status == 404:
+        return Finding(level="ok", what="the token may write issues")
+    lacking = scopes_lacking(message_of(answer))
+    if answer.status != 403:
+        return None
+    return Finding(
+        level="error",
+        what=problem(answer, "write issues").message,
+        breaks="issues can be read and not opened, commented or closed",
+        mend=_give(lacking)
+        if lacking
+        else "follow the message; a new token must not be limited to public repositories",
+    )
+
+
+def labels(missing: Sequence[str], unread: str, settings: Wanted) -> list[Finding]:
+    """Whether the configured labels exist. ``unread``: why they can't be read."""
+    if unread:
+        return [
+            Finding(
+                level="warning",
+                what=unread,
+                breaks="issues are opened without labels",
+                mend=_give(scopes_lacking(unread)) if scopes_lacking(unread) else "follow the message",
+            )
+        ]
     if not missing:
-        return Finding(level="ok", what="all labels exist")
+        return [Finding(level="ok", what="all labels exist")]
+    breaks = "issues are opened without them"
+    if settings.create_labels:
+        breaks = (
+            "they are made with the first issue if the account may write; otherwise issues go without them"
+        )
+    return [
+        Finding(
+            level="warning",
+            what=f"labels do not exist yet: {', '.join(missing)}",
+            breaks=breaks,
+            mend="make them in the repository, under Issues, Labels"
+            + ("" if settings.create_labels else ", or set `create_labels` to true"),
+        )
+    ]
+
+
+def assignees(answer: Answer, settings: Wanted) -> Finding:
+    """Whether issues can be assigned to those in the settings."""
+    known = read_list(answer)
+    if known is None:
+        return Finding(
+            level="warning",
+            what=problem(answer, "read who can be assigned").message
+            if not answer.ok
+            else "the server does not say who can be assigned",
+            breaks="nobody knows yet whether issues can be assigned",
+            mend=_give(scopes_lacking(message_of(answer)) or ("read:repository",)),
+        )
+    lost = [login for login in settings.assignees if login.casefold() not in wire.logins(known)]
+    if not lost:
+        return Finding(level="ok", what="all assignees can be assigned")
     return Finding(
         level="warning",
-        what=f"labels do not exist yet: {', '.join(missing)}",
-        breaks="they are made with the first issue if the account may write; otherwise issues go without them",
-        mend="make them, or give the account the right to write",
+        what=f"can't be assigned: {', '.join(lost)}",
+        breaks="issues are opened without them",
+        mend="correct the login, or make the person a collaborator of the repository",
     )
+
+
+def hooks(found: Sequence[Hook] | PluginError, settings: Wanted) -> list[Finding]:
+    """Whether a webhook leads to Pointsman, and is well. Its address is known by ``/webhooks/forgejo/`` in its path."""
+    name = settings.repository
+    if isinstance(found, PluginError):
+        # a right that is better not given: an account that may look at webhooks rules the whole repository
+        return [
+            Finding(
+                level="ok",
+                what=f"the webhook was not looked at, that takes an administrator of {name}: {found.message}",
+                breaks=f"without a webhook {_LATE}",
+                mend=by_hand(name),
+            )
+        ]
+    ours = [hook for hook in found if "/webhooks/forgejo/" in urllib.parse.urlsplit(hook.url).path]
+    if not ours:
+        return [
+            Finding(
+                level="warning", what=f"{name} has no webhook to Pointsman", breaks=_LATE, mend=by_hand(name)
+            )
+        ]
+    return [_hook(hook, name) for hook in ours]
+
+
+def _hook(hook: Hook, name: str) -> Finding:
+    faults = [fault for fault in hook.faults() if fault != "it does not send issue_comment"]
+    if faults:
+        return Finding(
+            level="warning",
+            what=f"webhook {hook.number}: {', '.join(faults)}",
+            breaks=_LATE,
+            mend=f"set it right in the settings of {name} under Webhooks",
+        )
+    if trap := delivery_trap(hook.url):
+        return Finding(
+            level="warning",
+            what=f"webhook {hook.number} leads to an address that is not public",
+            breaks="the server refuses to call private and loopback addresses unless told otherwise, and tells nobody",
+            mend=trap,
+        )
+    return Finding(level="ok", what=f"webhook {hook.number} is active and sends issues")
 
 
 def _repository_failed(answer: Answer, name: str) -> Finding:
-    if answer.status == 403:
-        mend = "give the token the scope read:repository"
+    lacking = scopes_lacking(message_of(answer))
+    if lacking:
+        mend = _give(lacking)
+    elif answer.status == 403:
+        mend = "take a token that is not limited to public repositories, with the scope read:repository"
     elif answer.status == 404:
         mend = "check the spelling of `repository`, and that the account may read it: hidden ones answer 404 as well"
     else:
         mend = "follow the message"
-    return Finding(
-        level="error",
-        what=wire.problem(answer, f"read the repository {name}").message,
-        breaks="no issue can be opened",
-        mend=mend,
+    what = (
+        problem(answer, f"read the repository {name}").message
+        if not answer.ok
+        else f"{name} is no repository"
     )
+    return Finding(level="error", what=what, breaks=_NOTHING, mend=mend)
 
 
-def _object(answer: Answer) -> dict[str, Any] | None:
+def _give(scopes: Sequence[str]) -> str:
+    """Scopes can't be changed afterwards: https://forgejo.org/docs/latest/user/token-scope/."""
+    return f"give the token the scope {' or '.join(scopes)}: make a new one with it, and put it into `token`"
+
+
+def read_object(answer: Answer) -> dict[str, Any] | None:
     """The answer's JSON object, None if it is an error or none."""
-    if not answer.ok:
-        return None
+    raw = _json(answer)
+    return raw if isinstance(raw, dict) else None
+
+
+def read_list(answer: Answer) -> list[dict[str, Any]] | None:
+    """The objects of the answer's JSON list, None if it is an error or none."""
+    raw = _json(answer)
+    return [one for one in raw if isinstance(one, dict)] if isinstance(raw, list) else None
+
+
+def _json(answer: Answer) -> Any:
     try:
-        raw = answer.json()
+        return answer.json() if answer.ok else None
     except UnknownOutcome:
         return None
-    return raw if isinstance(raw, dict) else None

@@ -95,7 +95,9 @@ def _forbidden(answer: Answer, failed: str, said: str) -> PluginError:
     if lacking := scopes_lacking(said):
         return Misconfigured(f"{failed}: give the token the scope {' or '.join(lacking)}", **_kept(answer))
     if not said:
-        return Misconfigured(f"{failed}: the account may not, and the server does not say why", **_kept(answer))
+        return Misconfigured(
+            f"{failed}: the account may not, and the server does not say why", **_kept(answer)
+        )
     return answer.problem(failed)
 
 

@@ -67,7 +67,9 @@ def read_hook(raw: dict[str, Any]) -> Hook | None:
         type=_text(raw, "type"),
         active=raw.get("active") is True,
         content_type=_text(config, "content_type") or _text(raw, "content_type"),
-        events=frozenset(one for one in events if isinstance(one, str)) if isinstance(events, list) else frozenset(),
+        events=frozenset(one for one in events if isinstance(one, str))
+        if isinstance(events, list)
+        else frozenset(),
         branch_filter=_text(raw, "branch_filter"),
         authorization=_text(raw, "authorization_header"),
     )
@@ -185,7 +187,9 @@ class Hooks:
         return Finding(
             level="warning" if trap else "ok",
             what=said,
-            breaks="the server refuses to call private and loopback addresses, and tells nobody" if trap else "",
+            breaks="the server refuses to call private and loopback addresses, and tells nobody"
+            if trap
+            else "",
             mend="; ".join(text for text in (trap, secret) if text),
         )
 

@@ -7,7 +7,14 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from pointsman.plugin_api import AuthFailed, Misconfigured, PluginError, RateLimited, TrackerClient, Unavailable
+from pointsman.plugin_api import (
+    AuthFailed,
+    Misconfigured,
+    PluginError,
+    RateLimited,
+    TrackerClient,
+    Unavailable,
+)
 from pointsman_forgejo.errors import problem
 from pointsman_forgejo.pages import read_pages
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
-import urllib.parse
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar
-
-import msgspec
+from typing import Any, ClassVar
 
 from pointsman.plugin_api import (
+    Actor,
     Answer,
     Capabilities,
     CloseReason,
@@ -30,61 +27,21 @@ from pointsman.plugin_api import (
     State,
     Tracker,
     TrackerClient,
+    Unavailable,
     UnknownOutcome,
     WebhookNews,
 )
-from pointsman_forgejo import checks, wire
+from pointsman_forgejo import checks, webhook, wire
+from pointsman_forgejo.doctor import Doctor
+from pointsman_forgejo.errors import message_of, problem
+from pointsman_forgejo.hooks import Hooks
 from pointsman_forgejo.labels import Labels
 from pointsman_forgejo.pages import read_pages
+from pointsman_forgejo.settings import ForgejoSettings
 
-_REPOSITORY = re.compile(r"(?!\.{1,2}/)[A-Za-z0-9._-]+/(?!\.{1,2}\Z)[A-Za-z0-9._-]+")
+__all__ = ["ForgejoSettings", "ForgejoTracker"]
+
 _CHANGES_PAGES = 200
-
-
-class ForgejoSettings(PluginSettings, frozen=True, kw_only=True):
-    """Where the issues of one destination go."""
-
-    url: Annotated[str, msgspec.Meta(description="Address of the server, such as https://codeberg.org")]
-    token: Annotated[
-        Secret, msgspec.Meta(description="Access token with write:issue, read:user and read:repository")
-    ]
-    repository: Annotated[str, msgspec.Meta(description="owner/repo")]
-    labels: Annotated[
-        tuple[str, ...], msgspec.Meta(description="Labels of every issue, by name; made if missing")
-    ] = ()
-    assignees: Annotated[
-        tuple[str, ...], msgspec.Meta(description="Logins that every issue is assigned to")
-    ] = ()
-
-    def __post_init__(self) -> None:
-        """Refuse what can't work, saying what to write instead."""
-        parts = urllib.parse.urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", self.url):
-            raise ValueError(f"url {self.url!r} is no web address: write it like https://codeberg.org")
-        if parts.username or parts.password or parts.query or parts.fragment:
-            raise ValueError(
-                "url holds more than an address: write the credential into `token`, and nothing after the path"
-            )
-        if not _REPOSITORY.fullmatch(self.repository):
-            raise ValueError(
-                f"repository {self.repository!r} is not owner/repo: write it like acme/shop, without a host"
-            )
-        token = self.token.reveal().strip()
-        if not token:
-            raise ValueError(
-                "token is empty: make one under Settings, Applications of the account that opens the issues"
-            )
-        if not re.fullmatch(r"[!-~]+", token):
-            raise ValueError(
-                "token holds a space or a letter no token has: copy it anew, without `token` before it"
-            )
-        for label in self.labels:
-            if wire.label_names([label]) == ():
-                raise ValueError(
-                    f"label {label!r} is empty or too long: {wire.LABEL_CHARACTERS} characters at most"
-                )
-        if not all(name.strip() for name in self.assignees):
-            raise ValueError("assignees holds an empty name: leave it out")
 
 
 class ForgejoTracker(Tracker):
@@ -101,18 +58,23 @@ class ForgejoTracker(Tracker):
     def __init__(self, settings: ForgejoSettings, client: TrackerClient) -> None:
         super().__init__(settings, client)
         self._repo = f"/repos/{settings.repository}"
-        self._labels = Labels(client, settings.repository)
+        self._labels = Labels(client, settings.repository, create=settings.create_labels)
+        self._hooks = Hooks(client, settings.repository)
         self._account: tuple[int, str] | None = None
 
     @classmethod
     def connection(cls, settings: ForgejoSettings) -> Connection:
-        """The API of the server. Old versions know the word ``token`` in lower case only."""
+        """The API of the server. Old versions know the word ``token`` in lower case only.
+
+        Some refusals come in the language asked for, and they are read here.
+        """
         base = settings.url.rstrip("/").removesuffix("/api/v1").rstrip("/")
         return Connection(
             base_url=f"{base}/api/v1",
             headers={
                 "Authorization": Secret(f"token {settings.token.reveal().strip()}"),
                 "Accept": Secret("application/json"),
+                "Accept-Language": Secret("en-US"),
                 "User-Agent": Secret("pointsman"),
             },
         )
@@ -120,14 +82,13 @@ class ForgejoTracker(Tracker):
     # -- writing ---------------------------------------------------------------------------------------------------
 
     async def create_issue(self, draft: Draft) -> IssueRef:
-        """Create an issue. Where an assignee is refused (422: nothing was created), it is made without assignees."""
-        label_ids = await self._labels.ids(wire.label_names(self.settings.labels, draft.labels))
-        body = wire.issue_body(draft, label_ids, self.settings.assignees)
-        answer = await self._post_issue(body)
-        if answer.status == 422 and body.pop("assignees", None):
-            answer = await self._post_issue(body)
+        """Create an issue, without what can't be had: the notes of the answer say what that was."""
+        names = wire.label_names(self.settings.labels, draft.labels)
+        labels = await self._labels.have(names)
+        body = wire.issue_body(draft, list(labels.ids.values()), self.settings.assignees)
+        answer, refused = await self._post_issue(body)
         if not answer.ok:
-            raise wire.problem(answer, "create an issue", sent=body)
+            raise problem(answer, "create an issue", sent=body)
         raw = answer.json()
         ref = wire.issue_ref(raw)
         if ref is None:
@@ -137,46 +98,81 @@ class ForgejoTracker(Tracker):
                 excerpt=answer.text(),
                 is_json=True,
             )
-        if label_ids and not _carries(raw, label_ids):
-            self._labels.forget()
-        return ref
+        notes = [*wire.notes_of_draft(draft), *labels.notes, *refused, *self._dropped(raw, body, labels.ids)]
+        return IssueRef(ref.remote_id, ref.key, ref.url, notes=tuple(notes))
 
-    async def _post_issue(self, body: Mapping[str, Any]) -> Answer:
-        return await self.client.request("POST", f"{self._repo}/issues", json=body)
+    async def _post_issue(self, body: dict[str, Any]) -> tuple[Answer, list[str]]:
+        """Create, and once more without assignees that are refused (422: nothing was created); with what was left out."""
+        path = f"{self._repo}/issues"
+        answer = await self.client.request("POST", path, json=body)
+        refused: list[str] = []
+        while answer.status == 422 and body.get("assignees"):
+            kept = [] if refused else await self._assignable(body["assignees"])
+            if len(kept) == len(body["assignees"]):
+                kept = []
+            why = message_of(answer) or "the server refused"
+            refused += [f"not assigned to {one}: {why}" for one in body["assignees"] if one not in kept]
+            body["assignees"] = kept
+            answer = await self.client.request("POST", path, json=body)
+        return answer, refused
+
+    async def _assignable(self, logins: Sequence[str]) -> list[str]:
+        """Those of the logins that the server lets be assigned; none if it does not say."""
+        known = checks.read_list(await self.client.request("GET", f"{self._repo}/assignees"))
+        return [login for login in logins if login.casefold() in wire.logins(known or [])]
+
+    def _dropped(self, raw: object, body: Mapping[str, Any], label_ids: Mapping[str, int]) -> list[str]:
+        """What the server left out without a word: it answers 201 all the same."""
+        notes = []
+        if lost := wire.dropped_labels(raw, label_ids):
+            self._labels.forget()
+            notes.append(
+                f"the server dropped the labels {', '.join(lost)}: the account may not write to "
+                f"{self.settings.repository}, or they were deleted meanwhile"
+            )
+        if lost := wire.dropped_assignees(raw, body.get("assignees", ())):
+            notes.append(
+                f"the server dropped the assignees {', '.join(lost)}: the account may not write to "
+                f"{self.settings.repository}"
+            )
+        if wire.title_differs(raw, body["title"]):
+            notes.append("the server cut the title")
+        return notes
 
     async def add_comment(self, issue: IssueRef, body: str, marker: Marker) -> CommentRef:
         """Add a comment."""
-        raw = await self._write(
-            "POST", f"{self._at(issue)}/comments", wire.comment_body(body, marker), "comment"
-        )
-        ref = wire.comment_ref(raw)
+        path = f"{self._at(issue)}/comments"
+        answer = await self._about(issue, "POST", path, "comment", json=wire.comment_body(body, marker))
+        ref = wire.comment_ref(answer.json())
         if ref is None:
-            raise UnknownOutcome("the server took the comment and answered without its id")
+            raise _other_answer("comment", answer)
         return ref
 
-    async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> None:  # noqa: ARG002
+    async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueSeen:  # noqa: ARG002
         """Close or reopen. Forgejo knows no reasons; an issue already in that state stays untouched."""
         doing = "close the issue" if state == "closed" else "reopen the issue"
-        await self._write("PATCH", self._at(issue), wire.state_body(state), doing)
+        seen = await self._edit(issue, wire.state_body(state), doing)
+        if seen.state != state:
+            raise UnknownOutcome(f"could not {doing}: the server took it and says the issue is {seen.state}")
+        return seen
 
     async def update_issue(self, issue: IssueRef, draft: Draft) -> None:
         """Replace title and body, with the marker in it again."""
-        await self._write("PATCH", self._at(issue), wire.edit_body(draft), "edit the issue")
+        await self._edit(issue, wire.edit_body(draft), "edit the issue")
 
-    async def _write(self, method: str, path: str, body: Mapping[str, Any], doing: str) -> Any:
-        """Send a change. An edit is answered with 201, unlike anywhere else; any 2xx counts."""
-        answer = await self.client.request(method, path, json=body)
-        if not answer.ok:
-            raise wire.problem(answer, doing)
-        return answer.json()
+    async def _edit(self, issue: IssueRef, body: Mapping[str, Any], doing: str) -> IssueSeen:
+        """Change an issue; gives how it stands then. An edit is answered with 201, unlike anywhere else."""
+        answer = await self._about(issue, "PATCH", self._at(issue), doing, json=body)
+        seen = wire.issue_seen(answer.json())
+        if seen is None or seen.ref.remote_id != issue.remote_id:
+            raise _other_answer(doing, answer)
+        return seen
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
     async def read_issue(self, issue: IssueRef) -> IssueSeen:
         """How the issue stands now."""
-        answer = await self.client.request("GET", self._at(issue))
-        if not answer.ok:
-            raise wire.problem(answer, "read the issue")
+        answer = await self._about(issue, "GET", self._at(issue), "read the issue")
         seen = wire.issue_seen(answer.json())
         if seen is None:
             raise NotFound(f"{issue.key} is no issue", status=answer.status, excerpt=answer.text())
@@ -192,8 +188,9 @@ class ForgejoTracker(Tracker):
         params: dict[str, str | int] = {"created_by": login, "since": wire.timestamp(since)}
         try:
             listed = await self._list_issues(params, "look for the issue", pages=20)
-        except NotFound:
-            self._account = None  # the account may have another login now
+        except Misconfigured as error:
+            if error.status == 404:
+                self._account = None  # the account may have another login now
             raise
         found = [
             ref
@@ -207,11 +204,9 @@ class ForgejoTracker(Tracker):
     async def find_comment(self, issue: IssueRef, marker: Marker, since: dt.datetime) -> Sequence[CommentRef]:
         """Comments of our own account on the issue that carry the marker, oldest first. This list has no pages."""
         account, _ = await self._me()
-        answer = await self.client.request(
-            "GET", f"{self._at(issue)}/comments", params={"since": wire.timestamp(since)}
-        )
-        if not answer.ok:
-            raise wire.problem(answer, "look for the comment")
+        params = {"since": wire.timestamp(since)}
+        path = f"{self._at(issue)}/comments"
+        answer = await self._about(issue, "GET", path, "look for the comment", params=params)
         comments = answer.json()
         if not isinstance(comments, list):
             raise UnknownOutcome(
@@ -250,7 +245,7 @@ class ForgejoTracker(Tracker):
         if self._account is None:
             answer = await self.client.request("GET", "/user")
             if not answer.ok:
-                raise wire.problem(answer, "read our own account")
+                raise problem(answer, "read our own account")
             raw = answer.json()
             number = wire.author_id({"user": raw})
             login = raw.get("login") if isinstance(raw, dict) else None
@@ -258,6 +253,39 @@ class ForgejoTracker(Tracker):
                 raise Misconfigured("the server does not say who we are: check `url`", status=answer.status)
             self._account = number, login
         return self._account
+
+    async def who_am_i(self) -> Actor:
+        """The account that the token belongs to."""
+        number, login = await self._me()
+        return Actor(str(number), login)
+
+    async def _about(
+        self,
+        issue: IssueRef,
+        method: str,
+        path: str,
+        doing: str,
+        *,
+        params: Mapping[str, str | int] | None = None,
+        json: Any = None,
+    ) -> Answer:
+        """One request about an issue that is surely there. A 404 has to be looked into.
+
+        The server says it of a deleted issue, but also when the repository hides or its issues are switched off, and
+        then the issue comes back.
+        """
+        answer = await self.client.request(method, path, params=params, json=json)
+        if answer.status == 404:
+            try:
+                repository = await self.client.request("GET", self._repo)
+            except UnknownOutcome as error:
+                raise Unavailable(f"could not {doing}: {error.message}", status=error.status) from error
+            raw = checks.read_object(repository)
+            hidden = repository.status == 404 or (raw is not None and raw.get("has_issues") is False)
+            raise problem(answer, f"{doing} {issue.key}", issue=not hidden)
+        if not answer.ok:
+            raise problem(answer, doing, issue=True)
+        return answer
 
     def _at(self, issue: IssueRef) -> str:
         """The issue's path. What is no number was never an issue here."""
@@ -268,47 +296,35 @@ class ForgejoTracker(Tracker):
     # -- looking after it --------------------------------------------------------------------------------------------
 
     async def check(self) -> Sequence[Finding]:
-        """Credential, repository, rights, labels; read only."""
-        findings: list[Finding] = []
-        try:
-            _, login = await self._me()
-            findings.append(Finding(level="ok", what=f"signed in as {login}"))
-            findings += checks.repository(await self.client.request("GET", self._repo), self.settings)
-            params: dict[str, str | int] = {"state": "all", "type": "issues", "limit": 1}
-            findings.append(
-                checks.issues(await self.client.request("GET", f"{self._repo}/issues", params=params))
-            )
-            names = wire.label_names(self.settings.labels)
-            await self._labels.look_up(names)
-            if names:
-                findings.append(checks.labels(self._labels.missing(names)))
-        except PluginError as error:
-            findings.append(checks.failed(error))
-        return findings
+        """Server, credential, repository, rights, labels, assignees, webhook; changes nothing."""
+        return await Doctor(self.settings, self.client, self._labels, self._hooks).findings()
+
+    async def ensure_webhook(self, url: str, secret: Secret) -> Finding:
+        """See to it that one webhook of the repository leads to ``url``."""
+        return await self._hooks.ensure(url, secret)
 
     # -- webhooks --------------------------------------------------------------------------------------------------
 
     @classmethod
     def verify_webhook(cls, headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> bool:
         """Whether one of the secrets signed the body; a call of content type ``form`` is refused."""
-        return wire.signature_fits(headers, body, secrets)
+        return webhook.signature_fits(headers, body, secrets)
 
     @classmethod
     def webhook_id(cls, headers: Mapping[str, str], body: bytes) -> str | None:  # noqa: ARG003
         """The id of the call, from its header."""
-        return wire.delivery_id(headers)
+        return webhook.delivery_id(headers)
 
     def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookNews:
         """What the call says about an issue of this repository."""
-        return wire.read(headers, body, self.settings.repository)
+        return webhook.read(headers, body, self.settings.repository)
 
 
-def _carries(raw: object, label_ids: Sequence[int]) -> bool:
-    """Whether a created issue has the labels it was sent with. Unknown ids are dropped without a word."""
-    labels = raw.get("labels") if isinstance(raw, dict) else None
-    had = (
-        {label.get("id") for label in labels if isinstance(label, dict)}
-        if isinstance(labels, list)
-        else set()
+def _other_answer(doing: str, answer: Answer) -> UnknownOutcome:
+    """A success that does not speak of what was asked for: something else answered, or the server stumbled."""
+    return UnknownOutcome(
+        f"could not {doing}: the server says it is done and answers something else",
+        status=answer.status,
+        excerpt=answer.text(),
+        is_json=True,
     )
-    return had.issuperset(label_ids)

@@ -70,7 +70,9 @@ def read(headers: Mapping[str, str], body: bytes, repository: str) -> WebhookNew
     if elsewhere:
         return Ignored(f"another repository: {elsewhere}")
     if "comment" in payload:
-        return Ignored(f"a comment{' on a pull request' if payload.get('is_pull') is True else ''}: it changes no state")
+        return Ignored(
+            f"a comment{' on a pull request' if payload.get('is_pull') is True else ''}: it changes no state"
+        )
     if "pull_request" in payload:
         return Ignored("a pull request is no issue")
     return _read_action(payload)

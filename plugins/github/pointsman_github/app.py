@@ -177,6 +177,6 @@ class AppClient:
             )
         if isinstance(error, (RateLimited, Misconfigured, Conflict)):
             return error
-        if answer.status >= 500:
+        if isinstance(error, UnknownOutcome):
             return errors.as_unavailable(error)
         return Misconfigured(error.message, status=answer.status, excerpt=error.excerpt)

@@ -3,74 +3,104 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Any
 
-from pointsman.plugin_api import Answer, AuthFailed, Finding, PluginError, UnknownOutcome
-from pointsman_github import wire
+from pointsman.plugin_api import Answer, AuthFailed, Finding, PluginError, RateLimited, UnknownOutcome
+from pointsman_github import errors
+from pointsman_github.settings import GitHubSettings
 
 _SOON = dt.timedelta(days=14)
-_RENEW = "make a new one at https://github.com/settings/personal-access-tokens and put it into `token`"
+_FEW = 0.1
+_RIGHTS = "give it Issues: read and write for this repository"
 
 
-class _Wanted(Protocol):
-    """What the checks need to know of the settings."""
-
-    @property
-    def repository(self) -> str: ...
-    @property
-    def labels(self) -> Sequence[str]: ...
-    @property
-    def assignees(self) -> Sequence[str]: ...
-
-
-def failed(error: PluginError) -> Finding:
+def failed(error: PluginError, settings: GitHubSettings) -> Finding:
     """The check itself could not go on: why, and what to do."""
-    if isinstance(error, AuthFailed):
-        mend = _RENEW
-    elif error.status == 403:
-        mend = "use a token of an account: by its account we know our own issues again"
+    if isinstance(error, RateLimited):
+        mend = "wait; and give Pointsman an account or App of its own, whose limit nobody else uses up"
+    elif isinstance(error, AuthFailed):
+        mend = "see the App's page for its id and keys" if settings.is_app else _renew(settings)
+    elif error.is_json is False:
+        mend = "see that `url` is the address of GitHub's API, https://HOST/api/v3 for an Enterprise Server"
+    elif error.status == 403 and not settings.is_app:
+        mend = (
+            "use a token of an account, or an App's id and key: by the account we know our own issues again"
+        )
     else:
-        mend = "see that `url` is the address of GitHub's API and that it is up"
+        mend = "follow the message; see that `url` is the address of GitHub's API and that it is up"
     return Finding(
         level="error", what=error.message, breaks="no issue can be opened or found again", mend=mend
     )
 
 
-def token(answer: Answer, now: dt.datetime) -> list[Finding]:
-    """What an answer's headers tell about the token: its end, and the scopes of a classic one.
+def _renew(settings: GitHubSettings) -> str:
+    return f"make a new token at {settings.web}/settings/personal-access-tokens and put it into `token`"
 
-    A fine-grained token names no scopes; what it may is seen when it is used.
+
+def credential(answer: Answer, login: str, settings: GitHubSettings) -> list[Finding]:
+    """Who we are, the end of the token, and the scopes of a classic one.
+
+    The end is told by ``github-authentication-token-expiration``, the scopes by ``x-oauth-scopes``; a fine-grained token
+    names no rights, they are seen when it is used.
+    https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/scopes-for-oauth-apps
     """
-    findings = []
+    server = answer.headers.get("x-github-enterprise-version", "")
+    where = f" at GitHub Enterprise Server {server}" if server else ""
+    findings = [Finding(level="ok", what=f"signed in as {login}{where}")]
     end = expiry(answer.headers.get("github-authentication-token-expiration", ""))
-    if end is not None and end - now < _SOON:
-        findings.append(
-            Finding(
-                level="warning",
-                what=f"the token ends on {end:%Y-%m-%d}",
-                breaks="nothing reaches GitHub from then on",
-                mend=_RENEW,
-            )
-        )
-    scopes = answer.headers.get("x-oauth-scopes")
-    if scopes is not None:
-        has = {scope.strip() for scope in scopes.split(",")}
-        raw = _object(answer)
-        private = raw is None or raw.get("private") is not False
-        if "repo" not in has and (private or "public_repo" not in has):
+    if end is not None:
+        left = end - dt.datetime.fromtimestamp(errors.clock(answer), dt.UTC)
+        if left < _SOON:
             findings.append(
                 Finding(
-                    level="error",
-                    what="the classic token lacks the scope " + ("repo" if private else "public_repo"),
-                    breaks="issues are answered with 404",
-                    mend="add the scope, or better take a fine-grained token with Issues: read and write",
+                    level="warning",
+                    what=f"the token ends on {end:%Y-%m-%d}",
+                    breaks="nothing reaches GitHub from then on",
+                    mend=_renew(settings),
                 )
             )
+        else:
+            findings.append(Finding(level="ok", what=f"the token is valid until {end:%Y-%m-%d}"))
     return findings
 
 
-def repository(answer: Answer, settings: _Wanted) -> list[Finding]:
+def scopes(answer: Answer) -> list[Finding]:
+    """Whether a classic token's scopes suffice for the repository that the answer holds."""
+    given = answer.headers.get("x-oauth-scopes")
+    if given is None:
+        return []
+    has = {scope.strip() for scope in given.split(",")}
+    raw = _object(answer)
+    private = raw is None or raw.get("private") is not False
+    if "repo" in has or (not private and "public_repo" in has):
+        return []
+    return [
+        Finding(
+            level="error",
+            what="the classic token lacks the scope " + ("repo" if private else "public_repo"),
+            breaks="issues are answered with 404",
+            mend="add the scope, or better take a fine-grained token with Issues: read and write",
+        )
+    ]
+
+
+def app(permissions: Mapping[str, str]) -> list[Finding]:
+    """Whether the App's installation may what it has to."""
+    if permissions.get("issues") == "write":
+        return [Finding(level="ok", what="the App may write issues")]
+    has = permissions.get("issues", "none")
+    return [
+        Finding(
+            level="error",
+            what=f"the App's permission for issues is {has!r} and not 'write'",
+            breaks="every issue is answered with 403",
+            mend="set Issues: read and write in the App's settings, and let the owner accept it in the installation",
+        )
+    ]
+
+
+def repository(answer: Answer, settings: GitHubSettings) -> list[Finding]:
     """What the repository's own record says about us."""
     name = settings.repository
     raw = _object(answer)
@@ -95,17 +125,29 @@ def repository(answer: Answer, settings: _Wanted) -> list[Finding]:
                 mend="take it out of the archive, or name another repository",
             )
         )
+    # what an App may stands in its token and not in this record
+    return findings if settings.is_app else [*findings, _role(raw, name)]
+
+
+def _role(raw: Mapping[str, Any], name: str) -> Finding:
+    """The account's role: https://docs.github.com/en/organizations/managing-user-access-to-your-organizations-repositories."""
     permissions = raw.get("permissions")
-    if not (isinstance(permissions, dict) and permissions.get("push") is True):
-        findings.append(
-            Finding(
-                level="warning",
-                what=f"the account may not push to {name}",
-                breaks="labels and assignees are dropped silently",
-                mend="give the account the role Write in the repository",
-            )
-        )
-    return findings
+    may = (
+        {right for right, given in permissions.items() if given is True}
+        if isinstance(permissions, dict)
+        else set()
+    )
+    if "push" in may:
+        return Finding(level="ok", what="the account may set labels and assignees")
+    breaks = "labels and assignees of a new issue are dropped silently"
+    if "triage" not in may:
+        breaks += "; issues of others can't be closed or reopened"
+    return Finding(
+        level="warning",
+        what=f"the account may not push to {name}",
+        breaks=breaks,
+        mend="give the account the role Write in the repository",
+    )
 
 
 def issues(answer: Answer) -> Finding:
@@ -114,22 +156,74 @@ def issues(answer: Answer) -> Finding:
         return Finding(level="ok", what="issues can be read")
     return Finding(
         level="error",
-        what=wire.problem(answer, "list issues").message,
+        what=errors.problem(answer, "list issues").message,
         breaks="issues can't be opened, and lost answers can't be found again",
-        mend="give the token the permission Issues: read and write for this repository",
+        mend=_RIGHTS,
     )
+
+
+def assignee(answer: Answer, login: str) -> Finding:
+    """Whether somebody can be assigned: 204 says yes, 404 no.
+
+    https://docs.github.com/en/rest/issues/assignees#check-if-a-user-can-be-assigned
+    """
+    if answer.status == 204:
+        return Finding(level="ok", what=f"{login} can be assigned")
+    if answer.status == 404:
+        return Finding(
+            level="warning",
+            what=f"{login} can't be assigned in this repository",
+            breaks="issues are opened without this assignee",
+            mend=f"give {login} access to the repository, or take the name out of `assignees`",
+        )
+    return Finding(
+        level="warning",
+        what=errors.problem(answer, f"ask whether {login} can be assigned").message,
+        breaks="issues may be opened without this assignee",
+        mend="follow the message",
+    )
+
+
+def limit(answer: Answer) -> list[Finding]:
+    """What is left of the hour's requests. An Enterprise Server may have no limit, and tells none then.
+
+    https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
+    """
+    left = _number(answer.headers.get("x-ratelimit-remaining", ""))
+    all_ = _number(answer.headers.get("x-ratelimit-limit", ""))
+    if left is None or not all_:
+        return []
+    what = f"{left} of {all_} requests are left"
+    reset = _number(answer.headers.get("x-ratelimit-reset", ""))
+    if reset is not None:
+        what += f" until {dt.datetime.fromtimestamp(reset, dt.UTC):%H:%M} UTC"
+    if left >= all_ * _FEW:
+        return [Finding(level="ok", what=what)]
+    return [
+        Finding(
+            level="warning",
+            what=what,
+            breaks="deliveries wait when none is left",
+            mend="give Pointsman an account or App of its own, whose limit nobody else uses up",
+        )
+    ]
+
+
+def _number(text: str) -> int | None:
+    text = text.strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 11 else None
 
 
 def _repository_failed(answer: Answer, name: str) -> Finding:
     if answer.status == 404:
         mend = "check the spelling of `repository`; for a private one, let the token see it: it answers 404 otherwise"
-    elif answer.status in (301, 302, 307, 308):
+    elif answer.status in errors.REDIRECTS:
         mend = "the repository has another name now: set `repository` to it"
     else:
         mend = "follow the message"
     return Finding(
         level="error",
-        what=wire.problem(answer, f"read the repository {name}").message,
+        what=errors.problem(answer, f"read the repository {name}").message,
         breaks="no issue can be opened",
         mend=mend,
     )

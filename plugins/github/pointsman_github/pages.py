@@ -48,7 +48,9 @@ async def read_pages(
     A list that is longer than ``pages`` pages raises UnknownOutcome at its end, since half a list proves nothing.
     """
     for page in range(1, pages + 1):
-        items, more = await read_page(client, path, {**params, "page": page}, doing=doing, about_issue=about_issue)
+        items, more = await read_page(
+            client, path, {**params, "page": page}, doing=doing, about_issue=about_issue
+        )
         for item in items:
             yield item
         if not more:

@@ -77,7 +77,7 @@ class GitHubSettings(PluginSettings, frozen=True, kw_only=True):
     @property
     def is_app(self) -> bool:
         """Whether a GitHub App signs in, and not an account."""
-        return bool(self.private_key)
+        return bool(self.private_key.reveal().strip())
 
     def app_key(self) -> rsa.RSAPrivateKey:
         """The App's private key; one line with ``\\n`` in it, as environments like to hold it, is understood."""

@@ -8,7 +8,10 @@ import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+import msgspec
+
 from pointsman.plugin_api import (
+    Actor,
     Answer,
     Capabilities,
     CloseReason,
@@ -33,12 +36,13 @@ from pointsman.plugin_api import (
     UnknownOutcome,
     WebhookNews,
 )
-from pointsman_github import checks, wire
+from pointsman_github import checks, errors, events, hooks, wire
+from pointsman_github.app import AppClient
 from pointsman_github.pages import read_page, read_pages
 from pointsman_github.settings import GitHubSettings
 
 _CHANGES_PAGES = 200
-_REDIRECTS = (301, 302, 307, 308)
+_CREATE_TRIES = 3
 
 
 class GitHubTracker(Tracker):
@@ -54,45 +58,52 @@ class GitHubTracker(Tracker):
     )
 
     def __init__(self, settings: GitHubSettings, client: TrackerClient) -> None:
-        super().__init__(settings, client)
+        self._app = AppClient(settings, client) if settings.is_app else None
+        super().__init__(settings, client if self._app is None else self._app)
         self._repo = f"/repos/{settings.repository}"
-        self._account: tuple[int, str] | None = None
+        self._account: Actor | None = None
 
     @classmethod
     def connection(cls, settings: GitHubSettings) -> Connection:
-        """The API, in a version supported until March 2028 at least; without ``User-Agent`` GitHub refuses a call.
+        """The API, in a version supported until March 2028 at least, and by every Enterprise Server that is maintained;
+        without ``User-Agent`` GitHub refuses a call. An App's token changes every hour and goes with each request.
 
         https://docs.github.com/en/rest/about-the-rest-api/api-versions
         """
-        return Connection(
-            base_url=settings.url.rstrip("/"),
-            headers={
-                "Authorization": Secret(f"Bearer {settings.token.reveal().strip()}"),
-                "Accept": Secret("application/vnd.github+json"),
-                "X-GitHub-Api-Version": Secret("2022-11-28"),
-                "User-Agent": Secret("pointsman"),
-            },
-        )
+        headers = {
+            "Accept": Secret("application/vnd.github+json"),
+            "X-GitHub-Api-Version": Secret("2022-11-28"),
+            "User-Agent": Secret("pointsman"),
+        }
+        if not settings.is_app:
+            headers["Authorization"] = Secret(f"Bearer {settings.token.reveal().strip()}")
+        return Connection(base_url=settings.url.rstrip("/"), headers=headers)
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
     async def create_issue(self, draft: Draft) -> IssueRef:
-        """Create an issue. Where assignees or labels are refused (422: nothing was created), it goes without them.
+        """Create an issue. Assignees and labels that are refused (422: nothing was created) are left out, and so it
+        says, as it does where GitHub drops them without a word.
 
         https://docs.github.com/en/rest/issues/issues#create-an-issue
         """
         body = wire.issue_body(draft, self.settings.labels, self.settings.assignees)
+        asked = {name: tuple(body.get(name, ())) for name in ("assignees", "labels")}
         answer = await self._post_issue(body)
-        unwanted = wire.refused_fields(answer) & {"assignees", "labels"} & body.keys()
-        if unwanted:
-            answer = await self._post_issue(
-                {name: value for name, value in body.items() if name not in unwanted}
-            )
-        if answer.status in _REDIRECTS:
+        words = ""
+        for attempt in range(1, _CREATE_TRIES):
+            refused = errors.refused_fields(answer)
+            fewer = wire.without(body, refused, all_of_it=attempt > 1)
+            if fewer == body:
+                break
+            words, body = errors.said(answer)[0], fewer
+            answer = await self._post_issue(body)
+        if answer.status in errors.REDIRECTS:
             raise _renamed(answer)
         if not answer.ok:
-            raise wire.problem(answer, "create an issue")
-        ref = wire.issue_ref(answer.json())
+            raise errors.problem(answer, "create an issue")
+        raw = answer.json()
+        ref = wire.issue_ref(raw)
         if ref is None:
             raise UnknownOutcome(
                 "GitHub took the issue and answered without its number",
@@ -100,7 +111,7 @@ class GitHubTracker(Tracker):
                 excerpt=answer.text(),
                 is_json=True,
             )
-        return ref
+        return msgspec.structs.replace(ref, notes=wire.notes(raw, asked, body, words))
 
     async def _post_issue(self, body: Mapping[str, Any]) -> Answer:
         return await self.client.request("POST", f"{self._repo}/issues", json=body)
@@ -108,30 +119,31 @@ class GitHubTracker(Tracker):
     async def add_comment(self, issue: IssueRef, body: str, marker: Marker) -> CommentRef:
         """Add a comment, https://docs.github.com/en/rest/issues/comments#create-an-issue-comment."""
         path = f"{self._at(issue)}/comments"
-        ref = wire.comment_ref(
-            await self._at_issue("POST", path, "comment", json=wire.comment_body(body, marker))
-        )
+        raw = await self._at_issue("POST", path, "comment", json=wire.comment_body(body, marker))
+        ref = wire.comment_ref(raw)
         if ref is None:
             raise UnknownOutcome("GitHub took the comment and answered without its id")
         return ref
 
-    async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> None:
+    async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueSeen:
         """Close or reopen, https://docs.github.com/en/rest/issues/issues#update-an-issue."""
         doing = "close the issue" if state == "closed" else "reopen the issue"
-        await self._at_issue("PATCH", self._at(issue), doing, json=wire.state_body(state, reason))
+        raw = await self._at_issue("PATCH", self._at(issue), doing, json=wire.state_body(state, reason))
+        return _seen(raw, doing)
 
     async def update_issue(self, issue: IssueRef, draft: Draft) -> None:
         """Replace title and body, with the marker in it again."""
-        await self._at_issue("PATCH", self._at(issue), "edit the issue", json=wire.edit_body(draft))
+        doing = "edit the issue"
+        _seen(await self._at_issue("PATCH", self._at(issue), doing, json=wire.edit_body(draft)), doing)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
     async def read_issue(self, issue: IssueRef) -> IssueSeen:
         """How the issue stands now. A deleted one is 410, one transferred out of our sight 404."""
-        seen = wire.issue_seen(await self._at_issue("GET", self._at(issue), "read the issue"))
-        if seen is None:
-            raise NotFound(f"{issue.key} is no issue")
-        return seen
+        raw = await self._at_issue("GET", self._at(issue), "read the issue")
+        if isinstance(raw, dict) and raw.get("pull_request") is not None:
+            raise NotFound(f"{issue.key} is a pull request and no issue")
+        return _seen(raw, "read the issue")
 
     async def find_issue(self, marker: Marker, since: dt.datetime) -> Sequence[IssueRef]:
         """Issues of our own account that carry the marker, oldest first.
@@ -139,11 +151,11 @@ class GitHubTracker(Tracker):
         The list and not the search, whose index lags behind by minutes. Newest first, so that it ends with the first
         issue made before ``since``. https://docs.github.com/en/rest/issues/issues#list-repository-issues
         """
-        account, login = await self._me()
+        me = await self.who_am_i()
         first = since.astimezone(dt.UTC).replace(microsecond=0)
         params: dict[str, str | int] = {
             "state": "all",
-            "creator": login,
+            "creator": me.name,
             "since": wire.timestamp(since),
             "sort": "created",
             "direction": "desc",
@@ -155,7 +167,7 @@ class GitHubTracker(Tracker):
                 made = wire.moment(raw.get("created_at"))
                 if made is not None and made < first:
                     break
-                if raw.get("pull_request") is not None or wire.author_id(raw) != account:
+                if raw.get("pull_request") is not None or not _is_by(raw, me):
                     continue
                 ref = wire.issue_ref(raw)
                 if ref is not None and marker.text in wire.markers_in(raw.get("body")):
@@ -167,17 +179,17 @@ class GitHubTracker(Tracker):
 
         https://docs.github.com/en/rest/issues/comments#list-issue-comments
         """
-        account, _ = await self._me()
+        me = await self.who_am_i()
         path, params = f"{self._at(issue)}/comments", {"since": wire.timestamp(since)}
         found: dict[CommentRef, None] = {}
-        async for raw in read_pages(self.client, path, params, doing="look for the comment"):
-            ref = wire.comment_ref(raw)
-            if (
-                ref is not None
-                and wire.author_id(raw) == account
-                and marker.text in wire.markers_in(raw.get("body"))
-            ):
-                found[ref] = None
+        pages = read_pages(self.client, path, params, doing="look for the comment", about_issue=True)
+        try:
+            async for raw in pages:
+                ref = wire.comment_ref(raw)
+                if ref is not None and _is_by(raw, me) and marker.text in wire.markers_in(raw.get("body")):
+                    found[ref] = None
+        except NotFound as error:
+            raise await self._whether_gone(error) from None
         return sorted(found, key=lambda ref: int(ref.remote_id))
 
     async def list_changes(self, since: dt.datetime) -> Sequence[IssueSeen | IssueGone]:
@@ -214,19 +226,26 @@ class GitHubTracker(Tracker):
                 start, page = wire.timestamp(last), 1
         raise UnknownOutcome(f"could not list changed issues: more than {_CHANGES_PAGES} pages")
 
-    async def _me(self) -> tuple[int, str]:
-        """Id and login of the account that the token belongs to, asked once."""
+    async def who_am_i(self) -> Actor:
+        """The account behind the token, or the App's ``SLUG[bot]``; asked once.
+
+        https://docs.github.com/en/rest/users/users
+        """
         if self._account is None:
-            answer = await self.client.request("GET", "/user")
-            if not answer.ok:
-                raise wire.problem(answer, "read our own account")
-            raw = answer.json()
-            number = wire.author_id({"user": raw})
-            login = raw.get("login") if isinstance(raw, dict) else None
-            if number is None or not isinstance(login, str) or not login:
-                raise Misconfigured("GitHub does not say who we are: check `url`", status=answer.status)
-            self._account = number, login
+            self._account, _ = await self._ask_who()
         return self._account
+
+    async def _ask_who(self) -> tuple[Actor, Answer]:
+        path = "/user"
+        if self._app is not None:
+            path = f"/users/{urllib.parse.quote(await self._app.login())}"
+        answer = await self.client.request("GET", path)
+        if not answer.ok:
+            raise errors.problem(answer, "read our own account")
+        found = wire.actor(answer.json())
+        if found is None or not found.name or not found.account_id.isdigit():
+            raise Misconfigured("GitHub does not say who we are: check `url`", status=answer.status)
+        return found, answer
 
     def _at(self, issue: IssueRef) -> str:
         """The issue's path. What is no number was never an issue here."""
@@ -239,17 +258,37 @@ class GitHubTracker(Tracker):
     ) -> Any:
         """Read or change something of one issue; a redirect is looked into and never followed with a write."""
         answer = await self.client.request(method, path, json=json)
-        if answer.status in _REDIRECTS:
+        if answer.status in errors.REDIRECTS:
             raise await self._where_to(answer)
         if not answer.ok:
-            raise wire.problem(answer, doing)
+            error = errors.problem(answer, doing, about_issue=True)
+            raise await self._whether_gone(error) if isinstance(error, NotFound) else error
         return answer.json()
+
+    async def _whether_gone(self, error: NotFound) -> PluginError:
+        """Whether a 404 means that the issue is gone, or that the whole repository went out of sight: GitHub says the
+        same of both, and only the first one ends what we do with the issue.
+        """
+        if error.status != 404:
+            return error
+        try:
+            repository = await self.client.request("GET", self._repo)
+        except PluginError as cause:
+            return Unavailable(
+                f"{error.message}; asking for the repository failed: {cause.message}", status=404
+            )
+        if repository.ok:
+            return error
+        if repository.status in errors.REDIRECTS:
+            return _renamed(repository)
+        cause = errors.problem(repository, f"see the repository {self.settings.repository}")
+        return errors.as_unavailable(cause)
 
     async def _where_to(self, answer: Answer) -> PluginError:
         """Whether a redirect means one transferred issue (Moved) or that the whole repository has a new name."""
         try:
             repository = await self.client.request("GET", self._repo)
-            if repository.status in _REDIRECTS:
+            if repository.status in errors.REDIRECTS:
                 return _renamed(repository)
             where = answer.headers.get("location", "").removesuffix("/comments")
             to = wire.word(where, 500)
@@ -266,37 +305,75 @@ class GitHubTracker(Tracker):
     # -- looking after it --------------------------------------------------------------------------------------------
 
     async def check(self) -> Sequence[Finding]:
-        """Credential, its scopes and end, repository, rights; read only."""
+        """Credential, repository, rights, people, limit, webhooks; read only."""
         findings: list[Finding] = []
         try:
-            _, login = await self._me()
-            findings.append(Finding(level="ok", what=f"signed in as {login}"))
+            self._account, answer = await self._ask_who()
+            findings += checks.credential(answer, self._account.name, self.settings)
+            if self._app is not None:
+                findings += checks.app(self._app.permissions)
             answer = await self.client.request("GET", self._repo)
-            findings += checks.token(answer, dt.datetime.now(dt.UTC))
-            findings += checks.repository(answer, self.settings)
-            params: dict[str, str | int] = {"state": "all", "per_page": 1}
-            findings.append(
-                checks.issues(await self.client.request("GET", f"{self._repo}/issues", params=params))
-            )
+            findings += [*checks.scopes(answer), *checks.repository(answer, self.settings)]
+            if answer.ok:
+                findings += await self._check_repository()
         except PluginError as error:
-            findings.append(checks.failed(error))
+            findings.append(checks.failed(error, self.settings))
         return findings
+
+    async def _check_repository(self) -> list[Finding]:
+        params: dict[str, str | int] = {"state": "all", "per_page": 1}
+        answer = await self.client.request("GET", f"{self._repo}/issues", params=params)
+        findings = [checks.issues(answer)]
+        for login in self.settings.assignees:
+            path = f"{self._repo}/assignees/{urllib.parse.quote(login.strip(), safe='')}"
+            answer = await self.client.request("GET", path)
+            findings.append(checks.assignee(answer, login.strip()))
+        findings += checks.limit(answer)
+        try:
+            found = await hooks.listed(self.client, self._repo)
+        except Misconfigured as error:
+            if error.status in (403, 404):
+                return findings  # not for our eyes, and not needed
+            raise
+        page = f"{self._page}/settings/hooks"
+        return findings + hooks.findings(found, page, is_app=self._app is not None)
+
+    @property
+    def _page(self) -> str:
+        return f"{self.settings.web}/{self.settings.repository}"
+
+    async def ensure_webhook(self, url: str, secret: Secret) -> Finding:
+        """Make the repository's webhook, or mend it: https://docs.github.com/en/rest/repos/webhooks."""
+        return await hooks.Hooks(self.client, self._repo, self._page).ensure(url, secret)
 
     # -- webhooks --------------------------------------------------------------------------------------------------
 
     @classmethod
     def verify_webhook(cls, headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> bool:
         """Whether one of the secrets signed the body."""
-        return wire.signature_fits(headers, body, secrets)
+        return events.signature_fits(headers, body, secrets)
 
     @classmethod
     def webhook_id(cls, headers: Mapping[str, str], body: bytes) -> str | None:  # noqa: ARG003
         """The id of the call, from its header."""
-        return wire.delivery_id(headers)
+        return events.delivery_id(headers)
 
     def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookNews:
         """What the call says about an issue of this repository."""
-        return wire.read(headers, body, self.settings.repository)
+        return events.read(headers, body, self.settings.repository)
+
+
+def _seen(raw: object, doing: str) -> IssueSeen:
+    """How the issue stands that GitHub answered with."""
+    seen = wire.issue_seen(raw)
+    if seen is None:
+        raise UnknownOutcome(f"could not {doing}: GitHub answered with something that is no issue")
+    return seen
+
+
+def _is_by(raw: object, me: Actor) -> bool:
+    author = wire.author(raw)
+    return author is not None and author.account_id == me.account_id
 
 
 def _renamed(answer: Answer) -> Misconfigured:

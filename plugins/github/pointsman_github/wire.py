@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pointsman.plugin_api import (
@@ -183,15 +183,48 @@ def author(raw: object) -> Actor | None:
     return actor(raw.get("user")) if isinstance(raw, dict) else None
 
 
-def left_out(raw: object, key: str, name: str, wanted: Iterable[str]) -> list[str]:
-    """Which of the labels or assignees that were asked for an issue does not have. Their case does not matter.
+def notes(
+    raw: object, asked: Mapping[str, Sequence[str]], sent: Mapping[str, Any], words: str
+) -> tuple[str, ...]:
+    """What of an issue's labels and assignees is not as asked: refused and not sent again, or dropped silently."""
+    found = []
+    for key, name, verb in (("assignees", "login", "assigned to"), ("labels", "name", "labeled")):
+        refused = [one for one in asked[key] if one not in sent.get(key, ())]
+        if refused:
+            found.append(f"not {verb} {', '.join(refused)}: GitHub refused that ({words})")
+        dropped = _left_out(raw, key, name, sent.get(key, ()))
+        if dropped:
+            found.append(
+                f"not {verb} {', '.join(dropped)}: GitHub dropped that silently, as it does when the account"
+                " may not push to the repository; give it the role Write"
+            )
+    return tuple(found)
 
-    Without the right to push GitHub drops them without a word. An answer that does not tell proves nothing.
+
+def without(
+    body: Mapping[str, Any], refused: Mapping[str, Sequence[str]], *, all_of_it: bool
+) -> dict[str, Any]:
+    """The body of a new issue without the assignees and labels that a 422 names; where it names none, without any."""
+    fewer = dict(body)
+    for key in ("assignees", "labels"):
+        if key in refused and key in body:
+            named = {one.casefold() for one in refused[key]}
+            left = [one for one in body[key] if one.casefold() not in named]
+            if all_of_it or left == body[key] or not left:
+                del fewer[key]
+            else:
+                fewer[key] = left
+    return fewer
+
+
+def _left_out(raw: object, key: str, name: str, wanted: Iterable[str]) -> list[str]:
+    """Which of the labels or assignees are not at the issue. Case does not matter; an answer that does not tell proves
+    nothing.
     """
     there = raw.get(key) if isinstance(raw, dict) else None
     if not isinstance(there, list):
         return []
-    names = {one.get(name) if isinstance(one, dict) else one for one in there}
+    names = [one.get(name) if isinstance(one, dict) else one for one in there]
     known = {found.casefold() for found in names if isinstance(found, str)}
     return [one for one in wanted if one.casefold() not in known]
 

@@ -12,7 +12,6 @@ from pointsman_jira import adf, wiki
 from pointsman_jira.wire import at, items_at, text_at
 
 PAGE = 100
-ACCOUNT_KEYS = ("accountId", "key", "name")
 
 
 class Dialect(Protocol):

@@ -1,4 +1,4 @@
-"""The Jira tracker: the contract over the REST API v3.
+"""The Jira tracker: the contract over the REST API.
 
 https://developer.atlassian.com/cloud/jira/platform/rest/v3/intro/
 """
@@ -6,47 +6,44 @@ https://developer.atlassian.com/cloud/jira/platform/rest/v3/intro/
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
-from urllib.parse import quote
+
+import msgspec
 
 from pointsman.plugin_api import (
-    Actor,
     Answer,
     Capabilities,
     CloseReason,
     CommentRef,
+    Conflict,
     Connection,
     Draft,
     Finding,
-    IssueGone,
     IssueRef,
     IssueSeen,
     Marker,
     Misconfigured,
-    Moved,
     PluginError,
     PluginSettings,
+    Secret,
     State,
-    Tracker,
-    TrackerClient,
     UnknownOutcome,
     WebhookNews,
 )
-from pointsman_jira import adf, checks, webhook, wire
+from pointsman_jira import checks, errors, hooks, templates, transitions, webhook, wire
+from pointsman_jira.creation import Creation
+from pointsman_jira.reading import JiraReader
 from pointsman_jira.settings import JiraSettings
 
-API = "/rest/api/3"
-PAGE = 100
-CLOCK_SKEW = dt.timedelta(minutes=5)
+_CREATE_TRIES = 4
 
 
-class JiraTracker(Tracker):
-    """A project on Jira Cloud. Closed is what the status category ``done`` says."""
+class JiraTracker(JiraReader):
+    """A project on a Jira site. Closed is what the status category ``done`` says."""
 
     kind: ClassVar[str] = "jira"
-    title: ClassVar[str] = "Jira Cloud"
+    title: ClassVar[str] = "Jira"
     api_version: ClassVar[int] = 1
     Settings: ClassVar[type[PluginSettings]] = JiraSettings
     # The search index lags behind by seconds to minutes, so one look is not enough before an issue is made anew.
@@ -54,12 +51,6 @@ class JiraTracker(Tracker):
     capabilities: ClassVar[Capabilities] = Capabilities(
         webhooks=True, find=True, list_changes=True, close_reasons=True, settle_seconds=(15, 60, 300)
     )
-
-    settings: JiraSettings
-
-    def __init__(self, settings: JiraSettings, client: TrackerClient) -> None:
-        super().__init__(settings, client)
-        self._me: Actor | None = None
 
     @classmethod
     def connection(cls, settings: Any) -> Connection:
@@ -69,63 +60,55 @@ class JiraTracker(Tracker):
     # -- writing -----------------------------------------------------------------------------------------------
 
     async def create_issue(self, draft: Draft) -> IssueRef:
-        """A new issue with the marker as a label and as the property ``pointsman``."""
-        rich = await asyncio.to_thread(adf.document, draft.body)
-        answer = await self._create(draft, rich)
-        if wire.is_about_format(answer):
-            # A 400 proves that nothing was made, so the plain form may follow at once.
-            answer = await self._create(draft, adf.plain_document(draft.body))
+        """A new issue with the marker as a label and as the property ``pointsman``, and the fields of the settings.
+
+        An assignee whom Jira refuses is left out, and the notes say so.
+        """
+        new = await asyncio.to_thread(Creation, self.settings, self.dialect, draft)
+        for _ in range(_CREATE_TRIES):
+            answer = await self.client.request("POST", f"{self.dialect.api}/issue", json=new.request)
+            if not new.mend(answer):
+                break
+        if answer.status == 404:
+            raise Misconfigured(
+                "Jira does not know the call that makes issues: is the address right?",
+                status=404,
+                excerpt=answer.text(),
+            )
         if not answer.ok:
-            if answer.status == 404:
-                raise Misconfigured(
-                    "Jira does not know the call that makes issues: is the address right?",
-                    status=404,
-                    excerpt=answer.text(),
-                )
             raise self._problem(answer, "the issue was not made")
         ref = wire.ref_of(answer.json(), self.settings.site)
         if ref is None:
             raise UnknownOutcome(
                 "Jira made an issue and did not say which", status=answer.status, excerpt=answer.text()
             )
-        return ref
-
-    async def _create(self, draft: Draft, description: adf.Node) -> Answer:
-        fields = {
-            "project": {"key": self.settings.project},
-            "issuetype": {"name": self.settings.issue_type},
-            "summary": wire.summary(draft.title),
-            "description": description,
-            "labels": wire.labels((*self.settings.labels, *draft.labels), draft.marker.text),
-        }
-        body = {"fields": fields, "properties": [wire.marker_property(draft.marker.text)]}
-        return await self.client.request("POST", f"{API}/issue", json=body)
+        return msgspec.structs.replace(ref, notes=tuple(new.notes))
 
     async def update_issue(self, issue: IssueRef, draft: Draft) -> None:
         """Another summary and description. Jira answers with an empty 204."""
-        path = _issue_path(issue)
+        path = self._issue_path(issue)
 
-        async def put(description: adf.Node) -> Answer:
+        async def put(description: Any) -> Answer:
             fields = {"summary": wire.summary(draft.title), "description": description}
             return await self.client.request("PUT", path, json={"fields": fields})
 
-        answer = await put(await asyncio.to_thread(adf.document, draft.body))
-        if wire.is_about_format(answer):
-            answer = await put(adf.plain_document(draft.body))
+        answer = await put(await asyncio.to_thread(self.dialect.text, draft.body))
+        if errors.is_about_format(answer):
+            answer = await put(self.dialect.plain(draft.body))
         await self._must(answer, "the issue was not changed")
 
     async def add_comment(self, issue: IssueRef, body: str, marker: Marker) -> CommentRef:
         """A new comment with the marker as its property ``pointsman``."""
-        path = f"{_issue_path(issue)}/comment"
+        path = f"{self._issue_path(issue)}/comment"
 
-        async def post(text: adf.Node) -> Answer:
+        async def post(text: Any) -> Answer:
             said = {"body": text, "properties": [wire.marker_property(marker.text)]}
             return await self.client.request("POST", path, json=said)
 
         body = body if body.strip() else "(empty)"
-        answer = await post(await asyncio.to_thread(adf.document, body))
-        if wire.is_about_format(answer):
-            answer = await post(adf.plain_document(body))
+        answer = await post(await asyncio.to_thread(self.dialect.text, body))
+        if errors.is_about_format(answer):
+            answer = await post(self.dialect.plain(body))
         await self._must(answer, "the comment was not made")
         comment_id = wire.text_at(answer.json(), "id")
         if not comment_id:
@@ -140,97 +123,54 @@ class JiraTracker(Tracker):
         """
         before = await self._read(issue)
         if wire.state_of(wire.at(before, "fields")) == state:
-            return wire.seen(before, self.settings.site)
-        path = f"{_issue_path(issue)}/transitions"
+            return self._seen(before)
+        path = f"{self._issue_path(issue)}/transitions"
         answer = await self.client.request("GET", path, params={"expand": "transitions.fields"})
         await self._must(answer, "the transitions could not be read")
-        preferred = self.settings.closed_status if state == "closed" else self.settings.open_status
-        way, fields = wire.choose_transition(
-            wire.transitions(answer.json()), state, reason, preferred.strip()
+        way, fields = transitions.choose(
+            transitions.read(answer.json()), state, reason, wish(self.settings, state)
         )
-        body: dict[str, Any] = {"transition": {"id": way.id}}
-        if fields:
-            body["fields"] = fields
-        answer = await self.client.request("POST", path, json=body)
+        answer = await self._go(path, way, fields)
+        if answer.status == 400 and "resolution" in fields and fields["resolution"] is None:
+            # Some workflows clear the resolution by themselves and want nobody else to.
+            fields.pop("resolution")
+            answer = await self._go(path, way, fields)
+        if answer.status == 400 and await self._moved_on(issue, before):
+            _, words = errors.said(answer)
+            raise Conflict(
+                f"the transition {way.name} was not made, somebody else moved the issue meanwhile: {words[:500]}",
+                status=400,
+                excerpt=answer.text(),
+            )
         await self._must(answer, f"the transition {way.name} was not made")
         try:
-            return wire.seen(await self._read(issue), self.settings.site)
+            return self._seen(await self._read(issue))
         except PluginError:
             return None  # it is done; that it can't be read now changes nothing about that
 
-    # -- reading -----------------------------------------------------------------------------------------------
+    async def _go(self, path: str, way: transitions.Transition, fields: Mapping[str, Any]) -> Answer:
+        body: dict[str, Any] = {"transition": {"id": way.id}}
+        if fields:
+            body["fields"] = dict(fields)
+        return await self.client.request("POST", path, json=body)
 
-    async def who_am_i(self) -> Actor:
-        """The account of the token, asked for once.
+    async def _moved_on(self, issue: IssueRef, before: Any) -> bool:
+        """Whether the status is another than before: then the transitions that were read no longer count."""
+        try:
+            now = await self._read(issue)
+        except PluginError:
+            return False
+        return wire.at(now, "fields", "status", "id") != wire.at(before, "fields", "status", "id")
 
-        https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-myself/#api-rest-api-3-myself-get
-        """
-        if self._me is None:
-            answer = await self.client.request("GET", f"{API}/myself")
-            if not answer.ok:
-                raise self._problem(answer, "the account could not be read")
-            self._me = wire.actor_of(answer.json())
-            if self._me is None:
-                raise Misconfigured(
-                    "Jira does not say which account the token belongs to", excerpt=answer.text()
-                )
-        return self._me
-
-    async def read_issue(self, issue: IssueRef) -> IssueSeen:
-        """The issue by its id, which stays the same when the issue moves and its key changes."""
-        seen = wire.seen(await self._read(issue), self.settings.site)
-        if seen is None:
-            raise UnknownOutcome(f"Jira gave {issue.key} without an id or a status")
-        return seen
-
-    async def _read(self, issue: IssueRef) -> Any:
-        fields = ",".join(wire.FIELDS)
-        answer = await self.client.request("GET", _issue_path(issue), params={"fields": fields})
-        await self._must(answer, "the issue could not be read")
-        found = answer.json()
-        project = wire.project_of(found)
-        if project and project != self.settings.project:
-            key = wire.text_at(found, "key")
-            raise Moved(f"{issue.key} is {key} now, in another project", to=key, status=answer.status)
-        return found
-
-    async def find_issue(self, marker: Marker, since: dt.datetime) -> Sequence[IssueRef]:
-        """Issues that we made and that have the marker as a label.
-
-        ``since`` is not asked for: the label names one delivery, and a time in JQL is read in the account's zone.
-        """
-        del since
-        me = (await self.who_am_i()).account_id
-        jql = f"project = {wire.quoted(self.settings.project)} AND labels = {wire.quoted(marker.text)} ORDER BY key ASC"
-        found = []
-        async for issue in self._search(jql):
-            ref = wire.ref_of(issue, self.settings.site)
-            if ref and marker.text in wire.items_at(issue, "fields", "labels") and _made_by(issue, me):
-                found.append(ref)
-        return sorted(found, key=lambda ref: int(ref.remote_id))
-
-    async def find_comment(self, issue: IssueRef, marker: Marker, since: dt.datetime) -> Sequence[CommentRef]:
-        """Our comments on the issue that have the marker in their property."""
-        me = (await self.who_am_i()).account_id
-        found = []
-        async for comment in self._comments(issue, since - CLOCK_SKEW):
-            comment_id = wire.text_at(comment, "id")
-            if not comment_id or wire.text_at(comment, "author", "accountId") != me:
-                continue
-            if await self._marker_of(comment, comment_id) == marker.text:
-                found.append(self._comment_ref(issue, comment_id))
-        return sorted(found, key=lambda ref: (len(ref.remote_id), ref.remote_id))
-
-    async def list_changes(self, since: dt.datetime) -> Sequence[IssueSeen | IssueGone]:
-        """The project's issues changed since then. One that was deleted or moved away can't be seen here."""
-        minutes = wire.minutes_ago(since, dt.datetime.now(dt.UTC))
-        jql = f'project = {wire.quoted(self.settings.project)} AND updated >= "-{minutes}m" ORDER BY updated ASC'
-        found = [wire.seen(issue, self.settings.site) async for issue in self._search(jql)]
-        return tuple(seen for seen in found if seen)
+    # -- checks ------------------------------------------------------------------------------------------------
 
     async def check(self) -> Sequence[Finding]:
-        """Account, project, permissions, issue type and its fields; nothing is written."""
-        return await checks.check(self.settings, self.client, API)
+        """Account, project, permissions, issue type and its fields, ways to close and reopen; nothing is written."""
+        return await checks.check(self.settings, self.client, self.dialect)
+
+    async def ensure_webhook(self, url: str, secret: Secret) -> Finding:
+        """Make or mend the webhook, which only administrators may; else say what such a person has to do."""
+        return await hooks.ensure(self.settings, self.client, url, secret)
 
     # -- webhooks ----------------------------------------------------------------------------------------------
 
@@ -246,113 +186,15 @@ class JiraTracker(Tracker):
 
     def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookNews:  # noqa: ARG002 - all is in the body
         """What the call says about our project."""
-        return webhook.read(body, project=self.settings.project, site=self.settings.site)
-
-    # -- inside ------------------------------------------------------------------------------------------------
-
-    async def _search(self, jql: str) -> AsyncIterator[Any]:
-        """Every issue that a query finds, page by page.
-
-        https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-issue-search/#api-rest-api-3-search-jql-post
-        """
-        body: dict[str, Any] = {"jql": jql, "fields": list(wire.FIELDS), "maxResults": PAGE}
-        while True:
-            answer = await self.client.request("POST", f"{API}/search/jql", json=body)
-            if answer.status in {400, 404, 410}:
-                _, words = wire.said(answer)
-                raise Misconfigured(
-                    f"the search failed: {words[:500]}", status=answer.status, excerpt=answer.text()
-                )
-            if not answer.ok:
-                raise self._problem(answer, "the search failed")
-            page = answer.json()
-            for issue in wire.items_at(page, "issues"):
-                yield issue
-            token = wire.text_at(page, "nextPageToken")
-            if not token or wire.at(page, "isLast") is True or token == body.get("nextPageToken"):
-                return
-            body["nextPageToken"] = token
-
-    async def _comments(self, issue: IssueRef, since: dt.datetime) -> AsyncIterator[Any]:
-        """The comments of an issue made since then, newest first, page by page.
-
-        https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-issue-comments/#api-rest-api-3-issue-issueidorkey-comment-get
-        """
-        start = 0
-        while True:
-            params: dict[str, str | int] = {
-                "expand": "properties",
-                "orderBy": "-created",
-                "startAt": start,
-                "maxResults": PAGE,
-            }
-            answer = await self.client.request("GET", f"{_issue_path(issue)}/comment", params=params)
-            await self._must(answer, "the comments could not be read")
-            comments = wire.items_at(answer.json(), "comments")
-            for comment in comments:
-                created = wire.time_of(wire.at(comment, "created"))
-                if created and created < since:
-                    return
-                yield comment
-            start += len(comments)
-            total = wire.at(answer.json(), "total")
-            if not comments or (isinstance(total, int) and start >= total):
-                return
-
-    async def _marker_of(self, comment: Any, comment_id: str) -> str:
-        """The marker in a comment's property. Lists show it when asked to, which is not documented for version 3; a
-        list without it is made good by asking for the property itself.
-
-        https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-issue-comment-properties/
-        """
-        if wire.at(comment, "properties") is not None:
-            for item in wire.items_at(comment, "properties"):
-                if wire.text_at(item, "key") == wire.PROPERTY:
-                    return wire.text_at(item, "value", "marker")
-            return ""
-        path = f"{API}/comment/{quote(comment_id, safe='')}/properties/{wire.PROPERTY}"
-        answer = await self.client.request("GET", path)
-        if answer.status == 404:
-            return ""
-        if not answer.ok:
-            raise self._problem(answer, "the comment's property could not be read")
-        return wire.text_at(answer.json(), "value", "marker")
-
-    async def _must(self, answer: Answer, what: str) -> None:
-        """Raise what an answer about one issue stands for, unless it went well.
-
-        Jira answers 404 both for what is not there and for what the account may not see. So before an issue counts
-        as gone, the project has to be there.
-        """
-        if answer.ok:
-            return
-        error = self._problem(answer, what)
-        if answer.status == 404:
-            project = await self.client.request(
-                "GET", f"{API}/project/{quote(self.settings.project, safe='')}"
-            )
-            if project.status == 404:
-                raise Misconfigured(
-                    f"the account can't see the project {self.settings.project}",
-                    status=404,
-                    excerpt=project.text(),
-                )
-            if not project.ok:
-                raise self._problem(project, "the project could not be read")
-        raise error
-
-    def _problem(self, answer: Answer, what: str) -> PluginError:
-        return wire.problem(answer, what, now=dt.datetime.now(dt.UTC))
-
-    def _comment_ref(self, issue: IssueRef, comment_id: str) -> CommentRef:
-        url = f"{self.settings.site}/browse/{issue.key}?focusedCommentId={comment_id}" if issue.key else ""
-        return CommentRef(remote_id=comment_id, url=url)
+        return webhook.read(
+            body, project=self.settings.project, site=self.settings.site, reasons=self.settings.reasons
+        )
 
 
-def _issue_path(issue: IssueRef) -> str:
-    return f"{API}/issue/{quote(issue.remote_id, safe='')}"
-
-
-def _made_by(issue: Any, account_id: str) -> bool:
-    author = wire.author_of(wire.at(issue, "fields"))
-    return author is not None and author.account_id == account_id
+def wish(settings: JiraSettings, state: State) -> transitions.Wish:
+    """What the settings say about closing or reopening."""
+    if state == "closed":
+        fields = templates.fill("close_fields", settings.close_fields, {})
+        return transitions.Wish("close_fields", settings.closed_status, settings.reasons, fields)
+    fields = templates.fill("reopen_fields", settings.reopen_fields, {})
+    return transitions.Wish("reopen_fields", settings.open_status, settings.reasons, fields)

@@ -13,11 +13,13 @@ from typing import Any
 
 import msgspec
 
-from pointsman.plugin_api import Ignored, IssueGone, WebhookNews, hmac_sha256_matches
+from pointsman.plugin_api import CloseReason, Ignored, IssueGone, WebhookNews, hmac_sha256_matches
 from pointsman_jira import wire
 
-_SEEN = {"jira:issue_created", "jira:issue_updated"}
-_GONE = "jira:issue_deleted"
+SEEN = ("jira:issue_created", "jira:issue_updated")
+GONE = "jira:issue_deleted"
+COMMENTS = ("comment_created", "comment_updated", "comment_deleted")
+"""They are ignored: a comment on the tracker is the tracker's own matter. They hold no account and little of the issue."""
 
 
 def verify(headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> bool:
@@ -34,14 +36,20 @@ def identifier(headers: Mapping[str, str]) -> str | None:
     return headers.get("x-atlassian-webhook-identifier", "").strip() or None
 
 
-def read(body: bytes, *, project: str, site: str) -> WebhookNews:
-    """What a call says about the project ``project``."""
+def read(
+    body: bytes, *, project: str, site: str, reasons: Mapping[CloseReason, str] | None = None
+) -> WebhookNews:
+    """What a call says about the project ``project``: how the issue stands, whatever set off the call.
+
+    The snapshot counts and not the changelog, which may be empty, in any order, or absent: a close is a status of the
+    category done, and neither a word in ``issue_event_type_name`` nor a new resolution alone.
+    """
     try:
         said = json.loads(body)
     except (ValueError, RecursionError):
         return Ignored("not JSON")
     event = wire.text_at(said, "webhookEvent")
-    if event not in _SEEN and event != _GONE:
+    if event not in SEEN and event != GONE:
         return Ignored(f"event {event[:60]}" if event else "no webhookEvent in it")
     issue = wire.at(said, "issue")
     ref = wire.ref_of(issue, site)
@@ -53,9 +61,9 @@ def read(body: bytes, *, project: str, site: str) -> WebhookNews:
         if event == "jira:issue_updated" and left is not None:
             return IssueGone(ref=msgspec.structs.replace(ref, key=left or ref.key), to=ref.key, actor=actor)
         return Ignored("another project")
-    if event == _GONE:
+    if event == GONE:
         return IssueGone(ref=ref, actor=actor)
-    seen = wire.seen(issue, site, actor)
+    seen = wire.seen(issue, site, actor, reasons)
     if seen is None:
         return Ignored("no status category in it")
     if seen.version is None:

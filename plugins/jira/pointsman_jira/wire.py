@@ -1,28 +1,16 @@
 """What Jira says and what is said to it, as values: no I/O.
 
-Answers of the REST API v3: https://developer.atlassian.com/cloud/jira/platform/rest/v3/intro/
+Answers of the REST API: https://developer.atlassian.com/cloud/jira/platform/rest/v3/intro/
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from pointsman.plugin_api import (
-    Actor,
-    Answer,
-    AuthFailed,
-    CloseReason,
-    IssueRef,
-    IssueSeen,
-    Misconfigured,
-    PluginError,
-    RateLimited,
-    Refused,
-    State,
-)
+from pointsman.plugin_api import Actor, CloseReason, IssueRef, IssueSeen, State
 from pointsman_jira import adf
 
 PROPERTY = "pointsman"
@@ -36,11 +24,6 @@ _NOT_PLANNED = re.compile(
     re.IGNORECASE,
 )
 _DUPLICATE = re.compile(r"duplicate", re.IGNORECASE)
-_FORMAT = re.compile(
-    r"too long|exceeds the allowed limit|limit_exceeded|invalid_input|document format|\badf\b", re.IGNORECASE
-)
-_LIMITS = {"jira-per-issue-on-write": "issue", "jira-burst-based": "endpoint"}
-_MAX_WAIT_SECONDS = 3600.0
 
 
 # -- out -------------------------------------------------------------------------------------------------------
@@ -131,12 +114,31 @@ def state_of(fields: Any) -> State | None:
     return "closed" if isinstance(at(fields, "resolution"), Mapping) else None
 
 
-def reason_of(fields: Any) -> CloseReason:
-    """Why an issue is closed, as far as the resolution's name (else the status') clearly says so."""
+def reason_of(fields: Any, reasons: Mapping[CloseReason, str] | None = None) -> CloseReason:
+    """Why an issue is closed, as far as the resolution's name (else the status') clearly says so.
+
+    ``reasons``: what the settings call them. Otherwise English names are understood.
+    """
     name = text_at(fields, "resolution", "name") or text_at(fields, "status", "name")
+    for reason, called in (reasons or {}).items():
+        if called.strip().casefold() == name.strip().casefold():
+            return reason
     if _DUPLICATE.search(name):
         return "duplicate"
     return "not_planned" if _NOT_PLANNED.search(name) else "completed"
+
+
+def closeness(names: str, reason: CloseReason | None) -> int:
+    """How well a status or resolution fits a reason by its name, 0 being best.
+
+    A duplicate is sooner "won't do" than done.
+    """
+    duplicate, not_planned = bool(_DUPLICATE.search(names)), bool(_NOT_PLANNED.search(names))
+    if reason == "duplicate":
+        return 0 if duplicate else 1 if not_planned else 2
+    if reason == "not_planned":
+        return 0 if not_planned else 2 if duplicate else 1
+    return 1 if duplicate or not_planned else 0
 
 
 def markers_of(fields: Any) -> tuple[str, ...]:
@@ -169,12 +171,17 @@ def project_of(issue: Any) -> str:
 
 
 def actor_of(user: Any) -> Actor | None:
-    """Who did it; None for an automation without an account."""
-    account_id = text_at(user, "accountId")
+    """Who did it; None for an automation without an account. Data Center has no account ids, but keys that stay."""
+    account_id = text_at(user, "accountId") or text_at(user, "key") or text_at(user, "name")
     return Actor(account_id, text_at(user, "displayName")) if account_id else None
 
 
-def seen(issue: Any, site: str, actor: Actor | None = None) -> IssueSeen | None:
+def seen(
+    issue: Any,
+    site: str,
+    actor: Actor | None = None,
+    reasons: Mapping[CloseReason, str] | None = None,
+) -> IssueSeen | None:
     """An issue as it stands; None if the object does not say enough."""
     ref, fields = ref_of(issue, site), at(issue, "fields")
     state = state_of(fields)
@@ -183,175 +190,9 @@ def seen(issue: Any, site: str, actor: Actor | None = None) -> IssueSeen | None:
     return IssueSeen(
         ref=ref,
         state=state,
-        close_reason=reason_of(fields) if state == "closed" else None,
+        close_reason=reason_of(fields, reasons) if state == "closed" else None,
         version=time_of(at(fields, "updated")),
         actor=actor,
         author=author_of(fields),
         markers=markers_of(fields),
     )
-
-
-# -- transitions -----------------------------------------------------------------------------------------------
-
-
-class Transition(NamedTuple):
-    """One way an issue may go now. ``missing`` are the fields it demands and has no default for."""
-
-    id: str
-    name: str
-    status: str
-    category: str
-    missing: tuple[str, ...]
-    resolutions: tuple[tuple[str, str], ...]
-
-
-def transitions(answer: Any) -> list[Transition]:
-    """The transitions that the account may use.
-
-    https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-issues/#api-rest-api-3-issue-issueidorkey-transitions-get
-    """
-    found = []
-    for item in items_at(answer, "transitions"):
-        if not text_at(item, "id") or at(item, "isAvailable") is False:
-            continue
-        fields = at(item, "fields")
-        fields = fields if isinstance(fields, Mapping) else {}
-        missing = (
-            name
-            for name, field in fields.items()
-            if at(field, "required") is True and at(field, "hasDefaultValue") is not True
-        )
-        allowed = items_at(fields, "resolution", "allowedValues")
-        found.append(
-            Transition(
-                id=text_at(item, "id"),
-                name=text_at(item, "name"),
-                status=text_at(item, "to", "name"),
-                category=text_at(item, "to", "statusCategory", "key"),
-                missing=tuple(str(name) for name in missing),
-                resolutions=tuple(
-                    (text_at(one, "id"), text_at(one, "name")) for one in allowed if text_at(one, "id")
-                ),
-            )
-        )
-    return found
-
-
-def choose_transition(
-    found: Sequence[Transition], state: State, reason: CloseReason | None, preferred: str
-) -> tuple[Transition, dict[str, Any]]:
-    """The way to go and the fields to send with it. Misconfigured, with the names there are, if there is none."""
-    wanted = ("done",) if state == "closed" else ("new", "indeterminate")
-    candidates = [item for item in found if item.category in wanted]
-    usable = [
-        item for item in candidates if set(item.missing) <= ({"resolution"} if item.resolutions else set())
-    ]
-    if not usable:
-        raise Misconfigured(_no_way(found, candidates, state))
-
-    def rank(item: Transition) -> tuple[bool, bool, int, int]:
-        named = bool(preferred) and preferred.casefold() in {item.name.casefold(), item.status.casefold()}
-        fit = _fit(f"{item.name} {item.status}", reason) if state == "closed" else 0
-        return not named, bool(item.missing), wanted.index(item.category), fit
-
-    best = min(usable, key=rank)
-    fields: dict[str, Any] = {}
-    if "resolution" in best.missing:
-        fields["resolution"] = {"id": min(best.resolutions, key=lambda one: _fit(one[1], reason))[0]}
-    return best, fields
-
-
-def _fit(names: str, reason: CloseReason | None) -> int:
-    """How well a status or resolution fits a reason by its name, 0 being best.
-
-    A duplicate is sooner "won't do" than done.
-    """
-    duplicate, not_planned = bool(_DUPLICATE.search(names)), bool(_NOT_PLANNED.search(names))
-    if reason == "duplicate":
-        return 0 if duplicate else 1 if not_planned else 2
-    if reason == "not_planned":
-        return 0 if not_planned else 2 if duplicate else 1
-    return 1 if duplicate or not_planned else 0
-
-
-def _no_way(found: Sequence[Transition], candidates: Sequence[Transition], state: State) -> str:
-    word = "a status of the category done" if state == "closed" else "an open status"
-    if not found:
-        return (
-            "the account may not move this issue to another status: give it the permission Transition issues"
-        )
-    if candidates:
-        fields = ", ".join(sorted({name for item in candidates for name in item.missing}))
-        return f"every transition to {word} demands fields that have no default: {fields}"
-    names = ", ".join(f"{item.name} (to {item.status})" for item in found)
-    return f"no transition leads to {word}; there are: {names}"
-
-
-# -- errors ----------------------------------------------------------------------------------------------------
-
-
-def said(answer: Answer) -> tuple[dict[str, str], str]:
-    """The fields Jira complains about, and all of its words: ``{"errorMessages": [...], "errors": {...}}``."""
-    try:
-        body = answer.json()
-    except PluginError:
-        return {}, answer.text()
-    errors = at(body, "errors")
-    fields = {str(key): str(value) for key, value in errors.items()} if isinstance(errors, Mapping) else {}
-    messages = [str(message) for message in items_at(body, "errorMessages")]
-    return fields, "; ".join([*messages, *(f"{key}: {value}" for key, value in fields.items())])
-
-
-def is_about_format(answer: Answer) -> bool:
-    """Whether a refusal is about how a text is written or how long it is, and about nothing else."""
-    if answer.status != 400:
-        return False
-    fields, words = said(answer)
-    if set(fields) - {"description", "comment", "body"} or "screen" in words.casefold():
-        return False
-    return bool(fields) or _FORMAT.search(words) is not None
-
-
-def problem(answer: Answer, what: str, *, now: dt.datetime) -> PluginError:
-    """The error that an answer stands for, Jira's own signs first."""
-    fields, words = said(answer)
-    message = f"{what}: {words[:500]}" if words else what
-    shown: dict[str, Any] = {"status": answer.status, "excerpt": answer.text()}
-    if answer.status == 429:
-        return RateLimited(
-            f"{what}: Jira asks to wait", retry_after=_wait(answer, now), scope=_scope(answer), **shown
-        )
-    # With a wrong token Jira answers some calls as it would answer a stranger, and says so here only.
-    # https://developer.atlassian.com/cloud/jira/platform/basic-auth-for-rest-apis/
-    login = answer.headers.get("x-seraph-loginreason", "").upper()
-    if answer.status in {400, 403, 404} and (
-        "AUTHENTICATED_FAILED" in login or "AUTHENTICATION_DENIED" in login
-    ):
-        return AuthFailed(f"{what}: Jira does not accept the token ({login.strip()})", **shown)
-    if answer.status == 401:
-        return AuthFailed(
-            f"{message}: the token is wrong or has ended; one with scopes needs api_url", **shown
-        )
-    if answer.status == 400 and "labels" in fields and "screen" in fields["labels"].casefold():
-        return Refused(
-            f"{what}: put the field Labels on the project's create screen, Pointsman's marker needs it",
-            fields=fields,
-            **shown,
-        )
-    if answer.status == 400 and set(fields) & {"project", "issuetype", "pid"}:
-        return Misconfigured(message, **shown)
-    return answer.problem(message, fields=fields)
-
-
-def _scope(answer: Answer) -> str:
-    """https://developer.atlassian.com/cloud/jira/platform/rate-limiting/"""
-    return _LIMITS.get(answer.headers.get("ratelimit-reason", "").strip().lower(), "all")
-
-
-def _wait(answer: Answer, now: dt.datetime) -> float | None:
-    """Seconds to wait: Retry-After, else the time in X-RateLimit-Reset, which Jira writes in ISO 8601."""
-    seconds = answer.retry_after()
-    if seconds is not None:
-        return seconds
-    reset = time_of(answer.headers.get("x-ratelimit-reset", "").replace("Z", "+00:00"))
-    return min(max(0.0, (reset - now).total_seconds()), _MAX_WAIT_SECONDS) if reset else None

@@ -45,7 +45,9 @@ class Cell:
     def says(self, aspect: Aspect) -> list[str]:
         """The problems of one aspect, each as a line."""
         return [
-            f"{self.call} / {self.request} / {self.trouble}: {why}" for one, why in self.problems if one == aspect
+            f"{self.call} / {self.request} / {self.trouble}: {why}"
+            for one, why in self.problems
+            if one == aspect
         ]
 
 
@@ -62,10 +64,11 @@ class Step:
 
 @dataclass(slots=True)
 class Grid:
-    """All cells of one call; ``broken`` says why there are none."""
+    """All cells of one call; ``broken`` says why there are none, ``logged`` what was wrong with the log."""
 
     cells: list[Cell] = field(default_factory=list)
     broken: str = ""
+    logged: list[str] = field(default_factory=list)
 
 
 async def try_all(case: TrackerCase, call: Call, troubles: Iterable[Trouble]) -> Grid:
@@ -176,9 +179,7 @@ async def _meet(
         if why:
             cell.wrong("class", why)
         return None
-    verdict = judge(
-        error, creates=call.creates, idempotent=call.idempotent, attempts=1, failures=0, dice=0.5
-    )
+    verdict = judge(error, creates=call.creates, idempotent=call.idempotent, attempts=1, failures=0, dice=0.5)
     cell.outcome, cell.error = verdict.cls, type(error).__name__
     _judge_class(cell, call, stage.case, step, error, verdict)
     return verdict

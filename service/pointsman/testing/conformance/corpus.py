@@ -22,7 +22,7 @@ TEXTS: dict[str, str] = {
     "half a pair": "broken \ud800 emoji \udc00",
     "emoji": "\U0001f468\u200d\U0001f469\u200d\U0001f467 \U0001f1e9\U0001f1ea e\u0301 \u00e9 \uff21 \ufffd",
     "scripts": "\u4e2d\u6587 \u0627\u0644\u0639\u0631\u0628\u064a\u0629 \u0939\u093f\u0928\u094d\u0926\u0940",
-    "front matter": '---\nstatus: closed\nmarker: x\n---\n"quoted": \'text\'',
+    "front matter": "---\nstatus: closed\nmarker: x\n---\n\"quoted\": 'text'",
     "jql": 'project = "OPS" AND labels = "x" OR 1=1 -- \\',
     "format": "{0} %s %(name)s ${HOME} {{ 7 * 7 }} {% raw %}",
     "long line": "x" * 5000,
@@ -95,7 +95,7 @@ BODIES: tuple[bytes, ...] = (
     b"[" * 100_000,
     b'{"issue":' * 50_000,
     b"[" + b"[]," * 100_000 + b"[]]",
-    "{\"title\": \"\u00fc\"}".encode("utf-16"),
+    '{"title": "\u00fc"}'.encode("utf-16"),
 )
 
 VALUES: tuple[Any, ...] = (

@@ -1,1 +1,18 @@
-class ConformanceSuite: pass
+"""The suite as one class: subclass it in a test module that has a fixture ``tracker_case``."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pointsman.testing.conformance.tests_behaviour import BehaviourTests
+from pointsman.testing.conformance.tests_contract import ContractTests
+from pointsman.testing.conformance.tests_text import TextTests
+from pointsman.testing.conformance.tests_trouble import TroubleTests
+from pointsman.testing.conformance.tests_webhook import WebhookTests
+
+
+class ConformanceSuite(ContractTests, BehaviourTests, TroubleTests, WebhookTests, TextTests):
+    """Every test that a tracker has to pass."""
+
+    pointsman_conformance: ClassVar[bool] = True
+    """By this the report card knows the suite's tests."""

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
-import msgspec
 import pytest
 
-from pointsman.testing import report
-from pointsman.testing.conformance.calls import CALLS, Call, Scene
+from pointsman.testing.conformance.calls import CALLS, Call
 from pointsman.testing.conformance.case import TrackerCase
-from pointsman.testing.conformance.cells import Cell, Grid, try_all
+from pointsman.testing.conformance.cells import Aspect, Cell, Grid, try_all
 from pointsman.testing.conformance.stage import Stage, canaries
 from pointsman.testing.conformance.troubles import every, everyday
 from pointsman.testing.conformance.watch import shown_by, watching
+from pointsman.testing.report import identity
 
 T = TypeVar("T")
 
 
 class Trial:
-    """One test's view of the case. ``memory`` is shared by the tests of one class."""
+    """One test's view of the case. ``memory`` is shared by the tests of one class, ``note`` writes on the card."""
 
     def __init__(
         self,
@@ -38,7 +36,7 @@ class Trial:
         self._note = note
         self._memory = memory
         self._all_cells = all_cells
-        note("tracker", report.identity(case.tracker))
+        note("tracker", identity(case.tracker))
 
     # -- what does not apply -----------------------------------------------------------------------------------------
 
@@ -62,55 +60,72 @@ class Trial:
     # -- doing -------------------------------------------------------------------------------------------------------
 
     def run(self, play: Callable[[Stage], Awaitable[T]]) -> T:
-        """Play something on a stage of its own. Whatever it raises, logs or gives back must hold no secret."""
+        """Play something on a stage of its own. What it raises or logs must hold no secret of the settings."""
+        hidden: frozenset[str] = frozenset()
 
         async def on_stage() -> T:
-            async with self._stage() as stage:
+            nonlocal hidden
+            async with Stage.open(self.case) as stage:
+                hidden = canaries(self.case, stage.settings)
                 return await play(stage)
 
-        return asyncio.run(on_stage())
+        with watching() as watch:
+            try:
+                value = asyncio.run(on_stage())
+            except Exception as error:
+                if _any_in(hidden, [shown_by(error)]):
+                    # without the error, which would print the secret
+                    raise AssertionError(f"a secret shows in {type(error).__name__}") from None
+                raise
+        assert not _any_in(hidden, watch.lines), "a secret shows in the log"
+        return value
 
-    @asynccontextmanager
-    async def _stage(self) -> AsyncIterator[Stage]:
-        async with Stage.open(self.case) as stage:
-            hidden = canaries(self.case, stage.settings)
-            with watching() as watch:
-                try:
-                    yield stage
-                except Exception as error:
-                    # the error itself would print the secret
-                    if any(secret in shown_by(error) for secret in hidden):
-                        raise AssertionError(f"a secret shows in {type(error).__name__}") from None
-                    raise
-            assert not any(secret in line for line in watch.lines for secret in hidden), (
-                "a secret shows in the log"
-            )
-
-    def grid(self, name: str) -> Grid:
-        """All cells of one call, tried once for all tests of the class."""
+    def cells(self, name: str, aspect: Aspect) -> None:
+        """Try all cells of one call, once for all tests of the class, and fail with the problems of one aspect."""
         call = CALLS[name]
         why = call.lacks(self.case)
         if why:
             pytest.skip(why)
         if name not in self._memory:
             self._memory[name] = self._try(call)
-            self._note("cells", [_told(cell) for cell in self._memory[name].cells])
+            self._note("cells", [told(cell) for cell in self._memory[name].cells])
         grid = self._memory[name]
         if grid.broken:
             pytest.fail(grid.broken, pytrace=False)
-        return grid
+        problems = [line for cell in grid.cells for line in cell.says(aspect)]
+        if aspect == "secret":
+            problems += grid.logged
+        if problems:
+            more = f"\n... and {len(problems) - 30} more" if len(problems) > 30 else ""
+            pytest.fail("\n".join(problems[:30]) + more, pytrace=False)
 
     def _try(self, call: Call) -> Grid:
-        async def all_of_it() -> Grid:
-            async with self.case.double() as double:
-                stage_settings = double.settings()
-                if double.fake is None:
-                    return Grid()
-            hidden = [value for value in stage_settings.values() if isinstance(value, str)]
-            del hidden
-            return await try_all(self.case, call, every() if self._all_cells else everyday())
+        async def look(stage: Stage) -> tuple[bool, frozenset[str]]:
+            return self.tracker.connection(stage.settings) is not None, canaries(self.case, stage.settings)
 
+        speaks_http, hidden = self.run(look)
+        if not speaks_http:
+            pytest.skip("no HTTP: the tracker declared no connection, so no request can fail")
         with watching() as watch:
-            grid = asyncio.run(all_of_it())
-        grid.lines = watch.lines
+            grid = asyncio.run(try_all(self.case, call, every() if self._all_cells else everyday()))
+        if _any_in(hidden, watch.lines):
+            grid.logged.append("a secret shows in the log")
         return grid
+
+
+def told(cell: Cell) -> dict[str, Any]:
+    """A cell as the report tells it."""
+    return {
+        "call": cell.call,
+        "request": cell.request,
+        "trouble": str(cell.trouble),
+        "applied": cell.applied,
+        "class": cell.outcome,
+        "error": cell.error,
+        "sent": cell.sends,
+        "problems": [why for _, why in cell.problems],
+    }
+
+
+def _any_in(hidden: frozenset[str], lines: Iterable[str]) -> bool:
+    return any(secret in line for line in lines for secret in hidden)

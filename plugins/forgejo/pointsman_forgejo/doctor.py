@@ -1,0 +1,104 @@
+"""``check``: the questions to the server, in an order in which one failure explains the next."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from pointsman.plugin_api import (
+    Answer,
+    AuthFailed,
+    Finding,
+    PluginError,
+    RateLimited,
+    TrackerClient,
+    Unavailable,
+)
+from pointsman_forgejo import checks, wire
+from pointsman_forgejo.errors import problem
+from pointsman_forgejo.hooks import Hooks
+from pointsman_forgejo.labels import Labels
+from pointsman_forgejo.settings import ForgejoSettings
+
+_ENDS_IT = (Unavailable, AuthFailed, RateLimited)
+
+
+class Doctor:
+    """Looks at one destination and changes nothing."""
+
+    def __init__(
+        self, settings: ForgejoSettings, client: TrackerClient, labels: Labels, hooks: Hooks
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._labels = labels
+        self._hooks = hooks
+        self._repo = f"/repos/{settings.repository}"
+
+    async def findings(self) -> list[Finding]:
+        """Server, credential, repository, rights, labels, assignees, webhook."""
+        looks: tuple[Callable[[], Awaitable[list[Finding]]], ...] = (
+            self._server,
+            self._account,
+            self._repository,
+            self._issues,
+            self._label,
+            self._assignees,
+            self._webhook,
+        )
+        found: list[Finding] = []
+        for look in looks:
+            try:
+                found += await look()
+            except _ENDS_IT as error:
+                return [*found, checks.failed(error)]
+            except PluginError as error:
+                found.append(checks.failed(error))
+        return found
+
+    async def _server(self) -> list[Finding]:
+        return [checks.version(await self._get("/version"))]
+
+    async def _account(self) -> list[Finding]:
+        answer = await self._get("/user")
+        if answer.status == 401:
+            raise problem(answer, "sign in")
+        return [checks.account(answer)]
+
+    async def _repository(self) -> list[Finding]:
+        return checks.repository(await self._get(self._repo), self._settings)
+
+    async def _issues(self) -> list[Finding]:
+        params: dict[str, str | int] = {"state": "all", "type": "issues", "limit": 1}
+        listed = await self._client.request("GET", f"{self._repo}/issues", params=params)
+        found = [checks.issues(listed)]
+        if listed.ok:
+            # Issue numbers begin with 1, so there is nothing that this could change.
+            edited = await self._client.request("PATCH", f"{self._repo}/issues/0", json={})
+            may = checks.writing(edited)
+            found += [may] if may is not None else []
+        return found
+
+    async def _label(self) -> list[Finding]:
+        names = wire.label_names(self._settings.labels)
+        if not names:
+            return []
+        self._labels.forget()
+        unread = await self._labels.look_up(names)
+        return checks.labels(self._labels.missing(names), unread, self._settings)
+
+    async def _assignees(self) -> list[Finding]:
+        if not self._settings.assignees:
+            return []
+        return [checks.assignees(await self._get(f"{self._repo}/assignees"), self._settings)]
+
+    async def _webhook(self) -> list[Finding]:
+        try:
+            found = await self._hooks.listed()
+        except PluginError as error:
+            if error.status in (403, 404):
+                return checks.hooks(error, self._settings)
+            raise
+        return checks.hooks(found, self._settings)
+
+    async def _get(self, path: str) -> Answer:
+        return await self._client.request("GET", path)

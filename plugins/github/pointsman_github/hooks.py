@@ -1,0 +1,210 @@
+"""The repository's webhook that calls Pointsman: made where there is none, mended where it is not in order.
+
+https://docs.github.com/en/rest/repos/webhooks
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+from pointsman.plugin_api import (
+    Answer,
+    Finding,
+    Misconfigured,
+    Refused,
+    Secret,
+    TrackerClient,
+    UnknownOutcome,
+)
+from pointsman_github import errors, wire
+from pointsman_github.pages import read_pages
+
+EVENTS = ("issues", "issue_comment")
+_PATH = "/webhooks/github/"
+_ELSE = "closing and reopening on GitHub is seen by asking, every 10 minutes, and a deletion not at all"
+_UNCOMPARED = (
+    "its secret can't be read back: if calls are answered with 401, change anything of it and run this again"
+)
+
+
+def new_body(url: str, secret: Secret) -> dict[str, Any]:
+    """What makes the webhook. Without ``content_type`` GitHub would send a form."""
+    return {"name": "web", "active": True, "events": list(EVENTS), "config": _config(url, secret)}
+
+
+def _config(url: str, secret: Secret, *, insecure_ssl: object = "0") -> dict[str, Any]:
+    return {"url": url, "content_type": "json", "secret": secret.reveal(), "insecure_ssl": insecure_ssl}
+
+
+def defects(hook: Mapping[str, Any]) -> list[str]:
+    """What of a webhook is not as we need it, in words."""
+    config = _config_of(hook)
+    events = _events_of(hook)
+    found = []
+    if hook.get("active") is not True:
+        found.append("it is switched off")
+    missing = [event for event in EVENTS if not {event, "*"} & events]
+    if missing:
+        found.append(f"it leaves out the events {', '.join(missing)}")
+    if config.get("content_type") != "json":
+        found.append("its content type is not application/json")
+    if not config.get("secret"):
+        found.append("it has no secret")
+    return found
+
+
+def repair_body(hook: Mapping[str, Any], url: str, secret: Secret) -> dict[str, Any]:
+    """What mends the webhook and keeps what people added. A configuration sent without its secret would lose it."""
+    config = _config(url, secret, insecure_ssl=_config_of(hook).get("insecure_ssl", "0"))
+    body: dict[str, Any] = {"active": True, "config": config}
+    events = _events_of(hook)
+    if "*" not in events:
+        body["events"] = sorted({*events, *EVENTS})
+    return body
+
+
+def _config_of(hook: Mapping[str, Any]) -> Mapping[str, Any]:
+    config = hook.get("config")
+    return config if isinstance(config, dict) else {}
+
+
+def _events_of(hook: Mapping[str, Any]) -> set[str]:
+    events = hook.get("events")
+    return {event for event in events if isinstance(event, str)} if isinstance(events, list) else set()
+
+
+async def listed(client: TrackerClient, repo: str) -> list[dict[str, Any]]:
+    """The repository's webhooks. Misconfigured with status 403 or 404 where the credential may not see them."""
+    pages = read_pages(client, f"{repo}/hooks", {}, doing="list the webhooks")
+    return [hook async for hook in pages if isinstance(hook.get("id"), int)]
+
+
+class Hooks:
+    """The webhooks of one repository; ``web`` is its page's address."""
+
+    def __init__(self, client: TrackerClient, repo: str, web: str) -> None:
+        self._client = client
+        self._repo = repo
+        self._web = web
+
+    async def ensure(self, url: str, secret: Secret) -> Finding:
+        """See to it that one webhook calls ``url``. Ours is the one with that address; there is never a second one."""
+        try:
+            ours = await self._ours(url)
+            if ours is None:
+                answer = await self._client.request("POST", f"{self._repo}/hooks", json=new_body(url, secret))
+                if answer.ok:
+                    return _fine(f"webhook {_id(answer)} was made and calls {url}")
+                if answer.status == 422 and "already exists" in answer.text().lower():
+                    # somebody else was quicker
+                    ours = await self._ours(url)
+                if ours is None:
+                    raise errors.problem(answer, "make the webhook")
+            return await self._mended(ours, url, secret)
+        except Misconfigured as error:
+            if error.status not in (403, 404):
+                raise
+            return Finding(level="warning", what=error.message, breaks=_ELSE, mend=self._by_hand(url))
+        except Refused as error:
+            return Finding(
+                level="error",
+                what=error.message,
+                breaks=_ELSE,
+                mend="see that POINTSMAN_PUBLIC_URL is an address that GitHub can reach, not one of this machine alone",
+            )
+
+    async def _ours(self, url: str) -> dict[str, Any] | None:
+        found = [
+            hook for hook in await listed(self._client, self._repo) if _config_of(hook).get("url") == url
+        ]
+        return min(found, key=lambda hook: (hook.get("active") is not True, int(hook["id"])), default=None)
+
+    async def _mended(self, hook: dict[str, Any], url: str, secret: Secret) -> Finding:
+        wrong = defects(hook)
+        if not wrong:
+            return _fine(f"webhook {hook['id']} calls {url}; {_UNCOMPARED}")
+        body = repair_body(hook, url, secret)
+        answer = await self._client.request("PATCH", f"{self._repo}/hooks/{hook['id']}", json=body)
+        if not answer.ok:
+            raise errors.problem(answer, "mend the webhook")
+        left = defects(_object(answer))
+        if left:
+            raise UnknownOutcome(
+                f"GitHub took the change of the webhook, and yet {left[0]}", status=answer.status
+            )
+        return _fine(f"webhook {hook['id']} calls {url} again: {', '.join(wrong)}; its secret was set anew")
+
+    def _by_hand(self, url: str) -> str:
+        return (
+            "give the token Webhooks: read and write (a classic one: admin:repo_hook, of an account with the role Admin)"
+            f" and run this again; or let somebody with the role Admin open {self._web}/settings/hooks and make or"
+            f" mend the one webhook with: Payload URL {url}; Content type application/json; Secret: the one in the"
+            " destination's webhook_secrets; Enable SSL verification; Let me select individual events: Issues and"
+            " Issue comments, no other; Active"
+        )
+
+
+def _id(answer: Answer) -> int:
+    number = _object(answer).get("id")
+    if not isinstance(number, int):
+        raise UnknownOutcome("GitHub took the webhook and answered without its id", status=answer.status)
+    return number
+
+
+def _object(answer: Answer) -> dict[str, Any]:
+    raw = answer.json()
+    return raw if isinstance(raw, dict) else {}
+
+
+def _fine(what: str) -> Finding:
+    return Finding(level="ok", what=what)
+
+
+# -- looking at them -----------------------------------------------------------------------------------------------------
+
+
+def findings(hooks: Sequence[Mapping[str, Any]], page: str, *, is_app: bool) -> list[Finding]:
+    """How the webhooks that lead to a Pointsman stand, and what their last call was answered."""
+    ours = [hook for hook in hooks if _PATH in urlsplit(_url(hook)).path]
+    if not ours:
+        beside = "; an App's own webhook is not among those that can be seen here" if is_app else ""
+        return [
+            Finding(
+                level="ok" if is_app else "warning",
+                what=f"no webhook of the repository leads to Pointsman{beside}",
+                breaks=_ELSE,
+                mend="let Pointsman make it with `pointsman doctor --ensure-webhook`, or follow the plugin's README",
+            )
+        ]
+    return [_finding(hook, page) for hook in ours]
+
+
+def _finding(hook: Mapping[str, Any], page: str) -> Finding:
+    name = f"webhook {hook.get('id')} to {urlsplit(_url(hook)).netloc}"
+    wrong = defects(hook)
+    mend = f"run `pointsman doctor --ensure-webhook`, or mend it at {page}/{hook.get('id')}"
+    last = hook.get("last_response")
+    code = last.get("code") if isinstance(last, dict) else None
+    if isinstance(last, dict) and isinstance(code, int) and not 200 <= code < 300:
+        words = wire.word(last.get("message"), 200)
+        wrong.append(f"its last call was answered {code}" + (f" ({words})" if words else ""))
+        if len(wrong) == 1:
+            mend = f"{_cure(code)}; then redeliver the call at {page}/{hook.get('id')}"
+    if not wrong:
+        called = "its last call arrived" if isinstance(code, int) else "it was not called yet"
+        return Finding(level="ok", what=f"{name} is in order; {called}")
+    return Finding(level="warning", what=f"{name}: {', '.join(wrong)}", breaks=_ELSE, mend=mend)
+
+
+def _cure(code: int) -> str:
+    if code == 401:
+        return "set the same secret there and in the destination's webhook_secrets"
+    if code == 404:
+        return "compare its address with the destination's, slug included"
+    return "see that GitHub can reach Pointsman under that address, with a valid certificate"
+
+
+def _url(hook: Mapping[str, Any]) -> str:
+    return wire.address(_config_of(hook).get("url"))

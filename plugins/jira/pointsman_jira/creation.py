@@ -1,0 +1,94 @@
+"""Making an issue: the fields to send, and what to do about a refusal before giving up.
+
+https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-issues/#api-rest-api-3-issue-post
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pointsman.plugin_api import Answer, Draft
+from pointsman_jira import adf, errors, templates, wire
+from pointsman_jira.dialect import Dialect
+from pointsman_jira.settings import JiraSettings
+
+_ASSIGN = re.compile(r"\bassign", re.IGNORECASE)
+_DOCUMENT = re.compile(r"atlassian document|document format", re.IGNORECASE)
+# Multi-line text of the system, which version 3 takes as a document only.
+_TEXT_AREAS = {"environment"}
+
+
+class Creation:
+    """One issue to be. A 400 proves that nothing was made, so it may be mended and sent again at once."""
+
+    def __init__(self, settings: JiraSettings, dialect: Dialect, draft: Draft) -> None:
+        """Raises Refused for a template that fails. Takes a while with a long text."""
+        self._dialect = dialect
+        self._body = draft.body
+        self._plain = False
+        self.notes: list[str] = []
+        """What could not be done as asked, in words for people."""
+        self._extra = templates.fill("fields", settings.fields, draft.facts)
+        self._marker = draft.marker.text
+        if dialect.writes_documents:
+            for name in _TEXT_AREAS & self._extra.keys():
+                self._to_document(name)
+        if settings.priority.strip():
+            self._extra["priority"] = {"name": settings.priority.strip()}
+        if settings.assignee.strip():
+            self._extra["assignee"] = dialect.person(settings.assignee.strip())
+        self._fields: dict[str, Any] = {
+            "project": {"key": settings.project},
+            "issuetype": {"name": settings.issue_type},
+            "summary": wire.summary(draft.title),
+            "description": dialect.text(draft.body),
+            "labels": wire.labels((*settings.labels, *draft.labels), self._marker),
+        }
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """What to send."""
+        return {
+            "fields": {**self._extra, **self._fields},
+            "properties": [wire.marker_property(self._marker)],
+        }
+
+    def mend(self, answer: Answer) -> bool:
+        """Change what a refusal is about. False if nothing can be done, or was done already, about any part of it."""
+        if answer.status != 400:
+            return False
+        refused, words = errors.said(answer)
+        if not refused:
+            if errors.is_about_format(answer):
+                return self._simplify()
+            return bool(_ASSIGN.search(words)) and self._leave_unassigned(words)
+        return all([self._mend(name, said) for name, said in refused.items()])
+
+    def _mend(self, name: str, said: str) -> bool:
+        if name == "description" and "screen" not in said.casefold():
+            return self._simplify()
+        if name == "assignee":
+            return self._leave_unassigned(said)
+        return bool(_DOCUMENT.search(said)) and self._to_document(name)
+
+    def _simplify(self) -> bool:
+        if self._plain:
+            return False
+        self._plain = True
+        self._fields["description"] = self._dialect.plain(self._body)
+        return True
+
+    def _leave_unassigned(self, said: str) -> bool:
+        if self._extra.pop("assignee", None) is None:
+            return False
+        self.notes.append(f"made without its assignee, whom Jira refused: {said[:300]}")
+        return True
+
+    def _to_document(self, name: str) -> bool:
+        """A field of several lines wants a document, and only Jira knows which fields are of that kind."""
+        value = self._extra.get(name)
+        if not self._dialect.writes_documents or not isinstance(value, str):
+            return False
+        self._extra[name] = adf.plain_document(value)
+        return True

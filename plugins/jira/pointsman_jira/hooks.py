@@ -1,0 +1,115 @@
+"""The webhook on Jira's side: made and mended where the account may, else described for a person who may.
+
+Admin webhooks alone can be had with an API token, by an administrator, and they alone are signed with a secret:
+https://developer.atlassian.com/cloud/jira/platform/webhooks/#registering-a-webhook-using-the-jira-rest-api--other-integrations-
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+from urllib.parse import urlsplit
+
+from pointsman.plugin_api import Answer, Finding, PluginError, Secret, TrackerClient, UnknownOutcome
+from pointsman_jira import errors, wire
+from pointsman_jira.settings import JiraSettings
+from pointsman_jira.webhook import COMMENTS, GONE, SEEN
+
+EVENTS = (*SEEN, GONE, *COMMENTS)
+_PATH = "/rest/webhooks/1.0/webhook"
+_FILTER = "issue-related-events-section"
+_BREAKS = "changes in Jira are noticed only when Pointsman asks, every ten minutes"
+
+
+async def ensure(settings: JiraSettings, client: TrackerClient, url: str, secret: Secret) -> Finding:
+    """See to it that there is one webhook to ``url`` with our events, our project and this secret."""
+    if not secret:
+        return _by_hand(settings, url, "the destination has no webhook secret, and calls without one are refused")
+    if urlsplit(url).scheme != "https":
+        return _by_hand(settings, url, f"Jira calls https addresses only, and {url} is none")
+    if not settings.is_cloud:
+        return _by_hand(settings, url, "webhooks of Jira Data Center are made by hand")
+    try:
+        return await _ensure(settings, client, url, secret)
+    except PluginError as error:
+        return _by_hand(settings, url, error.message)
+
+
+async def _ensure(settings: JiraSettings, client: TrackerClient, url: str, secret: Secret) -> Finding:
+    answer = await client.request("GET", _PATH)
+    hooks = _must(answer, "the webhooks could not be read").json()
+    if not isinstance(hooks, list):
+        raise UnknownOutcome("the webhooks could not be read: the answer is no list")
+    ours = sorted((hook for hook in hooks if wire.text_at(hook, "url") == url), key=_number)
+    wanted: dict[str, Any] = {
+        "name": f"Pointsman {settings.project}",
+        "url": url,
+        "events": list(EVENTS),
+        "filters": {_FILTER: f"project = {wire.quoted(settings.project)}"},
+        "excludeBody": False,
+        "enabled": True,
+        "secret": secret.reveal(),
+    }
+    if not ours:
+        _must(await client.request("POST", _PATH, json=wanted), "the webhook was not made")
+        return Finding(level="ok", what=f"the webhook was made: Jira calls {url}")
+    there, *others = ours
+    if wire.text_at(there, "name"):
+        wanted["name"] = there["name"]
+    wrong = _wrong(there, wanted)
+    # No answer shows the secret, so it is always written again.
+    _must(await client.request("PUT", f"{_PATH}/{_number(there)}", json=wanted), "the webhook was not mended")
+    if others:
+        numbers = ", ".join(str(_number(hook)) for hook in others)
+        return Finding(
+            level="warning",
+            what=f"{len(ours)} webhooks call {url}",
+            breaks="Jira calls more often than needed, and with other secrets in vain",
+            mend=f"in Jira, System > WebHooks, delete all but number {_number(there)}: {numbers}",
+        )
+    return Finding(level="ok", what=f"the webhook was mended: {', '.join(wrong)}" if wrong else "the webhook is there")
+
+
+def _must(answer: Answer, what: str) -> Answer:
+    if answer.ok:
+        return answer
+    raise errors.problem(answer, what, now=dt.datetime.now(dt.UTC))
+
+
+def _number(hook: Any) -> int:
+    """A webhook's number, the end of the address that names it."""
+    number = wire.text_at(hook, "self").rstrip("/").rpartition("/")[2]
+    if not (number.isascii() and number.isdigit() and len(number) < 20):
+        raise UnknownOutcome("the webhooks could not be read: one has no number")
+    return int(number)
+
+
+def _wrong(there: Any, wanted: dict[str, Any]) -> list[str]:
+    wrong = []
+    if not set(wanted["events"]) <= {str(event) for event in wire.items_at(there, "events")}:
+        wrong.append("it lacked events")
+    if wire.text_at(there, "filters", _FILTER) != wanted["filters"][_FILTER]:
+        wrong.append("it had another filter")
+    if wire.at(there, "excludeBody") is True:
+        wrong.append("it sent no bodies")
+    if wire.at(there, "enabled") is False:
+        wrong.append("it was switched off")
+    if wire.at(there, "isSigned") is False:
+        wrong.append("it had no secret")
+    return wrong
+
+
+def _by_hand(settings: JiraSettings, url: str, why: str) -> Finding:
+    """What a person has to do, in full."""
+    return Finding(
+        level="warning",
+        what=f"the webhook is not set: {why}",
+        breaks=_BREAKS,
+        mend=(
+            "ask a Jira administrator to make it under System > WebHooks:"
+            f" URL {url};"
+            " Secret: the destination's webhook secret, the same on both sides;"
+            f" Events: {', '.join(EVENTS)};"
+            f" JQL filter: project = {settings.project}; Exclude body: no"
+        ),
+    )

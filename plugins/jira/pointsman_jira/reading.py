@@ -1,0 +1,212 @@
+"""The Jira tracker's half that reads: accounts, issues, comments, searches."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+from urllib.parse import quote
+
+from pointsman.plugin_api import (
+    Actor,
+    Answer,
+    CommentRef,
+    IssueGone,
+    IssueRef,
+    IssueSeen,
+    Marker,
+    Misconfigured,
+    Moved,
+    PluginError,
+    Tracker,
+    TrackerClient,
+    UnknownOutcome,
+)
+from pointsman_jira import dialect, errors, wire
+from pointsman_jira.settings import JiraSettings
+
+CLOCK_SKEW = dt.timedelta(minutes=5)
+
+
+class JiraReader(Tracker):
+    """What can be asked of a Jira project without changing it."""
+
+    settings: JiraSettings
+
+    def __init__(self, settings: JiraSettings, client: TrackerClient) -> None:
+        super().__init__(settings, errors.Discreet(client, settings.private))
+        self.dialect = dialect.of(is_cloud=settings.is_cloud)
+        self._me: Actor | None = None
+
+    async def who_am_i(self) -> Actor:
+        """The account of the token, asked for once.
+
+        https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-myself/#api-rest-api-3-myself-get
+        """
+        if self._me is None:
+            answer = await self.client.request("GET", f"{self.dialect.api}/myself")
+            if not answer.ok:
+                raise self._problem(answer, "the account could not be read")
+            self._me = wire.actor_of(answer.json())
+            if self._me is None:
+                raise Misconfigured(
+                    "Jira does not say which account the token belongs to", excerpt=answer.text()
+                )
+        return self._me
+
+    async def read_issue(self, issue: IssueRef) -> IssueSeen:
+        """The issue by its id, which stays the same when the issue moves and its key changes."""
+        seen = self._seen(await self._read(issue))
+        if seen is None:
+            raise UnknownOutcome(f"Jira gave {issue.key} without an id or a status")
+        return seen
+
+    async def find_issue(self, marker: Marker, since: dt.datetime) -> Sequence[IssueRef]:
+        """Issues that we made and that have the marker as a label.
+
+        ``since`` is not asked for: the label names one delivery, and a time in JQL is read in the account's zone.
+        """
+        del since
+        me = (await self.who_am_i()).account_id
+        jql = f"project = {wire.quoted(self.settings.project)} AND labels = {wire.quoted(marker.text)} ORDER BY key ASC"
+        found = []
+        async for issue in self._search(jql):
+            ref = wire.ref_of(issue, self.settings.site)
+            if ref and marker.text in wire.items_at(issue, "fields", "labels") and _made_by(issue, me):
+                found.append(ref)
+        return sorted(found, key=lambda ref: int(ref.remote_id))
+
+    async def find_comment(self, issue: IssueRef, marker: Marker, since: dt.datetime) -> Sequence[CommentRef]:
+        """Our comments on the issue that have the marker in their property."""
+        me = (await self.who_am_i()).account_id
+        found = []
+        async for comment in self._comments(issue, since - CLOCK_SKEW):
+            comment_id = wire.text_at(comment, "id")
+            author = wire.actor_of(wire.at(comment, "author"))
+            if not comment_id or author is None or author.account_id != me:
+                continue
+            if await self._marker_of(comment, comment_id) == marker.text:
+                found.append(self._comment_ref(issue, comment_id))
+        return sorted(found, key=lambda ref: (len(ref.remote_id), ref.remote_id))
+
+    async def list_changes(self, since: dt.datetime) -> Sequence[IssueSeen | IssueGone]:
+        """The project's issues changed since then. One that was deleted or moved away can't be seen here."""
+        minutes = wire.minutes_ago(since, dt.datetime.now(dt.UTC))
+        jql = f'project = {wire.quoted(self.settings.project)} AND updated >= "-{minutes}m" ORDER BY updated ASC'
+        found = [self._seen(issue) async for issue in self._search(jql)]
+        return tuple(seen for seen in found if seen)
+
+    # -- inside ------------------------------------------------------------------------------------------------
+
+    def _seen(self, issue: Any) -> IssueSeen | None:
+        return wire.seen(issue, self.settings.site, reasons=self.settings.reasons)
+
+    async def _read(self, issue: IssueRef) -> Any:
+        fields = ",".join(wire.FIELDS)
+        answer = await self.client.request("GET", self._issue_path(issue), params={"fields": fields})
+        await self._must(answer, "the issue could not be read")
+        found = answer.json()
+        project = wire.project_of(found)
+        if project and project != self.settings.project:
+            key = wire.text_at(found, "key")
+            raise Moved(f"{issue.key} is {key} now, in another project", to=key, status=answer.status)
+        return found
+
+    async def _search(self, jql: str) -> AsyncIterator[Any]:
+        """Every issue that a query finds, page by page."""
+        asked: dict[str, Any] | None = {"jql": jql, "fields": list(wire.FIELDS), "maxResults": dialect.PAGE}
+        while asked is not None:
+            answer = await self.client.request("POST", self.dialect.search, json=asked)
+            if answer.status in {400, 404, 410}:
+                _, words = errors.said(answer)
+                raise Misconfigured(
+                    f"the search failed: {words[:500]}", status=answer.status, excerpt=answer.text()
+                )
+            if not answer.ok:
+                raise self._problem(answer, "the search failed")
+            page = answer.json()
+            for issue in wire.items_at(page, "issues"):
+                yield issue
+            asked = self.dialect.next_page(asked, page)
+
+    async def _comments(self, issue: IssueRef, since: dt.datetime) -> AsyncIterator[Any]:
+        """The comments of an issue made since then, newest first, page by page.
+
+        https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-issue-comments/#api-rest-api-3-issue-issueidorkey-comment-get
+        """
+        start = 0
+        while True:
+            params: dict[str, str | int] = {
+                "expand": "properties",
+                "orderBy": "-created",
+                "startAt": start,
+                "maxResults": dialect.PAGE,
+            }
+            answer = await self.client.request("GET", f"{self._issue_path(issue)}/comment", params=params)
+            await self._must(answer, "the comments could not be read")
+            comments = wire.items_at(answer.json(), "comments")
+            for comment in comments:
+                created = wire.time_of(wire.at(comment, "created"))
+                if created and created < since:
+                    return
+                yield comment
+            start += len(comments)
+            total = wire.at(answer.json(), "total")
+            if not comments or (isinstance(total, int) and start >= total):
+                return
+
+    async def _marker_of(self, comment: Any, comment_id: str) -> str:
+        """The marker in a comment's property. Lists show it when asked to, which is not documented for version 3; a
+        list without it is made good by asking for the property itself.
+
+        https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-issue-comment-properties/
+        """
+        if wire.at(comment, "properties") is not None:
+            for item in wire.items_at(comment, "properties"):
+                if wire.text_at(item, "key") == wire.PROPERTY:
+                    return wire.text_at(item, "value", "marker")
+            return ""
+        path = f"{self.dialect.api}/comment/{quote(comment_id, safe='')}/properties/{wire.PROPERTY}"
+        answer = await self.client.request("GET", path)
+        if answer.status == 404:
+            return ""
+        if not answer.ok:
+            raise self._problem(answer, "the comment's property could not be read")
+        return wire.text_at(answer.json(), "value", "marker")
+
+    async def _must(self, answer: Answer, what: str) -> None:
+        """Raise what an answer about one issue stands for, unless it went well.
+
+        Jira answers 404 both for what is not there and for what the account may not see. So before an issue counts
+        as gone, the project has to be there.
+        """
+        if answer.ok:
+            return
+        error = self._problem(answer, what)
+        if answer.status == 404:
+            path = f"{self.dialect.api}/project/{quote(self.settings.project, safe='')}"
+            project = await self.client.request("GET", path)
+            if project.status == 404:
+                raise Misconfigured(
+                    f"the account can't see the project {self.settings.project}",
+                    status=404,
+                    excerpt=project.text(),
+                )
+            if not project.ok:
+                raise self._problem(project, "the project could not be read")
+        raise error
+
+    def _problem(self, answer: Answer, what: str) -> PluginError:
+        return errors.problem(answer, what, now=dt.datetime.now(dt.UTC))
+
+    def _issue_path(self, issue: IssueRef) -> str:
+        return f"{self.dialect.api}/issue/{quote(issue.remote_id, safe='')}"
+
+    def _comment_ref(self, issue: IssueRef, comment_id: str) -> CommentRef:
+        url = f"{self.settings.site}/browse/{issue.key}?focusedCommentId={comment_id}" if issue.key else ""
+        return CommentRef(remote_id=comment_id, url=url)
+
+
+def _made_by(issue: Any, account_id: str) -> bool:
+    author = wire.author_of(wire.at(issue, "fields"))
+    return author is not None and author.account_id == account_id

@@ -1,0 +1,169 @@
+"""Tests of the class itself: what it is called, what it says it can, how it is set up."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from types import ModuleType
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
+
+import msgspec
+
+from pointsman.plugin_api import API_VERSION, PluginSettings, Secret, Tracker, hookimpl
+from pointsman.plugins import Registry
+from pointsman.testing.conformance.stage import SECRET_CHARACTERS, Stage, canaries
+from pointsman.testing.conformance.trial import Trial
+from pointsman.vault import secret_fields
+
+_LIKE_A_SECRET = re.compile(
+    r"(^|_)(token|secret|password|passwd|passphrase|credential|api_?key|private_key)s?$"
+)
+_PURE = ("verify_webhook", "webhook_id", "read_webhook", "connection")
+_NEEDED_BY = {
+    "find": ("find_issue", "find_comment"),
+    "list_changes": ("list_changes",),
+    "webhooks": ("verify_webhook", "read_webhook"),
+}
+
+
+class ContractTests:
+    """The shape of the contract."""
+
+    def test_the_core_accepts_the_class(self, pointsman_trial: Trial) -> None:
+        """Registered through the hook, the class is taken: kind, API version, settings and methods fit."""
+        module = ModuleType("plugin_under_test")
+
+        def register_trackers(register: Any) -> None:
+            register(pointsman_trial.tracker)
+
+        module.pointsman_register_trackers = hookimpl(  # type: ignore[attr-defined]
+            register_trackers, specname="pointsman_register_trackers"
+        )
+        registry = Registry()
+        registry.add("plugin under test", "?", "?", module)
+        assert not registry.standing[0].refused, registry.standing[0].refused
+        assert pointsman_trial.tracker.api_version == API_VERSION
+
+    def test_the_class_has_names(self, pointsman_trial: Trial) -> None:
+        """The kind is one lower-case word, used in addresses; the title is one line, for people."""
+        kind, title = pointsman_trial.tracker.kind, pointsman_trial.tracker.title
+        assert re.fullmatch(r"[a-z][a-z0-9_-]*", kind), f"kind {kind!r} is no lower-case word"
+        assert title.strip() == title, f"title {title!r} has spaces around it"
+        assert title.isprintable(), f"title {title!r} is not one line of text"
+        assert title, "the title is empty"
+
+    def test_every_setting_is_described(self, pointsman_trial: Trial) -> None:
+        """Each setting has a help text: the operator sees it in the console and when something is missing."""
+        kind = pointsman_trial.tracker.Settings
+        hints = get_type_hints(kind, include_extras=True)
+        lacking = [name for name in kind.__struct_fields__ if not _description(hints[name])]
+        assert not lacking, f"settings without msgspec.Meta(description=...): {', '.join(lacking)}"
+
+    def test_unknown_settings_are_refused(self, pointsman_trial: Trial) -> None:
+        """A misspelt setting is an error and not silently ignored."""
+        config = pointsman_trial.tracker.Settings.__struct_config__
+        assert issubclass(pointsman_trial.tracker.Settings, PluginSettings)
+        assert config.forbid_unknown_fields, "declare the settings with forbid_unknown_fields=True"
+        assert config.frozen, "declare the settings with frozen=True"
+
+    def test_credentials_are_typed_as_secrets(self, pointsman_trial: Trial) -> None:
+        """What is named like a credential is a Secret: only those are sealed in the database and kept from sight."""
+        kind = pointsman_trial.tracker.Settings
+        secret = secret_fields(kind)
+        plain = [
+            name for name in kind.__struct_fields__ if _LIKE_A_SECRET.search(name) and name not in secret
+        ]
+        assert not plain, f"settings that should be of type Secret: {', '.join(plain)}"
+
+    def test_settings_hide_their_secrets(self, pointsman_trial: Trial) -> None:
+        """Neither the settings nor the tracker show a secret when they are printed."""
+
+        async def play(stage: Stage) -> None:
+            hidden = canaries(stage.case, stage.settings)
+            if secret_fields(type(stage.settings)):
+                assert hidden, f"the double's secrets are shorter than {SECRET_CHARACTERS} characters"
+            tracker = stage.tracker()
+            for shown in (stage.settings, tracker, type(tracker).connection(stage.settings)):
+                assert not any(one in f"{shown!r}{shown!s}" for one in hidden), (
+                    f"{type(shown).__name__} shows a secret when it is printed"
+                )
+
+        pointsman_trial.run(play)
+
+    def test_capabilities_match_the_methods(self, pointsman_trial: Trial) -> None:
+        """What is declared has its methods, and what has methods is declared: the core goes by the declaration."""
+        case, can = pointsman_trial.case, pointsman_trial.capabilities
+        for name, methods in _NEEDED_BY.items():
+            there = [method for method in methods if case.can(method)]
+            if getattr(can, name):
+                lacking = sorted(set(methods) - set(there))
+                assert not lacking, f"capabilities.{name} is declared, and {', '.join(lacking)} is missing"
+            else:
+                assert set(there) != set(methods), (
+                    f"{', '.join(methods)} is there: declare capabilities.{name}"
+                )
+
+    def test_capabilities_have_sensible_numbers(self, pointsman_trial: Trial) -> None:
+        """Waits are positive and bounded: a lane waits as long as they say."""
+        can = pointsman_trial.capabilities
+        if can.find:
+            assert can.settle_seconds, "settle_seconds is empty: say when the core may look"
+        assert all(0 <= one <= 3600 for one in can.settle_seconds), "settle_seconds are 0 to 3600"
+        assert list(can.settle_seconds) == sorted(can.settle_seconds), "settle_seconds grow"
+        assert 1 <= can.poll_seconds <= 86400, "poll_seconds is 1 to 86400"
+        assert 0 < can.request_timeout_seconds <= 60, "request_timeout_seconds is more than 0, 60 at most"
+
+    def test_methods_are_of_the_right_kind(self, pointsman_trial: Trial) -> None:
+        """What reads or writes is async, what only judges bytes is not; signatures take what the core passes."""
+        tracker = pointsman_trial.tracker
+        for name, original in inspect.getmembers(Tracker, inspect.isroutine):
+            own = getattr(tracker, name)
+            if name.startswith("_") or not pointsman_trial.case.can(name):
+                continue
+            assert inspect.iscoroutinefunction(own) == inspect.iscoroutinefunction(original), (
+                f"{name} is {'not ' if name not in _PURE else ''}async"
+            )
+            try:
+                inspect.signature(own).bind(*inspect.signature(original).parameters)
+            except TypeError as error:
+                raise AssertionError(f"{name} does not take what the core passes: {error}") from None
+
+    def test_the_connection_has_one_origin(self, pointsman_trial: Trial) -> None:
+        """The base address is plain HTTP or HTTPS without a credential in it, and what identifies us is a Secret."""
+
+        async def play(stage: Stage) -> None:
+            connection = stage.case.tracker.connection(stage.settings)
+            if connection is None:
+                assert stage.double.fake is None, "the double has a server, and the tracker connects nowhere"
+                return
+            parts = urlsplit(connection.base_url)
+            assert parts.scheme in ("http", "https"), f"{parts.scheme!r} is not HTTP"
+            assert parts.hostname, "base_url names no host"
+            assert not (parts.username or parts.password), "base_url holds a credential: put it into a header"
+            assert not (parts.query or parts.fragment), "base_url has a query or a fragment"
+            for name, value in connection.headers.items():
+                assert isinstance(value, Secret), f"the header {name} is no Secret"
+                assert value.reveal().isprintable(), f"the header {name} holds control characters"
+            open_secrets = canaries(stage.case, stage.settings)
+            assert not any(one in connection.base_url for one in open_secrets), "base_url holds a secret"
+
+        pointsman_trial.run(play)
+
+    def test_check_finds_a_healthy_place_healthy(self, pointsman_trial: Trial) -> None:
+        """`pointsman doctor` shows no error where all is well, and looking changes nothing."""
+
+        async def play(stage: Stage) -> None:
+            findings = await stage.tracker().check()
+            errors = [one.what for one in findings if one.level == "error"]
+            assert not errors, f"check found {errors!r} at a healthy double"
+            assert not await stage.double.issues(), "check made an issue"
+
+        pointsman_trial.run(play)
+
+
+def _description(hint: Any) -> str:
+    if get_origin(hint) is not Annotated:
+        return ""
+    found = [one.description for one in get_args(hint)[1:] if isinstance(one, msgspec.Meta)]
+    return next((one for one in found if one), "")

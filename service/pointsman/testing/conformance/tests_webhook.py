@@ -1,0 +1,180 @@
+"""Tests of webhooks: only what was signed with our secret verifies, and any bytes come to a decision."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pointsman.delivery.checked import checked
+from pointsman.plugin_api import Ignored, IssueGone, IssueSeen, State, Tracker
+from pointsman.testing.conformance.calls import Scene
+from pointsman.testing.conformance.corpus import BODIES, HEADER_VALUES, bent
+from pointsman.testing.conformance.stage import Stage
+from pointsman.testing.conformance.trial import Trial
+
+SECRET = "webhook-canary-5f0d2a51"  # noqa: S105 - of a double
+OTHER = b"another-webhook-secret"
+LONGEST_SECONDS = 2.0
+_USUAL_HEADERS = ("x-hub-signature-256", "x-signature", "x-webhook-token", "authorization", "content-type")
+
+
+class WebhookTests:
+    """Verifying and reading."""
+
+    def test_a_signed_webhook_verifies(self, pointsman_trial: Trial) -> None:
+        """With our secret, whatever other secrets are valid beside it; two are while one is being replaced."""
+        pointsman_trial.declared("webhooks")
+        pointsman_trial.shown("webhook", proves="webhooks")
+
+        async def play(stage: Stage) -> None:
+            headers, body, _, _ = await _call(stage, "closed", SECRET)
+            for secrets in ([SECRET.encode()], [OTHER, SECRET.encode()], [SECRET.encode(), OTHER]):
+                assert _verify(stage, headers, body, secrets), f"not verified with {len(secrets)} secrets"
+
+        pointsman_trial.run(play)
+
+    def test_other_secrets_do_not_verify(self, pointsman_trial: Trial) -> None:
+        """A wrong, an empty, a cut or no secret never verifies; nor does a body of which one byte is another."""
+        pointsman_trial.declared("webhooks")
+        pointsman_trial.shown("webhook", proves="webhooks")
+
+        async def play(stage: Stage) -> None:
+            headers, body, _, _ = await _call(stage, "closed", SECRET)
+            wrong: list[list[bytes]] = [[], [b""], [b"", b""], [OTHER], [SECRET[:-1].encode()], [b"\xff\xfe"]]
+            for secrets in wrong:
+                assert not _verify(stage, headers, body, secrets), f"verified with {secrets!r}"
+            changed = body[:-2] + bytes([body[-2] ^ 1]) + body[-1:]
+            for other in (changed, body + b" ", b""):
+                assert not _verify(stage, headers, other, [SECRET.encode()]), "verified another body"
+
+        pointsman_trial.run(play)
+
+    def test_an_unsigned_webhook_never_verifies(self, pointsman_trial: Trial) -> None:
+        """A call without its signature, or from a webhook without a secret, does not verify, with any secrets."""
+        pointsman_trial.declared("webhooks")
+
+        async def play(stage: Stage) -> None:
+            calls: list[tuple[Mapping[str, str], bytes]] = [({}, b"{}"), ({}, b"")]
+            if stage.case.shows("webhook"):
+                headers, body, _, _ = await _call(stage, "closed", "")
+                calls += [(headers, body), (dict.fromkeys(headers, ""), body)]
+            for headers, body in calls:
+                for secrets in ([], [b""], [SECRET.encode()], [b"", SECRET.encode()]):
+                    assert not _verify(stage, headers, body, secrets), f"verified with {secrets!r}"
+
+        pointsman_trial.run(play)
+
+    def test_without_webhooks_nothing_verifies(self, pointsman_trial: Trial) -> None:
+        """A tracker that declares no webhooks accepts none."""
+
+        async def play(stage: Stage) -> None:
+            if stage.case.tracker.capabilities.webhooks:
+                return
+            for secrets in ([], [b""], [SECRET.encode()]):
+                assert not _verify(stage, {}, b"{}", secrets)
+
+        pointsman_trial.run(play)
+
+    def test_hostile_headers_come_to_a_decision(self, pointsman_trial: Trial) -> None:
+        """Any header values give False and an id or none: no exception, and not slowly."""
+
+        async def play(stage: Stage) -> None:
+            tracker = stage.tracker()
+            genuine: Mapping[str, str] = {}
+            body = b"{}"
+            if stage.case.shows("webhook"):
+                genuine, body, _, _ = await _call(stage, "closed", SECRET)
+            for name in {*genuine, *_USUAL_HEADERS}:
+                for value in HEADER_VALUES:
+                    headers = {**dict.fromkeys(genuine, value), name: value}
+                    assert not _verify(stage, headers, body, [SECRET.encode()]), f"{name}: {value[:80]!r}"
+                    _decide(tracker, {**genuine, name: value}, body)
+
+        pointsman_trial.run(play)
+
+    def test_hostile_bodies_come_to_a_decision(self, pointsman_trial: Trial) -> None:
+        """Any body is read as IssueSeen, IssueGone or Ignored, made of what the core takes: no exception, and not
+        slowly. A genuine body is bent at every place too.
+        """
+
+        async def play(stage: Stage) -> None:
+            tracker = stage.tracker()
+            calls: list[tuple[Mapping[str, str], bytes]] = [({}, body) for body in BODIES]
+            if stage.case.shows("webhook"):
+                headers, genuine, _, _ = await _call(stage, "closed", SECRET)
+                calls += [(headers, body) for body in (*BODIES, *bent(genuine))]
+            for headers, body in calls:
+                verified = _verify(stage, headers, body, [OTHER])
+                assert not verified, f"verified with another secret: {body[:80]!r}"
+                _decide(tracker, headers, body)
+
+        pointsman_trial.run(play)
+
+    def test_a_webhook_tells_what_a_person_did(self, pointsman_trial: Trial) -> None:
+        """Closed and reopened are told of the right issue."""
+        pointsman_trial.declared("webhooks")
+        pointsman_trial.shown("webhook", proves="webhooks")
+
+        async def play(stage: Stage) -> None:
+            states: tuple[State, ...] = ("closed", "open")
+            for state in states:
+                headers, body, tracker, scene = await _call(stage, state, SECRET)
+                news = tracker.read_webhook(headers, body)
+                assert isinstance(news, IssueSeen), f"{state}: read as {news!r}"
+                assert (news.ref.remote_id, news.state) == (scene.issue.remote_id, state)
+
+        pointsman_trial.run(play)
+
+    def test_a_webhook_has_one_id(self, pointsman_trial: Trial) -> None:
+        """The same call has the same id each time, another call another one, or the tracker sends none."""
+        pointsman_trial.declared("webhooks")
+        pointsman_trial.shown("webhook", proves="webhooks")
+
+        async def play(stage: Stage) -> None:
+            kind = stage.case.tracker
+            first, body, _, _ = await _call(stage, "closed", SECRET)
+            second, other, _, _ = await _call(stage, "closed", SECRET)
+            one, again = kind.webhook_id(first, body), kind.webhook_id(first, body)
+            assert one == again
+            assert one is None or (one and one != kind.webhook_id(second, other)), f"the id {one!r} is no id"
+
+        pointsman_trial.run(play)
+
+
+async def _call(stage: Stage, state: State, secret: str) -> tuple[dict[str, str], bytes, Tracker, Scene]:
+    """A new issue, and the call that tells of a person's change; header names in lower case, as the core gives them."""
+    tracker, scene = stage.tracker(), Scene()
+    scene.ref = await tracker.create_issue(scene.draft)
+    if state == "open":
+        await stage.double.close(scene.issue.remote_id)
+    call = await stage.double.webhook(scene.issue.remote_id, state, secret)
+    return {name.lower(): value for name, value in call.headers.items()}, call.body, tracker, scene
+
+
+def _verify(stage: Stage, headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> bool:
+    return bool(_timed("verify_webhook", stage.case.tracker.verify_webhook, headers, body, secrets))
+
+
+def _decide(tracker: Tracker, headers: Mapping[str, str], body: bytes) -> None:
+    news = _timed("read_webhook", tracker.read_webhook, headers, body)
+    try:
+        checked(news, IssueSeen, IssueGone, Ignored)
+    except Exception as error:
+        raise AssertionError(f"read_webhook: {error}; body {body[:200]!r}") from None
+    given = _timed("webhook_id", tracker.webhook_id, headers, body)
+    assert given is None or isinstance(given, str), f"webhook_id gave {given!r}"
+
+
+def _timed(name: str, function: Any, headers: Mapping[str, str], body: bytes, *more: Any) -> Any:
+    began = time.monotonic()
+    try:
+        value = function(headers, body, *more)
+    except Exception as error:
+        shown = {key: text[:80] for key, text in headers.items()}
+        raise AssertionError(
+            f"{name} raised {type(error).__name__}: {error}; headers {shown!r}, body {body[:200]!r}"
+        ) from error
+    taken = time.monotonic() - began
+    assert taken < LONGEST_SECONDS, f"{name} took {taken:.1f} s; body {body[:80]!r}"
+    return value

@@ -1,0 +1,162 @@
+"""The report card of a tracker: what was tried, what came of it, and a grade. Values in, text or JSON out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
+from typing import Any
+
+CAPABILITIES = ("find", "webhooks", "list_changes", "close_reasons")
+FOR_AN_A = ("find", "webhooks", "list_changes")
+
+
+def identity(tracker: Any) -> dict[str, Any]:
+    """What a tracker class says of itself."""
+    can = tracker.capabilities
+    return {
+        "kind": str(tracker.kind),
+        "title": str(tracker.title),
+        "class": f"{tracker.__module__}.{tracker.__qualname__}",
+        "version": _version(tracker.__module__.partition(".")[0]),
+        "api_version": tracker.api_version,
+        "capabilities": {name: bool(getattr(can, name)) for name in CAPABILITIES},
+        "poll_seconds": can.poll_seconds,
+        "settle_seconds": list(can.settle_seconds),
+    }
+
+
+def _version(module: str) -> str:
+    """The version of the distribution that brings the plugin, if it is installed."""
+    for point in entry_points(group="pointsman"):
+        if point.module.partition(".")[0] == module and point.dist is not None:
+            return point.dist.version
+    return "?"
+
+
+@dataclass(slots=True)
+class Card:
+    """All that is known of one tracker after a run of the suite."""
+
+    suite: str
+    expected: frozenset[str]
+    """The names of the suite's tests; a card with fewer is not graded."""
+    tracker: dict[str, Any] = field(default_factory=dict)
+    cells: list[dict[str, Any]] = field(default_factory=list)
+    unproven: set[str] = field(default_factory=set)
+    seen: set[str] = field(default_factory=set)
+    passed: int = 0
+    failed: list[str] = field(default_factory=list)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+    def note(self, what: str, value: Any) -> None:
+        """One note of a test."""
+        if what == "tracker":
+            self.tracker = value
+        elif what == "cells":
+            self.cells += value
+        elif what == "unproven":
+            self.unproven.add(value)
+
+    # -- what it comes to --------------------------------------------------------------------------------------------
+
+    @property
+    def kind(self) -> str:
+        """The tracker's kind, or the test class if the tracker never came to light."""
+        return str(self.tracker.get("kind") or self.suite)
+
+    def can(self, capability: str) -> bool:
+        """Whether a capability is declared."""
+        return bool(self.tracker.get("capabilities", {}).get(capability))
+
+    @property
+    def cells_passed(self) -> int:
+        """How many cells have no problem."""
+        return sum(not cell["problems"] for cell in self.cells)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every test of the suite ran or was skipped by the suite itself."""
+        return self.expected <= self.seen
+
+    @property
+    def grade(self) -> str:
+        """A, B or F; "?" for a run that left tests out."""
+        if self.failed:
+            return "F"
+        if not self.complete:
+            return "?"
+        lacking = self.unproven or not all(self.can(name) for name in FOR_AN_A)
+        return "B" if lacking else "A"
+
+    def remarks(self) -> list[str]:
+        """What stands behind the grade, a line each."""
+        found = [f"failed: {name}" for name in self.failed]
+        if not self.complete and not self.failed:
+            found.append(f"not graded: {len(self.expected - self.seen)} tests of the suite were left out")
+        if self.tracker:
+            found += without(self.tracker)
+        found += [f"not shown: {name}; the double can't play it" for name in sorted(self.unproven)]
+        return found
+
+    def as_json(self) -> dict[str, Any]:
+        """The card for machines."""
+        return {
+            **self.tracker,
+            "suite": self.suite,
+            "grade": self.grade,
+            "remarks": self.remarks(),
+            "tests": {"passed": self.passed, "failed": self.failed, "skipped": self.skipped},
+            "cells": {"run": len(self.cells), "passed": self.cells_passed, "all": self.cells},
+        }
+
+
+def without(tracker: Mapping[str, Any]) -> list[str]:
+    """What the core does without the capabilities that a tracker lacks."""
+    can = tracker["capabilities"]
+    found = []
+    if not can["find"]:
+        found.append(
+            "no find: a create or comment whose answer was lost waits until a person looks and replays it"
+        )
+    if not can["webhooks"] and can["list_changes"]:
+        found.append(f"no webhooks: changes are asked for every {tracker['poll_seconds']:g} s")
+    if can["webhooks"] and not can["list_changes"]:
+        found.append("no list_changes: a change whose webhook is lost is never heard of")
+    if not can["webhooks"] and not can["list_changes"]:
+        found.append("no webhooks, no list_changes: what people do on the tracker is never heard of")
+    return found
+
+
+def table(cards: Iterable[Card]) -> list[str]:
+    """The cards as a small table, with the remarks below."""
+    head = ("tracker", "version", "find", "webhooks", "list_changes", "tests", "cells", "grade")
+    rows = [head]
+    remarks: list[str] = []
+    for card in cards:
+        ran = card.passed + len(card.failed)
+        rows.append(
+            (
+                card.kind,
+                str(card.tracker.get("version", "?")),
+                *("yes" if card.can(name) else "no" for name in FOR_AN_A),
+                f"{card.passed} of {ran}",
+                f"{card.cells_passed} of {len(card.cells)}" if card.cells else "-",
+                card.grade,
+            )
+        )
+        remarks += [f"{card.kind}: {one}" for one in card.remarks()]
+    widths = [max(len(row[at]) for row in rows) for at in range(len(head))]
+    lines = [
+        "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    return lines + remarks
+
+
+def write(path: str, cards: Iterable[Card]) -> None:
+    """All cards into one JSON file."""
+    whole = {"pointsman_conformance": 1, "trackers": [card.as_json() for card in cards]}
+    with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123 - the path is the caller's text
+        json.dump(whole, file, indent=1, ensure_ascii=False)
+        file.write("\n")
