@@ -65,8 +65,18 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
 
 
 def make_vault(settings: Settings) -> Vault:
-    """The vault with our keys; a laptop installation makes its own."""
-    return Vault(settings.secret_keys or vault.key_file(settings.data_dir))
+    """The vault with our keys; a laptop installation makes its own.
+
+    In a container without keys and without a place to keep one, references work; only sealing asks for a key.
+    """
+    if settings.secret_keys:
+        return Vault(settings.secret_keys)
+    try:
+        return Vault(vault.key_file(settings.data_dir))
+    except ConfigError:
+        if not settings.database_url:
+            raise
+        return Vault(())
 
 
 def process_defaults(settings: Settings) -> Mapping[str, Mapping[str, Any]]:
