@@ -200,10 +200,10 @@ def test_the_time_to_scrub_grows_with_the_size_only(piece):
         text = piece * (size // len(piece))
         best = float("inf")
         for _ in range(2):
-            begun = time.perf_counter()
+            begun = time.process_time()
             logs.scrub(text)
-            best = min(best, time.perf_counter() - begun)
+            best = min(best, time.process_time() - begun)
         return best
 
     small = max(seconds(2**12), 0.001)
-    assert seconds(2**15) < 8 * small * 3
+    assert seconds(2**15) < 8 * small * 4

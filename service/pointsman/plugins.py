@@ -80,11 +80,15 @@ class Registry:
             manager.check_pending()
             manager.hook.pointsman_register_trackers(register=trackers.append)
             manager.hook.pointsman_register_sources(register=kinds.append)
+            taken: dict[str, Any] = dict(self.trackers)
             for one in trackers:
-                _check(one, Tracker, self.trackers)
+                _check(one, Tracker, taken)
+                taken[one.kind] = one
+            taken = dict(self.sources)
             for one in kinds:
-                _check(one, Source, self.sources)
-        except Exception as error:  # noqa: BLE001 - whatever a stranger's code does, the rest goes on
+                _check(one, Source, taken)
+                taken[one.kind] = one
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a stranger's code does, the rest goes on
             self.refuse(name, origin, version, str(error) or type(error).__name__)
             return
         if not trackers and not kinds:
@@ -119,6 +123,8 @@ def _check(one: Any, base: type, taken: dict[str, Any]) -> None:
         or not kind.replace("-", "").replace("_", "").isalnum()
     ):
         raise ValueError(f"{said}.kind must be a short word, not {kind!r}")
+    if not isinstance(getattr(one, "title", None), str):
+        raise ValueError(f"{said}.title must be the name people know it by")
     if kind in taken:
         raise ValueError(f"{said}.kind {kind!r} is taken by {taken[kind].__module__}")
     settings = getattr(one, "Settings", None)

@@ -65,7 +65,9 @@ def test_a_title_is_enough():
         ({"title": "x", "description": None}, "description"),
         ({"title": "x", "reporter": "ann"}, "reporter"),
         ({"title": "x", "reporter": {"email": 5}}, "reporter.email"),
-        ({"title": "x", "reporter": {"email": "ann"}}, "reporter"),
+        ({"title": "x", "reporter": {"email": "ann"}}, "reporter.email"),
+        ({"title": " "}, "title"),
+        ({"title": "x", "description": "y" * (TEXT_LIMIT + 1)}, "description"),
         ([], ""),
         (None, ""),
         ("x", ""),
@@ -96,8 +98,8 @@ def test_limits_hold_to_the_character():
     assert str(TITLE_LIMIT) in str(refused({"title": "x" * (TITLE_LIMIT + 1)}))
     assert str(TEXT_LIMIT) in str(refused({"title": "x", "description": "y" * (TEXT_LIMIT + 1)}))
     assert str(TEXT_LIMIT) in str(refused({"body": "y" * (TEXT_LIMIT + 1)}, CommentBody))
-    assert refused({"title": "x", "reporter": {"name": "n" * 201}}).field == "reporter"
-    assert refused({"title": "x", "reporter": {"email": "a" * 250 + "@b.test"}}).field == "reporter"
+    assert refused({"title": "x", "reporter": {"name": "n" * 201}}).field == "reporter.name"
+    assert refused({"title": "x", "reporter": {"email": "a" * 250 + "@b.test"}}).field == "reporter.email"
 
 
 @pytest.mark.parametrize(

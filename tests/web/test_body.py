@@ -228,9 +228,9 @@ def test_the_time_to_look_for_nesting_grows_with_the_size_only(piece):
         body = b'"' + piece * (size // len(piece)) + b"[" * 65
         best = float("inf")
         for _ in range(2):
-            begun = time.perf_counter()
+            begun = time.process_time()
             too_deep(body)
-            best = min(best, time.perf_counter() - begun)
+            best = min(best, time.process_time() - begun)
         return best
 
     small = max(seconds(2**14), 0.001)

@@ -69,7 +69,11 @@ class HttpClient:
     ) -> Answer:
         """Send one request and read the answer whole; redirects are not followed."""
         url = path if path.startswith(("http://", "https://")) else f"{self._base}/{path.lstrip('/')}"
-        if _origin(url) != self._origin:
+        try:
+            same = _origin(url) == self._origin
+        except ValueError:
+            same = False
+        if not same:
             raise Unavailable(f"{method} to another origin than the destination's is refused")
         sent = {name: value.reveal() for name, value in self._headers.items()} | dict(headers or {})
         body = None

@@ -30,8 +30,10 @@ class PersonBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.email and not _ADDRESS.fullmatch(self.email):
             raise ValueError("email is no mail address")
-        if len(self.email) > 254 or len(self.name) > 200:
-            raise ValueError("email may have 254 characters and name 200")
+        if len(self.email) > 254:
+            raise ValueError("email has more than 254 characters")
+        if len(self.name) > 200:
+            raise ValueError("name has more than 200 characters")
 
 
 class TicketBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
