@@ -123,8 +123,6 @@ def _check(one: Any, base: type, taken: dict[str, Any]) -> None:
         or not kind.replace("-", "").replace("_", "").isalnum()
     ):
         raise ValueError(f"{said}.kind must be a short word, not {kind!r}")
-    if not isinstance(getattr(one, "title", None), str):
-        raise ValueError(f"{said}.title must be the name people know it by")
     if kind in taken:
         raise ValueError(f"{said}.kind {kind!r} is taken by {taken[kind].__module__}")
     settings = getattr(one, "Settings", None)
@@ -132,6 +130,8 @@ def _check(one: Any, base: type, taken: dict[str, Any]) -> None:
         raise ValueError(f"{said}.Settings must be a PluginSettings class")
     if missing := sorted(getattr(one, "__abstractmethods__", ())):
         raise ValueError(f"{said} lacks {', '.join(missing)}")
+    if not isinstance(getattr(one, "title", None), str):
+        raise TypeError(f"{said}.title must be the name people know it by")
     if base is Tracker and not hasattr(one, "capabilities"):
         raise ValueError(f"{said} lacks capabilities")
     if base is Source and getattr(one, "ticket_kind", None) not in ("alert", "support"):
