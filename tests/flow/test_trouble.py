@@ -119,10 +119,14 @@ async def test_a_rate_limit_is_obeyed_by_all_lanes(house: House, tracker: FakeFo
     async with house.replica(config(tracker)):
         await house.new_ticket()
         row = await failing(database)
-        wait = await database.fetchval(
-            "select extract(epoch from blocked_until - now())::float8 from destination_state"
-            " where blocked_until is not null"
-        )
+
+        async def held():
+            return await database.fetchval(
+                "select extract(epoch from blocked_until - now())::float8 from destination_state"
+                " where blocked_until is not null"
+            )
+
+        wait = await until(held)
         assert row["failure_type"] == "RateLimited" and 100 < wait <= 120
         asked = len(tracker.requests)
         await house.new_ticket("another")
@@ -167,7 +171,12 @@ async def test_a_mail_server_that_is_away_gets_the_mail_later_and_once(house: Ho
             return len(house.sink.mails) == 1
 
         await until(mailed)
-        assert (await lanes.undelivered(database))["pending"] == 0
+
+        async def nothing_waits():
+            return (await lanes.undelivered(database))["pending"] == 0
+
+        await until(nothing_waits)
+        assert len(house.sink.mails) == 1
 
 
 async def test_an_address_that_the_mail_server_refuses_is_a_dead_letter(house: House, database: Database):

@@ -5,28 +5,16 @@ from __future__ import annotations
 import re
 import urllib.parse
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from pointsman.plugin_api import Answer, AuthFailed, Finding, PluginError, UnknownOutcome
 from pointsman_forgejo import wire
 from pointsman_forgejo.errors import message_of, problem, scopes_lacking
 from pointsman_forgejo.hooks import Hook, by_hand, delivery_trap
+from pointsman_forgejo.settings import ForgejoSettings
 
 _NOTHING = "no issue can be opened"
 _LATE = "changes are noticed only with the next look at the list of issues"
-
-
-class Wanted(Protocol):
-    """What the checks need to know of the settings."""
-
-    @property
-    def repository(self) -> str: ...
-    @property
-    def labels(self) -> Sequence[str]: ...
-    @property
-    def create_labels(self) -> bool: ...
-    @property
-    def assignees(self) -> Sequence[str]: ...
 
 
 def failed(error: PluginError) -> Finding:
@@ -82,7 +70,7 @@ def account(answer: Answer) -> Finding:
     )
 
 
-def repository(answer: Answer, settings: Wanted) -> list[Finding]:
+def repository(answer: Answer, settings: ForgejoSettings) -> list[Finding]:
     """What the repository's own record says about us."""
     name = settings.repository
     raw = read_object(answer)
@@ -155,7 +143,7 @@ def writing(answer: Answer) -> Finding | None:
     )
 
 
-def labels(missing: Sequence[str], unread: str, settings: Wanted) -> list[Finding]:
+def labels(missing: Sequence[str], unread: str, settings: ForgejoSettings) -> list[Finding]:
     """Whether the configured labels exist. ``unread``: why they can't be read."""
     if unread:
         return [
@@ -184,7 +172,7 @@ def labels(missing: Sequence[str], unread: str, settings: Wanted) -> list[Findin
     ]
 
 
-def assignees(answer: Answer, settings: Wanted) -> Finding:
+def assignees(answer: Answer, settings: ForgejoSettings) -> Finding:
     """Whether issues can be assigned to those in the settings."""
     known = read_list(answer)
     if known is None:
@@ -207,7 +195,7 @@ def assignees(answer: Answer, settings: Wanted) -> Finding:
     )
 
 
-def hooks(found: Sequence[Hook] | PluginError, settings: Wanted) -> list[Finding]:
+def hooks(found: Sequence[Hook] | PluginError, settings: ForgejoSettings) -> list[Finding]:
     """Whether a webhook leads to Pointsman, and is well. Its address is known by ``/webhooks/forgejo/`` in its path."""
     name = settings.repository
     if isinstance(found, PluginError):

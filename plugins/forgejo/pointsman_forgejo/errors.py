@@ -18,6 +18,7 @@ from pointsman.plugin_api import (
 from pointsman_forgejo.wire import word
 
 _SCOPE = re.compile(r"\b(?:read|write):[a-z]{2,20}\b")
+_LOCKED = re.compile(r"\blocked\b")
 _REASONS_SHOWN = 3
 
 
@@ -77,10 +78,12 @@ def problem(
         return Refused(failed, fields={"state": said}, **_kept(answer))
     if status == 403:
         return _forbidden(answer, failed, said)
-    if status == 404 and not issue:
+    if status in (404, 410) and not issue:
+        where = "check `url`: the server does not know this address"
+        if "/repos/" in answer.path:
+            where = "the repository is not there, or hidden from the account, or its issues are switched off"
         return Misconfigured(
-            f"{failed}: the repository is not there, or hidden from the account, or its issues are switched off",
-            **_kept(answer),
+            f"{failed}: {answer.method} {answer.path} answered {status}: {where}", **_kept(answer)
         )
     if status == 423:
         return Misconfigured(f"{failed}: the repository is archived", **_kept(answer))
@@ -90,7 +93,7 @@ def problem(
 
 
 def _forbidden(answer: Answer, failed: str, said: str) -> PluginError:
-    if "locked" in said:
+    if _LOCKED.search(said):
         return Refused(f"{failed}: the issue is locked", **_kept(answer))
     if lacking := scopes_lacking(said):
         return Misconfigured(f"{failed}: give the token the scope {' or '.join(lacking)}", **_kept(answer))

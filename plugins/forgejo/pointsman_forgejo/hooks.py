@@ -123,7 +123,7 @@ class Hooks:
         async with self._one_at_a_time:
             try:
                 ours = [hook for hook in await self.listed() if hook.url == url]
-                return await self._ensure(sorted(ours, key=lambda hook: hook.number), url, secret)
+                return await self._ensure(ours, url, secret)
             except PluginError as error:
                 if error.status in (403, 404):
                     return _no_right(error, self._repository, url)
@@ -217,7 +217,7 @@ def by_hand(repository: str, url: str = "") -> str:
     return (
         f"in the settings of {repository}, Webhooks, Add webhook, Forgejo (or Gitea): target URL "
         f"{url or 'as Pointsman shows it'}, POST, content type application/json, the destination's webhook secret, "
-        "custom events `Issues` and `Issue comments`, active"
+        "of the custom events the one for issues opened, closed, reopened or edited, active"
     )
 
 

@@ -21,7 +21,6 @@ from pointsman.plugin_api import (
     Marker,
     Misconfigured,
     NotFound,
-    PluginError,
     PluginSettings,
     Secret,
     State,
@@ -142,7 +141,7 @@ class ForgejoTracker(Tracker):
     async def add_comment(self, issue: IssueRef, body: str, marker: Marker) -> CommentRef:
         """Add a comment."""
         path = f"{self._at(issue)}/comments"
-        answer = await self._about(issue, "POST", path, "comment", json=wire.comment_body(body, marker))
+        answer = await self._about("POST", path, "comment", json=wire.comment_body(body, marker))
         ref = wire.comment_ref(answer.json())
         if ref is None:
             raise _other_answer("comment", answer)
@@ -162,7 +161,7 @@ class ForgejoTracker(Tracker):
 
     async def _edit(self, issue: IssueRef, body: Mapping[str, Any], doing: str) -> IssueSeen:
         """Change an issue; gives how it stands then. An edit is answered with 201, unlike anywhere else."""
-        answer = await self._about(issue, "PATCH", self._at(issue), doing, json=body)
+        answer = await self._about("PATCH", self._at(issue), doing, json=body)
         seen = wire.issue_seen(answer.json())
         if seen is None or seen.ref.remote_id != issue.remote_id:
             raise _other_answer(doing, answer)
@@ -172,10 +171,13 @@ class ForgejoTracker(Tracker):
 
     async def read_issue(self, issue: IssueRef) -> IssueSeen:
         """How the issue stands now."""
-        answer = await self._about(issue, "GET", self._at(issue), "read the issue")
-        seen = wire.issue_seen(answer.json())
-        if seen is None:
-            raise NotFound(f"{issue.key} is no issue", status=answer.status, excerpt=answer.text())
+        answer = await self._about("GET", self._at(issue), "read the issue")
+        raw = answer.json()
+        seen = wire.issue_seen(raw)
+        if seen is None and wire.issue_ref(raw) is not None:
+            raise NotFound(f"{issue.key} is a pull request", status=answer.status, excerpt=answer.text())
+        if seen is None or seen.ref.remote_id != issue.remote_id:
+            raise _other_answer("read the issue", answer)
         return seen
 
     async def find_issue(self, marker: Marker, since: dt.datetime) -> Sequence[IssueRef]:
@@ -206,7 +208,7 @@ class ForgejoTracker(Tracker):
         account, _ = await self._me()
         params = {"since": wire.timestamp(since)}
         path = f"{self._at(issue)}/comments"
-        answer = await self._about(issue, "GET", path, "look for the comment", params=params)
+        answer = await self._about("GET", path, "look for the comment", params=params)
         comments = answer.json()
         if not isinstance(comments, list):
             raise UnknownOutcome(
@@ -261,7 +263,6 @@ class ForgejoTracker(Tracker):
 
     async def _about(
         self,
-        issue: IssueRef,
         method: str,
         path: str,
         doing: str,
@@ -276,16 +277,23 @@ class ForgejoTracker(Tracker):
         """
         answer = await self.client.request(method, path, params=params, json=json)
         if answer.status == 404:
-            try:
-                repository = await self.client.request("GET", self._repo)
-            except UnknownOutcome as error:
-                raise Unavailable(f"could not {doing}: {error.message}", status=error.status) from error
-            raw = checks.read_object(repository)
-            hidden = repository.status == 404 or (raw is not None and raw.get("has_issues") is False)
-            raise problem(answer, f"{doing} {issue.key}", issue=not hidden)
+            raise problem(answer, doing, issue=await self._shows_issues(doing))
         if not answer.ok:
             raise problem(answer, doing, issue=True)
         return answer
+
+    async def _shows_issues(self, doing: str) -> bool:
+        """Whether the repository is there for us, with its issues."""
+        try:
+            answer = await self.client.request("GET", self._repo)
+        except UnknownOutcome as error:
+            raise Unavailable(f"could not {doing}: {error.message}", status=error.status) from error
+        if answer.status == 429 or answer.status >= 500:
+            raise Unavailable(
+                f"could not {doing}: 404, and the repository answers {answer.status}", status=404
+            )
+        raw = checks.read_object(answer)
+        return answer.status != 404 and not (raw is not None and raw.get("has_issues") is False)
 
     def _at(self, issue: IssueRef) -> str:
         """The issue's path. What is no number was never an issue here."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from aiohttp import web
 
-from pointsman.plugin_api import Actor, Ignored, IssueSeen
+from pointsman.plugin_api import Actor, Ignored, IssueGone, IssueSeen, Secret
 from pointsman_forgejo import ForgejoTracker, wire
 
 SECRET = "webhook-secret"
@@ -80,6 +80,50 @@ async def test_a_replay_has_a_new_id(forgejo, receiver):
     assert receiver[0][1] == receiver[1][1]
 
 
+async def test_gitea_sends_no_headers_of_forgejo_and_tells_of_deletion(tracker, forgejo, receiver):
+    forgejo.brand = "gitea"
+    number = await forgejo.open_issue("x")
+    assert await forgejo.delete_issue_aloud(number) == 202
+    assert all("x-forgejo-event" not in headers for headers, _ in receiver)
+    assert all(ForgejoTracker.verify_webhook(*call, [SECRET.encode()]) for call in receiver)
+    assert ForgejoTracker.webhook_id(*receiver[0]) is not None
+    gone = tracker.read_webhook(*receiver[1])
+    assert isinstance(gone, IssueGone)
+    assert gone.ref.key == "1"
+
+
+async def test_any_of_several_secrets_verifies_while_one_is_changed(forgejo, receiver):
+    await forgejo.open_issue("x")
+    assert ForgejoTracker.verify_webhook(*receiver[0], [b"new", SECRET.encode()])
+    assert ForgejoTracker.verify_webhook(*receiver[0], [SECRET.encode(), b"new"])
+    assert not ForgejoTracker.verify_webhook(*receiver[0], [b"new", b"newer"])
+
+
+async def test_traps_of_webhooks_made_by_the_api(tracker, forgejo):
+    forgejo.may_admin = True
+    client, path = tracker.client, "/repos/acme/shop/hooks"
+    plain = {"type": "gitea", "config": {"url": "https://pointsman.example/x", "content_type": "json"}}
+    made = (await client.request("POST", path, json=plain)).json()
+    # off unless asked for, and no events mean push
+    assert (made["active"], made["events"]) == (False, ["push"])
+    # the secret is never told
+    assert "secret" not in made["config"]
+    # a second one of the same address is made without a word
+    again = (await client.request("POST", path, json={**plain, "events": ["issues"], "active": True})).json()
+    assert len(forgejo.hooks) == 2
+    # one word turns on five events
+    assert len(again["events"]) == 5
+    # an edit without events loses them, and keeps the old secret
+    edited = await client.request("PATCH", f"{path}/{again['id']}", json={"config": {"secret": "new"}})
+    assert edited.json()["events"] == ["push"]
+    assert forgejo.hooks[again["id"]].secret == ""
+    for bad in ({**plain, "type": "x"}, {**plain, "config": {}}, {"type": "gitea", "config": {"url": "x"}}):
+        assert (await client.request("POST", path, json=bad)).status == 422
+    forgejo.brand = "gitea"
+    assert (await client.request("POST", path, json={**plain, "type": "forgejo"})).status == 422
+    assert (await client.request("PATCH", f"{path}/1", json={})).status == 404
+
+
 async def test_our_own_calls_send_webhooks_where_wanted(make_tracker, forgejo, receiver, helpers):
     forgejo.members.add("dev")
     tracker = make_tracker(labels=("bug",), assignees=("dev",))
@@ -88,6 +132,10 @@ async def test_our_own_calls_send_webhooks_where_wanted(make_tracker, forgejo, r
     assert receiver == []
     forgejo.echo = True
     await tracker.create_issue(helpers.draft())
+    await forgejo.webhooks_sent()
+    # one create is three calls, and who was assigned is told before there is an issue
+    assert [webhook.action for webhook in forgejo.webhooks] == ["assigned", "opened", "label_updated"]
+    assert [type(tracker.read_webhook(*call)) for call in receiver] == [Ignored, IssueSeen, Ignored]
     await tracker.add_comment(issue, "x", helpers.marker())
     await tracker.set_state(issue, "closed", None)
     await forgejo.webhooks_sent()
@@ -129,5 +177,11 @@ async def test_the_fake_answers_as_the_server_describes(api_document, tracker, f
     comments = (await tracker.client.request("GET", "/repos/acme/shop/issues/1/comments")).json()
     assert comments[0].keys() <= api_document["definitions"]["Comment"]["properties"].keys()
     assert wire.author_id(raw) == wire.author_id(comments[0])
+    forgejo.may_admin = True
+    await tracker.ensure_webhook("https://pointsman.example/x", Secret("x"))
+    [hook] = (await tracker.client.request("GET", "/repos/acme/shop/hooks")).json()
+    assert hook.keys() <= api_document["definitions"]["Hook"]["properties"].keys()
+    repository = (await tracker.client.request("GET", "/repos/acme/shop")).json()
+    assert repository.keys() <= api_document["definitions"]["Repository"]["properties"].keys()
     forgejo.hidden.add(1)
     assert await tracker.list_changes(helpers.long_ago) == []

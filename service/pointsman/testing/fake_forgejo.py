@@ -8,39 +8,42 @@ https://forgejo.org/docs/latest/user/api-usage/ and https://forgejo.org/docs/lat
 from __future__ import annotations
 
 import datetime as dt
-import json
 import re
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any
 
 from aiohttp import web
 
+from pointsman.testing.fake_forgejo_hooks import ForgejoHookCalls, json_object
 from pointsman.testing.fake_forgejo_state import (
     ForgejoComment,
+    ForgejoHook,
     ForgejoIssue,
-    ForgejoState,
     ForgejoWebhook,
     marker_of,
 )
 
-__all__ = ["FakeForgejo", "ForgejoComment", "ForgejoIssue", "ForgejoWebhook"]
+__all__ = ["FakeForgejo", "ForgejoComment", "ForgejoHook", "ForgejoIssue", "ForgejoWebhook"]
 
 _Handler = Callable[[web.Request], Awaitable[web.Response]]
 
 
-class FakeForgejo(ForgejoState):
+class FakeForgejo(ForgejoHookCalls):
     """One repository on a Forgejo server.
 
     What a test may set at any time:
 
-    * ``webhook_url``, ``webhook_secret``: where the repository's webhook goes; without an address none is sent;
+    * ``webhook_url``, ``webhook_secret``: where a webhook goes that a person made; without an address there is none;
+    * ``hooks``: webhooks by id, those made by the API among them; ``webhooks_enabled``: the operator's switch;
+    * ``brand``: ``forgejo`` or ``gitea``, which sends no ``X-Forgejo-`` headers;
     * ``webhook_seconds``: how long the server waits for its answer; it never tries again by itself;
     * ``echo``: whether calls of the API send webhooks too, as the real one does, in the background;
     * ``may_write``: whether the bot may write to the repository; without it labels and assignees are dropped;
+    * ``may_admin``: whether it may look at webhooks and make them;
     * ``members``: who can be assigned; ``known_users``: who exists besides;
     * ``has_issues``, ``archived``: the repository's switches;
     * ``labels``, ``org_labels``: names by id; ``org_labels`` is None where the owner is a person;
-    * ``scopes``: what the token may: ``user``, ``repository``, ``issue``, ``organization``;
+    * ``scopes``: what the token may: ``user``, ``repository``, ``issue``, ``organization``; ``read_only``: which of
+      them it may only read;
     * ``indexed``: numbers of issues that a search by keyword finds already;
     * ``hidden``: numbers of issues that no list shows yet;
     * ``blocked``: numbers of issues with open dependencies, which can't be closed;
@@ -59,6 +62,10 @@ class FakeForgejo(ForgejoState):
             web.get("/api/v1/user", self._guarded("user", self._get_user)),
             web.get("/api/v1/orgs/{org}/labels", self._guarded("organization", self._get_org_labels)),
             web.get(repo, self._guarded("repository", self._get_repository)),
+            web.get(f"{repo}/assignees", self._guarded("repository", self._get_assignees)),
+            web.get(f"{repo}/hooks", self._guarded("repository", self.get_hooks)),
+            web.post(f"{repo}/hooks", self._guarded("repository", self.post_hook)),
+            web.patch(f"{repo}/hooks/{{id}}", self._guarded("repository", self.patch_hook)),
             web.get(f"{repo}/labels", self._guarded("issue", self._get_labels)),
             web.post(f"{repo}/labels", self._guarded("issue", self._post_label)),
             web.get(f"{repo}/issues", self._guarded("issue", self._get_issues)),
@@ -78,7 +85,9 @@ class FakeForgejo(ForgejoState):
                 return self._error(401, "invalid username, password or token")
             if scope not in self.scopes:
                 need = f"{'read' if request.method == 'GET' else 'write'}:{scope}"
-                return self._error(403, f"token does not have at least one of required scope(s): [{need}]")
+                return self._error(403, self._lacks(need))
+            if scope in self.read_only and request.method != "GET":
+                return self._error(403, self._lacks(f"write:{scope}"))
             if "owner" in request.match_info:
                 named = f"{request.match_info['owner']}/{request.match_info['name']}"
                 if named in self._former_names:
@@ -92,24 +101,30 @@ class FakeForgejo(ForgejoState):
 
         return guarded
 
-    def _error(self, status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
-        said: dict[str, Any] = {"message": message, "url": f"{self.url}/api/swagger"}
-        if status == 404:
-            said["errors"] = []
-        return web.json_response(said, status=status, headers=headers)
+    def _lacks(self, scope: str) -> str:
+        """What is said about a token without a scope; newer Gitea tells what it has instead."""
+        if self.brand == "gitea":
+            return (
+                f"token does not have at least one of required scope(s), required=[{scope}], "
+                "token scope=read:user,write:misc"
+            )
+        return f"token does not have at least one of required scope(s): [{scope}]"
 
     def _found(self, request: web.Request) -> ForgejoIssue | None:
         number = request.match_info["number"]
         return self.issues.get(int(number)) if number.isdigit() else None
 
     async def _get_version(self, _: web.Request) -> web.Response:
-        return web.json_response({"version": "15.0.3+gitea-1.22.0"})
+        return web.json_response({"version": "15.0.3+gitea-1.22.0" if self.brand == "forgejo" else "1.24.2"})
 
     async def _get_user(self, _: web.Request) -> web.Response:
         return web.json_response(self._user(self.bot))
 
     async def _get_repository(self, _: web.Request) -> web.Response:
         return web.json_response(self._repository())
+
+    async def _get_assignees(self, _: web.Request) -> web.Response:
+        return web.json_response([self._user(login) for login in sorted(self.members)])
 
     async def _get_labels(self, request: web.Request) -> web.Response:
         return self._page(request, [self._label(number) for number in self.labels])
@@ -120,7 +135,7 @@ class FakeForgejo(ForgejoState):
         return self._page(request, [self._label(number) for number in self.org_labels])
 
     async def _post_label(self, request: web.Request) -> web.Response:
-        body = await _json_object(request)
+        body = await json_object(request)
         if not self.may_write:
             return self._error(403, "user should have a permission to write to a repo")
         if not (body.get("name") and re.fullmatch(r"#?[0-9a-fA-F]{6}", str(body.get("color", "")))):
@@ -162,18 +177,8 @@ class FakeForgejo(ForgejoState):
         shown.sort(key=lambda issue: issue.number, reverse=True)
         return self._page(request, [self._issue(issue) for issue in shown])
 
-    def _page(self, request: web.Request, items: list[dict[str, Any]]) -> web.Response:
-        """One page of a list, with the headers that tell the rest."""
-        page = max(int(request.query.get("page", "1")), 1)
-        limit = min(int(request.query.get("limit", "30")) or 30, self.page_max)
-        headers = {"X-Total-Count": str(len(items))}
-        if page * limit < len(items):
-            following = request.url.update_query(page=page + 1, limit=limit)
-            headers["Link"] = f'<{following}>; rel="next"'
-        return web.json_response(items[(page - 1) * limit : page * limit], headers=headers)
-
     async def _post_issue(self, request: web.Request) -> web.Response:
-        body = await _json_object(request)
+        body = await json_object(request)
         if self.archived:
             return self._error(423, f"repository {self.repository} is archived")
         if not isinstance(body.get("title"), str) or not body["title"].strip():
@@ -185,14 +190,15 @@ class FakeForgejo(ForgejoState):
             )
         if not self.may_write:
             labels, assignees = [], []
+        logins = {login.lower(): login for login in self.known_users | self.members}
         for login in assignees:
-            if login not in self.known_users | self.members:
+            if login.lower() not in logins:
                 return self._error(422, f"Assignee does not exist: [name: {login}]")
-            if login not in self.members:
+            if logins[login.lower()] not in self.members:
                 return self._error(422, f"user doesn't have access to repo [user_id: 0, repo_name: {login}]")
         issue = self._add_issue(body["title"], body.get("body") or "", self.bot)
         issue.labels = [number for number in labels if number in {**self.labels, **(self.org_labels or {})}]
-        issue.assignees = list(assignees)
+        issue.assignees = [logins[login.lower()] for login in assignees]
         self.effect("issue", str(issue.number), marker_of(issue.body), issue.title)
         news = [("assigned", "issue_assign")] * bool(assignees) + [("opened", "issues")]
         self._echo(issue, *news, *[("label_updated", "issue_label")] * bool(issue.labels))
@@ -205,7 +211,7 @@ class FakeForgejo(ForgejoState):
         return web.json_response(self._issue(issue))
 
     async def _patch_issue(self, request: web.Request) -> web.Response:
-        body = await _json_object(request)
+        body = await json_object(request)
         issue = self._found(request)
         if issue is None:
             return self._error(404, "The target couldn't be found.")
@@ -236,7 +242,7 @@ class FakeForgejo(ForgejoState):
         return web.json_response([self._comment(issue, comment) for comment in found])
 
     async def _post_comment(self, request: web.Request) -> web.Response:
-        body = await _json_object(request)
+        body = await json_object(request)
         issue = self._found(request)
         if issue is None:
             return self._error(404, "The target couldn't be found.")
@@ -250,12 +256,3 @@ class FakeForgejo(ForgejoState):
         self.effect("comment", str(issue.number), marker_of(made.body))
         self._echo(issue, ("created", "issue_comment"), comment=made)
         return web.json_response(self._comment(issue, made), status=201)
-
-
-async def _json_object(request: web.Request) -> dict[str, Any]:
-    """The request's JSON object; what is none counts as empty, and misses its required fields."""
-    try:
-        raw = json.loads(await request.read())
-    except ValueError:
-        return {}
-    return raw if isinstance(raw, dict) else {}

@@ -1,19 +1,13 @@
-"""What the fake Forgejo server holds, what people do there, and the webhooks it sends."""
+"""What the fake Forgejo server holds, and how it tells it."""
 
 from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import hashlib
-import hmac
-import json
 import re
-import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
-
-import aiohttp
+from typing import Any, Literal
 
 from pointsman.testing.fake import FakeTracker
 
@@ -62,8 +56,23 @@ class ForgejoWebhook:
     status: int | None = None
 
 
+@dataclass(slots=True)
+class ForgejoHook:
+    """A webhook as the server keeps it. ``events`` are the words it tells them by."""
+
+    id: int
+    url: str
+    secret: str = ""
+    content_type: str = "json"
+    events: set[str] = field(default_factory=lambda: {"issues", "issue_comment"})
+    active: bool = True
+    branch_filter: str = ""
+    authorization: str = ""
+    type: str = "gitea"
+
+
 class ForgejoState(FakeTracker):
-    """What the server holds, what people do there, and the webhooks it sends. The calls stand in ``fake_forgejo``."""
+    """What the server holds. What people do stands in ``fake_forgejo_people``, the calls in ``fake_forgejo``."""
 
     def __init__(
         self,
@@ -82,7 +91,11 @@ class ForgejoState(FakeTracker):
         self.webhook_url = ""
         self.webhook_secret = ""
         self.webhook_seconds = 5.0
+        self.hooks: dict[int, ForgejoHook] = {}
+        self.brand: Literal["forgejo", "gitea"] = "forgejo"
+        self.webhooks_enabled = True
         self.may_write = True
+        self.may_admin = False
         self.members = {bot}
         self.known_users = {bot, "dev"}
         self.has_issues = True
@@ -90,10 +103,12 @@ class ForgejoState(FakeTracker):
         self.labels: dict[int, str] = {}
         self.org_labels: dict[int, str] | None = None
         self.scopes = {"user", "repository", "issue", "organization"}
+        self.read_only: set[str] = set()
         self.indexed: set[int] = set()
         self.hidden: set[int] = set()
         self.blocked: set[int] = set()
         self.page_max = 50
+        self.title_bytes = 255
         self.now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
         self.issues: dict[int, ForgejoIssue] = {}
         self.webhooks: list[ForgejoWebhook] = []
@@ -103,83 +118,12 @@ class ForgejoState(FakeTracker):
         self._ids = 100
         self._sending: set[asyncio.Task[None]] = set()
 
-    # -- what a person does ------------------------------------------------------------------------------------------
-
-    async def open_issue(
-        self, title: str, body: str = "", *, by: str = "dev", is_pull: bool = False, send: bool = True
-    ) -> int:
-        """Somebody opens an issue (or a pull request); gives its number."""
-        issue = self._add_issue(title, body, by, is_pull=is_pull)
-        if not is_pull:
-            await self._call(issue, "opened", by, send=send)
-        return issue.number
-
-    async def close_issue(
-        self,
-        number: int,
-        reason: str | None = None,  # noqa: ARG002 - Forgejo has none; all fakes are used alike
-        *,
-        by: str = "dev",
-        send: bool = True,
-    ) -> int | None:
-        """Somebody closes an issue; gives the status of the webhook's answer, None if none came."""
-        self._set_state(self.issues[number], "closed")
-        return await self._call(self.issues[number], "closed", by, send=send)
-
-    async def reopen_issue(self, number: int, *, by: str = "dev", send: bool = True) -> int | None:
-        """Somebody reopens an issue; gives the status of the webhook's answer."""
-        self._set_state(self.issues[number], "open")
-        return await self._call(self.issues[number], "reopened", by, send=send)
-
-    async def comment(self, number: int, text: str, *, by: str = "dev", send: bool = True) -> int | None:
-        """Somebody comments; gives the status of the webhook's answer."""
-        made = self._add_comment(self.issues[number], text, by)
-        return await self._call(self.issues[number], "created", by, send=send, comment=made)
-
-    async def edit_issue(
-        self,
-        number: int,
-        *,
-        title: str | None = None,
-        body: str | None = None,
-        by: str = "dev",
-        send: bool = True,
-    ) -> int | None:
-        """Somebody edits an issue; gives the status of the webhook's answer."""
-        issue = self.issues[number]
-        issue.title = issue.title if title is None else title
-        issue.body = issue.body if body is None else body
-        issue.updated_at = self.now()
-        return await self._call(issue, "edited", by, send=send)
-
-    def delete_issue(self, number: int) -> None:
-        """Somebody deletes an issue. Forgejo tells nobody."""
-        del self.issues[number]
-
-    def rename_repository(self, repository: str) -> None:
-        """The repository gets another name; the old one is redirected with 307."""
-        self._former_names.add(self.repository)
-        self.repository = repository
-
-    async def replay(self, webhook: ForgejoWebhook) -> int | None:
-        """Somebody replays a webhook call by hand: the same body under a new id."""
-        return await self._send(webhook.event, webhook.action, webhook.number, webhook.body)
-
-    async def webhooks_sent(self) -> None:
-        """Wait for webhook calls that are under way in the background."""
-        while self._sending:
-            await asyncio.gather(*self._sending)
-
-    async def __aexit__(self, *args: object) -> None:
-        await self.webhooks_sent()
-        await super().__aexit__(*args)
-
     # -- state -------------------------------------------------------------------------------------------------------
 
     def _add_issue(self, title: str, body: str, by: str, *, is_pull: bool = False) -> ForgejoIssue:
         self._numbers += 1
         now = self.now()
-        cut = title.strip().encode()[:255].decode("utf-8", "ignore")
+        cut = title.strip().encode()[: self.title_bytes].decode("utf-8", "ignore")
         issue = ForgejoIssue(self._numbers, cut, body, by, now, now, is_pull=is_pull)
         self.issues[issue.number] = issue
         return issue
@@ -229,7 +173,7 @@ class ForgejoState(FakeTracker):
             "html_url": f"{self.url}/{self.repository}",
             "has_issues": self.has_issues,
             "archived": self.archived,
-            "permissions": {"admin": False, "push": self.may_write, "pull": True},
+            "permissions": {"admin": self.may_admin, "push": self.may_write, "pull": True},
         }
 
     def _label(self, number: int) -> dict[str, Any]:
@@ -268,6 +212,22 @@ class ForgejoState(FakeTracker):
             "pin_order": 0,
         }
 
+    def _hook(self, hook: ForgejoHook) -> dict[str, Any]:
+        return {
+            "id": hook.id,
+            "type": hook.type,
+            "branch_filter": hook.branch_filter,
+            "url": hook.url,
+            "config": {"url": hook.url, "content_type": hook.content_type},
+            "content_type": hook.content_type,
+            "events": sorted(hook.events),
+            "authorization_header": hook.authorization,
+            "metadata": None,
+            "active": hook.active,
+            "updated_at": _stamp(self.now()),
+            "created_at": _stamp(self.now()),
+        }
+
     def _comment(self, issue: ForgejoIssue, comment: ForgejoComment) -> dict[str, Any]:
         address = f"{self.url}/{self.repository}/issues/{issue.number}"
         return {
@@ -281,81 +241,6 @@ class ForgejoState(FakeTracker):
             "created_at": _stamp(comment.created_at),
             "updated_at": _stamp(comment.updated_at),
         }
-
-    # -- webhooks ----------------------------------------------------------------------------------------------------
-
-    async def _call(
-        self,
-        issue: ForgejoIssue,
-        action: str,
-        by: str,
-        *,
-        send: bool = True,
-        event_type: str = "",
-        comment: ForgejoComment | None = None,
-    ) -> int | None:
-        """Make the webhook call for something that happened."""
-        event, body = self._news(issue, action, by, comment)
-        if not (send and self.webhook_url):
-            return None
-        return await self._send(event, action, issue.number, body, event_type=event_type)
-
-    def _news(
-        self, issue: ForgejoIssue, action: str, by: str, comment: ForgejoComment | None = None
-    ) -> tuple[str, bytes]:
-        payload: dict[str, Any] = {
-            "action": action,
-            "number": issue.number,
-            "issue": self._issue(issue),
-            "repository": self._repository(),
-            "sender": self._user(by),
-            "commit_id": "",
-        }
-        if comment is None:
-            return "issues", json.dumps(payload, indent=2).encode()
-        del payload["number"], payload["commit_id"]
-        payload |= {"comment": self._comment(issue, comment), "is_pull": issue.is_pull}
-        return "issue_comment", json.dumps(payload, indent=2).encode()
-
-    async def _send(
-        self, event: str, action: str, number: int, body: bytes, *, event_type: str = ""
-    ) -> int | None:
-        """Sign and send. Without a secret the signature headers are there and empty."""
-        secret = self.webhook_secret.encode()
-        sha256 = hmac.new(secret, body, hashlib.sha256).hexdigest() if secret else ""
-        sha1 = hmac.new(secret, body, hashlib.sha1).hexdigest() if secret else ""
-        headers = {"X-Hub-Signature": f"sha1={sha1}", "X-Hub-Signature-256": f"sha256={sha256}"}
-        delivery = str(uuid.uuid4())
-        for brand in ("Forgejo", "Gitea", "Gogs", "GitHub"):
-            headers[f"X-{brand}-Delivery"] = delivery
-            headers[f"X-{brand}-Event"] = event
-            headers[f"X-{brand}-Event-Type"] = event_type or event
-            if brand != "GitHub":
-                headers[f"X-{brand}-Signature"] = sha256
-        sent = ForgejoWebhook(event, action, number, headers, body)
-        self.webhooks.append(sent)
-        try:
-            async with asyncio.timeout(self.webhook_seconds):
-                sent.status = await self.post_webhook(self.webhook_url, body, headers)
-        except (aiohttp.ClientError, TimeoutError):
-            return None
-        return sent.status
-
-    def _echo(
-        self, issue: ForgejoIssue, *news: tuple[str, str], comment: ForgejoComment | None = None
-    ) -> None:
-        """The webhook calls that a call of the API sets off, one after the other in the background."""
-        if not (self.echo and self.webhook_url):
-            return
-        calls = [(action, kind, *self._news(issue, action, self.bot, comment)) for action, kind in news]
-
-        async def send() -> None:
-            for action, kind, event, body in calls:
-                await self._send(event, action, issue.number, body, event_type=kind)
-
-        task = asyncio.create_task(send())
-        self._sending.add(task)
-        task.add_done_callback(self._sending.discard)
 
 
 def _stamp(moment: dt.datetime) -> str:

@@ -218,11 +218,12 @@ class FakeGitHub(GitHubAdministration):
         assignees = body.get("assignees") or []
         if not self.may_push:
             labels, assignees = [], []
+        known = {login.lower(): login for login in self.assignable}
         for login in assignees:
-            if login not in self.assignable:
+            if login.lower() not in known:
                 return invalid("assignees", "invalid", value=login)
         issue = self._add_issue(body["title"], body.get("body") or "", request[_BY])
-        issue.labels, issue.assignees = labels, list(assignees)
+        issue.labels, issue.assignees = labels, [known[login.lower()] for login in assignees]
         self.labels |= set(labels)
         self.effect("issue", str(issue.number), marker_of(issue.body), issue.title)
         self._echo(issue, "opened", *["labeled"] * len(labels), *["assigned"] * len(assignees))

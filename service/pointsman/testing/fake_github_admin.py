@@ -112,7 +112,9 @@ class GitHubAdministration(GitHubState):
             "active": hook.active,
             "events": hook.events,
             "config": {
-                name: "********" if name == "secret" else value for name, value in hook.config.items()
+                name: "********" if name == "secret" else value
+                for name, value in hook.config.items()
+                if name != "secret" or value
             },
             "updated_at": now,
             "created_at": now,

@@ -9,28 +9,35 @@ https://developer.atlassian.com/cloud/jira/platform/webhooks/
 from __future__ import annotations
 
 import base64
-import json
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from aiohttp import web
 
-from pointsman.testing.fake_jira_state import (
+from pointsman.testing.fake_jira_model import (
     JiraComment,
     JiraIssue,
-    JiraState,
     JiraTransition,
     JiraWebhook,
     change_item,
     words_of,
 )
+from pointsman.testing.fake_jira_rules import (
+    OFF_SCREEN,
+    json_object,
+    label_problem,
+    marker_label,
+    marker_of,
+    query,
+    refusal,
+    summary_problem,
+    text_problem,
+)
+from pointsman.testing.fake_jira_state import JiraState
 
-__all__ = ["FakeJira", "JiraComment", "JiraIssue", "JiraTransition", "JiraWebhook"]
+__all__ = ["FakeJira", "JiraComment", "JiraIssue", "JiraTransition", "JiraWebhook", "words_of"]
 
 _Handler = Callable[[web.Request], Awaitable[web.Response]]
-_TOO_LONG = "The entered text is too long. It exceeds the allowed limit of 32,767 characters."
-_OFF_SCREEN = "Field '{}' cannot be set. It is not on the appropriate screen, or unknown."
 
 
 class FakeJira(JiraState):
@@ -47,16 +54,22 @@ class FakeJira(JiraState):
     * ``off_screen``: fields that can't be set; ``required_fields``: fields that a create must have;
     * ``refuse_rich``: whether documents with anything but plain paragraphs are refused;
     * ``show_comment_properties``: whether a list of comments shows their properties when asked to;
+    * ``fields``: further fields of the create screen, by id, as the API describes them; ``text_areas``: those of several
+      lines; ``priorities``; ``assignable``: who can be given issues;
+    * ``admin``: whether the account may make webhooks; ``hooks``: those there are;
     * ``page_max``: the most a list gives at once; ``issue_types``, ``projects``, ``lacking`` (permissions).
 
-    ``prefix`` puts the API below a path, as it is for tokens with scopes.
+    ``prefix`` puts the API below a path, as it is for tokens with scopes. ``data_center`` makes it a Jira Data Center: API
+    version 2, a personal access token, texts in wiki markup, accounts by key and name.
     """
 
     # -- HTTP --------------------------------------------------------------------------------------------------------
 
     def routes(self) -> list[web.RouteDef]:
-        """The calls of API version 3 that this double knows."""
-        api = f"{self.prefix}/rest/api/3"
+        """The calls that this double knows, of API version 3 or, on Data Center, 2."""
+        api = f"{self.prefix}/rest/api/{2 if self.data_center else 3}"
+        hooks = "/rest/webhooks/1.0/webhook"
+        search = ("/search", self._post_search_2) if self.data_center else ("/search/jql", self._post_search)
         known: list[tuple[str, str, _Handler]] = [
             ("GET", "/myself", self._get_myself),
             ("GET", "/mypermissions", self._get_permissions),
@@ -71,14 +84,20 @@ class FakeJira(JiraState):
             ("GET", "/issue/{issue}/comment", self._get_comments),
             ("POST", "/issue/{issue}/comment", self._post_comment),
             ("GET", "/comment/{comment}/properties/{key}", self._get_comment_property),
-            ("POST", "/search/jql", self._post_search),
+            ("POST", *search),
         ]
-        return [web.route(method, api + path, self._guarded(handler)) for method, path, handler in known]
+        return [
+            *(web.route(method, api + path, self._guarded(handler)) for method, path, handler in known),
+            web.get(hooks, self._guarded(self._get_hooks)),
+            web.post(hooks, self._guarded(self._post_hook)),
+            web.put(hooks + "/{number}", self._guarded(self._put_hook)),
+        ]
 
     def _guarded(self, handler: _Handler) -> _Handler:
         async def guarded(request: web.Request) -> web.Response:
             pair = base64.b64encode(f"{self.email}:{self.api_token}".encode()).decode()
-            if request.headers.get("Authorization") != f"Basic {pair}":
+            wanted = f"Bearer {self.api_token}" if self.data_center else f"Basic {pair}"
+            if request.headers.get("Authorization") != wanted:
                 headers = {"X-Seraph-LoginReason": "AUTHENTICATED_FAILED"}
                 return web.Response(status=401, text="Client must be authenticated", headers=headers)
             return await handler(request)
@@ -90,7 +109,7 @@ class FakeJira(JiraState):
         for issue in self.issues.values():
             if wanted in (issue.id, issue.key):
                 return issue
-        raise _refusal(404, "Issue does not exist or you do not have permission to see it.")
+        raise refusal(404, "Issue does not exist or you do not have permission to see it.")
 
     async def _get_myself(self, _: web.Request) -> web.Response:
         return web.json_response(self._user(self.account_id))
@@ -107,7 +126,7 @@ class FakeJira(JiraState):
     def _project(self, request: web.Request) -> str:
         key = request.match_info["project"]
         if key not in self.projects:
-            raise _refusal(404, f"No project could be found with key '{key}'.")
+            raise refusal(404, f"No project could be found with key '{key}'.")
         return key
 
     async def _get_issue_types(self, request: web.Request) -> web.Response:
@@ -115,16 +134,30 @@ class FakeJira(JiraState):
         types = [
             {"id": str(at + 1), "name": name, "subtask": False} for at, name in enumerate(self.issue_types)
         ]
-        return self._page(request, "issueTypes", types)
+        return self._page(request, "values" if self.data_center else "issueTypes", types)
 
     async def _get_fields(self, request: web.Request) -> web.Response:
         self._project(request)
-        names = ["project", "issuetype", "summary", "description", "labels", *sorted(self.required_fields)]
+        names = ["project", "issuetype", "summary", "description", "labels", "priority", "assignee"]
+        shown: dict[str, Any] = {name: {} for name in [*names, *sorted(self.required_fields)]} | self.fields
+        shown["priority"] = {
+            "name": "Priority",
+            "allowedValues": [{"name": name} for name in self.priorities],
+        }
         fields = [
-            {"fieldId": name, "key": name, "name": name, "required": name in self.required_fields, "hasDefaultValue": False}
-            for name in names
+            {
+                "fieldId": name,
+                "key": name,
+                "name": name,
+                "required": name in self.required_fields,
+                "hasDefaultValue": False,
+                **shown[name],
+            }
+            for name in shown
             if name not in self.off_screen
-        ]  # fmt: skip
+        ]
+        if self.data_center:
+            return self._page(request, "values", fields)
         return self._page(request, "fields", fields)
 
     def _page(self, request: web.Request, name: str, items: list[dict[str, Any]]) -> web.Response:
@@ -134,57 +167,69 @@ class FakeJira(JiraState):
         return web.json_response(page)
 
     async def _post_issue(self, request: web.Request) -> web.Response:
-        said = await _json_object(request)
+        said = await json_object(request)
         fields = said.get("fields") or {}
         project = (fields.get("project") or {}).get("key")
         if project not in self.projects:
-            raise _refusal(400, project="valid project is required")
+            raise refusal(400, project="valid project is required")
         if (fields.get("issuetype") or {}).get("name") not in self.issue_types:
-            raise _refusal(400, issuetype="Specify a valid issue type")
-        self._check_fields(fields, self.required_fields | {"summary"})
+            raise refusal(400, issuetype="Specify a valid issue type")
+        # Jira fills in what has a default, and the reporter.
+        required = {
+            name
+            for name, field in self.fields.items()
+            if field.get("required") and not field.get("hasDefaultValue") and name != "reporter"
+        }
+        self._check_fields(fields, self.required_fields | required | {"summary"})
         issue = self._add_issue(project, fields["summary"], self.account_id)
         issue.issue_type = fields["issuetype"]["name"]
         issue.description = fields.get("description")
         issue.labels = list(fields.get("labels") or [])
+        sent = {"project", "issuetype", "summary", "description", "labels"}
+        issue.more = {name: value for name, value in fields.items() if name not in sent}
         issue.properties = {item["key"]: item["value"] for item in said.get("properties") or []}
         self._refresh_index()
         self.effect(
-            "issue", issue.key, _marker(issue.properties) or _marker_label(issue.labels), issue.summary
+            "issue", issue.key, marker_of(issue.properties) or marker_label(issue.labels), issue.summary
         )
         self._echo(issue, "jira:issue_created", [])
-        shown = {"id": issue.id, "key": issue.key, "self": f"{self.url}/rest/api/3/issue/{issue.id}"}
+        shown = {
+            "id": issue.id,
+            "key": issue.key,
+            "self": f"{self.url}/rest/api/{self._version}/issue/{issue.id}",
+        }
         return web.json_response(shown, status=201)
 
     def _check_fields(self, fields: dict[str, Any], required: set[str]) -> None:
-        errors = {name: _OFF_SCREEN.format(name) for name in fields if name in self.off_screen}
+        known = {"project", "issuetype", "summary", "description", "labels", "priority", "assignee"}
+        known |= self.required_fields | self.fields.keys()
+        errors = {
+            name: OFF_SCREEN.format(name) for name in fields if name in self.off_screen or name not in known
+        }
         errors |= {name: f"{name} is required." for name in required if not fields.get(name)}
-        summary = fields.get("summary", "")
-        if not isinstance(summary, str) or "\n" in summary:
-            errors["summary"] = "The summary is invalid because it contains newline characters."
-        elif len(summary) > 255:
-            errors["summary"] = "Summary can't exceed 255 characters."
-        for label in fields.get("labels") or []:
-            if " " in label:
-                errors["labels"] = f"The label '{label}' contains spaces which is invalid."
-        if fields.get("description") is not None and "description" not in errors:
-            problem = self._text_problem(fields["description"])
-            if problem:
-                errors["description"] = problem
+        errors |= summary_problem(fields.get("summary", "")) | label_problem(fields.get("labels") or [])
+        for name in self.text_areas | {"description"}:
+            if fields.get(name) is not None and name not in errors:
+                said = text_problem(fields[name], plain_only=self.refuse_rich, documents=not self.data_center)
+                errors |= {name: said} if said else {}
+        priority = (fields.get("priority") or {}).get("name")
+        if priority and priority not in self.priorities:
+            errors["priority"] = f"The priority selected is invalid: {priority}"
+        assignee = (fields.get("assignee") or {}).get("name" if self.data_center else "id")
+        if "assignee" in fields and "assignee" not in errors and assignee not in self.assignable:
+            errors["assignee"] = f"User '{assignee}' cannot be assigned issues."
         if errors:
-            raise _refusal(400, **errors)
-
-    def _text_problem(self, document: Any) -> str:
-        if not isinstance(document, dict) or document.get("type") != "doc" or document.get("version") != 1:
-            return "Operation value must be an Atlassian Document (see the Atlassian Document Format)"
-        if not _is_valid(document) or (self.refuse_rich and not _is_plain(document)):
-            return "INVALID_INPUT"
-        return _TOO_LONG if len(words_of(document)) > 32767 else ""
+            raise refusal(400, **errors)
 
     async def _get_issue(self, request: web.Request) -> web.Response:
-        return web.json_response(self._issue(self._found(request)))
+        return web.json_response(self._issue(self._found(request), version=self._version))
+
+    @property
+    def _version(self) -> int:
+        return 2 if self.data_center else 3
 
     async def _put_issue(self, request: web.Request) -> web.Response:
-        issue, said = self._found(request), await _json_object(request)
+        issue, said = self._found(request), await json_object(request)
         fields = said.get("fields") or {}
         self._check_fields(fields, set())
         self._touch(issue)
@@ -206,22 +251,24 @@ class FakeJira(JiraState):
         return web.json_response({"expand": "transitions", "transitions": shown})
 
     async def _post_transition(self, request: web.Request) -> web.Response:
-        issue, said = self._found(request), await _json_object(request)
+        issue, said = self._found(request), await json_object(request)
         wanted = (said.get("transition") or {}).get("id")
         way = next((way for way in self.transitions if way.id == wanted), None)
         if way is None:
-            raise _refusal(400, f"Transition id '{wanted}' is not valid for this issue.")
+            raise refusal(400, f"Transition id '{wanted}' is not valid for this issue.")
         given = said.get("fields") or {}
         missing = (name for name, shown in way.fields.items() if shown.get("required") and name not in given)
-        lacking = {
+        errors = {name: OFF_SCREEN.format(name) for name in given if name not in way.fields}
+        errors |= {
             name: f"{name} is required." for name in missing if not way.fields[name].get("hasDefaultValue")
         }
-        if lacking:
-            raise _refusal(400, **lacking)
+        if errors:
+            raise refusal(400, **errors)
         items = self._move(issue, way.to)
         chosen = (given.get("resolution") or {}).get("id")
         allowed = way.fields.get("resolution", {}).get("allowedValues", [])
         issue.resolution = next((one["name"] for one in allowed if one["id"] == chosen), issue.resolution)
+        issue.more |= {name: value for name, value in given.items() if name != "resolution"}
         self.effect("state", issue.key, detail=self.statuses[way.to][1])
         self._echo(issue, "jira:issue_updated", items)
         return web.Response(status=204)
@@ -235,15 +282,16 @@ class FakeJira(JiraState):
         return self._page(request, "comments", comments)
 
     async def _post_comment(self, request: web.Request) -> web.Response:
-        issue, said = self._found(request), await _json_object(request)
-        problem = self._text_problem(said.get("body"))
+        issue, said = self._found(request), await json_object(request)
+        body = said.get("body")
+        problem = text_problem(body, plain_only=self.refuse_rich, documents=not self.data_center)
         if problem:
-            raise _refusal(400, comment=problem)
+            raise refusal(400, comment=problem)
         if not words_of(said["body"]).strip():
-            raise _refusal(400, comment="Comment body can not be empty!")
+            raise refusal(400, comment="Comment body can not be empty!")
         made = self._add_comment(issue, self.account_id, said["body"])
         made.properties = {item["key"]: item["value"] for item in said.get("properties") or []}
-        self.effect("comment", issue.key, _marker(made.properties), words_of(made.body)[:80])
+        self.effect("comment", issue.key, marker_of(made.properties), words_of(made.body)[:80])
         self._echo(issue, "comment_created", None, comment=made)
         return web.json_response(self._comment(made), status=201)
 
@@ -253,87 +301,69 @@ class FakeJira(JiraState):
             for comment in issue.comments:
                 if comment.id == wanted and key in comment.properties:
                     return web.json_response({"key": key, "value": comment.properties[key]})
-        raise _refusal(404, f"The property {key} does not exist.")
+        raise refusal(404, f"The property {key} does not exist.")
 
     async def _post_search(self, request: web.Request) -> web.Response:
-        said = await _json_object(request)
-        self._refresh_index()
-        test = self._query(str(said.get("jql", "")))
-        found = sorted(
-            (issue for issue in self._index.values() if test(issue)), key=lambda issue: int(issue.id)
-        )
+        said, found = await self._search(request)
         start = int(said.get("nextPageToken") or 0)
         stop = start + min(int(said.get("maxResults", 50)), self.page_max)
         page = [self._issue(issue) if said.get("fields") else {"id": issue.id} for issue in found[start:stop]]
         answer: dict[str, Any] = {"issues": page, "isLast": stop >= len(found)}
         return web.json_response(answer if answer["isLast"] else answer | {"nextPageToken": str(stop)})
 
-    def _query(self, jql: str) -> Callable[[JiraIssue], bool]:
-        """The few forms of JQL that are understood: project, labels, updated, each with a quoted value."""
-        tests: list[Callable[[JiraIssue], bool]] = []
-        for clause in re.split(r"\s+AND\s+", jql.partition(" ORDER BY ")[0].strip()):
-            match = re.fullmatch(r'(\w+) (=|>=) "((?:[^"\\]|\\.)*)"', clause)
-            if not match:
-                raise _refusal(
-                    400, f"Unbounded JQL queries are not allowed here, or not understood: {clause}"
-                )
-            name, value = match[1], match[3]
-            minutes = re.fullmatch(r"-(\d+)m", value)
-            if name == "project" and value.upper() in self.projects:
-                tests.append(lambda issue, value=value: issue.project == value.upper())  # type: ignore[misc]
-            elif name == "labels":
-                tests.append(lambda issue, value=value: value in issue.labels)  # type: ignore[misc]
-            elif name == "updated" and minutes:
-                since = self.clock() - 60 * int(minutes[1])
-                tests.append(lambda issue, since=since: issue.updated >= since)  # type: ignore[misc]
-            else:
-                raise _refusal(400, f"The value '{value}' does not exist for the field '{name}'.")
-        return lambda issue: all(test(issue) for test in tests)
+    async def _post_search_2(self, request: web.Request) -> web.Response:
+        said, found = await self._search(request)
+        start = int(said.get("startAt") or 0)
+        stop = start + min(int(said.get("maxResults", 50)), self.page_max)
+        page = [self._issue(issue, version=2) for issue in found[start:stop]]
+        answer = {"startAt": start, "maxResults": stop - start, "total": len(found), "issues": page}
+        return web.json_response(answer)
 
+    async def _search(self, request: web.Request) -> tuple[dict[str, Any], list[JiraIssue]]:
+        said = await json_object(request)
+        self._refresh_index()
+        test = query(str(said.get("jql", "")), self.projects, self.statuses, self.clock())
+        newest = "created DESC" in said["jql"]
+        found = sorted(filter(test, self._index.values()), key=lambda issue: int(issue.id), reverse=newest)
+        return said, found
 
-def _refusal(status: int, *messages: str, **errors: str) -> web.HTTPException:
-    body = json.dumps({"errorMessages": list(messages), "errors": errors})
-    kinds = {400: web.HTTPBadRequest, 404: web.HTTPNotFound}
-    return kinds[status](text=body, content_type="application/json")
+    # -- admin webhooks ----------------------------------------------------------------------------------------------
 
+    def _must_be_admin(self) -> None:
+        if not self.admin:
+            raise refusal(403, "Only administrators can manage webhooks.")
 
-async def _json_object(request: web.Request) -> dict[str, Any]:
-    try:
-        said = json.loads(await request.read())
-    except ValueError as error:
-        raise _refusal(
-            400, "There was an error parsing JSON. Check that your request body is valid."
-        ) from error
-    if not isinstance(said, dict):
-        raise _refusal(400, "Invalid request payload. Refer to the REST API documentation and try again.")
-    return said
+    def _hook(self, number: int) -> dict[str, Any]:
+        """A webhook as the site shows it: never with its secret."""
+        hook = {name: value for name, value in self.hooks[number].items() if name != "secret"}
+        return hook | {
+            "self": f"{self.url}/rest/webhooks/1.0/webhook/{number}",
+            "isSigned": "secret" in self.hooks[number],
+        }
 
+    async def _get_hooks(self, _: web.Request) -> web.Response:
+        self._must_be_admin()
+        return web.json_response([self._hook(number) for number in self.hooks])
 
-def _is_valid(node: Any) -> bool:
-    """The rules that are broken most: every node has a type, no text is empty, no quote holds a heading."""
-    if (
-        not isinstance(node, dict)
-        or not node.get("type")
-        or (node["type"] == "text" and not node.get("text"))
-    ):
-        return False
-    if node["type"] == "blockquote" and any(
-        child.get("type") == "heading" for child in node.get("content", ())
-    ):
-        return False
-    return all(_is_valid(child) for child in node.get("content", ()))
+    async def _post_hook(self, request: web.Request) -> web.Response:
+        self._must_be_admin()
+        number = max(self.hooks, default=0) + 1
+        return await self._keep_hook(number, await json_object(request), {"enabled": True}, 201)
 
+    async def _put_hook(self, request: web.Request) -> web.Response:
+        self._must_be_admin()
+        number = int(request.match_info["number"])
+        if number not in self.hooks:
+            raise refusal(404, "The webhook does not exist.")
+        return await self._keep_hook(number, await json_object(request), self.hooks[number], 200)
 
-def _is_plain(document: dict[str, Any]) -> bool:
-    return all(node["type"] == "paragraph" for node in document["content"]) and '"marks"' not in json.dumps(
-        document
-    )
-
-
-def _marker(properties: dict[str, Any]) -> str:
-    value = properties.get("pointsman")
-    return str(value.get("marker", "")) if isinstance(value, dict) else ""
-
-
-def _marker_label(labels: list[str]) -> str:
-    return next((label for label in labels if label.startswith("pm1-")), "")
+    async def _keep_hook(
+        self, number: int, said: dict[str, Any], before: dict[str, Any], status: int
+    ) -> web.Response:
+        if not said.get("name") or not said.get("url"):
+            raise refusal(400, "The webhook needs a name and a URL.")
+        self.hooks[number] = before | said
+        self.webhook_url = self.hooks[number]["url"]
+        self.webhook_secret = self.hooks[number].get("secret", "")
+        self.effect("hook", str(number), detail=self.webhook_url)
+        return web.json_response(self._hook(number), status=status)

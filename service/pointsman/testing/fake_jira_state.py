@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import datetime as dt
 import hashlib
 import hmac
 import json
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 
 from pointsman.testing.fake import FakeTracker
+from pointsman.testing.fake_jira_model import (
+    JiraComment,
+    JiraIssue,
+    JiraTransition,
+    JiraWebhook,
+    change_item,
+    document,
+    stamp,
+    words_of,
+)
 
 _STATUS = {
     "To Do": (2, "new"),
@@ -24,58 +32,6 @@ _STATUS = {
     "Done": (3, "done"),
     "Won't Do": (3, "done"),
 }
-
-
-@dataclass(slots=True)
-class JiraComment:
-    """A comment as the site keeps it; ``body`` is a document."""
-
-    id: str
-    author: str
-    body: dict[str, Any]
-    created: float
-    properties: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class JiraIssue:
-    """An issue as the site keeps it; ``description`` is a document."""
-
-    id: str
-    key: str
-    project: str
-    summary: str
-    creator: str
-    created: float
-    updated: float
-    issue_type: str = "Bug"
-    status: str = "To Do"
-    resolution: str | None = None
-    description: dict[str, Any] | None = None
-    labels: list[str] = field(default_factory=list)
-    properties: dict[str, Any] = field(default_factory=dict)
-    comments: list[JiraComment] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class JiraTransition:
-    """A way to a status; ``fields`` as the API shows them with ``expand=transitions.fields``."""
-
-    id: str
-    name: str
-    to: str
-    fields: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class JiraWebhook:
-    """A webhook call the site made; ``status`` is None where nobody answered."""
-
-    event: str
-    key: str
-    headers: dict[str, str]
-    body: bytes
-    status: int | None = None
 
 
 class JiraState(FakeTracker):
@@ -89,9 +45,11 @@ class JiraState(FakeTracker):
         api_token: str = "jira-token",  # noqa: S107 - of a site that lives in this process
         prefix: str = "",
         echo: bool = False,
+        data_center: bool = False,
         port: int = 0,
     ) -> None:
         super().__init__(port=port)
+        self.data_center = data_center
         self.email, self.api_token, self.prefix, self.echo = email, api_token, prefix, echo
         self.account_id = "account-bot"
         self.project_key = project_key
@@ -106,7 +64,13 @@ class JiraState(FakeTracker):
         ]
         self.off_screen: set[str] = set()
         self.required_fields: set[str] = set()
+        self.fields: dict[str, dict[str, Any]] = {}
+        self.text_areas: set[str] = {"environment"}
+        self.priorities = ["High", "Medium", "Low"]
+        self.assignable: set[str] = set()
         self.lacking: set[str] = set()
+        self.admin = False
+        self.hooks: dict[int, dict[str, Any]] = {}
         self.refuse_rich = False
         self.show_comment_properties = True
         self.page_max = 50
@@ -161,7 +125,7 @@ class JiraState(FakeTracker):
     async def comment(self, key: str, text: str, *, by: str = "dev", send: bool = True) -> int | None:
         """Somebody comments; gives the status of the webhook's answer."""
         issue = self.by_key(key)
-        made = self._add_comment(issue, by, _document(text))
+        made = self._add_comment(issue, by, text if self.data_center else document(text))
         return await self._call(issue, "comment_created", by, None, send=send, comment=made)
 
     async def move_issue(self, key: str, project: str, *, by: str = "dev", send: bool = True) -> int | None:
@@ -216,7 +180,7 @@ class JiraState(FakeTracker):
         self.issues[issue.id] = issue
         return issue
 
-    def _add_comment(self, issue: JiraIssue, by: str, body: dict[str, Any]) -> JiraComment:
+    def _add_comment(self, issue: JiraIssue, by: str, body: Any) -> JiraComment:
         made = JiraComment(self._next_id(), by, body, self.clock())
         issue.comments.append(made)
         self._touch(issue)
@@ -241,6 +205,8 @@ class JiraState(FakeTracker):
     # -- what is shown -----------------------------------------------------------------------------------------------
 
     def _user(self, account_id: str) -> dict[str, Any]:
+        if self.data_center:
+            return {"key": account_id, "name": account_id, "displayName": account_id.title(), "active": True}
         return {
             "accountId": account_id,
             "displayName": account_id.title(),
@@ -268,9 +234,10 @@ class JiraState(FakeTracker):
             "labels": list(issue.labels),
             "creator": self._user(issue.creator),
             "reporter": self._user(issue.creator),
-            "created": _stamp(issue.created),
-            "updated": _stamp(issue.updated),
+            "created": stamp(issue.created),
+            "updated": stamp(issue.updated),
             "description": words_of(text) if version == 2 and text else text,
+            **issue.more,
         }
         self_link = f"{self.url}/rest/api/{version}/issue/{issue.id}"
         return {"id": issue.id, "key": issue.key, "self": self_link, "fields": fields}
@@ -280,8 +247,8 @@ class JiraState(FakeTracker):
             "id": comment.id,
             "author": self._user(comment.author),
             "body": comment.body,
-            "created": _stamp(comment.created),
-            "updated": _stamp(comment.created),
+            "created": stamp(comment.created),
+            "updated": stamp(comment.created),
         }
         if properties and self.show_comment_properties:
             shown["properties"] = [{"key": key, "value": value} for key, value in comment.properties.items()]
@@ -355,35 +322,3 @@ class JiraState(FakeTracker):
             task = asyncio.create_task(self._send(event, issue.key, body))
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
-
-
-def change_item(name: str, before: str, after: str) -> dict[str, Any]:
-    """One entry of a changelog."""
-    return {
-        "field": name,
-        "fieldtype": "jira",
-        "fieldId": name.lower(),
-        "fromString": before,
-        "toString": after,
-    }
-
-
-def _stamp(seconds: float) -> str:
-    when = dt.datetime.fromtimestamp(seconds, dt.UTC)
-    return when.strftime("%Y-%m-%dT%H:%M:%S.") + f"{when.microsecond // 1000:03d}+0000"
-
-
-def _document(text: str) -> dict[str, Any]:
-    return {
-        "version": 1,
-        "type": "doc",
-        "content": [{"type": "paragraph", "content": [{"type": "text", "text": text}]}],
-    }
-
-
-def words_of(node: Any) -> str:
-    """The words of a document, a line for each block."""
-    if node.get("type") == "text":
-        return str(node.get("text", ""))
-    words = "".join(words_of(child) for child in node.get("content", ()))
-    return words + "\n" if node.get("type") in {"paragraph", "heading", "codeBlock"} else words

@@ -5,6 +5,8 @@ It is loaded by its entry point, or by ``pytest_plugins = ["pointsman.testing.py
 
 from __future__ import annotations
 
+import inspect
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,8 +16,12 @@ from pointsman.testing.report import Card, table, write
 if TYPE_CHECKING:
     from pointsman.testing.conformance.trial import Trial
 
+_SUITE = "pointsman.testing.conformance"
 _NOTE = "pointsman"
 _MEMORY = pytest.StashKey["dict[str, dict[str, Any]]"]()
+
+if _SUITE not in sys.modules:
+    pytest.register_assert_rewrite(_SUITE)  # so that its assertions say what was there
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -59,6 +65,7 @@ def pointsman_trial(request: pytest.FixtureRequest) -> Trial:
     memory = request.config.stash[_MEMORY].setdefault(_suite_of(item), {})
     return Trial(
         request.getfixturevalue("tracker_case"),
+        wanted=inspect.cleandoc(item.function.__doc__ or item.name),
         note=lambda what, value: item.user_properties.append((_NOTE, [what, value])),
         memory=memory,
         all_cells=request.config.getoption("--pointsman-all-cells"),
@@ -74,7 +81,8 @@ class Ledger:
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """One phase of one test."""
-        notes = [value for name, value in report.user_properties if name == _NOTE]
+        properties: list[tuple[str, Any]] = list(report.user_properties)
+        notes = [value for name, value in properties if name == _NOTE]
         suites = [value for what, value in notes if what == "suite"]
         if not suites:
             return

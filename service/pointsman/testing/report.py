@@ -132,7 +132,7 @@ def without(tracker: Mapping[str, Any]) -> list[str]:
 def table(cards: Iterable[Card]) -> list[str]:
     """The cards as a small table, with the remarks below."""
     head = ("tracker", "version", "find", "webhooks", "list_changes", "tests", "cells", "grade")
-    rows = [head]
+    rows: list[tuple[str, ...]] = [head]
     remarks: list[str] = []
     for card in cards:
         ran = card.passed + len(card.failed)

@@ -1,5 +1,7 @@
 """The calls of the contract, each with what comes before it, what it changes, and what it rightly gives back."""
 
+# ruff: noqa: D102 - the methods mean what Call says
+
 from __future__ import annotations
 
 import datetime as dt
@@ -108,6 +110,8 @@ def unfit(value: Any, kind: type) -> str:
 
 
 class Create(Call):
+    """A new issue."""
+
     name, method, writes, creates, idempotent = "create", "create_issue", True, True, False
     about_issue = False
 
@@ -134,6 +138,8 @@ class Create(Call):
 
 
 class Comment(Call):
+    """A new comment."""
+
     name, method, writes, idempotent = "comment", "add_comment", True, False
 
     async def run(self, tracker: Tracker, scene: Scene) -> Any:
@@ -151,6 +157,8 @@ class Comment(Call):
 
 
 class Close(Call):
+    """Close an open issue."""
+
     name, method, writes = "close", "set_state", True
     to: State = "closed"
 
@@ -168,6 +176,8 @@ class Close(Call):
 
 
 class Reopen(Close):
+    """Reopen a closed issue."""
+
     name = "reopen"
     to: State = "open"
 
@@ -178,6 +188,8 @@ class Reopen(Close):
 
 
 class Update(Call):
+    """Another title and text."""
+
     name, method, writes = "update", "update_issue", True
 
     async def prepare(self, stage: Stage) -> Scene:
@@ -198,7 +210,9 @@ class Update(Call):
 
 
 class FindIssue(Call):
-    name, method, needs, creates, idempotent = "find issue", "find_issue", "find", True, False
+    """Find an issue by its marker."""
+
+    name, method, needs, creates, idempotent = "find_issue", "find_issue", "find", True, False
     about_issue = False
 
     async def run(self, tracker: Tracker, scene: Scene) -> Any:
@@ -214,7 +228,9 @@ class FindIssue(Call):
 
 
 class FindComment(Call):
-    name, method, needs, idempotent = "find comment", "find_comment", "find", False
+    """Find a comment by its marker."""
+
+    name, method, needs, idempotent = "find_comment", "find_comment", "find", False
 
     async def prepare(self, stage: Stage) -> Scene:
         scene = await super().prepare(stage)
@@ -235,6 +251,8 @@ class FindComment(Call):
 
 
 class Read(Call):
+    """How an issue stands."""
+
     name, method = "read", "read_issue"
 
     async def run(self, tracker: Tracker, scene: Scene) -> Any:
@@ -246,7 +264,9 @@ class Read(Call):
 
 
 class ListChanges(Call):
-    name, method, needs = "list changes", "list_changes", "list_changes"
+    """What changed."""
+
+    name, method, needs = "list_changes", "list_changes", "list_changes"
     about_issue = False
 
     async def run(self, tracker: Tracker, scene: Scene) -> Any:
@@ -262,7 +282,9 @@ class ListChanges(Call):
 
 
 class WhoAmI(Call):
-    name, method = "who am i", "who_am_i"
+    """The account behind the credential."""
+
+    name, method = "who_am_i", "who_am_i"
     about_issue = False
 
     async def prepare(self, stage: Stage) -> Scene:

@@ -16,6 +16,7 @@ from pointsman.testing.conformance.troubles import ASKED_SECONDS, Place, Trouble
 from pointsman.testing.conformance.watch import shown_by
 
 AT_ONCE = 8
+WAITING_AT_ONCE = 16
 GIVE_UP_SECONDS = 30.0
 PROVES_NOTHING_DONE = (400, 413, 415, 422)
 """After these a plugin may send a plainer form at once."""
@@ -78,10 +79,10 @@ async def try_all(case: TrackerCase, call: Call, troubles: Iterable[Trouble]) ->
     except Exception as error:  # noqa: BLE001 - a stranger's code
         return Grid(broken=f"{call.name} fails without any trouble: {type(error).__name__}: {error}")
     known = list(troubles)
-    gate = asyncio.Semaphore(AT_ONCE)
+    busy, waiting = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(WAITING_AT_ONCE)
 
     async def one(number: int, step: Step, trouble: Trouble) -> Cell:
-        async with gate:
+        async with waiting if trouble.is_late else busy:
             return await _try(case, call, number, step, trouble)
 
     plan = [(number, step, trouble) for number, step in enumerate(steps) for trouble in at(step.place, known)]

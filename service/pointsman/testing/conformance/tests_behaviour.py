@@ -223,7 +223,7 @@ class BehaviourTests:
         async def play(stage: Stage) -> None:
             tracker = stage.tracker()
             gone = IssueRef(stage.case.missing_id, stage.case.missing_id)
-            with pytest.raises((NotFound, Moved)):
+            try:
                 match call:
                     case "read":
                         await tracker.read_issue(gone)
@@ -231,5 +231,8 @@ class BehaviourTests:
                         await tracker.add_comment(gone, "Once more.", new_marker())
                     case _:
                         await tracker.set_state(gone, "closed" if call == "close" else "open", None)
+            except (NotFound, Moved):
+                return
+            raise AssertionError("it raised nothing, and the issue is not there")
 
         pointsman_trial.run(play)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import pytest
 
@@ -18,14 +18,20 @@ from pointsman.testing.report import identity
 
 T = TypeVar("T")
 
+_SUITE = __name__.rpartition(".")[0]
+
 
 class Trial:
-    """One test's view of the case. ``memory`` is shared by the tests of one class, ``note`` writes on the card."""
+    """One test's view of the case. ``wanted`` is what the test wants, in words.
+
+    ``memory`` is shared by the tests of one class, ``note`` writes on the card.
+    """
 
     def __init__(
         self,
         case: TrackerCase,
         *,
+        wanted: str,
         note: Callable[[str, Any], None],
         memory: dict[str, Grid],
         all_cells: bool,
@@ -33,6 +39,7 @@ class Trial:
         self.case = case
         self.tracker = case.tracker
         self.capabilities = case.tracker.capabilities
+        self._wanted = wanted
         self._note = note
         self._memory = memory
         self._all_cells = all_cells
@@ -75,10 +82,16 @@ class Trial:
             except Exception as error:
                 if _any_in(hidden, [shown_by(error)]):
                     # without the error, which would print the secret
-                    raise AssertionError(f"a secret shows in {type(error).__name__}") from None
+                    self._fail(f"a secret shows in {type(error).__name__}")
+                if isinstance(error, AssertionError) and _is_ours(error):
+                    self._fail(str(error))
                 raise
-        assert not _any_in(hidden, watch.lines), "a secret shows in the log"
+        if _any_in(hidden, watch.lines):
+            self._fail("a secret shows in the log")
         return value
+
+    def _fail(self, why: str) -> NoReturn:
+        pytest.fail(f"{why}\n\nWanted: {self._wanted}", pytrace=False)
 
     def cells(self, name: str, aspect: Aspect) -> None:
         """Try all cells of one call, once for all tests of the class, and fail with the problems of one aspect."""
@@ -90,14 +103,16 @@ class Trial:
             self._memory[name] = self._try(call)
             self._note("cells", [told(cell) for cell in self._memory[name].cells])
         grid = self._memory[name]
+        if grid.broken and aspect != "class":
+            pytest.skip("not tried: the call fails without any trouble")
         if grid.broken:
-            pytest.fail(grid.broken, pytrace=False)
+            self._fail(grid.broken)
         problems = [line for cell in grid.cells for line in cell.says(aspect)]
         if aspect == "secret":
             problems += grid.logged
         if problems:
             more = f"\n... and {len(problems) - 30} more" if len(problems) > 30 else ""
-            pytest.fail("\n".join(problems[:30]) + more, pytrace=False)
+            self._fail("\n".join(problems[:30]) + more)
 
     def _try(self, call: Call) -> Grid:
         async def look(stage: Stage) -> tuple[bool, frozenset[str]]:
@@ -129,3 +144,11 @@ def told(cell: Cell) -> dict[str, Any]:
 
 def _any_in(hidden: frozenset[str], lines: Iterable[str]) -> bool:
     return any(secret in line for line in lines for secret in hidden)
+
+
+def _is_ours(error: AssertionError) -> bool:
+    """Whether the suite asserted it, and not the plugin or its double."""
+    last = error.__traceback__
+    while last is not None and last.tb_next is not None:
+        last = last.tb_next
+    return last is not None and str(last.tb_frame.f_globals.get("__name__", "")).startswith(_SUITE)

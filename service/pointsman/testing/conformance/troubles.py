@@ -40,7 +40,14 @@ class Content(enum.Enum):
     CUT = b'{"id": 12, "number": 12, "key": "OPS-1'
     TEXT = b'"under maintenance"'
     OBJECT = b'{"status": "under maintenance"}'
-    BIG = b"x" * (10 * 2**20)
+    BIG = b"x"
+    """Of this, ten million."""
+
+    @property
+    def body(self) -> bytes:
+        """Its bytes."""
+        body: bytes = self.value
+        return body * 10**7 if self is Content.BIG else body
 
     @property
     def type(self) -> str:
@@ -86,7 +93,12 @@ class Trouble:
     @property
     def lies(self) -> bool:
         """Whether the answer says "not done" of something done: nobody can see through that."""
-        return self.when == "after" and self.status is not None and 300 <= self.status < 500
+        return (
+            self.when == "after"
+            and self.status is not None
+            and 300 <= self.status < 500
+            and self.status != 408
+        )
 
     def fault(self) -> Fault:
         """The fault that brings the trouble about, once."""
@@ -97,7 +109,7 @@ class Trouble:
             headers["Location"] = ELSEWHERE
         return Fault(
             status=self.status,
-            body=self.content.value,
+            body=self.content.body,
             headers=headers,
             reset=self.status is None and not self.is_late,
             hang_seconds=100 * LATE_SECONDS if self.is_late else 0.0,
@@ -190,9 +202,12 @@ def right_classes(  # noqa: C901 - a decision table
     if status < 400:
         return frozenset({Class.MOVED, Class.MISCONFIGURED})
     if status in (404, 410):
-        if creates or not names_issue:
-            return frozenset({Class.MISCONFIGURED})
-        return frozenset({Class.ORPHAN, Class.MISCONFIGURED})
+        found = {Class.MISCONFIGURED}
+        if place is not Place.ITSELF:
+            found |= {Class.UNAVAILABLE, Class.UNKNOWN}
+        if names_issue and not creates:
+            found.add(Class.ORPHAN)
+        return frozenset(found)
     if status == 412:
         return frozenset({Class.UNKNOWN, Class.UNAVAILABLE, Class.REFUSED, Class.CONFLICT})
     if status in (400, 413, 415, 422):

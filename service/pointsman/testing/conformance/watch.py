@@ -12,7 +12,7 @@ class Watch(logging.Handler):
     """Keeps every log line."""
 
     def __init__(self) -> None:
-        super().__init__(logging.DEBUG)
+        super().__init__(logging.INFO)
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -25,11 +25,11 @@ class Watch(logging.Handler):
 
 @contextlib.contextmanager
 def watching() -> Iterator[Watch]:
-    """All that is logged meanwhile, at every level."""
+    """All that is logged meanwhile, from info upwards."""
     root, watch = logging.getLogger(), Watch()
     before = root.level
     root.addHandler(watch)
-    root.setLevel(logging.DEBUG)
+    root.setLevel(logging.INFO)
     try:
         yield watch
     finally:

@@ -1,0 +1,219 @@
+"""``check``: what stands in the way, what breaks by it, and the cure."""
+
+from __future__ import annotations
+
+import pytest
+
+from pointsman.plugin_api import Answer, Secret
+from pointsman.testing.fake import Fault
+from pointsman.testing.fake_forgejo import ForgejoHook
+from pointsman_forgejo import checks
+
+URL = "https://pointsman.example/webhooks/forgejo/shop"
+
+
+@pytest.fixture
+def well(forgejo):
+    """A destination at which nothing is amiss."""
+    forgejo.labels = {1: "bug"}
+    forgejo.members.add("ann")
+    forgejo.may_admin = True
+    forgejo.hooks[3] = ForgejoHook(3, URL)
+    return forgejo
+
+
+def get(status, body=b"{}"):
+    return Answer(method="GET", path="/x", status=status, headers={}, body=body)
+
+
+async def test_a_destination_that_is_well(make_tracker, well):
+    findings = await make_tracker(labels=("bug",), assignees=("Ann",)).check()
+    assert {finding.level for finding in findings} == {"ok"}
+    assert [finding.what for finding in findings] == [
+        "Forgejo 15.0.3+gitea-1.22.0",
+        "signed in as pointsman-bot",
+        "repository acme/shop is visible",
+        "issues can be read",
+        "the token may write issues",
+        "all labels exist",
+        "all assignees can be assigned",
+        "webhook 3 is active and sends issues",
+    ]
+
+
+async def test_looking_changes_nothing(make_tracker, well):
+    await make_tracker(labels=("bug", "not there"), assignees=("ann",)).check()
+    assert well.effects == []
+    assert well.issues == {}
+    writes = [(method, path) for method, path in well.requests if method != "GET"]
+    assert writes == [("PATCH", "/api/v1/repos/acme/shop/issues/0")]
+
+
+@pytest.mark.parametrize(
+    ("changed", "level", "what", "mend"),
+    [
+        ({"has_issues": False}, "error", "switched off", "Units"),
+        ({"archived": True}, "error", "archived", "archive"),
+        ({"may_write": False}, "warning", "may not write", "collaborator"),
+        ({"scopes": {"repository", "issue"}}, "error", "[read:user]", "the scope read:user"),
+        ({"scopes": {"user", "issue"}}, "error", "[read:repository]", "the scope read:repository"),
+        ({"scopes": {"user", "repository"}}, "error", "[read:issue]", "the scope read:issue"),
+        ({"read_only": {"issue"}}, "error", "[write:issue]", "the scope write:issue"),
+        (
+            {"read_only": {"issue"}, "brand": "gitea"},
+            "error",
+            "required=[write:issue]",
+            "the scope write:issue",
+        ),
+        ({"token": "another"}, "error", "401", "new token"),
+        ({"repository": "acme/other"}, "error", "404", "spelling"),
+        ({"labels": {}}, "warning", "do not exist yet: bug", "make them"),
+        (
+            {"labels": {}, "scopes": {"user", "repository"}},
+            "warning",
+            "read the labels",
+            "the scope read:issue",
+        ),
+        ({"members": {"pointsman-bot"}}, "warning", "can't be assigned: ann", "collaborator"),
+        ({"hooks": {}}, "warning", "no webhook", "application/json"),
+        (
+            {"hooks": {3: ForgejoHook(3, "https://other.example/")}},
+            "warning",
+            "no webhook",
+            "application/json",
+        ),
+        ({"hooks": {3: ForgejoHook(3, URL, active=False)}}, "warning", "inactive", "Webhooks"),
+        ({"hooks": {3: ForgejoHook(3, URL, events={"push"})}}, "warning", "does not send issues", "Webhooks"),
+        (
+            {"hooks": {3: ForgejoHook(3, URL, content_type="form")}},
+            "warning",
+            "form and not json",
+            "Webhooks",
+        ),
+        (
+            {"hooks": {3: ForgejoHook(3, "http://10.0.0.9/webhooks/forgejo/shop")}},
+            "warning",
+            "not public",
+            "ALLOWED_HOST_LIST",
+        ),
+    ],
+)
+async def test_what_stands_in_the_way_is_found(make_tracker, well, changed, level, what, mend):
+    for name, value in changed.items():
+        setattr(well, name, value)
+    findings = await make_tracker(labels=("bug",), assignees=("ann",)).check()
+    found = [finding for finding in findings if finding.level == level and what in finding.what]
+    assert found
+    assert any(mend in finding.mend for finding in found)
+    assert all(finding.breaks and finding.mend for finding in findings if finding.level != "ok")
+
+
+async def test_a_webhook_that_sends_no_comments_is_well(make_tracker, well):
+    well.hooks[3].events = {"issues"}
+    assert {finding.level for finding in await make_tracker().check()} == {"ok"}
+
+
+@pytest.mark.parametrize("changed", [{"may_admin": False}, {"webhooks_enabled": False}])
+async def test_a_right_that_is_better_not_given_is_no_fault(make_tracker, well, changed):
+    for name, value in changed.items():
+        setattr(well, name, value)
+    *others, webhook = await make_tracker().check()
+    assert {finding.level for finding in [*others, webhook]} == {"ok"}
+    assert "was not looked at" in webhook.what
+    assert "application/json" in webhook.mend
+
+
+async def test_labels_that_are_not_made_say_the_switch(make_tracker, well):
+    findings = await make_tracker(labels=("urgent",), create_labels=False).check()
+    [finding] = [finding for finding in findings if "urgent" in finding.what]
+    assert finding.breaks == "issues are opened without them"
+    assert "create_labels" in finding.mend
+
+
+async def test_a_check_looks_anew_each_time(make_tracker, well):
+    tracker = make_tracker(labels=("bug",))
+    await tracker.check()
+    well.labels = {}
+    well.token = "another"
+    assert "401" in (await tracker.check())[-1].what
+    well.token = "forgejo-token"
+    assert any("do not exist yet: bug" in finding.what for finding in await tracker.check())
+
+
+async def test_a_server_that_is_down_is_told_once(make_tracker, forgejo):
+    async with forgejo.down():
+        assert [finding.level for finding in await make_tracker().check()] == ["error"]
+
+
+async def test_a_wrong_token_ends_it(make_tracker, well):
+    findings = await make_tracker(token=Secret("wrong")).check()
+    assert [finding.level for finding in findings] == ["ok", "error"]
+    assert "new token" in findings[-1].mend
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault("/user", status=500), Fault("/assignees", status=500), Fault("/hooks", status=500)]
+)
+async def test_one_question_without_an_answer_does_not_hide_the_others(make_tracker, well, fault):
+    findings = await make_tracker(labels=("bug",), assignees=("ann",)).check()
+    well.faults.append(fault)
+    troubled = await make_tracker(labels=("bug",), assignees=("ann",)).check()
+    assert len(troubled) == len(findings)
+    assert sum(finding.level != "ok" for finding in troubled) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "level", "what"),
+    [
+        (b'{"version":"15.0.3+gitea-1.22.0"}', "ok", "Forgejo 15.0.3+gitea-1.22.0"),
+        (b'{"version":"7.0.4+gitea-1.21.11"}', "ok", "Forgejo 7.0.4+gitea-1.21.11"),
+        (b'{"version":"1.24.2"}', "ok", "Gitea 1.24.2"),
+        (b'{"version":"1.25.0+dev-12-gabcdef"}', "ok", "Gitea 1.25.0+dev-12-gabcdef"),
+        (b'{"version":"new"}', "warning", "none of Forgejo or Gitea"),
+        (b"{}", "warning", "tells no version"),
+        (b"<html>sign in</html>", "warning", "tells no version"),
+        (b'{"version":7}', "warning", "tells no version"),
+    ],
+)
+def test_forgejo_and_gitea_are_told_apart(body, level, what):
+    finding = checks.version(get(200, body))
+    assert finding.level == level
+    assert what in finding.what
+
+
+def test_a_server_that_does_not_tell_its_version_says_why():
+    assert "404" in checks.version(get(404)).what
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[]", b"<html>", b'{"id":-1,"login":"x"}'])
+def test_an_account_that_is_none_is_found(body):
+    assert checks.account(get(200, body)).level == "error"
+
+
+@pytest.mark.parametrize("body", [b"[]", b"<html>", b"null"])
+def test_an_answer_that_is_no_repository_is_found(make_tracker, body):
+    [finding] = checks.repository(get(200, body), make_tracker().settings)
+    assert finding.level == "error"
+    assert "is no repository" in finding.what
+
+
+def test_a_token_for_public_repositories_only_is_told(make_tracker):
+    said = b'{"message":"token scope is limited to public repos"}'
+    [finding] = checks.repository(get(403, said), make_tracker().settings)
+    assert "limited to public repos" in finding.what
+    assert "not limited" in finding.mend
+    writing = checks.writing(get(403, said))
+    assert writing is not None
+    assert "limited to public repositories" in writing.mend
+
+
+@pytest.mark.parametrize("status", [201, 423, 500])
+def test_what_says_nothing_about_the_token_is_left_out(status):
+    assert checks.writing(get(status)) is None
+
+
+def test_who_can_be_assigned_is_not_guessed(make_tracker):
+    for answer in (get(200, b"{}"), get(403, b'{"message":"no"}')):
+        finding = checks.assignees(answer, make_tracker(assignees=("ann",)).settings)
+        assert finding.level == "warning"
+        assert "read:repository" in finding.mend

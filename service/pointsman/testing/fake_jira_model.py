@@ -1,0 +1,96 @@
+"""What a Jira site's double is made of: issues, comments, transitions, webhook calls, and how a site writes things."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(slots=True)
+class JiraComment:
+    """A comment as the site keeps it; ``body`` is a document, on Data Center a text."""
+
+    id: str
+    author: str
+    body: Any
+    created: float
+    properties: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class JiraIssue:
+    """An issue as the site keeps it; ``description`` is a document, on Data Center a text."""
+
+    id: str
+    key: str
+    project: str
+    summary: str
+    creator: str
+    created: float
+    updated: float
+    issue_type: str = "Bug"
+    status: str = "To Do"
+    resolution: str | None = None
+    description: Any = None
+    labels: list[str] = field(default_factory=list)
+    more: dict[str, Any] = field(default_factory=dict)
+    properties: dict[str, Any] = field(default_factory=dict)
+    comments: list[JiraComment] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class JiraTransition:
+    """A way to a status; ``fields`` as the API shows them with ``expand=transitions.fields``."""
+
+    id: str
+    name: str
+    to: str
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class JiraWebhook:
+    """A webhook call the site made; ``status`` is None where nobody answered."""
+
+    event: str
+    key: str
+    headers: dict[str, str]
+    body: bytes
+    status: int | None = None
+
+
+def change_item(name: str, before: str, after: str) -> dict[str, Any]:
+    """One entry of a changelog."""
+    return {
+        "field": name,
+        "fieldtype": "jira",
+        "fieldId": name.lower(),
+        "fromString": before,
+        "toString": after,
+    }
+
+
+def stamp(seconds: float) -> str:
+    """A time as Jira writes it."""
+    when = dt.datetime.fromtimestamp(seconds, dt.UTC)
+    return when.strftime("%Y-%m-%dT%H:%M:%S.") + f"{when.microsecond // 1000:03d}+0000"
+
+
+def document(text: str) -> dict[str, Any]:
+    """A document of one paragraph."""
+    return {
+        "version": 1,
+        "type": "doc",
+        "content": [{"type": "paragraph", "content": [{"type": "text", "text": text}]}],
+    }
+
+
+def words_of(node: Any) -> str:
+    """The words of a document, a line for each block; a text is all words."""
+    if isinstance(node, str):
+        return node
+    if node.get("type") == "text":
+        return str(node.get("text", ""))
+    words = "".join(words_of(child) for child in node.get("content", ()))
+    return words + "\n" if node.get("type") in {"paragraph", "heading", "codeBlock"} else words

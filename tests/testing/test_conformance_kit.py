@@ -1,0 +1,127 @@
+"""The conformance kit bites: a right plugin passes, and each wrong one fails where it is wrong, and nowhere else."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pointsman.testing.conformance.calls import CALLS
+from pointsman.testing.conformance.corpus import TEXTS
+
+pytest_plugins = ["pytester"]
+
+HERE = Path(__file__).parent
+# the suite runs its own loops: it needs none of the plugins for asyncio
+PLUGINS = ("-p", "pointsman.testing.pytest_plugin", "-p", "no:asyncio", "-p", "no:aiohttp")
+CLASS = """
+class Test{name}(ConformanceSuite):
+    @pytest.fixture
+    def tracker_case(self):
+        return TrackerCase(tracker={module}.{name}, double=right_plugin.ShelfDouble)
+"""
+
+
+@pytest.fixture
+def run(pytester):
+    """Run the suite for these trackers; gives the cards by the tracker's class."""
+
+    def run(*names, options=()):
+        for module in ("right_plugin", "wrong_plugin"):
+            (pytester.path / f"{module}.py").write_text((HERE / f"{module}.py").read_text("utf-8"), "utf-8")
+        pytester.syspathinsert()
+        lines = [
+            "import pytest, right_plugin, wrong_plugin",
+            "from pointsman.testing.conformance import ConformanceSuite, TrackerCase",
+        ]
+        for name in names:
+            module = "right_plugin" if name == "ShelfTracker" else "wrong_plugin"
+            lines.append(CLASS.format(name=name, module=module))
+        pytester.makepyfile(test_it="\n".join(lines))
+        result = pytester.runpytest_inprocess(*PLUGINS, "--pointsman-report=card.json", "-q", *options)
+        cards = json.loads((pytester.path / "card.json").read_text("utf-8"))["trackers"]
+        return {card["class"].rpartition(".")[2]: card for card in cards}, result
+
+    return run
+
+
+def each(test, parameters):
+    return {f"{test}[{one}]" for one in parameters}
+
+
+NO_MARKER = {
+    *each("test_a_title_stays_one_line", TEXTS),
+    *each("test_a_body_hides_no_marker", TEXTS),
+    *each("test_a_comment_hides_no_marker", TEXTS),
+    # these two fail even on a good day, so they meet no trouble
+    *each("test_trouble_is_named_rightly", ["find_issue", "find_comment"]),
+    *each("test_trouble_leaves_one_effect", ["create", "comment"]),
+    "test_issues_are_found_by_their_marker",
+    "test_a_copy_is_not_ours",
+    "test_a_quoted_marker_does_not_count",
+    "test_comments_are_added_and_found",
+    "test_an_update_keeps_the_rest",
+}
+# wrong plugin: exactly the tests that fail
+WRONG = {
+    "RetriesInside": {
+        "test_nothing_is_retried[create]",
+        "test_trouble_leaves_one_effect[create]",
+        "test_trouble_is_named_rightly[create]",  # it gives back the second issue as if it were the only one
+    },
+    "NoMarker": NO_MARKER,
+    "LeaksItsToken": each("test_trouble_shows_no_secret", CALLS),
+    "CallsATimeOutRefused": {
+        "test_trouble_is_named_rightly[create]",
+        "test_trouble_leaves_one_effect[create]",
+    },
+    "AcceptsAnEmptySecret": {
+        "test_other_secrets_do_not_verify",
+        "test_an_unsigned_webhook_never_verifies",
+    },
+    "ReadsNoGarbage": {"test_hostile_bodies_come_to_a_decision"},
+    "Toggles": {
+        *each("test_a_state_is_set_once", ["closed", "open"]),
+        *each("test_trouble_leaves_one_effect", ["close", "reopen"]),
+    },
+}
+ALL_WRONG = set().union(*WRONG.values()) - each(
+    "test_trouble_shows_no_secret", ["find_issue", "find_comment"]
+)
+
+
+@pytest.mark.slow
+def test_a_right_plugin_gets_an_a(run):
+    cards, result = run("ShelfTracker")
+    card = cards["ShelfTracker"]
+    assert card["tests"]["failed"] == []
+    assert (card["grade"], card["kind"], card["remarks"]) == ("A", "shelf", [])
+    assert card["cells"]["run"] == card["cells"]["passed"] > 250
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["tracker *version *grade", "shelf * yes * yes * yes * A"])
+
+
+@pytest.mark.slow
+def test_each_wrong_plugin_fails_where_it_is_wrong(run):
+    cards, result = run(*WRONG)
+    assert cards.keys() == WRONG.keys()
+    for name, card in cards.items():
+        assert (name, set(card["tests"]["failed"])) == (name, WRONG[name])
+        assert card["grade"] == "F"
+    assert result.ret == 1
+
+
+@pytest.mark.slow
+def test_a_plugin_that_is_wrong_in_all_ways_hides_none_of_them(run):
+    cards, result = run("AllWrong")
+    assert set(cards["AllWrong"]["tests"]["failed"]) == ALL_WRONG
+    # the kit tells of a leak and does not leak itself
+    assert "canary" not in result.stdout.str()
+
+
+def test_a_run_that_leaves_tests_out_is_not_graded(run):
+    cards, result = run("ShelfTracker", options=["-k", "capabilities"])
+    assert cards["ShelfTracker"]["grade"] == "?"
+    assert result.ret == 0
+    result.stdout.fnmatch_lines(["shelf: not graded: * tests of the suite were left out"])

@@ -1,0 +1,101 @@
+"""The report card: what was tried, and a grade with its reasons."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pointsman.plugin_api import Capabilities
+from pointsman.testing.report import Card, identity, table, write
+
+
+class Shelf:
+    kind, title, api_version = "shelf", "Shelf", 1
+    capabilities = Capabilities(find=True, webhooks=True, list_changes=True)
+
+
+def card(*, failed=(), seen=("test_a", "test_b"), unproven=(), **can) -> Card:
+    made = Card("test_it.py::TestIt", frozenset({"test_a", "test_b"}))
+    kind = type("Kind", (Shelf,), {"capabilities": Capabilities(**can)}) if can else Shelf
+    made.note("tracker", identity(kind))
+    for name in unproven:
+        made.note("unproven", name)
+    made.seen, made.failed = set(seen), list(failed)
+    made.passed = len(made.seen) - len(made.failed)
+    return made
+
+
+def cell(*problems):
+    return {"call": "create", "problems": list(problems)}
+
+
+@pytest.mark.parametrize(
+    ("made", "grade", "remarks"),
+    [
+        (card(), "A", []),
+        (
+            card(webhooks=True, list_changes=True),
+            "B",
+            ["no find: a create or comment whose answer was lost waits until a person looks and replays it"],
+        ),
+        (
+            card(find=True, list_changes=True, poll_seconds=300),
+            "B",
+            ["no webhooks: changes are asked for every 300 s"],
+        ),
+        (
+            card(find=True, webhooks=True),
+            "B",
+            ["no list_changes: a change whose webhook is lost is never heard of"],
+        ),
+        (
+            card(find=True),
+            "B",
+            ["no webhooks, no list_changes: what people do on the tracker is never heard of"],
+        ),
+        (card(unproven=["webhooks"]), "B", ["not shown: webhooks; the double can't play it"]),
+        (card(failed=["test_a"]), "F", ["failed: test_a"]),
+        (card(failed=["test_a"], seen=["test_a"]), "F", ["failed: test_a"]),
+        (card(seen=["test_a"]), "?", ["not graded: 1 tests of the suite were left out"]),
+    ],
+)
+def test_a_grade_has_its_reasons(made, grade, remarks):
+    assert (made.grade, made.remarks()) == (grade, remarks)
+
+
+def test_the_table_shows_cells_and_capabilities():
+    made = card()
+    made.note("cells", [cell(), cell("says done, and nothing was done")])
+    assert table([made, card(failed=["test_a"], find=True)]) == [
+        "tracker  version  find  webhooks  list_changes  tests   cells   grade",
+        "shelf    ?        yes   yes       yes           2 of 2  1 of 2  A",
+        "shelf    ?        yes   no        no            1 of 2  -       F",
+        "shelf: failed: test_a",
+        "shelf: no webhooks, no list_changes: what people do on the tracker is never heard of",
+    ]
+
+
+def test_the_file_is_for_machines(tmp_path):
+    made = card()
+    made.note("cells", [cell()])
+    made.skipped["test_c"] = "not declared: find"
+    write(str(tmp_path / "card.json"), [made])
+    whole = json.loads((tmp_path / "card.json").read_text("utf-8"))
+    assert whole["pointsman_conformance"] == 1
+    [told] = whole["trackers"]
+    assert (told["kind"], told["version"], told["grade"]) == ("shelf", "?", "A")
+    assert told["capabilities"] == {
+        "find": True,
+        "webhooks": True,
+        "list_changes": True,
+        "close_reasons": False,
+    }
+    assert told["tests"] == {"passed": 2, "failed": [], "skipped": {"test_c": "not declared: find"}}
+    assert told["cells"] == {"run": 1, "passed": 1, "all": [cell()]}
+
+
+def test_the_version_is_the_distributions():
+    from pointsman_folder import FolderTracker
+
+    assert identity(FolderTracker)["version"] not in ("", "?")
