@@ -14,7 +14,7 @@ PACKAGES := pointsman pointsman_folder pointsman_forgejo pointsman_github points
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install dev demo run test unit lint lock image manifests clean
+.PHONY: help install dev demo run test unit conformance real faults lint lock image manifests clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,6 +34,15 @@ test: dev ## All tests (ARGS=... is passed on)
 
 unit: dev ## The quick tests
 	$(BIN)/pytest -m "not slow and not faults and not real" $(ARGS)
+
+conformance: dev ## The report cards of the trackers (ARGS=--pointsman-all-cells for every cell)
+	$(BIN)/pytest plugins/*/tests/test_conformance.py -q $(ARGS)
+
+real: dev ## A real Bugsink (BUGSINK_VERSIONS=2.6.2,2.5.1)
+	$(BIN)/pytest tests/real -s $(ARGS)
+
+faults: dev ## kill -9 of the service and of Postgres under load
+	$(BIN)/pytest tests/faults -s $(ARGS)
 
 lint: dev ## Style, types, and who may import whom
 	$(BIN)/ruff check

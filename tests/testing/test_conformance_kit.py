@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
+from pointsman.testing.conformance import ConformanceSuite
 from pointsman.testing.conformance.calls import CALLS
 from pointsman.testing.conformance.corpus import TEXTS
 
@@ -125,3 +127,27 @@ def test_a_run_that_leaves_tests_out_is_not_graded(run):
     assert cards["ShelfTracker"]["grade"] == "?"
     assert result.ret == 0
     result.stdout.fnmatch_lines(["shelf: not graded: * tests of the suite were left out"])
+
+
+def test_the_page_names_every_test_and_its_example_runs(pytester):
+    page = (HERE.parents[1] / "docs" / "conformance.md").read_text("utf-8")
+    wanted = {name for name in dir(ConformanceSuite) if name.startswith("test_")}
+    assert set(re.findall(r"^\| `(test_\w+)` \|", page, re.MULTILINE)) == wanted
+    example, means = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    shelf = (HERE / "right_plugin.py").read_text("utf-8")
+    numbers = (
+        "\n    calls = 0\n    def next_call(self):\n        self.calls += 1\n        return str(self.calls)\n"
+    )
+    pytester.makepyfile(
+        right_plugin=shelf,
+        pointsman_shelf="from right_plugin import ShelfTracker",
+        fake_shelf=f"import right_plugin\nclass FakeShelf(right_plugin.FakeShelf):{numbers}",
+        test_conformance=example,
+        test_means=means + "\ndef test_means():\n    assert CASE.means",
+    )
+    pytester.syspathinsert()
+    chosen = "means or Conformance and not trouble and not retried"
+    result = pytester.runpytest_inprocess(*PLUGINS, "-q", "-k", chosen)
+    outcomes = result.parseoutcomes()
+    assert outcomes.keys() == {"passed", "deselected"}
+    assert outcomes["passed"] > 100

@@ -34,6 +34,7 @@ from typing import NamedTuple
 from pointsman.plugin_api import CloseReason, State
 
 HEAD_LIMIT = 65536
+TITLE_LIMIT = 255
 """The front matter has to end within so many bytes of the file's beginning."""
 
 _BOM = b"\xef\xbb\xbf"
@@ -193,19 +194,25 @@ def new_state(data: bytes, head: Head, state: State, reason: CloseReason | None)
     return edit_head(data, head, {"status": state, "reason": why})
 
 
+def cut_title(title: str) -> str:
+    """A title of one line that leaves room for the rest of the front matter; an ellipsis marks what was cut."""
+    line = one_line(title)
+    return line if len(line) <= TITLE_LIMIT else line[: TITLE_LIMIT - 1].rstrip() + "…"
+
+
 def new_text(data: bytes, head: Head, title: str, body: str, now: dt.datetime) -> bytes:
     """The file with another title and body; comments and the other lines of the front matter stay."""
     first_comment = _COMMENT.search(data, head.stop)
     tail = data[first_comment.start() :] if first_comment else b""
     text = _text(body, head.newline)
     changed = data[: head.stop] + head.newline + text + (head.newline + tail if tail else b"")
-    return edit_head(changed, head, {"title": title, "updated": _stamp(now)})
+    return edit_head(changed, head, {"title": cut_title(title), "updated": _stamp(now)})
 
 
 def new_issue(title: str, body: str, marker: str, labels: Sequence[str], now: dt.datetime) -> bytes:
     """A whole new file."""
     values = {
-        "title": title,
+        "title": cut_title(title),
         "status": "open",
         "reason": "",
         "created": _stamp(now),

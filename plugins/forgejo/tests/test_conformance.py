@@ -17,6 +17,8 @@ from pointsman.testing.conformance import (
 from pointsman.testing.fake_forgejo import FakeForgejo
 from pointsman_forgejo import ForgejoTracker
 
+pytestmark = pytest.mark.slow
+
 
 class ForgejoDouble(TrackerDouble):
     """One repository on a Forgejo server."""

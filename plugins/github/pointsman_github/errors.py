@@ -46,7 +46,7 @@ def problem(answer: Answer, doing: str, *, about_issue: bool = False) -> PluginE
     )
     failed = f"could not {doing}" + (f": {words}" if words else "") + (f" ({details})" if details else "")
     failed += _request_id(answer)
-    limited = _rate_limit(answer, failed)
+    limited = _rate_limit(answer, f"{failed}: {answer.method} {answer.path} answered {answer.status}")
     if limited is not None:
         return limited
     error = answer.problem(failed + _hint(answer, about_issue=about_issue), fields=fields)
@@ -84,11 +84,9 @@ def _hint(answer: Answer, *, about_issue: bool) -> str:
     return ""
 
 
-def as_unavailable(error: PluginError, doing: str) -> PluginError:
-    """The error of a request that came before the one that counts: what failed there surely did nothing here."""
-    if isinstance(error, UnknownOutcome):
-        return Unavailable(f"could not {doing}: {error.message}", **_shown(error))
-    return error
+def as_unavailable(error: PluginError) -> PluginError:
+    """The error of a request that came before the one that counts: the latter was surely not sent."""
+    return Unavailable(error.message, **_shown(error)) if isinstance(error, UnknownOutcome) else error
 
 
 def _shown(error: PluginError) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class GitHubSettings(PluginSettings, frozen=True, kw_only=True):
         return bool(self.private_key.reveal().strip())
 
     def app_key(self) -> rsa.RSAPrivateKey:
-        """The App's private key; one line with ``\\n`` in it, as environments like to hold it, is understood."""
+        """The App's private key. Line ends written as backslash and n, as in some environments, are understood."""
         text = self.private_key.reveal().strip().replace("\\n", "\n")
         try:
             key = serialization.load_pem_private_key(text.encode(), password=None)

@@ -58,8 +58,9 @@ class GitHubTracker(Tracker):
     )
 
     def __init__(self, settings: GitHubSettings, client: TrackerClient) -> None:
+        super().__init__(settings, client)
         self._app = AppClient(settings, client) if settings.is_app else None
-        super().__init__(settings, client if self._app is None else self._app)
+        self._api: TrackerClient = client if self._app is None else self._app
         self._repo = f"/repos/{settings.repository}"
         self._account: Actor | None = None
 
@@ -114,7 +115,7 @@ class GitHubTracker(Tracker):
         return msgspec.structs.replace(ref, notes=wire.notes(raw, asked, body, words))
 
     async def _post_issue(self, body: Mapping[str, Any]) -> Answer:
-        return await self.client.request("POST", f"{self._repo}/issues", json=body)
+        return await self._api.request("POST", f"{self._repo}/issues", json=body)
 
     async def add_comment(self, issue: IssueRef, body: str, marker: Marker) -> CommentRef:
         """Add a comment, https://docs.github.com/en/rest/issues/comments#create-an-issue-comment."""
@@ -161,7 +162,7 @@ class GitHubTracker(Tracker):
             "direction": "desc",
         }
         found: dict[IssueRef, None] = {}
-        pages = read_pages(self.client, f"{self._repo}/issues", params, doing="look for the issue")
+        pages = read_pages(self._api, f"{self._repo}/issues", params, doing="look for the issue")
         async with contextlib.aclosing(pages) as listed:
             async for raw in listed:
                 made = wire.moment(raw.get("created_at"))
@@ -182,7 +183,7 @@ class GitHubTracker(Tracker):
         me = await self.who_am_i()
         path, params = f"{self._at(issue)}/comments", {"since": wire.timestamp(since)}
         found: dict[CommentRef, None] = {}
-        pages = read_pages(self.client, path, params, doing="look for the comment", about_issue=True)
+        pages = read_pages(self._api, path, params, doing="look for the comment", about_issue=True)
         try:
             async for raw in pages:
                 ref = wire.comment_ref(raw)
@@ -209,7 +210,7 @@ class GitHubTracker(Tracker):
                 "page": page,
             }
             items, more = await read_page(
-                self.client, f"{self._repo}/issues", params, doing="list changed issues"
+                self._api, f"{self._repo}/issues", params, doing="list changed issues"
             )
             for raw in items:
                 seen = wire.issue_seen(raw)
@@ -239,7 +240,7 @@ class GitHubTracker(Tracker):
         path = "/user"
         if self._app is not None:
             path = f"/users/{urllib.parse.quote(await self._app.login())}"
-        answer = await self.client.request("GET", path)
+        answer = await self._api.request("GET", path)
         if not answer.ok:
             raise errors.problem(answer, "read our own account")
         found = wire.actor(answer.json())
@@ -257,7 +258,7 @@ class GitHubTracker(Tracker):
         self, method: str, path: str, doing: str, *, json: Mapping[str, Any] | None = None
     ) -> Any:
         """Read or change something of one issue; a redirect is looked into and never followed with a write."""
-        answer = await self.client.request(method, path, json=json)
+        answer = await self._api.request(method, path, json=json)
         if answer.status in errors.REDIRECTS:
             raise await self._where_to(answer)
         if not answer.ok:
@@ -272,7 +273,7 @@ class GitHubTracker(Tracker):
         if error.status != 404:
             return error
         try:
-            repository = await self.client.request("GET", self._repo)
+            repository = await self._api.request("GET", self._repo)
         except PluginError as cause:
             return Unavailable(
                 f"{error.message}; asking for the repository failed: {cause.message}", status=404
@@ -281,19 +282,19 @@ class GitHubTracker(Tracker):
             return error
         if repository.status in errors.REDIRECTS:
             return _renamed(repository)
-        cause = errors.problem(repository, f"see the repository {self.settings.repository}")
-        return errors.as_unavailable(cause)
+        doing = f"see the repository {self.settings.repository}"
+        return errors.as_unavailable(errors.problem(repository, doing))
 
     async def _where_to(self, answer: Answer) -> PluginError:
         """Whether a redirect means one transferred issue (Moved) or that the whole repository has a new name."""
         try:
-            repository = await self.client.request("GET", self._repo)
+            repository = await self._api.request("GET", self._repo)
             if repository.status in errors.REDIRECTS:
                 return _renamed(repository)
             where = answer.headers.get("location", "").removesuffix("/comments")
             to = wire.word(where, 500)
             if _same_origin(where, self.settings.url):
-                there = await self.client.request("GET", where)
+                there = await self._api.request("GET", where)
                 ref = wire.issue_ref(there.json()) if there.ok else None
                 to = ref.url if ref is not None and ref.url else to
         except PluginError as error:
@@ -312,7 +313,7 @@ class GitHubTracker(Tracker):
             findings += checks.credential(answer, self._account.name, self.settings)
             if self._app is not None:
                 findings += checks.app(self._app.permissions)
-            answer = await self.client.request("GET", self._repo)
+            answer = await self._api.request("GET", self._repo)
             findings += [*checks.scopes(answer), *checks.repository(answer, self.settings)]
             if answer.ok:
                 findings += await self._check_repository()
@@ -322,15 +323,15 @@ class GitHubTracker(Tracker):
 
     async def _check_repository(self) -> list[Finding]:
         params: dict[str, str | int] = {"state": "all", "per_page": 1}
-        answer = await self.client.request("GET", f"{self._repo}/issues", params=params)
+        answer = await self._api.request("GET", f"{self._repo}/issues", params=params)
         findings = [checks.issues(answer)]
         for login in self.settings.assignees:
             path = f"{self._repo}/assignees/{urllib.parse.quote(login.strip(), safe='')}"
-            answer = await self.client.request("GET", path)
+            answer = await self._api.request("GET", path)
             findings.append(checks.assignee(answer, login.strip()))
         findings += checks.limit(answer)
         try:
-            found = await hooks.listed(self.client, self._repo)
+            found = await hooks.listed(self._api, self._repo)
         except Misconfigured as error:
             if error.status in (403, 404):
                 return findings  # not for our eyes, and not needed
@@ -344,7 +345,7 @@ class GitHubTracker(Tracker):
 
     async def ensure_webhook(self, url: str, secret: Secret) -> Finding:
         """Make the repository's webhook, or mend it: https://docs.github.com/en/rest/repos/webhooks."""
-        return await hooks.Hooks(self.client, self._repo, self._page).ensure(url, secret)
+        return await hooks.Hooks(self._api, self._repo, self._page).ensure(url, secret)
 
     # -- webhooks --------------------------------------------------------------------------------------------------
 

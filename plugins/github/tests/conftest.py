@@ -11,6 +11,8 @@ from typing import Any
 
 import aiohttp
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pointsman.plugin_api import (
     Answer,
@@ -103,6 +105,39 @@ def make_tracker(github):
 @pytest.fixture
 def tracker(make_tracker):
     return make_tracker()
+
+
+@pytest.fixture(scope="session")
+def app_pem():
+    """A GitHub App's private key."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    return key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.TraditionalOpenSSL,
+        serialization.NoEncryption(),
+    ).decode()
+
+
+@pytest.fixture
+def make_app_tracker(github, app_pem):
+    """Installs an App and signs in as it."""
+
+    def make(*, app=None, **changed) -> GitHubTracker:
+        public = serialization.load_pem_private_key(app_pem.encode(), password=None).public_key()
+        pem = public.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+        github.install_app(pem, **(app or {}))
+        values = {
+            "url": github.url,
+            "app_id": 1234,
+            "installation_id": 77,
+            "private_key": Secret(app_pem),
+            "repository": "acme/shop",
+            **changed,
+        }
+        settings = GitHubSettings(**values)
+        return GitHubTracker(settings, SmallClient(GitHubTracker.connection(settings)))
+
+    return make
 
 
 @pytest.fixture

@@ -17,6 +17,8 @@ from pointsman.testing.conformance import (
 from pointsman.testing.fake_github import FakeGitHub
 from pointsman_github import GitHubTracker
 
+pytestmark = pytest.mark.slow
+
 
 class GitHubDouble(TrackerDouble):
     """One repository on a GitHub."""

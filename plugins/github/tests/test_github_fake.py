@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import jsonschema
+import jwt
 import pytest
 from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import rsa
 
-from pointsman.plugin_api import Actor, Ignored, IssueGone, IssueSeen
+from pointsman.plugin_api import Actor, Connection, Ignored, IssueGone, IssueSeen, Secret
 from pointsman_github import GitHubTracker
 
 SECRET = "webhook-secret"
@@ -155,3 +159,97 @@ async def test_the_fake_answers_as_github_describes(api_document, make_tracker, 
             chosen = {name: schema["properties"][name] for name in named}
             described = {"properties": chosen, "components": api_document["components"]}
             jsonschema.validate(named, described)
+
+
+# -- who looks after it ----------------------------------------------------------------------------------------------------
+
+
+async def test_traps_of_webhooks(tracker, github):
+    path, ask = "/repos/acme/shop/hooks", tracker.client.request
+    made = (await ask("POST", path, json={"config": {"url": "https://x.example", "secret": "s"}})).json()
+    # a form and pushes, unless told otherwise; the secret is not told
+    assert (made["config"]["content_type"], made["events"]) == ("form", ["push"])
+    assert made["config"]["secret"] == "********"
+    again = await ask("POST", path, json={"config": {"url": "https://x.example"}})
+    assert (again.status, "already exists" in again.text()) == (422, True)
+    # a configuration without its secret loses it
+    config = {"url": "https://x.example", "content_type": "json"}
+    changed = (await ask("PATCH", f"{path}/{made['id']}", json={"config": config})).json()
+    assert "secret" not in changed["config"]
+    assert (await ask("PATCH", f"{path}/999", json={"active": True})).status == 404
+    assert (await ask("POST", path, json={"config": {}})).status == 422
+    github.may_administer = False
+    assert (await ask("GET", path)).status == 404
+
+
+async def test_a_webhook_that_was_made_is_called_and_remembers_the_answer(tracker, github, receiver):
+    where, github.webhook_url, github.webhook_secret = github.webhook_url, "", ""
+    await tracker.ensure_webhook(where, Secret("from the API"))
+    await github.open_issue("x")
+    assert GitHubTracker.verify_webhook(*receiver[0], [b"from the API"])
+    [hook] = github.hooks.values()
+    assert (hook.last_response["code"], hook.last_response["status"]) == (202, "active")
+    github.webhook_url = hook.config["url"] = "http://127.0.0.1:9/closed"
+    await github.open_issue("y")
+    assert hook.last_response["status"] == "invalid"
+
+
+def signed(pem, **changed):
+    now = int(time.time())
+    claims = {"iat": now - 60, "exp": now + 540, "iss": "1234", **changed}
+    return jwt.encode(claims, pem, algorithm="RS256")
+
+
+async def test_an_app_is_known_by_its_key_alone(make_app_tracker, github, app_pem, helpers):
+    make_app_tracker()
+    ask = helpers.client(Connection(base_url=github.url)).request
+    now = int(time.time())
+
+    async def status(token, path="/app"):
+        return (await ask("GET", path, headers={"Authorization": f"Bearer {token}"})).status
+
+    assert await status(signed(app_pem)) == 200
+    other = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    for wrong in (
+        signed(other),
+        signed(app_pem, iss="9"),
+        signed(app_pem, exp=now + 900),
+        signed(app_pem, exp=now - 1),
+        signed(app_pem, iat=now + 90),
+        jwt.encode({"iss": "1234"}, app_pem, algorithm="RS256"),
+        signed(app_pem)[:-3],
+        "",
+        "x.y.z",
+        github.token,
+    ):
+        assert await status(wrong) == 401
+    # the App itself is no account and opens no issues
+    assert await status(signed(app_pem), "/user") == 401
+    assert await status(signed(app_pem), "/repos/acme/shop") == 401
+
+
+async def test_a_token_of_an_app_ends(make_app_tracker, github, helpers):
+    tracker = make_app_tracker(app={"token_seconds": 3600})
+    await tracker.create_issue(helpers.draft())
+    [token] = github.app_tokens
+    ask = helpers.client(Connection(base_url=github.url)).request
+    headers = {"Authorization": f"Bearer {token}"}
+    assert (await ask("GET", "/repos/acme/shop", headers=headers)).status == 200
+    assert (await ask("GET", "/user", headers=headers)).status == 403
+    github.app_tokens[token] = github.now()
+    assert (await ask("GET", "/repos/acme/shop", headers=headers)).status == 401
+
+
+async def test_webhooks_and_tokens_look_as_github_describes(api_document, make_app_tracker, github, helpers):
+    tracker = make_app_tracker(app={"permissions": {"issues": "write", "repository_hooks": "write"}})
+    await tracker.ensure_webhook("https://x.example", Secret("s"))
+    [hook] = (await tracker._api.request("GET", "/repos/acme/shop/hooks")).json()
+    answer = await tracker._app._send("POST", "/app/installations/77/access_tokens", tracker._app._jwt())
+    for item, key, left_out in (
+        (hook, "hook", {"last_response"}),
+        (answer.json(), "installation-token", set()),
+    ):
+        schema = api_document["components"]["schemas"][key]
+        assert set(schema["required"]) <= item.keys() <= schema["properties"].keys()
+        chosen = {name: schema["properties"][name] for name in item if name not in left_out}
+        jsonschema.validate(item, {"properties": chosen, "components": api_document["components"]})

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 from unittest import mock
 
 import aiohttp
-import jsonschema
 import pytest
 from aioresponses import aioresponses
 
@@ -25,113 +23,9 @@ from pointsman.plugin_api import (
     UnknownOutcome,
 )
 from pointsman.testing.fake import Fault
-from pointsman_github import GitHubTracker, checks, pointsman_register_trackers, wire
+from pointsman.testing.fake_github import FakeGitHub
+from pointsman_github import GitHubTracker, wire
 from pointsman_github.settings import GitHubSettings
-
-# -- settings ------------------------------------------------------------------------------------------------------
-
-
-def test_the_plugin_registers_its_tracker():
-    register = mock.Mock()
-    pointsman_register_trackers(register)
-    register.assert_called_once_with(GitHubTracker)
-    assert (GitHubTracker.kind, GitHubTracker.api_version) == ("github", 1)
-    assert GitHubTracker.capabilities.settle_seconds == (20.0, 60.0)
-    assert GitHubTracker.capabilities.close_reasons
-
-
-@pytest.mark.parametrize(
-    ("changed", "base"),
-    [
-        ({}, "https://api.github.com"),
-        ({"url": "https://api.github.com/"}, "https://api.github.com"),
-        ({"url": "https://github.example/api/v3/"}, "https://github.example/api/v3"),
-    ],
-)
-def test_what_goes_along_with_every_call(changed, base):
-    settings = GitHubSettings(token=Secret("abc\n"), repository="acme/shop", **changed)
-    connection = GitHubTracker.connection(settings)
-    assert connection.base_url == base
-    assert {name: value.reveal() for name, value in connection.headers.items()} == {
-        "Authorization": "Bearer abc",
-        "Accept": "application/vnd.github+json",
-        "X-GitHub-Api-Version": "2022-11-28",
-        "User-Agent": "pointsman",
-    }
-    assert "abc" not in repr(connection)
-
-
-@pytest.mark.parametrize(
-    ("changed", "cure"),
-    [
-        ({"url": "github.example"}, "https://HOST/api/v3"),
-        ({"url": "https://github.com"}, "https://api.github.com"),
-        ({"url": "https://me:pw@github.example"}, "into `token`"),
-        ({"repository": "shop"}, "acme/shop"),
-        ({"repository": "https://github.com/acme/shop"}, "without a host"),
-        ({"repository": "acme/.."}, "acme/shop"),
-        ({"repository": "acme/shop/"}, "acme/shop"),
-        ({"token": Secret("")}, "token is empty"),
-        ({"token": Secret("Bearer abc")}, "copy it anew"),
-        ({"labels": ("x" * 51,)}, "50 characters"),
-        ({"assignees": ("dev", " ")}, "leave it out"),
-    ],
-)
-def test_settings_that_can_not_work_say_the_cure(changed, cure):
-    values = {"token": Secret("hush"), "repository": "acme/shop", **changed}
-    with pytest.raises(ValueError, match=re.escape(cure)) as caught:
-        GitHubSettings(**values)
-    assert "hush" not in str(caught.value)
-
-
-# -- creating ------------------------------------------------------------------------------------------------------
-
-
-async def test_an_issue_is_created_with_its_marker_and_found_by_it(tracker, github, helpers):
-    draft = helpers.draft()
-    ref = await tracker.create_issue(draft)
-    assert ref == IssueRef("1", "1", f"{github.url}/acme/shop/issues/1")
-    assert [(effect.kind, effect.key, effect.marker) for effect in github.effects] == [
-        ("issue", "1", draft.marker.text)
-    ]
-    assert await tracker.find_issue(draft.marker, helpers.long_ago) == [ref]
-    assert await tracker.find_issue(helpers.marker(), helpers.long_ago) == []
-
-
-async def test_labels_go_by_name(make_tracker, github, helpers):
-    github.assignable.add("dev")
-    await make_tracker(labels=("bug",), assignees=("dev",)).create_issue(helpers.draft(labels=("Bug", "new")))
-    assert (github.issues[1].labels, github.issues[1].assignees) == (["bug", "new"], ["dev"])
-
-
-async def test_without_the_right_to_push_they_are_dropped(make_tracker, github, helpers):
-    github.may_push = False
-    await make_tracker(labels=("bug",), assignees=("nobody",)).create_issue(helpers.draft())
-    assert (github.issues[1].labels, github.issues[1].assignees) == ([], [])
-
-
-async def test_a_refused_assignee_does_not_lose_the_issue(make_tracker, github, helpers):
-    await make_tracker(labels=("bug",), assignees=("nobody",)).create_issue(helpers.draft())
-    assert github.issues_made() == 1
-    assert (github.issues[1].labels, github.issues[1].assignees) == (["bug"], [])
-
-
-async def test_a_refusal_of_anything_else_is_not_tried_again(make_tracker, github, helpers):
-    body = b'{"message":"Validation Failed","errors":[{"field":"title","code":"custom","message":"title is too long"}]}'
-    github.faults.append(Fault("POST", status=422, body=body, times=9))
-    with pytest.raises(Refused) as caught:
-        await make_tracker(assignees=("nobody",)).create_issue(helpers.draft())
-    assert caught.value.fields == {"title": "title is too long"}
-    assert len(github.requests) == 1
-
-
-async def test_long_texts_are_taken(tracker, github, helpers):
-    draft = helpers.draft(title="x" * 999, body="y" * 99_999)
-    issue = await tracker.create_issue(draft)
-    await tracker.add_comment(issue, "z" * 99_999, helpers.marker())
-    assert len(github.issues[1].body) == wire.BODY_CHARACTERS - 65
-    assert wire.markers_in(github.issues[1].body) == (draft.marker.text,)
-
 
 # -- errors --------------------------------------------------------------------------------------------------------
 
@@ -144,8 +38,8 @@ async def test_long_texts_are_taken(tracker, github, helpers):
         (Fault("POST", status=201, body=b"<html>"), UnknownOutcome),
         (Fault("POST", status=201, body=b"[]", applied=True), UnknownOutcome),
         (Fault("POST", status=401), AuthFailed),
-        (Fault("POST", status=404), NotFound),
-        (Fault("POST", status=410), NotFound),
+        (Fault("POST", status=404), Misconfigured),
+        (Fault("POST", status=410), Misconfigured),
         (Fault("POST", status=403), Misconfigured),
     ],
 )
@@ -188,7 +82,7 @@ async def test_a_wrong_token_a_hidden_repository_and_a_missing_right(make_tracke
     with pytest.raises(Misconfigured, match="issues=write"):
         await tracker.create_issue(helpers.draft())
     github.may_see = False
-    with pytest.raises(NotFound):
+    with pytest.raises(Misconfigured, match="may not see"):
         await tracker.create_issue(helpers.draft())
 
 
@@ -197,8 +91,53 @@ async def test_an_archived_repository_and_issues_switched_off(tracker, github, h
     with pytest.raises(Misconfigured, match="archived"):
         await tracker.create_issue(helpers.draft())
     github.has_issues = False
-    with pytest.raises(NotFound, match="disabled"):
-        await tracker.create_issue(helpers.draft())
+    for call in (tracker.create_issue(helpers.draft()), tracker.read_issue(helpers.number(1))):
+        with pytest.raises(Misconfigured, match="disabled"):
+            await call
+
+
+async def test_a_repository_out_of_sight_is_no_issue_that_is_gone(tracker, github, helpers):
+    """GitHub says 404 of both; taken for gone, every ticket of the repository would lose its issue."""
+    issue = await tracker.create_issue(helpers.draft())
+    github.may_see = False
+    calls = (
+        tracker.add_comment(issue, "x", helpers.marker()),
+        tracker.set_state(issue, "closed", None),
+        tracker.update_issue(issue, helpers.draft()),
+        tracker.read_issue(issue),
+        tracker.find_comment(issue, helpers.marker(), helpers.long_ago),
+        tracker.find_issue(helpers.marker(), helpers.long_ago),
+        tracker.list_changes(helpers.long_ago),
+    )
+    for call in calls:
+        with pytest.raises(Misconfigured, match="404"):
+            await call
+
+
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        ({"reset": True}, Unavailable),
+        ({"status": 502}, Unavailable),
+        ({"status": 401}, AuthFailed),
+        ({"status": 429}, RateLimited),
+        ({"status": 301, "headers": {"Location": "/repositories/7"}}, Misconfigured),
+    ],
+)
+async def test_whether_it_is_gone_can_not_be_told(tracker, github, helpers, fault, kind):
+    tracker._account = await tracker.who_am_i()
+    said = b'{"message": "Not Found"}'
+    github.faults = [
+        Fault("/issues/1", status=404, body=said, times=9),
+        Fault("GET /repos/acme/shop", times=9, **fault),
+    ]
+    for call in (
+        tracker.add_comment(helpers.number(1), "x", helpers.marker()),
+        tracker.find_comment(helpers.number(1), helpers.marker(), helpers.long_ago),
+    ):
+        with pytest.raises(kind) as caught:
+            await call
+        assert type(caught.value) is kind
 
 
 async def test_a_renamed_repository_names_the_cure(tracker, github, helpers):
@@ -300,6 +239,56 @@ async def test_closing_and_reopening_take_effect_once_with_their_reason(tracker,
     assert [effect.detail for effect in github.effects if effect.kind == "state"] == ["closed", "open"]
 
 
+async def test_a_change_of_state_tells_how_the_issue_stands_afterwards(tracker, github, helpers):
+    draft = helpers.draft()
+    issue = await tracker.create_issue(draft)
+    github.now = lambda: dt.datetime(2030, 5, 1, 12, tzinfo=dt.UTC)
+    seen = await tracker.set_state(issue, "closed", "duplicate")
+    assert (seen.ref, seen.state, seen.close_reason) == (issue, "closed", "duplicate")
+    assert seen.version == github.now()
+    assert seen.markers == (draft.marker.text,)
+    assert seen.author == await tracker.who_am_i()
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{}", b'{"number": "1"}'])
+async def test_an_answer_that_is_no_issue_proves_nothing(tracker, github, helpers, body):
+    issue = await tracker.create_issue(helpers.draft())
+    github.faults.append(Fault("/issues/1", status=200, body=body, times=9))
+    for call in (
+        tracker.set_state(issue, "closed", None),
+        tracker.update_issue(issue, helpers.draft()),
+        tracker.read_issue(issue),
+    ):
+        with pytest.raises(UnknownOutcome):
+            await call
+
+
+async def test_who_we_are_is_the_author_of_our_issues_and_asked_once(tracker, github, helpers):
+    me = await tracker.who_am_i()
+    assert (me.account_id, me.name) == ("1000", github.bot)
+    ours = await tracker.create_issue(helpers.draft())
+    theirs = await github.open_issue("theirs", by="dev")
+    assert (await tracker.read_issue(ours)).author == me
+    assert (await tracker.read_issue(helpers.number(theirs))).author.name == "dev"
+    assert [seen.author == me for seen in await tracker.list_changes(helpers.long_ago)] == [True, False]
+    await tracker.who_am_i()
+    assert [path for _, path in github.requests].count("/user") == 1
+
+
+@pytest.mark.parametrize("status", [400, 404, 410, 422])
+async def test_not_to_know_who_we_are_is_nobody_s_issue_gone(tracker, github, helpers, status):
+    github.faults.append(Fault("/user", status=status, body=b'{"message":"no"}'))
+    with pytest.raises(Misconfigured):
+        await tracker.find_comment(helpers.number(1), helpers.marker(), helpers.long_ago)
+
+
+@pytest.mark.parametrize("body", [b"[]", b"{}", b'{"login":"x"}', b'{"id":5}', b'{"id":true,"login":"x"}'])
+async def test_an_account_without_name_or_id_is_none(tracker, github, body):
+    github.faults.append(Fault("/user", status=200, body=body))
+    with pytest.raises(Misconfigured, match="who we are"):
+        await tracker.who_am_i()
+
+
 async def test_an_update_keeps_the_marker_and_the_labels(make_tracker, github, helpers):
     draft = helpers.draft()
     tracker = make_tracker(labels=("bug",))
@@ -310,165 +299,35 @@ async def test_an_update_keeps_the_marker_and_the_labels(make_tracker, github, h
     assert wire.markers_in(github.issues[1].body) == (draft.marker.text,)
 
 
-# -- finding -------------------------------------------------------------------------------------------------------
+# -- an Enterprise Server --------------------------------------------------------------------------------------------------
 
 
-async def test_only_our_own_account_counts_and_no_pull_request(tracker, github, helpers):
-    marker = helpers.marker()
-    body = f"<!-- pointsman: {marker.text} -->"
-    await github.open_issue("copied", body, by="dev")
-    await github.open_issue("a pull request", body, by=github.bot, is_pull=True)
-    assert await tracker.find_issue(marker, helpers.long_ago) == []
+async def test_an_enterprise_server_has_its_api_below_a_path_and_its_pages_elsewhere(helpers):
+    async with FakeGitHub(token="hush", enterprise=True) as server:
+        settings = GitHubSettings(
+            token=Secret("hush"), repository="acme/shop", url=f"{server.url}/api/v3/", labels=("bug",)
+        )
+        tracker = GitHubTracker(settings, helpers.client(GitHubTracker.connection(settings)))
+        draft = helpers.draft()
+        issue = await tracker.create_issue(draft)
+        assert issue.url == f"{server.url}/acme/shop/issues/1"
+        assert await tracker.find_issue(draft.marker, helpers.long_ago) == [IssueRef("1", "1", issue.url)]
+        assert (await tracker.set_state(issue, "closed", None)).ref.url == issue.url
+        await server.transfer_issue(1, "acme/other", as_number=9)
+        with pytest.raises(Moved) as caught:
+            await tracker.read_issue(issue)
+        assert caught.value.to == f"{server.url}/acme/other/issues/9"
+        assert all(path.startswith("/api/v3/") for _, path in server.requests)
+        assert "Enterprise Server 3.19" in (await tracker.check())[0].what
 
 
-async def test_all_issues_with_the_marker_are_found_oldest_first_in_any_state_on_any_page(
-    tracker, github, helpers
-):
-    draft = helpers.draft()
-    github.page_max = 3
-    first = await tracker.create_issue(draft)
-    for _ in range(7):
-        await tracker.create_issue(helpers.draft())
-    second = await tracker.create_issue(draft)
-    await github.close_issue(1)
-    assert await tracker.find_issue(draft.marker, helpers.long_ago) == [first, second]
-
-
-async def test_looking_ends_at_the_first_issue_that_is_too_old(tracker, github, helpers):
-    github.page_max = 2
-    github.now = lambda: dt.datetime(2026, 5, 1, tzinfo=dt.UTC)
-    for _ in range(10):
-        await tracker.create_issue(helpers.draft())
-    github.now = lambda: dt.datetime(2026, 5, 2, 12, 0, 0, 900000, tzinfo=dt.UTC)
-    for number in range(1, 10):
-        await github.comment(number, "old, and changed just now")
-    draft = helpers.draft()
-    ref = await tracker.create_issue(draft)
-    asked = len(github.requests)
-    assert await tracker.find_issue(draft.marker, github.now()) == [ref]
-    assert len(github.requests) == asked + 2  # the account, one page
-    path = github.requests[-1][1]
-    for part in ("state=all", "creator=pointsman-bot", "sort=created", "direction=desc", "per_page=100"):
-        assert part in path
-
-
-async def test_half_a_list_proves_nothing(tracker, github, helpers):
-    github.page_max = 1
-    for _ in range(21):
-        await tracker.create_issue(helpers.draft())
-    with pytest.raises(UnknownOutcome, match="pages"):
-        await tracker.find_issue(helpers.marker(), helpers.long_ago)
-
-
-async def test_changes_are_listed_in_their_order_over_pages_without_pull_requests(tracker, github, helpers):
-    moments = iter(dt.datetime(2026, 5, 1, 12, minute, tzinfo=dt.UTC) for minute in range(60))
-    github.now = lambda: next(moments)
-    for _ in range(7):
-        await github.open_issue("an issue", is_pull=False)
-    await github.open_issue("a pull request", is_pull=True)
-    await github.close_issue(2, "duplicate")
-    github.now = lambda: dt.datetime(2026, 5, 1, 13, tzinfo=dt.UTC)
-    github.page_max = 3
-    changes = await tracker.list_changes(dt.datetime(2026, 5, 1, 12, 1, tzinfo=dt.UTC))
-    assert [seen.ref.key for seen in changes] == ["3", "4", "5", "6", "7", "2"]
-    assert (changes[-1].state, changes[-1].close_reason) == ("closed", "duplicate")
-
-
-async def test_many_changes_in_one_second_are_all_listed(tracker, github, helpers):
-    github.now = lambda: dt.datetime(2026, 5, 1, tzinfo=dt.UTC)
-    for _ in range(8):
-        await github.open_issue("an issue")
-    github.now = lambda: dt.datetime(2026, 5, 2, tzinfo=dt.UTC)
-    await github.open_issue("later")
-    github.page_max = 3
-    assert len(await tracker.list_changes(helpers.long_ago)) == 9
-
-
-async def test_an_issue_that_changes_while_the_pages_are_read_hides_no_other(tracker, github, helpers):
-    moments = iter(dt.datetime(2026, 5, 1, 12, minute, tzinfo=dt.UTC) for minute in range(60))
-    github.now = lambda: next(moments)
-    for _ in range(6):
-        await github.open_issue("an issue")
-    github.page_max = 2
-    request = tracker.client.request
-
-    async def request_while_people_work(method, path, **more):
-        answer = await request(method, path, **more)
-        if github.issues[1].state == "open":
-            await github.close_issue(1)
-        return answer
-
-    with mock.patch.object(tracker.client, "request", request_while_people_work):
-        changes = await tracker.list_changes(helpers.long_ago)
-    assert sorted(seen.ref.key for seen in changes) == ["1", "2", "3", "4", "5", "6"]
-    assert changes[-1].ref.key == "1"
-    assert changes[-1].state == "closed"
-
-
-# -- check ---------------------------------------------------------------------------------------------------------
-
-
-async def test_a_destination_that_is_well(tracker, github):
-    assert {finding.level for finding in await tracker.check()} == {"ok"}
-    assert all(method == "GET" for method, _ in github.requests)
-
-
-@pytest.mark.parametrize(
-    ("changed", "level", "what"),
-    [
-        ({"has_issues": False}, "error", "switched off"),
-        ({"archived": True}, "error", "archived"),
-        ({"may_push": False}, "warning", "may not push"),
-        ({"may_see": False}, "error", "404"),
-        ({"token": "another"}, "error", "401"),
-        ({"calls_left": 0}, "error", "rate limit"),
-        ({"token_headers": {"X-OAuth-Scopes": "gist"}}, "error", "public_repo"),
-        (
-            {"token_headers": {"GitHub-Authentication-Token-Expiration": "2020-02-06 17:23:12 UTC"}},
-            "warning",
-            "2020-02-06",
-        ),
-    ],
-)
-async def test_what_stands_in_the_way_is_found(make_tracker, github, changed, level, what):
-    for name, value in changed.items():
-        setattr(github, name, value)
-    bad = [finding for finding in await make_tracker().check() if finding.level == level]
-    assert any(what in finding.what for finding in bad)
-    assert all(finding.breaks and finding.mend for finding in bad)
-
-
-async def test_a_renamed_repository_is_found_by_the_check(tracker, github):
-    github.rename_repository("acme/store")
-    assert any("another name" in finding.mend for finding in await tracker.check())
-
-
-@pytest.mark.parametrize(
-    "text", ["2027-02-06 17:23:12 UTC", "2027-02-06 18:23:12 +0100", "2027-02-06T17:23:12Z"]
-)
-def test_the_end_of_a_token_in_its_forms(text):
-    assert checks.expiry(text) == dt.datetime(2027, 2, 6, 17, 23, 12, tzinfo=dt.UTC)
-    assert checks.expiry("never") is None
-
-
-# -- against GitHub's own description --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("path", "method", "body"),
-    [
-        ("", "post", lambda draft: wire.issue_body(draft, ["bug"], ["dev"])),
-        ("/{issue_number}", "patch", wire.edit_body),
-        ("/{issue_number}", "patch", lambda _: wire.state_body("closed", "duplicate")),
-        ("/{issue_number}", "patch", lambda _: wire.state_body("open", None)),
-        ("/{issue_number}/comments", "post", lambda draft: wire.comment_body("x", draft.marker)),
-    ],
-)
-def test_requests_are_what_github_describes(api_document, helpers, path, method, body):
-    operation = api_document["paths"]["/repos/{owner}/{repo}/issues" + path][method]
-    schema = operation["requestBody"]["content"]["application/json"]["schema"]
-    closed = {**schema, "components": api_document.get("components", {}), "additionalProperties": False}
-    jsonschema.validate(body(helpers.draft()), closed)
+async def test_the_web_site_in_place_of_its_api_is_told(helpers):
+    async with FakeGitHub(token="hush", enterprise=True) as server:
+        settings = GitHubSettings(token=Secret("hush"), repository="acme/shop", url=server.url)
+        tracker = GitHubTracker(settings, helpers.client(GitHubTracker.connection(settings)))
+        with pytest.raises(Misconfigured, match="api/v3"):
+            await tracker.create_issue(helpers.draft())
+        assert "https://HOST/api/v3" in (await tracker.check())[0].mend
 
 
 # -- single calls ------------------------------------------------------------------------------------------------------
@@ -493,3 +352,4 @@ async def test_a_call_to_an_enterprise_server(helpers):
         [[call]] = calls.requests.values()
         assert call.kwargs["headers"]["Authorization"] == "Bearer hush"
         assert call.kwargs["allow_redirects"] is False
+        assert "assignee" not in call.kwargs["json"]

@@ -1,57 +1,18 @@
-"""Text, answers and webhooks, with plain values."""
+"""Text, request bodies and what is read out of answers, with plain values."""
 
 from __future__ import annotations
-
-import datetime as dt
-import hashlib
-import hmac
-import json
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pointsman.plugin_api import (
-    Actor,
-    Answer,
-    AuthFailed,
-    Ignored,
-    IssueGone,
-    IssueRef,
-    IssueSeen,
-    Marker,
-    Misconfigured,
-    NotFound,
-    RateLimited,
-    Refused,
-    UnknownOutcome,
-)
-from pointsman_github import GitHubTracker, wire
+from pointsman.plugin_api import Actor, Draft, Marker
+from pointsman_github import wire
 
-SECRET = b"a secret"
-BODY = b'{"action":"closed"}'
-HEX = hmac.new(SECRET, BODY, hashlib.sha256).hexdigest()
 MARKER = Marker("pm1-0190b5a0-7c11-7000-8000-000000000001-0123456789abcdef")
-ISSUES = {"x-github-event": "issues"}
 
 calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 """A busy machine is no failure."""
-
-
-def verify(headers, body=BODY, secrets=(SECRET,)):
-    return GitHubTracker.verify_webhook(headers, body, secrets)
-
-
-def read(payload, headers=None, repository="acme/shop"):
-    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    return wire.read(ISSUES if headers is None else headers, body, repository)
-
-
-def answer(status, body=b"{}", headers=None, method="POST"):
-    return Answer(method=method, path="/x", status=status, headers=headers or {}, body=body)
-
-
-# -- text --------------------------------------------------------------------------------------------------------
 
 
 def test_the_marker_is_the_last_line_of_the_body_and_is_found_again():
@@ -131,354 +92,54 @@ def test_a_state_goes_with_its_reason():
     assert wire.state_body("open", "not_planned") == {"state": "open", "state_reason": "reopened"}
 
 
-# -- answers -------------------------------------------------------------------------------------------------------
+def test_an_issue_goes_out_with_assignees_and_never_with_the_old_assignee():
+    made = wire.issue_body(Draft(title="x", body="y", marker=MARKER, labels=("new",)), ["bug"], ["dev"])
+    assert made == {
+        "title": "x",
+        "body": wire.marked("y", MARKER),
+        "labels": ["bug", "new"],
+        "assignees": ["dev"],
+    }
+    assert wire.issue_body(Draft(title="x", body="y", marker=MARKER), [], []).keys() == {"title", "body"}
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "kind"),
+    ("refused", "all_of_it", "left"),
     [
-        (400, b'{"message":"Problems parsing JSON"}', Refused),
-        (401, b'{"message":"Bad credentials"}', AuthFailed),
-        (403, b'{"message":"Resource not accessible by personal access token"}', Misconfigured),
-        (403, b'{"message":"Unable to create comment because issue is locked."}', Refused),
-        (404, b'{"message":"Not Found"}', NotFound),
-        (410, b'{"message":"Issues are disabled for this repo"}', NotFound),
-        (422, b'{"message":"Validation Failed","errors":["odd"]}', Refused),
-        (429, b"", RateLimited),
-        (500, b"<html>", UnknownOutcome),
-        (502, b'{"message":"Server Error"}', UnknownOutcome),
-        (503, b"", UnknownOutcome),
+        ({}, False, {"labels": ["a", "b"], "assignees": ["dev"]}),
+        ({"title": ()}, False, {"labels": ["a", "b"], "assignees": ["dev"]}),
+        ({"labels": ("A",)}, False, {"labels": ["b"], "assignees": ["dev"]}),
+        ({"labels": ("other",)}, False, {"assignees": ["dev"]}),
+        ({"labels": ()}, False, {"assignees": ["dev"]}),
+        ({"labels": ("a",)}, True, {"assignees": ["dev"]}),
+        ({"assignees": ("dev",), "labels": ("b",)}, False, {"labels": ["a"]}),
     ],
 )
-def test_an_answer_stands_for_an_error(status, body, kind):
-    assert type(wire.problem(answer(status, body), "edit the issue")) is kind
+def test_what_is_refused_is_left_out(refused, all_of_it, left):
+    body = {"title": "x", "labels": ["a", "b"], "assignees": ["dev"]}
+    assert wire.without(body, refused, all_of_it=all_of_it) == {"title": "x", **left}
 
 
-SECONDARY = b'{"message":"You have exceeded a secondary rate limit. Please wait."}'
-SPENT = {
-    "x-ratelimit-remaining": "0",
-    "x-ratelimit-reset": "1767225900",
-    "date": "Thu, 01 Jan 2026 00:00:00 GMT",
-}
-
-
-@pytest.mark.parametrize("status", [403, 429])
 @pytest.mark.parametrize(
-    ("body", "headers", "seconds", "scope"),
+    "raw", [None, [], {}, {"labels": None}, {"labels": [None, {"name": 5}, "BUG"], "assignees": "x"}]
+)
+def test_an_answer_that_does_not_tell_is_no_reason_for_a_note(raw):
+    asked = {"labels": ("bug",), "assignees": ("dev",)}
+    assert wire.notes(raw, asked, asked, "") == ()
+
+
+@pytest.mark.parametrize(
+    ("raw", "account"),
     [
-        (b"{}", SPENT, 301.0, "all"),
-        (b"{}", {**SPENT, "date": "Fri, 02 Jan 2026 00:00:00 GMT"}, 1.0, "all"),
-        (b"{}", {"retry-after": "17"}, 17.0, "all"),
-        (SECONDARY, {"retry-after": "17", "x-ratelimit-remaining": "4000"}, 17.0, "content"),
-        (SECONDARY, {"x-ratelimit-remaining": "4000"}, 60.0, "content"),
-        (SECONDARY, SPENT, 301.0, "content"),
-        (b"You have triggered an abuse detection mechanism", {}, 60.0, "content"),
+        ({"id": 5, "login": "dev"}, Actor("5", "dev")),
+        ({"login": "dev"}, Actor("dev", "dev")),
+        ({"id": True, "login": "dev"}, Actor("dev", "dev")),
+        ({"id": 2**70}, None),
+        ({}, None),
+        (None, None),
+        ("dev", None),
     ],
 )
-def test_a_rate_limit_says_how_long_and_for_what(status, body, headers, seconds, scope):
-    error = wire.problem(answer(status, body, headers), "create an issue")
-    assert isinstance(error, RateLimited)
-    assert (error.retry_after, error.scope) == (seconds, scope)
-
-
-@pytest.mark.parametrize("headers", [{**SPENT, "date": "soon"}, {**SPENT, "x-ratelimit-reset": "soon"}, {}])
-def test_a_rate_limit_with_odd_headers_still_says_how_long(headers):
-    error = wire.problem(answer(429, b"", headers), "create an issue")
-    assert isinstance(error, RateLimited)
-    assert error.retry_after is not None
-    assert 1.0 <= error.retry_after <= 86400.0
-
-
-def test_a_missing_permission_is_named():
-    headers = {"x-accepted-github-permissions": "issues=write"}
-    assert "issues=write" in wire.problem(answer(403, b"{}", headers), "create an issue").message
-
-
-@pytest.mark.parametrize(
-    ("errors", "fields"),
-    [
-        (
-            [{"resource": "Issue", "field": "assignees", "code": "invalid", "value": "x"}],
-            {"assignees": "invalid"},
-        ),
-        (
-            [{"field": "title", "code": "custom", "message": "title is too long"}],
-            {"title": "title is too long"},
-        ),
-        (["just text"], {"message": "just text"}),
-        ("just text", {"message": "just text"}),
-        ([{"code": "missing"}, None, 3], {"message": "missing"}),
-        (None, {}),
-        ({"field": ["odd"]}, {"message": "refused"}),
-    ],
-)
-def test_a_refusal_names_the_fields_in_whatever_form_they_come(errors, fields):
-    error = wire.problem(
-        answer(422, json.dumps({"message": "Validation Failed", "errors": errors}).encode()), "create"
-    )
-    assert isinstance(error, Refused)
-    assert error.fields == fields
-
-
-# -- signatures ----------------------------------------------------------------------------------------------------
-
-
-def test_the_published_example_verifies():
-    """The example of https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries."""
-    digest = "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
-    assert verify(
-        {"x-hub-signature-256": f"sha256={digest}"}, b"Hello, World!", [b"It's a Secret to Everybody"]
-    )
-
-
-def test_every_valid_secret_counts():
-    assert verify({"x-hub-signature-256": f"sha256={HEX}"}, secrets=(b"new", SECRET))
-    assert not verify({"x-hub-signature-256": f"sha256={HEX}"}, secrets=(b"new",))
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {},
-        {"x-hub-signature-256": ""},
-        {"x-hub-signature-256": "sha256="},
-        {"x-hub-signature-256": HEX},
-        {"x-hub-signature-256": f"sha1={HEX}"},
-        {"x-hub-signature-256": f"SHA256={HEX}"},
-        {"x-hub-signature-256": f" sha256={HEX}"},
-        {"x-hub-signature-256": f"sha256={HEX}0"},
-        {"x-hub-signature-256": "sha256=" + "ä" * 64},
-        {"x-hub-signature-256": "sha256=" + "\udcff" * 64},
-        {"x-hub-signature-256": "sha256=" + "0" * 1_000_000},
-        {"x-hub-signature": f"sha256={HEX}"},
-        {"x-hub-signature": "sha1=" + hmac.new(SECRET, BODY, hashlib.sha1).hexdigest()},
-    ],
-)
-def test_anything_else_does_not_verify(headers):
-    assert not verify(headers)
-
-
-def test_an_empty_secret_never_verifies():
-    signed_with_nothing = hmac.new(b"", BODY, hashlib.sha256).hexdigest()
-    assert not verify({"x-hub-signature-256": f"sha256={signed_with_nothing}"}, secrets=(b"",))
-    assert not verify({"x-hub-signature-256": f"sha256={signed_with_nothing}"}, secrets=())
-
-
-@calm
-@given(st.text(), st.binary())
-def test_verifying_always_comes_to_a_decision(given_signature, body):
-    assert verify({"x-hub-signature-256": given_signature}, body) is False
-    assert verify({"x-hub-signature-256": f"sha256={given_signature}"}, body) is False
-
-
-def test_the_id_of_a_call_is_in_its_header():
-    assert GitHubTracker.webhook_id({"x-github-delivery": "one"}, b"") == "one"
-    assert GitHubTracker.webhook_id({}, b"") is None
-
-
-# -- webhooks ------------------------------------------------------------------------------------------------------
-
-
-def test_a_closed_issue_is_read_whole():
-    body = wire.marked("text", MARKER)
-    seen = read(
-        {
-            "action": "closed",
-            "number": 3,
-            "issue": {
-                "id": 99,
-                "number": 3,
-                "html_url": "https://github.example/acme/shop/issues/3",
-                "body": body,
-                "state": "closed",
-                "state_reason": "not_planned",
-                "updated_at": "2026-05-01T10:00:00+02:00",
-            },
-            "repository": {"full_name": "Acme/Shop"},
-            "sender": {"id": 5, "login": "dev"},
-        }
-    )
-    assert seen == IssueSeen(
-        ref=IssueRef("3", "3", "https://github.example/acme/shop/issues/3"),
-        state="closed",
-        close_reason="not_planned",
-        version=dt.datetime(2026, 5, 1, 8, tzinfo=dt.UTC),
-        actor=Actor("5", "dev"),
-        markers=(MARKER.text,),
-    )
-
-
-@pytest.mark.parametrize("headers", [{}, ISSUES])
-@pytest.mark.parametrize(
-    ("action", "state"), [("opened", "open"), ("closed", "closed"), ("reopened", "open")]
-)
-def test_a_minimal_payload_is_enough(headers, action, state):
-    seen = read({"action": action, "issue": {"number": 1}, "repository": {"full_name": "acme/shop"}}, headers)
-    assert isinstance(seen, IssueSeen)
-    assert (seen.ref.remote_id, seen.state, seen.version, seen.markers) == ("1", state, None, ())
-
-
-def test_an_issue_can_be_born_closed():
-    seen = read({"action": "opened", "issue": {"number": 1, "state": "closed"}})
-    assert isinstance(seen, IssueSeen)
-    assert seen.state == "closed"
-
-
-@pytest.mark.parametrize("reason", ["reopened", None, "new one", 5, ["completed"]])
-def test_an_unknown_close_reason_is_none(reason):
-    seen = read({"action": "closed", "issue": {"number": 1, "state": "closed", "state_reason": reason}})
-    assert isinstance(seen, IssueSeen)
-    assert seen.close_reason is None
-
-
-def test_deletion_and_transfer():
-    assert read({"action": "deleted", "issue": {"number": 1}}) == IssueGone(ref=IssueRef("1", "1"))
-    changes = {"new_issue": {"number": 4, "html_url": "https://github.example/acme/other/issues/4"}}
-    gone = read({"action": "transferred", "issue": {"number": 1}, "changes": changes})
-    assert gone == IssueGone(ref=IssueRef("1", "1"), to="https://github.example/acme/other/issues/4")
-    assert read({"action": "transferred", "issue": {"number": 1}, "changes": []}) == IssueGone(
-        ref=IssueRef("1", "1")
-    )
-
-
-@pytest.mark.parametrize(
-    ("payload", "headers", "why"),
-    [
-        ({}, {"x-github-event": "push"}, "event push"),
-        ({}, {"x-github-event": "ping"}, "ping"),
-        ({}, {"x-github-event": "issue_comment"}, "event issue_comment"),
-        ({"action": "edited", "issue": {"number": 1}}, ISSUES, "action edited"),
-        ({"action": "labeled", "issue": {"number": 1}}, ISSUES, "action labeled"),
-        ({"issue": {"number": 1}}, ISSUES, "action (none)"),
-        ({"action": "closed"}, ISSUES, "without an issue"),
-        ({"action": "closed", "issue": {"id": 4}}, ISSUES, "without an issue"),
-        ({"action": "closed", "issue": {"number": 1, "pull_request": {}}}, ISSUES, "without an issue"),
-        ({"action": "deleted", "issue": {"number": 1}, "comment": {"id": 1}}, {}, "a comment"),
-        ({"action": "closed", "pull_request": {"number": 1}}, {}, "pull request"),
-        (
-            {"action": "closed", "issue": {"number": 1}, "repository": {"full_name": "a/b"}},
-            ISSUES,
-            "another repository: a/b",
-        ),
-        (b"payload=%7B%7D", ISSUES, "not JSON"),
-        (b"[" * 100_000, ISSUES, "not JSON"),
-        (b"\xff\xfe\x00", ISSUES, "not JSON"),
-        (b"[]", ISSUES, "not a JSON object"),
-    ],
-)
-def test_what_does_not_concern_us_is_ignored_with_a_reason(payload, headers, why):
-    news = read(payload, headers)
-    assert isinstance(news, Ignored)
-    assert why in news.why
-
-
-@pytest.mark.parametrize("number", [0, -1, True, 1.5, "1", None, [], 2**80])
-def test_what_is_no_number_is_no_issue(number):
-    assert isinstance(read({"action": "closed", "issue": {"number": number}}), Ignored)
-
-
-def test_odd_text_is_made_fit_to_be_kept():
-    payload = b'{"action":"closed","issue":{"number":1,"html_url":"javascript:x"},"sender":{"login":"a\\ud800\\u0000b"}}'
-    seen = read(payload)
-    assert isinstance(seen, IssueSeen)
-    assert seen.ref.url == ""
-    assert seen.actor == Actor("a?b", "a?b")
-
-
-_PAYLOAD_KEYS = ("action", "issue", "number", "repository", "full_name", "sender", "comment", "pull_request")
-_ISSUE_KEYS = ("id", "login", "user", "state", "state_reason", "body", "updated_at", "html_url")
-_KEYS = st.sampled_from([*_PAYLOAD_KEYS, *_ISSUE_KEYS, "changes", "new_issue"])
-_LEAVES = (
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(max_size=20)
-    | st.sampled_from(
-        ["closed", "opened", "reopened", "deleted", "transferred", "acme/shop", "2026-01-01T00:00:00Z"]
-    )
-    | st.sampled_from(["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "<!-- pointsman: pm1-a -->"])
-)
-_JSON = st.recursive(
-    _LEAVES,
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=6),
-    max_leaves=20,
-)
-
-
-@calm
-@given(
-    st.dictionaries(st.just("x-github-event"), st.sampled_from(["issues", ""]) | st.text()),
-    st.fixed_dictionaries(
-        {"action": _LEAVES, "issue": _JSON}, optional={"repository": _JSON, "sender": _JSON}
-    )
-    | _JSON,
-)
-def test_any_json_comes_to_a_decision_that_can_be_kept(headers, payload):
-    news = read(payload, headers)
-    assert isinstance(news, IssueSeen | IssueGone | Ignored)
-    assert "\x00" not in repr(news)
-    repr(news).encode()
-
-
-@calm
-@given(st.binary())
-def test_any_bytes_come_to_a_decision(body):
-    assert isinstance(wire.read({}, body, "acme/shop"), Ignored)
-
-
-# -- recordings ----------------------------------------------------------------------------------------------------
-
-
-def recorded(payload, name, event="issues"):
-    raw = payload(name)
-    repository = json.loads(raw).get("repository", {}).get("full_name", "acme/shop")
-    return wire.read({"x-github-event": event} if event else {}, raw, repository)
-
-
-@pytest.mark.parametrize("event", ["issues", ""])
-@pytest.mark.parametrize(
-    ("name", "state"),
-    [("issues.opened.json", "open"), ("issues.closed.json", "closed"), ("issues.reopened.json", "open")],
-)
-def test_recorded_changes_of_state(payload, name, state, event):
-    seen = recorded(payload, name, event)
-    assert isinstance(seen, IssueSeen)
-    assert seen.state == state
-    assert seen.ref.url.startswith("https://github.com/")
-    assert seen.version is not None
-    assert seen.actor is not None
-    assert seen.actor.account_id.isdigit()
-
-
-@pytest.mark.parametrize("event", ["issues", ""])
-def test_recorded_deletion_and_transfer(payload, event):
-    assert isinstance(recorded(payload, "issues.deleted.json", event), IssueGone)
-    gone = recorded(payload, "issues.transferred.json", event)
-    assert isinstance(gone, IssueGone)
-    assert gone.to.startswith("https://github.com/")
-
-
-@pytest.mark.parametrize("with_event", [True, False])
-@pytest.mark.parametrize(
-    "name",
-    [
-        "issue_comment.created.json",
-        "issue_comment.deleted.json",
-        "issue_comment.edited.json",
-        "issues.assigned.with-installation.json",
-        "issues.edited.json",
-        "issues.labeled.json",
-        "ping.json",
-    ],
-)
-def test_recorded_calls_that_do_not_concern_us(payload, name, with_event):
-    news = recorded(payload, name, name.partition(".")[0] if with_event else "")
-    assert isinstance(news, Ignored)
-    assert "another repository" not in news.why
-
-
-def test_a_recorded_call_of_another_repository(payload):
-    news = wire.read(ISSUES, payload("issues.opened.json"), "acme/shop")
-    assert isinstance(news, Ignored)
-    assert "another repository" in news.why
+def test_accounts_in_whatever_form_they_come(raw, account):
+    assert wire.actor(raw) == account
+    assert wire.author({"user": raw}) == account

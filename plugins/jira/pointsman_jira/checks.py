@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Awaitable, Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from pointsman.plugin_api import Answer, Finding, PluginError, TrackerClient
-from pointsman_jira import wire
+from pointsman.plugin_api import Answer, Finding, Misconfigured, PluginError, State, TrackerClient
+from pointsman_jira import errors, screens, templates, transitions, wire
+from pointsman_jira.dialect import Dialect
 from pointsman_jira.settings import JiraSettings
 
 _PERMISSIONS = {
@@ -17,110 +19,205 @@ _PERMISSIONS = {
     "TRANSITION_ISSUES": "issues can't be closed or reopened",
     "EDIT_ISSUES": "issues can't be changed after they were made",
 }
-_SENT = {"project", "issuetype", "summary", "description", "labels", "reporter"}
+_ASSIGN = {"ASSIGN_ISSUES": "issues are made without their assignee"}
 _ALL = "nothing works"
+# Ids of the status categories; their names are translated.
+_DONE_ID = 3
 
 
-async def check(settings: JiraSettings, client: TrackerClient, api: str) -> list[Finding]:
-    """The findings, worst first to be mended first; the ones behind a broken one are left out."""
-    asked = _Asked(client, api)
+class Asked:
+    """Questions to the site. What can't be answered raises the contract's error."""
+
+    def __init__(self, client: TrackerClient, dialect: Dialect) -> None:
+        self._client = client
+        self._dialect = dialect
+
+    async def get(self, path: str, failed: str, **params: str | int) -> Any:
+        """The answer to a GET below the API's path."""
+        return (await self._get(path, failed, **params)).json()
+
+    async def pages(self, path: str, failed: str, *names: str) -> list[Any]:
+        """All items of a list in pages that calls itself by one of the names."""
+        found: list[Any] = []
+        while True:
+            answer = await self._get(path, failed, startAt=len(found), maxResults=100)
+            items = errors.listed(answer, *names)
+            found += items
+            total = wire.at(answer.json(), "total")
+            if not items or not isinstance(total, int) or len(found) >= total:
+                return found
+
+    async def newest(self, jql: str) -> Any:
+        """The first issue that a query finds, None if it finds none."""
+        body = {"jql": jql, "fields": ["status"], "maxResults": 1}
+        answer = await self._client.request("POST", self._dialect.search, json=body)
+        found = errors.listed(_good(answer, "the issues could not be searched"), "issues")
+        return found[0] if found else None
+
+    async def _get(self, path: str, failed: str, **params: str | int) -> Answer:
+        return _good(
+            await self._client.request("GET", self._dialect.api + path, params=params or None), failed
+        )
+
+
+def _good(answer: Answer, failed: str) -> Answer:
+    if not answer.ok:
+        raise errors.problem(answer, failed, now=dt.datetime.now(dt.UTC))
+    return answer
+
+
+async def check(settings: JiraSettings, client: TrackerClient, dialect: Dialect) -> list[Finding]:
+    """The findings. Without account or project there is nothing more to ask; other questions stand for themselves."""
+    asked = Asked(client, dialect)
     found: list[Finding] = []
     parts = urlsplit(settings.base)
     if parts.scheme != "https" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
         found.append(
             _warn("the address is not https", "the token can be read on its way", "write https:// in url")
         )
+    project = quote(settings.project, safe="")
     try:
         me = await asked.get("/myself", "the account could not be read")
         found.append(_ok(f"signed in as {wire.text_at(me, 'displayName') or wire.text_at(me, 'accountId')}"))
-        project = quote(settings.project, safe="")
+        if settings.is_cloud:
+            found.append(_life_of_a_token())
         await asked.get(f"/project/{project}", f"the project {settings.project} could not be read")
         found.append(_ok(f"the project {settings.project} is there"))
-        found += await _permissions(asked, settings)
-        found += await _issue_type(asked, settings, project)
     except PluginError as error:
-        mend = (
-            "check url, api_url, email, api_token and project_key"
-            if error.status
-            else "see whether Jira is up"
+        return [*found, _failed(error, _ALL)]
+    found += await _answered(
+        _permissions(asked, settings), "a missing permission goes unnoticed until it is needed"
+    )
+    type_id = ""
+    try:
+        type_id, said = await _issue_type(asked, settings, project)
+        found.append(said)
+    except PluginError as error:
+        found.append(_failed(error, "a wrong issue type goes unnoticed until an issue is made"))
+    if type_id:
+        fields = _fields(asked, settings, project, type_id)
+        found += await _answered(fields, "a missing field goes unnoticed until an issue is made")
+        found += await _answered(
+            _ways(asked, settings), "a way that is missing goes unnoticed until an issue is closed"
         )
-        found.append(Finding(level="error", what=error.message, breaks=_ALL, mend=mend))
     return found
 
 
-class _Asked:
-    def __init__(self, client: TrackerClient, api: str) -> None:
-        self._client = client
-        self._api = api
-
-    async def get(self, path: str, failed: str, **params: str | int) -> Any:
-        answer: Answer = await self._client.request("GET", self._api + path, params=params or None)
-        if not answer.ok:
-            raise wire.problem(answer, failed, now=dt.datetime.now(dt.UTC))
-        return answer.json()
-
-    async def pages(self, path: str, failed: str, *names: str) -> list[Any]:
-        """All items of a list in pages that calls itself by one of the names."""
-        found: list[Any] = []
-        while True:
-            page = await self.get(path, failed, startAt=len(found), maxResults=100)
-            items = next((items for name in names if (items := wire.items_at(page, name))), [])
-            found += items
-            total = wire.at(page, "total")
-            if not items or not isinstance(total, int) or len(found) >= total:
-                return found
+async def _answered(question: Awaitable[list[Finding]], breaks: str) -> list[Finding]:
+    try:
+        return await question
+    except PluginError as error:
+        return [_failed(error, breaks)]
 
 
-async def _permissions(asked: _Asked, settings: JiraSettings) -> list[Finding]:
+def _failed(error: PluginError, breaks: str) -> Finding:
+    if not error.status:
+        return _error(error.message, breaks, "see whether Jira is up")
+    return _error(error.message, breaks, "check url, api_url, email, api_token and project_key")
+
+
+def _life_of_a_token() -> Finding:
+    """https://support.atlassian.com/atlassian-account/docs/manage-api-tokens-for-your-atlassian-account/"""
+    return Finding(
+        level="ok",
+        what="the API token is accepted; tokens live for a year at most, and Jira does not say when this one ends",
+        breaks="on that day every call is refused, and the destination pauses",
+        mend="note its last day (id.atlassian.com > Security > API tokens) and replace api_token before it",
+    )
+
+
+async def _permissions(asked: Asked, settings: JiraSettings) -> list[Finding]:
     """https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-permissions/#api-rest-api-3-mypermissions-get"""
+    needed = _PERMISSIONS | (_ASSIGN if settings.assignee else {})
     said = await asked.get(
         "/mypermissions",
         "the account's permissions could not be read",
         projectKey=settings.project,
-        permissions=",".join(_PERMISSIONS),
+        permissions=",".join(needed),
     )
-    lacking = [name for name in _PERMISSIONS if wire.at(said, "permissions", name, "havePermission") is False]
-    if not lacking:
-        return [_ok("the account has the permissions it needs")]
-    return [
-        _error(f"the account lacks {name}", _PERMISSIONS[name], "grant it in the project's permission scheme")
-        for name in lacking
-    ]
+    found = []
+    for name, breaks in needed.items():
+        has = wire.at(said, "permissions", name, "havePermission")
+        if has is False:
+            make = _warn if name in _ASSIGN else _error
+            found.append(
+                make(f"the account lacks {name}", breaks, "grant it in the project's permission scheme")
+            )
+        elif has is not True:
+            mend = "look it up in the project's permission scheme"
+            found.append(
+                _warn(f"Jira does not say whether the account has {name}", f"without it {breaks}", mend)
+            )
+    return found or [_ok("the account has the permissions it needs")]
 
 
-async def _issue_type(asked: _Asked, settings: JiraSettings, project: str) -> list[Finding]:
-    """https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-issues/#api-rest-api-3-issue-createmeta-projectidorkey-issuetypes-get"""
+async def _issue_type(asked: Asked, settings: JiraSettings, project: str) -> tuple[str, Finding]:
+    """The issue type's id, empty if there is no such type.
+
+    https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-issues/#api-rest-api-3-issue-createmeta-projectidorkey-issuetypes-get
+    """
     path = f"/issue/createmeta/{project}/issuetypes"
     types = await asked.pages(path, "the issue types could not be read", "issueTypes", "values")
     names = {wire.text_at(item, "name").casefold(): wire.text_at(item, "id") for item in types}
-    type_id = names.get(settings.issue_type.strip().casefold())
-    if not type_id:
-        there = ", ".join(wire.text_at(item, "name") for item in types) or "none that the account may make"
-        mend = f"set issue_type to one of: {there}"
-        return [_error(f"there is no issue type {settings.issue_type}", "issues can't be made", mend)]
-    fields = await asked.pages(
-        f"{path}/{quote(type_id, safe='')}",
-        "the fields of the issue type could not be read",
-        "fields",
-        "values",
+    type_id = names.get(settings.issue_type.strip().casefold(), "")
+    if type_id:
+        return type_id, _ok(f"the issue type {settings.issue_type} is there")
+    there = ", ".join(wire.text_at(item, "name") for item in types) or "none that the account may make"
+    mend = f"set issue_type to one of: {there}"
+    return "", _error(f"there is no issue type {settings.issue_type}", "issues can't be made", mend)
+
+
+async def _fields(asked: Asked, settings: JiraSettings, project: str, type_id: str) -> list[Finding]:
+    """https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-issues/#api-rest-api-3-issue-createmeta-projectidorkey-issuetypes-issuetypeid-get"""
+    path = f"/issue/createmeta/{project}/issuetypes/{quote(type_id, safe='')}"
+    fields = await asked.pages(path, "the fields of the issue type could not be read", "fields", "values")
+    return screens.check(settings, fields)
+
+
+async def _ways(asked: Asked, settings: JiraSettings) -> list[Finding]:
+    """Whether issues can be closed and reopened, tried on the newest of this type: the workflow itself can't be read."""
+    kind = f"project = {wire.quoted(settings.project)} AND issuetype = {wire.quoted(settings.issue_type)}"
+    newest = "ORDER BY created DESC"
+    open_one = await asked.newest(f"{kind} AND statusCategory != {_DONE_ID} {newest}")
+    closed_one = await asked.newest(f"{kind} AND statusCategory = {_DONE_ID} {newest}")
+    return [
+        await _way(asked, settings, open_one, "closed"),
+        await _way(asked, settings, closed_one, "open"),
+    ]
+
+
+async def _way(asked: Asked, settings: JiraSettings, issue: Any, state: State) -> Finding:
+    verb, there = ("closed", "open") if state == "closed" else ("reopened", "closed")
+    issue_id, key = wire.text_at(issue, "id"), wire.text_at(issue, "key")
+    if not issue_id:
+        return _ok(
+            f"whether issues can be {verb} is unknown: there is no {there} {settings.issue_type} to look at yet"
+        )
+    said = await asked.get(
+        f"/issue/{quote(issue_id, safe='')}/transitions",
+        f"the transitions of {key} could not be read",
+        expand="transitions.fields",
     )
-    found = [_ok(f"the issue type {settings.issue_type} is there")]
-    ids = {wire.text_at(field, "fieldId") or wire.text_at(field, "key") for field in fields}
-    for name in ("labels", "description"):
-        if ids and name not in ids:
-            mend = f"put the field {name} on the project's create screen"
-            found.append(_error(f"the field {name} can't be set", "issues can't be made", mend))
-    for field in fields:
-        name = wire.text_at(field, "fieldId") or wire.text_at(field, "key")
-        if (
-            wire.at(field, "required") is True
-            and wire.at(field, "hasDefaultValue") is not True
-            and name not in _SENT
-        ):
-            mend = "give the field a default value, or make it optional for this issue type"
-            what = f"the field {wire.text_at(field, 'name') or name} is required and has no default"
-            found.append(_error(what, "issues can't be made", mend))
-    return found
+    try:
+        way, _ = transitions.choose(transitions.read(said), state, None, wish(settings, state))
+    except Misconfigured as error:
+        setting = "closed_status and close_fields" if state == "closed" else "open_status and reopen_fields"
+        mend = f"add such a transition to the workflow, or see the settings {setting}"
+        return _error(f"{key} can't be {verb}: {error.message}", f"issues can't be {verb}", mend)
+    return _ok(f"{key} could be {verb} by {way.name} (to {way.status})")
+
+
+def wish(settings: JiraSettings, state: State) -> transitions.Wish:
+    """What the settings say about closing or reopening."""
+
+    def filled(setting: str, values: Mapping[str, Any]) -> dict[str, Any]:
+        return templates.fill(setting, values, {})
+
+    if state == "closed":
+        fields = filled("close_fields", settings.close_fields)
+        return transitions.Wish("close_fields", settings.closed_status, settings.reasons, fields)
+    fields = filled("reopen_fields", settings.reopen_fields)
+    return transitions.Wish("reopen_fields", settings.open_status, settings.reasons, fields)
 
 
 def _ok(what: str) -> Finding:

@@ -63,7 +63,7 @@ class Creation:
             if errors.is_about_format(answer):
                 return self._simplify()
             return bool(_ASSIGN.search(words)) and self._leave_unassigned(words)
-        return all([self._mend(name, said) for name, said in refused.items()])
+        return all(self._mend(name, said) for name, said in refused.items())
 
     def _mend(self, name: str, said: str) -> bool:
         if name == "description" and "screen" not in said.casefold():

@@ -21,6 +21,7 @@ from pointsman.plugin_api import (
     RateLimited,
     Refused,
     TrackerClient,
+    UnknownOutcome,
 )
 from pointsman_jira.wire import at, items_at, time_of
 
@@ -71,6 +72,29 @@ def said(answer: Answer) -> tuple[dict[str, str], str]:
     fields = {str(key): str(value) for key, value in errors.items()} if isinstance(errors, Mapping) else {}
     messages = [str(message) for message in items_at(body, "errorMessages")]
     return fields, "; ".join([*messages, *(f"{key}: {value}" for key, value in fields.items())])
+
+
+def listed(answer: Answer, *names: str) -> list[Any]:
+    """The list in an answer that calls itself by one of the names. One without it is not Jira's, and proves nothing."""
+    body = answer.json()
+    for name in names:
+        if isinstance(at(body, name), list):
+            return items_at(body, name)
+    raise UnknownOutcome(
+        f"{answer.method} {answer.path} answered {answer.status} without {' or '.join(names)}",
+        status=answer.status,
+        excerpt=answer.text(),
+    )
+
+
+def must_be_empty(answer: Answer) -> None:
+    """Raise UnknownOutcome for a success that says something: Jira's 204 is empty, so somebody else answered instead."""
+    if answer.body.strip() not in {b"", b"{}", b"null"}:
+        raise UnknownOutcome(
+            f"{answer.method} {answer.path} answered {answer.status} with a body, which Jira does not",
+            status=answer.status,
+            excerpt=answer.text(),
+        )
 
 
 def is_about_format(answer: Answer) -> bool:

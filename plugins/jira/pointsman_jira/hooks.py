@@ -24,11 +24,14 @@ _BREAKS = "changes in Jira are noticed only when Pointsman asks, every ten minut
 async def ensure(settings: JiraSettings, client: TrackerClient, url: str, secret: Secret) -> Finding:
     """See to it that there is one webhook to ``url`` with our events, our project and this secret."""
     if not secret:
-        return _by_hand(settings, url, "the destination has no webhook secret, and calls without one are refused")
-    if urlsplit(url).scheme != "https":
-        return _by_hand(settings, url, f"Jira calls https addresses only, and {url} is none")
+        return _by_hand(
+            settings, url, "the destination has no webhook secret, and calls without one are refused"
+        )
     if not settings.is_cloud:
-        return _by_hand(settings, url, "webhooks of Jira Data Center are made by hand")
+        why = "on Data Center it is made by hand, and only a version that signs its calls (it has a field Secret) will do"
+        return _by_hand(settings, url, why)
+    if urlsplit(url).scheme != "https":
+        return _by_hand(settings, url, "Jira calls https addresses only, and this is none")
     try:
         return await _ensure(settings, client, url, secret)
     except PluginError as error:
@@ -56,6 +59,8 @@ async def _ensure(settings: JiraSettings, client: TrackerClient, url: str, secre
     there, *others = ours
     if wire.text_at(there, "name"):
         wanted["name"] = there["name"]
+    if wire.text_at(there, "filters", _FILTER).strip() in {"", f"project = {settings.project}"}:
+        wanted["filters"] = wire.at(there, "filters") or {}  # all issues, or the same in a person's words
     wrong = _wrong(there, wanted)
     # No answer shows the secret, so it is always written again.
     _must(await client.request("PUT", f"{_PATH}/{_number(there)}", json=wanted), "the webhook was not mended")
@@ -67,7 +72,9 @@ async def _ensure(settings: JiraSettings, client: TrackerClient, url: str, secre
             breaks="Jira calls more often than needed, and with other secrets in vain",
             mend=f"in Jira, System > WebHooks, delete all but number {_number(there)}: {numbers}",
         )
-    return Finding(level="ok", what=f"the webhook was mended: {', '.join(wrong)}" if wrong else "the webhook is there")
+    return Finding(
+        level="ok", what=f"the webhook was mended: {', '.join(wrong)}" if wrong else "the webhook is there"
+    )
 
 
 def _must(answer: Answer, what: str) -> Answer:
@@ -88,7 +95,7 @@ def _wrong(there: Any, wanted: dict[str, Any]) -> list[str]:
     wrong = []
     if not set(wanted["events"]) <= {str(event) for event in wire.items_at(there, "events")}:
         wrong.append("it lacked events")
-    if wire.text_at(there, "filters", _FILTER) != wanted["filters"][_FILTER]:
+    if wire.text_at(there, "filters", _FILTER) != wire.text_at(wanted, "filters", _FILTER):
         wrong.append("it had another filter")
     if wire.at(there, "excludeBody") is True:
         wrong.append("it sent no bodies")

@@ -34,7 +34,7 @@ class JiraReader(Tracker):
     settings: JiraSettings
 
     def __init__(self, settings: JiraSettings, client: TrackerClient) -> None:
-        super().__init__(settings, errors.Discreet(client, settings.private))
+        super().__init__(settings, client)
         self.dialect = dialect.of(is_cloud=settings.is_cloud)
         self._me: Actor | None = None
 
@@ -44,7 +44,13 @@ class JiraReader(Tracker):
         https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-myself/#api-rest-api-3-myself-get
         """
         if self._me is None:
-            answer = await self.client.request("GET", f"{self.dialect.api}/myself")
+            answer = await self.calls.request("GET", f"{self.dialect.api}/myself")
+            if answer.status in {404, 410}:
+                raise Misconfigured(
+                    "Jira does not know the call that tells the account: is the address right?",
+                    status=answer.status,
+                    excerpt=answer.text(),
+                )
             if not answer.ok:
                 raise self._problem(answer, "the account could not be read")
             self._me = wire.actor_of(answer.json())
@@ -94,7 +100,13 @@ class JiraReader(Tracker):
         minutes = wire.minutes_ago(since, dt.datetime.now(dt.UTC))
         jql = f'project = {wire.quoted(self.settings.project)} AND updated >= "-{minutes}m" ORDER BY updated ASC'
         found = [self._seen(issue) async for issue in self._search(jql)]
-        return tuple(seen for seen in found if seen)
+        oldest = since - CLOCK_SKEW
+        return tuple(seen for seen in found if seen and (seen.version is None or seen.version >= oldest))
+
+    @property
+    def calls(self) -> TrackerClient:
+        """The client, without our own address and token in what it brings back."""
+        return errors.Discreet(self.client, self.settings.private)
 
     # -- inside ------------------------------------------------------------------------------------------------
 
@@ -103,7 +115,7 @@ class JiraReader(Tracker):
 
     async def _read(self, issue: IssueRef) -> Any:
         fields = ",".join(wire.FIELDS)
-        answer = await self.client.request("GET", self._issue_path(issue), params={"fields": fields})
+        answer = await self.calls.request("GET", self._issue_path(issue), params={"fields": fields})
         await self._must(answer, "the issue could not be read")
         found = answer.json()
         project = wire.project_of(found)
@@ -116,7 +128,7 @@ class JiraReader(Tracker):
         """Every issue that a query finds, page by page."""
         asked: dict[str, Any] | None = {"jql": jql, "fields": list(wire.FIELDS), "maxResults": dialect.PAGE}
         while asked is not None:
-            answer = await self.client.request("POST", self.dialect.search, json=asked)
+            answer = await self.calls.request("POST", self.dialect.search, json=asked)
             if answer.status in {400, 404, 410}:
                 _, words = errors.said(answer)
                 raise Misconfigured(
@@ -125,7 +137,7 @@ class JiraReader(Tracker):
             if not answer.ok:
                 raise self._problem(answer, "the search failed")
             page = answer.json()
-            for issue in wire.items_at(page, "issues"):
+            for issue in errors.listed(answer, "issues"):
                 yield issue
             asked = self.dialect.next_page(asked, page)
 
@@ -142,9 +154,9 @@ class JiraReader(Tracker):
                 "startAt": start,
                 "maxResults": dialect.PAGE,
             }
-            answer = await self.client.request("GET", f"{self._issue_path(issue)}/comment", params=params)
+            answer = await self.calls.request("GET", f"{self._issue_path(issue)}/comment", params=params)
             await self._must(answer, "the comments could not be read")
-            comments = wire.items_at(answer.json(), "comments")
+            comments = errors.listed(answer, "comments")
             for comment in comments:
                 created = wire.time_of(wire.at(comment, "created"))
                 if created and created < since:
@@ -167,7 +179,7 @@ class JiraReader(Tracker):
                     return wire.text_at(item, "value", "marker")
             return ""
         path = f"{self.dialect.api}/comment/{quote(comment_id, safe='')}/properties/{wire.PROPERTY}"
-        answer = await self.client.request("GET", path)
+        answer = await self.calls.request("GET", path)
         if answer.status == 404:
             return ""
         if not answer.ok:
@@ -185,7 +197,7 @@ class JiraReader(Tracker):
         error = self._problem(answer, what)
         if answer.status == 404:
             path = f"{self.dialect.api}/project/{quote(self.settings.project, safe='')}"
-            project = await self.client.request("GET", path)
+            project = await self.calls.request("GET", path)
             if project.status == 404:
                 raise Misconfigured(
                     f"the account can't see the project {self.settings.project}",

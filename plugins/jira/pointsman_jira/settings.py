@@ -36,7 +36,8 @@ class JiraSettings(PluginSettings, frozen=True, kw_only=True, forbid_unknown_fie
         str, msgspec.Meta(description="The address of the account that owns the token; Jira Cloud only")
     ] = ""
     api_token: Annotated[
-        Secret, msgspec.Meta(description="An API token of that account; a personal access token on Data Center")
+        Secret,
+        msgspec.Meta(description="An API token of that account; a personal access token on Data Center"),
     ]
     project_key: Annotated[str, msgspec.Meta(description="The project's key, such as OPS")]
     deployment: Annotated[
@@ -46,12 +47,15 @@ class JiraSettings(PluginSettings, frozen=True, kw_only=True, forbid_unknown_fie
     labels: Annotated[tuple[str, ...], msgspec.Meta(description="Labels of every issue made here")] = ()
     priority: Annotated[str, msgspec.Meta(description="The name of the priority; empty: Jira's default")] = ""
     assignee: Annotated[
-        str, msgspec.Meta(description="The account id (Data Center: the user name) that issues are assigned to")
+        str,
+        msgspec.Meta(description="The account id (Data Center: the user name) that issues are assigned to"),
     ] = ""
     fields: Annotated[
         dict[str, Any],
-        msgspec.Meta(description="More fields of every issue made here, by their ids; texts may refer to the ticket"),
-    ] = {}
+        msgspec.Meta(
+            description="More fields of every issue made here, by their ids; texts may refer to the ticket"
+        ),
+    ] = msgspec.field(default_factory=dict)
     api_url: Annotated[
         str,
         msgspec.Meta(
@@ -69,24 +73,24 @@ class JiraSettings(PluginSettings, frozen=True, kw_only=True, forbid_unknown_fie
         ),
     ] = ""
     close_fields: Annotated[
-        dict[str, Any], msgspec.Meta(description="Fields for the screen that Jira shows when an issue is closed")
-    ] = {}
+        dict[str, Any],
+        msgspec.Meta(description="Fields for the screen that Jira shows when an issue is closed"),
+    ] = msgspec.field(default_factory=dict)
     reopen_fields: Annotated[
-        dict[str, Any], msgspec.Meta(description="Fields for the screen that Jira shows when an issue is reopened")
-    ] = {}
+        dict[str, Any],
+        msgspec.Meta(description="Fields for the screen that Jira shows when an issue is reopened"),
+    ] = msgspec.field(default_factory=dict)
     close_reasons: Annotated[
         dict[CloseReason, str],
         msgspec.Meta(description="What completed, not_planned and duplicate are called here"),
-    ] = {}
+    ] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what can't be."""
         for name, address in (("url", self.url), ("api_url", self.api_url)):
             if (address or name == "url") and not _is_base(address):
                 raise ValueError(f"{name} must be an address such as https://example.atlassian.net")
-        if self.is_cloud and (
-            not self.email.strip() or ":" in self.email or not self.email.isprintable()
-        ):
+        if self.is_cloud and (not self.email.strip() or ":" in self.email or not self.email.isprintable()):
             raise ValueError("email must be the address of the account that owns the token")
         if not self.is_cloud and self.api_url:
             raise ValueError("api_url is for Jira Cloud: leave it out for Data Center")
@@ -99,7 +103,9 @@ class JiraSettings(PluginSettings, frozen=True, kw_only=True, forbid_unknown_fie
             raise ValueError("issue_type must be the name of an issue type, such as Bug")
         for reason, word in self.close_reasons.items():
             if not word.strip():
-                raise ValueError(f"close_reasons.{reason} must be the name of a resolution, status or transition")
+                raise ValueError(
+                    f"close_reasons.{reason} must be the name of a resolution, status or transition"
+                )
         self._check_fields()
 
     def _check_fields(self) -> None:
@@ -155,7 +161,11 @@ class JiraSettings(PluginSettings, frozen=True, kw_only=True, forbid_unknown_fie
     @property
     def private(self) -> tuple[str, ...]:
         """The words that no message may repeat."""
-        words = (self.authorization.reveal().partition(" ")[2], self.api_token.reveal().strip(), self.email.strip())
+        words = (
+            self.authorization.reveal().partition(" ")[2],
+            self.api_token.reveal().strip(),
+            self.email.strip(),
+        )
         return tuple(word for word in words if word)
 
 

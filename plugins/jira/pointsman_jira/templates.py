@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import jinja2
-from jinja2 import meta
+from jinja2 import meta, nodes
+from jinja2.exceptions import SecurityError
 from jinja2.runtime import Context
-from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from pointsman.plugin_api import Refused
 from pointsman_jira import adf
@@ -55,7 +56,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 def _environment() -> _Environment:
     # What comes out is a JSON value and no page, so nothing is to be escaped.
-    made = _Environment(undefined=jinja2.StrictUndefined, autoescape=False)  # noqa: S701
+    made = _Environment(undefined=jinja2.StrictUndefined, autoescape=False)
     made.globals.clear()
     made.filters = {name: made.filters[name] for name in _FILTERS}
     return made
@@ -94,11 +95,18 @@ def _check_text(place: str, text: str, facts: frozenset[str]) -> None:
         raise ValueError(f"{place}: a template may have {SOURCE_LIMIT} characters at most")
     try:
         _compiled(text)
-        unknown = meta.find_undeclared_variables(_ENVIRONMENT.parse(text)) - facts
+        tree = _ENVIRONMENT.parse(text)
     except jinja2.TemplateSyntaxError as error:
         raise ValueError(f"{place}: line {error.lineno} of the template: {error.message}") from error
     except (jinja2.TemplateError, RecursionError, SyntaxError) as error:
         raise ValueError(f"{place}: the template can't be read: {_cause(error)}") from error
+    call = tree.find(nodes.Call)
+    if call is not None:
+        cure = "there are filters, such as {{ title | upper }}"
+        raise ValueError(f"{place}: line {call.lineno} of the template: nothing can be called here; {cure}")
+    if any(True for _ in meta.find_referenced_templates(tree)):
+        raise ValueError(f"{place}: a template can't include another: there is none")
+    unknown = meta.find_undeclared_variables(tree) - facts
     if unknown:
         there = ", ".join(sorted(facts)) or "none here"
         raise ValueError(f"{place}: there is no fact {', '.join(sorted(unknown))}; facts: {there}")

@@ -31,7 +31,7 @@ from pointsman.plugin_api import (
     UnknownOutcome,
     WebhookNews,
 )
-from pointsman_jira import checks, errors, hooks, templates, transitions, webhook, wire
+from pointsman_jira import checks, errors, hooks, transitions, webhook, wire
 from pointsman_jira.creation import Creation
 from pointsman_jira.reading import JiraReader
 from pointsman_jira.settings import JiraSettings
@@ -66,7 +66,7 @@ class JiraTracker(JiraReader):
         """
         new = await asyncio.to_thread(Creation, self.settings, self.dialect, draft)
         for _ in range(_CREATE_TRIES):
-            answer = await self.client.request("POST", f"{self.dialect.api}/issue", json=new.request)
+            answer = await self.calls.request("POST", f"{self.dialect.api}/issue", json=new.request)
             if not new.mend(answer):
                 break
         if answer.status == 404:
@@ -90,12 +90,13 @@ class JiraTracker(JiraReader):
 
         async def put(description: Any) -> Answer:
             fields = {"summary": wire.summary(draft.title), "description": description}
-            return await self.client.request("PUT", path, json={"fields": fields})
+            return await self.calls.request("PUT", path, json={"fields": fields})
 
         answer = await put(await asyncio.to_thread(self.dialect.text, draft.body))
         if errors.is_about_format(answer):
             answer = await put(self.dialect.plain(draft.body))
         await self._must(answer, "the issue was not changed")
+        errors.must_be_empty(answer)
 
     async def add_comment(self, issue: IssueRef, body: str, marker: Marker) -> CommentRef:
         """A new comment with the marker as its property ``pointsman``."""
@@ -103,7 +104,7 @@ class JiraTracker(JiraReader):
 
         async def post(text: Any) -> Answer:
             said = {"body": text, "properties": [wire.marker_property(marker.text)]}
-            return await self.client.request("POST", path, json=said)
+            return await self.calls.request("POST", path, json=said)
 
         body = body if body.strip() else "(empty)"
         answer = await post(await asyncio.to_thread(self.dialect.text, body))
@@ -125,10 +126,10 @@ class JiraTracker(JiraReader):
         if wire.state_of(wire.at(before, "fields")) == state:
             return self._seen(before)
         path = f"{self._issue_path(issue)}/transitions"
-        answer = await self.client.request("GET", path, params={"expand": "transitions.fields"})
+        answer = await self.calls.request("GET", path, params={"expand": "transitions.fields"})
         await self._must(answer, "the transitions could not be read")
         way, fields = transitions.choose(
-            transitions.read(answer.json()), state, reason, wish(self.settings, state)
+            transitions.read(answer.json()), state, reason, checks.wish(self.settings, state)
         )
         answer = await self._go(path, way, fields)
         if answer.status == 400 and "resolution" in fields and fields["resolution"] is None:
@@ -143,6 +144,7 @@ class JiraTracker(JiraReader):
                 excerpt=answer.text(),
             )
         await self._must(answer, f"the transition {way.name} was not made")
+        errors.must_be_empty(answer)
         try:
             return self._seen(await self._read(issue))
         except PluginError:
@@ -152,7 +154,7 @@ class JiraTracker(JiraReader):
         body: dict[str, Any] = {"transition": {"id": way.id}}
         if fields:
             body["fields"] = dict(fields)
-        return await self.client.request("POST", path, json=body)
+        return await self.calls.request("POST", path, json=body)
 
     async def _moved_on(self, issue: IssueRef, before: Any) -> bool:
         """Whether the status is another than before: then the transitions that were read no longer count."""
@@ -160,17 +162,17 @@ class JiraTracker(JiraReader):
             now = await self._read(issue)
         except PluginError:
             return False
-        return wire.at(now, "fields", "status", "id") != wire.at(before, "fields", "status", "id")
+        return wire.text_at(now, "fields", "status", "id") != wire.text_at(before, "fields", "status", "id")
 
     # -- checks ------------------------------------------------------------------------------------------------
 
     async def check(self) -> Sequence[Finding]:
         """Account, project, permissions, issue type and its fields, ways to close and reopen; nothing is written."""
-        return await checks.check(self.settings, self.client, self.dialect)
+        return await checks.check(self.settings, self.calls, self.dialect)
 
     async def ensure_webhook(self, url: str, secret: Secret) -> Finding:
         """Make or mend the webhook, which only administrators may; else say what such a person has to do."""
-        return await hooks.ensure(self.settings, self.client, url, secret)
+        return await hooks.ensure(self.settings, self.calls, url, secret)
 
     # -- webhooks ----------------------------------------------------------------------------------------------
 
@@ -189,12 +191,3 @@ class JiraTracker(JiraReader):
         return webhook.read(
             body, project=self.settings.project, site=self.settings.site, reasons=self.settings.reasons
         )
-
-
-def wish(settings: JiraSettings, state: State) -> transitions.Wish:
-    """What the settings say about closing or reopening."""
-    if state == "closed":
-        fields = templates.fill("close_fields", settings.close_fields, {})
-        return transitions.Wish("close_fields", settings.closed_status, settings.reasons, fields)
-    fields = templates.fill("reopen_fields", settings.reopen_fields, {})
-    return transitions.Wish("reopen_fields", settings.open_status, settings.reasons, fields)

@@ -75,7 +75,13 @@ def choose(
         way = item.way
         fit = closeness(f"{way.name} {way.status}", reason) if state == "closed" else 0
         demands = any(at(field, "required") is True for field in way.fields.values())
-        return not _named(way, wish.preferred), not _named(way, meant), demands, wanted.index(way.category), fit
+        return (
+            not _named(way, wish.preferred),
+            not _named(way, meant),
+            demands,
+            wanted.index(way.category),
+            fit,
+        )
 
     best = min(usable, key=rank)
     return best.way, best.fields
@@ -111,7 +117,9 @@ def _filled(way: Transition, state: State, reason: CloseReason | None, wish: Wis
     return _Candidate(way, fields, tuple(missing))
 
 
-def _resolution(field: Any, reason: CloseReason | None, wish: Wish, *, required: bool) -> dict[str, str] | None:
+def _resolution(
+    field: Any, reason: CloseReason | None, wish: Wish, *, required: bool
+) -> dict[str, str] | None:
     """The resolution that the settings name for the reason; where one is demanded, the one that fits best."""
     allowed = [(text_at(one, "id"), text_at(one, "name")) for one in items_at(field, "allowedValues")]
     allowed = [one for one in allowed if one[0]]
@@ -133,9 +141,7 @@ def _default(field: Any) -> dict[str, str] | None:
     return {"id": allowed[0]} if len(allowed) == 1 else None
 
 
-def _no_way(
-    found: Sequence[Transition], candidates: Sequence[_Candidate], state: State, wish: Wish
-) -> str:
+def _no_way(found: Sequence[Transition], candidates: Sequence[_Candidate], state: State, wish: Wish) -> str:
     word = "a status of the category done" if state == "closed" else "an open status"
     if not found:
         return (
@@ -144,9 +150,7 @@ def _no_way(
     if candidates:
         lacking = {name: item.way.fields[name] for item in candidates for name in item.missing}
         fields = "; ".join(described(name, field) for name, field in sorted(lacking.items()))
-        return (
-            f"every transition to {word} demands fields that have no default: {fields}. Name them in {wish.setting}"
-        )
+        return f"every transition to {word} demands fields that have no default: {fields}. Name them in {wish.setting}"
     names = ", ".join(f"{item.name} (to {item.status})" for item in found)
     return f"no transition leads to {word}; there are: {names}"
 

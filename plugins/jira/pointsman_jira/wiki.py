@@ -16,15 +16,15 @@ TEXT_LIMIT = 32_000
 """How long a text may become. Data Center refuses more than 32,767 characters unless its administrator says otherwise."""
 
 _SPECIAL = re.compile(
-    r"[{}\[\]|!?()]"
-    r"|[*_+^~-](?![A-Za-z0-9])"
-    r"|(?<![A-Za-z0-9])[*_+^~-]"
+    r"&(?=#?\w+;)"  # what would be an entity
+    r"|\\"
+    r"|[:;](?=[DPp](?![A-Za-z0-9]))"  # smileys
+    r"|^[hb](?=[1-6q]{1,2}\.\s)"  # headings and quotes
+    r"|[{}\[\]|!?()]"  # macros, links, mentions, tables, images
+    r"|[*_+^~-](?![A-Za-z0-9])|(?<![A-Za-z0-9])[*_+^~-]"  # looks, and lists; not within words
     r"|^\#"
 )
 _ADDRESS = re.compile(r"https?://[^\s<>\"']*[^\s<>\"'.,;:!?)\]}]")
-_ENTITY = re.compile(r"&(?=#?\w+;)")
-_SMILEY = re.compile(r"[:;](?=[DPp](?![A-Za-z0-9]))")
-_BLOCK = re.compile(r"^([hb])(?=[1-6q]{1,2}\.\s)")
 
 
 def text(markdown: str) -> str:
@@ -123,12 +123,12 @@ def _href(address: str) -> str:
 
 
 def escaped(said: str) -> str:
-    """A text without markup. A backslash can't be escaped by another, which would be a line break."""
-    said = _ENTITY.sub("&amp;", said).replace("\\", "&#92;")
-    said = _SMILEY.sub(lambda match: f"&#{ord(match[0])};", said)
-    said = _BLOCK.sub(lambda match: f"&#{ord(match[1])};", said)
-    # what an entity is written with must stay as it is
-    parts = re.split(r"(&(?:#[0-9]+|amp);)", said)
-    return "".join(
-        part if index % 2 else _SPECIAL.sub(lambda match: "\\" + match[0], part) for index, part in enumerate(parts)
-    )
+    """A text without markup. What a backslash does not escape becomes an entity: two backslashes are a line break."""
+    return _SPECIAL.sub(_harmless, said)
+
+
+def _harmless(match: re.Match[str]) -> str:
+    sign = match[0]
+    if sign == "&":
+        return "&amp;"
+    return f"&#{ord(sign)};" if sign in "\\:;hb" else "\\" + sign

@@ -115,14 +115,20 @@ def state_of(fields: Any) -> State | None:
 
 
 def reason_of(fields: Any, reasons: Mapping[CloseReason, str] | None = None) -> CloseReason:
-    """Why an issue is closed, as far as the resolution's name (else the status') clearly says so.
+    """Why an issue is closed, as far as the names of its resolution or status clearly say so.
 
+    Some workflows set the resolution "Done" with every closed status, so that one alone does not mean completed.
     ``reasons``: what the settings call them. Otherwise English names are understood.
     """
-    name = text_at(fields, "resolution", "name") or text_at(fields, "status", "name")
-    for reason, called in (reasons or {}).items():
-        if called.strip().casefold() == name.strip().casefold():
+    called = {name.strip().casefold(): reason for reason, name in (reasons or {}).items()}
+    for name in (text_at(fields, "resolution", "name"), text_at(fields, "status", "name")):
+        reason = called.get(name.strip().casefold()) or _reason_by(name)
+        if reason != "completed":
             return reason
+    return "completed"
+
+
+def _reason_by(name: str) -> CloseReason:
     if _DUPLICATE.search(name):
         return "duplicate"
     return "not_planned" if _NOT_PLANNED.search(name) else "completed"

@@ -17,6 +17,8 @@ from pointsman.testing.conformance import (
 from pointsman.testing.fake_jira import FakeJira, words_of
 from pointsman_jira import JiraTracker
 
+pytestmark = pytest.mark.slow
+
 
 class JiraDouble(TrackerDouble):
     """One project on a Jira Cloud site."""

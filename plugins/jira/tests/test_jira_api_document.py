@@ -11,6 +11,7 @@ import pytest
 from jsonschema import Draft7Validator
 
 from pointsman.plugin_api import Draft, Marker
+from pointsman.testing.fake_jira import JiraTransition
 from pointsman_jira import JiraTracker
 
 DOCUMENT = Path(__file__).parents[4] / "shared/data/openapi/jira-cloud-v3.json"
@@ -51,23 +52,45 @@ def problems(document, method, path, given, answer):
         yield from (error.message for error in validator.iter_errors(given["json"]))
 
 
-async def test_every_call_is_one_that_the_document_describes(make_tracker):
+async def test_every_call_is_one_that_the_document_describes(jira, make_tracker):
     if not DOCUMENT.exists():
         pytest.skip("the API document of Jira Cloud is not here")
     document = json.loads(DOCUMENT.read_text())
-    tracker: JiraTracker = make_tracker()
+    jira.fields = {"customfield_1": {}, "customfield_2": {}, "environment": {}}
+    jira.assignable = {"dev"}
+    screen = {"resolution": {"required": False, "allowedValues": [{"id": "1", "name": "Done"}]}}
+    jira.transitions = [
+        JiraTransition("5", "Done", "Done", screen),
+        JiraTransition("6", "Back", "To Do", screen),
+    ]
+    tracker: JiraTracker = make_tracker(
+        priority="High",
+        assignee="dev",
+        fields={
+            "customfield_1": {"value": "{{ level }}"},
+            "customfield_2": 3,
+            "environment": "{{ environment }}",
+        },
+    )
     tracker.client = noting = Noting(tracker.client)
     marker, since = Marker("pm1-a-b"), dt.datetime.now(dt.UTC) - dt.timedelta(minutes=1)
-    draft = Draft(title="Title", body="# Head\n\n- a\n", marker=marker, labels=("x",))
+    draft = Draft(
+        title="Title",
+        body="# Head\n\n- a\n",
+        marker=marker,
+        labels=("x",),
+        facts={"level": "error", "environment": "live"},
+    )
     ref = await tracker.create_issue(draft)
     await tracker.add_comment(ref, "text", marker)
     await tracker.set_state(ref, "closed", "completed")
+    await tracker.set_state(ref, "open", None)
     await tracker.update_issue(ref, draft)
     await tracker.read_issue(ref)
     await tracker.find_issue(marker, since)
     await tracker.find_comment(ref, marker, since)
     await tracker.list_changes(since)
     await tracker.check()
-    assert len(noting.noted) > 12
+    assert len(noting.noted) > 20
     found = {f"{call[0]} {call[1]}": list(problems(document, *call)) for call in noting.noted}
     assert {call: said for call, said in found.items() if said} == {}

@@ -9,20 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointsman.plugin_api import (
-    Actor,
-    Answer,
-    AuthFailed,
-    Conflict,
-    IssueRef,
-    Misconfigured,
-    NotFound,
-    RateLimited,
-    Refused,
-    Secret,
-    UnknownOutcome,
-)
-from pointsman_jira import wire
+from pointsman.plugin_api import Actor, Answer, IssueRef, Secret
+from pointsman_jira import errors, transitions, wire
 from pointsman_jira.settings import JiraSettings
 
 NOW = dt.datetime(2026, 3, 1, 12, 0, tzinfo=dt.UTC)
@@ -38,14 +26,6 @@ GOOD = {
 def answer(status, body=b"", headers=None, method="POST"):
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     return Answer(method=method, path="/rest/api/3/issue", status=status, headers=headers or {}, body=raw)
-
-
-def problem(*args, **kwargs):
-    return wire.problem(answer(*args, **kwargs), "it was not done", now=NOW)
-
-
-def refusal(**errors):
-    return {"errorMessages": [], "errors": errors}
 
 
 # -- settings ------------------------------------------------------------------------------------------------------
@@ -171,6 +151,18 @@ def test_state_is_told_by_the_category(fields, state):
 def test_reasons(resolution, reason):
     assert wire.reason_of({"resolution": {"name": resolution}}) == reason
     assert wire.reason_of({"resolution": None, "status": {"name": resolution}}) == reason
+    assert wire.reason_of({"resolution": {"name": "Done"}, "status": {"name": resolution}}) == reason
+    assert wire.reason_of({"resolution": {"name": resolution}, "status": {"name": "Done"}}) == reason
+
+
+def test_reasons_that_the_settings_name():
+    called = {"completed": "Rejected by QA", "not_planned": "Verworfen", "duplicate": "Dublette"}
+    for name, reason in (
+        ("verworfen", "not_planned"),
+        (" Dublette", "duplicate"),
+        ("Rejected by QA", "completed"),
+    ):
+        assert wire.reason_of({"resolution": {"name": name}}, called) == reason
 
 
 def test_the_author_is_the_creator_and_markers_are_as_found():
@@ -193,155 +185,6 @@ def test_refs():
         assert wire.ref_of(odd, "https://s") is None
 
 
-# -- transitions -----------------------------------------------------------------------------------------------------
-
-
-def way(number, name, category, to=None, **fields):
-    target = {"name": to or name, "statusCategory": {"key": category}}
-    return {"id": str(number), "name": name, "to": target, "fields": fields}
-
-
-NEEDED = {"required": True, "hasDefaultValue": False}
-RESOLUTION = {**NEEDED, "allowedValues": [{"id": "1", "name": "Done"}, {"id": "2", "name": "Won't Do"}]}
-WORKFLOW = [
-    way(1, "Start", "indeterminate"),
-    way(2, "Done", "done"),
-    way(3, "Won't do", "done"),
-    way(4, "Back", "new"),
-]
-
-
-def chosen(ways, state, reason=None, preferred=""):
-    found, fields = wire.choose_transition(wire.transitions({"transitions": ways}), state, reason, preferred)
-    return found.id, fields
-
-
-@pytest.mark.parametrize(
-    ("ways", "state", "reason", "preferred", "expected"),
-    [
-        (WORKFLOW, "closed", None, "", "2"),
-        (WORKFLOW, "closed", "completed", "", "2"),
-        (WORKFLOW[::-1], "closed", "completed", "", "2"),
-        (WORKFLOW, "closed", "not_planned", "", "3"),
-        (WORKFLOW, "closed", "duplicate", "", "3"),
-        ([*WORKFLOW, way(5, "Duplicate", "done")], "closed", "duplicate", "", "5"),
-        ([way(3, "Won't do", "done")], "closed", "completed", "", "3"),
-        (WORKFLOW, "closed", "completed", "won't DO", "3"),
-        (WORKFLOW, "open", None, "", "4"),
-        (WORKFLOW[:3], "open", None, "", "1"),
-        (WORKFLOW, "open", None, "start", "1"),
-        ([way(6, "Resolve", "done", cf=NEEDED), way(7, "Finish", "done")], "closed", None, "", "7"),
-        ([way(6, "Resolve", "done", cf={**NEEDED, "hasDefaultValue": True})], "closed", None, "", "6"),
-        (
-            [{**way(6, "Gone", "done"), "isAvailable": False}, way(7, "Finish", "done")],
-            "closed",
-            None,
-            "",
-            "7",
-        ),
-    ],
-)
-def test_the_fitting_transition_is_chosen(ways, state, reason, preferred, expected):
-    assert chosen(ways, state, reason, preferred) == (expected, {})
-
-
-def test_a_required_resolution_is_filled_in():
-    ways = [way(8, "Resolve", "done", resolution=RESOLUTION)]
-    assert chosen(ways, "closed", "completed") == ("8", {"resolution": {"id": "1"}})
-    assert chosen(ways, "closed", "not_planned") == ("8", {"resolution": {"id": "2"}})
-
-
-@pytest.mark.parametrize(
-    ("ways", "says"),
-    [
-        ([], "Transition issues"),
-        ([way(1, "Start", "indeterminate", "Doing")], r"there are: Start \(to Doing\)"),
-        ([way(6, "Resolve", "done", cf=NEEDED)], "demands fields that have no default: cf"),
-    ],
-)
-def test_no_way_says_what_there_is(ways, says):
-    with pytest.raises(Misconfigured, match=says):
-        chosen(ways, "closed")
-
-
-# -- errors ----------------------------------------------------------------------------------------------------------
-
-
-def test_rate_limits_name_their_scope():
-    error = problem(429, b"", {"retry-after": "7", "ratelimit-reason": "jira-per-issue-on-write"})
-    assert isinstance(error, RateLimited)
-    assert (error.retry_after, error.scope) == (7, "issue")
-    assert problem(429, b"", {"ratelimit-reason": "jira-burst-based"}).scope == "endpoint"
-    assert problem(429, b"", {"ratelimit-reason": "jira-quota-tenant-based"}).scope == "all"
-    assert problem(429).retry_after is None
-    assert problem(429, b"", {"x-ratelimit-reset": "2026-03-01T12:00:30Z"}).retry_after == 30
-    assert problem(429, b"", {"x-ratelimit-reset": "1772366400"}).retry_after is None
-    assert isinstance(problem(503, b"", {"retry-after": "7"}, method="GET"), RateLimited)
-    assert isinstance(problem(503, b"", {"retry-after": "7"}), UnknownOutcome)
-
-
-@pytest.mark.parametrize(
-    ("status", "kind"),
-    [(400, Refused), (401, AuthFailed), (403, Misconfigured), (404, NotFound), (409, Conflict), (413, Refused),
-     (422, Refused), (500, UnknownOutcome), (502, UnknownOutcome)],
-)  # fmt: skip
-def test_statuses(status, kind):
-    error = problem(status, {"errorMessages": ["Said so"], "errors": {}})
-    assert type(error) is kind
-    assert "Said so" in error.message
-    assert error.status == status
-
-
-def test_field_errors_are_handed_on():
-    error = problem(400, refusal(customfield_1="Team is required."))
-    assert isinstance(error, Refused)
-    assert error.fields == {"customfield_1": "Team is required."}
-
-
-def test_labels_off_the_screen_are_refused_with_the_cure():
-    error = problem(400, refusal(labels="Field 'labels' cannot be set. It is not on the appropriate screen."))
-    assert isinstance(error, Refused)
-    assert "create screen" in error.message
-    assert set(error.fields) == {"labels"}
-
-
-def test_a_missing_project_or_type_is_the_operators_to_mend():
-    assert isinstance(problem(400, refusal(issuetype="Specify a valid issue type")), Misconfigured)
-    assert isinstance(problem(400, refusal(project="valid project is required")), Misconfigured)
-
-
-def test_a_stranger_is_told_by_a_header_only():
-    login = {"x-seraph-loginreason": "AUTHENTICATED_FAILED"}
-    assert isinstance(problem(404, refusal(), login), AuthFailed)
-    assert isinstance(problem(404, refusal(), {"x-seraph-loginreason": "OK"}), NotFound)
-
-
-@pytest.mark.parametrize(
-    ("body", "expected"),
-    [
-        (refusal(description="INVALID_INPUT"), True),
-        (
-            refusal(
-                comment="The entered text is too long. It exceeds the allowed limit of 32,767 characters."
-            ),
-            True,
-        ),
-        ({"errorMessages": ["INVALID_INPUT"], "errors": {}}, True),
-        ({"errorMessages": ["CONTENT_LIMIT_EXCEEDED"], "errors": {}}, True),
-        (
-            refusal(description="Field 'description' cannot be set. It is not on the appropriate screen."),
-            False,
-        ),
-        (refusal(description="INVALID_INPUT", customfield_1="required"), False),
-        (refusal(summary="Summary can't exceed 255 characters."), False),
-        (b"<html>", False),
-    ],
-)
-def test_only_refusals_of_the_text_earn_a_plain_repeat(body, expected):
-    assert wire.is_about_format(answer(400, body)) is expected
-    assert not wire.is_about_format(answer(500, body))
-
-
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
     lambda inner: (
@@ -361,7 +204,7 @@ json_values = st.recursive(
 @quick
 @given(json_values, st.integers(400, 599))
 def test_answers_of_any_shape_are_read_without_an_exception(value, status):
-    wire.problem(answer(status, value), "x", now=NOW)
-    wire.is_about_format(answer(400, value))
+    errors.problem(answer(status, value), "x", now=NOW)
+    errors.is_about_format(answer(400, value))
     wire.seen(value, "https://s")
-    wire.transitions(value)
+    transitions.read(value)

@@ -21,8 +21,8 @@ from pointsman.delivery.client import HttpClient
 from pointsman.delivery.guard import Policy
 from pointsman.plugin_api import Answer, Connection, Draft, Marker, Misconfigured, PluginSettings, Tracker
 from pointsman.testing.conformance.case import TrackerCase, TrackerDouble
-from pointsman.testing.conformance.troubles import LATE_SECONDS, Trouble
-from pointsman.testing.fake import FakeTracker
+from pointsman.testing.conformance.troubles import LATE_SECONDS, TIMES, Trouble
+from pointsman.testing.fake import FakeTracker, Fault
 from pointsman.vault import secret_fields
 
 LOOPBACK = Policy(networks=(ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")))
@@ -94,17 +94,19 @@ class Wire:
         self.met = True
         with socket.socket() as deaf:
             deaf.bind(("127.0.0.1", 0))  # and never listens
-            connection = self._connection
+            connection, fault = self._connection, trouble.fault()
             if trouble.when == "refused":
                 connection = _to_port(connection, deaf.getsockname()[1])
             else:
-                self._fake.faults.append(trouble.fault())
+                self._fake.faults.append(fault)
             patience = LATE_SECONDS if trouble.is_late else PATIENCE_SECONDS
             client = HttpClient(connection, LOOPBACK, timeout_seconds=patience)
             try:
                 return await client.request(method, path, **more)
             finally:
                 await client.close()
+                if trouble.is_late:
+                    await _taken(fault)
                 self._fake.faults.clear()
                 if trouble.when == "too late":
                     self._later = asyncio.create_task(self._patient.request(method, path, **more))
@@ -189,6 +191,15 @@ def _decoded(word: str) -> str:
         return base64.b64decode(word, validate=True).decode("utf-8", "replace")
     except (binascii.Error, ValueError):
         return ""
+
+
+async def _taken(fault: Fault) -> None:
+    """Wait until a busy double has come to the request that its caller gave up."""
+    for _ in range(100):
+        if fault.times < TIMES:
+            break
+        await asyncio.sleep(0.02)
+    await asyncio.sleep(0.01)
 
 
 def _to_port(connection: Connection, port: int) -> Connection:

@@ -12,6 +12,8 @@ from pointsman.testing.fake import Fault
 
 LATE_SECONDS = 0.3
 """How long a plugin's request may take in a trial of lateness; the double takes longer."""
+TIMES = 2
+"""How many requests meet a fault: the client's library sends a read again by itself when its connection is cut."""
 ASKED_SECONDS = 7
 """What a ``Retry-After`` of the suite says."""
 ELSEWHERE = "http://elsewhere.invalid/moved"
@@ -114,7 +116,7 @@ class Trouble:
             reset=self.status is None and not self.is_late,
             hang_seconds=100 * LATE_SECONDS if self.is_late else 0.0,
             applied=self.when in ("after", "late"),
-            times=2,  # the client's library tries reads once more by itself
+            times=TIMES,
         )
 
 

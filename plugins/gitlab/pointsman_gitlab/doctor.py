@@ -1,0 +1,215 @@
+"""``check``: the questions to GitLab, in an order in which one failure explains the next."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from pointsman.plugin_api import (
+    Answer,
+    AuthFailed,
+    Finding,
+    Misconfigured,
+    PluginError,
+    RateLimited,
+    TrackerClient,
+    Unavailable,
+    UnknownOutcome,
+)
+from pointsman_gitlab import wire
+from pointsman_gitlab.errors import problem
+from pointsman_gitlab.hooks import Hooks, by_hand
+from pointsman_gitlab.people import People
+from pointsman_gitlab.settings import GitLabSettings
+
+_ENDS_IT = (Unavailable, AuthFailed, RateLimited, UnknownOutcome)
+_PLANNER = 15
+_SOON_DAYS = 14
+
+
+class Doctor:
+    """Looks at one destination and changes nothing."""
+
+    def __init__(self, settings: GitLabSettings, client: TrackerClient, people: People, hooks: Hooks) -> None:
+        self._settings = settings
+        self._client = client
+        self._people = people
+        self._hooks = hooks
+
+    async def findings(self) -> list[Finding]:
+        """Account, token, project, issues, assignees, webhook."""
+        looks: tuple[Callable[[], Awaitable[list[Finding]]], ...] = (
+            self._account,
+            self._token,
+            self._project,
+            self._issues,
+            self._assignees,
+            self._webhook,
+        )
+        found: list[Finding] = []
+        for look in looks:
+            try:
+                found += await look()
+            except _ENDS_IT as error:
+                return [*found, _failed(error)]
+            except PluginError as error:
+                found.append(_failed(error))
+        return found
+
+    async def _account(self) -> list[Finding]:
+        account = (await self._get("/user", "sign in")).json()
+        me = wire.actor(account)
+        if me is None:
+            raise Misconfigured("this is not GitLab's API: check `url`")
+        return [Finding(level="ok", what=f"signed in as {me.name}")]
+
+    async def _token(self) -> list[Finding]:
+        """What the token may, and until when. https://docs.gitlab.com/api/personal_access_tokens/."""
+        answer = await self._client.request("GET", "/personal_access_tokens/self")
+        if not answer.ok:
+            return []  # tokens of other kinds, and GitLab before 15.5, do not say
+        return token_findings(answer.json(), dt.datetime.now(dt.UTC).date())
+
+    async def _project(self) -> list[Finding]:
+        answer = await self._get(self._settings.project_path, f"read the project {self._settings.project}")
+        return project_findings(answer.json(), self._settings)
+
+    async def _issues(self) -> list[Finding]:
+        """Reading the list. That the account may write shows in its role, or in `pointsman doctor --write-test`."""
+        await self._get(
+            f"{self._settings.project_path}/issues", "read the issues", {"per_page": 1, "scope": "all"}
+        )
+        return []
+
+    async def _assignees(self) -> list[Finding]:
+        _, unknown = await self._people.ids(self._settings.assignees)
+        if not unknown:
+            return []
+        return [
+            Finding(
+                level="warning",
+                what=f"GitLab knows no user {', '.join(unknown)}",
+                breaks="issues are opened without them",
+                mend="correct `assignees`: usernames, without @",
+            )
+        ]
+
+    async def _webhook(self) -> list[Finding]:
+        try:
+            hooks = await self._hooks.listed()
+        except PluginError as error:
+            if error.status not in (403, 404):
+                raise
+            what = "the account may not see webhooks, so nothing is known about ours"
+            return [Finding(level="ok", what=what, mend=by_hand(self._settings.project))]
+        ours = [one for one in hooks if "/webhooks/gitlab/" in one.url]
+        found = [
+            Finding(
+                level="warning",
+                what=f"webhook {hook.number} to {hook.url}: {fault}",
+                breaks="changes are noticed only with the next look at the list of issues",
+                mend="run `pointsman doctor --ensure-webhook`, or set it right under Settings, Webhooks",
+            )
+            for hook in ours
+            for fault in hook.faults()
+        ]
+        if not ours:
+            return [
+                Finding(
+                    level="warning",
+                    what="no webhook of the project leads to Pointsman",
+                    breaks="changes are noticed only with the next look at the list of issues",
+                    mend=f"run `pointsman doctor --ensure-webhook`; or {by_hand(self._settings.project)}",
+                )
+            ]
+        return found or [Finding(level="ok", what=f"webhook {ours[0].number} leads to {ours[0].url}")]
+
+    async def _get(self, path: str, doing: str, params: dict[str, str | int] | None = None) -> Answer:
+        answer = await self._client.request("GET", path, params=params)
+        if not answer.ok:
+            raise problem(answer, doing)
+        return answer
+
+
+def token_findings(token: object, today: dt.date) -> list[Finding]:
+    """Scope and end of a token."""
+    if not isinstance(token, dict):
+        return []
+    found = []
+    scopes = token.get("scopes")
+    if isinstance(scopes, list) and "api" not in scopes:
+        named = ", ".join(wire.word(one) for one in scopes)
+        found.append(
+            Finding(
+                level="error",
+                what=f"the token has the scopes {named or '(none)'} and not api",
+                breaks="no issue is opened",
+                mend="make a token with the scope api",
+            )
+        )
+    ends = token.get("expires_at")
+    try:
+        left = (dt.date.fromisoformat(str(ends)[:10]) - today).days
+    except ValueError:
+        return found
+    if left <= _SOON_DAYS:
+        found.append(
+            Finding(
+                level="warning",
+                what=f"the token ends on {str(ends)[:10]}",
+                breaks="from then on nothing is delivered",
+                mend="make a new one, and apply the configuration again",
+            )
+        )
+    return found
+
+
+def project_findings(raw: Any, settings: GitLabSettings) -> list[Finding]:
+    """Whether the project can have issues of ours. https://docs.gitlab.com/api/projects/."""
+    if not isinstance(raw, dict) or wire.number(raw, "id") is None:
+        raise Misconfigured("this is not GitLab's API: check `url`")
+    name = wire.word(raw.get("path_with_namespace"), 200) or settings.project
+    found = []
+    if raw.get("archived") is True:
+        found.append(_error(f"the project {name} is archived", "unarchive it, or name another in `project`"))
+    if raw.get("issues_access_level") == "disabled" or raw.get("issues_enabled") is False:
+        found.append(
+            _error(
+                f"the issues of {name} are switched off", "switch them on under Settings, General, Visibility"
+            )
+        )
+    role = _role(raw.get("permissions"))
+    if role is not None and role < _PLANNER:
+        found.append(
+            Finding(
+                level="warning",
+                what=f"the account is a Guest of {name}",
+                breaks="GitLab drops labels and assignees without a word, and issues of others can't be closed",
+                mend="give it the role Planner, or Reporter where that is not there",
+            )
+        )
+    return found or [Finding(level="ok", what=f"the project {name} has issues")]
+
+
+def _role(permissions: object) -> int | None:
+    """The account's highest role in the project, None if GitLab does not say."""
+    if not isinstance(permissions, dict):
+        return None
+    levels = [wire.number(permissions.get(key), "access_level") for key in ("project_access", "group_access")]
+    return max((level for level in levels if level is not None), default=None)
+
+
+def _error(what: str, mend: str) -> Finding:
+    return Finding(level="error", what=what, breaks="no issue is opened", mend=mend)
+
+
+def _failed(error: PluginError) -> Finding:
+    """A look that failed."""
+    mends = {
+        AuthFailed: "make a new token with the scope api: this one is wrong, revoked or has ended",
+        Misconfigured: "check `url` and `project`, and that the account is a member",
+        RateLimited: "wait, then run this again",
+    }
+    mend = mends.get(type(error), "check `url`, and that the server is up")
+    return Finding(level="error", what=error.message, breaks="no issue is opened", mend=mend)

@@ -1,0 +1,50 @@
+"""Usernames and the ids behind them. https://docs.gitlab.com/api/users/."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pointsman.plugin_api import TrackerClient, Unavailable, UnknownOutcome
+from pointsman_gitlab.errors import problem
+from pointsman_gitlab.wire import number, word
+
+
+class People:
+    """Looks up usernames, each once; those that nobody has are asked for again."""
+
+    def __init__(self, client: TrackerClient) -> None:
+        self._client = client
+        self._known: dict[str, int] = {}
+
+    async def ids(self, usernames: Iterable[str]) -> tuple[dict[str, int], list[str]]:
+        """The ids by username, and the usernames that nobody has.
+
+        Nothing is made by asking: an answer that went astray raises Unavailable and not UnknownOutcome, or a create that
+        has not begun would be taken for one in doubt.
+        """
+        unknown = []
+        for name in dict.fromkeys(usernames):
+            if name not in self._known:
+                try:
+                    found = await self._ask(name)
+                except UnknownOutcome as error:
+                    raise Unavailable(error.message, status=error.status, excerpt=error.excerpt) from error
+                if found is None:
+                    unknown.append(name)
+                else:
+                    self._known[name] = found
+        return {name: self._known[name] for name in dict.fromkeys(usernames) if name in self._known}, unknown
+
+    async def _ask(self, name: str) -> int | None:
+        doing = f"look up the user {name}"
+        answer = await self._client.request("GET", "/users", params={"username": name})
+        if not answer.ok:
+            raise problem(answer, doing)
+        users = answer.json()
+        if not isinstance(users, list):
+            raise UnknownOutcome(f"could not {doing}: the answer is no list", status=answer.status)
+        for user in users:
+            found = number(user, "id")
+            if found is not None and word(user.get("username")).casefold() == name.casefold():
+                return found
+        return None

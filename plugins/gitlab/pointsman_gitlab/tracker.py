@@ -1,0 +1,292 @@
+"""The tracker kind ``gitlab``: one project on gitlab.com or another GitLab server."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+from pointsman.plugin_api import (
+    Actor,
+    Answer,
+    Capabilities,
+    CloseReason,
+    CommentRef,
+    Connection,
+    Draft,
+    Finding,
+    IssueGone,
+    IssueRef,
+    IssueSeen,
+    Marker,
+    Misconfigured,
+    Moved,
+    NotFound,
+    PluginSettings,
+    Secret,
+    State,
+    Tracker,
+    TrackerClient,
+    Unavailable,
+    UnknownOutcome,
+    WebhookNews,
+)
+from pointsman_gitlab import webhook, wire
+from pointsman_gitlab.doctor import Doctor
+from pointsman_gitlab.errors import message_of, problem
+from pointsman_gitlab.hooks import Hooks
+from pointsman_gitlab.pages import read_pages
+from pointsman_gitlab.people import People
+from pointsman_gitlab.settings import GitLabSettings
+
+__all__ = ["GitLabSettings", "GitLabTracker"]
+
+
+class GitLabTracker(Tracker):
+    """Issues of one project, by version 4 of the REST API: https://docs.gitlab.com/api/rest/."""
+
+    kind: ClassVar[str] = "gitlab"
+    title: ClassVar[str] = "GitLab"
+    api_version: ClassVar[int] = 1
+    Settings: ClassVar[type[PluginSettings]] = GitLabSettings
+    # a request of GitLab ends after 60 seconds: https://docs.gitlab.com/administration/operations/puma/
+    capabilities: ClassVar[Capabilities] = Capabilities(
+        webhooks=True, find=True, list_changes=True, close_reasons=False, settle_seconds=(30.0, 60.0)
+    )
+
+    def __init__(self, settings: GitLabSettings, client: TrackerClient) -> None:
+        super().__init__(settings, client)
+        self._project = settings.project_path
+        self._people = People(client)
+        self._hooks = Hooks(client, settings)
+        self._account: Actor | None = None
+
+    @classmethod
+    def connection(cls, settings: GitLabSettings) -> Connection:
+        """The server's API. Personal, project and group access tokens go into the same header."""
+        return Connection(
+            base_url=f"{settings.base}/api/v4",
+            headers={
+                "PRIVATE-TOKEN": Secret(settings.token.reveal().strip()),
+                "Accept": Secret("application/json"),
+            },
+        )
+
+    # -- writing: https://docs.gitlab.com/api/issues/ and https://docs.gitlab.com/api/notes/ ---------------------------
+
+    async def create_issue(self, draft: Draft) -> IssueRef:
+        """Create an issue, without what can't be had: the notes of the answer say what that was."""
+        labels = wire.label_names(self.settings.labels, draft.labels)
+        assignees, unknown = await self._people.ids(self.settings.assignees)
+        body = wire.issue_body(
+            draft, labels, list(assignees.values()), confidential=self.settings.confidential
+        )
+        answer = await self.client.request("POST", f"{self._project}/issues", json=body)
+        if not answer.ok:
+            raise problem(answer, "create the issue")
+        raw = answer.json()
+        ref = wire.issue_ref(raw)
+        if ref is None:
+            raise _other_answer("create the issue", answer)
+        notes = [
+            *wire.notes_of_draft(draft),
+            *(f"not assigned to {name}: GitLab knows no such user" for name in unknown),
+            *wire.notes_of_answer(raw, labels, assignees),
+        ]
+        return IssueRef(ref.remote_id, ref.key, ref.url, notes=tuple(notes))
+
+    async def add_comment(self, issue: IssueRef, body: str, marker: Marker) -> CommentRef:
+        """Add a comment, which GitLab calls a note."""
+        doing, path = "add the comment", f"{self._at(issue)}/notes"
+        answer = await self._about("POST", path, doing, json={"body": wire.marked(body, marker)})
+        ref = wire.comment_ref(answer.json(), issue)
+        if ref is None:
+            raise _other_answer(doing, answer)
+        return ref
+
+    async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueSeen:  # noqa: ARG002
+        """Close or reopen. GitLab knows no reasons; an issue already in that state stays untouched."""
+        doing = "close the issue" if state == "closed" else "reopen the issue"
+        seen = await self._edit(issue, wire.state_body(state), doing)
+        if seen.state != state:
+            raise UnknownOutcome(f"could not {doing}: GitLab took it and says the issue is {seen.state}")
+        return seen
+
+    async def update_issue(self, issue: IssueRef, draft: Draft) -> None:
+        """Replace title and text, with the marker in it again."""
+        await self._edit(issue, wire.edit_body(draft), "edit the issue")
+
+    async def _edit(self, issue: IssueRef, body: Mapping[str, Any], doing: str) -> IssueSeen:
+        return self._seen(await self._about("PUT", self._at(issue), doing, json=body), issue, doing)
+
+    # -- reading -----------------------------------------------------------------------------------------------------
+
+    async def who_am_i(self) -> Actor:
+        """The account behind the token, asked once; that of a project's or group's token is a bot user."""
+        if self._account is None:
+            answer = await self.client.request("GET", "/user")
+            if not answer.ok:
+                raise problem(answer, "read our own account")
+            self._account = wire.actor(answer.json())
+        if self._account is None:
+            raise Misconfigured("the server does not say who we are: check `url`")
+        return self._account
+
+    async def read_issue(self, issue: IssueRef) -> IssueSeen:
+        """How the issue stands now. Moved, if it went to another project."""
+        doing = "read the issue"
+        return self._seen(await self._about("GET", self._at(issue), doing), issue, doing)
+
+    def _seen(self, answer: Answer, issue: IssueRef, doing: str) -> IssueSeen:
+        raw = answer.json()
+        gone, seen = wire.issue_gone(raw), wire.issue_seen(raw)
+        if seen is None or seen.ref.remote_id != issue.remote_id:
+            raise _other_answer(doing, answer)
+        if gone is not None:
+            raise Moved(f"could not {doing}: it was moved to another project", to=gone.to)
+        return seen
+
+    async def find_issue(self, marker: Marker, since: dt.datetime) -> Sequence[IssueRef]:
+        """Issues with the marker that our own account wrote, oldest first, confidential ones included.
+
+        The list reads the database. Without ``scope`` only issues made by the account come for some lists, and only those
+        assigned to it for others, so it is always said.
+        """
+        me = await self.who_am_i()
+        params: dict[str, str | int] = {
+            "scope": "all",
+            "state": "all",
+            "author_id": me.account_id,
+            "created_after": wire.timestamp(since),
+            "order_by": "created_at",
+            "sort": "asc",
+        }
+        doing = "look for the issue"
+        listed = await read_pages(self.client, f"{self._project}/issues", params, doing=doing)
+        seen = [one for raw in listed if (one := wire.issue_seen(raw)) is not None]
+        return [
+            one.ref
+            for one in seen
+            if one.author is not None
+            and one.author.account_id == me.account_id
+            and marker.text in one.markers
+        ]
+
+    async def find_comment(self, issue: IssueRef, marker: Marker, since: dt.datetime) -> Sequence[CommentRef]:
+        """Comments of our own account that carry the marker, oldest first. What GitLab wrote by itself is none."""
+        me = await self.who_am_i()
+        params: dict[str, str | int] = {"order_by": "created_at", "sort": "desc"}
+
+        def is_older(raw: dict[str, Any]) -> bool:
+            made = wire.moment(raw.get("created_at"))
+            return made is not None and made < since
+
+        path, doing = f"{self._at(issue)}/notes", "look for the comment"
+        listed = await read_pages(self.client, path, params, doing=doing, issue=True, enough=is_older)
+        found = [
+            ref
+            for raw in listed
+            if raw.get("system") is not True
+            and (author := wire.actor(raw.get("author"))) is not None
+            and author.account_id == me.account_id
+            and marker.text in wire.markers_in(raw.get("body"))
+            and (ref := wire.comment_ref(raw, issue)) is not None
+        ]
+        return found[::-1]
+
+    async def list_changes(self, since: dt.datetime) -> Sequence[IssueSeen | IssueGone]:
+        """Issues changed since then, as they stand now, those moved away among them. Deleted ones leave no trace.
+
+        The list is ordered by the time of making, newest first: an issue that changes while the pages are read shows up
+        twice at worst, and is never skipped.
+        """
+        params: dict[str, str | int] = {
+            "scope": "all",
+            "state": "all",
+            "updated_after": wire.timestamp(since),
+            "order_by": "created_at",
+            "sort": "desc",
+        }
+        doing = "list changed issues"
+        listed = await read_pages(self.client, f"{self._project}/issues", params, doing=doing, pages=200)
+        news = [one for raw in listed if (one := wire.issue_gone(raw) or wire.issue_seen(raw)) is not None]
+        return list({one.ref.remote_id: one for one in news}.values())
+
+    # -- looking after it ----------------------------------------------------------------------------------------------
+
+    async def check(self) -> Sequence[Finding]:
+        """Credential, project, rights, assignees, webhook; changes nothing."""
+        return await Doctor(self.settings, self.client, self._people, self._hooks).findings()
+
+    async def ensure_webhook(self, url: str, secret: Secret) -> Finding:
+        """See to it that one webhook of the project leads to ``url``, with this secret."""
+        return await self._hooks.ensure(url, secret)
+
+    # -- webhooks ----------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def verify_webhook(cls, headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> bool:
+        """Whether one of the secrets vouches for the call; a plain secret token says nothing about the body."""
+        return webhook.is_genuine(headers, body, secrets)
+
+    @classmethod
+    def webhook_id(cls, headers: Mapping[str, str], body: bytes) -> str | None:
+        """The id of the call."""
+        return webhook.call_id(headers, body)
+
+    def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookNews:  # noqa: ARG002
+        """What the call says about an issue of this project."""
+        return webhook.read(body, self.settings.project)
+
+    # -- HTTP --------------------------------------------------------------------------------------------------------
+
+    def _at(self, issue: IssueRef) -> str:
+        """The issue's path. What is no number was never an issue here."""
+        if not (issue.remote_id.isascii() and issue.remote_id.isdigit()):
+            raise NotFound(f"{issue.remote_id!r} is no issue number")
+        return f"{self._project}/issues/{issue.remote_id}"
+
+    async def _about(self, method: str, path: str, doing: str, *, json: Any = None) -> Answer:
+        """One request about an issue that is surely there. A 404 has to be looked into.
+
+        GitLab says it of a deleted issue, of one that hides from the account, and of all of them where the project's issues
+        are switched off; in the last case they come back.
+        """
+        answer = await self.client.request(method, path, json=json)
+        if answer.ok:
+            return answer
+        error = problem(answer, doing, issue=True)
+        if isinstance(error, NotFound) and not await self._shows_issues(doing):
+            raise Misconfigured(
+                f"could not {doing}: the project hides from the account, or its issues are switched off",
+                status=answer.status,
+            )
+        raise error
+
+    async def _shows_issues(self, doing: str) -> bool:
+        """Whether the project is there for us, with its issues."""
+        try:
+            answer = await self.client.request("GET", self._project)
+        except UnknownOutcome as error:
+            raise Unavailable(f"could not {doing}: {error.message}", status=error.status) from error
+        if answer.status == 429 or answer.status >= 500:
+            said = message_of(answer)[0] or "no reason"
+            raise Unavailable(f"could not {doing}: 404, and the project answers {answer.status}: {said}")
+        return answer.ok and has_issues(answer.json())
+
+
+def has_issues(project: object) -> bool:
+    """Whether a project's issues are switched on, as far as it says."""
+    if not isinstance(project, dict):
+        return True
+    return project.get("issues_access_level") != "disabled" and project.get("issues_enabled") is not False
+
+
+def _other_answer(doing: str, answer: Answer) -> UnknownOutcome:
+    """A success that does not speak of what was asked for: something else answered, or the server stumbled."""
+    return UnknownOutcome(
+        f"could not {doing}: the server says it is done and answers something else",
+        status=answer.status,
+        excerpt=answer.text(),
+        is_json=True,
+    )

@@ -1,0 +1,124 @@
+"""Webhook calls: whether they are genuine, and what they say. Pure: https://docs.gitlab.com/user/project/integrations/webhooks/.
+
+GitLab knows two kinds of proof. A *secret token* comes along as it is, in ``X-Gitlab-Token``, and says nothing about the
+body. A *signing token* (``whsec_…``, in newer versions) signs id, time and body as https://www.standardwebhooks.com/
+has it. Which of them one of our secrets is, its beginning tells.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pointsman.plugin_api import Ignored, IssueGone, IssueSeen, State, WebhookNews
+from pointsman_gitlab.wire import actor, issue_gone, issue_seen, number, word
+
+SIGNING = "whsec_"
+KEY_BYTES = 32
+_STATE_AFTER: dict[str, State] = {"open": "open", "close": "closed", "reopen": "open"}
+
+
+def signing_key(secret: bytes) -> bytes | None:
+    """The key of a signing token, None if the secret is none: then it is a secret token."""
+    if not secret.startswith(SIGNING.encode()):
+        return None
+    try:
+        key = base64.b64decode(secret[len(SIGNING) :], validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return key if len(key) == KEY_BYTES else None
+
+
+def is_genuine(headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> bool:
+    """Whether one of the secrets vouches for the call.
+
+    A call with a signature stands and falls with it wherever we hold a signing token. A signing token is never sent,
+    so as ``X-Gitlab-Token`` it proves nothing. How old the signature is is not looked at: a call that comes again is
+    known by its id, which is signed too.
+    """
+    keys = [key for secret in secrets if (key := signing_key(secret)) is not None]
+    if keys and "webhook-signature" in headers:
+        return _is_signed(headers, body, keys)
+    given = _digest(headers.get("x-gitlab-token", "").encode("utf-8", "surrogatepass"))
+    tokens = [secret for secret in secrets if secret and not secret.startswith(SIGNING.encode())]
+    # every one is compared, so that the time tells nothing
+    return sum(hmac.compare_digest(given, _digest(token)) for token in tokens) > 0
+
+
+def _is_signed(headers: Mapping[str, str], body: bytes, keys: Sequence[bytes]) -> bool:
+    lead = f"{headers.get('webhook-id', '')}.{headers.get('webhook-timestamp', '')}."
+    content = lead.encode("utf-8", "surrogatepass") + body
+    right = [b"v1," + base64.b64encode(hmac.digest(key, content, "sha256")) for key in keys]
+    given = headers["webhook-signature"][:1000].encode("utf-8", "surrogatepass").split(b" ")
+    return sum(hmac.compare_digest(_digest(one), _digest(other)) for one in given for other in right) > 0
+
+
+def _digest(text: bytes) -> bytes:
+    """Of one length whatever the text, for a comparison in constant time."""
+    return hashlib.sha256(text).digest()
+
+
+def call_id(headers: Mapping[str, str], body: bytes) -> str | None:
+    """The id of this call, the same when GitLab sends it again.
+
+    ``Idempotency-Key`` is there since GitLab 17.4, and ``webhook-id`` equals it. Before, there is ``X-Gitlab-Event-UUID``
+    alone, which several calls share if one led to the other: the body tells them apart.
+    """
+    given = word(headers.get("webhook-id") or headers.get("idempotency-key"))
+    if given:
+        return given
+    event = word(headers.get("x-gitlab-event-uuid"))
+    return f"{event}-{hashlib.sha256(body).hexdigest()[:16]}" if event else None
+
+
+def read(body: bytes, project: str) -> WebhookNews:
+    """What a call says about issues of this project (a path or an id); any bytes come to a decision.
+
+    Headers are not signed: what the body is decides. https://docs.gitlab.com/user/project/integrations/webhook_events/
+    """
+    try:
+        said = json.loads(body)
+    except (ValueError, RecursionError):
+        return Ignored("the body is not JSON")
+    if not isinstance(said, dict):
+        return Ignored("the body is not a JSON object")
+    kind = said.get("object_kind")
+    # an issue that is made an incident or a task is a work item from then on, with the same number
+    if kind not in ("issue", "work_item"):
+        return Ignored(f"{word(kind) or '(nothing)'}: only changes of issues count")
+    if elsewhere := _other_project(said, project):
+        return Ignored(f"another project: {elsewhere}")
+    issue = said.get("object_attributes")
+    by = actor(said.get("user"))
+    gone: IssueGone | None = issue_gone(issue, by=by)
+    return gone or _read_action(issue, issue_seen(issue, by=by))
+
+
+def _read_action(issue: Any, seen: IssueSeen | None) -> IssueSeen | Ignored:
+    action = issue.get("action") if isinstance(issue, dict) else None
+    if not isinstance(action, str) or action not in _STATE_AFTER:
+        # its state is not news, and it may come after the call that tells of a close in the same second
+        return Ignored(f"action {word(action) or '(none)'}: it opens, closes or reopens nothing")
+    if seen is None:
+        return Ignored(f"action {action}: without an issue in it")
+    if action != "open" and seen.state != _STATE_AFTER[action]:
+        return Ignored(f"action {action}: and the issue is {seen.state}, another call tells of that")
+    return seen
+
+
+def _other_project(said: Mapping[str, Any], project: str) -> str:
+    """The project's name if the call is about another one, empty if it is ours or not named."""
+    found = said.get("project")
+    if not isinstance(found, dict):
+        return ""
+    path = found.get("path_with_namespace")
+    if project.isdigit():
+        same = number(found, "id") in (None, int(project))
+    else:
+        same = not isinstance(path, str) or path.casefold() == project.casefold()
+    return "" if same else word(path, 200) or "(nameless)"

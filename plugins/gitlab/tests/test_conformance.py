@@ -1,0 +1,117 @@
+"""The conformance kit, run against the GitLab plugin."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+
+from pointsman.plugin_api import State
+from pointsman.testing.conformance import (
+    ConformanceSuite,
+    IssueThere,
+    TrackerCase,
+    TrackerDouble,
+    WebhookCall,
+)
+from pointsman.testing.fake_gitlab import PERSON, FakeGitLab
+from pointsman_gitlab import GitLabTracker
+
+
+class GitLabDouble(TrackerDouble):
+    """One project on a GitLab server."""
+
+    def __init__(self) -> None:
+        self.fake: FakeGitLab = FakeGitLab(token="canary-of-the-gitlab-token")
+
+    def settings(self) -> dict[str, Any]:
+        return {
+            "url": self.fake.url,
+            "token": self.fake.token,
+            "project": self.fake.project,
+            "labels": ["from pointsman"],
+            "assignees": ["ada"],  # so that looking up usernames is tried too
+        }
+
+    async def issues(self) -> list[IssueThere]:
+        return [
+            IssueThere(
+                remote_id=str(issue.iid),
+                title=issue.title,
+                text=issue.description,
+                state="closed" if issue.state == "closed" else "open",
+                comments=tuple(note.body for note in issue.notes if not note.system),
+                version=(issue.updated_at, len(issue.notes), issue.title, issue.description),
+            )
+            for issue in self.fake.issues.values()
+        ]
+
+    async def close(self, remote_id: str) -> None:
+        await self.fake.close_issue(int(remote_id))
+
+    async def reopen(self, remote_id: str) -> None:
+        await self.fake.reopen_issue(int(remote_id))
+
+    async def copy(self, remote_id: str) -> str:
+        issue = self.fake.issues[int(remote_id)]
+        return str(self.fake.add_issue(issue.title, issue.description, PERSON).iid)
+
+    async def webhook(self, remote_id: str, state: State, secret: str) -> WebhookCall:
+        await (self.close if state == "closed" else self.reopen)(remote_id)
+        action = "close" if state == "closed" else "reopen"
+        headers, body = self.fake.call(self.fake.issues[int(remote_id)], action, secret)
+        return WebhookCall(headers=headers, body=body)
+
+
+class SigningDouble(GitLabDouble):
+    """The same, but its webhooks sign: the suite's secret made a signing token, as GitLab wants one."""
+
+    async def webhook(self, remote_id: str, state: State, secret: str) -> WebhookCall:
+        return await super().webhook(remote_id, state, signing_token(secret))
+
+
+class SigningTracker(GitLabTracker):
+    """Sees the suite's secrets as the signing tokens that the double makes of them."""
+
+    kind = "gitlab-signed"
+
+    @classmethod
+    def verify_webhook(cls, headers, body, secrets) -> bool:
+        tokens = [signing_token(one.decode("latin-1")).encode() for one in secrets]
+        return super().verify_webhook(headers, body, tokens)
+
+
+def signing_token(secret: str) -> str:
+    """Any text as a signing token; none stays none."""
+    key = secret.encode("latin-1").ljust(32, b"-")[:32]
+    return f"whsec_{base64.b64encode(key).decode()}" if secret else ""
+
+
+class TestConformance(ConformanceSuite):
+    """GitLab does what every tracker has to, where its webhooks sign."""
+
+    @pytest.fixture
+    def tracker_case(self) -> TrackerCase:
+        return TrackerCase(tracker=SigningTracker, double=SigningDouble)
+
+
+class TestConformanceWithSecretToken(ConformanceSuite):
+    """And where they bring a secret token along, which says nothing about the body."""
+
+    @pytest.fixture
+    def tracker_case(self) -> TrackerCase:
+        return TrackerCase(tracker=GitLabTracker, double=GitLabDouble)
+
+    def test_other_secrets_do_not_verify(self, tracker_case: TrackerCase) -> None:
+        """The suite changes the body too, and GitLab's secret token does not cover it; secrets are tried here."""
+        headers = {"x-gitlab-token": "webhook-canary"}
+        for secrets in (
+            [],
+            [b""],
+            [b"another"],
+            [b"webhook-canar"],
+            [b"\xff\xfe"],
+            [b"whsec_webhook-canary"],
+        ):
+            assert not tracker_case.tracker.verify_webhook(headers, b"{}", secrets)

@@ -1,0 +1,161 @@
+"""What `pointsman doctor` shows, and the webhook it sets up."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import pytest
+
+from pointsman.plugin_api import Secret, Unavailable
+from pointsman.testing.fake import Fault
+from pointsman.testing.fake_gitlab import GitLabHook
+from pointsman_gitlab.doctor import token_findings
+
+URL = "https://pointsman.example.com/webhooks/gitlab/shop"
+SIGNING = "whsec_" + "A" * 43 + "="
+
+
+async def levels(tracker) -> list[tuple[str, str]]:
+    return [(one.level, one.what) for one in await tracker.check() if one.level != "ok"]
+
+
+async def test_a_healthy_place_has_no_findings_but_good_ones(gitlab, make_tracker):
+    tracker = make_tracker(assignees=("ada",))
+    await tracker.ensure_webhook(URL, Secret("hook secret"))
+    found = await tracker.check()
+    assert {one.level for one in found} == {"ok"}
+    assert [one.what for one in found] == [
+        "signed in as pointsman",
+        "the project acme/shop has issues",
+        f"webhook 1 leads to {URL}",
+    ]
+
+
+async def test_what_is_wrong_is_said(gitlab, make_tracker):
+    gitlab.archived, gitlab.issues_enabled, gitlab.role = True, False, 10
+    gitlab.expires_at = (dt.datetime.now(dt.UTC).date() + dt.timedelta(days=3)).isoformat()
+    said = await levels(make_tracker(assignees=("ada", "nobody")))
+    assert [level for level, _ in said] == ["warning", "error", "error", "warning", "warning", "warning"]
+    text = "\n".join(what for _, what in said)
+    for word in ("token ends", "archived", "switched off", "Guest", "nobody", "no webhook"):
+        assert word in text
+
+
+async def test_a_token_that_may_only_read_is_said(gitlab, tracker):
+    gitlab.scopes = ["read_api"]
+    assert ("error", "the token has the scopes read_api and not api") in await levels(tracker)
+
+
+@pytest.mark.parametrize(
+    "token", [None, [], {}, {"scopes": "api", "expires_at": "soon"}, {"scopes": ["api"]}]
+)
+def test_a_token_that_says_nothing_is_no_finding(token):
+    assert token_findings(token, dt.date(2026, 1, 1)) == []
+
+
+async def test_a_wrong_token_ends_the_check(gitlab, make_tracker):
+    [one] = await make_tracker(token=Secret("wrong")).check()
+    assert one.level == "error"
+    assert "new token" in one.mend
+
+
+async def test_a_wrong_address_is_said(gitlab, make_tracker):
+    gitlab.faults.append(Fault(match="/user", status=200, body=b"{}"))
+    assert ("error", "this is not GitLab's API: check `url`") in await levels(make_tracker())
+    said = await levels(make_tracker(project="acme/other"))
+    assert "hidden from the account" in said[0][1]
+
+
+async def test_a_server_that_is_away_is_said(gitlab, tracker):
+    async with gitlab.down():
+        [one] = await tracker.check()
+    assert one.level == "error"
+
+
+async def test_webhooks_that_hide_are_no_trouble(gitlab, tracker):
+    gitlab.may_admin = False
+    found = (await tracker.check())[-1]
+    assert (found.level, "Settings, Webhooks" in found.mend) == ("ok", True)
+
+
+async def test_a_webhook_that_lacks_something_is_said(gitlab, tracker):
+    gitlab.hooks[1] = GitLabHook(1, URL, flags={"issues_events": True})
+    [(level, what)] = await levels(tracker)
+    assert level == "warning"
+    assert "does not send confidential_issues_events" in what
+
+
+# -- ensure_webhook ------------------------------------------------------------------------------------------------
+
+
+async def test_a_webhook_is_made_once(gitlab, tracker):
+    for said in ("webhook 1 is made", "webhook 1 is there, with this secret"):
+        found = await tracker.ensure_webhook(URL, Secret("hook secret"))
+        assert (found.level, found.what) == ("ok", said)
+    [hook] = gitlab.hooks.values()
+    assert (hook.url, hook.token, hook.signing_token) == (URL, "hook secret", "")
+    assert hook.flags == {
+        "push_events": False,
+        "issues_events": True,
+        "confidential_issues_events": True,
+        "enable_ssl_verification": True,
+    }
+
+
+async def test_another_secret_is_written(gitlab, tracker):
+    await tracker.ensure_webhook(URL, Secret("old"))
+    await tracker.ensure_webhook(URL, Secret("new"))
+    assert [hook.token for hook in gitlab.hooks.values()] == ["new"]
+
+
+async def test_a_signing_token_is_set_as_one(gitlab, tracker):
+    assert (await tracker.ensure_webhook(URL, Secret(SIGNING))).level == "ok"
+    assert (gitlab.hooks[1].token, gitlab.hooks[1].signing_token) == ("", SIGNING)
+
+
+async def test_an_older_gitlab_does_not_sign(gitlab, tracker):
+    gitlab.signs = False
+    found = await tracker.ensure_webhook(URL, Secret(SIGNING))
+    assert found.level == "warning"
+    assert "does not sign yet" in found.what
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_", "whsec_short"])
+async def test_a_secret_that_is_none_is_refused(gitlab, tracker, secret):
+    assert (await tracker.ensure_webhook(URL, Secret(secret))).level == "error"
+    assert gitlab.hooks == {}
+
+
+async def test_a_webhook_is_mended(gitlab, tracker):
+    gitlab.hooks[5] = GitLabHook(5, URL, flags={"issues_events": False, "push_events": True})
+    gitlab.hooks[6] = GitLabHook(6, "https://elsewhere.example.com", flags={})
+    assert (await tracker.ensure_webhook(URL, Secret("s"))).level == "ok"
+    assert gitlab.hooks[5].flags["issues_events"] and not gitlab.hooks[5].flags["push_events"]
+    assert gitlab.hooks[6].flags == {}
+
+
+async def test_two_webhooks_are_one_too_many(gitlab, tracker):
+    for number in (5, 6):
+        gitlab.hooks[number] = GitLabHook(number, URL)
+    found = await tracker.ensure_webhook(URL, Secret("s"))
+    assert found.level == "warning"
+    assert "5, 6" in found.what
+
+
+async def test_without_the_right_a_person_is_told_what_to_do(gitlab, tracker):
+    gitlab.may_admin = False
+    found = await tracker.ensure_webhook(URL, Secret("s"))
+    assert found.level == "warning"
+    assert "Maintainer" in found.mend and URL in found.mend
+
+
+async def test_a_private_address_is_refused_by_gitlab(gitlab, tracker):
+    gitlab.faults.append(Fault(match="POST", status=422, body=b'{"error": "Invalid url given"}'))
+    found = await tracker.ensure_webhook("http://127.0.0.1/x", Secret("s"))
+    assert "Outbound requests" in found.mend
+
+
+async def test_other_trouble_is_raised(gitlab, tracker):
+    async with gitlab.down():
+        with pytest.raises(Unavailable):
+            await tracker.ensure_webhook(URL, Secret("s"))
