@@ -136,7 +136,16 @@ async def _write_test(catalog: Catalog, one: LiveDestination) -> Sequence[Findin
         title="Pointsman's test, please ignore",
         body="Made by `pointsman doctor --write-test` to see whether issues can be made here. It closes itself.",
         marker=marker,
-        facts={"ticket": "test", "kind": "alert", "source": "doctor", "title": "test"},
+        facts={
+            "ticket": "test",
+            "kind": "alert",
+            "source": "doctor",
+            "title": "Pointsman's test",
+            "level": "",
+            "environment": "",
+            "release": "",
+            "url": "",
+        },
     )
     issue = await tracker.create_issue(draft)
     found = [Finding(level="ok", what=f"made issue {issue.key} {issue.url}".rstrip())]

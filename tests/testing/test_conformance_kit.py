@@ -16,7 +16,7 @@ pytest_plugins = ["pytester"]
 
 HERE = Path(__file__).parent
 # the suite runs its own loops: it needs none of the plugins for asyncio
-PLUGINS = ("-p", "pointsman.testing.pytest_plugin", "-p", "no:asyncio", "-p", "no:aiohttp")
+PLUGINS = ("-p", "no:asyncio", "-p", "no:aiohttp")
 CLASS = """
 class Test{name}(ConformanceSuite):
     @pytest.fixture

@@ -49,7 +49,7 @@ class AppClient:
         self._client = client
         self._app_id = str(settings.app_id).strip()
         self._installation = str(settings.installation_id).strip()
-        self._key = settings.app_key()
+        self._key = settings.app_key(is_checked=True)
         self._lock = asyncio.Lock()
         self._token = ""
         self._renew_at = 0.0

@@ -79,11 +79,13 @@ class GitHubSettings(PluginSettings, frozen=True, kw_only=True):
         """Whether a GitHub App signs in, and not an account."""
         return bool(self.private_key.reveal().strip())
 
-    def app_key(self) -> rsa.RSAPrivateKey:
+    def app_key(self, *, is_checked: bool = False) -> rsa.RSAPrivateKey:
         """The App's private key. Line ends written as backslash and n, as in some environments, are understood."""
         text = self.private_key.reveal().strip().replace("\\n", "\n")
         try:
-            key = serialization.load_pem_private_key(text.encode(), password=None)
+            key = serialization.load_pem_private_key(
+                text.encode(), password=None, unsafe_skip_rsa_key_validation=is_checked
+            )
         except TypeError:
             raise ValueError("private_key is locked with a password: give it without one") from None
         except Exception:  # noqa: BLE001 - the library raises several kinds; their words may quote the key

@@ -307,26 +307,14 @@ def test_a_recorded_call_of_another_repository(payload):
 
 # -- the whole table -----------------------------------------------------------------------------------------------------
 
-STATE, GONE, NONE = IssueSeen, IssueGone, Ignored
+NOTHING = (
+    *("edited", "pinned", "unpinned", "assigned", "unassigned", "labeled", "unlabeled", "locked", "unlocked"),
+    *("milestoned", "demilestoned", "typed", "untyped"),
+)
 OF_ISSUES = {
-    "opened": STATE,
-    "edited": NONE,
-    "deleted": GONE,
-    "transferred": GONE,
-    "pinned": NONE,
-    "unpinned": NONE,
-    "closed": STATE,
-    "reopened": STATE,
-    "assigned": NONE,
-    "unassigned": NONE,
-    "labeled": NONE,
-    "unlabeled": NONE,
-    "locked": NONE,
-    "unlocked": NONE,
-    "milestoned": NONE,
-    "demilestoned": NONE,
-    "typed": NONE,
-    "untyped": NONE,
+    **dict.fromkeys(("opened", "closed", "reopened"), IssueSeen),
+    **dict.fromkeys(("deleted", "transferred"), IssueGone),
+    **dict.fromkeys(NOTHING, Ignored),
 }
 
 

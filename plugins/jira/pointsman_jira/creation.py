@@ -29,7 +29,9 @@ class Creation:
         self._plain = False
         self.notes: list[str] = []
         """What could not be done as asked, in words for people."""
-        self._extra = templates.fill("fields", settings.fields, draft.facts)
+        # A draft may leave out what is not known; one without any facts knows nothing, and then a template fails.
+        facts = {**dict.fromkeys(templates.FACTS, ""), **draft.facts} if draft.facts else {}
+        self._extra = templates.fill("fields", settings.fields, facts)
         self._marker = draft.marker.text
         if dialect.writes_documents:
             for name in _TEXT_AREAS & self._extra.keys():

@@ -234,6 +234,17 @@ async def test_an_issue_has_the_fields_of_the_settings(jira, make_tracker):
     assert ref.notes == ()
 
 
+async def test_facts_that_a_draft_leaves_out_are_empty_but_a_draft_without_any_is_refused(jira, make_tracker):
+    jira.fields = {"customfield_1": {}}
+    tracker = make_tracker(fields={"customfield_1": "{{ source }}/{{ level or 'none' }}"})
+    few = Draft(title="Title", body="Text", marker=MARKER, facts={"source": "doctor"})
+    ref = await tracker.create_issue(few)
+    assert jira.issues[ref.remote_id].more == {"customfield_1": "doctor/none"}
+    with pytest.raises(Refused, match="'source' is undefined"):
+        await tracker.create_issue(Draft(title="Title", body="Text", marker=MARKER))
+    assert jira.issues_made() == 1
+
+
 async def test_a_template_that_fails_sends_nothing(jira, make_tracker):
     tracker = make_tracker(fields={"customfield_1": "{{ 1 / 0 }}"})
     with pytest.raises(Refused, match=r"fields.customfield_1, line 1 of the template: division by zero"):
@@ -293,6 +304,20 @@ async def test_a_text_of_several_lines_becomes_a_document_where_jira_wants_one(j
     }
     assert len(ref.notes) == 1
     assert len(jira.requests) == 2  # all of it was mended at once
+
+
+async def test_what_is_known_to_want_a_document_is_one_at_once(jira, make_tracker):
+    jira.fields = {"environment": {}}
+    await make_tracker(fields={"environment": "live"}).create_issue(draft())
+    assert len(jira.requests) == 1
+
+
+async def test_plain_text_is_tried_once_only(jira, tracker):
+    words = b'{"errorMessages": [], "errors": {"description": "INVALID_INPUT"}}'
+    jira.faults.append(Fault(match="POST", status=400, body=words, times=9))
+    with pytest.raises(Refused, match="INVALID_INPUT"):
+        await tracker.create_issue(draft())
+    assert len(jira.requests) == 2
 
 
 async def test_what_cannot_be_mended_is_not_repeated(jira, make_tracker):

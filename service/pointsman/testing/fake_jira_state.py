@@ -206,7 +206,12 @@ class JiraState(FakeTracker):
 
     def _user(self, account_id: str) -> dict[str, Any]:
         if self.data_center:
-            return {"key": account_id, "name": account_id, "displayName": account_id.title(), "active": True}
+            return {
+                "key": account_id,
+                "name": f"{account_id}.login",
+                "displayName": account_id.title(),
+                "active": True,
+            }
         return {
             "accountId": account_id,
             "displayName": account_id.title(),
