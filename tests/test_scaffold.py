@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from importlib.metadata import entry_points, version
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -192,8 +192,6 @@ def test_a_new_plugin_is_listed_by_its_venv(built: tuple[Path, Path], tmp_path: 
 def test_a_new_plugins_own_tests_pass_with_the_best_grade(built: tuple[Path, Path], tmp_path: Path):
     report = tmp_path / "report.json"
     words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"--pointsman-report={report}"]
-    if not any(one.value == "pointsman.testing.pytest_plugin" for one in entry_points(group="pytest11")):
-        words += ["-p", "pointsman.testing.pytest_plugin"]
     done = run(built, *words)
     assert done.returncode == 0, done.stdout + done.stderr
     [card] = json.loads(report.read_text("utf-8"))["trackers"]

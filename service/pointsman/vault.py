@@ -108,6 +108,11 @@ def secret_fields(settings: type[msgspec.Struct]) -> frozenset[str]:
     """The names of the fields of a plugin's settings that hold a secret."""
     found = set()
     for field in msgspec.structs.fields(settings):
-        if field.type is Secret or Secret in getattr(field.type, "__args__", ()):
+        if _is_secret(field.type):
             found.add(field.name)
     return frozenset(found)
+
+
+def _is_secret(kind: Any) -> bool:
+    """Whether a type is Secret, or has it somewhere inside: annotated, optional, both."""
+    return kind is Secret or any(_is_secret(inner) for inner in getattr(kind, "__args__", ()))

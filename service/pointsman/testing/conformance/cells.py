@@ -190,7 +190,7 @@ async def _unfounded(cell: Cell, call: Call, stage: Stage, scene: Scene, value: 
     """Why a plugin may not say "done" here, empty if it may."""
     if call.writes and not cell.applied:
         # an empty answer may be what success looks like here, and then nobody can tell
-        plausible = not cell.trouble.content.is_odd and cell.trouble.status in (200, 201, 202, 204)
+        plausible = not cell.trouble.is_odd and cell.trouble.status in (200, 201, 202, 204)
         return "" if plausible and not call.creates else "says done, and nothing was done"
     why = await call.wrong(value, stage.double, scene)
     return f"says done: {why}" if why else ""

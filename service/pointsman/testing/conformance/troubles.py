@@ -58,7 +58,7 @@ class Content(enum.Enum):
 
     @property
     def is_odd(self) -> bool:
-        """Whether it is nothing that the tracker's own API ever answers."""
+        """Whether no API of a tracker ever answers so."""
         return self not in (Content.NONE, Content.ERROR)
 
 
@@ -91,6 +91,11 @@ class Trouble:
     def is_late(self) -> bool:
         """Whether the caller waits in vain."""
         return self.when in ("late", "too late")
+
+    @property
+    def is_odd(self) -> bool:
+        """Whether what came back is no answer of the tracker's own API; a 204 has no content, whatever was meant."""
+        return self.status is None or (self.content.is_odd and self.status != 204)
 
     @property
     def lies(self) -> bool:
@@ -180,13 +185,23 @@ def at(place: Place, troubles: Iterable[Trouble]) -> list[Trouble]:
     return list(dict.fromkeys(replace(one, when=same.get(one.when, one.when)) for one in troubles))
 
 
-def right_classes(  # noqa: C901 - a decision table
+def right_classes(
     trouble: Trouble, place: Place, *, creates: bool, idempotent: bool, names_issue: bool
 ) -> frozenset[Class]:
     """The classes that are right where this trouble met a request.
 
     ``names_issue``: the request's address names the issue, so that its 404 says something about the issue.
     """
+    found = _right(trouble, place, creates=creates, idempotent=idempotent, names_issue=names_issue)
+    if trouble.lies:
+        # a plugin may look again and see through it
+        found |= {Class.UNKNOWN, Class.UNAVAILABLE, Class.CONFLICT}
+    return found
+
+
+def _right(  # noqa: C901 - a decision table
+    trouble: Trouble, place: Place, *, creates: bool, idempotent: bool, names_issue: bool
+) -> frozenset[Class]:
     status = trouble.status
     surely = place in (Place.READ, Place.BEFORE) or idempotent
     if trouble.when == "refused" and place is not Place.AFTER:
