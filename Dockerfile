@@ -1,4 +1,4 @@
-# The service and its four plugins; the database is elsewhere. Nothing in the last stage can build or install.
+# The service and its plugins; the database is elsewhere. Nothing in the last stage can build or install.
 ARG BASE_IMAGE=debian:trixie-slim
 
 FROM ${BASE_IMAGE} AS base
@@ -23,7 +23,7 @@ COPY service ./service
 COPY sql ./sql
 COPY plugins ./plugins
 RUN /opt/build/bin/pip wheel --no-cache-dir --no-index --no-deps --no-build-isolation --wheel-dir /wheels \
-    . ./plugins/folder ./plugins/forgejo ./plugins/github ./plugins/jira \
+    . ./plugins/folder ./plugins/forgejo ./plugins/github ./plugins/gitlab ./plugins/jira \
  && /opt/build/bin/uv pip install --no-deps --offline /wheels/*.whl
 
 FROM base

@@ -7,10 +7,10 @@ BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 UV := $(BIN)/uv --quiet
 
-PROJECTS := . ./plugins/folder ./plugins/forgejo ./plugins/github ./plugins/jira
+PROJECTS := . ./plugins/folder ./plugins/forgejo ./plugins/github ./plugins/gitlab ./plugins/jira
 EDITABLE := $(foreach project,$(PROJECTS),--editable $(project))
 DECLARED := $(wildcard setup.cfg $(addsuffix /pyproject.toml,$(PROJECTS)))
-PACKAGES := pointsman pointsman_folder pointsman_forgejo pointsman_github pointsman_jira
+PACKAGES := pointsman pointsman_folder pointsman_forgejo pointsman_github pointsman_gitlab pointsman_jira
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

@@ -20,6 +20,7 @@ from pointsman import settings as process
 from pointsman.config import Plan
 from pointsman.errors import PointsmanError
 from pointsman.plugins import Registry
+from pointsman.scaffold.commands import plugin
 from pointsman.settings import Settings
 from pointsman.storage.db import Database
 
@@ -315,6 +316,9 @@ async def reports(settings: Settings, database: Database, *, rerun: str | None, 
         return
     rows = await operate.parked(database)
     _print(rows, ["id", "received", "source", "bytes", "error"], as_json=as_json, none="no report is parked")
+
+
+main.add_command(plugin)
 
 
 @main.command("secret-key")

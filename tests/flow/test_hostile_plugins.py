@@ -227,4 +227,4 @@ async def test_only_allowed_plugins_are_imported():
 
     found = Registry.load(allow=["folder"])
     assert set(found.trackers) == {"folder"}
-    assert {one.name for one in found.standing if one.refused} == {"forgejo", "github", "jira"}
+    assert {one.name for one in found.standing if one.refused} == {"forgejo", "github", "gitlab", "jira"}
