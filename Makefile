@@ -19,7 +19,7 @@ PACKAGES := pointsman pointsman_folder pointsman_forgejo pointsman_github points
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-install: $(STAMPS)/install ## Install into .venv: the service, the four plugins, an embedded PostgreSQL
+install: $(STAMPS)/install ## Install into .venv: the service, its plugins, an embedded PostgreSQL
 
 dev: $(STAMPS)/dev ## Install the tools for tests and checks too
 

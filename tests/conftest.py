@@ -30,6 +30,23 @@ asyncio.run(main())
 """
 
 
+_SLOW = (
+    "tests/flow/",
+    "tests/storage/",
+    "tests/web/test_http",
+    "tests/test_cli",
+    "tests/test_docs",
+    "test_conformance",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs a server or a whole house is not among the quick tests."""
+    for item in items:
+        if any(part in item.nodeid for part in _SLOW):
+            item.add_marker("slow")
+
+
 @pytest.fixture(scope="session")
 def server_dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A Postgres that lives as long as the run; POINTSMAN_TEST_DATABASE_URL names one that is there already."""

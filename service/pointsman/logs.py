@@ -17,7 +17,9 @@ _CONTROL = re.compile(
 _USERINFO = re.compile(r"(?<=://)[^/\s]+@")
 _BEARER = re.compile(r"(?i)\b(bearer|token|basic)\s+[A-Za-z0-9._~+/=-]{8,}")
 _INTAKE = re.compile(r"(/intake/[^/\s]+/)[^\s/?\"']+")
-_TOKENS = re.compile(r"\b(gh[pousr]_[A-Za-z0-9_.-]{16,}|github_pat_[A-Za-z0-9_]{20,}|ATATT[A-Za-z0-9_=-]{20,}|glpat-[A-Za-z0-9_.-]{16,})")
+_TOKENS = re.compile(
+    r"\b(gh[pousr]_[A-Za-z0-9_.-]{16,}|github_pat_[A-Za-z0-9_]{20,}|ATATT[A-Za-z0-9_=-]{20,}|glpat-[A-Za-z0-9_.-]{16,})"
+)
 _LIMIT = 2000
 
 

@@ -25,7 +25,8 @@ The errors, as a tree::
     ├── Conflict         not done; somebody else changed it meanwhile: read and decide again
     └── UnknownOutcome   it may have been done: the core finds out before it tries again
 
-Any other exception, and a time-out, counts as UnknownOutcome.
+A time-out counts as UnknownOutcome. Any other exception is a defect of the plugin: in doubt like UnknownOutcome, tried
+three times and then given up with the plugin's name.
 """
 
 from __future__ import annotations
@@ -169,11 +170,18 @@ class Misconfigured(PluginError):
 
 
 class NotFound(PluginError):
-    """The thing asked for is not there."""
+    """The issue or comment that was asked for is not there; its ticket loses the link.
+
+    Only where the request names the issue. A repository, a project or an account that is missing is Misconfigured.
+    """
 
 
 class Moved(PluginError):
-    """The thing lives at ``to`` now (an address or a key, as the service names it)."""
+    """The issue lives at ``to`` now (an address or a key, as the service names it).
+
+    For a move that may be followed by and by, such as a renamed repository. One that is final is IssueGone in what
+    ``list_changes`` and webhooks say.
+    """
 
     def __init__(self, message: str, *, to: str, status: int | None = None, excerpt: str = "") -> None:
         super().__init__(message, status=status, excerpt=excerpt)
@@ -247,6 +255,9 @@ class Marker(msgspec.Struct, frozen=True):
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """An issue to be: Markdown in CommonMark with GFM tables; ``labels`` in addition to those in the settings.
 
+    Strangers' words in it are inert in Markdown; what stands in code is verbatim. A tracker that obeys commands in texts
+    (lines with a slash, say) must disarm them, in code too.
+
     ``facts`` are plain texts about the ticket (``ticket``, ``kind``, ``source``, ``title``, ``level``, ``environment``,
     ``release``, ``url``), for settings that refer to them. They are a stranger's words, except ``ticket``, ``kind`` and
     ``source``.
@@ -261,7 +272,7 @@ class Draft(msgspec.Struct, frozen=True, kw_only=True):
 
 class IssueRef(msgspec.Struct, frozen=True):
     """Which issue. ``remote_id`` never changes within its destination; ``key`` is what people call it; ``url``
-    opens it in a browser (empty if there is no such page).
+    opens it in a browser (empty if there is no such page). Keys look as people there write them: ``12``, ``OPS-1``.
 
     ``notes``, of a create only: what could not be done as asked, in words for the ticket's timeline (an assignee that
     the tracker refused, say).
@@ -391,8 +402,12 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         value = self.headers.get("retry-after", "")
         return min(float(value), 86400.0) if value.isascii() and value.isdigit() else None
 
-    def problem(self, message: str, *, fields: Mapping[str, str] | None = None) -> PluginError:
+    def problem(
+        self, message: str, *, fields: Mapping[str, str] | None = None, about_issue: bool = True
+    ) -> PluginError:
         """The error that an answer's status stands for where the tracker has no special rule of its own.
+
+        ``about_issue``: the address names the issue, so that a 404 means it is gone; else it is Misconfigured.
 
         A plugin looks at its tracker's own signs first (a 403 that is a rate limit, say) and raises this for the rest.
         """
@@ -413,7 +428,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         if status in (403, 405, 423):
             return Misconfigured(said, **shown)
         if status in (404, 410):
-            return NotFound(said, **shown)
+            return NotFound(said, **shown) if about_issue else Misconfigured(said, **shown)
         if status == 409:
             return Conflict(said, **shown)
         if status in (400, 413, 414, 415, 422):
@@ -502,7 +517,8 @@ class Tracker(abc.ABC):
         """Issues of ours that carry the marker, oldest first, made at ``since`` or later.
 
         Ask an endpoint that reads the database, not a search index, and count an issue only if our own account
-        wrote it. Needs ``capabilities.find``.
+        wrote it. ``since`` has five minutes to spare already. A list that can't be read to its end raises: half a list
+        proves nothing. Needs ``capabilities.find``.
         """
         raise NotImplementedError
 
@@ -524,12 +540,17 @@ class Tracker(abc.ABC):
 
     @classmethod
     def verify_webhook(cls, headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> bool:
-        """Whether the raw bytes were signed with one of the secrets; header names are lower case."""
+        """Whether one of the secrets vouches for this call: it signs the raw bytes or, where the tracker knows no better,
+        came along with them. Header names are lower case. Reading the clock, for signatures that hold a time, is fine.
+        """
         return False
 
     @classmethod
     def webhook_id(cls, headers: Mapping[str, str], body: bytes) -> str | None:
-        """The tracker's own id of this webhook call, None if it sends none."""
+        """The tracker's own id of this webhook call, None if it sends none.
+
+        Unique to one call and the same when that call is repeated; known for 30 days, cut at 200 characters.
+        """
         return None
 
     def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookNews:

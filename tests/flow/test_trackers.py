@@ -11,6 +11,7 @@ import pytest
 from house import HELPDESK, SOURCES, House, until
 from pointsman.testing.fake_forgejo import FakeForgejo
 from pointsman.testing.fake_github import FakeGitHub
+from pointsman.testing.fake_gitlab import FakeGitLab
 from pointsman.testing.fake_jira import FakeJira
 
 HOOK = "hook-secret-of-the-tests"
@@ -71,6 +72,27 @@ class Jira(Forgejo):
         assert await self.fake.close_issue(key) == 200
 
 
+class GitLab(Forgejo):
+    """A GitLab on loopback."""
+
+    kind = "gitlab"
+
+    def __init__(self, _: Path) -> None:
+        self.fake = FakeGitLab(project="acme/shop", token="tracker-token")
+
+    def settings(self) -> str:
+        return f'url = "{self.fake.url}"\ntoken = "tracker-token"\nproject = "acme/shop"\nlabels = ["bug"]'
+
+    def state(self, key: str) -> str:
+        return "closed" if self.fake.issues[int(key.removeprefix("#"))].state == "closed" else "open"
+
+    def comments(self, key: str) -> int:
+        return sum(not note.system for note in self.fake.issues[int(key.removeprefix("#"))].notes)
+
+    async def close(self, key: str) -> None:
+        assert await self.fake.close_issue(int(key.removeprefix("#"))) == 200
+
+
 class Folder:
     """Files in a folder; there are no webhooks, it is polled."""
 
@@ -100,7 +122,7 @@ class Folder:
         file.write_text(file.read_text("utf-8").replace("status: open", "status: closed", 1), "utf-8")
 
 
-@pytest.mark.parametrize("kind", [Forgejo, GitHub, Jira, Folder], ids=lambda kind: kind.kind)
+@pytest.mark.parametrize("kind", [Forgejo, GitHub, GitLab, Jira, Folder], ids=lambda kind: kind.kind)
 async def test_there_and_back(house: House, tmp_path: Path, kind):
     place = kind(tmp_path)
     async with contextlib.AsyncExitStack() as stack:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json as _json
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -22,6 +23,20 @@ _NOT_SENT = (
     aiohttp.InvalidURL,
     Blocked,
 )
+
+_WRITES: ContextVar[list[str]] = ContextVar("writes")
+_READS = frozenset({"GET", "HEAD"})
+
+
+def count_writes() -> None:
+    """From here on, in this task, remember whether a request left that may change something."""
+    _WRITES.set([])
+
+
+def writes_left() -> bool:
+    """Whether such a request may have left since; True where nobody counts."""
+    writes = _WRITES.get(None)
+    return writes is None or bool(writes)
 
 
 class HttpClient:
@@ -81,6 +96,8 @@ class HttpClient:
             body = _json.dumps(json, ensure_ascii=True).encode()
             sent["Content-Type"] = "application/json"
         said = f"{method} {urlsplit(url).path}"
+        if method.upper() not in _READS and (writes := _WRITES.get(None)) is not None:
+            writes.append(said)
         try:
             async with self._open().request(
                 method, url, params=params, data=body, headers=sent, allow_redirects=False

@@ -17,6 +17,7 @@ from pointsman.catalog import CatalogKeeper, LiveDestination
 from pointsman.delivery import attempt
 from pointsman.delivery.attempt import Class, Next, Verdict
 from pointsman.delivery.checked import checked
+from pointsman.delivery.client import count_writes, writes_left
 from pointsman.logs import logger
 from pointsman.plugin_api import (
     CommentRef,
@@ -26,6 +27,7 @@ from pointsman.plugin_api import (
     Marker,
     NotFound,
     PluginError,
+    Unavailable,
     UnknownOutcome,
 )
 from pointsman.storage import destinations as standing
@@ -58,6 +60,8 @@ class Attempt(msgspec.Struct, kw_only=True):
     destination: LiveDestination
     started: dt.datetime
     began: float
+    doubted: bool
+    """An earlier request may have taken effect, and that is not settled yet."""
 
     @property
     def idempotent(self) -> bool:
@@ -122,6 +126,7 @@ class Outbound:
             destination=destination,
             started=dt.datetime.now(dt.UTC),
             began=time.monotonic(),
+            doubted=head["in_doubt"],
         )
         if head["expired"] and not head["in_doubt"]:
             await self._give_up(one, Class.EXPIRED, "not delivered within its time", None, in_doubt=False)
@@ -151,39 +156,19 @@ class Outbound:
     async def _settle(self, one: Attempt, *, keep: bool) -> bool | None:
         """Find out whether an earlier request took effect. None: it did not, and may be sent again."""
         head, lane = one.head, one.lane
+        count_writes()
         if head["doubt_seconds"] > 0:
             await self._lanes.release(lane, delay_seconds=head["doubt_seconds"])
             return False
-        if one.kind is Kind.CREATE:
-            seen = await self._lanes.sightings(lane.destination_id, head["marker"])
-            if seen:
-                return await self._done(one, keep=keep, outcome=Class.FOUND, issue=IssueRef(*seen[0]))
-        tracker = one.destination.need()
-        if not tracker.capabilities.find:
-            await self._lanes.park(
-                lane, "in doubt: the tracker can't be asked; replay once you know it is not there"
-            )
+        tracker = one.destination.tracker
+        found = await self._sighted(one) or await self._found(one)
+        if found is not None:
+            issue, comment = (found, None) if isinstance(found, IssueRef) else (None, found)
+            return await self._done(one, keep=keep, outcome=Class.FOUND, issue=issue, comment=comment)
+        if tracker is None or not tracker.capabilities.find:
+            why = "in doubt: the tracker can't be asked; replay once you know it is not there"
+            await self._lanes.park(lane, why)
             return False
-        marker = Marker(self._catalog.current.marker_text(head["marker"]))
-        since = head["first_sent_at"] - dt.timedelta(minutes=5)
-        async with asyncio.timeout(tracker.capabilities.request_timeout_seconds * 4):
-            if one.kind is Kind.CREATE:
-                issues = [checked(one, IssueRef) for one in await tracker.find_issue(marker, since)]
-                for ref in issues:
-                    await sight(
-                        self._database,
-                        lane.destination_id,
-                        head["marker"],
-                        (ref.remote_id, ref.key, ref.url),
-                        "find",
-                    )
-                if issues:
-                    return await self._done(one, keep=keep, outcome=Class.FOUND, issue=issues[0])
-            else:
-                found = await tracker.find_comment(one.issue, marker, since)
-                comments = [checked(each, CommentRef) for each in found]
-                if comments:
-                    return await self._done(one, keep=keep, outcome=Class.FOUND, comment=comments[0])
         looks = head["looks"] + 1
         waits = tracker.capabilities.settle_seconds
         if looks < len(waits):
@@ -201,7 +186,34 @@ class Outbound:
                 started=one.started,
             )
             return False
-        return None if await self._lanes.clear_doubt(lane, head["seq"]) else False
+        if not await self._lanes.clear_doubt(lane, head["seq"]):
+            return False
+        one.doubted = False
+        return None
+
+    async def _sighted(self, one: Attempt) -> IssueRef | None:
+        """The issue that somebody has seen with our marker."""
+        if one.kind is not Kind.CREATE:
+            return None
+        seen = await self._lanes.sightings(one.lane.destination_id, one.head["marker"])
+        return IssueRef(*seen[0]) if seen else None
+
+    async def _found(self, one: Attempt) -> IssueRef | CommentRef | None:
+        """The issue or comment with our marker that the tracker itself finds."""
+        tracker = one.destination.need()
+        if not tracker.capabilities.find:
+            return None
+        marker = Marker(self._catalog.current.marker_text(one.head["marker"]))
+        since = one.head["first_sent_at"] - dt.timedelta(minutes=5)
+        async with asyncio.timeout(tracker.capabilities.request_timeout_seconds * 4):
+            if one.kind is not Kind.CREATE:
+                comments = await tracker.find_comment(one.issue, marker, since)
+                return checked(comments[0], CommentRef) if comments else None
+            issues = [checked(each, IssueRef) for each in await tracker.find_issue(marker, since)]
+        for ref in issues:
+            place = (ref.remote_id, ref.key, ref.url)
+            await sight(self._database, one.lane.destination_id, one.head["marker"], place, "find")
+        return issues[0] if issues else None
 
     # -- sending -----------------------------------------------------------------------------------------------
 
@@ -228,6 +240,7 @@ class Outbound:
             if lane.id not in kept:
                 return False
         marker = Marker(self._catalog.current.marker_text(head["marker"]))
+        count_writes()
         async with asyncio.timeout(timeout * 4):
             match one.kind:
                 case Kind.CREATE:
@@ -324,6 +337,11 @@ class Outbound:
         return bool(left)
 
     async def _failed(self, one: Attempt, error: BaseException) -> None:
+        if isinstance(error, UnknownOutcome) and one.destination.client is not None and not writes_left():
+            # only questions were asked so far: whatever became of them, nothing was done
+            error = Unavailable(
+                error.message, status=error.status, excerpt=error.excerpt, is_json=error.is_json
+            )
         failure = standing.Failure.of(error)
         failures = await standing.note_failure(self._database, one.lane.destination_id, failure)
         verdict = attempt.judge(
@@ -334,12 +352,7 @@ class Outbound:
             failures=failures - 1,
             dice=random.random(),  # noqa: S311
         )
-        if (
-            one.head["in_doubt"]
-            and not verdict.in_doubt
-            and verdict.next is Next.RETRY
-            and not one.idempotent
-        ):
+        if one.doubted and not one.idempotent:
             # the find failed, so the doubt of the earlier request stays
             verdict = msgspec.structs.replace(verdict, in_doubt=True)
         if verdict.hold_seconds is not None:

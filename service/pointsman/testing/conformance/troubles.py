@@ -193,7 +193,7 @@ def right_classes(
     ``names_issue``: the request's address names the issue, so that its 404 says something about the issue.
     """
     found = _right(trouble, place, creates=creates, idempotent=idempotent, names_issue=names_issue)
-    if trouble.lies:
+    if trouble.lies and place is Place.ITSELF:
         # a plugin may look again and see through it
         found |= {Class.UNKNOWN, Class.UNAVAILABLE, Class.CONFLICT}
     return found
