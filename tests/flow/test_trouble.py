@@ -75,8 +75,12 @@ async def test_a_wrong_credential_holds_the_destination_back_and_kills_nothing(
     tracker.token = "another-token"
     async with house.replica(config(tracker)):
         tickets = [await house.new_ticket(f"number {n}") for n in range(3)]
-        row = await failing(database)
-        assert row["failure_type"] == "AuthFailed" and row["blocked_until"] is not None
+
+        async def held():
+            row = await failing(database)
+            return row if row["blocked_until"] is not None else None
+
+        assert (await until(held))["failure_type"] == "AuthFailed"
         tracker.token = "tracker-token"
 
         async def made():

@@ -20,7 +20,7 @@ from markdown_it import MarkdownIt
 
 from pointsman.delivery import attempt
 from pointsman.delivery.attempt import Next
-from pointsman.delivery.outbound import ticket_text
+from pointsman.delivery.underway import ticket_text
 from pointsman.logs import logger
 from pointsman.plugin_api import AuthFailed, Misconfigured, PluginError, Refused, Unavailable, UnknownOutcome
 from pointsman.settings import Smtp

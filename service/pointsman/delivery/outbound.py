@@ -7,17 +7,17 @@ import datetime as dt
 import json
 import random
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
 
-from pointsman.catalog import CatalogKeeper, LiveDestination
-from pointsman.delivery import attempt
+from pointsman.catalog import CatalogKeeper
+from pointsman.delivery import attempt, doubt
 from pointsman.delivery.attempt import Class, Next, Verdict
 from pointsman.delivery.checked import checked
 from pointsman.delivery.client import count_writes, writes_left
+from pointsman.delivery.underway import Attempt, ticket_text
 from pointsman.logs import logger
 from pointsman.plugin_api import (
     CommentRef,
@@ -25,7 +25,6 @@ from pointsman.plugin_api import (
     IssueRef,
     IssueSeen,
     Marker,
-    NotFound,
     PluginError,
     Unavailable,
     UnknownOutcome,
@@ -34,14 +33,13 @@ from pointsman.storage import destinations as standing
 from pointsman.storage.db import Database, Row
 from pointsman.storage.lanes import Lane, Lanes, sight
 from pointsman.tickets import render
-from pointsman.tickets.ticket import Kind, TicketKind
+from pointsman.tickets.ticket import Kind
 
 log = logger("delivery")
 
 DELIVERIES_PER_CLAIM = 20
 SECONDS_PER_CLAIM = 30.0
 SENDING_MARGIN_SECONDS = 5.0
-IDEMPOTENT = frozenset({Kind.CLOSE, Kind.REOPEN, Kind.UPDATE})
 
 
 class Linked(msgspec.Struct, frozen=True):
@@ -49,31 +47,6 @@ class Linked(msgspec.Struct, frozen=True):
 
     destination_id: int
     ref: IssueRef
-
-
-class Attempt(msgspec.Struct, kw_only=True):
-    """One try, as far as it got."""
-
-    lane: Lane
-    head: Row
-    kind: Kind
-    destination: LiveDestination
-    started: dt.datetime
-    began: float
-    doubted: bool
-    """An earlier request may have taken effect, and that is not settled yet."""
-
-    @property
-    def idempotent(self) -> bool:
-        """Whether doing it twice is the same as once."""
-        return self.kind in IDEMPOTENT
-
-    @property
-    def issue(self) -> IssueRef:
-        """The linked issue. Only a create comes before there is one."""
-        if self.head["remote_id"] is None:
-            raise NotFound("the issue of this ticket is not known here")
-        return IssueRef(self.head["remote_id"], self.head["remote_key"], self.head["link_url"])
 
 
 class Outbound:
@@ -161,7 +134,7 @@ class Outbound:
             await self._lanes.release(lane, delay_seconds=head["doubt_seconds"])
             return False
         tracker = one.destination.tracker
-        found = await self._sighted(one) or await self._found(one)
+        found = await doubt.look(self._database, self._lanes, self._catalog.current, one)
         if found is not None:
             issue, comment = (found, None) if isinstance(found, IssueRef) else (None, found)
             return await self._done(one, keep=keep, outcome=Class.FOUND, issue=issue, comment=comment)
@@ -190,30 +163,6 @@ class Outbound:
             return False
         one.doubted = False
         return None
-
-    async def _sighted(self, one: Attempt) -> IssueRef | None:
-        """The issue that somebody has seen with our marker."""
-        if one.kind is not Kind.CREATE:
-            return None
-        seen = await self._lanes.sightings(one.lane.destination_id, one.head["marker"])
-        return IssueRef(*seen[0]) if seen else None
-
-    async def _found(self, one: Attempt) -> IssueRef | CommentRef | None:
-        """The issue or comment with our marker that the tracker itself finds."""
-        tracker = one.destination.need()
-        if not tracker.capabilities.find:
-            return None
-        marker = Marker(self._catalog.current.marker_text(one.head["marker"]))
-        since = one.head["first_sent_at"] - dt.timedelta(minutes=5)
-        async with asyncio.timeout(tracker.capabilities.request_timeout_seconds * 4):
-            if one.kind is not Kind.CREATE:
-                comments = await tracker.find_comment(one.issue, marker, since)
-                return checked(comments[0], CommentRef) if comments else None
-            issues = [checked(each, IssueRef) for each in await tracker.find_issue(marker, since)]
-        for ref in issues:
-            place = (ref.remote_id, ref.key, ref.url)
-            await sight(self._database, one.lane.destination_id, one.head["marker"], place, "find")
-        return issues[0] if issues else None
 
     # -- sending -----------------------------------------------------------------------------------------------
 
@@ -429,21 +378,6 @@ class Outbound:
             detail=detail,
             ms=round(taken * 1000, 1),
         )
-
-
-def ticket_text(head: Row, base_url: str) -> render.TicketText:
-    """What rendering needs of a ticket."""
-    ticket_id: uuid.UUID = head["ticket_id"]
-    return render.TicketText(
-        id=str(ticket_id),
-        kind=TicketKind(head["ticket_kind"]),
-        title=head["title"],
-        source=head["source"],
-        description=head["description"],
-        reporter_name=head["reporter_name"],
-        close_reason=head["close_reason"],
-        page=f"{base_url}/console/tickets/{ticket_id}" if base_url else "",
-    )
 
 
 def _is_database(error: BaseException) -> bool:

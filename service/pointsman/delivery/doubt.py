@@ -1,0 +1,50 @@
+"""In doubt: a request left and nobody knows whether it took effect. Here it is found out."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+
+from pointsman.catalog import Catalog
+from pointsman.delivery.checked import checked
+from pointsman.delivery.underway import Attempt
+from pointsman.plugin_api import CommentRef, IssueRef, Marker
+from pointsman.storage.db import Database
+from pointsman.storage.lanes import Lanes, sight
+from pointsman.tickets.ticket import Kind
+
+
+async def look(
+    database: Database, lanes: Lanes, catalog: Catalog, one: Attempt
+) -> IssueRef | CommentRef | None:
+    """The issue or comment that an earlier request made after all: seen by somebody, or found at the tracker.
+
+    None: not there (yet), or the tracker can't be asked.
+    """
+    return await _sighted(lanes, one) or await _found(database, catalog, one)
+
+
+async def _sighted(lanes: Lanes, one: Attempt) -> IssueRef | None:
+    """The issue that somebody has seen with our marker."""
+    if one.kind is not Kind.CREATE:
+        return None
+    seen = await lanes.sightings(one.lane.destination_id, one.head["marker"])
+    return IssueRef(*seen[0]) if seen else None
+
+
+async def _found(database: Database, catalog: Catalog, one: Attempt) -> IssueRef | CommentRef | None:
+    """The issue or comment with our marker that the tracker itself finds."""
+    tracker = one.destination.need()
+    if not tracker.capabilities.find:
+        return None
+    marker = Marker(catalog.marker_text(one.head["marker"]))
+    since = one.head["first_sent_at"] - dt.timedelta(minutes=5)
+    async with asyncio.timeout(tracker.capabilities.request_timeout_seconds * 4):
+        if one.kind is not Kind.CREATE:
+            comments = await tracker.find_comment(one.issue, marker, since)
+            return checked(comments[0], CommentRef) if comments else None
+        issues = [checked(each, IssueRef) for each in await tracker.find_issue(marker, since)]
+    for ref in issues:
+        place = (ref.remote_id, ref.key, ref.url)
+        await sight(database, one.lane.destination_id, one.head["marker"], place, "find")
+    return issues[0] if issues else None

@@ -1,0 +1,57 @@
+"""An attempt underway: what is being sent, where, and since when."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+
+import msgspec
+
+from pointsman.catalog import LiveDestination
+from pointsman.plugin_api import IssueRef, NotFound
+from pointsman.storage.db import Row
+from pointsman.storage.lanes import Lane
+from pointsman.tickets import render
+from pointsman.tickets.ticket import Kind, TicketKind
+
+IDEMPOTENT = frozenset({Kind.CLOSE, Kind.REOPEN, Kind.UPDATE})
+
+
+class Attempt(msgspec.Struct, kw_only=True):
+    """One try, as far as it got."""
+
+    lane: Lane
+    head: Row
+    kind: Kind
+    destination: LiveDestination
+    started: dt.datetime
+    began: float
+    doubted: bool
+    """An earlier request may have taken effect, and that is not settled yet."""
+
+    @property
+    def idempotent(self) -> bool:
+        """Whether doing it twice is the same as once."""
+        return self.kind in IDEMPOTENT
+
+    @property
+    def issue(self) -> IssueRef:
+        """The linked issue. Only a create comes before there is one."""
+        if self.head["remote_id"] is None:
+            raise NotFound("the issue of this ticket is not known here")
+        return IssueRef(self.head["remote_id"], self.head["remote_key"], self.head["link_url"])
+
+
+def ticket_text(head: Row, base_url: str) -> render.TicketText:
+    """What rendering needs of a ticket."""
+    ticket_id: uuid.UUID = head["ticket_id"]
+    return render.TicketText(
+        id=str(ticket_id),
+        kind=TicketKind(head["ticket_kind"]),
+        title=head["title"],
+        source=head["source"],
+        description=head["description"],
+        reporter_name=head["reporter_name"],
+        close_reason=head["close_reason"],
+        page=f"{base_url}/console/tickets/{ticket_id}" if base_url else "",
+    )
