@@ -219,6 +219,7 @@ def open_catalog(settings: Settings, database: Database, registry: Registry) -> 
         Policy(settings.outbound_hosts, settings.outbound_networks),
         process_defaults(settings),
         mails=settings.smtp is not None,
+        public_url=settings.public_url,
     )
 
 

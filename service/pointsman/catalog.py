@@ -160,6 +160,7 @@ class CatalogKeeper:
         defaults: Mapping[str, Mapping[str, Any]],
         *,
         mails: bool = True,
+        public_url: str = "",
     ) -> None:
         self._database = database
         self._registry = registry
@@ -167,6 +168,7 @@ class CatalogKeeper:
         self._policy = policy
         self._defaults = defaults
         self._mails = mails
+        self._public_url = public_url
         self._current: Catalog | None = None
         self._lock = asyncio.Lock()
         self.on_change: Callable[[], None] = lambda: None
@@ -276,6 +278,8 @@ class CatalogKeeper:
             else:
                 client = made.client = self._client(connection, kind)
             made.tracker = kind(settings, client)
+            if self._public_url:
+                made.tracker.webhook_url = webhook_url(self._public_url, row.tracker, row.slug)
         except Exception as error:  # noqa: BLE001 - a stranger's code
             made.problem = f"{type(error).__name__}: {error}"
             log.warning("destination has a problem", destination=row.slug, problem=made.problem)
@@ -283,6 +287,11 @@ class CatalogKeeper:
 
     def _client(self, connection: Connection, kind: type[Tracker]) -> HttpClient:
         return HttpClient(connection, self._policy, timeout_seconds=kind.capabilities.request_timeout_seconds)
+
+
+def webhook_url(public_url: str, tracker: str, slug: str) -> str:
+    """Where a destination's tracker reaches us."""
+    return f"{public_url}/webhooks/{tracker}/{slug}"
 
 
 class _NoClient:

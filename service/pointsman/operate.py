@@ -13,7 +13,7 @@ import msgspec
 
 from pointsman import app
 from pointsman.acceptance import Acceptance, decide
-from pointsman.catalog import TRACKER, Catalog, CatalogKeeper, LiveDestination
+from pointsman.catalog import TRACKER, Catalog, CatalogKeeper, LiveDestination, webhook_url
 from pointsman.errors import PointsmanError
 from pointsman.plugin_api import Draft, Finding, Marker, Secret
 from pointsman.plugins import Registry
@@ -120,7 +120,7 @@ async def _ensure_webhook(settings: Settings, one: LiveDestination) -> Sequence[
                 mend="set POINTSMAN_PUBLIC_URL to an address the tracker can reach, and webhook_secrets",
             )
         ]
-    url = f"{settings.public_url}/webhooks/{one.tracker_kind}/{one.slug}"
+    url = webhook_url(settings.public_url, one.tracker_kind, one.slug)
     try:
         return [await one.need().ensure_webhook(url, Secret(one.webhook_secrets[0].decode()))]
     except NotImplementedError:

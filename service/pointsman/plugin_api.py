@@ -475,6 +475,8 @@ class Tracker(abc.ABC):
     """The major version of this contract that the class was written for."""
     Settings: ClassVar[type[PluginSettings]]
     capabilities: ClassVar[Capabilities]
+    webhook_url: str = ""
+    """Where we hear this destination's webhooks, for ``check``; set by the core, empty if it has no public address."""
 
     def __init__(self, settings: Any, client: TrackerClient) -> None:
         self.settings = settings
@@ -535,7 +537,10 @@ class Tracker(abc.ABC):
         return ()
 
     async def ensure_webhook(self, url: str, secret: Secret) -> Finding:
-        """See to it that the tracker calls ``url`` with this secret, once."""
+        """See to it that the tracker calls ``url`` with this secret, once.
+
+        The secret is the first of the destination's ``webhook_secrets``.
+        """
         raise NotImplementedError
 
     @classmethod
