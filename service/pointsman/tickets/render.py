@@ -11,6 +11,12 @@ from pointsman.tickets import text
 from pointsman.tickets.ticket import TicketKind
 
 
+# Together they stay under the smallest limit of a tracker (Jira's 32,767 characters), so that the link to the ticket,
+# which has all of it, is never what a plugin cuts off.
+TEXT_LIMIT = 12_000
+CODE_LIMIT = 8_000
+
+
 class TicketText(msgspec.Struct, frozen=True, kw_only=True):
     """What rendering needs to know of a ticket."""
 
@@ -66,11 +72,11 @@ def issue_body(ticket: TicketText, data: Mapping[str, Any]) -> str:
     if first := _REASON.get(data.get("action", ""), ""):
         parts.append(first)
     if said := data.get("text", ""):
-        parts.append(text.prose(said))
+        parts.append(text.prose(said, TEXT_LIMIT))
     if facts := _facts(data.get("facts", ())):
         parts.append("\n".join(facts))
     if code := data.get("code", ""):
-        parts.append(text.block_code(code))
+        parts.append(text.block_code(code, CODE_LIMIT))
     if url := data.get("url", ""):
         parts.append(text.link("Open at the source", url, shows_host=True))
     parts.append("---")
@@ -85,12 +91,12 @@ def comment_body(ticket: TicketText, event_kind: str, data: Mapping[str, Any]) -
     if event_kind == "commented":
         who = data.get("author", {}).get("name", "")
         name = text.one_line(who, 80)
-        said = text.prose(data.get("body", ""))
+        said = text.prose(data.get("body", ""), TEXT_LIMIT)
         head = f"**{text.prose(name)}** wrote:" if name else "The customer wrote:"
         return f"{head}\n\n{said}" if ticket.kind is TicketKind.SUPPORT else said
     parts = [_REASON.get(event_kind, "") or f"Event: {event_kind}"]
     if said := data.get("text", ""):
-        parts.append(text.prose(said))
+        parts.append(text.prose(said, TEXT_LIMIT))
     if facts := _facts(data.get("facts", ())):
         parts.append("\n".join(facts))
     if url := data.get("url", ""):
