@@ -26,7 +26,7 @@ from pointsman import embedded, embedded_binaries
 # A process of its own: says how it got its server, keeps it until its input ends.
 CHILD = """
 import asyncio, json, pathlib, sys, structlog
-from pointsman import embedded
+from pointsman import embedded, embedded_folder
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 async def main():
@@ -286,6 +286,21 @@ async def test_a_server_that_keeps_dying_is_given_up(data_dir, logged, monkeypat
     assert "died 3 times" in str(server.failure)
     assert str(server.log_path) in str(server.failure)
     assert warnings(logged).count("embedded Postgres died") == 2
+    async with embedded.serve(data_dir) as server:
+        assert await run_sql(server.dsn, "select 1")
+
+
+async def test_marks_that_a_killed_server_left_empty_bar_no_start(data_dir):
+    """Killed between making and writing them; PostgreSQL itself refuses to start over an empty one."""
+    async with embedded.serve(data_dir) as server:
+        socket_folder = embedded_folder.DataFolder(data_dir).socket_folder()
+        await run_sql(server.dsn, "select 1")
+    assert socket_folder is not None
+    for mark in (
+        data_dir / "postgres" / "postmaster.pid",
+        socket_folder / f"{embedded_folder.socket_file(socket_folder).name}.lock",
+    ):
+        mark.touch(mode=0o600)
     async with embedded.serve(data_dir) as server:
         assert await run_sql(server.dsn, "select 1")
 

@@ -237,6 +237,7 @@ class _Supervisor:
         """Whether the server came up, however long processes of a killed one held it up."""
         deadline = time.monotonic() + _HELD_SECONDS
         while True:
+            self.folder.drop_empty_marks()
             log_size = self.folder.log_size()
             version = await self._wait_ready(await self._spawn())
             if version is not None:

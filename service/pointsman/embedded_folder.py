@@ -94,6 +94,18 @@ class DataFolder:
             if Path(f"/proc/{pid}/cwd").readlink() != self.cluster.resolve():
                 mark.unlink()
 
+    def drop_empty_marks(self) -> None:
+        """Before each start, under the lock: a server killed while it wrote its marks leaves them empty, and PostgreSQL
+        would refuse to start over such a one for ever.
+        """
+        marks = [self.cluster / "postmaster.pid"]
+        if (folder := self.socket_folder()) is not None:
+            marks.append(socket_file(folder).with_name(socket_file(folder).name + ".lock"))
+        for mark in marks:
+            with contextlib.suppress(OSError):
+                if mark.stat().st_size == 0:
+                    mark.unlink()
+
     def log_size(self) -> int:
         """How long the log is now."""
         return self.log.stat().st_size if self.log.exists() else 0
