@@ -21,12 +21,12 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from pointsman import embedded, embedded_binaries
+from pointsman import embedded, embedded_binaries, embedded_folder
 
 # A process of its own: says how it got its server, keeps it until its input ends.
 CHILD = """
 import asyncio, json, pathlib, sys, structlog
-from pointsman import embedded, embedded_folder
+from pointsman import embedded
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 async def main():
