@@ -73,7 +73,7 @@ check() {
     inside python3 -c '
 import importlib.metadata, importlib.resources, os, sys
 found = sorted(point.name for point in importlib.metadata.entry_points(group="pointsman") if point.load())
-if found != ["folder", "forgejo", "github", "jira"]:
+if found != ["folder", "forgejo", "github", "gitlab", "jira"]:
     sys.exit(f"the plugins in it are {found}")
 if not any(importlib.resources.files("pointsman.sql").joinpath("migrations").iterdir()):
     sys.exit("the migrations are missing")
