@@ -129,6 +129,41 @@ def test_a_run_that_leaves_tests_out_is_not_graded(run):
     result.stdout.fnmatch_lines(["shelf: not graded: * tests of the suite were left out"])
 
 
+PLAIN = """
+import pytest, right_plugin
+from pointsman.testing.conformance import ConformanceSuite, TrackerCase, WebhookCall
+
+class Tracker(right_plugin.ShelfTracker):
+    @classmethod
+    def verify_webhook(cls, headers, body, secrets):
+        given = headers.get("x-shelf-secret", "").encode("utf-8", "replace")
+        return given.startswith(b"form-") and given in secrets
+
+class Double(right_plugin.ShelfDouble):
+    async def webhook(self, remote_id, state, secret):
+        call = await super().webhook(remote_id, state, secret)
+        return WebhookCall(headers={{"X-Shelf-Secret": secret, "X-Shelf-Id": call.headers["X-Shelf-Id"]}}, body=call.body)
+
+class TestPlain(ConformanceSuite):
+    @pytest.fixture
+    def tracker_case(self):
+        return TrackerCase(tracker=Tracker, double=Double, webhook_secret="form-canary", body_signed={signed})
+"""
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_body_that_nothing_vouches_for_has_to_be_said(pytester, signed):
+    (pytester.path / "right_plugin.py").write_text((HERE / "right_plugin.py").read_text("utf-8"), "utf-8")
+    pytester.syspathinsert()
+    pytester.makepyfile(test_it=PLAIN.format(signed=signed))
+    options = ("-q", "-k", "webhook or verif", "--pointsman-report=card.json")
+    pytester.runpytest_inprocess(*PLUGINS, *options)
+    [card] = json.loads((pytester.path / "card.json").read_text("utf-8"))["trackers"]
+    assert card["tests"]["failed"] == (["test_other_secrets_do_not_verify"] if signed else [])
+    assert card["tests"]["passed"] >= 5
+    assert ("webhooks: the body is not signed" in card["remarks"]) is not signed
+
+
 def test_the_page_names_every_test_and_its_example_runs(pytester):
     page = (HERE.parents[1] / "docs" / "conformance.md").read_text("utf-8")
     wanted = {name for name in dir(ConformanceSuite) if name.startswith("test_")}

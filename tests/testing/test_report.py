@@ -99,3 +99,9 @@ def test_the_version_is_the_distributions():
     from pointsman_folder import FolderTracker
 
     assert identity(FolderTracker)["version"] not in ("", "?")
+
+
+def test_a_body_that_is_not_signed_is_said():
+    made = card()
+    made.note("unsigned", True)
+    assert (made.grade, made.remarks()) == ("A", ["webhooks: the body is not signed"])

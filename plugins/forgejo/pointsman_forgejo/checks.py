@@ -195,8 +195,11 @@ def assignees(answer: Answer, settings: ForgejoSettings) -> Finding:
     )
 
 
-def hooks(found: Sequence[Hook] | PluginError, settings: ForgejoSettings) -> list[Finding]:
-    """Whether a webhook leads to Pointsman, and is well. Its address is known by ``/webhooks/forgejo/`` in its path."""
+def hooks(found: Sequence[Hook] | PluginError, settings: ForgejoSettings, url: str = "") -> list[Finding]:
+    """Whether a webhook leads to Pointsman, and is well.
+
+    It is known by its address, ``url``; where that is empty, by ``/webhooks/forgejo/`` in the path.
+    """
     name = settings.repository
     if isinstance(found, PluginError):
         # a right that is better not given: an account that may look at webhooks rules the whole repository
@@ -205,17 +208,24 @@ def hooks(found: Sequence[Hook] | PluginError, settings: ForgejoSettings) -> lis
                 level="ok",
                 what=f"the webhook was not looked at, that takes an administrator of {name}: {found.message}",
                 breaks=f"without a webhook {_LATE}",
-                mend=by_hand(name),
+                mend=by_hand(name, url),
             )
         ]
-    ours = [hook for hook in found if "/webhooks/forgejo/" in urllib.parse.urlsplit(hook.url).path]
+    ours = [hook for hook in found if _is_ours(hook, url)]
     if not ours:
         return [
             Finding(
-                level="warning", what=f"{name} has no webhook to Pointsman", breaks=_LATE, mend=by_hand(name)
+                level="warning",
+                what=f"{name} has no webhook to Pointsman",
+                breaks=_LATE,
+                mend=by_hand(name, url),
             )
         ]
     return [_hook(hook, name) for hook in ours]
+
+
+def _is_ours(hook: Hook, url: str) -> bool:
+    return hook.url == url if url else "/webhooks/forgejo/" in urllib.parse.urlsplit(hook.url).path
 
 
 def _hook(hook: Hook, name: str) -> Finding:

@@ -26,12 +26,18 @@ class Doctor:
     """Looks at one destination and changes nothing."""
 
     def __init__(
-        self, settings: ForgejoSettings, client: TrackerClient, labels: Labels, hooks: Hooks
+        self,
+        settings: ForgejoSettings,
+        client: TrackerClient,
+        labels: Labels,
+        hooks: Hooks,
+        webhook_url: str = "",
     ) -> None:
         self._settings = settings
         self._client = client
         self._labels = labels
         self._hooks = hooks
+        self._webhook_url = webhook_url
         self._repo = f"/repos/{settings.repository}"
 
     async def findings(self) -> list[Finding]:
@@ -96,9 +102,9 @@ class Doctor:
             found = await self._hooks.listed()
         except PluginError as error:
             if error.status in (403, 404):
-                return checks.hooks(error, self._settings)
+                return checks.hooks(error, self._settings, self._webhook_url)
             raise
-        return checks.hooks(found, self._settings)
+        return checks.hooks(found, self._settings, self._webhook_url)
 
     async def _get(self, path: str) -> Answer:
         return await self._client.request("GET", path)

@@ -305,7 +305,8 @@ class ForgejoTracker(Tracker):
 
     async def check(self) -> Sequence[Finding]:
         """Server, credential, repository, rights, labels, assignees, webhook; changes nothing."""
-        return await Doctor(self.settings, self.client, self._labels, self._hooks).findings()
+        doctor = Doctor(self.settings, self.client, self._labels, self._hooks, self.webhook_url)
+        return await doctor.findings()
 
     async def ensure_webhook(self, url: str, secret: Secret) -> Finding:
         """See to it that one webhook of the repository leads to ``url``."""

@@ -217,3 +217,14 @@ def test_who_can_be_assigned_is_not_guessed(make_tracker):
         finding = checks.assignees(answer, make_tracker(assignees=("ann",)).settings)
         assert finding.level == "warning"
         assert "read:repository" in finding.mend
+
+
+async def test_where_our_address_is_known_only_that_webhook_is_ours(make_tracker, well):
+    tracker = make_tracker()
+    tracker.webhook_url = f"{URL}-2"
+    *_, found = await tracker.check()
+    assert (found.level, found.what) == ("warning", "acme/shop has no webhook to Pointsman")
+    assert f"{URL}-2" in found.mend
+    well.hooks[4] = ForgejoHook(4, f"{URL}-2")
+    *_, found = await tracker.check()
+    assert (found.level, found.what) == ("ok", "webhook 4 is active and sends issues")

@@ -165,9 +165,11 @@ def _fine(what: str) -> Finding:
 # -- looking at them -----------------------------------------------------------------------------------------------------
 
 
-def findings(hooks: Sequence[Mapping[str, Any]], page: str, *, is_app: bool) -> list[Finding]:
-    """How the webhooks that lead to a Pointsman stand, and what their last call was answered."""
-    ours = [hook for hook in hooks if _PATH in urlsplit(_url(hook)).path]
+def findings(hooks: Sequence[Mapping[str, Any]], page: str, *, is_app: bool, url: str = "") -> list[Finding]:
+    """How the webhooks that lead to ``url`` stand, or to any Pointsman if it is empty, and what their last call was
+    answered.
+    """
+    ours = [hook for hook in hooks if _is_ours(hook, url)]
     if not ours:
         beside = "; an App's own webhook is not among those that can be seen here" if is_app else ""
         return [
@@ -179,6 +181,10 @@ def findings(hooks: Sequence[Mapping[str, Any]], page: str, *, is_app: bool) -> 
             )
         ]
     return [_finding(hook, page) for hook in ours]
+
+
+def _is_ours(hook: Mapping[str, Any], url: str) -> bool:
+    return _config_of(hook).get("url") == url if url else _PATH in urlsplit(_url(hook)).path
 
 
 def _finding(hook: Mapping[str, Any], page: str) -> Finding:

@@ -337,7 +337,7 @@ class GitHubTracker(Tracker):
                 return findings  # not for our eyes, and not needed
             raise
         page = f"{self._page}/settings/hooks"
-        return findings + hooks.findings(found, page, is_app=self._app is not None)
+        return findings + hooks.findings(found, page, is_app=self._app is not None, url=self.webhook_url)
 
     @property
     def _page(self) -> str:

@@ -153,3 +153,12 @@ async def test_no_finding_shows_the_token(make_tracker, github):
 def test_the_end_of_a_token_in_its_forms(text):
     assert checks.expiry(text) == dt.datetime(2027, 2, 6, 17, 23, 12, tzinfo=dt.UTC)
     assert checks.expiry("never") is None
+
+
+async def test_where_our_address_is_known_only_that_webhook_is_ours(tracker, github, webhook):
+    tracker.webhook_url = "https://pointsman.example/webhooks/github/shop-2"
+    *_, found = await tracker.check()
+    assert (found.level, found.what) == ("warning", "no webhook of the repository leads to Pointsman")
+    github.hooks[1].config["url"] = tracker.webhook_url
+    *_, found = await tracker.check()
+    assert found.level == "ok" and found.what.startswith("webhook 1 to pointsman.example is in order")

@@ -31,11 +31,19 @@ _SOON_DAYS = 14
 class Doctor:
     """Looks at one destination and changes nothing."""
 
-    def __init__(self, settings: GitLabSettings, client: TrackerClient, people: People, hooks: Hooks) -> None:
+    def __init__(
+        self,
+        settings: GitLabSettings,
+        client: TrackerClient,
+        people: People,
+        hooks: Hooks,
+        webhook_url: str = "",
+    ) -> None:
         self._settings = settings
         self._client = client
         self._people = people
         self._hooks = hooks
+        self._webhook_url = webhook_url
 
     async def findings(self) -> list[Finding]:
         """Account, token, project, issues, assignees, webhook."""
@@ -102,8 +110,9 @@ class Doctor:
             if error.status not in (403, 404):
                 raise
             what = "the account may not see webhooks, so nothing is known about ours"
-            return [Finding(level="ok", what=what, mend=by_hand(self._settings.project))]
-        ours = [one for one in hooks if "/webhooks/gitlab/" in one.url]
+            return [Finding(level="ok", what=what, mend=by_hand(self._settings.project, self._webhook_url))]
+        wanted = self._webhook_url
+        ours = [one for one in hooks if (one.url == wanted if wanted else "/webhooks/gitlab/" in one.url)]
         found = [
             Finding(
                 level="warning",
@@ -120,7 +129,7 @@ class Doctor:
                     level="warning",
                     what="no webhook of the project leads to Pointsman",
                     breaks="changes are noticed only with the next look at the list of issues",
-                    mend=f"run `pointsman doctor --ensure-webhook`; or {by_hand(self._settings.project)}",
+                    mend=f"run `pointsman doctor --ensure-webhook`; or {by_hand(self._settings.project, wanted)}",
                 )
             ]
         return found or [Finding(level="ok", what=f"webhook {ours[0].number} leads to {ours[0].url}")]

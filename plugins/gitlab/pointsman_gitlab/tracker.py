@@ -216,7 +216,8 @@ class GitLabTracker(Tracker):
 
     async def check(self) -> Sequence[Finding]:
         """Credential, project, rights, assignees, webhook; changes nothing."""
-        return await Doctor(self.settings, self.client, self._people, self._hooks).findings()
+        doctor = Doctor(self.settings, self.client, self._people, self._hooks, self.webhook_url)
+        return await doctor.findings()
 
     async def ensure_webhook(self, url: str, secret: Secret) -> Finding:
         """See to it that one webhook of the project leads to ``url``, with this secret."""

@@ -45,6 +45,8 @@ class Card:
     tracker: dict[str, Any] = field(default_factory=dict)
     cells: list[dict[str, Any]] = field(default_factory=list)
     unproven: set[str] = field(default_factory=set)
+    unsigned: bool = False
+    """Whether webhooks bring a secret along that says nothing about the body."""
     seen: set[str] = field(default_factory=set)
     passed: int = 0
     failed: list[str] = field(default_factory=list)
@@ -58,6 +60,8 @@ class Card:
             self.cells += value
         elif what == "unproven":
             self.unproven.add(value)
+        elif what == "unsigned":
+            self.unsigned = bool(value)
 
     # -- what it comes to --------------------------------------------------------------------------------------------
 
@@ -97,6 +101,8 @@ class Card:
             found.append(f"not graded: {len(self.expected - self.seen)} tests of the suite were left out")
         if self.tracker:
             found += without(self.tracker)
+        if self.unsigned:
+            found.append("webhooks: the body is not signed")
         found += [f"not shown: {name}; the double can't play it" for name in sorted(self.unproven)]
         return found
 

@@ -10,7 +10,6 @@ import msgspec
 from pointsman.tickets import text
 from pointsman.tickets.ticket import TicketKind
 
-
 # Together they stay under the smallest limit of a tracker (Jira's 32,767 characters), so that the link to the ticket,
 # which has all of it, is never what a plugin cuts off.
 TEXT_LIMIT = 12_000

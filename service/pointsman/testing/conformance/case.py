@@ -95,13 +95,17 @@ class TrackerCase:
 
     ``title_limit``: the most characters that a title may have on the tracker. ``missing_id``: the id of an issue that
     is not there. ``means``: where a status means something else on this tracker than everywhere, the classes that are
-    right too, as ``{("create", 409): {"refused"}}``; say why beside it.
+    right too, as ``{("create", 409): {"refused"}}``; say why beside it. ``webhook_secret``: what the double's webhooks are
+    signed with, where the tracker takes secrets of one form only. ``body_signed``: False where a webhook brings its secret
+    along as it is, so that nothing vouches for the body.
     """
 
     tracker: type[Tracker]
     double: Callable[[], TrackerDouble]
     title_limit: int = 255
     missing_id: str = "999999"
+    webhook_secret: str = "webhook-canary-5f0d2a51"  # noqa: S105 - of a double
+    body_signed: bool = True
     means: Mapping[tuple[str, int], frozenset[str] | set[str]] = field(default_factory=dict)
 
     def can(self, method: str) -> bool:

@@ -64,6 +64,10 @@ class Trial:
                 self._note("unproven", proves)
             pytest.skip(f"the double has no {ability}")
 
+    def unsigned(self) -> None:
+        """Say on the card that nothing vouches for the body of a webhook."""
+        self._note("unsigned", True)
+
     # -- doing -------------------------------------------------------------------------------------------------------
 
     def run(self, play: Callable[[Stage], Awaitable[T]]) -> T:
