@@ -1,0 +1,139 @@
+"""The contract between Pointsman and its plugins: what a stranger may rely on.
+
+A plugin is a distribution with an entry point in the group ``pointsman``. The module it names has one or both
+hooks, each called once at start::
+
+    from pointsman.plugin_api import hookimpl
+
+    @hookimpl
+    def pointsman_register_trackers(register):
+        register(MyTracker)
+
+Everything after that is a plain method call on the classes below. A plugin never opens its own HTTP session and
+never retries: it raises the error that fits, and the core decides what comes next.
+
+The errors, as a tree::
+
+    PluginError
+    ├── Unavailable      surely not done; the service can't be reached or can't serve now
+    ├── RateLimited      not done; come again after ``retry_after`` seconds
+    ├── Refused          not done; the content is at fault, and a repeat fails alike
+    ├── AuthFailed       not done; the credential is missing, wrong or expired
+    ├── Misconfigured    not done; a right, a project or a setting is missing
+    ├── NotFound         not done; the issue or comment is not there (any more)
+    ├── Moved            not done; the issue lives elsewhere now
+    ├── Conflict         not done; somebody else changed it meanwhile: read and decide again
+    └── UnknownOutcome   it may have been done: the core finds out before it tries again
+
+A time-out counts as UnknownOutcome. Any other exception is a defect of the plugin: in doubt like UnknownOutcome, tried
+three times and then given up with the plugin's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pluggy
+
+from pointsman.plugin_api.errors import (
+    AuthFailed,
+    Conflict,
+    Misconfigured,
+    Moved,
+    NotFound,
+    PluginError,
+    RateLimited,
+    Refused,
+    Unavailable,
+    UnknownOutcome,
+)
+from pointsman.plugin_api.source import (
+    Action,
+    Report,
+    Source,
+    Unreadable,
+)
+from pointsman.plugin_api.tracker import (
+    Tracker,
+    TrackerClient,
+)
+from pointsman.plugin_api.values import (
+    Actor,
+    Answer,
+    Capabilities,
+    CloseReason,
+    CommentRef,
+    Connection,
+    Draft,
+    Finding,
+    Ignored,
+    IssueGone,
+    IssueRef,
+    IssueSeen,
+    Marker,
+    Person,
+    PluginSettings,
+    Secret,
+    State,
+    WebhookNews,
+)
+from pointsman.signing import hmac_sha256_matches
+
+__all__ = [
+    "API_VERSION",
+    "Action",
+    "Actor",
+    "Answer",
+    "AuthFailed",
+    "Capabilities",
+    "CloseReason",
+    "CommentRef",
+    "Conflict",
+    "Connection",
+    "Draft",
+    "Finding",
+    "Ignored",
+    "IssueGone",
+    "IssueRef",
+    "IssueSeen",
+    "Marker",
+    "Misconfigured",
+    "Moved",
+    "NotFound",
+    "Person",
+    "PluginError",
+    "PluginSettings",
+    "RateLimited",
+    "Refused",
+    "Report",
+    "Secret",
+    "Source",
+    "State",
+    "Tracker",
+    "TrackerClient",
+    "Unavailable",
+    "UnknownOutcome",
+    "Unreadable",
+    "WebhookNews",
+    "hmac_sha256_matches",
+    "hookimpl",
+    "hookspec",
+]
+
+API_VERSION = 1
+"""The major version of this contract. A class names the one it was written for in ``api_version``."""
+
+hookspec = pluggy.HookspecMarker("pointsman")
+hookimpl = pluggy.HookimplMarker("pointsman")
+
+
+class Hooks:
+    """The two hooks a plugin module may have."""
+
+    @hookspec
+    def pointsman_register_trackers(self, register: Callable[[type[Tracker]], None]) -> None:
+        """Call ``register`` with each Tracker class of the plugin."""
+
+    @hookspec
+    def pointsman_register_sources(self, register: Callable[[type[Source]], None]) -> None:
+        """Call ``register`` with each Source class of the plugin."""
