@@ -35,7 +35,3 @@ class DatabaseError(PointsmanError):
 
 class Overloaded(PointsmanError):
     """Too much waits already; come again later."""
-
-
-class KeyReused(PointsmanError):
-    """An idempotency key came again with another body."""

@@ -27,10 +27,3 @@ order by l.id
 -- name: events_of
 -- What happened to the tickets.
 select ticket_id, n, kind, data, at from event where ticket_id = any ($1::uuid[]) order by ticket_id, n
-
--- name: deliveries_of
--- The promises made for a ticket, with how they stand.
-select x.slug as destination, d.kind, d.state, d.attempts, d.in_doubt, d.last_class, d.last_error, d.event_n, d.done_at,
-       d.created_at
-from delivery d join lane l on l.id = d.lane_id join destination x on x.id = l.destination_id
-where l.ticket_id = $1 order by d.created_at, l.id, d.seq

@@ -7,10 +7,8 @@ look (RFC 5322, section 3.6.4: https://www.rfc-editor.org/rfc/rfc5322#section-3.
 from __future__ import annotations
 
 import datetime as dt
-import random
 import ssl
 import time
-from collections.abc import Callable
 from email.message import EmailMessage
 from email.utils import format_datetime, formataddr, parseaddr
 from html import escape
@@ -18,10 +16,10 @@ from html import escape
 import aiosmtplib
 from markdown_it import MarkdownIt
 
-from pointsman.delivery import attempt
-from pointsman.delivery.attempt import Next
-from pointsman.delivery.underway import ticket_text
-from pointsman.logs import logger
+from pointsman.catalog import MAIL, LiveDestination
+from pointsman.delivery.attempt import Class, Next
+from pointsman.delivery.outcome import OnAttempt, note_failure, say
+from pointsman.delivery.underway import Attempt, ticket_text
 from pointsman.plugin_api import AuthFailed, Misconfigured, PluginError, Refused, Unavailable, UnknownOutcome
 from pointsman.settings import Smtp
 from pointsman.storage import destinations as standing
@@ -29,8 +27,7 @@ from pointsman.storage.db import Database, Row
 from pointsman.storage.lanes import Lane, Lanes
 from pointsman.tickets import render
 from pointsman.tickets.text import one_line
-
-log = logger("notification")
+from pointsman.tickets.ticket import Kind
 
 TIMEOUT_SECONDS = 30.0
 _MARKDOWN = MarkdownIt("commonmark", {"html": False})
@@ -48,7 +45,7 @@ class Notification:
         sender: str,
         *,
         base_url: str,
-        on_attempt: Callable[[str, str, str, float], None] = lambda *_: None,
+        on_attempt: OnAttempt = lambda *_: None,
     ) -> None:
         self._database = database
         self._lanes = lanes
@@ -66,7 +63,15 @@ class Notification:
         await self._lanes.release(lane)
 
     async def _deliver(self, lane: Lane, head: Row) -> bool:
-        started, began = dt.datetime.now(dt.UTC), time.monotonic()
+        one = Attempt(
+            lane=lane,
+            head=head,
+            kind=Kind(head["kind"]),
+            destination=LiveDestination(lane.destination_id, "@mail", MAIL, "mail"),
+            started=dt.datetime.now(dt.UTC),
+            began=time.monotonic(),
+            doubted=head["in_doubt"],
+        )
         attempts = await self._lanes.intent(lane, head["seq"], in_doubt=True, settle_seconds=0.0, draft=None)
         if attempts is None:
             return False
@@ -75,10 +80,10 @@ class Notification:
                 raise Refused("not delivered within its time")  # noqa: TRY301
             await self._send(head)
         except Exception as error:  # noqa: BLE001 - judged below
-            await self._failed(lane, head, error, started, began)
+            await self._failed(one, error)
             return False
-        left = await self._lanes.finish(lane, head["seq"], keep=True, outcome="done", started=started)
-        self._say(lane, head, "done", "", began)
+        left = await self._lanes.finish(lane, head["seq"], keep=True, outcome=Class.DONE, started=one.started)
+        say(one, Class.DONE, "", self._on_attempt)
         await standing.note_success(self._database, lane.destination_id)
         return bool(left)
 
@@ -120,27 +125,15 @@ class Notification:
                 f"the mail server did not answer: {type(error).__name__}: {error}"
             ) from error
 
-    async def _failed(
-        self, lane: Lane, head: Row, error: Exception, started: dt.datetime, began: float
-    ) -> None:
-        failure = standing.Failure.of(error)
-        failures = await standing.note_failure(self._database, lane.destination_id, failure)
-        verdict = attempt.judge(
-            error,
-            creates=True,
-            idempotent=True,  # a repeat carries the same Message-ID
-            attempts=head["attempts"] + 1,
-            failures=failures - 1,
-            dice=random.random(),  # noqa: S311
-        )
-        if verdict.hold_seconds is not None:
-            await standing.hold_back(self._database, lane.destination_id, verdict.hold_seconds)
+    async def _failed(self, one: Attempt, error: Exception) -> None:
+        # doing it again is as good as once: a repeat carries the same Message-ID
+        failure, verdict = await note_failure(self._database, one, error, creates=True, idempotent=True)
         message = str(failure)
-        self._say(lane, head, verdict.cls, message, began)
+        say(one, verdict.cls, message, self._on_attempt)
         if verdict.next is Next.RETRY:
             await self._lanes.retry(
-                lane,
-                head["seq"],
+                one.lane,
+                one.head["seq"],
                 delay_seconds=verdict.delay_seconds,
                 counts=verdict.counts,
                 in_doubt=False,
@@ -149,36 +142,19 @@ class Notification:
                 outcome=verdict.cls,
                 error=message,
                 status=failure.status,
-                started=started,
+                started=one.started,
             )
         else:
             await self._lanes.give_up(
-                lane,
-                head["seq"],
+                one.lane,
+                one.head["seq"],
                 park=False,
                 in_doubt=False,
                 why=verdict.cls,
                 error=message,
                 status=failure.status,
-                started=started,
+                started=one.started,
             )
-
-    def _say(self, lane: Lane, head: Row, outcome: str, detail: str, began: float) -> None:
-        taken = time.monotonic() - began
-        self._on_attempt("@mail", "mail", outcome, taken)
-        (log.info if outcome == "done" else log.warning)(
-            "attempt",
-            destination="@mail",
-            tracker="mail",
-            ticket=str(lane.ticket_id),
-            delivery=f"{lane.id}/{head['seq']}",
-            event_n=head["event_n"],
-            kind="mail",
-            attempt=head["attempts"] + 1,
-            outcome=str(outcome),
-            detail=detail,
-            ms=round(taken * 1000, 1),
-        )
 
 
 def compose(head: Row, sender: str, base_url: str) -> EmailMessage:

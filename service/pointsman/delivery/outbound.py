@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
-import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -13,10 +12,11 @@ from typing import Any
 import msgspec
 
 from pointsman.catalog import CatalogKeeper
-from pointsman.delivery import attempt, doubt
+from pointsman.delivery import doubt
 from pointsman.delivery.attempt import Class, Next, Verdict
 from pointsman.delivery.checked import checked
 from pointsman.delivery.client import count_writes, writes_left
+from pointsman.delivery.outcome import OnAttempt, note_failure, say
 from pointsman.delivery.underway import Attempt, ticket_text
 from pointsman.logs import logger
 from pointsman.plugin_api import (
@@ -61,7 +61,7 @@ class Outbound:
         base_url: str,
         stopping: Callable[[], bool] = lambda: False,
         on_linked: Callable[[Linked], Awaitable[None]] | None = None,
-        on_attempt: Callable[[str, str, str, float], None] = lambda *_: None,
+        on_attempt: OnAttempt = lambda *_: None,
     ) -> None:
         self._database = database
         self._lanes = lanes
@@ -279,7 +279,12 @@ class Outbound:
             remote_state=remote_state,
             remote_version=now.version if isinstance(now, IssueSeen) else None,
         )
-        self._say(one, "stale" if left is None else outcome, issue.key if issue is not None else "")
+        say(
+            one,
+            "stale" if left is None else outcome,
+            issue.key if issue is not None else "",
+            self._on_attempt,
+        )
         await standing.note_success(self._database, one.lane.destination_id)
         if issue is not None and left is not None and self._on_linked is not None:
             await self._on_linked(Linked(one.lane.destination_id, issue))
@@ -291,21 +296,12 @@ class Outbound:
             error = Unavailable(
                 error.message, status=error.status, excerpt=error.excerpt, is_json=error.is_json
             )
-        failure = standing.Failure.of(error)
-        failures = await standing.note_failure(self._database, one.lane.destination_id, failure)
-        verdict = attempt.judge(
-            error,
-            creates=one.kind is Kind.CREATE,
-            idempotent=one.idempotent,
-            attempts=one.head["attempts"] + 1,
-            failures=failures - 1,
-            dice=random.random(),  # noqa: S311
+        failure, verdict = await note_failure(
+            self._database, one, error, creates=one.kind is Kind.CREATE, idempotent=one.idempotent
         )
         if one.doubted and not one.idempotent:
             # the find failed, so the doubt of the earlier request stays
             verdict = msgspec.structs.replace(verdict, in_doubt=True)
-        if verdict.hold_seconds is not None:
-            await standing.hold_back(self._database, one.lane.destination_id, verdict.hold_seconds)
         message = str(failure)
         match verdict.next:
             case Next.RETRY:
@@ -313,14 +309,14 @@ class Outbound:
             case Next.DEAD:
                 await self._give_up(one, verdict.cls, message, failure.status, in_doubt=verdict.in_doubt)
             case Next.ORPHAN:
-                self._say(one, verdict.cls, message)
+                say(one, verdict.cls, message, self._on_attempt)
                 await self._lanes.park(one.lane, "orphan", orphaned=True)
 
     async def _retry(self, one: Attempt, verdict: Verdict, message: str, status: int | None) -> None:
         settle = 0.0
         if verdict.in_doubt and one.destination.capabilities.settle_seconds:
             settle = one.destination.capabilities.settle_seconds[0]
-        self._say(one, verdict.cls, message)
+        say(one, verdict.cls, message, self._on_attempt)
         await self._lanes.retry(
             one.lane,
             one.head["seq"],
@@ -338,7 +334,7 @@ class Outbound:
     async def _give_up(
         self, one: Attempt, cls: Class, message: str, status: int | None, *, in_doubt: bool
     ) -> None:
-        self._say(one, cls, message)
+        say(one, cls, message, self._on_attempt)
         log.error(
             "dead letter",
             destination=one.destination.slug,
@@ -358,25 +354,6 @@ class Outbound:
             error=message,
             status=status,
             started=one.started,
-        )
-
-    def _say(self, one: Attempt, outcome: str, detail: str) -> None:
-        """The canonical log line of an attempt."""
-        taken = time.monotonic() - one.began
-        self._on_attempt(one.destination.slug, one.kind.name.lower(), outcome, taken)
-        good = outcome in (Class.DONE, Class.FOUND)
-        (log.info if good else log.warning)(
-            "attempt",
-            destination=one.destination.slug,
-            tracker=one.destination.tracker_kind,
-            ticket=str(one.lane.ticket_id),
-            delivery=f"{one.lane.id}/{one.head['seq']}",
-            event_n=one.head["event_n"],
-            kind=one.kind.name.lower(),
-            attempt=one.head["attempts"] + 1,
-            outcome=str(outcome),
-            detail=detail,
-            ms=round(taken * 1000, 1),
         )
 
 

@@ -37,8 +37,3 @@ async def links(database: Database, ticket_ids: Sequence[uuid.UUID]) -> Sequence
 async def events(database: Database, ticket_ids: Sequence[uuid.UUID]) -> Sequence[Row]:
     """What happened to the tickets, in order."""
     return await database.fetch(SQL["events_of"], ticket_ids)
-
-
-async def deliveries(database: Database, ticket_id: uuid.UUID) -> Sequence[Row]:
-    """The promises made for a ticket."""
-    return await database.fetch(SQL["deliveries_of"], ticket_id)

@@ -78,9 +78,3 @@ def principal(request: web.Request) -> Principal:
     if not owners:
         raise Problem("forbidden", "this source's token can only add reports")
     return Principal(owners[0])
-
-
-def need_admin(request: web.Request) -> None:
-    """Only operators from here on."""
-    if not principal(request).admin:
-        raise Problem("forbidden", "this needs the operators' token")

@@ -38,11 +38,10 @@ async def post(request: web.Request) -> web.Response:
     decoded = body.decode(raw)
     headers = {name: request.headers[name] for name in KEPT_HEADERS if name in request.headers}
     report, error = read_report(source, headers, raw, decoded)
-    incoming = ctx.acceptance.incoming(
-        source, report, raw, headers, key=idempotency_key(request, "intake"), error=error
-    )
+    key = idempotency_key(request, "intake")
+    incoming = ctx.acceptance.incoming(source, report, raw, headers, key=key, error=error)
     accepted = await ctx.acceptance.submit(incoming)
-    if accepted.repeated and not accepted.same_body and idempotency_key(request, "intake") is not None:
+    if accepted.repeated and not accepted.same_body and key is not None:
         raise Problem("key-reused", "send the same body again, or another key")
     state = "parked" if accepted.parked else "accepted"
     if report is not None and report.action == "test":
