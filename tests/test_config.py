@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointsman import catalog, config
+from pointsman import catalog, config, planning
 from pointsman.errors import ConfigError
 from pointsman.plugin_api import PluginSettings, Secret
 from pointsman.plugins import Registry
@@ -384,7 +384,7 @@ def rows(desired, *, retired=()):
 
 
 def planned(text, before="", **more):
-    return config.plan(read(text), *rows(read(before), **more))
+    return planning.plan(read(text), *rows(read(before), **more))
 
 
 def said(plan):
@@ -435,7 +435,7 @@ def test_what_the_file_no_longer_names_is_retired_and_comes_back_when_it_does():
 
 def test_what_is_ours_is_never_retired():
     """The place for mail is a row like a destination, which no file names."""
-    plan = config.plan(read(""), [], [Row("@mail")], [])
+    plan = planning.plan(read(""), [], [Row("@mail")], [])
     assert (plan.changes, plan.retired_destinations) == ([], [])
 
 

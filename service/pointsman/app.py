@@ -14,7 +14,7 @@ import msgspec
 from aiohttp import web
 
 from pointsman import catalog as catalogs
-from pointsman import config, console, embedded, vault
+from pointsman import config, console, embedded, planning, vault
 from pointsman.acceptance import Acceptance
 from pointsman.bus import Bus
 from pointsman.catalog import MAIL, TRACKER, CatalogKeeper
@@ -89,21 +89,21 @@ def process_defaults(settings: Settings) -> Mapping[str, Mapping[str, Any]]:
     return {"forgejo": forgejo}
 
 
-async def plan_file(database: Database, settings: Settings, registry: Registry, file: Path) -> config.Plan:
+async def plan_file(database: Database, settings: Settings, registry: Registry, file: Path) -> planning.Plan:
     """What applying a file would change. Raises ConfigError."""
     desired = _read_file(settings, registry, file)
     async with database.transaction() as con:
         rows = await config_rows.load(con)
-    return config.plan(desired, rows.sources, rows.destinations, rows.routes)
+    return planning.plan(desired, rows.sources, rows.destinations, rows.routes)
 
 
-async def apply_file(database: Database, settings: Settings, registry: Registry, file: Path) -> config.Plan:
+async def apply_file(database: Database, settings: Settings, registry: Registry, file: Path) -> planning.Plan:
     """Make the configuration equal to a file, in one transaction. Raises ConfigError, and then nothing changed."""
     desired = _read_file(settings, registry, file)
     async with database.transaction() as con:
         await config_rows.lock(con)
         rows = await config_rows.load(con)
-        plan = config.plan(desired, rows.sources, rows.destinations, rows.routes)
+        plan = planning.plan(desired, rows.sources, rows.destinations, rows.routes)
         if plan.changes:
             await config_rows.write(
                 con,

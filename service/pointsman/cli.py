@@ -17,8 +17,8 @@ from cryptography.fernet import Fernet
 
 from pointsman import __version__, logs, operate
 from pointsman import settings as process
-from pointsman.config import Plan
 from pointsman.errors import PointsmanError
+from pointsman.planning import Plan
 from pointsman.plugins import Registry
 from pointsman.scaffold.commands import plugin
 from pointsman.settings import Settings
