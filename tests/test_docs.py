@@ -512,7 +512,8 @@ def test_json_blocks_are_json():
 
 def test_what_the_demo_prints_is_what_the_readme_shows():
     """Each step that is shown is one that the demo has."""
-    source = (ROOT / "service" / "pointsman" / "demo.py").read_text("utf-8")
+    rooms = ROOT / "service" / "pointsman"
+    source = "".join((rooms / name).read_text("utf-8") for name in ("demo.py", "walk.py"))
     [shown] = [block.text for block in blocks(ROOT / "README.md", "text") if "✓" in block.text]
     for line in re.findall(r"✓ (.+)$", shown, re.MULTILINE):
         words = re.split(r": |\d+\.\d+| http", line)[0]
