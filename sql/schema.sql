@@ -54,12 +54,17 @@ CREATE TABLE audit (
 );
 
 CREATE TABLE budget (
-    destination_id integer NOT NULL,
+    credential bytea NOT NULL,
     scope text NOT NULL,
+    declared_rate double precision NOT NULL,
     rate double precision NOT NULL,
     burst double precision NOT NULL,
     tokens double precision NOT NULL,
-    refilled_at timestamp with time zone DEFAULT now() NOT NULL
+    refilled_at timestamp with time zone DEFAULT now() NOT NULL,
+    limited_until timestamp with time zone,
+    limited_count bigint DEFAULT 0 NOT NULL,
+    CONSTRAINT budget_burst_check CHECK ((burst >= (1)::double precision)),
+    CONSTRAINT budget_tokens_check CHECK ((tokens >= (0)::double precision))
 )
 WITH (fillfactor='50');
 
@@ -82,7 +87,10 @@ CREATE TABLE delivery (
     last_error text,
     remote_id text,
     done_at timestamp with time zone,
-    created_at timestamp with time zone DEFAULT now() NOT NULL
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    resent_at timestamp with time zone,
+    swept_at timestamp with time zone,
+    collapsed integer DEFAULT 0 NOT NULL
 )
 WITH (autovacuum_vacuum_scale_factor='0.01', autovacuum_vacuum_threshold='1000');
 
@@ -95,7 +103,8 @@ CREATE TABLE destination (
     webhook_secrets jsonb DEFAULT '[]'::jsonb NOT NULL,
     provisioned boolean DEFAULT true NOT NULL,
     retired_at timestamp with time zone,
-    created_at timestamp with time zone DEFAULT now() NOT NULL
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    limits jsonb DEFAULT '{}'::jsonb NOT NULL
 );
 
 ALTER TABLE destination ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
@@ -125,7 +134,10 @@ CREATE TABLE destination_state (
     failure_message text,
     failure_status integer,
     failure_excerpt text,
-    failure_is_json boolean
+    failure_is_json boolean,
+    credential bytea,
+    breaker_failures integer DEFAULT 0 NOT NULL,
+    breaker_opened integer DEFAULT 0 NOT NULL
 )
 WITH (fillfactor='50');
 
@@ -144,6 +156,8 @@ CREATE TABLE installation (
     marker_key bytea DEFAULT decode(replace(((gen_random_uuid())::text || (gen_random_uuid())::text), '-'::text, ''::text), 'hex'::text) NOT NULL,
     config_version bigint DEFAULT 1 NOT NULL,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
+    cluster text,
+    careful_until timestamp with time zone,
     CONSTRAINT installation_only_row_check CHECK (only_row)
 );
 
@@ -246,7 +260,9 @@ CREATE TABLE sighting (
     remote_key text NOT NULL,
     url text DEFAULT ''::text NOT NULL,
     seen_by text NOT NULL,
-    at timestamp with time zone DEFAULT now() NOT NULL
+    at timestamp with time zone DEFAULT now() NOT NULL,
+    twin boolean DEFAULT false NOT NULL,
+    repaired_at timestamp with time zone
 );
 
 CREATE TABLE source (
@@ -257,7 +273,8 @@ CREATE TABLE source (
     tokens jsonb DEFAULT '[]'::jsonb NOT NULL,
     provisioned boolean DEFAULT true NOT NULL,
     retired_at timestamp with time zone,
-    created_at timestamp with time zone DEFAULT now() NOT NULL
+    created_at timestamp with time zone DEFAULT now() NOT NULL,
+    limits jsonb DEFAULT '{}'::jsonb NOT NULL
 );
 
 ALTER TABLE source ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
@@ -268,6 +285,14 @@ ALTER TABLE source ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE TABLE storm (
+    source_id integer NOT NULL,
+    began_at timestamp with time zone DEFAULT now() NOT NULL,
+    opened integer DEFAULT 0 NOT NULL,
+    parent_id uuid
+)
+WITH (fillfactor='50');
 
 CREATE TABLE ticket (
     id uuid NOT NULL,
@@ -290,7 +315,8 @@ CREATE TABLE ticket (
     next_event integer DEFAULT 1 NOT NULL,
     opened_at timestamp with time zone DEFAULT now() NOT NULL,
     last_seen_at timestamp with time zone DEFAULT now() NOT NULL,
-    closed_at timestamp with time zone
+    closed_at timestamp with time zone,
+    storm_parent uuid
 )
 WITH (fillfactor='80');
 
@@ -318,7 +344,7 @@ CREATE TABLE webhook_key (
 );
 
 ALTER TABLE ONLY budget
-    ADD CONSTRAINT budget_pkey PRIMARY KEY (destination_id, scope);
+    ADD CONSTRAINT budget_pkey PRIMARY KEY (credential, scope);
 
 ALTER TABLE ONLY delivery
     ADD CONSTRAINT delivery_lane_id_event_n_kind_key UNIQUE (lane_id, event_n, kind);
@@ -380,6 +406,9 @@ ALTER TABLE ONLY source
 ALTER TABLE ONLY source
     ADD CONSTRAINT source_slug_key UNIQUE (slug);
 
+ALTER TABLE ONLY storm
+    ADD CONSTRAINT storm_pkey PRIMARY KEY (source_id);
+
 ALTER TABLE ONLY ticket
     ADD CONSTRAINT ticket_pkey PRIMARY KEY (id);
 
@@ -400,7 +429,11 @@ CREATE UNIQUE INDEX delivery_collapse ON delivery USING btree (lane_id, collapse
 
 CREATE INDEX delivery_dead ON delivery USING btree (done_at) WHERE (state = 2);
 
+CREATE INDEX delivery_done ON delivery USING brin (done_at);
+
 CREATE INDEX delivery_pending ON delivery USING btree (lane_id, seq) WHERE (state = 0);
+
+CREATE INDEX delivery_resent ON delivery USING btree (resent_at) WHERE ((resent_at IS NOT NULL) AND (swept_at IS NULL));
 
 CREATE INDEX lane_leased_at ON lane USING btree (destination_id) WHERE (state = 2);
 
@@ -420,14 +453,17 @@ CREATE INDEX report_parked ON ONLY report USING btree (received_at) WHERE (state
 
 CREATE INDEX report_key_seen ON report_key USING brin (seen_at);
 
+CREATE INDEX sighting_at ON sighting USING brin (at);
+
+CREATE INDEX sighting_twin ON sighting USING btree (at) WHERE (twin AND (repaired_at IS NULL));
+
 CREATE UNIQUE INDEX ticket_current ON ticket USING btree (source_id, fingerprint) WHERE (NOT superseded);
+
+CREATE INDEX ticket_storm ON ticket USING btree (storm_parent) WHERE (storm_parent IS NOT NULL);
 
 CREATE INDEX webhook_waiting ON ONLY webhook USING btree (destination_id, remote_id) WHERE (state = 3);
 
 CREATE INDEX webhook_key_received ON webhook_key USING brin (received_at);
-
-ALTER TABLE ONLY budget
-    ADD CONSTRAINT budget_destination_id_fkey FOREIGN KEY (destination_id) REFERENCES destination(id);
 
 ALTER TABLE ONLY delivery
     ADD CONSTRAINT delivery_lane_id_fkey FOREIGN KEY (lane_id) REFERENCES lane(id);
@@ -450,5 +486,14 @@ ALTER TABLE ONLY link
 ALTER TABLE ONLY link
     ADD CONSTRAINT link_lane_id_fkey FOREIGN KEY (lane_id) REFERENCES lane(id);
 
+ALTER TABLE ONLY storm
+    ADD CONSTRAINT storm_parent_id_fkey FOREIGN KEY (parent_id) REFERENCES ticket(id);
+
+ALTER TABLE ONLY storm
+    ADD CONSTRAINT storm_source_id_fkey FOREIGN KEY (source_id) REFERENCES source(id);
+
 ALTER TABLE ONLY ticket
     ADD CONSTRAINT ticket_source_id_fkey FOREIGN KEY (source_id) REFERENCES source(id);
+
+ALTER TABLE ONLY ticket
+    ADD CONSTRAINT ticket_storm_parent_fkey FOREIGN KEY (storm_parent) REFERENCES ticket(id);

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 import uuid
@@ -36,12 +37,23 @@ LOST = (
 AGAIN = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError, asyncpg.LockNotAvailableError)
 
 
+_BEGIN = "begin; set local lock_timeout = '500ms'; set local statement_timeout = '5s'"
+
+
 def uuid7() -> uuid.UUID:
     """A time-ordered UUID, version 7 of RFC 9562: https://www.rfc-editor.org/rfc/rfc9562#name-uuid-version-7."""
     value = (time.time_ns() // 1_000_000) << 80 | int.from_bytes(os.urandom(10), "big")
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
     return uuid.UUID(int=value)
+
+
+class _Connection(asyncpg.Connection):  # type: ignore[misc]
+    """A connection that leaves nothing behind in its session, so that handing it on costs no statement."""
+
+    def get_reset_query(self) -> str:
+        """Nothing: settings are made for one transaction only, and the listener has a connection of its own."""
+        return ""
 
 
 class Database:
@@ -64,6 +76,7 @@ class Database:
                 timeout=10,
                 target_session_attrs="read-write",
                 max_inactive_connection_lifetime=120,
+                connection_class=_Connection,
                 statement_cache_size=200 if statement_cache else 0,
             )
         except (*LOST, asyncpg.PostgresError, ValueError) as error:
@@ -81,12 +94,18 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """A connection inside a transaction that gives up on locks soon: nobody holds them for long."""
-        async with self.pool.acquire() as con, con.transaction():
-            # for this transaction only: a pooler may hand the connection to somebody else afterwards
-            await con.execute(
-                "select set_config('lock_timeout', '500ms', true), set_config('statement_timeout', '5s', true)"
-            )
-            yield con
+        async with self.pool.acquire() as con:
+            # one round trip, and for this transaction only: a pooler may hand the connection to somebody else afterwards
+            await con.execute(_BEGIN)
+            try:
+                yield con
+            except BaseException:
+                if not con.is_closed():
+                    with contextlib.suppress(*LOST, asyncpg.PostgresError):
+                        await con.execute("rollback")
+                raise
+            if (said := await con.execute("commit")) != "COMMIT":
+                raise RuntimeError(f"a transaction ended with {said}: an error in it was swallowed")
 
     async def fetch(self, sql: str, *args: Any) -> Sequence[Row]:
         """All rows of one statement."""
