@@ -192,7 +192,7 @@ async def test_odd_but_readable_alerts_become_tickets(house: House, hostile: str
 async def test_an_alert_that_our_code_can_not_decide_on_is_parked_and_runs_again(house: House, monkeypatch):
     """A reason that a later Bugsink may invent: 202, kept, shown, and decided once the code knows it."""
     from pointsman import operate
-    from pointsman.sources import bugsink
+    from pointsman.sources import bugsink_bodies
     from pointsman.storage.db import Database
 
     async with house.replica(SOURCES):
@@ -203,7 +203,7 @@ async def test_an_alert_that_our_code_can_not_decide_on_is_parked_and_runs_again
             assert [str(row["id"]) for row in await operate.parked(database)] == [said["report"]]
             [line] = await operate.rerun(house.settings, database, None)
             assert "stays parked" in line
-            monkeypatch.setattr(bugsink, "_ACTIONS", {**bugsink._ACTIONS, "ESCALATED": "regressed"})
+            monkeypatch.setattr(bugsink_bodies, "ACTIONS", {**bugsink_bodies.ACTIONS, "ESCALATED": "regressed"})
             [line] = await operate.rerun(house.settings, database, uuid.UUID(said["report"]))
             ticket = line.rpartition(" ")[2]
             assert (await house.ticket(ticket))["title"] == "KeyError: 'basket'"

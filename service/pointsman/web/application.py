@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from pointsman.web import body, health, intake, openapi, tickets, webhooks
+from pointsman.web import health, intake, openapi, tickets, webhooks
 from pointsman.web.context import CONTEXT, Context
 from pointsman.web.middleware import around
 
@@ -30,9 +30,14 @@ def routes() -> list[web.RouteDef]:
     ]
 
 
+def slashed() -> list[web.RouteDef]:
+    """The intake once more with a slash at the end, as people paste it."""
+    return [web.post(f"{one.path}/", intake.post) for one in routes() if one.path.startswith("/intake/")]
+
+
 def application(ctx: Context, more: Sequence[web.AbstractRouteDef] = ()) -> web.Application:
     """The application over the running parts; ``more`` are the console's routes."""
-    app = web.Application(middlewares=[around], client_max_size=body.WEBHOOK_LIMIT)
+    app = web.Application(middlewares=[around], client_max_size=ctx.settings.webhook_max_bytes)
     app[CONTEXT] = ctx
-    app.add_routes([*routes(), *more])
+    app.add_routes([*routes(), *slashed(), *more])
     return app

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from pointsman.catalog import LiveSource
-from pointsman.signing import token_matches
+from pointsman.signing import digest_matches, token_digest, token_matches
 from pointsman.web.context import Context, context
 from pointsman.web.problems import Problem, unauthorized
 
@@ -58,17 +58,22 @@ def source_for_intake(request: web.Request) -> LiveSource:
 
 def is_admin(ctx: Context, token: str) -> bool:
     """Whether a token is the operators'."""
+    return _is_admin(ctx, token_digest(token))
+
+
+def _is_admin(ctx: Context, made: bytes | None) -> bool:
     wanted = ctx.settings.admin_token_sha256
-    return token_matches(token, (wanted,) if wanted is not None else ())
+    return digest_matches(made, (wanted,) if wanted is not None else ())
 
 
 def principal(request: web.Request) -> Principal:
     """Who asks the API. The token of a source that can only add reports gets 403."""
     ctx = context(request)
     token = bearer(request)
-    admin = is_admin(ctx, token)
+    made = token_digest(token)
+    admin = _is_admin(ctx, made)
     found = [
-        source for source in ctx.catalog.current.sources.values() if token_matches(token, source.digests)
+        source for source in ctx.catalog.current.sources.values() if digest_matches(made, source.digests)
     ]
     if admin:
         return Principal(None)

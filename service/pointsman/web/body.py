@@ -14,11 +14,11 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from pointsman.tickets.text import clean_json
+from pointsman.web.doors import LOAN, Room
+from pointsman.web.patience import Patience
 from pointsman.web.problems import Problem
 
 INTAKE_LIMIT = 256 * 1024
-WEBHOOK_LIMIT = 25 * 2**20
-READ_SECONDS = 20.0
 DEPTH_LIMIT = 64
 DIGITS_LIMIT = 4300  # of one integer, as Python and msgspec have it
 
@@ -27,31 +27,59 @@ _BRACKET = re.compile(rb"[\[\]{}]")
 _DECODER = msgspec.json.Decoder()
 
 
-async def read(request: web.Request, limit: int) -> bytes:
-    """The whole body, counted after decompression."""
+async def read(request: web.Request, limit: int, room: Room, patience: Patience) -> bytes:
+    """The whole body, counted after decompression. It must come in time and at some pace; ``room`` lends the memory
+    until the request is answered. Raises Problem, or Overloaded where there is no room.
+    """
     encoding = request.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in ("", "identity", "gzip", "deflate"):
         raise Problem("unsupported-type", "send the body plain, or with Content-Encoding gzip or deflate")
     if (request.content_length or 0) > limit:
         raise Problem("too-large", f"at most {limit} bytes are taken")
     inflate = _Inflate(encoding, limit) if encoding in ("gzip", "deflate") else None
+    loan = request[LOAN]
+    if inflate is None and (whole := _all_there(request, limit)) is not None:
+        loan.take(room, len(whole))
+        return whole
     chunks: list[bytes] = []
-    size = 0
+    size = came = 0
+    began = asyncio.get_running_loop().time()
+    end = began + patience.body
     try:
-        async with asyncio.timeout(READ_SECONDS):
+        async with asyncio.timeout_at(min(end, began + patience.body_grace)) as timer:
             async for chunk in request.content.iter_any():
+                came += len(chunk)
+                timer.reschedule(
+                    min(end, began + patience.body_grace + came / patience.body_bytes_per_second)
+                )
                 plain = inflate.feed(chunk) if inflate is not None else chunk
                 size += len(plain)
                 if size > limit:
                     raise Problem("too-large", f"at most {limit} bytes are taken")
+                loan.take(room, len(plain))
                 chunks.append(plain)
     except TimeoutError:
-        raise Problem("timeout", f"the body was not there after {READ_SECONDS:g} s") from None
+        raise Problem(
+            "timeout", f"the body was not there after {patience.body:g} s, or came too slowly"
+        ) from None
+    except ConnectionError as error:
+        raise Problem("bad-request", "the connection ended before the body did") from error
     except (HttpProcessingError, web.RequestPayloadError, zlib.error, ValueError) as error:
         raise Problem("bad-request", "the body can't be read as its headers say") from error
     if inflate is not None and not inflate.ended:
         raise Problem("bad-request", "the compressed body ends too early")
     return b"".join(chunks)
+
+
+def _all_there(request: web.Request, limit: int) -> bytes | None:
+    """The body, if it came with its head, as nearly all do: then there is nothing to wait for."""
+    content = request.content
+    if not content.is_eof() or content.exception() is not None:
+        return None
+    whole = content.read_nowait()
+    if len(whole) > limit:
+        raise Problem("too-large", f"at most {limit} bytes are taken")
+    return whole
 
 
 class _Inflate:

@@ -6,9 +6,9 @@ import asyncio
 
 from aiohttp import web
 
-from pointsman.storage import lanes
+from pointsman.storage import metrics as stored
 from pointsman.storage.db import LOST
-from pointsman.web.context import context
+from pointsman.web.context import Context, context
 from pointsman.web.intake import answer
 
 
@@ -22,18 +22,31 @@ async def ready(request: web.Request) -> web.Response:
     ctx = context(request)
     why = "shutting down" if ctx.draining else ""
     if not why:
-        try:
-            async with asyncio.timeout(2):
-                await ctx.database.fetchval("select 1")
-        except (TimeoutError, *LOST) as error:
-            why = f"the database does not answer: {type(error).__name__}"
+        # those who ask at the same time share one question
+        asked = ctx.asked
+        if asked is None or asked.done():
+            asked = ctx.asked = asyncio.create_task(_database_answers(ctx), name="readiness")
+        why = await asyncio.shield(asked)
     if why:
         return answer(503, {"status": "not ready", "why": why}, {"Retry-After": "5"})
     return answer(200, {"status": "ready", "bus": ctx.stalled() or "working"})
 
 
+async def _database_answers(ctx: Context) -> str:
+    """Empty, or why it does not."""
+    try:
+        async with asyncio.timeout(2):
+            await ctx.database.fetchval("select 1")
+    except (TimeoutError, *LOST) as error:
+        return f"the database does not answer: {type(error).__name__}"
+    return ""
+
+
 async def metrics(request: web.Request) -> web.Response:
     """The metrics page."""
     ctx = context(request)
-    page = await ctx.metrics.page(lambda: lanes.undelivered(ctx.database))
+    used, most = stored.connections(ctx.database)
+    ctx.metrics.pool_used.set(used)
+    ctx.metrics.pool_size.set(most)
+    page = await ctx.metrics.page(lambda: stored.now(ctx.database))
     return web.Response(body=page, headers={"Content-Type": ctx.metrics.content_type})

@@ -2,74 +2,167 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 from aiohttp import web
 
-from pointsman.acceptance import fault
+from pointsman.acceptance import PART, fault
 from pointsman.catalog import LiveSource
-from pointsman.plugin_api import Report, Unreadable
+from pointsman.logs import logger
+from pointsman.plugin_api import MOST_REPORTS, Report, Unreadable
+from pointsman.storage.accept import Accepted, Incoming
+from pointsman.tickets.text import clean_stored
 from pointsman.web import auth, body
-from pointsman.web.context import context
+from pointsman.web.context import Context, context
 from pointsman.web.middleware import say
-from pointsman.web.problems import Problem, unavailable
+from pointsman.web.problems import Problem, unauthorized, unavailable
+
+log = logger("intake")
 
 KEPT_HEADERS = ("content-type", "user-agent")
+HEADER_LIMIT = 1000
+"""So long a kept header may be; what is longer is cut."""
 
 
-class AcceptedBody(msgspec.Struct):
-    """What the sender is told."""
+class OneBody(msgspec.Struct):
+    """What became of one of several reports."""
 
     report: str
     ticket: str | None
     state: str = "accepted"
 
 
+class AcceptedBody(msgspec.Struct, omit_defaults=True):
+    """What the sender is told: of the first report, and of all of them in ``reports`` if the request held several. ``report``
+    is null if it held none.
+    """
+
+    report: str | None
+    ticket: str | None
+    state: str
+    reports: list[OneBody] = []
+
+
 async def post(request: web.Request) -> web.Response:
-    """Take one report."""
+    """Take what one request reports, as a whole or not at all."""
     ctx = context(request)
     source = auth.source_for_intake(request)
     say(request, source=source.slug)
     if ctx.acceptance.full:
         raise unavailable("too much waits already")
     body.need_json(request)
-    raw = await body.read(request, body.INTAKE_LIMIT)
+    raw = await body.read(request, body.INTAKE_LIMIT, ctx.doors.report_room, ctx.patience)
+    if not _signed(source, request, raw):
+        raise unauthorized("wrong signature")
     decoded = body.decode(raw)
-    headers = {name: request.headers[name] for name in KEPT_HEADERS if name in request.headers}
-    report, error = read_report(source, headers, raw, decoded)
+    headers = kept_headers(source, request.headers)
+    reports, error = read_reports(source, headers, raw, decoded)
     key = idempotency_key(request, "intake")
-    incoming = ctx.acceptance.incoming(source, report, raw, headers, key=key, error=error)
-    accepted = await ctx.acceptance.submit(incoming)
-    if accepted.repeated and not accepted.same_body and key is not None:
+    if error is None and not reports:
+        ctx.metrics.reports.labels(source.slug, "ignored").inc()
+        say(request, result="ignored")
+        return answer(202, AcceptedBody(None, None, "ignored"))
+    incoming = _incoming(ctx, source, reports, error, raw, headers, key)
+    accepted = await ctx.acceptance.submit_all(incoming)
+    if key is not None and any(one.repeated and not one.same_body for one in accepted):
         raise Problem("key-reused", "send the same body again, or another key")
+    read: Sequence[Report | None] = reports if error is None else [None]
+    told = [_told(one, report) for one, report in zip(accepted, read, strict=True)]
+    for one in told:
+        ctx.metrics.reports.labels(source.slug, one.state).inc()
+    first = told[0]
+    say(request, report=first.report, ticket=first.ticket, result=first.state)
+    if len(told) > 1:
+        say(request, reports=len(told))
+    return answer(202, AcceptedBody(first.report, first.ticket, first.state, told if len(told) > 1 else []))
+
+
+def _incoming(
+    ctx: Context,
+    source: LiveSource,
+    reports: Sequence[Report],
+    error: str | None,
+    raw: bytes,
+    headers: dict[str, str],
+    key: str | None,
+) -> list[Incoming]:
+    """The reports made ready; one without a report for a body that could not be read."""
+    if error is not None:
+        return [ctx.acceptance.incoming(source, None, raw, headers, key=key, error=error)]
+    if len(reports) > 1:
+        headers = {**headers, PART: "0"}
+    return [
+        ctx.acceptance.incoming(source, report, raw, headers, key=key, part=part)
+        for part, report in enumerate(reports)
+    ]
+
+
+def _told(accepted: Accepted, report: Report | None) -> OneBody:
     state = "parked" if accepted.parked else "accepted"
     if report is not None and report.action == "test":
         state = "test"
     elif accepted.repeated:
         state = "repeated"
-    ctx.metrics.reports.labels(source.slug, state).inc()
     ticket = str(accepted.ticket_id) if accepted.ticket_id is not None else None
-    say(request, report=str(accepted.report_id), ticket=ticket, result=state)
-    return answer(202, AcceptedBody(str(accepted.report_id), ticket, state))
+    return OneBody(str(accepted.report_id), ticket, state)
 
 
-def read_report(
-    source: LiveSource, headers: dict[str, str], raw: bytes, decoded: Any
-) -> tuple[Report | None, str | None]:
-    """The report in a body, or why it is parked. Raises Problem for what the sender must mend."""
+def kept_headers(source: LiveSource, given: Mapping[str, str]) -> dict[str, str]:
+    """The headers that are kept with a report and shown to its source."""
+    wanted = (*KEPT_HEADERS, *(source.reader.kept_headers if source.reader is not None else ()))
+    whole = {name for name in wanted if not name.endswith("*")}
+    begin = tuple(name[:-1] for name in wanted if name.endswith("*"))
+    kept = {}
+    for name, value in given.items():
+        low = name.lower()
+        if low not in kept and (low in whole or (begin and low.startswith(begin))):
+            kept[low] = clean_stored(value)[:HEADER_LIMIT]
+    return kept
+
+
+def _signed(source: LiveSource, request: web.Request, raw: bytes) -> bool:
+    """Whether the source's kind takes it for genuine, where it looks at more than the token."""
     if source.reader is None:
-        return None, source.problem
+        return True
     try:
-        reports = source.reader.read_report(headers, raw, decoded)
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        return source.reader.verify(headers, raw) is True
+    except Exception:
+        log.exception("a source failed to verify", source=source.slug)
+        return False
+
+
+def read_reports(
+    source: LiveSource, headers: dict[str, str], raw: bytes, decoded: Any
+) -> tuple[Sequence[Report], str | None]:
+    """The reports in a body, or why it is parked. Raises Problem for what the sender must mend."""
+    if source.reader is None:
+        return (), source.problem
+    try:
+        reports = list(source.reader.read_report(headers, raw, decoded))
+        if not all(type(one) is Report for one in reports):
+            raise TypeError("the source returned something else than reports")  # noqa: TRY301
+        if len(reports) > MOST_REPORTS:
+            raise Unreadable(f"{len(reports)} reports in one request: send {MOST_REPORTS} at most")  # noqa: TRY301
     except Unreadable as unreadable:
         field = {unreadable.field: str(unreadable)} if unreadable.field else None
         raise Problem("invalid-fields", "" if field else str(unreadable), errors=field) from None
     except Exception as error:  # noqa: BLE001 - kept, and run again when the cause is mended
-        return None, fault(error)
-    if len(reports) != 1:
-        return None, f"the source read {len(reports)} reports out of one body"
-    return reports[0], None
+        return (), fault(error)
+    return reports, None
+
+
+def reports_of(
+    source: LiveSource, headers: dict[str, str], raw: bytes
+) -> tuple[Sequence[Report], str | None]:
+    """The reports in what was kept: all of a request that could not be read, or the one that this was."""
+    part = headers.get(PART)
+    if part is not None and part != "0":
+        return [msgspec.json.decode(raw, type=Report)], None
+    reports, error = read_reports(source, headers, raw, body.decode(raw))
+    return (reports if part is None else reports[:1]), error
 
 
 def idempotency_key(request: web.Request, operation: str) -> str | None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 
 from aiohttp import web
 
 from pointsman.errors import DatabaseError, Overloaded
 from pointsman.logs import logger
 from pointsman.storage.db import LOST, uuid7
+from pointsman.web import addresses
 from pointsman.web.context import context
+from pointsman.web.doors import LOAN, Loan
 from pointsman.web.problems import Problem, unavailable
 
 log = logger("web")
@@ -22,6 +25,8 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 class Said:
     """What a handler adds to its request's log line."""
+
+    __slots__ = ("words",)
 
     def __init__(self) -> None:
         self.words: dict[str, object] = {}
@@ -41,37 +46,59 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     began = time.monotonic()
     given = request.headers.get("X-Request-ID", "")
     request_id = given if _REQUEST_ID.fullmatch(given) else str(uuid7())
-    request[SAID] = Said()
+    request[SAID], request[LOAN] = said, loan = Said(), Loan()
+    ctx = context(request)
     # the route's pattern, never the path itself: a token may stand in it
     resource = request.match_info.route.resource
     route = resource.canonical if resource is not None else "(none)"
-    response, error = await _answer(request, handler)
+    visitor = ctx.connections.of(request)
+    peer = visitor.address if visitor is not None else None
+    client, remote = peer, visitor.shown if visitor is not None else ""
+    if ctx.settings.trusted_proxies:
+        forwarded = request.headers.getall("X-Forwarded-For", ())
+        client = addresses.client(peer, forwarded, ctx.settings.trusted_proxies)
+        remote = remote if client is peer else str(client)
+    if visitor is not None:
+        visitor.began(request.content)
+    try:
+        door = ctx.doors.through(request.method, route, None if client is peer else client)
+        response, error = await _answer(request, handler, door)
+        if ctx.draining or ctx.connections.draining:
+            # the next request of this client goes to another replica
+            response.force_close()
+    finally:
+        if visitor is not None:
+            visitor.ended()
+        loan.give_back()
     taken = time.monotonic() - began
     response.headers["X-Request-ID"] = request_id
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    metrics = context(request).metrics
-    metrics.requests.labels(route, response.status).inc()
-    metrics.request_seconds.labels(route).observe(taken)
+    ctx.metrics.request(route, response.status, taken)
     if route not in _QUIET or response.status >= 400:
-        words_said = request[SAID].words
-        write = log.error if response.status >= 500 and response.status != 503 else log.info
-        write(
-            "request",
-            request_id=request_id,
-            method=request.method,
-            route=route,
-            status=response.status,
-            ms=round(taken * 1000, 1),
-            remote=request.remote,
-            **words_said,
-            **({"exc_info": error} if error is not None else {}),
-        )
+        words: dict[str, object] = {
+            "request_id": request_id,
+            "method": request.method,
+            "route": route,
+            "status": response.status,
+            "ms": round(taken * 1000, 1),
+            "remote": remote or request.remote,
+            **said.words,
+        }
+        if error is not None:
+            words["exc_info"] = error
+        if response.status >= 500 and response.status != 503:
+            log.error("request", **words)
+        else:
+            log.each("request", words)
     return response
 
 
-async def _answer(request: web.Request, handler: Handler) -> tuple[web.StreamResponse, BaseException | None]:
+async def _answer(
+    request: web.Request, handler: Handler, door: AbstractContextManager[None]
+) -> tuple[web.StreamResponse, BaseException | None]:
     try:
-        return await handler(request), None
+        with door:
+            return await handler(request), None
     except Problem as problem:
         if problem.note or problem.detail:
             say(request, problem=problem.name, why=problem.note or problem.detail)

@@ -77,7 +77,7 @@ _READING = ("bad-request", "timeout", "too-large", "unsupported-type")
 _WRITING = (*_READING, "invalid-json", "invalid-fields", "key-reused", *_OURS)
 _INTAKE_SAYS = (
     "JSON as the source's kind has it: an alert of Bugsink's kind `custom` for kind `bugsink`, a TicketBody for kind"
-    " `tickets`, or what the kind of a plugin takes."
+    " `tickets`, or what another kind takes. It may hold several reports, 100 at most: all are taken, or none."
 )
 
 OPERATIONS = (
@@ -207,8 +207,10 @@ _PARAMETERS = {
 
 
 _TIME = {"format": "date-time"}
+_REPORT_STATES = ["accepted", "repeated", "parked", "test"]
 _MORE: dict[str, dict[str, Any]] = {
-    "AcceptedBody.state": {"enum": ["accepted", "repeated", "parked", "test"]},
+    "AcceptedBody.state": {"enum": [*_REPORT_STATES, "ignored"]},
+    "OneBody.state": {"enum": _REPORT_STATES},
     "CommentBody.body": {"minLength": 1, "maxLength": TEXT_LIMIT},
     "EventBody.at": _TIME,
     "LinkBody.state": {"enum": ["pending", "active", "orphaned"]},

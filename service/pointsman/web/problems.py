@@ -21,6 +21,7 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "key-reused": (409, "The idempotency key was used with another body"),
     "conflict": (409, "The thing has changed meanwhile"),
     "too-large": (413, "The body is too large"),
+    "head-too-large": (431, "The head of the request is too large"),
     "unsupported-type": (415, "This content type is not taken"),
     "invalid-fields": (422, "Some fields are missing or wrong"),
     "rate-limited": (429, "Too many requests"),

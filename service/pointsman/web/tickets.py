@@ -22,7 +22,7 @@ from pointsman.web.auth import Principal, principal
 from pointsman.web.context import Context, context
 from pointsman.web.intake import KEPT_HEADERS, answer, idempotency_key
 from pointsman.web.middleware import say
-from pointsman.web.problems import Problem
+from pointsman.web.problems import Problem, unavailable
 
 PAGE_LIMIT = 200
 
@@ -148,8 +148,8 @@ async def get(request: web.Request) -> web.Response:
     """One ticket with its links and events."""
     ctx, who = context(request), principal(request)
     row = await _ticket(request, ctx, who)
-    events = await store.events(ctx.database, [row["id"]])
-    links = await store.links(ctx.database, [row["id"]])
+    events = await store.events(ctx.reads, [row["id"]])
+    links = await store.links(ctx.reads, [row["id"]])
     return answer(200, view(row, links, events))
 
 
@@ -175,11 +175,11 @@ async def page(request: web.Request) -> web.Response:
     if unknown:
         raise Problem("invalid-fields", errors=unknown)
     rows = await store.page(
-        ctx.database, before=before, source_id=source_id, status=status, limit=int(limit) + 1
+        ctx.reads, before=before, source_id=source_id, status=status, limit=int(limit) + 1
     )
     more = len(rows) > int(limit)
     rows = rows[: int(limit)]
-    links = await store.links(ctx.database, [row["id"] for row in rows])
+    links = await store.links(ctx.reads, [row["id"] for row in rows])
     by_ticket: dict[uuid.UUID, list[Row]] = {}
     for link in links:
         by_ticket.setdefault(link["ticket_id"], []).append(link)
@@ -194,9 +194,10 @@ async def close(request: web.Request) -> web.Response:
     """Close a ticket; its issues follow, its owner is told."""
     ctx, who = context(request), principal(request)
     row = await _ticket(request, ctx, who)
-    raw = await body.read(request, body.INTAKE_LIMIT)
+    raw = await body.read(request, body.INTAKE_LIMIT, ctx.doors.report_room, ctx.patience)
     asked: CloseBody = _convert(body.decode(raw), CloseBody) if raw.strip() else CloseBody()
-    await ctx.inbound.by_person(row["id"], "closed", asked.reason, _who(who))
+    async with ctx.doors.reads.through():
+        await ctx.inbound.by_person(row["id"], "closed", asked.reason, _who(who))
     ctx.wake()
     return await get(request)
 
@@ -205,7 +206,8 @@ async def reopen(request: web.Request) -> web.Response:
     """Reopen a ticket; its issues follow, its owner is told."""
     ctx, who = context(request), principal(request)
     row = await _ticket(request, ctx, who)
-    await ctx.inbound.by_person(row["id"], "open", None, _who(who))
+    async with ctx.doors.reads.through():
+        await ctx.inbound.by_person(row["id"], "open", None, _who(who))
     ctx.wake()
     return await get(request)
 
@@ -255,7 +257,7 @@ async def _ticket(request: web.Request, ctx: Context, who: Principal) -> Row:
         ticket_id = uuid.UUID(request.match_info["ticket"])
     except ValueError:
         raise Problem("not-found", "there is no such ticket") from None
-    row = await store.ticket(ctx.database, ticket_id)
+    row = await store.ticket(ctx.reads, ticket_id)
     if row is None or (who.source is not None and row["source_id"] != who.source.id):
         raise Problem("not-found", "there is no such ticket")
     say(request, ticket=str(ticket_id), source=row["source"])
@@ -263,8 +265,11 @@ async def _ticket(request: web.Request, ctx: Context, who: Principal) -> Row:
 
 
 async def _body(request: web.Request) -> tuple[bytes, Any]:
+    ctx = context(request)
+    if ctx.acceptance.full:
+        raise unavailable("too much waits already")
     body.need_json(request)
-    raw = await body.read(request, body.INTAKE_LIMIT)
+    raw = await body.read(request, body.INTAKE_LIMIT, ctx.doors.report_room, ctx.patience)
     return raw, body.decode(raw)
 
 

@@ -22,7 +22,7 @@ async def post(request: web.Request) -> web.Response:
     """Take one call. 401 for whatever can't be verified, 200 for whatever can, once it is committed."""
     ctx = context(request)
     tracker_kind, slug = request.match_info["tracker"], request.match_info["slug"]
-    raw = await body.read(request, body.WEBHOOK_LIMIT)
+    raw = await body.read(request, ctx.settings.webhook_max_bytes, ctx.doors.webhook_room, ctx.patience)
     headers = {name.lower(): value for name, value in request.headers.items()}
     destination = ctx.catalog.current.destination(slug)
     if destination is not None and destination.tracker_kind != tracker_kind:
@@ -41,7 +41,8 @@ async def post(request: web.Request) -> web.Response:
     say(request, destination=slug)
     delivery_id = _delivery_id(destination.tracker, headers, raw)
     news = _read(destination.tracker, headers, raw)
-    heard = await ctx.inbound.webhook(destination, headers, raw, delivery_id, news)
+    async with ctx.doors.webhook_writes.through():
+        heard = await ctx.inbound.webhook(destination, headers, raw, delivery_id, news)
     ctx.metrics.webhooks.labels(slug, "changed" if heard.changed else "nothing").inc()
     say(
         request,

@@ -1,0 +1,26 @@
+"""How long we wait for a client, in one place, so that tests can be in a hurry."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Patience(msgspec.Struct, frozen=True, kw_only=True):
+    """How long a client may take. Seconds, unless the name says otherwise."""
+
+    first_byte: float = 5.0
+    head: float = 10.0
+    head_bytes: int = 32 * 1024
+    body: float = 20.0
+    body_grace: float = 5.0
+    body_bytes_per_second: float = 1000.0
+    idle: float = 15.0
+    write: float = 20.0
+    """How long an answer may wait for a client that does not read."""
+    linger: float = 1.0
+    """How long what still comes is read after an early answer, so that the answer arrives."""
+    sweep: float = 0.25
+    drain: float = 8.0
+    """How long connections may go on at the end."""
+    drain_idle: float = 1.0
+    """At the end, how long a connection must have been idle before it is closed."""
