@@ -1,5 +1,41 @@
 -- Made from the migrations by scripts/schema.py; not edited by hand. Partitions are left out.
 
+CREATE FUNCTION drop_partition(report_days integer, attempt_days integer, webhook_days integer) RETURNS text
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO '$user', 'public'
+    SET "TimeZone" TO 'UTC'
+    SET lock_timeout TO '200ms'
+    AS $_$
+declare
+  old text;
+begin
+  select c.relname into old
+  from (values ('report', report_days), ('attempt', attempt_days), ('webhook', webhook_days)) p (parent, keep)
+  join pg_inherits i on i.inhparent = p.parent::regclass
+  join pg_class c on c.oid = i.inhrelid
+  where c.relname ~ ('^' || p.parent || '_[0-9]{8}$')
+    and to_date(right(c.relname, 8), 'YYYYMMDD') < current_date - p.keep
+  order by right(c.relname, 8) limit 1;
+  if old is not null then
+    execute format('drop table %I', old);
+  end if;
+  return old;
+end $_$;
+
+CREATE FUNCTION is_careful() RETURNS boolean
+    LANGUAGE plpgsql STABLE SECURITY DEFINER
+    SET search_path TO '$user', 'public'
+    AS $$
+declare
+  last text;
+begin
+  if exists (select from installation where careful_until > now()) then
+    return true;
+  end if;
+  select split_part(coalesce(cluster, ''), '/', 2) into last from installation;
+  return last <> '' and last <> left(pg_walfile_name(pg_current_wal_lsn()), 8);
+end $$;
+
 CREATE FUNCTION keep_partitions(ahead_days integer, report_days integer, attempt_days integer, webhook_days integer) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER
     SET search_path TO '$user', 'public'
@@ -31,6 +67,31 @@ begin
   end loop;
   return made;
 end $_$;
+
+CREATE FUNCTION make_partitions(ahead_days integer) RETURNS integer
+    LANGUAGE plpgsql SECURITY DEFINER
+    SET search_path TO '$user', 'public'
+    SET "TimeZone" TO 'UTC'
+    SET lock_timeout TO '200ms'
+    AS $$
+declare
+  parent text;
+  day    date;
+  child  text;
+  made   integer := 0;
+begin
+  foreach parent in array array['report', 'attempt', 'webhook'] loop
+    for day in select generate_series(current_date, current_date + ahead_days, interval '1 day')::date loop
+      child := format('%s_%s', parent, to_char(day, 'YYYYMMDD'));
+      if to_regclass(child) is null then
+        execute format('create table %I (like %I including defaults including constraints)', child, parent);
+        execute format('alter table %I attach partition %I for values from (%L) to (%L)', parent, child, day, day + 1);
+        made := made + 1;
+      end if;
+    end loop;
+  end loop;
+  return made;
+end $$;
 
 CREATE TABLE attempt (
     started_at timestamp with time zone DEFAULT now() NOT NULL,
@@ -141,6 +202,20 @@ CREATE TABLE destination_state (
 )
 WITH (fillfactor='50');
 
+CREATE TABLE enrichment (
+    ticket_id uuid NOT NULL,
+    event_n integer NOT NULL,
+    source_id integer NOT NULL,
+    state smallint NOT NULL,
+    data jsonb,
+    said boolean DEFAULT false NOT NULL,
+    tries integer DEFAULT 0 NOT NULL,
+    error text,
+    due_at timestamp with time zone DEFAULT now() NOT NULL,
+    created_at timestamp with time zone DEFAULT now() NOT NULL
+)
+WITH (fillfactor='80');
+
 CREATE TABLE event (
     ticket_id uuid NOT NULL,
     n integer NOT NULL,
@@ -205,15 +280,6 @@ CREATE TABLE link (
     remote_state smallint DEFAULT 1 NOT NULL,
     remote_version timestamp with time zone,
     linked_at timestamp with time zone DEFAULT now() NOT NULL
-);
-
-CREATE TABLE own_write (
-    destination_id integer NOT NULL,
-    remote_id text NOT NULL,
-    field text NOT NULL,
-    value_hash bytea NOT NULL,
-    remote_version timestamp with time zone,
-    at timestamp with time zone DEFAULT now() NOT NULL
 );
 
 CREATE TABLE report (
@@ -285,6 +351,18 @@ ALTER TABLE source ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
     NO MAXVALUE
     CACHE 1
 );
+
+CREATE TABLE source_state (
+    source_id integer NOT NULL,
+    began_at timestamp with time zone DEFAULT now() NOT NULL,
+    poll_due_at timestamp with time zone DEFAULT now() NOT NULL,
+    polled_to timestamp with time zone,
+    linked_to timestamp with time zone DEFAULT now() NOT NULL,
+    failures integer DEFAULT 0 NOT NULL,
+    failed_at timestamp with time zone,
+    failure text
+)
+WITH (fillfactor='50');
 
 CREATE TABLE storm (
     source_id integer NOT NULL,
@@ -364,6 +442,9 @@ ALTER TABLE ONLY destination
 ALTER TABLE ONLY destination_state
     ADD CONSTRAINT destination_state_pkey PRIMARY KEY (destination_id);
 
+ALTER TABLE ONLY enrichment
+    ADD CONSTRAINT enrichment_pkey PRIMARY KEY (ticket_id, event_n);
+
 ALTER TABLE ONLY event
     ADD CONSTRAINT event_pkey PRIMARY KEY (ticket_id, n);
 
@@ -406,6 +487,9 @@ ALTER TABLE ONLY source
 ALTER TABLE ONLY source
     ADD CONSTRAINT source_slug_key UNIQUE (slug);
 
+ALTER TABLE ONLY source_state
+    ADD CONSTRAINT source_state_pkey PRIMARY KEY (source_id);
+
 ALTER TABLE ONLY storm
     ADD CONSTRAINT storm_pkey PRIMARY KEY (source_id);
 
@@ -435,6 +519,8 @@ CREATE INDEX delivery_pending ON delivery USING btree (lane_id, seq) WHERE (stat
 
 CREATE INDEX delivery_resent ON delivery USING btree (resent_at) WHERE ((resent_at IS NOT NULL) AND (swept_at IS NULL));
 
+CREATE INDEX enrichment_due ON enrichment USING btree (due_at) WHERE (state = 0);
+
 CREATE INDEX lane_leased_at ON lane USING btree (destination_id) WHERE (state = 2);
 
 CREATE INDEX lane_leased_until ON lane USING btree (lease_until) WHERE (state = 2);
@@ -445,7 +531,7 @@ CREATE INDEX lane_ready ON lane USING btree (destination_id, due_at) WHERE (stat
 
 CREATE INDEX link_key ON link USING btree (destination_id, remote_key);
 
-CREATE INDEX own_write_of ON own_write USING btree (destination_id, remote_id, field);
+CREATE INDEX link_linked_at ON link USING btree (linked_at);
 
 CREATE INDEX report_id ON ONLY report USING btree (id);
 
@@ -471,6 +557,9 @@ ALTER TABLE ONLY delivery
 ALTER TABLE ONLY destination_state
     ADD CONSTRAINT destination_state_destination_id_fkey FOREIGN KEY (destination_id) REFERENCES destination(id);
 
+ALTER TABLE ONLY enrichment
+    ADD CONSTRAINT enrichment_ticket_id_fkey FOREIGN KEY (ticket_id) REFERENCES ticket(id);
+
 ALTER TABLE ONLY event
     ADD CONSTRAINT event_ticket_id_fkey FOREIGN KEY (ticket_id) REFERENCES ticket(id);
 
@@ -485,6 +574,9 @@ ALTER TABLE ONLY link
 
 ALTER TABLE ONLY link
     ADD CONSTRAINT link_lane_id_fkey FOREIGN KEY (lane_id) REFERENCES lane(id);
+
+ALTER TABLE ONLY source_state
+    ADD CONSTRAINT source_state_source_id_fkey FOREIGN KEY (source_id) REFERENCES source(id);
 
 ALTER TABLE ONLY storm
     ADD CONSTRAINT storm_parent_id_fkey FOREIGN KEY (parent_id) REFERENCES ticket(id);

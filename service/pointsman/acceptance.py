@@ -1,7 +1,10 @@
 """Accepting reports: whatever waits shares one transaction, and an answer is given only after it is committed.
 
-One flusher per replica takes the first waiting report and whatever else is already waiting. It never lingers: under
-load batches grow by themselves.
+What came in one request is accepted together or not at all.
+
+A flusher takes the first waiting report and whatever else is already waiting. It never lingers: under load batches grow
+by themselves. A replica has two, so that one batch is made ready while the database works on the other; on the same ticket
+they wait for each other there, as two replicas do.
 """
 
 from __future__ import annotations
@@ -11,12 +14,13 @@ import contextlib
 import traceback
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 
+import msgspec
 from msgspec.structs import replace
 
-from pointsman.catalog import CatalogKeeper, LiveSource
+from pointsman.catalog import Catalog, CatalogKeeper, LiveSource
 from pointsman.errors import DatabaseError, Overloaded
 from pointsman.logs import logger, scrub
 from pointsman.plugin_api import Report
@@ -25,26 +29,36 @@ from pointsman.storage import accept as store
 from pointsman.storage.accept import Accepted, Incoming
 from pointsman.storage.db import AGAIN, LOST, Database, uuid7
 from pointsman.tickets.routes import Facts, choose
+from pointsman.tickets.storm import NEW_TICKETS_PER_MINUTE
 from pointsman.tickets.ticket import Decided, Places, Ticket, TicketKind, on_report
 
 log = logger("acceptance")
+
+PART = "pointsman-part"
+"""The header of a kept report that was not the first of its request: which it was. Its body is the report as it was read."""
 
 BATCH_ROWS = 256
 BATCH_BYTES = 4 * 2**20
 WAITING_ROWS = 2000
 WAITING_BYTES = 32 * 2**20
+ROUTED_KEPT = 1000
+FLUSHERS = 2  # while one waits for the database, the other takes what came meanwhile
+WAITING_SECONDS = 5.0
+"""A report that is in no transaction by then is refused; senders wait about as long."""
+SLOW_SECONDS = 2.0
+"""While a sender has been waiting for longer, no more reports are taken."""
 
 
 def decide(ticket: Ticket, incoming: Incoming, places: Places, decided: Decided) -> None:
     """Apply one report to its ticket; a fault of ours parks the report and leaves the ticket as it was."""
     assert incoming.report is not None
     events, promises = len(decided.events), len(decided.promises)
-    before = ticket.status, ticket.close_reason, ticket.next_event
+    before = ticket.status, ticket.close_reason, ticket.next_event, ticket.storm_parent
     try:
         on_report(ticket, incoming.report, incoming.report_id, places, decided)
     except Exception as error:  # noqa: BLE001 - nothing accepted is lost to a bug
         del decided.events[events:], decided.promises[promises:]
-        ticket.status, ticket.close_reason, ticket.next_event = before
+        ticket.status, ticket.close_reason, ticket.next_event, ticket.storm_parent = before
         incoming.report, incoming.error = None, fault(error)
 
 
@@ -55,19 +69,45 @@ def fault(error: BaseException) -> str:
     return scrub(f"{type(error).__name__}: {error}{place}")
 
 
+def allowed(source: LiveSource, kind: TicketKind) -> int:
+    """How many tickets a source may open in a minute; 0: any number. People are never held back."""
+    if kind is not TicketKind.ALERT:
+        return 0
+    wanted = source.new_tickets_per_minute
+    return NEW_TICKETS_PER_MINUTE if wanted is None else wanted
+
+
+@dataclass(slots=True)
+class Waiting:
+    """The reports of one request, and who waits for them."""
+
+    reports: Sequence[Incoming]
+    future: asyncio.Future[list[Accepted]]
+
+    @property
+    def size(self) -> int:
+        """Their bytes."""
+        return sum(len(one.body) for one in self.reports)
+
+
 class Acceptance:
-    """The queue before the database and its one flusher."""
+    """The queue before the database and its flushers."""
 
     def __init__(
         self, database: Database, catalog: CatalogKeeper, *, on_commit: Callable[[], None] = lambda: None
     ) -> None:
         self._database = database
         self._catalog = catalog
-        self._waiting: deque[tuple[Incoming, asyncio.Future[Accepted]]] = deque()
-        self._waiting_bytes = 0
+        self._waiting: deque[Waiting] = deque()
+        self._unanswered: dict[asyncio.Future[list[Accepted]], float] = {}
+        """Since when each sender waits, the longest first, in seconds of the loop's clock."""
+        self._waiting_rows = self._waiting_bytes = 0
         self._wake = asyncio.Event()
         self._on_commit = on_commit
+        self._routed_by: Catalog | None = None
+        self._routed: dict[tuple[str, TicketKind, str, str, str], tuple[int, ...]] = {}
         self.observe: Callable[[int], None] = lambda _: None
+        self.on_storm: Callable[[str], None] = lambda _: None
 
     def incoming(
         self,
@@ -79,30 +119,35 @@ class Acceptance:
         key: str | None = None,
         kind: TicketKind | None = None,
         error: str | None = None,
+        part: int = 0,
     ) -> Incoming:
         """A report made ready. ``key`` is the sender's idempotency key; without one the report's own sign counts,
         then, for alerts, the body's digest.
+
+        ``part`` counts the reports of one request. The first is kept with the request's body, the others with what was
+        read of them.
         """
         new_id = uuid7()
         digest = sha256(body)
         ticket_kind = kind or TicketKind[(source.reader.ticket_kind if source.reader else "alert").upper()]
         if key is not None:
             key_hash = sha256(b"key\n" + key.encode("utf-8", "surrogateescape"))
-        elif report is not None and report.dedupe is not None:
+        elif report is not None and report.dedupe:
             key_hash = sha256(b"dedupe\n" + report.dedupe.encode("utf-8", "replace"))
-        elif report is not None and (source.owns_tickets or report.action == "test"):
+        elif report is not None and (source.owns_tickets or report.action == "test" or report.dedupe == ""):
             key_hash = sha256(b"unique\n" + new_id.bytes)
         else:
             key_hash = sha256(b"body\n" + digest)
+        if part and (key is not None or report is None or report.dedupe is None):
+            key_hash = sha256(b"part %d\n" % part + key_hash)
+        if part:
+            body, headers = msgspec.json.encode(report), {**headers, PART: str(part)}
         routed: tuple[int, ...] = ()
         ticket_id = uuid7()
         if report is not None:
             if not report.fingerprint:
                 report = _with_fingerprint(report, ticket_id)
-            facts = Facts(
-                source.slug, ticket_kind.name.lower(), report.environment, report.level, report.release
-            )
-            routed = choose(self._catalog.current.routes, facts)
+            routed = self._route(source, ticket_kind, report)
         return Incoming(
             report_id=new_id,
             source_id=source.id,
@@ -115,46 +160,99 @@ class Acceptance:
             error=error,
             routed=routed,
             new_ticket_id=ticket_id,
+            source=source.slug,
+            allowed=allowed(source, ticket_kind),
         )
+
+    def _route(self, source: LiveSource, kind: TicketKind, report: Report) -> tuple[int, ...]:
+        """The destinations of a ticket; a few facts come again and again, and the rules are asked once for them."""
+        catalog = self._catalog.current
+        if catalog is not self._routed_by:
+            self._routed_by, self._routed = catalog, {}
+        key = (source.slug, kind, report.environment, report.level, report.release)
+        found = self._routed.get(key)
+        if found is None:
+            if len(self._routed) >= ROUTED_KEPT:
+                self._routed.clear()
+            facts = Facts(source.slug, kind.name.lower(), report.environment, report.level, report.release)
+            found = self._routed[key] = choose(catalog.routes, facts)
+        return found
 
     @property
     def full(self) -> bool:
         """Whether too much waits already to take more."""
-        return len(self._waiting) >= WAITING_ROWS or self._waiting_bytes >= WAITING_BYTES
+        return (
+            self._waiting_rows >= WAITING_ROWS
+            or self._waiting_bytes >= WAITING_BYTES
+            or self._oldest_seconds() >= SLOW_SECONDS
+        )
+
+    def _oldest_seconds(self) -> float:
+        now = asyncio.get_running_loop().time()
+        return now - next(iter(self._unanswered.values()), now)
 
     async def submit(self, incoming: Incoming) -> Accepted:
         """Wait until a report is committed. Raises Overloaded or DatabaseError, and then nothing was promised."""
+        [accepted] = await self.submit_all([incoming])
+        return accepted
+
+    async def submit_all(self, incoming: Sequence[Incoming]) -> list[Accepted]:
+        """Wait until the reports of one request are committed, all in one transaction. Raises as ``submit`` does."""
         if self.full:
             raise Overloaded("too many reports wait for the database")
-        future: asyncio.Future[Accepted] = asyncio.get_running_loop().create_future()
-        self._waiting.append((incoming, future))
-        self._waiting_bytes += len(incoming.body)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[list[Accepted]] = loop.create_future()
+        since = self._unanswered[future] = loop.time()
+        for one in incoming:
+            one.since = since
+        waiting = Waiting(incoming, future)
+        self._waiting.append(waiting)
+        future.add_done_callback(self._unanswered.pop)
+        self._waiting_rows += len(incoming)
+        self._waiting_bytes += waiting.size
         self._wake.set()
-        # a sender that goes away does not take its report along
-        return await asyncio.shield(future)
+        # a sender that goes away takes only this future along, not its report
+        return await future
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Flush until the end; what waits then is flushed first."""
-        task = asyncio.create_task(self._flush_forever(), name="acceptance")
+        tasks = [
+            *(asyncio.create_task(self._flush_forever(), name="acceptance") for _ in range(FLUSHERS)),
+            asyncio.create_task(self._refuse_forever(), name="acceptance: waited too long"),
+        ]
         try:
             yield
         finally:
             for _ in range(200):
-                if not self._waiting:
+                if not self._unanswered:
                     break
                 await asyncio.sleep(0.02)
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            for task in tasks:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
 
-    def _take(self) -> list[tuple[Incoming, asyncio.Future[Accepted]]]:
-        batch: list[tuple[Incoming, asyncio.Future[Accepted]]] = []
-        size = 0
-        while self._waiting and len(batch) < BATCH_ROWS and size < BATCH_BYTES:
+    async def _refuse_forever(self) -> None:
+        """Let nobody wait for a database that does not come; what is refused here is in no transaction."""
+        while True:
+            await asyncio.sleep(WAITING_SECONDS / 20)
+            late = asyncio.get_running_loop().time() - WAITING_SECONDS
+            while self._waiting and self._waiting[0].reports[0].since <= late:
+                one = self._waiting.popleft()
+                self._waiting_rows -= len(one.reports)
+                self._waiting_bytes -= one.size
+                _fail([one], Overloaded(f"it waited for the database for {WAITING_SECONDS:g} s"))
+
+    def _take(self) -> list[Waiting]:
+        batch: list[Waiting] = []
+        rows = size = 0
+        while self._waiting and rows < BATCH_ROWS and size < BATCH_BYTES:
             one = self._waiting.popleft()
-            size += len(one[0].body)
+            rows += len(one.reports)
+            size += one.size
             batch.append(one)
+        self._waiting_rows -= rows
         self._waiting_bytes -= size
         return batch
 
@@ -163,20 +261,21 @@ class Acceptance:
             await self._wake.wait()
             self._wake.clear()
             while batch := self._take():
-                self.observe(len(batch))
+                rows = sum(len(one.reports) for one in batch)
+                self.observe(rows)
                 try:
                     await self._flush(batch)
                 except asyncio.CancelledError:
                     _fail(batch, DatabaseError("shutting down"))
                     raise
                 except Exception as error:
-                    log.exception("a batch could not be accepted", rows=len(batch))
+                    log.exception("a batch could not be accepted", rows=rows)
                     _fail(batch, error)
 
-    async def _flush(self, batch: list[tuple[Incoming, asyncio.Future[Accepted]]]) -> None:
+    async def _flush(self, batch: list[Waiting]) -> None:
         for tries in range(4):
             try:
-                answers = await self._accept([incoming for incoming, _ in batch])
+                answers = iter(await self._accept([report for one in batch for report in one.reports]))
             except AGAIN as error:
                 if tries == 3:
                     _fail(batch, DatabaseError(f"the database was too busy: {error}"))
@@ -193,33 +292,51 @@ class Acceptance:
                 for one in batch:
                     await self._flush([one])
                 return
-            for (_, future), answer in zip(batch, answers, strict=True):
-                if not future.done():
-                    future.set_result(answer)
+            for one in batch:
+                answer = [next(answers) for _ in one.reports]
+                if not one.future.done():
+                    one.future.set_result(answer)
             self._on_commit()
             return
 
     async def _accept(self, incoming: list[Incoming]) -> list[Accepted]:
         catalog = self._catalog.current
-        return await store.accept(self._database, incoming, decide, catalog.marker_of, catalog.mail_id)
+        return await store.accept(
+            self._database, incoming, decide, catalog.marker_of, catalog.mail_id, on_storm=self._storm
+        )
 
-    async def _park(self, one: tuple[Incoming, asyncio.Future[Accepted]], error: Exception) -> None:
-        incoming, future = one
+    def _storm(self, source: str) -> None:
+        log.warning("a storm of new problems: the surplus shares one issue", source=source)
+        self.on_storm(source)
+
+    async def _park(self, one: Waiting, error: Exception) -> None:
+        """What the database refuses is kept for the operator; of several reports only those that it refuses."""
+        if len(one.reports) > 1:
+            parts = [Waiting([report], asyncio.get_running_loop().create_future()) for report in one.reports]
+            for part in parts:
+                await self._flush([part])
+            failed = [why for part in parts if (why := part.future.exception()) is not None]
+            if failed:
+                _fail([one], failed[0])
+            elif not one.future.done():
+                one.future.set_result([answer for part in parts for answer in part.future.result()])
+            return
+        [incoming] = one.reports
         if incoming.report is None:
             _fail([one], error)
             return
         log.error("report parked", report=str(incoming.report_id), error=fault(error))
         incoming.report, incoming.error = None, fault(error)
-        await self._flush([(incoming, future)])
+        await self._flush([one])
 
 
 def _with_fingerprint(report: Report, ticket_id: uuid.UUID) -> Report:
     return replace(report, fingerprint=str(ticket_id))
 
 
-def _fail(batch: list[tuple[Incoming, asyncio.Future[Any]]], error: BaseException) -> None:
-    for _, future in batch:
-        if not future.done():
-            future.set_exception(error)
+def _fail(batch: Sequence[Waiting], error: BaseException) -> None:
+    for one in batch:
+        if not one.future.done():
+            one.future.set_exception(error)
             # a sender that went away does not ask
-            future.exception()
+            one.future.exception()

@@ -27,7 +27,7 @@ class Bus:
     """Claims lanes and lets ``carry`` work on them, up to ``width`` at once."""
 
     def __init__(
-        self, lanes: Lanes, carry: Carry, *, width: int = 32, keep_every_seconds: float = 15.0
+        self, lanes: Lanes, carry: Carry, *, width: int = 128, keep_every_seconds: float = 15.0
     ) -> None:
         self._lanes = lanes
         self._carry = carry

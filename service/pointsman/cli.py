@@ -13,16 +13,20 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
 import click
+import msgspec
 from cryptography.fernet import Fernet
 
-from pointsman import __version__, logs, operate
+from pointsman import __version__, explain_text, investigate, logs, operate
 from pointsman import settings as process
+from pointsman.cli_types import Age, Moment
+from pointsman.delivery.attempt import Class
 from pointsman.errors import PointsmanError
 from pointsman.planning import Plan
 from pointsman.plugins import Registry
 from pointsman.scaffold.commands import plugin
 from pointsman.settings import Settings
 from pointsman.storage.db import Database
+from pointsman.tickets.ticket import Kind
 
 P = ParamSpec("P")
 
@@ -116,6 +120,7 @@ def _show_plan(plan: Plan) -> None:
         click.echo(str(change))
 
 
+CLASSES = click.Choice([one.value for one in Class])
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
@@ -191,7 +196,7 @@ async def apply(settings: Settings, database: Database, file: Path) -> None:
 async def doctor(
     settings: Settings, database: Database, destination: str | None, *, write_test: bool, ensure_webhook: bool
 ) -> None:
-    """Check every destination, or one: credential, rights, project, webhook. Changes nothing by itself."""
+    """Check every destination and source, or one: credential, rights, project, webhook. Changes nothing by itself."""
     found = await operate.doctor(
         settings, database, destination, write_test=write_test, ensure_webhook=ensure_webhook
     )
@@ -272,28 +277,89 @@ async def tickets(_: Settings, database: Database, *, ticket: str | None, limit:
 
 
 @main.command()
+@click.argument("subject")
+@json_option
+@_with_database
+async def explain(_: Settings, database: Database, subject: str, *, as_json: bool) -> None:
+    """Say why there is an issue, or none.
+
+    SUBJECT is a ticket's id, a report's id, a delivery (LANE/NUMBER), an issue's key or address, or a fingerprint.
+    """
+    told = await investigate.why(database, subject)
+    said = [json.dumps(msgspec.to_builtins(told), indent=2)] if as_json else explain_text.lines(told)
+    for line in said:
+        click.echo(line)
+
+
+@main.command()
 @click.option(
     "--state", type=click.Choice(["pending", "done", "dead", "skipped", "parked"]), help="Only these."
 )
 @click.option("--destination", metavar="SLUG", help="Only to this destination.")
+@click.option("--class", "cls", type=CLASSES, help="Only those that last ended so.")
+@click.option(
+    "--kind", type=click.Choice([one.name.lower() for one in Kind]), help="Only those that do this."
+)
+@click.option("--ticket", metavar="TICKET", help="Only of this ticket.")
+@click.option("--in-doubt", is_flag=True, help="Only those of which the outcome is not known.")
+@click.option("--older-than", type=Age(), help="Only those made at least so long ago, such as 30m, 6h or 2d.")
 @click.option("--limit", default=50, show_default=True, help="How many at most.")
 @json_option
 @_with_database
 async def deliveries(
-    _: Settings, database: Database, *, state: str | None, destination: str | None, limit: int, as_json: bool
+    _: Settings, database: Database, /, *, ticket: str | None, as_json: bool, **wanted: Any
 ) -> None:
-    """List deliveries, newest first."""
-    rows = await operate.deliveries(database, state, destination, limit)
-    columns = ["delivery", "kind", "state", "attempts", "destination", "ticket", "problem"]
+    """List deliveries, newest first: those that fit all options."""
+    ticket_id = _uuid(ticket, "ticket") if ticket else None
+    rows = await operate.deliveries(database, ticket_id=ticket_id, **wanted)
+    columns = ["delivery", "kind", "state", "attempts", "class", "destination", "ticket", "problem"]
     _print(rows, columns, as_json=as_json, none="no deliveries")
 
 
 @main.command()
-@click.argument("delivery")
+@click.argument("delivery", required=False)
 @click.option("--not-there", is_flag=True, help="You looked: what is in doubt did not happen, so send it.")
+@click.option("--destination", metavar="SLUG", help="All to this destination, with --class and a time.")
+@click.option("--class", "cls", type=CLASSES, help="All that stopped for this reason.")
+@click.option(
+    "--since", type=Moment(), help="All that stopped since then: 6h, 2d, or 2026-11-21T10:00 (UTC)."
+)
+@click.option("--until", type=Moment(), help="All that stopped until then; until now if left out.")
+@click.option("--dry-run", is_flag=True, help="Count what would run, and change nothing.")
+@json_option
 @_with_database
-async def replay(_: Settings, database: Database, delivery: str, *, not_there: bool) -> None:
-    """Try a dead or parked DELIVERY again (LANE/NUMBER, as `pointsman deliveries` names it)."""
+async def replay(
+    _: Settings,
+    database: Database,
+    /,
+    delivery: str | None,
+    *,
+    not_there: bool,
+    dry_run: bool,
+    as_json: bool,
+    **which: Any,
+) -> None:
+    """Try a dead or parked DELIVERY again (LANE/NUMBER, as `pointsman deliveries` names it), or all of one kind of
+    trouble: a destination, a class and a time, never simply all.
+    """
+    if delivery is None:
+        if (
+            not_there
+            or not which["destination"]
+            or not which["cls"]
+            or not (which["since"] or which["until"])
+        ):
+            raise PointsmanError(
+                "name a delivery as LANE/NUMBER, or give --destination, --class and --since or --until together"
+                " (and not --not-there: that is said of one)"
+            )
+        rows = await operate.replay_stopped(database, dry_run=dry_run, **which)
+        _print(rows, ["class", "kind", "in_doubt", "count"], as_json=as_json, none="nothing fits")
+        if rows and not as_json:
+            click.echo("would run again" if dry_run else "run again")
+        return
+    if dry_run or any(which.values()):
+        raise PointsmanError("name a delivery or filter, not both")
     lane, _slash, seq = delivery.partition("/")
     if not (lane.isdigit() and seq.isdigit()):
         raise PointsmanError(
@@ -316,6 +382,54 @@ async def reports(settings: Settings, database: Database, *, rerun: str | None, 
         return
     rows = await operate.parked(database)
     _print(rows, ["id", "received", "source", "bytes", "error"], as_json=as_json, none="no report is parked")
+
+
+@main.command()
+@click.argument("destination", required=False)
+@click.option(
+    "--dry-run", is_flag=True, help="Show what differs, and change nothing; exit code 1 if anything does."
+)
+@json_option
+@_with_database
+async def reconcile(
+    settings: Settings, database: Database, destination: str | None, *, dry_run: bool, as_json: bool
+) -> None:
+    """Compare every linked issue with its ticket, at DESTINATION or everywhere; tickets follow their issues."""
+    from pointsman import reconciling  # noqa: PLC0415
+
+    summary = reconciling.Summary()
+    found = []
+    async for one in reconciling.reconcile(settings, database, destination, dry_run=dry_run, summary=summary):
+        found.append(msgspec.to_builtins(one))
+        if not as_json:
+            click.echo(str(one))
+    if as_json:
+        click.echo(json.dumps({"summary": msgspec.to_builtins(summary), "differences": found}, indent=2))
+    else:
+        click.echo(str(summary))
+    if summary.drift or summary.failed:
+        sys.exit(1)
+
+
+@main.command()
+@click.option("--hours", type=click.FloatRange(0, 24 * 30, min_open=True), help="Be careful for so long.")
+@click.option("--off", is_flag=True, help="Be careful no longer.")
+@_with_database
+async def careful(_: Settings, database: Database, *, hours: float | None, off: bool) -> None:
+    """Show or set whether every write looks first, as after a database that may have lost commits."""
+    from pointsman.storage import maintenance  # noqa: PLC0415
+
+    if off and hours is not None:
+        raise PointsmanError("--hours or --off, not both")
+    if off or hours is not None:
+        await maintenance.set_careful(database, hours or 0.0)
+    until, now = await maintenance.careful(database)
+    if until is not None:
+        click.echo(f"careful until {until:%Y-%m-%d %H:%M:%S} UTC: every write looks first")
+    elif now:
+        click.echo("careful: the database is on another timeline than before")
+    else:
+        click.echo("not careful: only what is in doubt is looked for")
 
 
 main.add_command(plugin)

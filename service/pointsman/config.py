@@ -8,9 +8,10 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import msgspec
+from msgspec import Meta
 
 from pointsman.errors import ConfigError
 from pointsman.plugin_api import PluginSettings, Secret
@@ -22,6 +23,21 @@ _T = TypeVar("_T", bound=msgspec.Struct)
 _PATH = re.compile(r" - at `\$\.?(.*?)`$")
 
 
+class SourceLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """``limits`` of a source: how many tickets it may open in a minute before a storm is called one; 0: no cap."""
+
+    new_tickets_per_minute: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+
+
+class DestinationLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """``limits`` of a destination: the writes a minute that replace the tracker's declared limits (0: none hold), and
+    how many of its issues are worked on at once.
+    """
+
+    writes_per_minute: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+    at_once: Annotated[int, Meta(ge=1, le=64)] | None = None
+
+
 class SourceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """``[[source]]``: an origin of reports."""
 
@@ -30,6 +46,7 @@ class SourceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     token: str | dict[str, str] | None = None
     tokens: list[str | dict[str, str]] = []
     settings: dict[str, Any] = {}
+    limits: SourceLimits = SourceLimits()
 
 
 class DestinationTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -39,6 +56,7 @@ class DestinationTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tracker: str
     settings: dict[str, Any] = {}
     webhook_secrets: list[str | dict[str, str]] = []
+    limits: DestinationLimits = DestinationLimits()
 
 
 class RouteTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"continues": "continue"}):
@@ -56,6 +74,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     settings: dict[str, Any]
     tokens: list[dict[str, str]]
+    limits: dict[str, int] = {}
 
 
 class Destination(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +84,7 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     tracker: str
     settings: dict[str, Any]
     webhook_secrets: list[dict[str, str]]
+    limits: dict[str, int] = {}
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
@@ -210,8 +230,13 @@ class _Checker:
         if kind is None:
             self.unknown(place, "kind", table.kind, self.kinds.sources)
             return Source(slug=table.slug, kind=table.kind, settings={}, tokens=tokens)
-        settings = self.settings(place, kind, table.settings, {})
-        return Source(slug=table.slug, kind=table.kind, settings=settings, tokens=tokens)
+        return Source(
+            slug=table.slug,
+            kind=table.kind,
+            settings=self.settings(place, kind, table.settings, {}),
+            tokens=tokens,
+            limits=msgspec.to_builtins(table.limits),
+        )
 
     def destination(self, place: str, table: DestinationTable) -> Destination:
         """One destination."""
@@ -229,7 +254,13 @@ class _Checker:
             settings = {}
         else:
             settings = self.settings(place, kind, table.settings, self.kinds.defaults.get(table.tracker, {}))
-        return Destination(slug=table.slug, tracker=table.tracker, settings=settings, webhook_secrets=secrets)
+        return Destination(
+            slug=table.slug,
+            tracker=table.tracker,
+            settings=settings,
+            webhook_secrets=secrets,
+            limits=msgspec.to_builtins(table.limits),
+        )
 
     def unknown(self, place: str, key: str, value: str, known: Mapping[str, Any]) -> None:
         """A kind that no plugin brings."""

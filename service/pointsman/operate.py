@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from pointsman import app
+from pointsman import doctor as doctors
 from pointsman.acceptance import Acceptance, decide
 from pointsman.catalog import TRACKER, Catalog, CatalogKeeper, LiveDestination, webhook_url
 from pointsman.errors import PointsmanError
@@ -20,15 +21,18 @@ from pointsman.plugins import Registry
 from pointsman.settings import Settings
 from pointsman.storage import accept, lanes
 from pointsman.storage import destinations as standing
+from pointsman.storage import explain as queue
+from pointsman.storage import replay as again
 from pointsman.storage import tickets as store
 from pointsman.storage.accept import Incoming
 from pointsman.storage.db import Database, Row
+from pointsman.storage.explain import Filter
 from pointsman.tickets.ticket import Kind, Status, TicketKind
-from pointsman.web.body import decode
-from pointsman.web.intake import read_report
+from pointsman.web.intake import reports_of
 from pointsman.web.problems import Problem
 
 _DELIVERY_STATES = {0: "pending", 1: "done", 2: "dead", 3: "skipped"}
+BREAKER_OPEN = 2
 _LINK_STATES = {None: "pending", 1: "active", 2: "orphaned"}
 
 
@@ -46,7 +50,7 @@ async def doctor(
     write_test: bool = False,
     ensure_webhook: bool = False,
 ) -> list[Finding]:
-    """Each destination's own check of itself, and what we know of its webhook.
+    """Each destination's and source's own check of itself, and what we know of their calls.
 
     ``write_test`` makes, comments, finds and closes one issue. ``ensure_webhook`` has the tracker call us. Without them
     nothing changes.
@@ -58,9 +62,12 @@ async def doctor(
             one for one in keeper.current.destinations.values() if one.kind == TRACKER and not one.retired
         ]
         chosen = [one for one in trackers if slug in (None, one.slug)]
-        if not chosen:
-            which = f"there is no destination {slug}" if slug else "there are no destinations"
+        asked = doctors.sources(keeper.current, slug)
+        if not chosen and not asked:
+            which = f"there is no destination or source {slug}" if slug else "there are no destinations"
             raise PointsmanError(f"{which}: see `pointsman destinations`")
+        for source in asked:
+            found += await doctors.of_source(database, source)
         for one in chosen:
             steps: list[Callable[[], Awaitable[Sequence[Finding]]]] = [partial(_own_check, one)]
             if one.capabilities.webhooks:
@@ -177,8 +184,8 @@ async def destinations(database: Database) -> list[dict[str, Any]]:
         state = (
             "retired" if row["retired"] else f"paused ({row['paused_why']})" if row["paused_why"] else "ready"
         )
-        if state == "ready" and row["failed_at"] is not None:
-            state = "failing"
+        if state == "ready" and (row["failed_at"] is not None or row["breaker"] == BREAKER_OPEN):
+            state = "breaker open" if row["breaker"] == BREAKER_OPEN else "failing"
         failure = None
         if row["failed_at"] is not None:
             status = f" [{row['failure_status']}]" if row["failure_status"] else ""
@@ -199,6 +206,7 @@ async def destinations(database: Database) -> list[dict[str, Any]]:
                 "failure_excerpt": row["failure_excerpt"],
                 "failure_is_json": row["failure_is_json"],
                 "blocked_until": row["blocked_until"],
+                "open_until": row["open_until"],
             }
         )
     return rows
@@ -272,23 +280,37 @@ def _detail(data: dict[str, Any]) -> str:
 
 
 async def deliveries(
-    database: Database, state: str | None, destination: str | None, limit: int
+    database: Database,
+    state: str | None = None,
+    destination: str | None = None,
+    limit: int = 50,
+    *,
+    ticket_id: uuid.UUID | None = None,
+    cls: str | None = None,
+    kind: str | None = None,
+    in_doubt: bool = False,
+    older_than: dt.timedelta | None = None,
 ) -> list[dict[str, Any]]:
-    """Deliveries, newest first."""
+    """Deliveries that fit all that is given, newest first."""
     numbers = {name: number for number, name in _DELIVERY_STATES.items()}
-    rows = await lanes.deliveries(
-        database,
+    wanted = Filter(
         state=numbers[state] if state and state != "parked" else None,
         parked=state == "parked",
         destination=destination,
-        limit=limit,
+        ticket_id=ticket_id,
+        cls=cls,
+        kind=Kind[kind.upper()] if kind else None,
+        in_doubt=in_doubt,
+        older_than=older_than,
     )
+    rows = await queue.deliveries_where(database, wanted, limit)
     return [
         {
             "delivery": f"{row['lane_id']}/{row['seq']}",
             "kind": Kind(row["kind"]).name.lower(),
             "state": _DELIVERY_STATES[row["state"]] + (" (in doubt)" if row["in_doubt"] else ""),
             "attempts": row["attempts"],
+            "class": row["last_class"],
             "destination": row["destination"],
             "ticket": row["ticket_id"],
             "problem": "; ".join(said for said in (row["parked_why"], row["last_error"]) if said) or None,
@@ -306,6 +328,32 @@ async def replay(database: Database, lane: int, seq: int, *, not_there: bool = F
         raise PointsmanError(
             f"{lane}/{seq} is neither dead nor parked: see `pointsman deliveries --state dead`"
         )
+
+
+async def replay_stopped(
+    database: Database,
+    *,
+    destination: str,
+    cls: str,
+    since: again.When,
+    until: again.When,
+    dry_run: bool,
+) -> list[dict[str, Any]]:
+    """Let all of a destination run again that stopped in a time for one reason; how many, by kind.
+
+    A time is one, or an age. ``dry_run`` counts and changes nothing.
+    """
+    wanted = await again.stopped(database, destination, cls, since, until)
+    if wanted is None:
+        raise PointsmanError(f"there is no destination {destination}: see `pointsman destinations`")
+    found = await (again.count if dry_run else again.run)(database, wanted)
+    if found and not dry_run:
+        detail = {"class": cls, "since": wanted.since, "until": wanted.until, "count": found.total()}
+        await again.note(database, destination, detail)
+    return [
+        {"class": cls, "kind": Kind(kind).name.lower(), "in_doubt": in_doubt, "count": count}
+        for (kind, in_doubt), count in sorted(found.items())
+    ]
 
 
 async def parked(database: Database) -> list[dict[str, Any]]:
@@ -329,17 +377,20 @@ async def rerun(settings: Settings, database: Database, report_id: uuid.UUID | N
     acceptance = Acceptance(database, keeper)
     slugs = {source.id: source for source in catalog.sources.values()}
 
-    def read(row: Row) -> Incoming:
+    def read(row: Row) -> Sequence[Incoming]:
         source = slugs.get(row["source_id"])
         if source is None:
             raise ValueError("its source is no longer configured")
         headers = json.loads(row["headers"])
-        report, error = read_report(source, headers, row["body"], decode(row["body"]))
-        if report is None:
-            raise ValueError(error)
-        incoming = acceptance.incoming(source, report, row["body"], headers)
-        incoming.report_id = row["id"]
-        return incoming
+        reports, error = reports_of(source, headers, row["body"])
+        if error is not None or not reports:
+            raise ValueError(error or "it concerns nobody any more")
+        first, *others = (
+            acceptance.incoming(source, report, row["body"], headers, part=part)
+            for part, report in enumerate(reports)
+        )
+        first.report_id = row["id"]
+        return [first, *others]
 
     wanted: Sequence[uuid.UUID] = (
         [report_id] if report_id is not None else [row["id"] for row in await accept.parked(database, 10_000)]

@@ -33,6 +33,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     database_url: Secret = Secret("")
     """Empty: the embedded Postgres in ``data_dir``."""
+    pooler: Literal["none", "transaction"] = "none"
+    """What stands between us and Postgres."""
+    listen_dsn: Secret = Secret("")
+    """A way to Postgres past the pooler, for notifications alone."""
     host: str = "127.0.0.1"
     port: int = 8080
     public_url: str = ""
@@ -40,6 +44,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data_dir: Path
     smtp: Smtp | None = None
     mail_from: str = ""
+    max_connections: int = 1000
+    max_connections_per_address: int = 50
+    """0: no limit."""
+    trusted_proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+    """Whose X-Forwarded-For counts."""
+    webhook_max_bytes: int = 2**20
     secret_keys: tuple[Secret, ...] = ()
     admin_token_sha256: bytes | None = None
     outbound_hosts: frozenset[str] = frozenset()
@@ -97,6 +107,12 @@ class _Reader:
         config = self.text("POINTSMAN_CONFIG")
         if config and not Path(config).is_file():
             self.wrong("POINTSMAN_CONFIG", f"{config} is not a file", "give the path of a TOML file")
+        pooler = self.text("POINTSMAN_POOLER", "none")
+        if pooler not in ("none", "transaction"):
+            self.wrong(
+                "POINTSMAN_POOLER", f"{pooler!r} is no pooler's mode", "set transaction, or none for session mode"
+            )
+            pooler = "none"
         plugins = self.text("POINTSMAN_PLUGINS")
         admin = self.text("POINTSMAN_ADMIN_TOKEN")
         if admin and len(admin) < 16:
@@ -107,6 +123,8 @@ class _Reader:
             )
         return Settings(
             database_url=Secret(self.database_url()),
+            pooler=pooler,  # type: ignore[arg-type]
+            listen_dsn=Secret(self.listen_dsn()),
             host=host,
             port=port,
             public_url=self.url("POINTSMAN_PUBLIC_URL"),
@@ -116,6 +134,10 @@ class _Reader:
             .absolute(),
             smtp=self.smtp(),
             mail_from=self.mail_from(),
+            max_connections=self.number("POINTSMAN_MAX_CONNECTIONS", 1000, 20, 100_000),
+            max_connections_per_address=self.number("POINTSMAN_MAX_CONNECTIONS_PER_ADDRESS", 50, 0, 100_000),
+            trusted_proxies=self.proxies(),
+            webhook_max_bytes=self.number("POINTSMAN_WEBHOOK_MAX_BYTES", 2**20, 2**16, 25 * 2**20),
             secret_keys=self.secret_keys(),
             admin_token_sha256=sha256(admin.encode()) if admin else None,
             outbound_hosts=hosts,
@@ -133,6 +155,15 @@ class _Reader:
             self.wrong(name, "is no Postgres address", "write postgresql://user:password@host:5432/database")
         return url
 
+    def listen_dsn(self) -> str:
+        name = "POINTSMAN_LISTEN_DSN"
+        url = self.text(name)
+        if url and not url.startswith(("postgresql://", "postgres://")):
+            self.wrong(name, "is no Postgres address", "write postgresql://user:password@host:5432/database")
+        elif url and not (self.text("POINTSMAN_DATABASE_URL") or self.text("DATABASE_URL")):
+            self.wrong(name, "is set without POINTSMAN_DATABASE_URL", "set that too, or take this one out")
+        return url
+
     def listen(self) -> tuple[str, int]:
         text = self.text("POINTSMAN_LISTEN", "127.0.0.1:8080")
         found = re.fullmatch(r"(?:\[([0-9a-fA-F:]+)\]|([^:\[\]\s]*)):(\d{1,5})", text)
@@ -140,6 +171,29 @@ class _Reader:
             self.wrong("POINTSMAN_LISTEN", f"{text!r} is no address", "write host:port, such as 0.0.0.0:8080")
             return "127.0.0.1", 8080
         return found[1] or found[2] or "0.0.0.0", int(found[3])  # noqa: S104
+
+    def number(self, name: str, default: int, least: int, most: int) -> int:
+        text = self.text(name)
+        if not text:
+            return default
+        if not re.fullmatch(r"[0-9]{1,9}", text) or not least <= int(text) <= most:
+            self.wrong(name, f"{text!r} is no number that fits", f"give one from {least} to {most}")
+            return default
+        return int(text)
+
+    def proxies(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        networks = []
+        for part in re.split(r"[,\s]+", self.text("POINTSMAN_TRUSTED_PROXIES")):
+            try:
+                if part:
+                    networks.append(ipaddress.ip_network(part.strip("[]"), strict=False))
+            except ValueError:
+                self.wrong(
+                    "POINTSMAN_TRUSTED_PROXIES",
+                    f"{part!r} is no network",
+                    "write addresses and CIDRs with commas between, such as 10.0.0.0/8,192.168.7.3",
+                )
+        return tuple(networks)
 
     def url(self, name: str) -> str:
         text = self.text(name).rstrip("/")

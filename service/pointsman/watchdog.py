@@ -25,7 +25,9 @@ STALLS_ALLOWED = 3
 
 
 class Watchdog:
-    """Watches one loop. ``modules`` maps a plugin's top module to its kind of tracker or source."""
+    """Watches one loop. ``modules`` maps a plugin's top module to its kind of tracker or source; ``on_lag`` is told, at
+    every beat, by how many seconds the loop was late.
+    """
 
     def __init__(
         self,
@@ -33,11 +35,13 @@ class Watchdog:
         *,
         on_stall: Callable[[str], None] = lambda _: None,
         on_too_many: Callable[[str], Awaitable[None]] | None = None,
+        on_lag: Callable[[float], None] = lambda _: None,
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
         self._modules = modules
         self._on_stall = on_stall
         self._on_too_many = on_too_many
+        self._on_lag = on_lag
         self._stall_seconds = stall_seconds
         self._beat_at = time.monotonic()
         self._stop = threading.Event()
@@ -66,6 +70,7 @@ class Watchdog:
         while True:
             self._beat_at = time.monotonic()
             await asyncio.sleep(BEAT_SECONDS)
+            self._on_lag(max(0.0, time.monotonic() - self._beat_at - BEAT_SECONDS))
 
     def _watch(self, loop: asyncio.AbstractEventLoop, ident: int) -> None:
         told = 0.0

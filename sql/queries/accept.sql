@@ -16,68 +16,23 @@ join report_key k using (source_id, key_hash)
 left join report r on r.id = k.report_id
 
 -- name: touch_tickets
--- Makes or locks the current ticket of each fingerprint, in one order for all, and says how it stood before.
+-- Makes or locks the current ticket of each fingerprint, in one order for all, and says how it stood before. One that is
+-- made counts its opening event already: nearly always that is all it gets.
 insert into ticket (id, source_id, kind, fingerprint, title, description, url, level, environment, release,
-                    reporter_email, reporter_name, occurrences)
-select * from unnest($1::uuid[], $2::integer[], $3::smallint[], $4::text[], $5::text[], $6::text[], $7::text[],
-                     $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[])
+                    reporter_email, reporter_name, occurrences, next_event)
+select *, 2 from unnest($1::uuid[], $2::integer[], $3::smallint[], $4::text[], $5::text[], $6::text[], $7::text[],
+                        $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[])
 order by 2, 4
 on conflict (source_id, fingerprint) where not superseded
 do update set occurrences = ticket.occurrences + excluded.occurrences, last_seen_at = now()
-returning id, source_id, kind, fingerprint, generation, status, close_reason, next_event, reporter_email,
+returning id, source_id, kind, fingerprint, generation, status, close_reason, next_event, reporter_email, storm_parent,
           (xmax = 0) as inserted
 
--- name: lock_ticket
--- One ticket, locked, as it stands.
-select id, source_id, kind, fingerprint, generation, status, close_reason, next_event, reporter_email
-from ticket where id = $1 for update
-
--- name: lanes_of_tickets
--- Where the deliveries of these tickets go already.
-select l.ticket_id, l.destination_id, d.kind
-from lane l join destination d on d.id = l.destination_id
-where l.ticket_id = any ($1::uuid[]) and d.retired_at is null
-
--- name: write_tickets
--- The new standing of tickets that had events.
-update ticket t
-set status = n.status, close_reason = nullif(n.close_reason, ''), next_event = n.next_event,
-    closed_at = case when n.status = 2 then coalesce(t.closed_at, now()) end
-from unnest($1::uuid[], $2::smallint[], $3::text[], $4::integer[]) as n (id, status, close_reason, next_event)
-where t.id = n.id
-
--- name: write_events
--- Facts, numbered within their ticket, written once.
-insert into event (ticket_id, n, kind, data, report_id)
-select ticket_id, n, kind, data::jsonb, report_id
-from unnest($1::uuid[], $2::integer[], $3::text[], $4::text[], $5::uuid[])
-  as e (ticket_id, n, kind, data, report_id)
-
--- name: extend_lanes
--- Makes room for so many deliveries at the end of each lane; numbers come from the locked row, so their order is
--- the order of commits. An idle lane becomes ready.
-insert into lane (ticket_id, destination_id, state, next_seq)
-select ticket_id, destination_id, 1, 1 + more
-from unnest($1::uuid[], $2::integer[], $3::integer[]) as n (ticket_id, destination_id, more)
-order by 1, 2
-on conflict (ticket_id, destination_id)
-do update set next_seq = lane.next_seq + excluded.next_seq - 1,
-              state = case when lane.state = 0 then 1 else lane.state end,
-              due_at = case when lane.state = 0 then now() else lane.due_at end
-returning id, ticket_id, destination_id, next_seq
-
--- name: write_deliveries
--- The promises.
-insert into delivery (lane_id, seq, event_n, kind, marker)
-select * from unnest($1::bigint[], $2::bigint[], $3::integer[], $4::smallint[], $5::uuid[])
-
--- name: write_reports
--- What was accepted, as it came.
-insert into report (id, source_id, ticket_id, action, headers, body, body_sha256, state, error)
-select id, source_id, ticket_id, action, headers::jsonb, body, body_sha256, state, error
-from unnest($1::uuid[], $2::integer[], $3::uuid[], $4::text[], $5::text[], $6::bytea[], $7::bytea[],
-            $8::smallint[], $9::text[])
-  as r (id, source_id, ticket_id, action, headers, body, body_sha256, state, error)
+-- name: known_tickets
+-- Which of these fingerprints have a ticket.
+select t.source_id, t.fingerprint
+from unnest($1::integer[], $2::text[]) as asked (source_id, fingerprint)
+join ticket t using (source_id, fingerprint) where not t.superseded
 
 -- name: parked_reports
 -- Reports that our code could not decide on, oldest first.

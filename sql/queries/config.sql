@@ -18,11 +18,11 @@ update installation set config_version = config_version + 1
 
 -- name: sources
 -- All sources, retired ones too.
-select id, slug, kind, settings, tokens, provisioned, retired_at is not null as retired from source order by id
+select id, slug, kind, settings, tokens, limits, provisioned, retired_at is not null as retired from source order by id
 
 -- name: destinations
 -- All destinations, retired ones too.
-select id, slug, kind, tracker, settings, webhook_secrets, provisioned, retired_at is not null as retired
+select id, slug, kind, tracker, settings, webhook_secrets, limits, provisioned, retired_at is not null as retired
 from destination order by id
 
 -- name: routes
@@ -31,21 +31,25 @@ select position, match, destinations, continues from route order by position
 
 -- name: put_source
 -- Makes a source as the file says.
-insert into source (slug, kind, settings, tokens) values ($1, $2, $3::jsonb, $4::jsonb)
+insert into source (slug, kind, settings, tokens, limits) values ($1, $2, $3::jsonb, $4::jsonb, $5::jsonb)
 on conflict (slug) do update
-set kind = excluded.kind, settings = excluded.settings, tokens = excluded.tokens, retired_at = null, provisioned = true
+set kind = excluded.kind, settings = excluded.settings, tokens = excluded.tokens, limits = excluded.limits,
+    retired_at = null, provisioned = true
 
 -- name: put_destination
--- Makes a destination as the file says. What was blocked for its old settings is free to try the new ones.
+-- Makes a destination as the file says, worked on eight at once if it says nothing of that. What was blocked for its old
+-- settings is free to try the new ones.
 with put as (
-  insert into destination (slug, tracker, settings, webhook_secrets) values ($1, $2, $3::jsonb, $4::jsonb)
+  insert into destination (slug, tracker, settings, webhook_secrets, limits)
+  values ($1, $2, $3::jsonb, $4::jsonb, $5::jsonb)
   on conflict (slug) do update
   set tracker = excluded.tracker, settings = excluded.settings, webhook_secrets = excluded.webhook_secrets,
-      retired_at = null, provisioned = true
+      limits = excluded.limits, retired_at = null, provisioned = true
   returning id)
-insert into destination_state (destination_id) select id from put
+insert into destination_state (destination_id, max_inflight) select id, coalesce($6::integer, 8) from put
 on conflict (destination_id) do update
-set blocked_until = null, poll_due_at = now(),
+set blocked_until = null, poll_due_at = now(), max_inflight = excluded.max_inflight,
+    breaker = 0, breaker_failures = 0, breaker_opened = 0, open_until = null, probe_until = null,
     paused_why = nullif(destination_state.paused_why, 'retired')
 
 -- name: retire_source

@@ -1,34 +1,42 @@
 -- How each destination stands.
 
 -- name: note_failure
--- Remembers the last failure of a destination, and counts those in a row.
-update destination_state
-set failures = failures + 1, failed_at = now(), failure_type = $2, failure_message = $3, failure_status = $4,
-    failure_excerpt = $5, failure_is_json = $6
-where destination_id = $1
-returning failures
+-- Remembers the last failure of a destination, and counts those in a row. One that says that the service is away ($7)
+-- counts towards the breaker, which opens after some in a row, at once if it was only half open or if most calls fail
+-- ($8), each time for twice as long. Any other answer shows that the service is there, and closes it.
+update destination_state s
+set failures = s.failures + 1, failed_at = now(), failure_type = $2, failure_message = $3, failure_status = $4,
+    failure_excerpt = $5, failure_is_json = $6,
+    breaker_failures = case when $7 then s.breaker_failures + 1 else 0 end,
+    breaker = case when not $7 then 0 when o.opens then 2 else s.breaker end,
+    breaker_opened = case when not $7 then 0 when o.opens then s.breaker_opened + 1 else s.breaker_opened end,
+    open_until = case when not $7 then null
+                      when o.opens then now() + least($11::interval, $10::interval * (2 ^ least(s.breaker_opened, 20)))
+                      else s.open_until end,
+    probe_holder = null,
+    probe_until = case when o.opens or not $7 then null else s.probe_until end
+from (select destination_id,
+             $7::boolean and breaker <> 2 and (breaker = 1 or $8::boolean or breaker_failures + 1 >= $9::integer) as opens
+      from destination_state where destination_id = $1 for update) o
+where s.destination_id = o.destination_id
+returning s.failures, o.opens
 
 -- name: hold_back
 -- No lane of a destination is claimed for a while.
 update destination_state set blocked_until = greatest(blocked_until, now() + $2::interval) where destination_id = $1
 
 -- name: note_success
--- A success clears the failure.
+-- A success clears the failure and closes the breaker.
 update destination_state
 set failures = 0, failed_at = null, failure_type = null, failure_message = null, failure_status = null,
-    failure_excerpt = null, failure_is_json = null, blocked_until = null
-where destination_id = $1 and failed_at is not null
-
--- name: note_poll_success
--- A poll that went well clears the failure of a poll, and no other.
-update destination_state
-set failures = 0, failed_at = null, failure_type = null, failure_message = null, failure_status = null,
-    failure_excerpt = null, failure_is_json = null
-where destination_id = $1 and failure_message like 'asking for changes: %'
+    failure_excerpt = null, failure_is_json = null, breaker = 0, breaker_failures = 0, breaker_opened = 0,
+    open_until = null, probe_holder = null, probe_until = null
+where destination_id = $1 and (failed_at is not null or breaker <> 0 or breaker_failures > 0)
 
 -- name: standing
 -- Every destination with its failure and its queue.
-select d.slug, d.kind, d.tracker, d.retired_at is not null as retired, s.paused_why, s.blocked_until, s.failures,
+select d.slug, d.kind, d.tracker, d.retired_at is not null as retired, s.paused_why, s.blocked_until, s.breaker,
+       s.open_until, s.failures,
        s.failed_at, s.failure_type, s.failure_message, s.failure_status, s.failure_excerpt, s.failure_is_json,
        s.polled_to,
        (select count(*) from lane l where l.destination_id = d.id and l.state in (1, 2)) as waiting_lanes,
@@ -37,18 +45,10 @@ from destination d join destination_state s on s.destination_id = d.id order by 
 
 -- name: set_pause
 -- Stops or resumes all deliveries to a destination.
-update destination_state s set paused_why = $2, blocked_until = null
+update destination_state s
+set paused_why = $2, blocked_until = null, breaker = 0, breaker_failures = 0, breaker_opened = 0, open_until = null,
+    probe_holder = null, probe_until = null
 from destination d where d.id = s.destination_id and d.slug = $1 and d.retired_at is null returning d.id
-
--- name: take_poll
--- Wins the right to poll a destination now; the next turn is so far away.
-update destination_state set poll_due_at = now() + $2::interval
-where destination_id = $1 and poll_due_at <= now() and paused_why is null
-returning now() as asked_at, polled_to
-
--- name: polled
--- Changes up to here are known.
-update destination_state set polled_to = greatest(polled_to, $2) where destination_id = $1
 
 -- name: last_webhook
 -- When a destination's tracker last called us with a valid signature.

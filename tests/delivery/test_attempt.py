@@ -122,10 +122,17 @@ def test_one_lane_that_says_the_settings_are_wrong_waits_alone_two_stop_the_dest
         assert first.delay_seconds > 0
 
 
-def test_an_unreachable_destination_holds_back_its_lanes_and_uses_up_no_attempts():
-    holds = [of(api.Unavailable("x"), CREATE, attempts=50, failures=n).hold_seconds for n in range(12)]
-    assert holds == sorted(holds)
-    assert holds[-1] <= 300
+def test_an_unreachable_destination_is_left_to_the_breaker_and_uses_up_no_attempts():
+    verdicts = [of(api.Unavailable("x"), CREATE, attempts=50, failures=n) for n in range(12)]
+    delays = [verdict.delay_seconds for verdict in verdicts]
+    assert delays == sorted(delays)
+    assert 0 < delays[0] and delays[-1] <= 300
+    assert not any(verdict.counts or verdict.hold_seconds for verdict in verdicts)
+
+
+def test_a_limit_on_one_issue_holds_back_its_own_lane_only():
+    verdict = of(api.RateLimited("x", retry_after=7, scope="issue:12"), CREATE)
+    assert (verdict.delay_seconds, verdict.hold_seconds) == (7, None)
 
 
 @pytest.mark.parametrize("error", [api.Refused("x"), api.UnknownOutcome("x"), KeyError(), api.Conflict("x")])

@@ -12,7 +12,9 @@ import pytest
 from house import until
 from pointsman.storage.db import Database, uuid7
 from pointsman.storage.lanes import Lane, Lanes, replay
+from pointsman.storage.promises import lock_ticket, write_decided
 from pointsman.storage.queries import queries
+from pointsman.tickets.ticket import Decided, Event, Kind, Promise
 
 NOW = dt.datetime(2026, 11, 20, tzinfo=dt.UTC)
 
@@ -180,29 +182,22 @@ async def test_never_more_at_once_than_a_destination_allows(database: Database):
 async def test_no_wake_up_is_lost_between_inserting_and_finishing(database: Database):
     """Inserters against finishers on a few lanes: a lane with work is never left idle."""
     ids = await _place(database, 3, 1)
-    extend = queries("accept")["extend_lanes"]
     rows = {row["id"]: row for row in await database.fetch("select id, ticket_id, destination_id from lane")}
     added = 0
 
     async def inserter() -> None:
         nonlocal added
-        for n in range(60):
-            row = rows[ids[n % 3]]
+        for turn in range(60):
+            row = rows[ids[turn % 3]]
             async with database.transaction() as con:
-                lane = await con.fetchrow(extend, [row["ticket_id"]], [row["destination_id"]], [1])
-                seq = lane["next_seq"] - 1
-                await con.execute(
-                    "insert into event (ticket_id, n, kind) values ($1, $2, 'commented')",
-                    row["ticket_id"],
-                    seq,
+                ticket = await lock_ticket(con, row["ticket_id"])
+                n = max(2, ticket.next_event)
+                ticket.next_event = n + 1
+                decided = Decided(
+                    [Event(ticket.id, n, "commented", {})],
+                    [Promise(ticket.id, row["destination_id"], n, Kind.COMMENT)],
                 )
-                await con.execute(
-                    "insert into delivery (lane_id, seq, event_n, kind, marker) values ($1, $2, $3, 2, $4)",
-                    row["id"],
-                    seq,
-                    seq,
-                    uuid.uuid4(),
-                )
+                await write_decided(con, decided, {ticket.id: ticket}, lambda *_: uuid.uuid4())
             added += 1
 
     inserting = asyncio.gather(inserter(), inserter())

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from pointsman.plugin_api import (
     Actor,
     Answer,
+    Budget,
     Capabilities,
     CloseReason,
     CommentRef,
@@ -51,7 +52,13 @@ class ForgejoTracker(Tracker):
     api_version: ClassVar[int] = 1
     Settings: ClassVar[type[PluginSettings]] = ForgejoSettings
     capabilities: ClassVar[Capabilities] = Capabilities(
-        webhooks=True, find=True, list_changes=True, close_reasons=False, settle_seconds=(30.0,)
+        webhooks=True,
+        find=True,
+        list_changes=True,
+        close_reasons=False,
+        settle_seconds=(30.0,),
+        # Forgejo limits nothing by itself and Codeberg publishes no number: a start, lowered when somebody answers 429
+        budgets=(Budget("all", 300, 60.0),),
     )
 
     def __init__(self, settings: ForgejoSettings, client: TrackerClient) -> None:
@@ -146,6 +153,14 @@ class ForgejoTracker(Tracker):
         if ref is None:
             raise _other_answer("comment", answer)
         return ref
+
+    async def delete_comment(self, issue: IssueRef, comment: CommentRef) -> None:
+        """Take away a comment, which the server addresses without its issue."""
+        number = comment.remote_id
+        if not (number.isascii() and number.isdigit()):
+            raise NotFound(f"{number!r} is no comment's number")
+        del issue
+        await self._about("DELETE", f"{self._repo}/issues/comments/{number}", "delete the comment")
 
     async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueSeen:  # noqa: ARG002
         """Close or reopen. Forgejo knows no reasons; an issue already in that state stays untouched."""

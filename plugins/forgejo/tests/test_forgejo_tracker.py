@@ -12,6 +12,7 @@ from aioresponses import aioresponses
 
 from pointsman.plugin_api import (
     Actor,
+    CommentRef,
     Draft,
     IssueRef,
     Misconfigured,
@@ -363,3 +364,17 @@ async def test_the_credential_goes_along_and_204_is_no_issue(helpers):
         [call, _] = next(iter(calls.requests.values()))
         assert call.kwargs["headers"]["Authorization"] == "token hush"
         assert call.kwargs["allow_redirects"] is False
+
+
+async def test_a_comment_made_twice_can_be_taken_away_once(tracker, forgejo, helpers):
+    issue = await tracker.create_issue(helpers.draft())
+    marker = helpers.marker()
+    first, second = [await tracker.add_comment(issue, "twice", marker) for _ in range(2)]
+    await tracker.delete_comment(issue, second)
+    assert await tracker.find_comment(issue, marker, helpers.long_ago) == [first]
+    for gone in (second, CommentRef("../../hooks/1")):
+        with pytest.raises(NotFound):
+            await tracker.delete_comment(issue, gone)
+    await forgejo.comment(1, "by a person")
+    with pytest.raises(Misconfigured):
+        await tracker.delete_comment(issue, CommentRef(str(forgejo.issues[1].comments[-1].id)))

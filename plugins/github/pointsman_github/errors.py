@@ -8,6 +8,7 @@ from __future__ import annotations
 import email.utils
 import json
 import time
+import urllib.parse
 from typing import Any
 
 from pointsman.plugin_api import (
@@ -203,3 +204,22 @@ def _http_date(text: str) -> float | None:
         return email.utils.parsedate_to_datetime(text).timestamp()
     except (ValueError, TypeError, OverflowError):
         return None
+
+
+def renamed(answer: Answer) -> Misconfigured:
+    """The repository has another name now."""
+    where = wire.word(answer.headers.get("location", ""), 200)
+    return Misconfigured(
+        f"the repository has another name now ({where}): set `repository` to it",
+        status=answer.status,
+        excerpt=answer.text(),
+    )
+
+
+def same_origin(one: str, other: str) -> bool:
+    """Whether two addresses are of the same scheme, host and port."""
+    try:
+        first, second = urllib.parse.urlsplit(one), urllib.parse.urlsplit(other)
+    except ValueError:
+        return False
+    return (first.scheme, first.netloc) == (second.scheme, second.netloc)

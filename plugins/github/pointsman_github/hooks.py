@@ -5,6 +5,8 @@ https://docs.github.com/en/rest/repos/webhooks
 
 from __future__ import annotations
 
+import datetime as dt
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -24,6 +26,10 @@ from pointsman_github.pages import read_pages
 EVENTS = ("issues", "issue_comment")
 _PATH = "/webhooks/github/"
 _ELSE = "closing and reopening on GitHub is seen by asking, every 10 minutes, and a deletion not at all"
+_CALL_PAGES = 10
+_CURSOR = re.compile(r'[?&]cursor=([^&>]+)[^>]*>; rel="next"')
+_TRIES = 3
+_REPEATS = 50
 _UNCOMPARED = (
     "its secret can't be read back: if calls are answered with 401, change anything of it and run this again"
 )
@@ -75,6 +81,27 @@ def _events_of(hook: Mapping[str, Any]) -> set[str]:
     return {event for event in events if isinstance(event, str)} if isinstance(events, list) else set()
 
 
+def failed_calls(calls: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The numbers of the calls to repeat, oldest first, of those listed newest first: none of their tries arrived, and
+    there were not enough of them to give up. Calls about other events than ours are left alone.
+    """
+    tries: dict[str, list[Mapping[str, Any]]] = {}
+    for call in calls:
+        if isinstance(call.get("guid"), str) and isinstance(call.get("id"), int):
+            tries.setdefault(call["guid"], []).append(call)
+    failed = [
+        int(each[0]["id"])
+        for each in tries.values()
+        if each[0].get("event") in EVENTS and len(each) < _TRIES and not any(_arrived(call) for call in each)
+    ]
+    return failed[::-1][:_REPEATS]
+
+
+def _arrived(call: Mapping[str, Any]) -> bool:
+    code = call.get("status_code")
+    return isinstance(code, int) and 200 <= code < 300
+
+
 async def listed(client: TrackerClient, repo: str) -> list[dict[str, Any]]:
     """The repository's webhooks. Misconfigured with status 403 or 404 where the credential may not see them."""
     pages = read_pages(client, f"{repo}/hooks", {}, doing="list the webhooks")
@@ -114,6 +141,51 @@ class Hooks:
                 breaks=_ELSE,
                 mend="see that POINTSMAN_PUBLIC_URL is an address that GitHub can reach, not one of this machine alone",
             )
+
+    async def ask_again(self, url: str, since: dt.datetime) -> int:
+        """Have GitHub repeat the calls to ``url`` that failed at ``since`` or later; how many it took on.
+
+        The list is newest first and begins anew at a cursor. A call keeps its id when it is repeated, so it is known
+        whether one of its tries arrived. 0 where the credential may not see webhooks.
+
+        https://docs.github.com/en/rest/repos/webhooks#list-deliveries-for-a-repository-webhook
+        """
+        asked = 0
+        try:
+            hook = await self._ours(url)
+            if hook is None or hook.get("active") is not True:
+                return 0
+            path = f"{self._repo}/hooks/{hook['id']}/deliveries"
+            for number in failed_calls(await self._calls(path, since)):
+                answer = await self._client.request("POST", f"{path}/{number}/attempts")
+                if not answer.ok:
+                    raise errors.problem(answer, "have a webhook call repeated")
+                asked += 1
+        except Misconfigured as error:
+            if error.status not in (403, 404):
+                raise
+        return asked
+
+    async def _calls(self, path: str, since: dt.datetime) -> list[dict[str, Any]]:
+        """The webhook's calls since then, newest first."""
+        found: list[dict[str, Any]] = []
+        params: dict[str, str | int] = {"per_page": 100}
+        for _ in range(_CALL_PAGES):
+            answer = await self._client.request("GET", path, params=params)
+            if not answer.ok:
+                raise errors.problem(answer, "list the webhook's calls")
+            page = answer.json()
+            for call in page if isinstance(page, list) else ():
+                made = wire.moment(call.get("delivered_at")) if isinstance(call, dict) else None
+                if made is not None and made < since:
+                    return found
+                if made is not None:
+                    found.append(call)
+            cursor = _CURSOR.search(answer.headers.get("link", ""))
+            if cursor is None:
+                return found
+            params = {"per_page": 100, "cursor": cursor[1]}
+        return found
 
     async def _ours(self, url: str) -> dict[str, Any] | None:
         found = [

@@ -13,6 +13,7 @@ import msgspec
 from pointsman.plugin_api import (
     Actor,
     Answer,
+    Budget,
     Capabilities,
     CloseReason,
     CommentRef,
@@ -54,7 +55,13 @@ class GitHubTracker(Tracker):
     Settings: ClassVar[type[PluginSettings]] = GitHubSettings
     # GitHub gives up its own work after 10 seconds, and its lists lagged behind in an incident: look twice.
     capabilities: ClassVar[Capabilities] = Capabilities(
-        webhooks=True, find=True, list_changes=True, close_reasons=True, settle_seconds=(20.0, 60.0)
+        webhooks=True,
+        find=True,
+        list_changes=True,
+        close_reasons=True,
+        settle_seconds=(20.0, 60.0),
+        # https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#about-secondary-rate-limits
+        budgets=(Budget("content", 80, 60.0), Budget("content-hour", 500, 3600.0)),
     )
 
     def __init__(self, settings: GitHubSettings, client: TrackerClient) -> None:
@@ -76,9 +83,12 @@ class GitHubTracker(Tracker):
             "X-GitHub-Api-Version": Secret("2022-11-28"),
             "User-Agent": Secret("pointsman"),
         }
-        if not settings.is_app:
+        account = ""
+        if settings.is_app:
+            account = f"installation {settings.installation_id} of App {settings.app_id}"
+        else:
             headers["Authorization"] = Secret(f"Bearer {settings.token.reveal().strip()}")
-        return Connection(base_url=settings.url.rstrip("/"), headers=headers)
+        return Connection(base_url=settings.url.rstrip("/"), headers=headers, account=account)
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
@@ -100,7 +110,7 @@ class GitHubTracker(Tracker):
             words, body = errors.said(answer)[0], fewer
             answer = await self._post_issue(body)
         if answer.status in errors.REDIRECTS:
-            raise _renamed(answer)
+            raise errors.renamed(answer)
         if not answer.ok:
             raise errors.problem(answer, "create an issue")
         raw = answer.json()
@@ -125,6 +135,14 @@ class GitHubTracker(Tracker):
         if ref is None:
             raise UnknownOutcome("GitHub took the comment and answered without its id")
         return ref
+
+    async def delete_comment(self, issue: IssueRef, comment: CommentRef) -> None:
+        """Take a comment away, https://docs.github.com/en/rest/issues/comments#delete-an-issue-comment."""
+        if not (comment.remote_id.isascii() and comment.remote_id.isdigit()):
+            raise NotFound(f"{comment.remote_id!r} is no comment's number")
+        del issue
+        path = f"{self._repo}/issues/comments/{comment.remote_id}"
+        await self._of_issue("DELETE", path, "delete the comment")
 
     async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueSeen:
         """Close or reopen, https://docs.github.com/en/rest/issues/issues#update-an-issue."""
@@ -257,14 +275,20 @@ class GitHubTracker(Tracker):
     async def _at_issue(
         self, method: str, path: str, doing: str, *, json: Mapping[str, Any] | None = None
     ) -> Any:
-        """Read or change something of one issue; a redirect is looked into and never followed with a write."""
+        """Read or change something of one issue, and give what GitHub answers."""
+        return (await self._of_issue(method, path, doing, json=json)).json()
+
+    async def _of_issue(
+        self, method: str, path: str, doing: str, *, json: Mapping[str, Any] | None = None
+    ) -> Answer:
+        """The same without reading the answer; a redirect is looked into and never followed with a write."""
         answer = await self._api.request(method, path, json=json)
         if answer.status in errors.REDIRECTS:
             raise await self._where_to(answer)
         if not answer.ok:
             error = errors.problem(answer, doing, about_issue=True)
             raise await self._whether_gone(error) if isinstance(error, NotFound) else error
-        return answer.json()
+        return answer
 
     async def _whether_gone(self, error: NotFound) -> PluginError:
         """Whether a 404 means that the issue is gone, or that the whole repository went out of sight: GitHub says the
@@ -281,7 +305,7 @@ class GitHubTracker(Tracker):
         if repository.ok:
             return error
         if repository.status in errors.REDIRECTS:
-            return _renamed(repository)
+            return errors.renamed(repository)
         doing = f"see the repository {self.settings.repository}"
         return errors.as_unavailable(errors.problem(repository, doing))
 
@@ -290,10 +314,10 @@ class GitHubTracker(Tracker):
         try:
             repository = await self._api.request("GET", self._repo)
             if repository.status in errors.REDIRECTS:
-                return _renamed(repository)
+                return errors.renamed(repository)
             where = answer.headers.get("location", "").removesuffix("/comments")
             to = wire.word(where, 500)
-            if _same_origin(where, self.settings.url):
+            if errors.same_origin(where, self.settings.url):
                 there = await self._api.request("GET", where)
                 ref = wire.issue_ref(there.json()) if there.ok else None
                 to = ref.url if ref is not None and ref.url else to
@@ -347,6 +371,10 @@ class GitHubTracker(Tracker):
         """Make the repository's webhook, or mend it: https://docs.github.com/en/rest/repos/webhooks."""
         return await hooks.Hooks(self._api, self._repo, self._page).ensure(url, secret)
 
+    async def ask_again(self, url: str, since: dt.datetime) -> int:
+        """Have GitHub repeat the calls of our webhook that failed: by itself it never does."""
+        return await hooks.Hooks(self._api, self._repo, self._page).ask_again(url, since)
+
     # -- webhooks --------------------------------------------------------------------------------------------------
 
     @classmethod
@@ -375,22 +403,3 @@ def _seen(raw: object, doing: str) -> IssueSeen:
 def _is_by(raw: object, me: Actor) -> bool:
     author = wire.author(raw)
     return author is not None and author.account_id == me.account_id
-
-
-def _renamed(answer: Answer) -> Misconfigured:
-    """The repository has another name now."""
-    where = wire.word(answer.headers.get("location", ""), 200)
-    return Misconfigured(
-        f"the repository has another name now ({where}): set `repository` to it",
-        status=answer.status,
-        excerpt=answer.text(),
-    )
-
-
-def _same_origin(one: str, other: str) -> bool:
-    """Whether two addresses are of the same scheme, host and port."""
-    try:
-        first, second = urllib.parse.urlsplit(one), urllib.parse.urlsplit(other)
-    except ValueError:
-        return False
-    return (first.scheme, first.netloc) == (second.scheme, second.netloc)

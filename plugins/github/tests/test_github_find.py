@@ -7,7 +7,7 @@ from unittest import mock
 
 import pytest
 
-from pointsman.plugin_api import UnknownOutcome
+from pointsman.plugin_api import CommentRef, Misconfigured, NotFound, UnknownOutcome
 
 
 async def test_only_our_own_account_counts_and_no_pull_request(tracker, github, helpers):
@@ -100,3 +100,25 @@ async def test_an_issue_that_changes_while_the_pages_are_read_hides_no_other(tra
     assert sorted(seen.ref.key for seen in changes) == ["1", "2", "3", "4", "5", "6"]
     assert changes[-1].ref.key == "1"
     assert changes[-1].state == "closed"
+
+
+async def test_a_comment_made_twice_can_be_taken_away_once(tracker, github, helpers):
+    issue = await tracker.create_issue(helpers.draft())
+    marker = helpers.marker()
+    first, second = [await tracker.add_comment(issue, "twice", marker) for _ in range(2)]
+    await tracker.delete_comment(issue, second)
+    assert await tracker.find_comment(issue, marker, helpers.long_ago) == [first]
+    assert [effect.kind for effect in github.effects] == ["issue", "comment", "comment", "delete"]
+    for gone in (second, CommentRef("../../hooks/1")):
+        with pytest.raises(NotFound):
+            await tracker.delete_comment(issue, gone)
+
+
+async def test_a_comment_that_may_not_be_deleted_stays(tracker, github, helpers):
+    issue = await tracker.create_issue(helpers.draft())
+    await github.comment(1, "by a person")
+    [comment] = github.issues[1].comments
+    github.may_push = False
+    with pytest.raises(Misconfigured):
+        await tracker.delete_comment(issue, CommentRef(str(comment.id)))
+    assert github.issues[1].comments == [comment]

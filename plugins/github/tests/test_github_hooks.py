@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime as dt
+
 import pytest
+from aiohttp import web
 
 from pointsman.plugin_api import Misconfigured, RateLimited, Secret, Unavailable, UnknownOutcome
 from pointsman.testing.fake import Fault
@@ -244,3 +247,71 @@ async def test_the_check_tells_how_the_webhook_stands(tracker, github, changed, 
 async def test_webhooks_that_may_not_be_seen_are_not_spoken_of(tracker, github):
     github.may_administer = False
     assert not any("webhook" in finding.what for finding in await tracker.check())
+
+
+# -- calls that failed -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def lost_calls(tracker, github, helpers, aiohttp_server):
+    """Two calls arrived, three failed; our end answers again."""
+    answers = [500, 200, 503, 200, 502]
+    heard = []
+
+    async def hear(request):
+        heard.append(request.headers["X-GitHub-Delivery"])
+        return web.Response(status=answers.pop(0) if answers else 200)
+
+    app = web.Application()
+    app.router.add_post("/webhooks/github/shop", hear)
+    server = await aiohttp_server(app)
+    url = str(server.make_url("/webhooks/github/shop"))
+    await tracker.ensure_webhook(url, SECRET)
+    for _ in range(5):
+        await github.open_issue("an issue")
+    return url, heard
+
+
+async def test_failed_calls_are_repeated_and_no_other(tracker, github, helpers, lost_calls):
+    url, heard = lost_calls
+    failed = [heard[0], heard[2], heard[4]]
+    github.page_max = 2
+    assert await tracker.ask_again(url, helpers.long_ago) == 3
+    await github.webhooks_sent()
+    assert heard[5:] == failed
+    assert await tracker.ask_again(url, helpers.long_ago) == 0, "they have arrived"
+
+
+async def test_a_call_that_always_fails_is_given_up(tracker, github, helpers, lost_calls):
+    url, _heard = lost_calls
+    github.webhook_url = f"{url}/nowhere"
+    asked = []
+    for _ in range(4):
+        asked.append(await tracker.ask_again(url, helpers.long_ago))
+        await github.webhooks_sent()
+    assert asked == [3, 3, 0, 0]
+
+
+async def test_only_calls_since_then_count(tracker, github, helpers, lost_calls):
+    url, _ = lost_calls
+    for call in github.webhooks[:4]:
+        call.at -= dt.timedelta(hours=1)
+    since = dt.datetime.now(dt.UTC) - dt.timedelta(minutes=10)
+    assert await tracker.ask_again(url, since) == 1
+
+
+async def test_where_nothing_can_be_asked_nothing_is(tracker, github, helpers, lost_calls):
+    url, _ = lost_calls
+    assert await tracker.ask_again("https://elsewhere.example/webhooks/github/shop", helpers.long_ago) == 0
+    [hook] = github.hooks.values()
+    hook.active = False
+    assert await tracker.ask_again(url, helpers.long_ago) == 0
+    hook.active, github.may_administer = True, False
+    assert await tracker.ask_again(url, helpers.long_ago) == 0
+
+
+async def test_trouble_while_asking_is_told(tracker, github, helpers, lost_calls):
+    url, _ = lost_calls
+    github.faults = [Fault("/deliveries", status=500)]
+    with pytest.raises(UnknownOutcome):
+        await tracker.ask_again(url, helpers.long_ago)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from pointsman.plugin_api import (
     Actor,
     Answer,
+    Budget,
     Capabilities,
     CloseReason,
     CommentRef,
@@ -51,7 +52,13 @@ class GitLabTracker(Tracker):
     Settings: ClassVar[type[PluginSettings]] = GitLabSettings
     # a request of GitLab ends after 60 seconds: https://docs.gitlab.com/administration/operations/puma/
     capabilities: ClassVar[Capabilities] = Capabilities(
-        webhooks=True, find=True, list_changes=True, close_reasons=False, settle_seconds=(30.0, 60.0)
+        webhooks=True,
+        find=True,
+        list_changes=True,
+        close_reasons=False,
+        settle_seconds=(30.0, 60.0),
+        # what GitLab limits notes to unless it is set otherwise: https://docs.gitlab.com/rate_limits/content_creation/
+        budgets=(Budget("all", 300, 60.0),),
     )
 
     def __init__(self, settings: GitLabSettings, client: TrackerClient) -> None:
@@ -103,6 +110,12 @@ class GitLabTracker(Tracker):
         if ref is None:
             raise _other_answer(doing, answer)
         return ref
+
+    async def delete_comment(self, issue: IssueRef, comment: CommentRef) -> None:
+        """Take a note away, https://docs.gitlab.com/api/notes/#delete-an-issue-note."""
+        if not (comment.remote_id.isascii() and comment.remote_id.isdigit()):
+            raise NotFound(f"{comment.remote_id!r} is no note's number")
+        await self._about("DELETE", f"{self._at(issue)}/notes/{comment.remote_id}", "delete the comment")
 
     async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueSeen:  # noqa: ARG002
         """Close or reopen. GitLab knows no reasons; an issue already in that state stays untouched."""

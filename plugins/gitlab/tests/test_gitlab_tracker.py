@@ -9,6 +9,7 @@ import pytest
 from pointsman.plugin_api import (
     Actor,
     AuthFailed,
+    CommentRef,
     IssueGone,
     IssueSeen,
     Misconfigured,
@@ -249,3 +250,18 @@ async def test_a_person_closes_and_the_webhook_is_read(gitlab, tracker, helpers)
     headers, body = gitlab.call(gitlab.issues[1], "reopen", "")
     given = tracker.webhook_id({name.lower(): value for name, value in headers.items()}, body)
     assert given is not None and given.startswith(headers["X-Gitlab-Event-UUID"])
+
+
+async def test_a_comment_made_twice_can_be_taken_away_once(gitlab, make_tracker, helpers):
+    tracker = make_tracker()
+    issue = await tracker.create_issue(helpers.draft())
+    marker = helpers.draft().marker
+    first, second = [await tracker.add_comment(issue, "twice", marker) for _ in range(2)]
+    await tracker.delete_comment(issue, second)
+    assert await tracker.find_comment(issue, marker, gitlab.now() - dt.timedelta(hours=1)) == [first]
+    for gone in (second, CommentRef("../../hooks/1")):
+        with pytest.raises(NotFound):
+            await tracker.delete_comment(issue, gone)
+    note = gitlab.add_note(gitlab.issues[1], "by a person", PERSON)
+    with pytest.raises(Misconfigured):
+        await tracker.delete_comment(issue, CommentRef(str(note.id)))

@@ -8,11 +8,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 import msgspec
 
 from pointsman.plugin_api import (
     Answer,
+    Budget,
     Capabilities,
     CloseReason,
     CommentRef,
@@ -49,7 +51,13 @@ class JiraTracker(JiraReader):
     # The search index lags behind by seconds to minutes, so one look is not enough before an issue is made anew.
     # https://developer.atlassian.com/cloud/jira/platform/search-and-reconcile/
     capabilities: ClassVar[Capabilities] = Capabilities(
-        webhooks=True, find=True, list_changes=True, close_reasons=True, settle_seconds=(15, 60, 300)
+        webhooks=True,
+        find=True,
+        list_changes=True,
+        close_reasons=True,
+        settle_seconds=(15, 60, 300),
+        # writes to one issue: https://developer.atlassian.com/cloud/jira/platform/rate-limiting/
+        budgets=(Budget("issue", 20, 2.0), Budget("issue-long", 100, 30.0)),
     )
 
     @classmethod
@@ -115,6 +123,15 @@ class JiraTracker(JiraReader):
         if not comment_id:
             raise UnknownOutcome("Jira made a comment and did not say which", status=answer.status)
         return self._comment_ref(issue, comment_id)
+
+    async def delete_comment(self, issue: IssueRef, comment: CommentRef) -> None:
+        """Take a comment away.
+
+        https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-issue-comments/#api-rest-api-3-issue-issueidorkey-comment-id-delete
+        """
+        path = f"{self._issue_path(issue)}/comment/{quote(comment.remote_id, safe='')}"
+        answer = await self.calls.request("DELETE", path)
+        await self._must(answer, "the comment was not deleted")
 
     async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueSeen | None:
         """Move the issue along a transition whose status is of the wanted category.

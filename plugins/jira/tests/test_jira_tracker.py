@@ -9,6 +9,7 @@ import pytest
 
 from pointsman.plugin_api import (
     AuthFailed,
+    CommentRef,
     Conflict,
     Draft,
     IssueRef,
@@ -363,3 +364,16 @@ def test_the_plugin_registers_itself():
     found = []
     pointsman_jira.pointsman_register_trackers(found.append)
     assert [kind.kind for kind in found] == ["jira"]
+
+
+async def test_a_comment_made_twice_can_be_taken_away_once(jira, make_tracker):
+    tracker = make_tracker()
+    issue = await tracker.create_issue(draft())
+    marker = Marker("pm1-0190c2a4-0000-7000-8000-000000000002-1a2b3c4d")
+    first, second = [await tracker.add_comment(issue, "twice", marker) for _ in range(2)]
+    await tracker.delete_comment(issue, second)
+    assert await tracker.find_comment(issue, marker, LONG_AGO) == [first]
+    for gone in (second, CommentRef("../../project/OPS")):
+        with pytest.raises(NotFound):
+            await tracker.delete_comment(issue, gone)
+    assert "%2F" in jira.requests[-2][1] or "%2F" in jira.requests[-1][1]

@@ -12,15 +12,17 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 from aiohttp import web
 
+from pointsman import investigate
 from pointsman.console import pages, standing
 from pointsman.console.timeline import timeline
-from pointsman.errors import DatabaseError
+from pointsman.errors import DatabaseError, Overloaded
 from pointsman.logs import logger
 from pointsman.storage import destinations as places
-from pointsman.storage import lanes
+from pointsman.storage import lanes, storm
 from pointsman.storage import tickets as store
 from pointsman.storage.db import LOST, Row
 from pointsman.tickets.routes import Facts
+from pointsman.tickets.storm import FINGERPRINT
 from pointsman.tickets.ticket import Status, TicketKind
 from pointsman.web.auth import basic_password, is_admin
 from pointsman.web.context import Context, context
@@ -82,7 +84,7 @@ def guarded(make: Callable[[web.Request], Awaitable[Page]]) -> Handler:
         try:
             page = await make(request)
             return pages.html(page.template, page.values, path=request.rel_url.raw_path, status=page.status)
-        except (DatabaseError, *LOST) as error:
+        except (DatabaseError, Overloaded, *LOST) as error:
             say(request, problem="unavailable", why=f"{type(error).__name__}: {error}")
             response = _message(
                 request,
@@ -156,15 +158,15 @@ async def tickets(request: web.Request) -> Page:
     chosen = {name: query[name] for name, known in _FILTERS.items() if query.get(name) in known}
     before = _uuid(query.get("cursor", ""))
     rows = await store.page(
-        ctx.database,
+        ctx.reads,
         before=before,
         status=_FILTERS["status"].get(chosen.get("status", "")),
         kind=_FILTERS["kind"].get(chosen.get("kind", "")),
         limit=PAGE_ROWS + 1,
     )
     more, rows = len(rows) > PAGE_ROWS, rows[:PAGE_ROWS]
-    standings = await places.standing(ctx.database)
-    links = await store.links(ctx.database, [row["id"] for row in rows]) if rows else []
+    standings = await places.standing(ctx.reads)
+    links = await store.links(ctx.reads, [row["id"] for row in rows]) if rows else []
     now, by_slug = dt.datetime.now(dt.UTC), {row["slug"]: row for row in standings}
     issues: dict[uuid.UUID, list[standing.Issue]] = {}
     for link in links:
@@ -221,15 +223,16 @@ async def ticket(request: web.Request) -> Page:
     """One ticket: what is known, where its issues are, and all that happened."""
     ctx = context(request)
     ticket_id = _uuid(request.match_info["ticket"])
-    row = await store.ticket(ctx.database, ticket_id) if ticket_id is not None else None
+    row = await store.ticket(ctx.reads, ticket_id) if ticket_id is not None else None
     if row is None or ticket_id is None:
         return _not_found("There is no such ticket", "It may have been removed, or the address is mistyped.")
     say(request, ticket=str(ticket_id), source=row["source"])
-    links = await store.links(ctx.database, [ticket_id])
-    events = await store.events(ctx.database, [ticket_id])
-    deliveries = await lanes.deliveries(ctx.database, ticket_id=ticket_id, limit=DELIVERIES_SHOWN)
-    attempts = await lanes.attempts_of(ctx.database, ticket_id)
-    standings = await places.standing(ctx.database)
+    links = await store.links(ctx.reads, [ticket_id])
+    events = await store.events(ctx.reads, [ticket_id])
+    deliveries = await lanes.deliveries(ctx.reads, ticket_id=ticket_id, limit=DELIVERIES_SHOWN)
+    attempts = await lanes.attempts_of(ctx.reads, ticket_id)
+    why = await investigate.of_ticket(ctx.reads, row)
+    standings = await places.standing(ctx.reads)
     now, by_slug = dt.datetime.now(dt.UTC), {one["slug"]: one for one in standings}
     issues = [
         standing.issue(
@@ -256,6 +259,10 @@ async def ticket(request: web.Request) -> Page:
             "here": "ticket",
             "ticket": row,
             "issues": issues,
+            "why": why,
+            "listed": await storm.held(ctx.reads, ticket_id)
+            if row["fingerprint"].startswith(FINGERPRINT)
+            else [],
             "no_issue": [] if issues else standing.no_issue(ctx.catalog.current.routes, facts),
             "entries": entries[-ENTRIES_SHOWN:],
             "left_out": len(entries) > ENTRIES_SHOWN or len(deliveries) >= DELIVERIES_SHOWN,
@@ -267,7 +274,7 @@ async def ticket(request: web.Request) -> Page:
 async def destinations(request: web.Request) -> Page:
     """How each destination stands."""
     ctx = context(request)
-    rows = await places.standing(ctx.database)
+    rows = await places.standing(ctx.reads)
     found = _places(ctx, rows, dt.datetime.now(dt.UTC))
     return Page(
         "destinations.html",
@@ -276,7 +283,7 @@ async def destinations(request: web.Request) -> Page:
             "nav": True,
             "here": "destinations",
             "places": found,
-            "any_tracker": any(row["kind"] != standing.MAIL for row in rows),
+            "any_tracker": any(row["kind"] not in (standing.MAIL, standing.SOURCE) for row in rows),
         },
     )
 

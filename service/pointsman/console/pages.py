@@ -70,6 +70,14 @@ def when(at: dt.datetime | None) -> Markup:
     )
 
 
+def coded(text: str) -> Markup:
+    """A sentence whose parts between backticks are commands."""
+    parts = text.split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else part for number, part in enumerate(parts)
+    )
+
+
 def _title(text: str) -> str:
     return one_line(text, 300) or "(no title)"
 
@@ -92,6 +100,7 @@ def _environment() -> Environment:
         title_text=_title,
         took=_took,
         plain=clean,
+        coded=coded,
         place=place,
         web_url=web_url,
         kind_name=lambda kind: TicketKind(kind).name.lower(),

@@ -14,7 +14,8 @@ from pointsman.tickets.routes import Facts, Match, Route, verdict
 from pointsman.tickets.text import one_line
 
 ORPHANED = 2
-MAIL = 2
+BREAKER_OPEN = 2
+MAIL, SOURCE = 2, 3
 LASTING_FAILURES = 3
 """So many failures in a row are no passing trouble any more."""
 
@@ -150,12 +151,12 @@ def destination(row: Row, now: dt.datetime, *, problem: str = "", mail_off: bool
     }
     command = commands.get(words.label, "")
     if not command and words.tone == "bad" and row["kind"] != MAIL:
-        command = f"pointsman doctor {row['slug']}"
+        command = f"pointsman doctor {row['slug'].removeprefix('@source:')}"
     failed = row["failed_at"] is not None
     said = one_line(f"{row['failure_type'] or ''}: {row['failure_message'] or ''}", 2000)
     return Place(
         slug=row["slug"],
-        name="Mail to ticket owners" if row["kind"] == MAIL else row["slug"],
+        name=_name(row),
         tracker=row["tracker"],
         words=words,
         waiting=row["waiting_lanes"],
@@ -164,16 +165,27 @@ def destination(row: Row, now: dt.datetime, *, problem: str = "", mail_off: bool
         failed_at=row["failed_at"],
         failure=_with_status(said, row["failure_status"]) if failed else "",
         excerpt=(row["failure_excerpt"] or "")[:4000] if failed else "",
-        blocked_until=row["blocked_until"] if _held(row, now) else None,
+        blocked_until=_held_until(row, now),
         polled_to=row["polled_to"],
         command=command,
     )
+
+
+def _name(row: Row) -> str:
+    if row["kind"] == MAIL:
+        return "Mail to ticket owners"
+    if row["kind"] == SOURCE:
+        return f"Told to the source {row['slug'].removeprefix('@source:')}"
+    return str(row["slug"])
 
 
 def paused(row: Row) -> Words:
     """Why nothing is delivered to a paused destination."""
     if row["retired"] or row["paused_why"] == "retired":
         return Words("retired", "calm", "It is no longer configured. Its tickets stay; nothing is delivered.")
+    if row["paused_why"] != "operator":
+        why = one_line(row["paused_why"], 200)
+        return Words("paused", "bad", f"Pointsman paused it: {why}. Nothing is lost; deliveries wait.")
     return Words("paused", "wait", "An operator paused it. Nothing is lost; deliveries wait.")
 
 
@@ -200,7 +212,13 @@ def _place_words(row: Row, now: dt.datetime, problem: str, *, mail_off: bool) ->
 
 
 def _held(row: Row, now: dt.datetime) -> bool:
-    return row["blocked_until"] is not None and row["blocked_until"] > now
+    return _held_until(row, now) is not None
+
+
+def _held_until(row: Row, now: dt.datetime) -> dt.datetime | None:
+    """Until when nothing is sent there: it asked for that, or its breaker is open. None: it may be sent to."""
+    times = [row["blocked_until"], row["open_until"] if row["breaker"] == BREAKER_OPEN else None]
+    return max((one for one in times if one is not None and one > now), default=None)
 
 
 def _with_status(text: str, status: int | None) -> str:

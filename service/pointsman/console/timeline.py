@@ -72,6 +72,8 @@ def _event(row: Row) -> Entry:
         title = f"Closed: {CLOSE_REASONS.get(reason, one_line(reason, 80))}"
     if kind in ("closed", "reopened"):
         sentence = _cause(data, kind)
+    elif kind == "opened" and "routed" in data:
+        sentence = "More new problems came than the source may open in a minute: this one is listed in the storm's ticket."
     return Entry(
         at=row["at"],
         sort="event",
@@ -90,15 +92,31 @@ _TITLES: Mapping[str, tuple[str, str]] = {
     "opened": ("Ticket opened", ""),
     "recurred": ("Came back", "The problem was reported again after its ticket was closed."),
     "regressed": ("Came back", "The source thought this problem solved, and saw it again."),
+    "resolved": ("Over", "The source says that this problem is over."),
     "unmuted": ("No longer muted", "The problem had been muted at the source, and is loud again."),
     "commented": ("Comment", ""),
     "reopened": ("Reopened", ""),
+    "linked": ("Issue made", "The ticket's source is told where it is."),
+    "details": (
+        "Details came",
+        "The source could not tell them when the issue was made; they are added as a comment.",
+    ),
+    "grew": (
+        "The storm goes on",
+        "More new problems came than the source may open in a minute; they are listed here.",
+    ),
+    "singled_out": (
+        "Singled out",
+        "The problem of a storm was reported again, and gets an issue of its own.",
+    ),
 }
 
 
 def _cause(data: Mapping[str, Any], verb: str) -> str:
     """Why a ticket changed its status: its issue changed, or somebody asked for it."""
     by = one_line(str(data.get("by") or ""), 120)
+    if "storm" in data:
+        return f"The ticket of its storm was {verb}, and it with it."
     if where := one_line(str(data.get("destination") or ""), 120):
         issue = one_line(str(data.get("issue") or ""), 120)
         sentence = f"The issue {issue} at {where} was {verb}" if issue else f"Its issue at {where} was {verb}"
@@ -143,7 +161,7 @@ def _deliveries(rows: Sequence[Row]) -> list[Entry]:
                 title=f"Delivery to {place(row['destination'])}: {DOES.get(row['kind'], 'deliver')}",
                 label=stands.label,
                 tone=stands.tone,
-                sentence=stands.sentence,
+                sentence=f"{stands.sentence} {_collapsed(row)}".strip(),
                 command=f"pointsman replay {row['lane_id']}/{row['seq']}"
                 if row["state"] == DEAD or parked
                 else "",
@@ -152,6 +170,11 @@ def _deliveries(rows: Sequence[Row]) -> list[Entry]:
             )
         )
     return entries
+
+
+def _collapsed(row: Row) -> str:
+    """How many events a delivery stands for beside its own."""
+    return f"It tells of {row['collapsed'] + 1} updates at once." if row["collapsed"] else ""
 
 
 def delivery_words(row: Row, *, first: bool) -> Words:

@@ -121,6 +121,8 @@ def failure(error_type: str | None) -> Words:
 
 def place(slug: str) -> str:
     """A destination as people call it."""
+    if slug.startswith("@source:"):
+        return f"the source {slug.removeprefix('@source:')}"
     return "mail" if slug == "@mail" else slug
 
 

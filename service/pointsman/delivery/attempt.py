@@ -88,18 +88,22 @@ def judge(  # noqa: C901 - a decision table
     hold = min(900.0, 15.0 * math.pow(2, min(failures, 10)))
     match error:
         case api.Unavailable():
-            # a destination that can't be reached holds back all its lanes, so that they are not churned
+            # what concerns the whole destination is the breaker's
             return Verdict(
                 cls=Class.UNAVAILABLE,
                 next=Next.RETRY,
                 counts=False,
-                delay_seconds=1.0,
-                hold_seconds=back_off(min(failures, 5) + 1, dice),
+                delay_seconds=back_off(min(failures, 5) + 1, dice),
             )
         case api.RateLimited():
             asked = _asked(error.retry_after)
             return Verdict(
-                cls=Class.LIMITED, next=Next.RETRY, counts=False, delay_seconds=asked, hold_seconds=asked
+                cls=Class.LIMITED,
+                next=Next.RETRY,
+                counts=False,
+                delay_seconds=asked,
+                # a limit on one issue is its lane's alone
+                hold_seconds=None if error.scope.startswith("issue") else asked,
             )
         case api.Refused():
             return Verdict(cls=Class.REFUSED, next=Next.DEAD)

@@ -1,4 +1,7 @@
-"""In doubt: a request left and nobody knows whether it took effect. Here it is found out."""
+"""In doubt: a request left and nobody knows whether it took effect. Here it is found out.
+
+In careful mode, after the database lost commits or may have, every issue and comment is looked for before it is made.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ from pointsman.plugin_api import CommentRef, IssueRef, Marker
 from pointsman.storage.db import Database
 from pointsman.storage.lanes import Lanes, sight
 from pointsman.tickets.ticket import Kind
+
+CAREFUL_LOOKS_BACK = dt.timedelta(days=2)
 
 
 async def look(
@@ -38,7 +43,9 @@ async def _found(database: Database, catalog: Catalog, one: Attempt) -> IssueRef
     if not tracker.capabilities.find:
         return None
     marker = Marker(catalog.marker_text(one.head["marker"]))
-    since = one.head["first_sent_at"] - dt.timedelta(minutes=5)
+    # a database that came back from a backup does not know what it had sent since
+    sent = one.head["first_sent_at"] or one.head["event_at"] - CAREFUL_LOOKS_BACK
+    since = sent - dt.timedelta(minutes=5)
     async with asyncio.timeout(tracker.capabilities.request_timeout_seconds * 4):
         if one.kind is not Kind.CREATE:
             comments = await tracker.find_comment(one.issue, marker, since)

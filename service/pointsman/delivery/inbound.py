@@ -1,29 +1,33 @@
 """From trackers: what a webhook or a poll tells becomes the ticket's standing, events, and further deliveries.
 
 A webhook is a hint that may be late, doubled, out of order or replayed. It is known again by its delivery id and by
-its body; what is older than what we know is left alone; and only a change against what we knew is news, so that our
-own writes come back as nothing.
+its body; what is older than what we know is left alone; only a change against what we knew is news; and what fits the
+last write we sent is its echo. Programs that answer each other without end are stopped by a count, never by who they are.
 """
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from pointsman.catalog import CatalogKeeper, LiveDestination
+from pointsman.delivery.echo import Origin, Sent, origin_of
 from pointsman.delivery.outbound import Linked
+from pointsman.delivery.source_lanes import promise_state
 from pointsman.logs import logger
 from pointsman.plugin_api import CloseReason, Ignored, IssueGone, IssueRef, IssueSeen, State, WebhookNews
-from pointsman.storage import accept, webhooks
+from pointsman.storage import accept, reconcile, sources, webhooks
 from pointsman.storage.db import AGAIN, Connection, Database, Row, uuid7
 from pointsman.storage.lanes import sight
-from pointsman.tickets.ticket import Decided, Places, Status, on_state
+from pointsman.tickets.ticket import Decided, Kind, Places, Status, Ticket, on_state
 
 log = logger("inbound")
 
+LOOP_CHANGES = 6
+"""A ticket that trackers and reports close and reopen more often than this in ten minutes goes round in a circle."""
 KEPT_HEADERS = ("content-type", "user-agent", "x-forgejo-event", "x-gitea-event", "x-github-event")
 
 
@@ -34,6 +38,8 @@ class Heard(msgspec.Struct, frozen=True):
     note: str
     ticket_id: uuid.UUID | None = None
     changed: bool = False
+    parked: tuple[str, ...] = ()
+    """Destinations whose lanes of the ticket were parked, for it goes round in a circle."""
 
 
 class Inbound:
@@ -84,10 +90,10 @@ class Inbound:
 
         heard = await self._again(once)
         if isinstance(news, IssueSeen):
-            await self._sight(destination, news)
+            await self._sight(destination, news, "webhook")
         return heard
 
-    async def _sight(self, destination: LiveDestination, news: IssueSeen) -> None:
+    async def _sight(self, destination: LiveDestination, news: IssueSeen, seen_by: str) -> None:
         """An issue that our own account wrote, with a marker of ours, settles a doubt sooner than any search.
 
         A marker alone proves nothing: people copy bodies.
@@ -99,16 +105,41 @@ class Inbound:
             marker = self._catalog.current.marker_from(text)
             if marker is not None:
                 issue = (news.ref.remote_id, news.ref.key, news.ref.url)
-                await sight(self._database, destination.id, marker, issue, "webhook")
+                await sight(self._database, destination.id, marker, issue, seen_by)
 
     async def seen(self, destination: LiveDestination, news: IssueSeen | IssueGone) -> Heard:
-        """Apply what a poll saw. What is known already costs one look."""
-        link = await webhooks.link_of(self._database, destination.id, news.ref.remote_id, news.ref.key)
+        """Apply what a poll saw of one issue."""
+        [heard] = await self.seen_all(destination, [news])
+        return heard
+
+    async def seen_all(
+        self, destination: LiveDestination, news: Sequence[IssueSeen | IssueGone]
+    ) -> list[Heard]:
+        """Apply what a poll saw. What is known already costs one look, at all of them together."""
+        if not news:
+            return []
+        links = await webhooks.links_of(
+            self._database, destination.id, [(one.ref.remote_id, one.ref.key) for one in news]
+        )
+        return [await self._saw(destination, one, link) for one, link in zip(news, links, strict=True)]
+
+    async def _saw(
+        self, destination: LiveDestination, news: IssueSeen | IssueGone, link: Row | None
+    ) -> Heard:
         if link is None:
+            if isinstance(news, IssueSeen):
+                await self._sight(destination, news, "listing")
             return Heard(webhooks.WAITING, "no ticket has this issue")
-        if isinstance(news, IssueSeen) and _known(link, news):
-            return Heard(webhooks.NOTHING, f"{news.state}, as known", link["ticket_id"])
+        if _known(link, news):
+            said = news.state if isinstance(news, IssueSeen) else "gone"
+            return Heard(webhooks.NOTHING, f"{said}, as known", link["ticket_id"])
         return await self._again(lambda con: self._apply(con, destination, news))
+
+    async def found(self, destination: LiveDestination, news: IssueSeen | IssueGone) -> Heard:
+        """Apply how an issue stood when it was read just now, however we knew it, unless a delivery of ours is about to
+        change it.
+        """
+        return await self._again(lambda con: self._apply(con, destination, news, just_read=True))
 
     async def by_person(
         self, ticket_id: uuid.UUID, state: State, reason: CloseReason | None, who: str
@@ -140,13 +171,23 @@ class Inbound:
             try:
                 async with self._database.transaction() as con:
                     heard: Heard = await once(con)
-                    return heard
+                if heard.parked:
+                    log.error(
+                        "ticket goes round in a circle: its lanes are parked",
+                        ticket=str(heard.ticket_id),
+                        destinations=list(heard.parked),
+                        next_step="find what answers every change with another one, stop it, then"
+                        " `pointsman deliveries --state parked` and `pointsman replay`",
+                    )
+                return heard  # noqa: TRY300 - once it is committed
             except AGAIN:
                 if tries == 3:
                     raise
         raise AssertionError("unreachable")
 
-    async def _apply(self, con: Connection, destination: LiveDestination, news: WebhookNews) -> Heard:
+    async def _apply(
+        self, con: Connection, destination: LiveDestination, news: WebhookNews, *, just_read: bool = False
+    ) -> Heard:
         if isinstance(news, Ignored):
             return Heard(webhooks.NOTHING, news.why)
         link = await webhooks.link_of(con, destination.id, news.ref.remote_id, news.ref.key)
@@ -162,21 +203,66 @@ class Inbound:
             return Heard(
                 webhooks.APPLIED, f"the issue is gone{f' to {news.to}' if news.to else ''}", ticket.id
             )
-        remote_state = int(Status.CLOSED if news.state == "closed" else Status.OPEN)
-        ref = IssueRef(link["remote_id"], news.ref.key or link["remote_key"], news.ref.url)
-        fresh = await webhooks.see(
-            con, link["lane_id"], remote_state=remote_state, version=news.version, key=ref.key, url=ref.url
-        )
-        if not fresh:
-            return Heard(webhooks.NOTHING, "older than what is known", ticket.id)
-        if known["remote_state"] == remote_state and known["state"] == 1:
-            return Heard(webhooks.NOTHING, f"{news.state}, as known", ticket.id)
-        by: dict[str, Any] = {"destination": destination.slug, "issue": ref.key}
+        if just_read and await reconcile.state_waits(con, link["lane_id"]):
+            return Heard(webhooks.NOTHING, "a delivery of ours is to change it", ticket.id)
+        heard = await self._stands(con, destination, news, link, known, just_read=just_read)
+        if heard is not None:
+            return heard
+        by: dict[str, Any] = {"destination": destination.slug, "issue": news.ref.key or link["remote_key"]}
         if news.actor is not None:
             by["by"] = news.actor.name or news.actor.account_id
         return await self._transition(
             con, ticket.id, news.state, news.close_reason, seen_at=destination.id, by=by
         )
+
+    async def _stands(
+        self,
+        con: Connection,
+        destination: LiveDestination,
+        news: IssueSeen,
+        link: Row,
+        known: Row,
+        *,
+        just_read: bool,
+    ) -> Heard | None:
+        """Remember how an issue stands; None if that is news to its ticket."""
+        remote_state = int(Status.CLOSED if news.state == "closed" else Status.OPEN)
+        ref = IssueRef(link["remote_id"], news.ref.key or link["remote_key"], news.ref.url)
+        origin = await self._origin(con, destination, news, link["lane_id"], known)
+        if origin is Origin.OUTDATED and not just_read:
+            note = f"{news.state} by a write of ours that was undone since"
+            return Heard(webhooks.NOTHING, note, link["ticket_id"])
+        fresh = await webhooks.see(
+            con, link["lane_id"], remote_state=remote_state, version=news.version, key=ref.key, url=ref.url
+        )
+        if not fresh:
+            return Heard(webhooks.NOTHING, "older than what is known", link["ticket_id"])
+        if just_read:
+            return None
+        if origin is None:
+            return Heard(webhooks.NOTHING, f"{news.state}, as known", link["ticket_id"])
+        if origin is Origin.OWN:
+            return Heard(webhooks.NOTHING, f"{news.state} by our own write", link["ticket_id"])
+        if origin is Origin.BORROWED:
+            log.info(
+                "our account changed an issue, and not by a write of ours",
+                destination=destination.slug,
+                ticket=str(link["ticket_id"]),
+                issue=ref.key,
+                state=news.state,
+            )
+        return None
+
+    async def _origin(
+        self, con: Connection, destination: LiveDestination, news: IssueSeen, lane_id: int, known: Row
+    ) -> Origin | None:
+        """Whose doing the news is, None if the issue stands as it is known; ``known`` is how it stood before."""
+        closed = news.state == "closed"
+        if known["remote_state"] == (Status.CLOSED if closed else Status.OPEN) and known["state"] == 1:
+            return None
+        row = await webhooks.last_state_sent(con, lane_id, Kind.CLOSE if closed else Kind.REOPEN)
+        sent = Sent(row["answered"], row["lately"], row["superseded"]) if row is not None else None
+        return origin_of(news, destination.account, sent, known["remote_version"])
 
     async def _transition(
         self,
@@ -197,13 +283,42 @@ class Inbound:
         changed = on_state(
             ticket, state, reason, Places(trackers, catalog.mail_id), decided, seen_at=seen_at, by=by
         )
+        problem = await self._tell_source(con, ticket, state, decided) if changed else None
         await accept.write_decided(con, decided, {ticket.id: ticket}, catalog.marker_of)
+        if problem is not None:
+            await sources.link_back(con, ticket_id, catalog.backs[ticket.source_id], problem)
         verb = "closed" if state == "closed" else "reopened"
-        note = f"ticket {verb}" if changed else f"ticket is {state} already"
-        return Heard(webhooks.APPLIED if changed else webhooks.NOTHING, note, ticket_id, changed)
+        if not changed:
+            return Heard(webhooks.NOTHING, f"ticket is {state} already", ticket_id)
+        parked = await self._stop_circle(con, ticket_id) if seen_at is not None else ()
+        note = f"ticket {verb}{'; its lanes are parked: loop' if parked else ''}"
+        return Heard(webhooks.APPLIED, note, ticket_id, changed, parked)
+
+    async def _tell_source(
+        self, con: Connection, ticket: Ticket, state: State, decided: Decided
+    ) -> Row | None:
+        """Promise to tell the ticket's source of the change, if it can be told; what it calls the problem then."""
+        catalog = self._catalog.current
+        place, source = catalog.backs.get(ticket.source_id), catalog.source_of(ticket.source_id)
+        if place is None or source is None:
+            return None
+        problem = await sources.problem_of(con, ticket.id, place)
+        if problem is None or not promise_state(ticket, decided, state, place, source.reader):
+            return None
+        return problem
+
+    async def _stop_circle(self, con: Connection, ticket_id: uuid.UUID) -> tuple[str, ...]:
+        """Park a ticket's lanes once it changes too often by itself; the destinations whose lanes were parked now."""
+        count = await webhooks.automatic_changes(con, ticket_id)
+        if count <= LOOP_CHANGES:
+            return ()
+        why = f"loop: closed and reopened {count} times in ten minutes, and by nobody here"
+        return tuple(await webhooks.park_ticket(con, ticket_id, why))
 
 
-def _known(link: Row, news: IssueSeen) -> bool:
+def _known(link: Row, news: IssueSeen | IssueGone) -> bool:
+    if isinstance(news, IssueGone):
+        return bool(link["state"] == 2)
     remote_state = Status.CLOSED if news.state == "closed" else Status.OPEN
     newer = news.version is not None and (
         link["remote_version"] is None or news.version > link["remote_version"]

@@ -18,11 +18,11 @@ from markdown_it import MarkdownIt
 
 from pointsman.catalog import MAIL, LiveDestination
 from pointsman.delivery.attempt import Class, Next
-from pointsman.delivery.outcome import OnAttempt, note_failure, say
+from pointsman.delivery.breaker import Recent
+from pointsman.delivery.outcome import OnAttempt, bury, note_failure, say
 from pointsman.delivery.underway import Attempt, ticket_text
 from pointsman.plugin_api import AuthFailed, Misconfigured, PluginError, Refused, Unavailable, UnknownOutcome
 from pointsman.settings import Smtp
-from pointsman.storage import destinations as standing
 from pointsman.storage.db import Database, Row
 from pointsman.storage.lanes import Lane, Lanes
 from pointsman.tickets import render
@@ -53,13 +53,15 @@ class Notification:
         self._sender = sender
         self._base_url = base_url
         self._on_attempt = on_attempt
+        self._recent = Recent()
 
     async def carry(self, lane: Lane) -> None:
         """Send the mails of one ticket, in order."""
+        head = lane.first or await self._lanes.head(lane)
         for _ in range(20):
-            head = await self._lanes.head(lane)
             if head is None or not await self._deliver(lane, head):
                 return
+            head = await self._lanes.head(lane)
         await self._lanes.release(lane)
 
     async def _deliver(self, lane: Lane, head: Row) -> bool:
@@ -83,8 +85,8 @@ class Notification:
             await self._failed(one, error)
             return False
         left = await self._lanes.finish(lane, head["seq"], keep=True, outcome=Class.DONE, started=one.started)
-        say(one, Class.DONE, "", self._on_attempt)
-        await standing.note_success(self._database, lane.destination_id)
+        self._recent.note(went_away=False)
+        say(one, "stale" if left is None else Class.DONE, "", self._on_attempt)
         return bool(left)
 
     async def _send(self, head: Row) -> None:
@@ -127,10 +129,12 @@ class Notification:
 
     async def _failed(self, one: Attempt, error: Exception) -> None:
         # doing it again is as good as once: a repeat carries the same Message-ID
-        failure, verdict = await note_failure(self._database, one, error, creates=True, idempotent=True)
+        failure, verdict = await note_failure(
+            self._database, one, error, creates=True, idempotent=True, recent=self._recent
+        )
         message = str(failure)
-        say(one, verdict.cls, message, self._on_attempt)
         if verdict.next is Next.RETRY:
+            say(one, verdict.cls, message, self._on_attempt)
             await self._lanes.retry(
                 one.lane,
                 one.head["seq"],
@@ -145,16 +149,7 @@ class Notification:
                 started=one.started,
             )
         else:
-            await self._lanes.give_up(
-                one.lane,
-                one.head["seq"],
-                park=False,
-                in_doubt=False,
-                why=verdict.cls,
-                error=message,
-                status=failure.status,
-                started=one.started,
-            )
+            await bury(self._lanes, one, verdict, message, failure.status, self._on_attempt, park=False)
 
 
 def compose(head: Row, sender: str, base_url: str) -> EmailMessage:

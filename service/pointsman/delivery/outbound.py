@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import json
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from pointsman.catalog import CatalogKeeper
+from pointsman.catalog import TRACKER, CatalogKeeper
 from pointsman.delivery import doubt
 from pointsman.delivery.attempt import Class, Next, Verdict
+from pointsman.delivery.breaker import Recent
 from pointsman.delivery.checked import checked
 from pointsman.delivery.client import count_writes, writes_left
-from pointsman.delivery.outcome import OnAttempt, note_failure, say
-from pointsman.delivery.underway import Attempt, ticket_text
+from pointsman.delivery.drafts import draft_of, listed_for
+from pointsman.delivery.enrich import Enrich
+from pointsman.delivery.limits import Budgets
+from pointsman.delivery.outcome import OnAttempt, bury, note_failure, say
+from pointsman.delivery.underway import Attempt
 from pointsman.logs import logger
 from pointsman.plugin_api import (
     CommentRef,
@@ -26,13 +30,14 @@ from pointsman.plugin_api import (
     IssueSeen,
     Marker,
     PluginError,
+    RateLimited,
     Unavailable,
     UnknownOutcome,
 )
 from pointsman.storage import destinations as standing
 from pointsman.storage.db import Database, Row
-from pointsman.storage.lanes import Lane, Lanes, sight
-from pointsman.tickets import render
+from pointsman.storage.lanes import Lane, Lanes, Sighting, webhooks_waiting, write_sightings
+from pointsman.storage.together import Together
 from pointsman.tickets.ticket import Kind
 
 log = logger("delivery")
@@ -40,6 +45,9 @@ log = logger("delivery")
 DELIVERIES_PER_CLAIM = 20
 SECONDS_PER_CLAIM = 30.0
 SENDING_MARGIN_SECONDS = 5.0
+WAITS_IN_PLACE_SECONDS = 1.0
+FIRST_KINDS = frozenset({Kind.CREATE, Kind.CLOSE, Kind.REOPEN})
+LOOKED_FOR = frozenset({Kind.CREATE, Kind.COMMENT})
 
 
 class Linked(msgspec.Struct, frozen=True):
@@ -60,7 +68,10 @@ class Outbound:
         *,
         base_url: str,
         stopping: Callable[[], bool] = lambda: False,
+        budgets: Budgets,
         on_linked: Callable[[Linked], Awaitable[None]] | None = None,
+        enrich: Enrich | None = None,
+        on_made: Callable[[], None] = lambda: None,
         on_attempt: OnAttempt = lambda *_: None,
     ) -> None:
         self._database = database
@@ -68,23 +79,29 @@ class Outbound:
         self._catalog = catalog
         self._base_url = base_url
         self._stopping = stopping
+        self._budgets = budgets
+        self._calls: dict[int, Recent] = {}
+        self._sightings = Together(partial(write_sightings, database))
+        self._linked = Together(self._look_for_waiting)
         self._on_linked = on_linked
+        self._enrich = enrich
+        self._on_made = on_made
         self._on_attempt = on_attempt
 
     async def carry(self, lane: Lane) -> None:
         """Work along a lane until it is empty, must wait, or had its share."""
         began = time.monotonic()
+        head = lane.first or await self._lanes.head(lane)
         for number in range(1, DELIVERIES_PER_CLAIM + 1):
-            head = await self._lanes.head(lane)
             if head is None:
                 return
-            share_left = (
-                number < DELIVERIES_PER_CLAIM
-                and time.monotonic() - began < SECONDS_PER_CLAIM
-                and not self._stopping()
-            )
+            if self._stopping():
+                await self._lanes.release(lane)
+                return
+            share_left = number < DELIVERIES_PER_CLAIM and time.monotonic() - began < SECONDS_PER_CLAIM
             if not await self._deliver(lane, head, keep=share_left):
                 return
+            head = await self._lanes.head(lane)
 
     async def _deliver(self, lane: Lane, head: Row, *, keep: bool) -> bool:
         """One delivery; whether the lane is still ours and has more."""
@@ -102,7 +119,8 @@ class Outbound:
             doubted=head["in_doubt"],
         )
         if head["expired"] and not head["in_doubt"]:
-            await self._give_up(one, Class.EXPIRED, "not delivered within its time", None, in_doubt=False)
+            expired = Verdict(cls=Class.EXPIRED, next=Next.DEAD)
+            await self._bury(one, expired, "not delivered within its time", None)
             return False
         if head["link_state"] == 2 and one.kind is not Kind.CREATE:
             await self._lanes.park(lane, "orphan")
@@ -136,8 +154,7 @@ class Outbound:
         tracker = one.destination.tracker
         found = await doubt.look(self._database, self._lanes, self._catalog.current, one)
         if found is not None:
-            issue, comment = (found, None) if isinstance(found, IssueRef) else (None, found)
-            return await self._done(one, keep=keep, outcome=Class.FOUND, issue=issue, comment=comment)
+            return await self._found(one, found, keep=keep)
         if tracker is None or not tracker.capabilities.find:
             why = "in doubt: the tracker can't be asked; replay once you know it is not there"
             await self._lanes.park(lane, why)
@@ -164,13 +181,24 @@ class Outbound:
         one.doubted = False
         return None
 
+    async def _found(self, one: Attempt, found: IssueRef | CommentRef, *, keep: bool) -> bool:
+        issue, comment = (found, None) if isinstance(found, IssueRef) else (None, found)
+        return await self._done(one, keep=keep, outcome=Class.FOUND, issue=issue, comment=comment)
+
     # -- sending -----------------------------------------------------------------------------------------------
 
     async def _send(self, one: Attempt, *, keep: bool) -> bool:
         tracker = one.destination.need()
         head, lane = one.head, one.lane
+        if head["careful"] and one.kind in LOOKED_FOR and tracker.capabilities.find:
+            count_writes()
+            found = await doubt.look(self._database, self._lanes, self._catalog.current, one)
+            if found is not None:
+                return await self._found(one, found, keep=keep)
+        if not await self._may_send(one):
+            return False
         capabilities = tracker.capabilities
-        draft: dict[str, Any] = json.loads(head["draft"]) if head["draft"] is not None else self._render(one)
+        draft = await self._draft(one)
         timeout = capabilities.request_timeout_seconds
         settle = capabilities.settle_seconds[0] if capabilities.settle_seconds else 0.0
         attempts = await self._lanes.intent(
@@ -191,68 +219,65 @@ class Outbound:
         marker = Marker(self._catalog.current.marker_text(head["marker"]))
         count_writes()
         async with asyncio.timeout(timeout * 4):
-            match one.kind:
-                case Kind.CREATE:
-                    issue = await tracker.create_issue(
-                        Draft(
-                            title=draft["title"],
-                            body=draft["body"],
-                            marker=marker,
-                            facts=draft.get("facts", {}),
-                        )
-                    )
-                    issue = checked(issue, IssueRef)
-                    if not issue.remote_id:
-                        raise UnknownOutcome("the plugin returned an issue without an id")
-                    await sight(
-                        self._database,
-                        lane.destination_id,
-                        head["marker"],
-                        (issue.remote_id, issue.key, issue.url),
-                        "answer",
-                    )
-                    return await self._done(one, keep=keep, outcome=Class.DONE, issue=issue)
-                case Kind.COMMENT:
-                    comment = await tracker.add_comment(one.issue, draft["body"], marker)
-                    comment = checked(comment, CommentRef)
-                    return await self._done(one, keep=keep, outcome=Class.DONE, comment=comment)
-                case Kind.CLOSE:
-                    reason = head["close_reason"] if capabilities.close_reasons else None
-                    now = await tracker.set_state(one.issue, "closed", reason)
-                    return await self._done(one, keep=keep, outcome=Class.DONE, remote_state=2, now=now)
-                case Kind.REOPEN:
-                    now = await tracker.set_state(one.issue, "open", None)
-                    return await self._done(one, keep=keep, outcome=Class.DONE, remote_state=1, now=now)
-                case _:
-                    await tracker.update_issue(
-                        one.issue, Draft(title=draft["title"], body=draft["body"], marker=marker)
-                    )
-                    return await self._done(one, keep=keep, outcome=Class.DONE)
+            return await self._call(one, draft, marker, keep=keep)
 
-    def _render(self, one: Attempt) -> dict[str, Any]:
-        head = one.head
-        ticket = ticket_text(head, self._base_url)
-        data = json.loads(head["event_data"])
+    async def _draft(self, one: Attempt) -> dict[str, Any]:
+        """What is sent, with what can be learned before. A database that is away is no reason to send less."""
+        listed = await listed_for(self._database, one)
+        more = None
+        if one.head["draft"] is None and self._enrich is not None and one.destination.kind == TRACKER:
+            more = await self._enrich.more(one.head, one.kind)
+        return draft_of(one, self._base_url, listed, more)
+
+    async def _may_send(self, one: Attempt) -> bool:
+        """Take what the destination's budgets ask for; if they are spent, the lane waits until they will not be."""
+        waited = 0.0
+        while (wait := await self._budgets.take(one.destination, one.kind, one.lane.id)) > 0:
+            waited += wait
+            if waited > WAITS_IN_PLACE_SECONDS or self._stopping():
+                await self._lanes.release(one.lane, delay_seconds=wait)
+                if one.kind in FIRST_KINDS and (hold := self._budgets.until_next(one.destination)):
+                    # nothing is left even for those that go first: no other lane need be claimed to find that out
+                    await standing.hold_back(self._database, one.lane.destination_id, hold)
+                return False
+            await asyncio.sleep(wait)
+        return True
+
+    async def _call(self, one: Attempt, draft: dict[str, Any], marker: Marker, *, keep: bool) -> bool:
+        """The request itself, and what its answer makes of the delivery."""
+        tracker, lane, head = one.destination.need(), one.lane, one.head
         match one.kind:
-            case Kind.CREATE | Kind.UPDATE:
-                return {
-                    "title": render.issue_title(ticket),
-                    "body": render.issue_body(ticket, data),
-                    "facts": {
-                        "ticket": ticket.id,
-                        "kind": ticket.kind.name.lower(),
-                        "source": ticket.source,
-                        "title": ticket.title,
-                        "level": head["level"],
-                        "environment": head["environment"],
-                        "release": head["release"],
-                        "url": head["ticket_url"],
-                    },
-                }
+            case Kind.CREATE:
+                facts = draft.get("facts", {})
+                issue = checked(
+                    await tracker.create_issue(
+                        Draft(title=draft["title"], body=draft["body"], marker=marker, facts=facts)
+                    ),
+                    IssueRef,
+                )
+                if not issue.remote_id:
+                    raise UnknownOutcome("the plugin returned an issue without an id")
+                await self._sightings(
+                    Sighting(
+                        lane.destination_id, head["marker"], issue.remote_id, issue.key, issue.url, "answer"
+                    )
+                )
+                return await self._done(one, keep=keep, outcome=Class.DONE, issue=issue)
             case Kind.COMMENT:
-                return {"body": render.comment_body(ticket, head["event_kind"], data)}
+                comment = checked(await tracker.add_comment(one.issue, draft["body"], marker), CommentRef)
+                return await self._done(one, keep=keep, outcome=Class.DONE, comment=comment)
+            case Kind.CLOSE:
+                reason = head["close_reason"] if tracker.capabilities.close_reasons else None
+                now = await tracker.set_state(one.issue, "closed", reason)
+                return await self._done(one, keep=keep, outcome=Class.DONE, remote_state=2, now=now)
+            case Kind.REOPEN:
+                now = await tracker.set_state(one.issue, "open", None)
+                return await self._done(one, keep=keep, outcome=Class.DONE, remote_state=1, now=now)
             case _:
-                return {}
+                await tracker.update_issue(
+                    one.issue, Draft(title=draft["title"], body=draft["body"], marker=marker)
+                )
+                return await self._done(one, keep=keep, outcome=Class.DONE)
 
     # -- outcomes ----------------------------------------------------------------------------------------------
 
@@ -285,10 +310,25 @@ class Outbound:
             issue.key if issue is not None else "",
             self._on_attempt,
         )
-        await standing.note_success(self._database, one.lane.destination_id)
+        self._recent(one).note(went_away=False)
+        if issue is not None and left is not None:
+            self._on_made()
         if issue is not None and left is not None and self._on_linked is not None:
-            await self._on_linked(Linked(one.lane.destination_id, issue))
+            await self._linked(Linked(one.lane.destination_id, issue))
         return bool(left)
+
+    def _recent(self, one: Attempt) -> Recent:
+        return self._calls.setdefault(one.lane.destination_id, Recent())
+
+    async def _look_for_waiting(self, news: list[Linked]) -> list[None]:
+        """Issues were just linked: let webhooks that came too early be looked at again."""
+        assert self._on_linked is not None
+        issues = [(one.destination_id, one.ref.remote_id, one.ref.key) for one in news]
+        waiting = await webhooks_waiting(self._database, issues)
+        for one in news:
+            if (one.destination_id, one.ref.remote_id) in waiting:
+                await self._on_linked(one)
+        return [None] * len(news)
 
     async def _failed(self, one: Attempt, error: BaseException) -> None:
         if isinstance(error, UnknownOutcome) and one.destination.client is not None and not writes_left():
@@ -297,8 +337,15 @@ class Outbound:
                 error.message, status=error.status, excerpt=error.excerpt, is_json=error.is_json
             )
         failure, verdict = await note_failure(
-            self._database, one, error, creates=one.kind is Kind.CREATE, idempotent=one.idempotent
+            self._database,
+            one,
+            error,
+            creates=one.kind is Kind.CREATE,
+            idempotent=one.idempotent,
+            recent=self._recent(one),
         )
+        if isinstance(error, RateLimited):
+            await self._budgets.limited(one.destination, error.scope, verdict.delay_seconds)
         if one.doubted and not one.idempotent:
             # the find failed, so the doubt of the earlier request stays
             verdict = msgspec.structs.replace(verdict, in_doubt=True)
@@ -307,10 +354,18 @@ class Outbound:
             case Next.RETRY:
                 await self._retry(one, verdict, message, failure.status)
             case Next.DEAD:
-                await self._give_up(one, verdict.cls, message, failure.status, in_doubt=verdict.in_doubt)
+                await self._bury(one, verdict, message, failure.status)
             case Next.ORPHAN:
                 say(one, verdict.cls, message, self._on_attempt)
-                await self._lanes.park(one.lane, "orphan", orphaned=True)
+                await self._lanes.park(
+                    one.lane,
+                    "orphan",
+                    orphaned=True,
+                    outcome=verdict.cls,
+                    error=message,
+                    status=failure.status,
+                    started=one.started,
+                )
 
     async def _retry(self, one: Attempt, verdict: Verdict, message: str, status: int | None) -> None:
         settle = 0.0
@@ -331,30 +386,10 @@ class Outbound:
             started=one.started,
         )
 
-    async def _give_up(
-        self, one: Attempt, cls: Class, message: str, status: int | None, *, in_doubt: bool
-    ) -> None:
-        say(one, cls, message, self._on_attempt)
-        log.error(
-            "dead letter",
-            destination=one.destination.slug,
-            ticket=str(one.lane.ticket_id),
-            delivery=f"{one.lane.id}/{one.head['seq']}",
-            kind=one.kind.name.lower(),
-            outcome=cls,
-            error=message,
-        )
-        await self._lanes.give_up(
-            one.lane,
-            one.head["seq"],
-            # followers of an issue that can't be made wait with it; others go on without
-            park=one.kind is Kind.CREATE,
-            in_doubt=in_doubt,
-            why=cls,
-            error=message,
-            status=status,
-            started=one.started,
-        )
+    async def _bury(self, one: Attempt, verdict: Verdict, message: str, status: int | None) -> None:
+        # followers of an issue that can't be made wait with it; others go on without
+        park = one.kind is Kind.CREATE
+        await bury(self._lanes, one, verdict, message, status, self._on_attempt, park=park)
 
 
 def _is_database(error: BaseException) -> bool:

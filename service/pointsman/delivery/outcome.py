@@ -6,14 +6,15 @@ import random
 import time
 from collections.abc import Callable
 
-from pointsman.delivery import attempt
+from pointsman.delivery import attempt, breaker
 from pointsman.delivery.attempt import Class, Verdict
+from pointsman.delivery.breaker import Recent
 from pointsman.delivery.underway import Attempt
 from pointsman.logs import logger
 from pointsman.storage import destinations as standing
 from pointsman.storage.db import Database
 from pointsman.storage.destinations import Failure
-from pointsman.tickets.ticket import Kind
+from pointsman.storage.lanes import Lanes
 
 log = logger("delivery")
 
@@ -22,17 +23,42 @@ OnAttempt = Callable[[str, str, str, float], None]
 
 
 async def note_failure(
-    database: Database, one: Attempt, error: BaseException, *, creates: bool, idempotent: bool
+    database: Database,
+    one: Attempt,
+    error: BaseException,
+    *,
+    creates: bool,
+    idempotent: bool,
+    recent: Recent,
 ) -> tuple[Failure, Verdict]:
     """Remember a failure, judge it, and hold the destination back where the verdict says so."""
     failure = Failure.of(error)
-    failures = await standing.note_failure(database, one.lane.destination_id, failure)
+    away = breaker.away(error)
+    recent.note(went_away=away)
+    stands = await standing.note_failure(
+        database,
+        one.lane.destination_id,
+        failure,
+        away=away,
+        mostly_away=recent.mostly_away(),
+        in_a_row=breaker.IN_A_ROW,
+        open_seconds=breaker.OPEN_SECONDS,
+        open_seconds_at_most=breaker.OPEN_SECONDS_AT_MOST,
+    )
+    if stands.opened:
+        recent.clear()
+        log.error(
+            "breaker opened: nothing is sent there for a while, then one lane probes",
+            destination=one.destination.slug,
+            failures=stands.failures,
+            error=str(failure),
+        )
     verdict = attempt.judge(
         error,
         creates=creates,
         idempotent=idempotent,
         attempts=one.head["attempts"] + 1,
-        failures=failures - 1,
+        failures=stands.failures - 1,
         dice=random.random(),  # noqa: S311
     )
     if verdict.hold_seconds is not None:
@@ -40,10 +66,43 @@ async def note_failure(
     return failure, verdict
 
 
+async def bury(
+    lanes: Lanes,
+    one: Attempt,
+    verdict: Verdict,
+    message: str,
+    status: int | None,
+    on_attempt: OnAttempt,
+    *,
+    park: bool,
+) -> None:
+    """A delivery is dead; a dead letter is never silent. ``park``: what follows can't go on without it."""
+    say(one, verdict.cls, message, on_attempt)
+    log.error(
+        "dead letter",
+        destination=one.destination.slug,
+        ticket=str(one.lane.ticket_id),
+        delivery=f"{one.lane.id}/{one.head['seq']}",
+        kind=one.kind.name.lower(),
+        outcome=str(verdict.cls),
+        error=message,
+    )
+    await lanes.give_up(
+        one.lane,
+        one.head["seq"],
+        park=park,
+        in_doubt=verdict.in_doubt,
+        why=verdict.cls,
+        error=message,
+        status=status,
+        started=one.started,
+    )
+
+
 def say(one: Attempt, outcome: str, detail: str, on_attempt: OnAttempt) -> None:
     """The canonical log line of an attempt."""
     taken = time.monotonic() - one.began
-    kind = Kind(one.kind).name.lower()
+    kind = one.kind.name.lower()
     on_attempt(one.destination.slug, kind, outcome, taken)
     (log.info if outcome in (Class.DONE, Class.FOUND) else log.warning)(
         "attempt",

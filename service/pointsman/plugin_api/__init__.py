@@ -48,9 +48,14 @@ from pointsman.plugin_api.errors import (
     UnknownOutcome,
 )
 from pointsman.plugin_api.source import (
+    MOST_REPORTS,
     Action,
+    Enriched,
+    Missed,
+    Problem,
     Report,
     Source,
+    SourceCapabilities,
     Unreadable,
 )
 from pointsman.plugin_api.tracker import (
@@ -60,6 +65,7 @@ from pointsman.plugin_api.tracker import (
 from pointsman.plugin_api.values import (
     Actor,
     Answer,
+    Budget,
     Capabilities,
     CloseReason,
     CommentRef,
@@ -77,20 +83,23 @@ from pointsman.plugin_api.values import (
     State,
     WebhookNews,
 )
-from pointsman.signing import hmac_sha256_matches
+from pointsman.signing import hmac_sha256_matches, standard_webhook_key, standard_webhook_matches
 
 __all__ = [
     "API_VERSION",
+    "MOST_REPORTS",
     "Action",
     "Actor",
     "Answer",
     "AuthFailed",
+    "Budget",
     "Capabilities",
     "CloseReason",
     "CommentRef",
     "Conflict",
     "Connection",
     "Draft",
+    "Enriched",
     "Finding",
     "Ignored",
     "IssueGone",
@@ -98,16 +107,19 @@ __all__ = [
     "IssueSeen",
     "Marker",
     "Misconfigured",
+    "Missed",
     "Moved",
     "NotFound",
     "Person",
     "PluginError",
     "PluginSettings",
+    "Problem",
     "RateLimited",
     "Refused",
     "Report",
     "Secret",
     "Source",
+    "SourceCapabilities",
     "State",
     "Tracker",
     "TrackerClient",
@@ -118,6 +130,8 @@ __all__ = [
     "hmac_sha256_matches",
     "hookimpl",
     "hookspec",
+    "standard_webhook_key",
+    "standard_webhook_matches",
 ]
 
 API_VERSION = 1

@@ -30,7 +30,7 @@ class RateLimited(PluginError):
     """The service asks to wait.
 
     ``retry_after`` is in seconds, None if the service did not say. ``scope`` names what is limited: ``all`` for
-    the whole credential, or a narrower word of the plugin's.
+    the whole credential, the scope of a budget, or ``issue:ID`` where only this issue has to wait.
     """
 
     def __init__(

@@ -117,6 +117,13 @@ class Tracker(abc.ABC):
         """Comments of ours on an issue that carry the marker, oldest first. Needs ``capabilities.find``."""
         raise NotImplementedError
 
+    async def delete_comment(self, issue: IssueRef, comment: CommentRef) -> None:
+        """Take away a comment of ours that ``find_comment`` gave and that was made twice.
+
+        Raises NotFound if it is gone already. Optional: without it such a comment is told to the operator and stays.
+        """
+        raise NotImplementedError
+
     async def list_changes(self, since: dt.datetime) -> Sequence[IssueSeen | IssueGone]:
         """Issues changed at ``since`` or later, as they stand now. Needs ``capabilities.list_changes``."""
         raise NotImplementedError
@@ -129,6 +136,13 @@ class Tracker(abc.ABC):
         """See to it that the tracker calls ``url`` with this secret, once.
 
         The secret is the first of the destination's ``webhook_secrets``.
+        """
+        raise NotImplementedError
+
+    async def ask_again(self, url: str, since: dt.datetime) -> int:
+        """Ask the tracker to repeat those webhook calls to ``url`` that failed at ``since`` or later; how many it took on.
+
+        Optional, for trackers that do not try again by themselves and let one ask. 0 where the credential may not.
         """
         raise NotImplementedError
 

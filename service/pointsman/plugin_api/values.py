@@ -167,11 +167,29 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     mend: str = ""
 
 
+class Budget(msgspec.Struct, frozen=True):
+    """A limit that the tracker publishes: one credential may write ``calls`` times in any ``seconds``.
+
+    ``scope`` is the word by which RateLimited names the same limit. One that starts with ``issue`` holds for each issue
+    by itself.
+    """
+
+    scope: str
+    calls: int
+    seconds: float
+
+    def __post_init__(self) -> None:
+        """Refuse what is no limit."""
+        if not self.scope or ":" in self.scope or self.calls < 1 or not 0 < self.seconds < float("inf"):
+            raise ValueError("a budget has a scope without a colon, at least one call, and some seconds")
+
+
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What a tracker can do. What it can't, the core does without and says so.
 
     ``settle_seconds``: after an unknown outcome the core waits so long before each look for the marker, and creates
-    anew only when every look found nothing. ``poll_seconds``: how often ``list_changes`` is asked.
+    anew only when every look found nothing. ``poll_seconds``: how often ``list_changes`` is asked. ``budgets``: the
+    tracker's published limits for writes, of which the core uses 80 %; none means that nothing is held back.
     """
 
     webhooks: bool = False
@@ -181,13 +199,19 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     settle_seconds: tuple[float, ...] = (30.0,)
     poll_seconds: float = 600.0
     request_timeout_seconds: float = 30.0
+    budgets: tuple[Budget, ...] = ()
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a tracker's API lives and what identifies us there; the headers go to that origin only."""
+    """Where a tracker's API lives and what identifies us there; the headers go to that origin only.
+
+    Destinations with the same origin and the same credential share its budgets. ``account``: a text that tells whose
+    calls these are where the headers don't, since the token is made later.
+    """
 
     base_url: str
     headers: Mapping[str, Secret] = {}
+    account: str = ""
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):

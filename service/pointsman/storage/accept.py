@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-import json
+import datetime as dt
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from pointsman.plugin_api import Report
+from pointsman.storage import storm
 from pointsman.storage.db import Connection, Database, Row
+from pointsman.storage.promises import (
+    MarkerOf,
+    Standing,
+    as_json,
+    lock_ticket,
+    places_of,
+    standing,
+    ticket_from,
+    write_decided,
+)
 from pointsman.storage.queries import queries
-from pointsman.tickets.ticket import Decided, Places, Promise, Status, Ticket, TicketKind
+from pointsman.tickets.ticket import QUIET, Decided, Places, Ticket, TicketKind, may_promise
+
+__all__ = ["Accepted", "Incoming", "accept", "lock_ticket", "parked", "places_of", "rerun", "write_decided"]
 
 SQL = queries("accept")
 
@@ -33,6 +48,12 @@ class Incoming:
     error: str | None = None
     routed: tuple[int, ...] = ()
     new_ticket_id: uuid.UUID = field(default_factory=uuid.uuid4)
+    source: str = ""
+    """The source's slug."""
+    allowed: int = 0
+    """How many tickets its source may open in a minute before the rest is listed in a storm; 0: any number."""
+    since: float = 0.0
+    """Since when its sender waits, in seconds of the loop's clock."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -46,40 +67,46 @@ class Accepted:
     parked: bool = False
 
 
-MarkerOf = Callable[[Ticket, Promise], uuid.UUID]
 Decide = Callable[[Ticket, Incoming, Places, Decided], None]
-
-
-def ticket_from(row: Row) -> Ticket:
-    """A locked ticket from its row."""
-    return Ticket(
-        id=row["id"],
-        source_id=row["source_id"],
-        kind=TicketKind(row["kind"]),
-        fingerprint=row["fingerprint"],
-        generation=row["generation"],
-        status=Status(row["status"]),
-        close_reason=row["close_reason"],
-        next_event=row["next_event"],
-        reporter_email=row["reporter_email"],
-    )
+OnStorm = Callable[[str], None]
 
 
 async def accept(
-    database: Database, batch: Sequence[Incoming], decide: Decide, marker_of: MarkerOf, mail_id: int | None
+    database: Database,
+    batch: Sequence[Incoming],
+    decide: Decide,
+    marker_of: MarkerOf,
+    mail_id: int | None,
+    *,
+    on_storm: OnStorm = lambda _: None,
 ) -> list[Accepted]:
-    """Accept reports in one transaction; the answers are in the order of the batch, and true once this returns."""
+    """Accept reports in one transaction; the answers are in the order of the batch, and true once this returns.
+
+    ``on_storm`` is told each source whose storm began.
+    """
     async with database.transaction() as con:
         answers, fresh = await _sort_out_known(con, batch)
+        outcome = await _decide(con, fresh, decide, mail_id)
         if fresh:
-            decided, tickets, ticket_of = await _decide(con, fresh, decide, mail_id)
-            await write_decided(con, decided, tickets, marker_of)
-            await _write_reports(con, fresh, ticket_of)
+            await _write(con, outcome, marker_of, fresh)
             for one in fresh:
                 answers[one.report_id] = Accepted(
-                    one.report_id, ticket_of.get(one.report_id), parked=one.report is None
+                    one.report_id, outcome.ticket_of.get(one.report_id), parked=one.report is None
                 )
+    for source in outcome.storms:
+        on_storm(source)
     return [answers[one.report_id] for one in batch]
+
+
+class _Outcome(msgspec.Struct):
+    """What was decided over a batch: the tickets, how they stood before, and which report belongs to which."""
+
+    decided: Decided
+    tickets: dict[uuid.UUID, Ticket] = {}
+    stood: dict[uuid.UUID, Standing] = {}
+    ticket_of: dict[uuid.UUID, uuid.UUID] = {}
+    ends_at: dict[uuid.UUID, dt.datetime] = {}
+    storms: list[str] = []
 
 
 async def _sort_out_known(
@@ -90,7 +117,7 @@ async def _sort_out_known(
     firsts: dict[tuple[int, bytes], Incoming] = {}
     for one in batch:
         firsts.setdefault((one.source_id, one.key_hash), one)
-    asked = sorted(firsts.values(), key=lambda one: (one.source_id, one.key_hash))
+    asked = list(firsts.values())
     kept = await con.fetch(
         SQL["keep_keys"],
         [one.source_id for one in asked],
@@ -122,142 +149,179 @@ async def _sort_out_known(
 
 
 async def _decide(
-    con: Connection, fresh: list[Incoming], decide: Decide, mail_id: int | None
-) -> tuple[Decided, dict[uuid.UUID, Ticket], dict[uuid.UUID, uuid.UUID]]:
+    con: Connection, fresh: Sequence[Incoming], decide: Decide, mail_id: int | None
+) -> _Outcome:
     """Lock the tickets concerned and let each report, in order, say what it changes."""
-    of_ticket = [one for one in fresh if one.report is not None and one.report.action != "test"]
-    firsts: dict[tuple[int, str], Incoming] = {}
-    counts: dict[tuple[int, str], int] = {}
-    for one in of_ticket:
-        assert one.report is not None
-        key = (one.source_id, one.report.fingerprint)
-        firsts.setdefault(key, one)
-        counts[key] = counts.get(key, 0) + (one.report.action != "commented")
-    decided = Decided()
-    if not firsts:
-        return decided, {}, {}
-    rows = await con.fetch(SQL["touch_tickets"], *_ticket_columns(firsts, counts))
-    tickets = {(row["source_id"], row["fingerprint"]): ticket_from(row) for row in rows}
-    old = [row["id"] for row in rows if not row["inserted"]]
-    lanes = await places_of(con, old) if old else {}
-    ticket_of: dict[uuid.UUID, uuid.UUID] = {}
-    for one in of_ticket:
-        assert one.report is not None
-        key = (one.source_id, one.report.fingerprint)
-        ticket = tickets[key]
-        ticket_of[one.report_id] = ticket.id
+    outcome = _Outcome(Decided())
+    by_ticket: dict[tuple[int, str], list[Incoming]] = {}
+    for one in fresh:
+        if one.report is not None and one.report.action != "test":
+            by_ticket.setdefault((one.source_id, one.report.fingerprint), []).append(one)
+    left_out = await _leave_out_the_unknown(con, by_ticket)
+    if not by_ticket:
+        return outcome
+    rows = await con.fetch(SQL["touch_tickets"], *zip(*map(_ticket_row, by_ticket.values()), strict=True))
+    tickets: dict[tuple[int, str], Ticket] = {}
+    for row in rows:
+        ticket = ticket_from(row)
+        outcome.stood[ticket.id] = standing(ticket)
+        if row["inserted"]:
+            ticket.next_event = 1  # its opening event is counted in the row, and written below
+        if ticket.next_event == 1:
+            ticket.storm_parent = None
+        tickets[ticket.source_id, ticket.fingerprint] = ticket
+        outcome.tickets[ticket.id] = ticket
+    places = await _places(con, outcome, tickets, by_ticket, mail_id)
+    for one in fresh:
+        if one.report is None or one.report.action == "test":
+            continue
+        if one.report_id in left_out:
+            continue
+        ticket = tickets[one.source_id, one.report.fingerprint]
+        outcome.ticket_of[one.report_id] = ticket.id
         # a later twin of this report within the batch is told the ticket's true id
         one.new_ticket_id = ticket.id
-        trackers = lanes.get(ticket.id, ()) if ticket.id in lanes else firsts[key].routed
-        decide(ticket, one, Places(trackers, mail_id), decided)
-    return decided, {ticket.id: ticket for ticket in tickets.values()}, ticket_of
+        decide(ticket, one, places[ticket.id], outcome.decided)
+    return outcome
 
 
-def _ticket_columns(
-    firsts: dict[tuple[int, str], Incoming], counts: dict[tuple[int, str], int]
-) -> list[list[Any]]:
-    rows = []
-    for key, one in firsts.items():
-        report = one.report
-        assert report is not None
-        person = report.person
-        rows.append(
-            (
-                one.new_ticket_id,
-                one.source_id,
-                int(one.ticket_kind),
-                report.fingerprint,
-                report.title,
-                report.text if one.ticket_kind is TicketKind.SUPPORT else "",
-                report.url,
-                report.level,
-                report.environment,
-                report.release,
-                person.email if person else "",
-                person.name if person else "",
-                counts[key],
-            )
-        )
-    return [list(column) for column in zip(*rows, strict=True)]
+async def _leave_out_the_unknown(
+    con: Connection, by_ticket: dict[tuple[int, str], list[Incoming]]
+) -> set[uuid.UUID]:
+    """That a problem is over is no news where it is not known: such reports are kept, and make no ticket. Which they are."""
+    left_out: set[uuid.UUID] = set()
+    asked = [key for key, reports in by_ticket.items() if _is_end(reports[0])]
+    if not asked:
+        return left_out
+    rows = await con.fetch(SQL["known_tickets"], [key[0] for key in asked], [key[1] for key in asked])
+    known = {(row["source_id"], row["fingerprint"]) for row in rows}
+    for key in asked:
+        if key in known:
+            continue
+        while by_ticket[key] and _is_end(by_ticket[key][0]):
+            left_out.add(by_ticket[key].pop(0).report_id)
+        if not by_ticket[key]:
+            del by_ticket[key]
+    return left_out
 
 
-async def places_of(con: Connection, ticket_ids: Sequence[uuid.UUID]) -> dict[uuid.UUID, tuple[int, ...]]:
-    """The tracker destinations that each ticket has; a ticket without any has an empty one."""
-    found: dict[uuid.UUID, tuple[int, ...]] = dict.fromkeys(ticket_ids, ())
-    for row in await con.fetch(SQL["lanes_of_tickets"], ticket_ids):
-        if row["kind"] == 1:
-            found[row["ticket_id"]] += (row["destination_id"],)
-    return found
+def _is_end(one: Incoming) -> bool:
+    return one.report is not None and one.report.action == "resolved"
 
 
-async def lock_ticket(con: Connection, ticket_id: uuid.UUID) -> Ticket | None:
-    """One ticket, locked until the end of the transaction; None if there is none."""
-    row = await con.fetchrow(SQL["lock_ticket"], ticket_id)
-    return ticket_from(row) if row is not None else None
+async def _places(
+    con: Connection,
+    outcome: _Outcome,
+    tickets: Mapping[tuple[int, str], Ticket],
+    by_ticket: Mapping[tuple[int, str], list[Incoming]],
+    mail_id: int | None,
+) -> dict[uuid.UUID, Places]:
+    """Where each ticket's deliveries go, with what a storm holds back. What promises nothing is not asked."""
+    places: dict[uuid.UUID, Places] = {}
+    nowhere = Places((), mail_id)
+    ask: list[uuid.UUID] = []
+    new: list[storm.Asking] = []
+    again: list[storm.Asking] = []
+    for key, reports in by_ticket.items():
+        ticket, first = tickets[key], reports[0]
+        if ticket.next_event == 1:
+            places[ticket.id] = Places(first.routed, mail_id)
+            if first.allowed and first.routed:
+                new.append(_asking(ticket, first))
+            continue
+        places[ticket.id] = nowhere
+        if ticket.storm_parent is not None:
+            again += [_asking(ticket, one) for one in reports if one.routed and not _is_comment(one)][:1]
+        elif any(one.report is not None and may_promise(ticket, one.report) for one in reports):
+            ask.append(ticket.id)
+    if ask:
+        for ticket_id, trackers in (await places_of(con, ask)).items():
+            places[ticket_id] = Places(trackers, mail_id)
+    if new or again:
+        answer = await storm.admit(con, new, again, outcome.decided, mail_id)
+        _heed(answer, outcome, places, mail_id, new, again)
+    return places
 
 
-async def write_decided(
-    con: Connection, decided: Decided, tickets: dict[uuid.UUID, Ticket], marker_of: MarkerOf
+def _heed(
+    answer: storm.Answer,
+    outcome: _Outcome,
+    places: dict[uuid.UUID, Places],
+    mail_id: int | None,
+    new: Sequence[storm.Asking],
+    again: Sequence[storm.Asking],
 ) -> None:
-    """Write events, the tickets' new standing, and the deliveries at the end of their lanes."""
-    if decided.events:
-        touched = [tickets[one] for one in dict.fromkeys(event.ticket_id for event in decided.events)]
-        await con.execute(
-            SQL["write_tickets"],
-            [ticket.id for ticket in touched],
-            [int(ticket.status) for ticket in touched],
-            [ticket.close_reason or "" for ticket in touched],
-            [ticket.next_event for ticket in touched],
-        )
-        await con.execute(
-            SQL["write_events"],
-            [event.ticket_id for event in decided.events],
-            [event.n for event in decided.events],
-            [event.kind for event in decided.events],
-            [json.dumps(event.data) for event in decided.events],
-            [event.report_id for event in decided.events],
-        )
-    if not decided.promises:
-        return
-    by_lane: dict[tuple[uuid.UUID, int], list[Promise]] = {}
-    for promise in decided.promises:
-        by_lane.setdefault((promise.ticket_id, promise.destination_id), []).append(promise)
-    rows = await con.fetch(
-        SQL["extend_lanes"],
-        [ticket_id for ticket_id, _ in by_lane],
-        [destination_id for _, destination_id in by_lane],
-        [len(promises) for promises in by_lane.values()],
+    """Do as a storm's rules say: what is held goes nowhere, what is singled out goes where it should have gone."""
+    for one in new:
+        if one.ticket.id in answer.held:
+            places[one.ticket.id] = Places((), mail_id, one.routed)
+    for one in again:
+        if one.ticket.id in answer.singled_out:
+            places[one.ticket.id] = Places(one.routed, mail_id)
+    outcome.tickets.update({one.id: one for one in answer.parents})
+    outcome.stood.update(answer.stood)
+    outcome.ends_at, outcome.storms = answer.ends_at, answer.began
+
+
+def _asking(ticket: Ticket, one: Incoming) -> storm.Asking:
+    return storm.Asking(ticket, one.source, one.allowed, one.routed)
+
+
+def _ticket_row(reports: Sequence[Incoming]) -> tuple[Any, ...]:
+    """What a ticket is made of by the first of its reports, counted by all of them."""
+    one = reports[0]
+    report = one.report
+    assert report is not None
+    person = report.person
+    return (
+        one.new_ticket_id,
+        one.source_id,
+        one.ticket_kind,
+        report.fingerprint,
+        report.title,
+        report.text if one.ticket_kind is TicketKind.SUPPORT else "",
+        report.url,
+        report.level,
+        report.environment,
+        report.release,
+        person.email if person else "",
+        person.name if person else "",
+        sum(not _is_comment(other) for other in reports),
     )
-    values = []
-    for row in rows:
-        promises = by_lane[row["ticket_id"], row["destination_id"]]
-        first = row["next_seq"] - len(promises)
-        values += [
-            (row["id"], first + i, one.event_n, int(one.kind), marker_of(tickets[one.ticket_id], one))
-            for i, one in enumerate(promises)
-        ]
-    await con.execute(SQL["write_deliveries"], *[list(column) for column in zip(*values, strict=True)])
 
 
-async def _write_reports(
-    con: Connection, fresh: list[Incoming], ticket_of: dict[uuid.UUID, uuid.UUID]
+def _is_comment(one: Incoming) -> bool:
+    return one.report is not None and one.report.action in QUIET
+
+
+async def _write(
+    con: Connection, outcome: _Outcome, marker_of: MarkerOf, fresh: Sequence[Incoming] = ()
 ) -> None:
-    def state(one: Incoming) -> int:
-        if one.report is None:
-            return PARKED
-        return TEST if one.report.action == "test" else STORED
+    await write_decided(
+        con,
+        outcome.decided,
+        outcome.tickets,
+        marker_of,
+        stood=outcome.stood,
+        reports=[_report_row(one, outcome.ticket_of.get(one.report_id)) for one in fresh],
+    )
+    for parent_id, until in outcome.ends_at.items():
+        await storm.wait_for_more(con, parent_id, until)
 
-    await con.execute(
-        SQL["write_reports"],
-        [one.report_id for one in fresh],
-        [one.source_id for one in fresh],
-        [ticket_of.get(one.report_id) for one in fresh],
-        [one.report.action if one.report else None for one in fresh],
-        [json.dumps(one.headers) for one in fresh],
-        [one.body for one in fresh],
-        [one.body_sha256 for one in fresh],
-        [state(one) for one in fresh],
-        [one.error for one in fresh],
+
+def _report_row(one: Incoming, ticket_id: uuid.UUID | None) -> tuple[Any, ...]:
+    report = one.report
+    state = PARKED if report is None else TEST if report.action == "test" else STORED
+    return (
+        one.report_id,
+        one.source_id,
+        ticket_id,
+        report.action if report is not None else None,
+        as_json(one.headers),
+        one.body,
+        one.body_sha256,
+        state,
+        one.error,
     )
 
 
@@ -269,24 +333,26 @@ async def parked(database: Database, limit: int = 100) -> Sequence[Row]:
 async def rerun(
     database: Database,
     report_id: uuid.UUID,
-    read: Callable[[Row], Incoming],
+    read: Callable[[Row], Sequence[Incoming]],
     decide: Decide,
     marker_of: MarkerOf,
     mail_id: int | None,
 ) -> uuid.UUID | None:
     """Decide again on a parked report; the ticket it belongs to now. None: there is no such parked report.
 
-    ``read`` makes the report from its row; what it raises leaves the report parked.
+    ``read`` makes the report from its row, and those that came in the same request and are not kept yet; what it raises
+    leaves the report parked.
     """
     async with database.transaction() as con:
         row = await con.fetchrow(SQL["parked_report"], report_id)
         if row is None:
             return None
-        one = read(row)
-        decided, tickets, ticket_of = await _decide(con, [one], decide, mail_id)
+        one, *others = read(row)
+        _, fresh = await _sort_out_known(con, others) if others else ({}, [])
+        outcome = await _decide(con, [one, *fresh], decide, mail_id)
         if one.report is None:
             raise ValueError(one.error)
-        await write_decided(con, decided, tickets, marker_of)
-        ticket_id = ticket_of.get(one.report_id)
+        await _write(con, outcome, marker_of, fresh)
+        ticket_id = outcome.ticket_of.get(one.report_id)
         await con.execute(SQL["unpark_report"], row["received_at"], report_id, ticket_id, one.report.action)
         return ticket_id

@@ -24,6 +24,7 @@ class SourceRow(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     settings: dict[str, Any]
     tokens: list[dict[str, str]]
+    limits: dict[str, int] = {}
     retired: bool = False
 
 
@@ -36,6 +37,7 @@ class DestinationRow(msgspec.Struct, frozen=True, kw_only=True):
     tracker: str
     settings: dict[str, Any]
     webhook_secrets: list[dict[str, str]]
+    limits: dict[str, int] = {}
     retired: bool = False
 
 
@@ -112,6 +114,7 @@ async def write(
             source.kind,
             json.dumps(source.settings),
             json.dumps(source.tokens),
+            json.dumps(source.limits),
         )
     for destination in destinations:
         await con.execute(
@@ -120,6 +123,8 @@ async def write(
             destination.tracker,
             json.dumps(destination.settings),
             json.dumps(destination.webhook_secrets),
+            json.dumps(destination.limits),
+            destination.limits.get("at_once"),
         )
     if routes is not None:
         await con.execute(SQL["clear_routes"])
@@ -148,6 +153,7 @@ def _source(row: Row) -> SourceRow:
         kind=row["kind"],
         settings=json.loads(row["settings"]),
         tokens=json.loads(row["tokens"]),
+        limits=json.loads(row["limits"]),
         retired=row["retired"],
     )
 
@@ -160,5 +166,6 @@ def _destination(row: Row) -> DestinationRow:
         tracker=row["tracker"],
         settings=json.loads(row["settings"]),
         webhook_secrets=json.loads(row["webhook_secrets"]),
+        limits=json.loads(row["limits"]),
         retired=row["retired"],
     )

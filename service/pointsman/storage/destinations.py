@@ -40,9 +40,30 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.error_type}: {self.message}"[:2000]
 
 
-async def note_failure(database: Database, destination_id: int, failure: Failure) -> int:
-    """Remember a failure; how many in a row by now."""
-    failures: int | None = await database.fetchval(
+class Standing(msgspec.Struct, frozen=True):
+    """How a destination stands after a failure. ``opened``: its breaker has just opened."""
+
+    failures: int
+    opened: bool
+
+
+async def note_failure(
+    database: Database,
+    destination_id: int,
+    failure: Failure,
+    *,
+    away: bool = False,
+    mostly_away: bool = False,
+    in_a_row: int = 5,
+    open_seconds: float = 30.0,
+    open_seconds_at_most: float = 900.0,
+) -> Standing:
+    """Remember a failure, with what it means for the breaker; how many in a row by now.
+
+    ``away``: the service gave no answer. ``mostly_away``: most calls of late had none, open at once. The breaker opens
+    after so many ``in_a_row``, for ``open_seconds``, doubled each time up to ``open_seconds_at_most``.
+    """
+    row = await database.fetchrow(
         SQL["note_failure"],
         destination_id,
         failure.error_type,
@@ -50,8 +71,13 @@ async def note_failure(database: Database, destination_id: int, failure: Failure
         failure.status,
         failure.excerpt,
         failure.is_json,
+        away,
+        mostly_away,
+        in_a_row,
+        seconds(open_seconds),
+        seconds(open_seconds_at_most),
     )
-    return failures or 0
+    return Standing(row["failures"], row["opens"]) if row is not None else Standing(0, opened=False)
 
 
 async def hold_back(database: Database, destination_id: int, hold_seconds: float) -> None:
@@ -60,13 +86,8 @@ async def hold_back(database: Database, destination_id: int, hold_seconds: float
 
 
 async def note_success(database: Database, destination_id: int) -> None:
-    """Clear the failure."""
+    """Clear the failure and close the breaker."""
     await database.execute(SQL["note_success"], destination_id)
-
-
-async def note_poll_success(database: Database, destination_id: int) -> None:
-    """Clear the failure of a poll."""
-    await database.execute(SQL["note_poll_success"], destination_id)
 
 
 async def standing(database: Database) -> Sequence[Row]:
@@ -77,19 +98,6 @@ async def standing(database: Database) -> Sequence[Row]:
 async def set_pause(database: Database, slug: str, why: str | None) -> bool:
     """Stop or resume a destination; False if there is none of that name."""
     return await database.fetchval(SQL["set_pause"], slug, why) is not None
-
-
-async def take_poll(
-    database: Database, destination_id: int, every_seconds: float
-) -> tuple[dt.datetime, dt.datetime | None] | None:
-    """Win a turn to poll: the database's time now, and up to when changes are known. None: not our turn."""
-    row = await database.fetchrow(SQL["take_poll"], destination_id, seconds(every_seconds))
-    return (row["asked_at"], row["polled_to"]) if row is not None else None
-
-
-async def polled(database: Database, destination_id: int, up_to: dt.datetime) -> None:
-    """Changes up to a time are known."""
-    await database.execute(SQL["polled"], destination_id, up_to)
 
 
 async def last_webhook(database: Database, destination_id: int) -> dt.datetime | None:

@@ -8,17 +8,18 @@ import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pointsman.storage.db import Database, Row
 from pointsman.storage.queries import queries
+from pointsman.storage.together import Together
 
 SQL = queries("lanes")
 
 LEASE_SECONDS = 60.0
 TRUST_MARGIN_SECONDS = 5.0
+LOOK_SECONDS = 1.0
 
-DONE, DEAD, SKIPPED = 1, 2, 3
 LEASED = 2
 
 
@@ -29,7 +30,10 @@ def seconds(value: float) -> dt.timedelta:
 
 @dataclass(slots=True)
 class Lane:
-    """A lane in our hands. ``trust_until`` is on the monotonic clock, counted from before the claim was sent."""
+    """A lane in our hands. ``trust_until`` is on the monotonic clock, counted from before the claim was sent.
+
+    ``first`` is its head as it stood when the lane was claimed: what comes of it is fenced like all else.
+    """
 
     id: int
     epoch: int
@@ -37,10 +41,44 @@ class Lane:
     ticket_id: uuid.UUID
     destination_id: int
     trust_until: float
+    first: Row | None = None
+
+
+class Intent(NamedTuple):
+    """A request that is about to leave."""
+
+    lane_id: int
+    lease_id: uuid.UUID
+    seq: int
+    in_doubt: bool
+    settle: dt.timedelta
+    draft: str | None
+
+
+class Finish(NamedTuple):
+    """A delivery that is done."""
+
+    lane_id: int
+    lease_id: uuid.UUID
+    seq: int
+    keep: bool
+    outcome: str
+    comment_id: str | None
+    remote_id: str | None
+    remote_key: str | None
+    url: str | None
+    started_at: dt.datetime
+    remote_state: int | None
+    remote_version: dt.datetime | None
+    note: str | None
 
 
 class Lanes:
-    """Statements on lanes and deliveries; each one that a holder issues names its lease."""
+    """Statements on lanes and deliveries; each one that a holder issues names its lease.
+
+    The three that every delivery needs (its head, its intent, its end) are shared by lanes that need them at the same
+    time.
+    """
 
     def __init__(
         self, database: Database, holder: uuid.UUID, *, lease_seconds: float = LEASE_SECONDS
@@ -48,19 +86,33 @@ class Lanes:
         self.database = database
         self.holder = holder
         self.lease_seconds = lease_seconds
+        self._found_work = False
+        self._looked_at = -LOOK_SECONDS
+        self._heads = Together(self._read_heads)
+        self._intents = Together(self._write_intents)
+        self._finishes = Together(self._finish_deliveries)
 
     def _trust(self, before: float) -> float:
         return before + self.lease_seconds - min(TRUST_MARGIN_SECONDS, self.lease_seconds / 4)
 
     async def claim(self, room: int) -> list[Lane]:
         """Reap what others let go, then claim up to ``room`` due lanes."""
-        look = await self.database.fetchrow(SQL["anything_to_do"])
-        assert look is not None
-        if look["lapsed"]:
-            await self.database.fetch(SQL["reap_lanes"])
-        elif not look["due"]:
-            return []
         before = time.monotonic()
+        # where the last claim found work the next one mostly does too: no need to ask first, save for lapsed leases
+        if not self._found_work or before - self._looked_at > LOOK_SECONDS:
+            look = await self.database.fetchrow(SQL["anything_to_do"])
+            assert look is not None
+            self._looked_at = before
+            if look["lapsed"]:
+                await self.database.fetch(SQL["reap_lanes"])
+            elif not look["due"]:
+                return []
+        before = time.monotonic()
+        lanes = await self._claim(room, before)
+        self._found_work = bool(lanes)
+        return lanes
+
+    async def _claim(self, room: int, before: float) -> list[Lane]:
         async with self.database.transaction() as con:
             turn = await con.fetch(SQL["destinations_in_turn"], 64)
             if not turn:
@@ -72,6 +124,12 @@ class Lanes:
                 seconds(self.lease_seconds),
                 [row["destination_id"] for row in turn],
             )
+            heads = {}
+            if rows:
+                found = await con.fetch(
+                    SQL["heads_of_lanes"], [row["id"] for row in rows], [row["lease_id"] for row in rows]
+                )
+                heads = {row["lane_id"]: row for row in found}
         return [
             Lane(
                 row["id"],
@@ -80,6 +138,7 @@ class Lanes:
                 row["ticket_id"],
                 row["destination_id"],
                 self._trust(before),
+                heads.get(row["id"]),
             )
             for row in rows
         ]
@@ -105,22 +164,41 @@ class Lanes:
 
     async def head(self, lane: Lane) -> Row | None:
         """The first unfinished delivery with all that sending it needs; None if the lane is not ours any more."""
-        return await self.database.fetchrow(SQL["head_of_lane"], lane.id, lane.lease_id)
+        return await self._heads((lane.id, lane.lease_id))
+
+    async def _read_heads(self, asked: list[tuple[int, uuid.UUID]]) -> list[Row | None]:
+        rows = await self.database.fetch(SQL["heads_of_lanes"], *_columns(asked))
+        heads = {row["lane_id"]: row for row in rows}
+        return [heads.get(lane_id) for lane_id, _ in asked]
 
     async def intent(
         self, lane: Lane, seq: int, *, in_doubt: bool, settle_seconds: float, draft: Any
     ) -> int | None:
         """Write down that a request is about to leave; the attempts so far, None if the lease is lost."""
-        attempts: int | None = await self.database.fetchval(
-            SQL["write_intent"],
-            lane.id,
-            lane.lease_id,
-            seq,
-            in_doubt,
-            seconds(settle_seconds),
-            json.dumps(draft) if draft is not None else None,
+        text = json.dumps(draft) if draft is not None else None
+        return await self._intents(
+            Intent(lane.id, lane.lease_id, seq, in_doubt, seconds(settle_seconds), text)
         )
-        return attempts
+
+    async def _write_intents(self, asked: list[Intent]) -> list[int | None]:
+        rows = await self.database.fetch(SQL["write_intents"], *_columns(asked))
+        written: dict[int, int] = {row["lane_id"]: row["attempts"] for row in rows}
+        for one in asked:
+            if one.lane_id not in written:
+                late = await self._alone(one, "write_intents", _columns([one]))
+                if late is not None:
+                    written[one.lane_id] = late["attempts"]
+        return [written.get(one.lane_id) for one in asked]
+
+    async def _alone(
+        self, one: Intent | Finish, statement: str, arguments: list[list[Any]], *more: Any
+    ) -> Row | None:
+        """Do for one lane, waiting for its lock, what a shared statement passed by; None if the lease is lost."""
+        async with self.database.transaction() as con:
+            if await con.fetchval(SQL["lock_lane"], one.lane_id, one.lease_id) is None:
+                return None
+            row: Row | None = await con.fetchrow(SQL[statement], *arguments, *more)
+            return row
 
     async def finish(
         self,
@@ -131,33 +209,43 @@ class Lanes:
         outcome: str,
         started: dt.datetime,
         note: str = "",
-        state: int = DONE,
         issue: tuple[str, str, str] | None = None,
         comment_id: str | None = None,
         remote_state: int | None = None,
         remote_version: dt.datetime | None = None,
     ) -> bool | None:
-        """A delivery is done; ``note`` is kept with the attempt. True: more waits and the lane is still ours; None: the lane was lost, the result is
-        stale.
+        """A delivery is done; ``note`` is kept with the attempt. True: more waits and the lane is still ours; None: the
+        lane was lost, the result is stale.
         """
-        remote = issue or (None, None, None)
-        left = await self.database.fetchval(
-            SQL["finish_delivery"],
-            lane.id,
-            lane.lease_id,
-            seq,
-            keep,
-            state,
-            outcome,
-            comment_id,
-            *remote,
-            started,
-            self.holder,
-            remote_state,
-            remote_version,
-            note or None,
+        remote_id, remote_key, url = issue or (None, None, None)
+        state = await self._finishes(
+            Finish(
+                lane.id,
+                lane.lease_id,
+                seq,
+                keep,
+                outcome,
+                comment_id,
+                remote_id,
+                remote_key,
+                url,
+                started,
+                remote_state,
+                remote_version,
+                note or None,
+            )
         )
-        return None if left is None else left == LEASED
+        return None if state is None else state == LEASED
+
+    async def _finish_deliveries(self, asked: list[Finish]) -> list[int | None]:
+        rows = await self.database.fetch(SQL["finish_deliveries"], *_columns(asked), self.holder)
+        moved: dict[int, int] = {row["id"]: row["state"] for row in rows}
+        for one in asked:
+            if one.lane_id not in moved:
+                late = await self._alone(one, "finish_deliveries", _columns([one]), self.holder)
+                if late is not None:
+                    moved[one.lane_id] = late["state"]
+        return [moved.get(one.lane_id) for one in asked]
 
     async def retry(
         self,
@@ -227,13 +315,33 @@ class Lanes:
         )
         return row is not None
 
-    async def park(self, lane: Lane, why: str, *, orphaned: bool = False) -> None:
-        """The lane waits for a person."""
-        if (
-            await self.database.fetchval(SQL["park_lane"], lane.id, lane.lease_id, why) is not None
-            and orphaned
-        ):
-            await self.database.execute(SQL["orphan_link"], lane.id)
+    async def park(
+        self,
+        lane: Lane,
+        why: str,
+        *,
+        orphaned: bool = False,
+        outcome: str | None = None,
+        error: str | None = None,
+        status: int | None = None,
+        started: dt.datetime | None = None,
+    ) -> bool:
+        """The lane waits for a person; ``outcome`` and what follows tell of the attempt that led there. ``orphaned``: its
+        issue is gone. False if the lane was lost.
+        """
+        row = await self.database.fetchval(
+            SQL["park_lane"],
+            lane.id,
+            lane.lease_id,
+            why,
+            orphaned,
+            outcome,
+            error,
+            status,
+            started,
+            self.holder,
+        )
+        return row is not None
 
     async def sightings(self, destination_id: int, marker: uuid.UUID) -> list[tuple[str, str, str]]:
         """Issues that were seen with a marker, first one first."""
@@ -241,11 +349,46 @@ class Lanes:
         return [(row["remote_id"], row["remote_key"], row["url"]) for row in rows]
 
 
+class Sighting(NamedTuple):
+    """An issue that carries a marker."""
+
+    destination_id: int
+    marker: uuid.UUID
+    remote_id: str
+    remote_key: str
+    url: str
+    seen_by: str
+
+
 async def sight(
     database: Database, destination_id: int, marker: uuid.UUID, issue: tuple[str, str, str], seen_by: str
 ) -> None:
     """Write down that an issue (id, key, address) carries a marker."""
-    await database.execute(SQL["write_sighting"], destination_id, marker, *issue, seen_by)
+    await write_sightings(database, [Sighting(destination_id, marker, *issue, seen_by)])
+
+
+async def write_sightings(database: Database, seen: Sequence[Sighting]) -> list[None]:
+    """Write down sightings. Two of one marker go one after the other, so that the second sees the first."""
+    left = list(seen)
+    while left:
+        firsts: dict[uuid.UUID, Sighting] = {}
+        later = [one for one in left if firsts.setdefault(one.marker, one) is not one]
+        await database.execute(SQL["write_sightings"], *_columns(list(firsts.values())))
+        left = later
+    return [None] * len(seen)
+
+
+async def webhooks_waiting(
+    database: Database, issues: Sequence[tuple[int, str, str]]
+) -> set[tuple[int, str]]:
+    """Which issues (destination, id, key) have webhooks that came before their link was known."""
+    rows = await database.fetch(SQL["webhooks_waiting"], *_columns(issues))
+    return {(row["destination_id"], row["remote_id"]) for row in rows}
+
+
+def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    """Rows as the arrays that a set-based statement takes."""
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 async def replay(database: Database, lane_id: int, seq: int, *, not_there: bool = False) -> bool:

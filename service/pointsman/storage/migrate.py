@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Sequence
 from importlib.resources import files
 
@@ -14,6 +15,7 @@ from pointsman.storage.db import Database, Row
 
 _LOCK = 0x706F696E74736D6E  # "pointsmn"
 _WAIT_SECONDS = 120.0
+_MIGRATION_SECONDS = 600.0
 _BREAKING = "-- breaking"
 _APPLIED = "select name, sha256, breaking from schema_migration"
 
@@ -36,42 +38,61 @@ async def _require_version(database: Database) -> None:
 
 
 async def migrate(database: Database) -> list[str]:
-    """Bring the schema up to date; the names of what was applied. Waits for another process that migrates."""
+    """Bring the schema up to date; the names of what was applied. Waits for another process that migrates.
+
+    Each migration is a transaction of its own that holds a lock for as long as it lasts, so this works through a
+    pooler too. A table that is in use is not waited for with the queue of everybody behind us: the lock is tried for
+    shortly, again and again.
+    """
     await _require_version(database)
-    async with database.pool.acquire() as con:
-        for _ in range(int(_WAIT_SECONDS / 0.1)):
-            # asked for, never waited for inside Postgres: a waiting lock would stand in the way of indexes built
-            # concurrently by the process that holds it
-            if await con.fetchval("select pg_try_advisory_lock($1)", _LOCK):
-                break
-            await asyncio.sleep(0.1)
-        else:
-            raise SchemaError(
-                "another process has been migrating for two minutes; see what it waits for, then repeat"
-            )
+    end = time.monotonic() + _WAIT_SECONDS
+    applied: list[str] = []
+    while True:
         try:
-            await con.execute(
-                "create table if not exists schema_migration ("
-                " name text primary key, sha256 text not null, breaking boolean not null default false,"
-                " applied_at timestamptz not null default now())"
-            )
-            done = _checked(await con.fetch(_APPLIED))
-            applied = []
-            for name, text, digest in known():
-                if name in done:
-                    continue
-                async with con.transaction():
-                    await con.execute(
-                        "insert into schema_migration (name, sha256, breaking) values ($1, $2, $3)",
-                        name,
-                        digest,
-                        text.startswith(_BREAKING),
-                    )
-                    await con.execute(text, timeout=600)
-                applied.append(name)
+            name = await _migrate_once(database)
+        except (_Busy, asyncpg.LockNotAvailableError):
+            if time.monotonic() > end:
+                raise SchemaError(
+                    "another process has been migrating, or using what must change, for two minutes; see what it"
+                    " waits for, then repeat"
+                ) from None
+            await asyncio.sleep(0.1)
+            continue
+        if name is None:
             return applied
-        finally:
-            await con.execute("select pg_advisory_unlock($1)", _LOCK)
+        applied.append(name)
+        end = time.monotonic() + _WAIT_SECONDS
+
+
+class _Busy(Exception):
+    """Another process migrates."""
+
+
+async def _migrate_once(database: Database) -> str | None:
+    """Apply the next migration; its name, None if there is none left."""
+    async with database.transaction() as con:
+        # asked for, never waited for inside Postgres, where it would hold a snapshot and stand in others' way
+        if not await con.fetchval("select pg_try_advisory_xact_lock($1)", _LOCK):
+            raise _Busy
+        await con.execute("set local statement_timeout = 0; set local lock_timeout = '2s'")
+        await con.execute(
+            "create table if not exists schema_migration ("
+            " name text primary key, sha256 text not null, breaking boolean not null default false,"
+            " applied_at timestamptz not null default now())"
+        )
+        done = _checked(await con.fetch(_APPLIED))
+        for name, text, digest in known():
+            if name in done:
+                continue
+            await con.execute(
+                "insert into schema_migration (name, sha256, breaking) values ($1, $2, $3)",
+                name,
+                digest,
+                text.startswith(_BREAKING),
+            )
+            await con.execute(text, timeout=_MIGRATION_SECONDS)
+            return name
+        return None
 
 
 def _checked(rows: Sequence[Row]) -> set[str]:

@@ -68,6 +68,18 @@ async def link_of(con: Connection | Database, destination_id: int, remote_id: st
     return await con.fetchrow(SQL["link_of_issue"], destination_id, remote_id, key)
 
 
+async def links_of(
+    database: Database, destination_id: int, issues: Sequence[tuple[str, str]]
+) -> list[Row | None]:
+    """The links of many issues (id, key), None for each that is not one of ours (yet)."""
+    rows = await database.fetch(
+        SQL["links_of_issues"], destination_id, [one for one, _ in issues], [key for _, key in issues]
+    )
+    by_id = {row["remote_id"]: row for row in rows}
+    by_key = {row["remote_key"]: row for row in rows}
+    return [by_id.get(remote_id) or by_key.get(key) for remote_id, key in issues]
+
+
 async def lock_link(con: Connection, lane_id: int) -> Row | None:
     """How we last knew an issue; locked."""
     return await con.fetchrow(SQL["lock_link"], lane_id)
@@ -83,6 +95,22 @@ async def see(
 async def orphan(con: Connection, lane_id: int) -> None:
     """The issue is gone."""
     await con.execute(queries("lanes")["orphan_link"], lane_id)
+
+
+async def last_state_sent(con: Connection, lane_id: int, kind: int) -> Row | None:
+    """The last close, or reopen, that was sent to an issue: whether it was answered, lately, and superseded since."""
+    return await con.fetchrow(SQL["last_state_sent"], lane_id, kind)
+
+
+async def automatic_changes(con: Connection, ticket_id: uuid.UUID) -> int:
+    """How often trackers and reports closed or reopened a ticket in the last ten minutes."""
+    count: int = await con.fetchval(SQL["automatic_changes"], ticket_id)
+    return count
+
+
+async def park_ticket(con: Connection, ticket_id: uuid.UUID, why: str) -> list[str]:
+    """A ticket's lanes to trackers wait for a person; the slugs of their destinations."""
+    return [row["slug"] for row in await con.fetch(SQL["park_ticket"], ticket_id, why)]
 
 
 async def waiting(database: Database, destination_id: int, remote_id: str, key: str) -> Sequence[Row]:

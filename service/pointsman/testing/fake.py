@@ -17,7 +17,7 @@ from aiohttp import web
 class Effect:
     """One thing that really happened at the tracker."""
 
-    kind: Literal["issue", "comment", "state", "edit", "label", "hook"]
+    kind: Literal["issue", "comment", "state", "edit", "label", "hook", "delete"]
     key: str
     marker: str = ""
     detail: str = ""

@@ -72,6 +72,7 @@ class FakeForgejo(ForgejoHookCalls):
             web.post(f"{repo}/issues", self._guarded("issue", self._post_issue)),
             web.get(f"{repo}/issues/{{number}}", self._guarded("issue", self._get_issue)),
             web.patch(f"{repo}/issues/{{number}}", self._guarded("issue", self._patch_issue)),
+            web.delete(f"{repo}/issues/comments/{{id}}", self._guarded("issue", self._delete_comment)),
             web.get(f"{repo}/issues/{{number}}/comments", self._guarded("issue", self._get_comments)),
             web.post(f"{repo}/issues/{{number}}/comments", self._guarded("issue", self._post_comment)),
         ]
@@ -256,3 +257,14 @@ class FakeForgejo(ForgejoHookCalls):
         self.effect("comment", str(issue.number), marker_of(made.body))
         self._echo(issue, ("created", "issue_comment"), comment=made)
         return web.json_response(self._comment(issue, made), status=201)
+
+    async def _delete_comment(self, request: web.Request) -> web.Response:
+        for issue in self.issues.values():
+            for comment in issue.comments:
+                if str(comment.id) == request.match_info["id"]:
+                    if comment.author != self.bot and not self.may_admin:
+                        return self._error(403, "")
+                    issue.comments.remove(comment)
+                    self.effect("delete", str(issue.number), marker_of(comment.body))
+                    return web.Response(status=204)
+        return self._error(404, "The target couldn't be found.")

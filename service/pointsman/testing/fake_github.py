@@ -69,10 +69,13 @@ class FakeGitHub(GitHubAdministration):
             ("GET", f"{repo}/hooks", self._get_hooks),
             ("POST", f"{repo}/hooks", self._post_hook),
             ("PATCH", f"{repo}/hooks/{{id}}", self._patch_hook),
+            ("GET", f"{repo}/hooks/{{id}}/deliveries", self._get_deliveries),
+            ("POST", f"{repo}/hooks/{{id}}/deliveries/{{call}}/attempts", self._post_attempt),
             ("GET", f"{repo}/issues", self._get_issues),
             ("POST", f"{repo}/issues", self._post_issue),
             ("GET", f"{repo}/issues/{{number}}", self._get_issue),
             ("PATCH", f"{repo}/issues/{{number}}", self._patch_issue),
+            ("DELETE", f"{repo}/issues/comments/{{id}}", self._delete_comment),
             ("GET", f"{repo}/issues/{{number}}/comments", self._get_comments),
             ("POST", f"{repo}/issues/{{number}}/comments", self._post_comment),
         ]
@@ -272,6 +275,17 @@ class FakeGitHub(GitHubAdministration):
         since = dt.datetime.fromisoformat(request.query.get("since") or "1970-01-01T00:00:00Z")
         found = [comment for comment in issue.comments if comment.updated_at.replace(microsecond=0) >= since]
         return self._page(request, [self._comment(issue, comment) for comment in found])
+
+    async def _delete_comment(self, request: web.Request) -> web.Response:
+        for issue in self.issues.values():
+            for comment in issue.comments:
+                if str(comment.id) == request.match_info["id"]:
+                    if comment.author != request[_BY] and not self.may_push:
+                        return error(403, "Must have admin rights to Repository.")
+                    issue.comments.remove(comment)
+                    self.effect("delete", str(issue.number), marker_of(comment.body))
+                    return web.Response(status=204)
+        return error(404, "Not Found")
 
     async def _post_comment(self, request: web.Request) -> web.Response:
         body = await json_object(request)

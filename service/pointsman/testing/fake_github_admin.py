@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import datetime as dt
 import json
@@ -13,7 +14,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from pointsman.testing.fake_github_model import GitHubApp, GitHubHook, stamp
+from pointsman.testing.fake_github_model import GitHubApp, GitHubHook, GitHubWebhook, stamp
 from pointsman.testing.fake_github_state import GitHubState
 
 
@@ -94,6 +95,49 @@ class GitHubAdministration(GitHubState):
             hook.config = {"content_type": "form", "insecure_ssl": "0", **body["config"]}
         self._change_hook(hook, body)
         return web.json_response(self._hook(hook))
+
+    async def _get_deliveries(self, request: web.Request) -> web.Response:
+        """The webhook's calls, newest first, behind a cursor."""
+        if request.match_info["id"] not in map(str, self.hooks):
+            return error(404, "Not Found")
+        end = int(request.query.get("cursor", len(self.webhooks)))
+        start = max(end - min(int(request.query.get("per_page", "30")), self.page_max), 0)
+        headers = {}
+        if start > 0:
+            following = request.url.update_query(cursor=start)
+            headers["Link"] = f'<{following}>; rel="next"'
+        calls = [self._delivery(number) for number in range(start, end)]
+        return web.json_response(calls[::-1], headers=headers)
+
+    def _delivery(self, number: int) -> dict[str, Any]:
+        call = self.webhooks[number]
+        arrived = call.status is not None and call.status < 300
+        return {
+            "id": 12_000 + number,
+            "guid": call.delivery,
+            "delivered_at": call.at.astimezone(dt.UTC).isoformat().replace("+00:00", "Z"),
+            "redelivery": any(call.delivery == one.delivery for one in self.webhooks[:number]),
+            "duration": 0.03,
+            "status": "OK" if arrived else f"Invalid HTTP Response: {call.status or 502}",
+            "status_code": call.status or 502,
+            "event": call.event,
+            "action": call.action or None,
+            "installation_id": None,
+            "repository_id": 7,
+        }
+
+    async def _post_attempt(self, request: web.Request) -> web.Response:
+        """The call is made once more, in the background."""
+        number = int(request.match_info["call"]) - 12_000
+        if request.match_info["id"] not in map(str, self.hooks) or not 0 <= number < len(self.webhooks):
+            return error(404, "Not Found")
+        task = asyncio.create_task(self._again(self.webhooks[number]))
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+        return web.json_response({}, status=202)
+
+    async def _again(self, call: GitHubWebhook) -> None:
+        await self._send(call.event, call.action, call.number, call.body, call.delivery)
 
     def _change_hook(self, hook: GitHubHook, body: dict[str, Any]) -> None:
         hook.active = body.get("active", hook.active)

@@ -54,6 +54,7 @@ class GitHubWebhook:
     body: bytes
     headers: dict[str, str] = field(default_factory=dict)
     status: int | None = None
+    at: dt.datetime = field(default_factory=lambda: dt.datetime.now(dt.UTC))
 
 
 @dataclass(slots=True)

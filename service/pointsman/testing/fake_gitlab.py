@@ -61,6 +61,7 @@ class FakeGitLab(GitLabState):
             web.put(issue, self._guarded(self._put_issue)),
             web.get(f"{issue}/notes", self._guarded(self._get_notes)),
             web.post(f"{issue}/notes", self._guarded(self._post_note)),
+            web.delete(f"{issue}/notes/{{note}}", self._guarded(self._delete_note)),
         ]
 
     def _guarded(self, handler: _Handler) -> _Handler:
@@ -200,6 +201,17 @@ class FakeGitLab(GitLabState):
             return web.json_response({"commands_changes": {}, "summary": ["Done."]}, status=202)
         self.effect("comment", str(issue.iid), marker_of(note.body))
         return web.json_response(self.note_json(note), status=201)
+
+    async def _delete_note(self, request: web.Request) -> web.Response:
+        issue = self._found(request)
+        for note in issue.notes:
+            if str(note.id) == request.match_info["note"] and not note.system:
+                if note.author != BOT:
+                    return _message(403, "403 Forbidden")
+                issue.notes.remove(note)
+                self.effect("delete", str(issue.iid), marker_of(note.body))
+                return web.Response(status=204)
+        return _message(404, "404 Note Not Found")
 
     def _page(self, request: web.Request, items: list[Any]) -> web.Response:
         size = min(int(request.query.get("per_page", "20")), 100)

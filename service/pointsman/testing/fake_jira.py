@@ -83,6 +83,7 @@ class FakeJira(JiraState):
             ("POST", "/issue/{issue}/transitions", self._post_transition),
             ("GET", "/issue/{issue}/comment", self._get_comments),
             ("POST", "/issue/{issue}/comment", self._post_comment),
+            ("DELETE", "/issue/{issue}/comment/{comment}", self._delete_comment),
             ("GET", "/comment/{comment}/properties/{key}", self._get_comment_property),
             ("POST", *search),
         ]
@@ -294,6 +295,17 @@ class FakeJira(JiraState):
         self.effect("comment", issue.key, marker_of(made.properties), words_of(made.body)[:80])
         self._echo(issue, "comment_created", None, comment=made)
         return web.json_response(self._comment(made), status=201)
+
+    async def _delete_comment(self, request: web.Request) -> web.Response:
+        issue = self._found(request)
+        for comment in issue.comments:
+            if comment.id == request.match_info["comment"]:
+                if comment.author != self.account_id:
+                    raise refusal(400, "You do not have the permission to delete this comment.")
+                issue.comments.remove(comment)
+                self.effect("delete", issue.key, marker_of(comment.properties))
+                return web.Response(status=204)
+        raise refusal(404, "Can not find a comment for the id.")
 
     async def _get_comment_property(self, request: web.Request) -> web.Response:
         wanted, key = request.match_info["comment"], request.match_info["key"]

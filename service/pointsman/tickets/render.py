@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,6 +44,8 @@ _REASON = {
     "regressed": "This problem was thought solved and has come back.",
     "recurred": "This problem has come back.",
     "unmuted": "This problem was muted and is loud again.",
+    "resolved": "The source says that this problem is over.",
+    "details": "What the source knows of this problem; it could not say so when the issue was made.",
 }
 
 _CLOSED = {
@@ -70,6 +73,13 @@ def issue_body(ticket: TicketText, data: Mapping[str, Any]) -> str:
     parts: list[str] = []
     if first := _REASON.get(data.get("action", ""), ""):
         parts.append(first)
+    match data.get("storm"):
+        case str() as parent:
+            storm = text.link("a storm of new problems", page) if (page := _page(ticket, parent)) else parent
+            parts.append(f"This problem was first listed in {storm}. It was reported again after that.")
+        case Mapping() as storm_data:
+            parts.append(_STORM.format(source=text.inline_code(ticket.source), **_counts(storm_data)))
+            parts += _listed(ticket, storm_data)
     if said := data.get("text", ""):
         parts.append(text.prose(said, TEXT_LIMIT))
     if facts := _facts(data.get("facts", ())):
@@ -85,19 +95,71 @@ def issue_body(ticket: TicketText, data: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def comment_body(ticket: TicketText, event_kind: str, data: Mapping[str, Any]) -> str:
-    """A comment for an event of the ticket."""
+_STORM = (
+    "More than {allowed} new problems came from {source} within a minute. {allowed} of them have issues of their own; the"
+    " others are listed here, so that they do not drown everything else. One that is reported again after the storm gets an"
+    " issue of its own. Closing this issue closes those that are still listed."
+)
+
+
+def _counts(storm: Mapping[str, Any]) -> dict[str, int]:
+    return {name: int(storm.get(name, 0)) for name in ("allowed", "total")}
+
+
+def _page(ticket: TicketText, other: str) -> str:
+    """Where another ticket stands at our console."""
+    return f"{ticket.page.rpartition('/')[0]}/{other}" if ticket.page else ""
+
+
+def _listed(ticket: TicketText, storm: Mapping[str, Any]) -> list[str]:
+    """The tickets listed in a storm, the newest ones by title."""
+    tickets: Sequence[Sequence[str]] = storm.get("tickets", ())
+    if not tickets:
+        return []
+    lines = []
+    for ticket_id, title in tickets:
+        said = text.prose(text.one_line(title, 120)) or "(no title)"
+        page = _page(ticket, ticket_id)
+        lines.append(f"- {said} ({text.link('ticket', page)})" if page else f"- {said}")
+    more = _counts(storm)["total"] - len(tickets)
+    parts = ["The newest first:" if more > 0 else "These are:", "\n".join(lines)]
+    if more > 0:
+        whole = f": {text.link('all of them', ticket.page)}" if ticket.page else ""
+        parts.append(f"… and {more} more{whole}")
+    return parts
+
+
+def comment_body(
+    ticket: TicketText,
+    event_kind: str,
+    data: Mapping[str, Any],
+    *,
+    collapsed: int = 0,
+    since: dt.datetime | None = None,
+) -> str:
+    """A comment for an event of the ticket, and for ``collapsed`` earlier ones like it, the first of them at ``since``."""
     if event_kind == "commented":
         who = data.get("author", {}).get("name", "")
         name = text.one_line(who, 80)
         said = text.prose(data.get("body", ""), TEXT_LIMIT)
         head = f"**{text.prose(name)}** wrote:" if name else "The customer wrote:"
         return f"{head}\n\n{said}" if ticket.kind is TicketKind.SUPPORT else said
+    storm = data.get("storm")
+    if isinstance(storm, Mapping):
+        total = _counts(storm)["total"]
+        return "\n\n".join(
+            [f"The storm goes on: **{total}** new problems are listed by now.", *_listed(ticket, storm)]
+        )
     parts = [_REASON.get(event_kind, "") or f"Event: {event_kind}"]
+    if collapsed:
+        when = f" since {since.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC" if since is not None else ""
+        parts.append(f"… and {collapsed} more like it{when}. This is the latest.")
     if said := data.get("text", ""):
         parts.append(text.prose(said, TEXT_LIMIT))
     if facts := _facts(data.get("facts", ())):
         parts.append("\n".join(facts))
+    if event_kind == "details" and (code := data.get("code", "")):
+        parts.append(text.block_code(code, CODE_LIMIT))
     if url := data.get("url", ""):
         parts.append(text.link("Open at the source", url, shows_host=True))
     return "\n\n".join(parts)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import enum
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+import msgspec
 
 from pointsman.plugin_api import CloseReason, Report, State
 
@@ -36,8 +37,7 @@ class Kind(enum.IntEnum):
     MAIL = 6
 
 
-@dataclass(slots=True)
-class Ticket:
+class Ticket(msgspec.Struct):
     """A ticket as it stands while it is locked."""
 
     id: uuid.UUID
@@ -49,10 +49,11 @@ class Ticket:
     close_reason: str | None
     next_event: int
     reporter_email: str = ""
+    storm_parent: uuid.UUID | None = None
+    """The ticket of the storm that it is listed in; it has no issue of its own then."""
 
 
-@dataclass(slots=True, frozen=True)
-class Event:
+class Event(msgspec.Struct, frozen=True):
     """A fact about a ticket, numbered within it."""
 
     ticket_id: uuid.UUID
@@ -62,30 +63,61 @@ class Event:
     report_id: uuid.UUID | None = None
 
 
-@dataclass(slots=True, frozen=True)
-class Promise:
+class Promise(msgspec.Struct, frozen=True):
     """A delivery to be: which event goes where, as what."""
 
     ticket_id: uuid.UUID
     destination_id: int
     event_n: int
     kind: Kind
+    collapse_key: str | None = None
+    """It may take the place of an older one with the same key, the last of its lane, that was never sent."""
+    collapsed: int = 0
+    """Earlier events that it stands for too."""
 
 
-@dataclass(slots=True)
-class Decided:
+class Decided(msgspec.Struct):
     """Events and promises, in order, gathered over one transaction."""
 
-    events: list[Event] = field(default_factory=list)
-    promises: list[Promise] = field(default_factory=list)
+    events: list[Event] = []
+    promises: list[Promise] = []
 
 
-@dataclass(slots=True, frozen=True)
-class Places:
+class Places(msgspec.Struct, frozen=True):
     """Where a ticket's deliveries go: the destinations it has or is routed to, and the one for mail."""
 
     trackers: Sequence[int]
     mail: int | None
+    listed_for: Sequence[int] = ()
+    """Where a ticket that is held back in a storm would have gone."""
+
+
+QUIET = ("commented", "resolved")
+"""Actions that are no occurrence of the problem."""
+
+RESOLVED = "resolved"
+"""The collapse key of the news that a problem is over."""
+
+AGAIN = "again"
+"""The collapse key of our own news that a problem is back: a tracker that was away for days gets one comment."""
+
+
+def fold(promises: Sequence[Promise]) -> list[Promise]:
+    """The promises of one lane, those in a row with the same collapse key as one, the last. A key stays with the last
+    that has it.
+    """
+    folded: list[Promise] = []
+    last: dict[str, int] = {}
+    for promise in promises:
+        one, key = promise, promise.collapse_key
+        if key is not None:
+            if folded and folded[-1].collapse_key == key:
+                one = msgspec.structs.replace(one, collapsed=folded.pop().collapsed + 1 + one.collapsed)
+            elif key in last:
+                folded[last[key]] = msgspec.structs.replace(folded[last[key]], collapse_key=None)
+            last[key] = len(folded)
+        folded.append(one)
+    return folded
 
 
 def _say(
@@ -99,11 +131,24 @@ def _say(
 
 
 def _to_trackers(
-    ticket: Ticket, decided: Decided, n: int, kind: Kind, places: Places, *, but: int | None = None
+    ticket: Ticket,
+    decided: Decided,
+    n: int,
+    kind: Kind,
+    places: Places,
+    *,
+    but: int | None = None,
+    key: str | None = None,
 ) -> None:
-    decided.promises.extend(
-        Promise(ticket.id, destination, n, kind) for destination in places.trackers if destination != but
-    )
+    for destination in places.trackers:
+        if destination != but:
+            decided.promises.append(Promise(ticket.id, destination, n, kind, key))
+
+
+def _say_again(ticket: Ticket, decided: Decided, n: int, places: Places) -> None:
+    """Tell the trackers that a problem is back. What is said of a person's request is never left out."""
+    key = AGAIN if ticket.kind is TicketKind.ALERT else None
+    _to_trackers(ticket, decided, n, Kind.COMMENT, places, key=key)
 
 
 def _to_owner(ticket: Ticket, decided: Decided, n: int, places: Places) -> None:
@@ -114,9 +159,11 @@ def _to_owner(ticket: Ticket, decided: Decided, n: int, places: Places) -> None:
 def opening_data(report: Report) -> dict[str, Any]:
     """What the issue is made from later, kept with the event that opened the ticket."""
     data: dict[str, Any] = {"action": report.action}
-    for name in ("text", "code", "url", "level", "environment", "release"):
+    for name in ("text", "code", "url", "level", "environment", "release", "problem", "happening"):
         if value := getattr(report, name):
             data[name] = value
+    if report.seen_at is not None:
+        data["seen_at"] = report.seen_at.isoformat()
     if report.facts:
         data["facts"] = [list(fact) for fact in report.facts]
     return data
@@ -126,11 +173,20 @@ def on_report(ticket: Ticket, report: Report, report_id: uuid.UUID, places: Plac
     """What a report makes of its ticket. A ticket without events yet is new: any report opens it.
 
     A repeat of an open problem is counted and makes no noise. A problem that comes back after it was closed reopens
-    its ticket.
+    its ticket. A ticket that is listed in a storm has no places, until there is room for an issue of its own.
     """
     if ticket.next_event == 1:
-        n = _say(ticket, decided, "opened", opening_data(report), report_id)
+        data = opening_data(report)
+        if ticket.storm_parent is not None:
+            data["storm"] = str(ticket.storm_parent)
+            data["routed"] = list(places.listed_for)
+        n = _say(ticket, decided, "opened", data, report_id)
         _to_trackers(ticket, decided, n, Kind.CREATE, places)
+        return
+    if ticket.storm_parent is not None and places.trackers and report.action not in QUIET:
+        _single_out(ticket, report, report_id, places, decided)
+        return
+    if report.action in ("opened", "recurred") and ticket.status is Status.OPEN:
         return
     data = opening_data(report)
     match report.action:
@@ -138,17 +194,58 @@ def on_report(ticket: Ticket, report: Report, report_id: uuid.UUID, places: Plac
             author = {"name": report.person.name, "email": report.person.email} if report.person else {}
             n = _say(ticket, decided, "commented", {"body": report.text, "author": author}, report_id)
             _to_trackers(ticket, decided, n, Kind.COMMENT, places)
+        case "resolved":
+            _resolve(ticket, report, data, report_id, places, decided)
         case "unmuted" | "regressed":
             # loud again: a ticket that was closed meanwhile is open again
             n = _say(ticket, decided, report.action, data, report_id)
             if ticket.status is Status.CLOSED:
                 _reopen(ticket, decided, n, places)
-            _to_trackers(ticket, decided, n, Kind.COMMENT, places)
+            _say_again(ticket, decided, n, places)
         case _:
-            if ticket.status is Status.CLOSED:
-                n = _say(ticket, decided, "recurred", data, report_id)
-                _reopen(ticket, decided, n, places)
-                _to_trackers(ticket, decided, n, Kind.COMMENT, places)
+            n = _say(ticket, decided, "recurred", data, report_id)
+            _reopen(ticket, decided, n, places)
+            _say_again(ticket, decided, n, places)
+
+
+def may_promise(ticket: Ticket, report: Report) -> bool:
+    """Whether a report on a ticket that has events can lead to deliveries; if not, nobody need ask where to."""
+    if report.action == "resolved":
+        return ticket.status is Status.OPEN
+    return report.action not in ("opened", "recurred") or ticket.status is Status.CLOSED
+
+
+def _single_out(
+    ticket: Ticket, report: Report, report_id: uuid.UUID, places: Places, decided: Decided
+) -> None:
+    """A problem of a storm that is over was reported again, and gets its own issue."""
+    data = opening_data(report)
+    data["storm"] = str(ticket.storm_parent)
+    n = _say(ticket, decided, "singled_out", data, report_id)
+    ticket.storm_parent = None
+    _to_trackers(ticket, decided, n, Kind.CREATE, places)
+    if ticket.status is Status.CLOSED:
+        ticket.status, ticket.close_reason = Status.OPEN, None
+        _to_owner(ticket, decided, n, places)
+
+
+def _resolve(
+    ticket: Ticket,
+    report: Report,
+    data: dict[str, Any],
+    report_id: uuid.UUID,
+    places: Places,
+    decided: Decided,
+) -> None:
+    """The source says that the problem is over. Of a closed ticket that is no news; an open one is closed only where the
+    report says so.
+    """
+    if ticket.status is Status.CLOSED:
+        return
+    n = _say(ticket, decided, "resolved", data, report_id)
+    _to_trackers(ticket, decided, n, Kind.COMMENT, places, key=RESOLVED)
+    if report.close_reason is not None:
+        on_state(ticket, "closed", report.close_reason, places, decided, seen_at=None, by={"by": "source"})
 
 
 def _reopen(ticket: Ticket, decided: Decided, n: int, places: Places) -> None:

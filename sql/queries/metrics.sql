@@ -1,0 +1,41 @@
+-- What the metrics show of the database. Every statement reads what is unfinished, never what is done: a lane is idle or
+-- among those of three small indexes, a delivery is done or in one of two.
+
+-- name: destinations_now
+-- How each destination stands, and what waits there.
+with busy as (
+  select id, destination_id from lane where state = 1
+  union all select id, destination_id from lane where state = 2
+  union all select id, destination_id from lane where state = 3),
+queue as (
+  select b.destination_id, sum(d.pending)::bigint as pending, sum(d.in_doubt)::bigint as in_doubt,
+         extract(epoch from now() - min(d.oldest))::float8 as oldest_seconds
+  -- lane by lane, by the key: the index of what is pending may be taken for empty
+  from busy b cross join lateral (
+    select count(*) as pending, count(*) filter (where d.in_doubt) as in_doubt, min(d.created_at) as oldest
+    from delivery d where d.lane_id = b.id and d.state = 0) d
+  group by b.destination_id),
+parked as (select destination_id, count(*) as lanes from lane where state = 3 group by destination_id)
+select x.slug, s.breaker, s.paused_why is not null as paused, s.failures,
+       coalesce(extract(epoch from s.blocked_until - now()), 0)::float8 as held_seconds,
+       coalesce(q.pending, 0) as pending, coalesce(q.in_doubt, 0) as in_doubt,
+       coalesce(q.oldest_seconds, 0)::float8 as oldest_seconds, coalesce(p.lanes, 0) as parked_lanes
+from destination x
+join destination_state s on s.destination_id = x.id
+left join queue q on q.destination_id = x.id
+left join parked p on p.destination_id = x.id
+where x.retired_at is null or q.pending > 0 or p.lanes > 0
+
+-- name: dead_now
+-- What was given up and not replayed, by destination and class. The lane is looked up for each, never read as a whole.
+select x.slug, given_up.class, count(*) as dead
+from (select coalesce(d.last_class, 'unknown') as class,
+             (select l.destination_id from lane l where l.id = d.lane_id) as destination_id
+      from delivery d where d.state = 2) given_up
+join destination x on x.id = given_up.destination_id
+group by x.slug, given_up.class
+
+-- name: house_now
+-- Parked reports, and whether every write looks first.
+select (select count(*) from (select from report where state = 2 limit 10000) p) as reports_parked,
+       is_careful() as careful

@@ -1,0 +1,561 @@
+"""Accepting against a real Postgres: storms, updates that repeat, and many batches at once on the same tickets."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import uuid
+from collections.abc import Sequence
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pointsman.acceptance import decide
+from pointsman.plugin_api import Report
+from pointsman.signing import sha256
+from pointsman.storage import accept, promises
+from pointsman.storage.accept import Accepted, Incoming
+from pointsman.storage.db import AGAIN, Database, Row, uuid7
+from pointsman.storage.lanes import Lanes
+from pointsman.storage.storm import listed
+from pointsman.tickets.ticket import Decided, Places, Promise, Ticket, TicketKind, on_state
+
+NAMESPACE = uuid.UUID("0192aaaa-0000-7000-8000-00000000000a")
+
+
+def marker_of(ticket: Ticket, promise: Promise) -> uuid.UUID:
+    parts = (ticket.fingerprint, promise.destination_id, promise.kind, promise.event_n)
+    return uuid.uuid5(NAMESPACE, "\n".join(map(str, parts)))
+
+
+class Shop:
+    """A source of alerts with two destinations; ``allowed`` new tickets a minute."""
+
+    def __init__(self, database: Database, allowed: int = 0) -> None:
+        self.database = database
+        self.allowed = allowed
+        self.source_id = self.here = self.there = 0
+        self.storms: list[str] = []
+
+    async def open(self) -> Shop:
+        made = "insert into source (slug, kind) values ('shop', 'bugsink') returning id"
+        self.source_id = await self.database.fetchval(made)
+        ids = await self.database.fetch(
+            "insert into destination (slug, tracker) values ('here', 'folder'), ('there', 'folder') returning id"
+        )
+        self.here, self.there = (row["id"] for row in ids)
+        await self.database.execute(
+            "insert into destination_state (destination_id) select id from destination on conflict do nothing"
+        )
+        return self
+
+    def report(
+        self, fingerprint: str, action: str = "opened", *routed: int, person: bool = False
+    ) -> Incoming:
+        report_id = uuid7()
+        report = Report(action=action, fingerprint=fingerprint, title=f"It fails: {fingerprint}")
+        return Incoming(
+            report_id=report_id,
+            source_id=self.source_id,
+            key_hash=sha256(report_id.bytes),
+            body=b"{}",
+            body_sha256=sha256(b"{}"),
+            headers={},
+            ticket_kind=TicketKind.SUPPORT if person else TicketKind.ALERT,
+            report=report,
+            routed=routed or (self.here,),
+            new_ticket_id=uuid7(),
+            source="shop",
+            allowed=0 if person else self.allowed,
+        )
+
+    async def accept(self, *batch: Incoming, database: Database | None = None) -> list[Accepted]:
+        """One batch, tried again where another was in its way, as the service does."""
+        while True:
+            try:
+                return await accept.accept(
+                    database or self.database, batch, decide, marker_of, None, on_storm=self.storms.append
+                )
+            except AGAIN:
+                continue
+
+    async def opens(self, *fingerprints: str) -> list[uuid.UUID]:
+        return [one.ticket_id for one in await self.accept(*map(self.report, fingerprints)) if one.ticket_id]
+
+    async def again(self, fingerprint: str, action: str = "opened") -> None:
+        await self.accept(self.report(fingerprint, action))
+
+    async def pass_minutes(self, minutes: float) -> None:
+        """The database's clock can't be turned; what it is compared with can."""
+        await self.database.execute(
+            "update storm set began_at = began_at - $1::interval", dt.timedelta(minutes=minutes)
+        )
+
+    async def tickets(self) -> dict[str, Row]:
+        return {
+            row["fingerprint"]: row for row in await self.database.fetch("select * from ticket order by id")
+        }
+
+    async def parent(self) -> Row:
+        [found] = [row for name, row in (await self.tickets()).items() if name.startswith("storm:")]
+        return found
+
+    async def lane(self, ticket_id: uuid.UUID) -> Row | None:
+        return await self.database.fetchrow("select * from lane where ticket_id = $1", ticket_id)
+
+    async def deliveries(self, ticket_id: uuid.UUID) -> list[tuple]:
+        rows = await self.database.fetch(
+            "select d.* from delivery d join lane l on l.id = d.lane_id where l.ticket_id = $1 order by lane_id, seq",
+            ticket_id,
+        )
+        return [(row["seq"], row["kind"], row["event_n"], row["collapsed"]) for row in rows]
+
+    async def events(self, ticket_id: uuid.UUID) -> list[str]:
+        rows = await self.database.fetch("select kind from event where ticket_id = $1 order by n", ticket_id)
+        return [row["kind"] for row in rows]
+
+    async def deliver(self, times: int = 1) -> None:
+        """Whoever works the lanes does so many deliveries."""
+        for _ in range(times):
+            await self.database.execute("update lane set due_at = now() where state = 1")
+            await self.database.execute(
+                "update delivery d set state = 1, first_sent_at = now(), done_at = now() from lane l"
+                " where l.id = d.lane_id and d.seq = l.head_seq and l.state = 1"
+            )
+            await self.database.execute(
+                "update lane set head_seq = head_seq + 1, state = case when head_seq + 1 = next_seq then 0 else 1 end"
+                " where state = 1"
+            )
+
+    async def close(self, ticket_id: uuid.UUID, seen_at: int | None = None) -> None:
+        async with self.database.transaction() as con:
+            ticket = await accept.lock_ticket(con, ticket_id)
+            places = Places((await accept.places_of(con, [ticket_id]))[ticket_id], None)
+            decided = Decided()
+            on_state(ticket, "closed", None, places, decided, seen_at=seen_at, by={"by": "ann"})
+            await accept.write_decided(con, decided, {ticket_id: ticket}, marker_of)
+
+
+@pytest.fixture
+async def shop(database: Database) -> Shop:
+    return await Shop(database, allowed=3).open()
+
+
+async def gaps(database: Database) -> list[Row]:
+    """Lanes whose numbers are not 1, 2, 3 and so on, or do not fit their counters."""
+    return await database.fetch(
+        "select l.id, l.next_seq, array_agg(d.seq order by d.seq) as seqs from lane l left join delivery d on d.lane_id = l.id"
+        " group by l.id having coalesce(max(d.seq), 0) <> l.next_seq - 1 or count(d.seq) <> l.next_seq - 1"
+    )
+
+
+# -- storms --------------------------------------------------------------------------------------------------------
+
+
+async def test_what_a_minute_allows_has_issues_and_the_rest_is_listed_in_one(shop: Shop):
+    ids = await shop.opens(*"abcde")
+    assert len(set(ids)) == 5
+    tickets, parent = await shop.tickets(), await shop.parent()
+    assert [tickets[one]["storm_parent"] for one in "abcde"] == [None, None, None, parent["id"], parent["id"]]
+    assert [await shop.lane(tickets[one]["id"]) is None for one in "abcde"] == [
+        False,
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert await shop.deliveries(parent["id"]) == [(1, 1, 1, 0)]
+    assert (parent["kind"], parent["occurrences"], parent["next_event"]) == (TicketKind.ALERT, 2, 2)
+    assert await shop.events(tickets["d"]["id"]) == ["opened"], "held back, but as well known as any"
+    assert shop.storms == ["shop"]
+
+
+async def test_a_storm_has_one_parent_however_many_batches_it_comes_in(shop: Shop):
+    for n in range(12):
+        await shop.opens(f"p{n}")
+    parent = await shop.parent()
+    assert parent["occurrences"] == 9
+    assert await shop.deliveries(parent["id"]) == [(1, 1, 1, 0)], "its issue, not sent yet, will tell of all"
+    assert shop.storms == ["shop"]
+
+
+async def test_a_storm_that_goes_on_adds_one_comment_that_waits_for_the_end_of_the_minute(shop: Shop):
+    await shop.opens(*"abcd")
+    parent = (await shop.parent())["id"]
+    await shop.deliver()
+    await shop.opens("e")
+    await shop.opens("f")
+    assert await shop.deliveries(parent) == [(1, 1, 1, 0), (2, 2, 2, 0)]
+    wait = "select due_at - (select began_at from storm) as wait, state from lane where ticket_id = $1"
+    lane = await shop.database.fetchrow(wait, parent)
+    assert (lane["wait"], lane["state"]) == (dt.timedelta(minutes=1), 1)
+    found = await listed(shop.database, parent, shop.here)
+    assert (found.total, [title for _, title in found.tickets]) == (3, [f"It fails: {one}" for one in "fed"])
+    await shop.deliver()
+    await shop.opens("g")
+    assert await shop.deliveries(parent) == [(1, 1, 1, 0), (2, 2, 2, 0), (3, 2, 3, 0)]
+
+
+async def test_what_is_being_sent_right_now_tells_nothing_new_any_more(shop: Shop):
+    """A leased lane's head may be written already: what comes now needs news of its own."""
+    await shop.opens(*"abcd")
+    parent = (await shop.parent())["id"]
+    await shop.database.execute(
+        "update lane set state = 2, lease_id = gen_random_uuid(), lease_until = now() + '1 minute' where ticket_id = $1",
+        parent,
+    )
+    await shop.opens("e")
+    await shop.opens("f")
+    assert await shop.deliveries(parent) == [(1, 1, 1, 0), (2, 2, 2, 0)]
+
+
+async def test_titles_are_listed_only_where_their_tickets_would_have_gone(shop: Shop):
+    await shop.opens(*"abc")
+    await shop.accept(shop.report("open", "opened", shop.here), shop.report("hidden", "opened", shop.there))
+    parent = (await shop.parent())["id"]
+    places = await shop.database.fetch(
+        "select destination_id from lane where ticket_id = $1 order by id", parent
+    )
+    assert [row["destination_id"] for row in places] == [shop.here, shop.there]
+    for place, title in ((shop.here, "It fails: open"), (shop.there, "It fails: hidden")):
+        assert [one for _, one in (await listed(shop.database, parent, place)).tickets] == [title]
+
+
+async def test_tickets_of_people_and_those_that_go_nowhere_are_never_held_back(shop: Shop):
+    await shop.accept(*(shop.report(f"p{n}", person=True) for n in range(10)))
+    nowhere = [shop.report(f"n{n}") for n in range(10)]
+    for one in nowhere:
+        one.routed = ()
+    await shop.accept(*nowhere)
+    assert {row["storm_parent"] for row in (await shop.tickets()).values()} == {None}
+    assert await shop.database.fetchval("select count(*) from storm") == 0, "and nothing is locked for them"
+
+
+async def test_an_allowance_of_nothing_is_no_cap(shop: Shop):
+    shop.allowed = 0
+    await shop.opens(*"abcdefghij")
+    assert await shop.database.fetchval("select count(*) from lane") == 10
+
+
+async def test_the_next_minute_lets_in_as_many_again_and_a_calm_one_ends_the_storm(shop: Shop):
+    await shop.opens(*"abcd")
+    first = (await shop.parent())["id"]
+    await shop.pass_minutes(1)
+    await shop.opens(*"efgh")
+    tickets = await shop.tickets()
+    assert tickets["g"]["storm_parent"] is None
+    assert tickets["h"]["storm_parent"] == first, "the storm goes on"
+    await shop.pass_minutes(1)
+    await shop.opens("i")
+    await shop.pass_minutes(1)
+    await shop.opens(*"jklm")
+    assert (await shop.tickets())["m"]["storm_parent"] not in (None, first), "a storm of its own"
+
+
+@pytest.mark.parametrize("action", ["opened", "regressed"])
+async def test_a_held_problem_that_comes_again_after_the_storm_gets_its_issue(shop: Shop, action: str):
+    await shop.opens(*"abcde")
+    parent = (await shop.parent())["id"]
+    await shop.again("d", action)
+    held = (await shop.tickets())["d"]
+    assert (held["storm_parent"], held["occurrences"]) == (parent, 2), "counted, and still held"
+    assert await shop.lane(held["id"]) is None
+    await shop.pass_minutes(3)
+    await shop.again("d", action)
+    held = (await shop.tickets())["d"]
+    assert (held["storm_parent"], held["occurrences"]) == (None, 3)
+    assert [kind for _, kind, _, _ in await shop.deliveries(held["id"])] == [1]
+    assert "singled_out" in await shop.events(held["id"])
+    assert (await listed(shop.database, parent, shop.here)).total == 1
+
+
+async def test_not_more_of_them_come_back_than_a_minute_allows(shop: Shop):
+    names = [f"p{n}" for n in range(10)]
+    await shop.opens(*names)
+    await shop.pass_minutes(3)
+    await shop.accept(*map(shop.report, names))
+    held = [row["storm_parent"] is not None for name, row in (await shop.tickets()).items() if name in names]
+    assert sum(held) == 7 - 3
+    assert await shop.database.fetchval("select opened from storm") == 3
+
+
+async def test_closing_the_parent_closes_what_it_lists_each_with_an_event(shop: Shop):
+    await shop.opens(*"abcde")
+    parent = await shop.parent()
+    await shop.deliver()
+    await shop.close(parent["id"])
+    tickets = await shop.tickets()
+    assert [tickets[one]["status"] for one in "abcde"] == [1, 1, 1, 2, 2]
+    assert await shop.events(tickets["d"]["id"]) == ["opened", "closed"]
+    data = await shop.database.fetchval(
+        "select data::text from event where ticket_id = $1 and n = 2", tickets["d"]["id"]
+    )
+    assert str(parent["id"]) in data and "ann" in data
+    await shop.pass_minutes(3)
+    await shop.again("d")
+    again = (await shop.tickets())["d"]
+    assert (again["status"], again["close_reason"], again["closed_at"]) == (1, None, None)
+    assert [kind for _, kind, _, _ in await shop.deliveries(again["id"])] == [1]
+
+
+async def test_a_parent_closed_in_the_midst_of_its_storm_is_opened_again_by_the_next(shop: Shop):
+    await shop.opens(*"abcd")
+    await shop.deliver()
+    parent = (await shop.parent())["id"]
+    await shop.close(parent)
+    await shop.deliver()
+    await shop.opens("e")
+    assert (await shop.parent())["status"] == 1
+    assert [kind for _, kind, _, _ in await shop.deliveries(parent)] == [1, 3, 4, 2]
+
+
+async def test_a_ticket_that_is_reported_while_its_parent_closes_is_passed_over(shop: Shop):
+    """Nobody who holds a listed ticket is waited for: it may be waiting for the parent."""
+    await shop.opens(*"abcde")
+    parent = (await shop.parent())["id"]
+    held = (await shop.tickets())["d"]["id"]
+    async with shop.database.transaction() as con:
+        assert await accept.lock_ticket(con, held) is not None
+        await shop.close(parent)
+    tickets = await shop.tickets()
+    assert (tickets["d"]["status"], tickets["e"]["status"]) == (1, 2)
+
+
+def park(_ticket: Ticket, incoming: Incoming, _places: Places, _decided: Decided) -> None:
+    incoming.report, incoming.error = None, "a defect"
+
+
+@pytest.mark.parametrize("storm", [False, True])
+async def test_a_report_that_can_not_be_decided_on_stays_new(shop: Shop, storm: bool):
+    if storm:
+        await shop.opens(*"xyz")
+    [answer] = await accept.accept(shop.database, [shop.report("a")], park, marker_of, None)
+    assert answer.parked
+    assert (await shop.tickets())["a"]["next_event"] == 1
+    await shop.pass_minutes(3)
+    await shop.opens("a")
+    found = (await shop.tickets())["a"]
+    assert await shop.events(found["id"]) == ["opened"]
+    assert [kind for _, kind, _, _ in await shop.deliveries(found["id"])] == [1]
+    assert found["storm_parent"] is None
+
+
+# -- updates that repeat -------------------------------------------------------------------------------------------
+
+
+async def test_fifty_updates_that_nobody_took_are_one_comment(shop: Shop):
+    [ticket] = await shop.opens("a")
+    await shop.deliver()
+    for _ in range(50):
+        await shop.again("a", "regressed")
+    assert await shop.deliveries(ticket) == [(1, 1, 1, 0), (2, 2, 51, 49)]
+    assert len(await shop.events(ticket)) == 51, "every one of them stands in the ticket"
+    marker = await shop.database.fetchval("select marker from delivery where seq = 2")
+    [found] = [row for row in (await shop.tickets()).values() if row["fingerprint"] == "a"]
+    wanted = Promise(found["id"], shop.here, 51, 2)
+    assert marker == marker_of(Ticket(found["id"], 1, TicketKind.ALERT, "a", 1, 1, None, 1), wanted)
+
+
+async def test_updates_of_one_batch_are_one_comment_too(shop: Shop):
+    [ticket] = await shop.opens("a")
+    await shop.deliver()
+    await shop.accept(*(shop.report("a", "unmuted") for _ in range(5)))
+    await shop.accept(*(shop.report("a", "unmuted") for _ in range(5)))
+    assert await shop.deliveries(ticket) == [(1, 1, 1, 0), (2, 2, 11, 9)]
+
+
+@pytest.mark.parametrize(
+    "underway",
+    [
+        "update delivery set first_sent_at = now() where seq = 2",
+        "update delivery set draft = '{}' where seq = 2",
+        "update delivery set in_doubt = true where seq = 2",
+        "update lane set state = 2, lease_id = gen_random_uuid(), lease_until = now() + '1 minute'",
+    ],
+    ids=["sent", "written", "in doubt", "in work"],
+)
+async def test_what_was_sent_or_is_in_work_is_left_alone(shop: Shop, underway: str):
+    [ticket] = await shop.opens("a")
+    await shop.deliver()
+    await shop.again("a", "regressed")
+    await shop.database.execute(underway)
+    await shop.again("a", "regressed")
+    await shop.again("a", "regressed")
+    assert await shop.deliveries(ticket) == [(1, 1, 1, 0), (2, 2, 2, 0), (3, 2, 4, 1)]
+    assert await gaps(shop.database) == []
+
+
+async def test_nothing_moves_past_a_persons_comment_or_a_change_of_state(shop: Shop):
+    [ticket] = await shop.opens("a")
+    await shop.deliver()
+    await shop.again("a", "regressed")
+    await shop.again("a", "commented")
+    await shop.again("a", "commented")
+    await shop.again("a", "regressed")
+    assert await shop.deliveries(ticket) == [
+        (1, 1, 1, 0),
+        (2, 2, 2, 0),
+        (3, 2, 3, 0),
+        (4, 2, 4, 0),
+        (5, 2, 5, 0),
+    ]
+    await shop.close(ticket)
+    await shop.again("a", "regressed")
+    assert [(kind, n) for _, kind, n, _ in await shop.deliveries(ticket)][5:] == [(3, 6), (4, 7), (2, 7)]
+    assert await gaps(shop.database) == []
+
+
+async def test_nothing_moves_past_what_came_with_it(shop: Shop):
+    [ticket] = await shop.opens("a")
+    await shop.deliver()
+    await shop.again("a", "regressed")
+    await shop.accept(shop.report("a", "commented"), shop.report("a", "regressed"))
+    assert [(n, kind) for _, kind, n, _ in await shop.deliveries(ticket)] == [(1, 1), (2, 2), (3, 2), (4, 2)]
+    await shop.close(ticket, seen_at=shop.here)
+    await shop.again("a", "recurred")
+    assert [(n, kind) for _, kind, n, _ in await shop.deliveries(ticket)][4:] == [(6, 4), (6, 2)]
+
+
+async def test_each_destination_collapses_for_itself(shop: Shop):
+    await shop.accept(shop.report("a", "opened", shop.here, shop.there))
+    await shop.deliver()
+    await shop.again("a", "regressed")
+    await shop.database.execute(
+        "update delivery d set first_sent_at = now() from lane l where l.id = d.lane_id and d.seq = 2"
+        " and l.destination_id = $1",
+        shop.here,
+    )
+    await shop.again("a", "regressed")
+    rows = await shop.database.fetch("select destination_id, next_seq from lane order by id")
+    assert [tuple(row) for row in rows] == [(shop.here, 4), (shop.there, 3)]
+
+
+# -- at once -------------------------------------------------------------------------------------------------------
+
+
+async def test_batches_at_once_on_the_same_tickets_leave_no_gap_and_no_deadlock(dsn: str, shop: Shop):
+    """Two replicas, the same few tickets in any order, a storm, lanes in work: every number is there, once."""
+    shop.allowed = 8
+    # a deadlock is told as one before the wait for a lock runs out, which on a busy machine means nothing
+    name = await shop.database.fetchval("select current_database()")
+    await shop.database.execute(f"alter database {name} set deadlock_timeout = '50ms'")
+    failed: list[BaseException] = []
+
+    async def replica(n: int) -> None:
+        async with Database.open(dsn, size=3) as database:
+
+            async def batches(worker: int) -> None:
+                for turn in range(6):
+                    seed = n * 100 + worker * 10 + turn
+                    names = [f"t{(seed * 7 + i * (3 if worker % 2 else 5)) % 12}" for i in range(6)]
+                    names.append(f"new{seed}")
+                    actions = ["opened", "regressed", "commented", "unmuted", "opened", "regressed", "opened"]
+                    batch = [
+                        shop.report(*one, shop.here, shop.there) for one in zip(names, actions, strict=True)
+                    ]
+                    try:
+                        await accept.accept(database, batch, decide, marker_of, None)
+                    except asyncpg.DeadlockDetectedError as error:
+                        failed.append(error)
+                    except AGAIN:
+                        await shop.accept(*batch, database=database)
+
+            await asyncio.gather(*(batches(worker) for worker in range(3)))
+
+    async def works() -> None:
+        lanes = Lanes(shop.database, uuid.uuid4())
+        while not accepting.done():
+            claimed = await lanes.claim(20)
+            await lanes.renew(claimed)
+            for lane in claimed:
+                await lanes.release(lane)
+
+    accepting = asyncio.gather(replica(1), replica(2))
+    await asyncio.gather(accepting, works())
+    assert failed == []
+    assert await gaps(shop.database) == []
+    wrong = "select id from ticket t where next_event - 1 <> (select count(*) from event e where e.ticket_id = t.id)"
+    assert await shop.database.fetch(wrong) == []
+    tickets = await shop.tickets()
+    own = [
+        row for name, row in tickets.items() if not name.startswith("storm:") and row["storm_parent"] is None
+    ]
+    assert len(own) == 8, "shared by all replicas"
+    assert await shop.database.fetchval("select opened from storm") == len(tickets) - 1
+    assert (
+        sum(row["occurrences"] for name, row in tickets.items() if name.startswith("storm:"))
+        == len(tickets) - 9
+    )
+
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(st.just("report"), st.sampled_from(["opened", "regressed", "unmuted", "commented"])),
+        st.tuples(
+            st.just("batch"), st.lists(st.sampled_from(["opened", "regressed", "commented"]), max_size=4)
+        ),
+        st.tuples(st.just("deliver"), st.none()),
+        st.tuples(st.just("lease"), st.none()),
+        st.tuples(st.just("close"), st.none()),
+    ),
+    max_size=14,
+)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(drawn=steps)
+def test_whatever_happens_a_lane_tells_its_events_in_order(server_dsn: str, template: str, drawn):
+    """Against one database with a ticket for each example."""
+    from conftest import _cloned
+
+    async def example() -> None:
+        async for dsn in _cloned(server_dsn, template):
+            async with Database.open(dsn, size=2) as database:
+                shop = await Shop(database).open()
+                [ticket] = await shop.opens("a")
+                await _walk(shop, ticket, drawn)
+
+    asyncio.run(example())
+
+
+async def _walk(shop: Shop, ticket: uuid.UUID, drawn: Sequence[tuple]) -> None:
+    for what, how in drawn:
+        if what == "report":
+            await shop.again("a", how)
+        elif what == "batch" and how:
+            await shop.accept(*(shop.report("a", action) for action in how))
+        elif what == "deliver":
+            await shop.database.execute(
+                "update lane set state = 1, lease_id = null, lease_until = null where state = 2"
+            )
+            await shop.deliver()
+        elif what == "lease":
+            await shop.database.execute(
+                "update lane set state = 2, lease_id = gen_random_uuid(), lease_until = now() + '1 minute' where state = 1"
+            )
+        elif what == "close":
+            await shop.close(ticket)
+    assert await gaps(shop.database) == []
+    told = await shop.deliveries(ticket)
+    order = [(n, kind != 4) for _, kind, n, _ in told]
+    assert order == sorted(order), "a lane tells its events in their order, a reopening before its words"
+    events = await shop.events(ticket)
+    words = {
+        n for n, kind in enumerate(events, 1) if kind in ("regressed", "unmuted", "recurred", "commented")
+    }
+    comments = [(n, collapsed) for _, kind, n, collapsed in told if kind == 2]
+    assert {n for n, _ in comments} <= words
+    assert len(comments) + sum(collapsed for _, collapsed in comments) == len(words), (
+        "each is told, or counted"
+    )
+    said = {n for n, kind in enumerate(events, 1) if kind == "commented"}
+    assert said <= {n for n, _ in comments}, "a person's words are told as they are"
+
+
+def test_what_is_written_as_json_reads_the_same():
+    assert (
+        promises.as_json({"text": 'ä\u2028"', "facts": [["a", "b"]]})
+        == '{"text":"ä\u2028\\"","facts":[["a","b"]]}'
+    )

@@ -1,0 +1,472 @@
+"""Budgets against a real Postgres: many replicas share them, complaints reach all, and what is scarce goes to the urgent."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import random
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from pointsman.catalog import LiveDestination
+from pointsman.delivery.limits import Budgets
+from pointsman.delivery.pace import Pace
+from pointsman.storage import budgets as rows
+from pointsman.storage.db import Database
+from pointsman.tickets.ticket import Kind
+
+TOKEN = b"a credential's digest"
+CREATE, COMMENT = Kind.CREATE, Kind.COMMENT
+
+
+class Counting:
+    """A database that counts its statements, and can hold them up."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.count = 0
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.fails: Exception | None = None
+
+    async def fetchrow(self, sql: str, *args: Any) -> Any:
+        self.count += 1
+        await self.gate.wait()
+        if self.fails is not None:
+            raise self.fails
+        return await self.database.fetchrow(sql, *args)
+
+    async def fetch(self, sql: str, *args: Any) -> Any:
+        self.count += 1
+        return await self.database.fetch(sql, *args)
+
+    async def execute(self, sql: str, *args: Any) -> None:
+        self.count += 1
+        await self.database.execute(sql, *args)
+
+
+def place(number: int = 1, *paces: Pace, credential: bytes | None = TOKEN) -> LiveDestination:
+    return LiveDestination(
+        number,
+        f"place-{number}",
+        1,
+        "github",
+        credential=credential,
+        budgets=paces or (Pace("all", 10.0, 20.0),),
+    )
+
+
+async def stand(database: Database, *credentials: bytes | None) -> list[int]:
+    """Destinations with these credentials; their ids."""
+    ids = []
+    for number, credential in enumerate(credentials):
+        made = await database.fetchval(
+            "insert into destination (slug, tracker) values ($1, 'github') returning id", f"place-{number}"
+        )
+        await database.execute(
+            "insert into destination_state (destination_id, credential) values ($1, $2)", made, credential
+        )
+        ids.append(made)
+    return ids
+
+
+async def pass_time(database: Database, seconds: float) -> None:
+    """As if so much time had gone by."""
+    await database.execute(
+        "update budget set refilled_at = refilled_at - $1 * interval '1 s',"
+        " limited_until = limited_until - $1 * interval '1 s'",
+        seconds,
+    )
+
+
+async def row(database: Database, scope: str = "all") -> Any:
+    return await database.fetchrow("select * from budget where scope = $1", scope)
+
+
+async def drain(budgets: Budgets, where: LiveDestination, kind: Kind, most: int = 1000) -> int:
+    """How many may go at once."""
+    for n in range(most):
+        if await budgets.take(where, kind, 1):
+            return n
+    return most
+
+
+SLOW = Pace("all", 0.001, 20.0)
+
+
+# -- what a bucket gives ---------------------------------------------------------------------------------------------
+
+
+async def test_without_budgets_nothing_is_asked():
+    """Nor is there a database to ask."""
+    nowhere = Budgets(None)  # type: ignore[arg-type]
+    assert await nowhere.take(LiveDestination(1, "x", 1, "folder"), CREATE, 1) == 0.0
+
+
+async def test_the_last_fifth_of_a_bucket_is_left_to_what_is_urgent(database: Database):
+    budgets, where = Budgets(database), place(1, SLOW)
+    for kind in (Kind.COMMENT, Kind.UPDATE):
+        await drain(budgets, where, kind)
+    assert (await row(database))["tokens"] == pytest.approx(4, abs=0.1)
+    assert [await budgets.take(where, kind, 1) for kind in (CREATE, Kind.CLOSE, Kind.REOPEN)] == [0.0] * 3
+    assert await budgets.take(where, COMMENT, 1) > 0
+    assert await drain(budgets, where, CREATE) == 1
+
+
+async def test_those_who_come_together_share_a_statement_and_the_urgent_ones_go_first(database: Database):
+    counting = Counting(database)
+    budgets, where = Budgets(counting), place(1, SLOW)  # type: ignore[arg-type]
+    await budgets.take(where, CREATE, 1)
+    counting.count = 0
+    counting.gate.clear()
+    first = asyncio.create_task(budgets.take(where, COMMENT, 1))
+    await until_waiting(counting)
+    rest = [asyncio.create_task(budgets.take(where, kind, 1)) for kind in [COMMENT] * 30 + [CREATE] * 10]
+    await asyncio.sleep(0)
+    counting.gate.set()
+    waits = await asyncio.gather(first, *rest)
+    assert counting.count == 2
+    assert waits[0] == 0.0 and waits[31:] == [0.0] * 10
+    # 20, less 1 and 1 and 10, less the last 4
+    assert waits[1:31].count(0.0) == 4
+    later = [wait for wait in waits if wait]
+    assert (later == sorted(later) and len(set(later)) > 1) or max(later) == 60.0
+
+
+async def until_waiting(counting: Counting) -> None:
+    while not counting.count:
+        await asyncio.sleep(0)
+
+
+async def test_a_wait_is_honest(database: Database):
+    """After it there is a token; half way there is none. Each of those that wait has its own time."""
+    budgets, where = Budgets(database), place(1, Pace("all", 0.1, 5.0))
+    await drain(budgets, where, CREATE)
+    waits = await asyncio.gather(*(Budgets(database).take(where, CREATE, 1) for _ in range(2)))
+    assert all(5 < wait <= 10 for wait in waits)
+    one = Budgets(database)
+    waits = sorted(await asyncio.gather(*(one.take(where, CREATE, 1) for _ in range(3))))
+    assert [round(after - before) for before, after in itertools.pairwise(waits)] == [10, 10]
+    await pass_time(database, waits[0] / 2)
+    assert await Budgets(database).take(where, CREATE, 1) > 0
+    await pass_time(database, waits[0] / 2 + 0.001)
+    assert await Budgets(database).take(where, CREATE, 1) == 0.0
+    assert await Budgets(database).take(where, CREATE, 1) > 0
+
+
+async def test_until_when_nobody_else_need_ask_is_known(database: Database):
+    """The first token that comes, not the place in the queue; nothing for a lane that waits alone."""
+    budgets, where = Budgets(database), place(1, Pace("all", 0.1, 1.0))
+    assert budgets.until_next(where) == 0.0
+    assert await budgets.take(where, CREATE, 1) == 0.0
+    assert budgets.until_next(where) == 0.0
+    for _ in range(4):
+        await budgets.take(where, CREATE, 1)
+        assert 9 < budgets.until_next(where) <= 10
+    alone = place(1, Pace("issue", 0.1, 1.0))
+    await budgets.take(alone, CREATE, 1)
+    assert await budgets.take(alone, CREATE, 1) > 9
+    assert budgets.until_next(alone) == 0.0
+
+
+async def test_a_fast_bucket_is_asked_once_a_second_not_once_a_write(database: Database):
+    """A second's worth at most is held in advance, deducted first."""
+    counting = Counting(database)
+    budgets, where = Budgets(counting), place(1, Pace("all", 50.0, 500.0))  # type: ignore[arg-type]
+    await budgets.take(where, COMMENT, 1)
+    counting.count = 0
+    assert (await row(database))["tokens"] == pytest.approx(450, abs=1)
+    for _ in range(40):
+        assert await budgets.take(where, COMMENT, 1) == 0.0
+    assert counting.count <= 1
+
+
+async def test_a_scope_that_is_short_gives_back_what_was_taken_of_another(database: Database):
+    hour, minute = Pace("hour", 0.0001, 3.0), Pace("minute", 0.001, 1.0)
+    budgets, where = Budgets(database), place(1, hour, minute)
+    assert await budgets.take(where, CREATE, 1) == 0.0
+    for _ in range(5):
+        assert await budgets.take(where, CREATE, 1) > 0
+    # one token of the hour is held, and it is always the same
+    assert (await row(database, "hour"))["tokens"] == pytest.approx(1, abs=0.1)
+    await database.execute("update budget set tokens = 1 where scope = 'minute'")
+    assert await budgets.take(where, CREATE, 1) == 0.0
+    assert (await row(database, "hour"))["tokens"] == pytest.approx(1, abs=0.1)
+
+
+async def test_who_is_cancelled_leaves_his_token(database: Database):
+    counting = Counting(database)
+    budgets, where = Budgets(counting), place(1, Pace("all", 0.001, 2.0))  # type: ignore[arg-type]
+    counting.gate.clear()
+    gone = asyncio.create_task(budgets.take(where, CREATE, 1))
+    await until_waiting(counting)
+    gone.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await gone
+    counting.gate.set()
+    assert [bool(await budgets.take(where, CREATE, 1)) for _ in range(3)] == [False, False, True]
+
+
+async def test_a_database_that_fails_is_told_to_all_who_wait(database: Database):
+    counting = Counting(database)
+    budgets, where = Budgets(counting), place()  # type: ignore[arg-type]
+    counting.fails = ConnectionError("gone")
+    failed = await asyncio.gather(*(budgets.take(where, CREATE, 1) for _ in range(5)), return_exceptions=True)
+    assert [type(one) for one in failed] == [ConnectionError] * 5
+    counting.fails = None
+    assert await budgets.take(where, CREATE, 1) == 0.0
+
+
+async def test_issues_are_paced_one_by_one_and_no_row_tells_of_them(database: Database):
+    where = place(1, Pace("issue-long", 0.01, 3.0), Pace("issue", 0.1, 2.0))
+    budgets = Budgets(database)
+    assert [await budgets.take(where, CREATE, 1) for _ in range(2)] == [0.0, 0.0]
+    assert await budgets.take(where, CREATE, 1) == pytest.approx(10, abs=0.1)
+    assert await budgets.take(where, CREATE, 2) == 0.0
+    await budgets.limited(where, "issue:10042", 60)
+    assert await database.fetch("select * from budget") == []
+
+
+# -- many replicas ---------------------------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def replicas(dsn: str, count: int) -> AsyncIterator[list[Budgets]]:
+    """So many, over pools of their own."""
+    async with contextlib.AsyncExitStack() as stack:
+        pools = [await stack.enter_async_context(Database.open(dsn, size=2)) for _ in range(4)]
+        yield [Budgets(pools[n % 4]) for n in range(count)]
+
+
+@pytest.mark.parametrize("rate", [0.5, 40.0])
+async def test_eight_replicas_never_take_more_than_the_budget(database: Database, dsn: str, rate: float):
+    """All hammer one credential, over two destinations: the burst, what came by the time, and no more."""
+    pace = Pace("all", rate, 30.0)
+    async with replicas(dsn, 8) as eight:
+        began = await database.fetchval("select clock_timestamp()")
+
+        async def hammer(budgets: Budgets, number: int) -> tuple[int, int]:
+            dice, all_kinds, low = random.Random(number), 0, 0
+            for _ in range(15):
+                kinds = [dice.choice([CREATE, COMMENT, Kind.UPDATE, Kind.CLOSE]) for _ in range(5)]
+                got = await asyncio.gather(
+                    *(budgets.take(place(1 + number % 2, pace), kind, 1) for kind in kinds)
+                )
+                all_kinds += got.count(0.0)
+                low += sum(
+                    not wait for wait, kind in zip(got, kinds, strict=True) if kind in (COMMENT, Kind.UPDATE)
+                )
+            return all_kinds, low
+
+        counts = await asyncio.gather(*(hammer(budgets, n) for n, budgets in enumerate(eight)))
+        seconds = (await database.fetchval("select clock_timestamp()") - began).total_seconds()
+    taken, low = (sum(column) for column in zip(*counts, strict=True))
+    left = (await row(database))["tokens"]
+    allowed = pace.burst + rate * seconds
+    assert 0 <= left <= pace.burst
+    assert taken <= allowed, f"{taken} went in {seconds:.2f} s, {allowed:.1f} may"
+    assert taken + left + 8 * max(1, rate) >= pace.burst - 1, "and none was lost but what is held"
+    assert low <= pace.burst - pace.kept + rate * seconds
+
+
+async def test_any_row_gives_what_it_has_and_stays_within_its_bounds(database: Database):
+    """Random buckets: never under nothing, never over the burst, the last part only for urgent ones."""
+    dice = random.Random(7)
+    for n in range(150):
+        rate, burst = dice.choice([0.1, 1.0, 5.0, 60.0]), dice.choice([1.0, 1.4, 16.0, 100.0])
+        pace = Pace("all", rate, burst)
+        tokens, elapsed = dice.uniform(0, burst), dice.choice([-30.0, 0.0, 0.3, 20.0, 90_000.0])
+        urgent, others, advance = (dice.choice([0, 1, 5, 50]) for _ in range(3))
+        credential = str(n).encode()
+        await database.execute(
+            "insert into budget (credential, scope, declared_rate, rate, burst, tokens, refilled_at)"
+            " values ($1, 'all', $2, $2, $3, $4, now() - $5 * interval '1 s')",
+            credential,
+            rate,
+            burst,
+            tokens,
+            elapsed,
+        )
+        bucket = rows.Bucket(credential=credential, scope="all", rate=rate, burst=burst, kept=pace.kept)
+        given = await rows.take(database, bucket, urgent=urgent, others=others, advance=advance)
+        full = min(burst, tokens + rate * max(0.0, elapsed))
+        if elapsed < 0:
+            assert (given.for_urgent, given.for_others) == (0, 0) and given.rest_seconds > 29
+            continue
+        spare = 0.5 * rate + 1e-9  # a statement takes a moment
+        assert 0 <= given.for_urgent <= urgent and 0 <= given.for_others <= others + min(advance, rate)
+        assert given.for_urgent + given.for_others <= full + spare
+        assert given.for_urgent >= min(urgent, int(full))
+        assert not given.for_others or given.tokens >= pace.kept - 1e-9
+        assert given.tokens == pytest.approx(
+            min(burst, full) - given.for_urgent - given.for_others, abs=spare
+        )
+        stored = await database.fetchrow("select tokens, burst from budget where credential = $1", credential)
+        assert 0 <= stored["tokens"] <= stored["burst"]
+
+
+# -- complaints ------------------------------------------------------------------------------------------------------
+
+
+async def blocked(database: Database) -> dict[int, float]:
+    found = await database.fetch(
+        "select destination_id, extract(epoch from blocked_until - now())::float8 as wait from destination_state"
+        " where blocked_until > now()"
+    )
+    return {one["destination_id"]: one["wait"] for one in found}
+
+
+async def test_a_complaint_reaches_every_destination_of_the_credential(database: Database):
+    first, second, other = await stand(database, TOKEN, TOKEN, b"another")
+    await Budgets(database).limited(place(first), "all", 120.0)
+    waits = await blocked(database)
+    assert waits.keys() == {first, second} and other not in waits
+    assert all(115 < wait <= 120 for wait in waits.values())
+    assert await Budgets(database).take(place(second), CREATE, 1) == 60.0, "asked again after a minute"
+    await Budgets(database).limited(place(second), "all", 5.0)
+    assert min((await blocked(database)).values()) > 110, "a shorter wait does not shorten a longer one"
+
+
+async def test_a_complaint_about_one_scope_stops_the_others_too(database: Database):
+    [there] = await stand(database, TOKEN)
+    where = place(there, Pace("content", 1.0, 16.0), Pace("content-hour", 0.1, 100.0))
+    budgets = Budgets(database)
+    assert await budgets.take(where, CREATE, 1) == 0.0
+    await budgets.limited(where, "content:what/ever", 30.0)
+    assert (await row(database, "content"))["limited_count"] == 1
+    assert (await row(database, "content-hour"))["limited_count"] == 0
+    assert 25 < await budgets.take(where, CREATE, 1) <= 33
+
+
+async def test_what_a_replica_holds_in_advance_is_void_after_a_complaint(database: Database):
+    [there] = await stand(database, TOKEN)
+    budgets, where = Budgets(database), place(there, Pace("all", 50.0, 500.0))
+    assert await budgets.take(where, CREATE, 1) == 0.0
+    await budgets.limited(where, "all", 30.0)
+    assert await budgets.take(where, CREATE, 1) > 0
+
+
+async def test_the_rate_is_halved_once_a_wait_and_climbs_back(database: Database):
+    [there] = await stand(database, TOKEN)
+    pace = Pace("all", 8.0, 40.0)
+    where = place(there, pace)
+    await Budgets(database).take(where, CREATE, 1)
+    await asyncio.gather(*(Budgets(database).limited(where, "all", 10.0) for _ in range(8)))
+    stands = await row(database)
+    assert (stands["rate"], stands["tokens"], stands["limited_count"]) == (4.0, 0.0, 8)
+    await pass_time(database, 10.0 + 60.0)
+    assert await Budgets(database).take(where, CREATE, 1) == 0.0
+    assert (await row(database))["rate"] == pytest.approx(4.4, abs=0.05)
+    await database.execute("update budget set tokens = 0")
+    await pass_time(database, 1.0)
+    assert (await row(database))["tokens"] == 0.0
+    [shown] = await Budgets(database).standing()
+    assert shown["tokens"] == pytest.approx(4.4, abs=0.5)
+    await pass_time(database, 3600.0)
+    assert await Budgets(database).take(where, CREATE, 1) == 0.0
+    assert (await row(database))["rate"] == 8.0
+
+
+async def test_the_rate_never_falls_under_a_twentieth(database: Database):
+    [there] = await stand(database, TOKEN)
+    where = place(there, Pace("all", 8.0, 40.0))
+    for _ in range(8):
+        await Budgets(database).limited(where, "all", 10.0)
+        await database.execute("update budget set refilled_at = now(), limited_until = now()")
+    assert (await row(database))["rate"] == pytest.approx(0.4, abs=0.01)
+
+
+async def test_after_a_wait_the_bucket_starts_empty(database: Database):
+    """What piled up while the tracker asked to wait must not come all at once."""
+    [there] = await stand(database, TOKEN)
+    where = place(there, Pace("all", 1.0, 40.0))
+    await Budgets(database).limited(where, "all", 30.0)
+    await pass_time(database, 30.0)
+    assert await drain(Budgets(database), where, CREATE) == 0
+    await pass_time(database, 4.0)
+    assert 1 <= await drain(Budgets(database), where, CREATE) <= 3
+
+
+async def test_a_scope_that_nobody_declared_is_remembered_as_all(database: Database):
+    [there] = await stand(database, TOKEN)
+    where = place(there, Pace("content", 1.0, 16.0))
+    for n in range(3):
+        await Budgets(database).limited(where, f"endpoint:POST /{n}", 20.0)
+    assert [one["scope"] for one in await Budgets(database).standing()] == ["all"]
+    assert await Budgets(database).take(where, CREATE, 1) > 10
+    # the operator's word makes it a budget
+    await pass_time(database, 60.0)
+    told = place(there, Pace("all", 2.0, 10.0))
+    assert await Budgets(database).take(told, CREATE, 1) == 0.0
+    assert (await row(database))["declared_rate"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("asked", "waits"), [(float("nan"), 60), (-5.0, 1), (1e12, 3600), (float("inf"), 3600)]
+)
+async def test_a_wait_that_is_none_is_made_one(database: Database, asked: float, waits: float):
+    [there] = await stand(database, TOKEN)
+    await Budgets(database).limited(place(there), "all", asked)
+    [wait] = (await blocked(database)).values()
+    assert waits - 5 < wait <= waits or waits == 1
+
+
+async def test_a_destination_without_a_credential_is_on_its_own(database: Database):
+    first, second = await stand(database, None, None)
+    one, other = (place(n, Pace("all", 0.001, 2.0), credential=None) for n in (first, second))
+    budgets = Budgets(database)
+    assert [await drain(budgets, one, CREATE), await drain(budgets, other, CREATE)] == [2, 2]
+    await budgets.limited(one, "all", 30.0)
+    assert (await blocked(database)).keys() == {first}
+
+
+# -- changes ---------------------------------------------------------------------------------------------------------
+
+
+async def test_another_limit_takes_effect_and_keeps_what_was_learned(database: Database):
+    """Two versions of a plugin may disagree for a while: neither forgets the complaint."""
+    [there] = await stand(database, TOKEN)
+    old, new = Pace("all", 8.0, 40.0), Pace("all", 4.0, 10.0)
+    await Budgets(database).take(place(there, old), CREATE, 1)
+    await Budgets(database).limited(place(there, old), "all", 1.0)
+    await pass_time(database, 11.0)
+    assert await Budgets(database).take(place(there, new), CREATE, 1) == 0.0
+    stands = await row(database)
+    assert (stands["declared_rate"], stands["burst"]) == (4.0, 10.0)
+    assert stands["rate"] == pytest.approx(2.0, abs=0.1) and stands["tokens"] <= 10
+    assert await Budgets(database).take(place(there, old), CREATE, 1) == 0.0
+    assert (await row(database))["rate"] == pytest.approx(4.0, abs=0.2)
+
+
+async def test_how_budgets_stand_is_told_with_those_who_share_them(database: Database):
+    first, _, third = await stand(database, TOKEN, TOKEN, b"another")
+    budgets = Budgets(database)
+    await budgets.take(place(first, Pace("content", 1.0, 16.0)), CREATE, 1)
+    await budgets.take(place(third, SLOW, credential=b"another"), CREATE, 1)
+    await budgets.limited(place(third, SLOW, credential=b"another"), "all", 30.0)
+    shared, alone = await budgets.standing()
+    assert (shared["scope"], shared["destinations"], shared["declared_rate"]) == (
+        "content",
+        ["place-0", "place-1"],
+        1.0,
+    )
+    assert shared["limited_until"] is None and 14 < shared["tokens"] <= 16
+    assert (alone["destinations"], alone["tokens"]) == (["place-2"], 0.0)
+    assert alone["limited_until"] is not None
+
+
+async def test_credentials_are_noted_where_they_changed_and_old_budgets_forgotten(database: Database):
+    first, second = await stand(database, None, b"old")
+    await Budgets(database).take(place(second, SLOW, credential=b"old"), CREATE, 1)
+    await pass_time(database, 2 * 86400)
+    counting = Counting(database)
+    await rows.note_credentials(counting, {first: TOKEN, second: TOKEN})  # type: ignore[arg-type]
+    noted = await database.fetch("select credential from destination_state where destination_id >= $1", first)
+    assert [one["credential"] for one in noted] == [TOKEN, TOKEN]
+    assert await database.fetch("select * from budget") == []
+    counting.count = 0
+    await rows.note_credentials(counting, {first: TOKEN, second: TOKEN})  # type: ignore[arg-type]
+    assert counting.count == 1
