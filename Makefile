@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := $(VENV)/.stamps
 UV := $(BIN)/uv --quiet
+BENCH := bench/.venv
 
 PROJECTS := . ./plugins/folder ./plugins/forgejo ./plugins/github ./plugins/gitlab ./plugins/jira
 EDITABLE := $(foreach project,$(PROJECTS),--editable $(project))
@@ -14,7 +15,7 @@ PACKAGES := pointsman pointsman_folder pointsman_forgejo pointsman_github points
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install dev demo run test unit conformance real faults lint lock image manifests clean
+.PHONY: help install dev demo run test unit conformance real faults bench lint lock image manifests clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -38,16 +39,20 @@ unit: dev ## The quick tests
 conformance: dev ## The report cards of the trackers (ARGS=--pointsman-all-cells for every cell)
 	$(BIN)/pytest plugins/*/tests/test_conformance.py -q $(ARGS)
 
-real: dev ## A real Bugsink (BUGSINK_VERSIONS=2.6.2,2.5.1)
-	$(BIN)/pytest tests/real -s $(ARGS)
+real: dev ## Real Bugsinks of all ages; make test runs the newest (BUGSINK_VERSIONS=2.6.2)
+	BUGSINK_VERSIONS=$${BUGSINK_VERSIONS:-2.6.2,2.5.1,2.5.0,2.0.14} $(BIN)/pytest tests/real -s $(ARGS)
 
 faults: dev ## kill -9 of the service and of Postgres under load
 	$(BIN)/pytest tests/faults -s $(ARGS)
+
+bench: install $(BENCH)/.stamp ## Measure Pointsman beside others (ARGS="--only intake --rounds 3", ARGS=--quick)
+	$(BIN)/python bench/run.py $(ARGS)
 
 lint: dev ## Style, types, and who may import whom
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy $(addprefix --package ,$(PACKAGES))
+	MYPYPATH=plugins/bugsink-messaging $(BIN)/mypy $(addprefix -m pointsman_bugsink_messaging.,signing trace body sending)
 	$(BIN)/lint-imports --config setup.cfg
 
 manifests: dev ## Render deploy/ and check it against the oldest and newest Kubernetes schemas known
@@ -57,7 +62,7 @@ image: ## Build the image and start it once, with docker or, as root on Debian, 
 	deploy/image.sh $(TAG)
 
 clean: ## Remove what was installed and built; data stays
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	rm -rf $(wildcard *.egg-info plugins/*/*.egg-info plugins/*/build)
 
 # Installation: a venv, uv in it from its lock, then everything else by uv. Changed locks install again.
@@ -82,6 +87,12 @@ $(STAMPS)/dev: requirements-dev.lock requirements-embedded.lock $(DECLARED) $(ST
 	@$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation $(EDITABLE)
 	@touch $(STAMPS)/install $@
 
+# Whom the bench measures us beside: in an environment of their own, so that none of it comes near the service.
+$(BENCH)/.stamp: bench/requirements.lock $(STAMPS)/venv
+	@$(PYTHON) -m venv --clear --without-pip $(BENCH)
+	@$(UV) pip sync --python $(BENCH)/bin/python --require-hashes bench/requirements.lock
+	@touch $@
+
 # Locks: names, versions and hashes, no host and no path. A pin stays until UPGRADE=1. The projects themselves are
 # given as folders and left out, so that their names are never sought on an index.
 
@@ -95,3 +106,4 @@ lock: $(STAMPS)/venv ## Make the locks from the pyproject files (UPGRADE=1: with
 	printf '%s\n' '-e .[embedded]' $(MEMBERS) | $(COMPILE) - --constraint requirements.lock --output-file requirements-embedded.lock >/dev/null
 	printf '%s\n' '-e .[embedded,dev]' $(MEMBERS) | $(COMPILE) - --constraint requirements-embedded.lock --output-file requirements-dev.lock >/dev/null
 	printf '%s\n' 'uv==0.13.9' setuptools | $(COMPILE) - --constraint requirements-dev.lock --output-file requirements-build.lock >/dev/null
+	$(COMPILE) bench/requirements.in --constraint requirements-dev.lock --output-file bench/requirements.lock >/dev/null

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from pointsman.plugin_api import Tracker
+from pointsman.plugin_api import Budget, Tracker
 from pointsman.plugins import Registry
 
 ROOT = Path(__file__).parents[1]
@@ -26,12 +26,17 @@ HEAD = (
     "settle seconds",
     "poll seconds",
     "request timeout",
+    "writes",
 )
 
 
 def ours() -> list[type[Tracker]]:
     """The trackers of the plugins in this repository, by their kind. Raises LookupError if one can't be used."""
-    names = sorted(file.parent.name for file in ROOT.glob("plugins/*/pyproject.toml"))
+    names = sorted(
+        file.parent.name
+        for file in ROOT.glob("plugins/*/pyproject.toml")
+        if "[project.entry-points.pointsman]" in file.read_text("utf-8")
+    )
     registry = Registry.load(allow=names)
     unfit = {one.name: one.refused for one in registry.standing if one.name in names and one.refused}
     missing = set(names) - {one.name for one in registry.standing} | unfit.keys()
@@ -58,7 +63,13 @@ def _row(tracker: type[Tracker]) -> tuple[str, ...]:
         ", ".join(f"{one:g}" for one in can.settle_seconds) or "-",
         f"{can.poll_seconds:g}",
         f"{can.request_timeout_seconds:g}",
+        ", ".join(_budget(one) for one in can.budgets) or "-",
     )
+
+
+def _budget(one: Budget) -> str:
+    whose = " an issue" if one.scope.startswith("issue") else ""
+    return f"{one.calls}{whose} in {one.seconds:g} s"
 
 
 def page(text: str, made: str) -> str:

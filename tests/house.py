@@ -174,7 +174,9 @@ def alert(reason: str = "NEW", **fields: Any) -> dict[str, Any]:
     return {**body, **fields}
 
 
-async def until(look: Callable[[], Awaitable[Any]], patience_seconds: float = 15.0) -> Any:
+async def until(
+    look: Callable[[], Awaitable[Any]], patience_seconds: float = 15.0, *, every_seconds: float = 0.03
+) -> Any:
     """Look again and again until there is something; fails after a while."""
     end = time.monotonic() + patience_seconds
     while True:
@@ -183,4 +185,4 @@ async def until(look: Callable[[], Awaitable[Any]], patience_seconds: float = 15
             return found
         if time.monotonic() > end:
             raise AssertionError(f"waited {patience_seconds:g} s in vain; last seen: {found!r}")
-        await asyncio.sleep(0.03)
+        await asyncio.sleep(every_seconds)

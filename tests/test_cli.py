@@ -200,3 +200,29 @@ def test_the_doctor_writes_only_when_asked(run, tmp_path: Path):
         assert step in said
     [issue] = (tmp_path / "issues").glob("*.md")
     assert "status: closed" in issue.read_text("utf-8")
+
+
+async def test_reconcile_tells_in_its_exit_code_whether_anything_differs(
+    run, house: House, dsn: str, tmp_path: Path
+):
+    """In a dry run, or where something is left."""
+    async with house.replica(config(tmp_path / "issues")):
+        ticket = await house.new_ticket()
+        await house.linked(ticket)
+    same = await asyncio.to_thread(run, "reconcile", "--dry-run")
+    assert "1 issues compared, 0 differ" in same.output
+    [file] = (tmp_path / "issues").glob("0001-*.md")
+    file.write_text(file.read_text("utf-8").replace("status: open", "status: closed", 1), "utf-8")
+    differs = await asyncio.to_thread(run, "reconcile", "there", "--dry-run", code=1)
+    assert f"is closed, ticket {ticket} is open" in differs.output
+    mended = await asyncio.to_thread(run, "reconcile", "--json")
+    assert json.loads(mended.stdout)["summary"]["applied"] == 1
+    assert "0 differ" in (await asyncio.to_thread(run, "reconcile", "--dry-run")).output
+
+
+def test_careful_can_be_shown_set_and_ended(run):
+    assert "not careful" in run("careful").output
+    assert "careful until 20" in run("careful", "--hours", "2").output
+    assert "careful until 20" in run("careful").output
+    assert "not careful" in run("careful", "--off").output
+    assert "not both" in run("careful", "--off", "--hours", "1", code=1).stderr

@@ -191,6 +191,19 @@ def test_the_process_supplies_what_the_file_leaves_out():
     assert "url" in problem(text, some=kinds(forgejo={"token": defaults["token"]}))
 
 
+def test_limits_are_kept_as_far_as_they_are_given():
+    desired = read(
+        SHOP
+        + "limits = { new_tickets_per_minute = 0 }\n"
+        + ISSUES
+        + "limits = { writes_per_minute = 30, at_once = 2 }\n"
+    )
+    assert desired.sources[0].limits == {"new_tickets_per_minute": 0}
+    assert desired.destinations[0].limits == {"writes_per_minute": 30, "at_once": 2}
+    assert read(ISSUES + "limits.at_once = 64\n").destinations[0].limits == {"at_once": 64}
+    assert read(EXAMPLE).destinations[0].limits == {}
+
+
 # -- mistakes --------------------------------------------------------------------------------------------------------
 
 FORGEJO = '[[destination]]\nslug = "issues"\ntracker = "forgejo"\n'
@@ -244,6 +257,13 @@ FORGEJO = '[[destination]]\nslug = "issues"\ntracker = "forgejo"\n'
         (ISSUES.replace('{ env = "FORGEJO_API_TOKEN" }', "5"), "[[destination]] issues", ["settings.token"]),
         (ISSUES.replace("FORGEJO_API", "NO_SUCH"), "[[destination]] issues", ["settings.token", "NO_SUCH"]),
         (ISSUES + "webhook_secrets = ['']", "[[destination]] issues", ["webhook_secrets", "empty"]),
+        (ISSUES + "limits.at_once = 0", "[[destination]] issues", ["limits.at_once", ">= 1"]),
+        (ISSUES + "limits.at_once = 65", "[[destination]] issues", ["limits.at_once", "<= 64"]),
+        (ISSUES + "limits.writes_per_minute = -1", "[[destination]] issues", ["limits.writes", ">= 0"]),
+        (ISSUES + "limits.writes_per_minute = 1.5", "[[destination]] issues", ["limits.writes", "int"]),
+        (ISSUES + "limits.writes = 1", "[[destination]] issues", ["limits", "writes"]),
+        (SHOP + "limits.writes_per_minute = 1", "[[source]] shop", ["limits", "writes_per_minute"]),
+        (SHOP + "limits.new_tickets_per_minute = '9'", "[[source]] shop", ["limits.new_tickets", "int"]),
         (ISSUES + "webhook_secrets = 'x'", "[[destination]] issues", ["webhook_secrets"]),
         ("[[route]]\ndestination = 'nowhere'", "[[route]] number 1", ["destination", "nowhere"]),
         ("[[route]]\nmatch.source = 'nobody'", "[[route]] number 1", ["match.source", "nobody"]),
@@ -362,12 +382,20 @@ class Row(msgspec.Struct):
     settings: dict[str, Any] = {}
     tokens: list[dict[str, str]] = []
     webhook_secrets: list[dict[str, str]] = []
+    limits: dict[str, int] = {}
 
 
 def rows(desired, *, retired=()):
     """What a database holds after applying."""
     sources = [
-        Row(one.slug, one.slug in retired, kind=one.kind, settings=one.settings, tokens=one.tokens)
+        Row(
+            one.slug,
+            one.slug in retired,
+            kind=one.kind,
+            settings=one.settings,
+            tokens=one.tokens,
+            limits=one.limits,
+        )
         for one in desired.sources
     ]
     destinations = [
@@ -377,6 +405,7 @@ def rows(desired, *, retired=()):
             tracker=one.tracker,
             settings=one.settings,
             webhook_secrets=one.webhook_secrets,
+            limits=one.limits,
         )
         for one in desired.destinations
     ]
@@ -423,6 +452,14 @@ def test_a_change_names_what_changed_and_leaves_the_rest_alone():
     assert said(plan) == ["~ source shop (tokens)", "~ destination issues (settings)"]
     plan = planned(SHOP.replace("SHOP_TOKEN", "HELP_TOKEN") + ISSUES, SHOP + ISSUES)
     assert (len(plan.sources), len(plan.destinations), plan.routes) == (1, 0, None)
+
+
+def test_a_change_of_limits_is_a_change():
+    told = ISSUES + "limits.at_once = 2\n"
+    assert said(planned(told, ISSUES)) == ["~ destination issues (limits)"]
+    assert said(planned(ISSUES, told)) == ["~ destination issues (limits)"]
+    assert said(planned(told, told)) == []
+    assert said(planned(SHOP + "limits.new_tickets_per_minute = 5", SHOP)) == ["~ source shop (limits)"]
 
 
 def test_what_the_file_no_longer_names_is_retired_and_comes_back_when_it_does():

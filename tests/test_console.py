@@ -19,11 +19,13 @@ from pointsman.console import handlers, pages, standing
 from pointsman.console.timeline import timeline
 from pointsman.console.words import DOES, FAILURES, OUTCOMES, web_url
 from pointsman.delivery.attempt import Class
+from pointsman.explain import Place, Rule, Story
 from pointsman.settings import Settings
 from pointsman.signing import sha256
 from pointsman.tickets.routes import Facts, Match, Route
 from pointsman.tickets.ticket import Kind
 from pointsman.web.application import application
+from pointsman.web.doors import Doors
 from pointsman.web.metrics import Metrics
 
 TOKEN = "the operators' token: ä"
@@ -51,6 +53,7 @@ def ticket_row(**words):
     row |= dict.fromkeys(("reporter_email", "reporter_name"), "")
     row |= {"id": TICKET, "source": "shop", "kind": 1, "status": 1, "title": "KeyError", "occurrences": 1}
     row |= {"opened_at": NOON, "last_seen_at": NOON, "closed_at": None, "close_reason": None}
+    row |= {"fingerprint": "print", "storm_parent": None}
     return row | words
 
 
@@ -78,7 +81,7 @@ def event_row(n=1, kind="opened", minutes=0.0, **data):
 
 def delivery_row(seq=1, kind=1, minutes=0.0, **words):
     row = dict.fromkeys(("last_class", "last_error", "done_at", "parked_why"))
-    row |= {"lane_id": 7, "seq": seq, "kind": kind, "state": 0, "attempts": 0, "in_doubt": False}
+    row |= {"lane_id": 7, "seq": seq, "kind": kind, "state": 0, "attempts": 0, "in_doubt": False, "collapsed": 0}
     row |= {"created_at": at(minutes), "due_at": at(minutes), "lane_state": 1}
     row |= {"ticket_id": TICKET, "destination": "forge", "title": "KeyError"}
     return row | words
@@ -100,6 +103,7 @@ def standing_row(slug="forge", **words):
     row = dict.fromkeys(("paused_why", "blocked_until", "polled_to", "failed_at", "failure_type"))
     row |= dict.fromkeys(("failure_message", "failure_status", "failure_excerpt", "failure_is_json"))
     row |= {"slug": slug, "kind": 1, "tracker": "forgejo", "retired": False, "failures": 0}
+    row |= {"breaker": 0, "open_until": None}
     return row | {"waiting_lanes": 0, "parked_lanes": 0} | words
 
 
@@ -300,7 +304,10 @@ def test_anything_else_is_no_link(url):
         ({"last_class": "unavailable"}, {}, "can't be reached", "wait"),
         ({}, {"paused_why": "operator"}, "paused", "wait"),
         ({}, {"paused_why": "retired", "retired": True}, "retired", "calm"),
+        ({}, {"paused_why": "its plugin blocks the event loop"}, "paused", "bad"),
         ({}, {"blocked_until": at(5)}, "held back", "wait"),
+        ({}, {"breaker": 2, "open_until": at(5)}, "held back", "wait"),
+        ({}, {"breaker": 1, "open_until": at(5)}, "waits", "wait"),
         ({}, {"blocked_until": at(-5)}, "waits", "wait"),
         ({"lane_state": 2}, {}, "on its way", "wait"),
         ({"lane_state": 0, "head_state": None}, {}, "no issue", "wait"),
@@ -459,6 +466,7 @@ class Stored:
         self.deliveries: list[dict] = []
         self.attempts: list[dict] = []
         self.standing: list[dict] = []
+        self.why = Story()
         self.asked: dict = {}
         self.fails: Exception | None = None
 
@@ -489,6 +497,7 @@ def stored(monkeypatch):
     monkeypatch.setattr(handlers.lanes, "deliveries", rows("deliveries"))
     monkeypatch.setattr(handlers.lanes, "attempts_of", rows("attempts"))
     monkeypatch.setattr(handlers.places, "standing", rows("standing"))
+    monkeypatch.setattr(handlers.investigate, "of_ticket", rows("why"))
     return stored
 
 
@@ -504,6 +513,10 @@ def fake_context(
         ),
         base_url=base_url,
         database=object(),
+        reads=object(),
+        doors=Doors(100, pool=10, webhook_bytes=1, per_address=0),
+        connections=SimpleNamespace(of=lambda _: None, draining=False),
+        draining=False,
         metrics=Metrics(),
         catalog=SimpleNamespace(current=catalog),
     )
@@ -787,6 +800,39 @@ async def test_strangers_texts_are_text_wherever_they_stand(stored, client_of, e
         if path != "/console/destinations":
             shown = evil.replace("\u202e", "").replace("\u2066", "")
             assert shown in tags.text
+
+
+async def test_a_ticket_says_why(client_of, stored):
+    """What stands in the way, what to do with its command, and what each route of today says."""
+    stored.tickets = [ticket_row()]
+    stored.why = Story(
+        because=("No issue at forge yet: create 7/1 waits: its lane is parked (refused).",),
+        routes=(
+            Rule(
+                position=1, matches=False, says="does not match: level <b>error</b>, and the ticket has none"
+            ),
+        ),
+        places=(
+            Place(
+                destination="forge",
+                tracker="forgejo",
+                issue="",
+                url="",
+                because="",
+                waits_for=(),
+                next="mend <i>it</i>, then run `pointsman replay 7/1`",
+                deliveries=(),
+            ),
+        ),
+    )
+    client = await client_of(fake_context())
+    text, _ = await get(client, f"/console/tickets/{TICKET}")
+    assert "No issue at forge yet: create 7/1 waits" in text
+    assert (
+        "What to do about forge: mend &lt;i&gt;it&lt;/i&gt;, then run <code>pointsman replay 7/1</code>"
+        in text
+    )
+    assert "Route 1 does not match: level &lt;b&gt;error&lt;/b&gt;" in text
 
 
 async def test_a_lost_database_is_a_page_too(stored, client_of):

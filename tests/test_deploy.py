@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_client import Counter, Gauge, Histogram
+
+from pointsman.web.metrics import Metrics
 
 ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
@@ -221,3 +224,100 @@ def test_the_command_checks_and_prints(options):
     assert checked.stdout.count("valid in Kubernetes") == len(FOLDERS)
     printed = subprocess.run([*command, FOLDERS[-1]], capture_output=True, text=True, check=True)
     assert of_kind(list(yaml.safe_load_all(printed.stdout)), "Deployment")
+
+
+# -- monitoring --------------------------------------------------------------------------------------------------
+
+MONITORING = DEPLOY / "monitoring"
+RULES = yaml.safe_load((MONITORING / "rules.yaml").read_text("utf-8"))
+ALERTS = [rule for group in RULES["groups"] for rule in group["rules"]]
+BOARD = json.loads((MONITORING / "dashboard.json").read_text("utf-8"))
+PANELS = [panel for panel in BOARD["panels"] if panel["type"] != "row"]
+# what Prometheus adds to every series when it scrapes it
+SCRAPED = {"instance", "job", "le"}
+
+
+def our_series() -> dict[str, set[str]]:
+    """Every series that a replica can show, with its labels."""
+    suffixes = {Counter: ["_total"], Histogram: ["_bucket", "_count", "_sum"], Gauge: [""]}
+    return {
+        one._name + suffix: set(one._labelnames)
+        for one in vars(Metrics()).values()
+        for suffix in suffixes.get(type(one), [])
+    }
+
+
+SERIES = our_series()
+
+
+def expressions() -> list:
+    found = [pytest.param(rule["expr"], id=rule["alert"]) for rule in ALERTS]
+    return found + [
+        pytest.param(target["expr"], id=panel["title"]) for panel in PANELS for target in panel["targets"]
+    ]
+
+
+@pytest.mark.parametrize("expression", expressions())
+def test_every_metric_and_label_of_the_monitoring_exists(expression):
+    bare = re.sub(r'"[^"]*"', '""', expression)
+    names = set(re.findall(r"\bpointsman_\w+", bare))
+    assert names and names <= set(SERIES), names - set(SERIES)
+    for name, filtered in re.findall(r"(pointsman_\w+)\{([^}]*)\}", bare):
+        assert set(re.findall(r"(\w+)(?:=~|!=|=)", filtered)) <= SERIES[name] | SCRAPED, name
+    kept = {
+        label.strip() for group in re.findall(r"\b(?:by|on) \(([^)]*)\)", bare) for label in group.split(",")
+    }
+    assert kept <= set().union(*(SERIES[name] for name in names)) | SCRAPED
+    for left, right in ("()", "{}", "[]"):
+        assert bare.count(left) == bare.count(right)
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
+def test_every_alert_says_what_to_do_and_where_it_is_told(rule):
+    assert rule["labels"]["severity"] in {"critical", "warning", "info"}
+    told = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    anchors = {
+        re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+        for title in re.findall(r"^#+ (.+)$", told, re.MULTILINE)
+    }
+    say, _, anchor = rule["annotations"]["runbook"].rpartition(": docs/operations.md#")
+    assert say and anchor in anchors, rule["annotations"]["runbook"]
+    assert f"`{rule['alert']}`" in told
+    # a summary names only labels that its expression keeps
+    used = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
+    assert all(re.search(rf"by \([^)]*\b{label}\b", rule["expr"]) for label in used)
+
+
+def test_no_alert_is_told_that_is_not_there():
+    told = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    assert set(re.findall(r"`(Pointsman[A-Z]\w+)`", told)) == {rule["alert"] for rule in ALERTS}
+
+
+def test_every_metric_is_on_the_dashboard_or_in_an_alert():
+    """A number that nobody looks at is one too many."""
+    shown = " ".join(one.values[0] for one in expressions())
+    unseen = {name for name in SERIES if not re.search(rf"\b{name}\b", shown)}
+    assert {name for name in unseen if not name.endswith(("_bucket", "_count", "_sum"))} == set()
+
+
+def test_the_dashboard_is_whole():
+    assert len({panel["id"] for panel in BOARD["panels"]}) == len(BOARD["panels"])
+    taken = set()
+    for panel in BOARD["panels"]:
+        place = panel["gridPos"]
+        cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+        assert not cells & taken and place["x"] + place["w"] <= 24
+        taken |= cells
+    for panel in PANELS:
+        assert panel["description"] and panel["datasource"]["uid"] == "${datasource}"
+
+
+def test_the_rules_become_a_prometheusrule_as_the_page_says():
+    """The command of deploy/README.md, with the end of the pipe left to us."""
+    [command] = re.findall(
+        r"^ *(\{ printf .*?)\| kubectl", (DEPLOY / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
+    )
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
+    made = yaml.safe_load(done.stdout)
+    assert (made["apiVersion"], made["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+    assert made["spec"] == RULES

@@ -192,6 +192,20 @@ def test_every_setting_of_a_tracker_is_described(kind: str):
         assert told[field.name].startswith("yes") == field.required, field.name
 
 
+@pytest.mark.parametrize("kind", ["alertmanager", "generic", "sentry"])
+def test_every_setting_of_a_source_is_described(kind: str):
+    fields = msgspec.structs.fields(Registry.load().sources[kind].Settings)
+    told = {row[0].strip("`") for row in rows(ROOT / "docs" / "sources.md", f"### `{kind}`")[1:]}
+    assert told == {field.name for field in fields}
+
+
+def test_every_kind_of_source_is_in_the_table():
+    said = {
+        row[0].partition("`")[2].partition("`")[0] for row in rows(ROOT / "docs" / "sources.md", "# Sources")
+    }
+    assert set(Registry.load().sources) <= said
+
+
 # -- commands ----------------------------------------------------------------------------------------------------
 
 
@@ -435,13 +449,18 @@ def alike(shown: Any, real: Any, place: str = "answer") -> None:
             alike(one, other, f"{place}[{number}]")
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "docs" / "api.md"], ids=name)
+@pytest.mark.parametrize(
+    "path", [ROOT / "README.md", ROOT / "docs" / "api.md", ROOT / "docs" / "sources.md"], ids=name
+)
 async def test_requests_are_answered_as_shown(path: Path, house: House, secrets: dict[str, str]):
-    """Every curl command of a page, in order, against the configuration of the README and a double of Forgejo."""
-    text = "\n".join(block.text for block in blocks(ROOT / "README.md", "toml"))
+    """Every curl command of a page, in order, against a double of Forgejo and the configuration of the README, or of the
+    page itself.
+    """
+    page = path if path.name == "sources.md" else ROOT / "README.md"
+    text = "\n".join(block.text for block in blocks(page, "toml"))
     async with (
         FakeForgejo(repository="acme/shop", token=secrets["FORGEJO_TOKEN"]) as tracker,
-        house.replica(text.replace("https://codeberg.org", tracker.url)),
+        house.replica(re.sub("https://(codeberg.org|forgejo.example.com)", tracker.url, text)),
     ):
         known = dict(secrets)
         asked = [block for block in blocks(path) if block.language == "json" or "curl " in block.text]

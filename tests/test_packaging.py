@@ -15,12 +15,18 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
-PLUGINS = sorted(path.parent for path in (ROOT / "plugins").glob("*/pyproject.toml"))
+PLUGINS = sorted(
+    path.parent
+    for path in (ROOT / "plugins").glob("*/pyproject.toml")
+    # what is none of our plugins runs elsewhere: inside Bugsink
+    if "[project.entry-points.pointsman]" in path.read_text("utf-8")
+)
 LOCKS = {
     "requirements.lock": [],
     "requirements-embedded.lock": ["embedded"],
     "requirements-dev.lock": ["embedded", "dev"],
     "requirements-build.lock": None,
+    "bench/requirements.lock": None,
 }
 PIN = re.compile(r"([a-z0-9][a-z0-9-]*)==([^ ;]+)(?: ; ([^\\]+?))? \\")
 HASH = re.compile(r"    --hash=sha256:[0-9a-f]{64}(?: \\)?")

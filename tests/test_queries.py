@@ -1,12 +1,13 @@
 """Named statements: each has a name, a sentence and a body, and the files of the house are well-formed."""
 
+import threading
 import time
 import uuid
 from importlib.resources import files
 
 import pytest
 
-from pointsman.storage.db import uuid7
+from pointsman.storage.db import uuid5, uuid7
 from pointsman.storage.queries import Queries, queries
 
 FILES = sorted(one.name.removesuffix(".sql") for one in (files("pointsman.sql") / "queries").iterdir())
@@ -70,3 +71,21 @@ def test_uuid7s_are_all_different_and_sort_by_time(monkeypatch):
     made = [uuid7() for _ in range(1000)]
     assert made == sorted(made)
     assert [str(one) for one in made] == sorted(str(one) for one in made)
+
+
+def test_uuid7s_of_many_threads_are_all_different():
+    made = []
+    threads = [threading.Thread(target=lambda: made.extend(uuid7() for _ in range(5000))) for _ in range(4)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert len(set(made)) == 20_000
+
+
+@pytest.mark.parametrize("name", ["", "shop\nfingerprint\n1\nboard\ncreate", "ä\n€ \U0001f600", "x" * 10_000])
+def test_a_uuid5_is_the_one_of_the_standard_library(name):
+    """Markers stand in issues for years: they must come out the same."""
+    space = uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
+    assert uuid5(space, name) == uuid.uuid5(space, name)
+    assert str(uuid5(space, name)) == str(uuid.uuid5(space, name))

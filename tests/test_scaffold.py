@@ -85,7 +85,10 @@ def test_every_file_is_filled_in():
 
 def test_every_template_is_used():
     folder = Path(package.__file__).parent / "templates"
-    assert {path.name for path in folder.iterdir()} == set(package._TEMPLATES.values())
+    assert {path.name for path in folder.iterdir()} == {
+        *package._TEMPLATES.values(),
+        *package._SOURCE_TEMPLATES.values(),
+    }
 
 
 def new(*words: str):
@@ -103,6 +106,43 @@ def test_the_command_writes_a_package(tmp_path: Path, monkeypatch: pytest.Monkey
     assert "python -m pip install --editable ./pointsman-my-desk" in done.output
     (tmp_path / "empty").mkdir()
     assert new("my-desk", "--folder", str(tmp_path / "empty")).exit_code == 0
+
+
+@pytest.mark.slow
+def test_a_new_source_passes_its_own_tests_and_is_well_written(tmp_path: Path):
+    folder = tmp_path / "pointsman-my-alarms"
+    done = new("--source", "my-alarms", "--folder", str(folder))
+    assert done.exit_code == 0, done.output
+    made = package.files("my-alarms", source=True)
+    assert not [path for path, text in made.items() if "${" in path + text]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
+    environ["PYTHONPATH"] = str(folder)
+    for words in (
+        ["pytest", "-q", "-p", "no:cacheprovider"],
+        ["ruff", "check", "--no-cache", "."],
+        ["ruff", "format", "--no-cache", "--diff", "."],
+    ):
+        ran = subprocess.run(
+            [sys.executable, "-m", *words],
+            cwd=folder,
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+    environ["MYPYPATH"] = os.pathsep.join([str(ROOT / "service"), str(folder)])
+    words = ["--strict", "--explicit-package-bases", "--follow-imports=silent", "-p", "pointsman_my_alarms"]
+    cache = f"--cache-dir={tmp_path / 'cache'}"
+    ran = subprocess.run(
+        [sys.executable, "-m", "mypy", *words, cache],
+        cwd=tmp_path,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 def test_the_command_overwrites_nothing(tmp_path: Path):

@@ -32,6 +32,7 @@ def test_nothing_needs_to_be_set():
     assert (made.host, made.port, made.base_url) == ("127.0.0.1", 8080, "http://127.0.0.1:8080")
     assert made.data_dir == Path("/home/ann/.local/share/pointsman")
     assert not made.database_url
+    assert (made.pooler, bool(made.listen_dsn)) == ("none", False)
     assert (made.smtp, made.config, made.admin_token_sha256, made.secret_keys) == (None, None, None, ())
     assert (made.outbound_hosts, made.outbound_networks) == (frozenset(), ())
 
@@ -41,6 +42,8 @@ def test_everything_that_can_be_set_arrives(tmp_path):
     file.touch()
     made = good(
         DATABASE_URL="postgres://u:p@db/x",
+        POINTSMAN_POOLER="transaction",
+        POINTSMAN_LISTEN_DSN="postgres://u:p@db-1/x",
         POINTSMAN_LISTEN="0.0.0.0:80",
         POINTSMAN_PUBLIC_URL="https://help.example.com/pointsman/",
         POINTSMAN_CONFIG=str(file),
@@ -53,8 +56,16 @@ def test_everything_that_can_be_set_arrives(tmp_path):
         POINTSMAN_LOG="json",
         FORGEJO_URL="https://codeberg.org/",
         FORGEJO_API_TOKEN=" abc\n",
+        POINTSMAN_MAX_CONNECTIONS="200",
+        POINTSMAN_MAX_CONNECTIONS_PER_ADDRESS="0",
+        POINTSMAN_TRUSTED_PROXIES="10.0.0.0/8, 192.168.7.3 fd00::/8",
+        POINTSMAN_WEBHOOK_MAX_BYTES="26214400",
     )
+    assert (made.max_connections, made.max_connections_per_address) == (200, 0)
+    assert [str(one) for one in made.trusted_proxies] == ["10.0.0.0/8", "192.168.7.3/32", "fd00::/8"]
+    assert made.webhook_max_bytes == 25 * 2**20
     assert made.database_url.reveal() == "postgres://u:p@db/x"
+    assert (made.pooler, made.listen_dsn.reveal()) == ("transaction", "postgres://u:p@db-1/x")
     assert (made.host, made.port) == ("0.0.0.0", 80)
     assert made.base_url == "https://help.example.com/pointsman"
     assert (made.config, made.data_dir) == (file, tmp_path)
@@ -77,8 +88,17 @@ def test_our_own_database_variable_wins_over_the_common_one():
     assert made.database_url.reveal() == "postgres://two"
 
 
+def test_an_address_to_listen_at_is_for_a_server_of_your_own():
+    said = problems(POINTSMAN_LISTEN_DSN="postgres://db-1/x")
+    assert said == [
+        "POINTSMAN_LISTEN_DSN: is set without POINTSMAN_DATABASE_URL; set that too, or take this one out"
+    ]
+
+
 WRONG = {
     "POINTSMAN_DATABASE_URL": "mysql://db-pass@x",
+    "POINTSMAN_POOLER": "statement",
+    "POINTSMAN_LISTEN_DSN": "mysql://listen-pass@x",
     "POINTSMAN_LISTEN": "8080",
     "POINTSMAN_PUBLIC_URL": "help.example.com",
     "POINTSMAN_CONFIG": "/nowhere/pointsman.toml",
@@ -113,6 +133,7 @@ def test_each_mistake_is_told_alone_too(name):
 def test_secrets_do_not_show():
     made = good(
         DATABASE_URL="postgres://u:db-pass@db/x",
+        POINTSMAN_LISTEN_DSN="postgres://u:listen-pass@db/x",
         POINTSMAN_SMTP_URL="smtp://u:mail-pass@mail",
         POINTSMAN_MAIL_FROM="a@b.test",
         POINTSMAN_SECRET_KEYS=KEY,
@@ -240,3 +261,20 @@ def test_whatever_the_environment_holds_it_is_read_or_told(environ):
     except ConfigError as error:
         said = error.problems or ["nothing is said"]
     assert {one.partition(":")[0] for one in said} <= {*environ, "POINTSMAN_MAIL_FROM"}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("POINTSMAN_MAX_CONNECTIONS", "19"),
+        ("POINTSMAN_MAX_CONNECTIONS", "1e3"),
+        ("POINTSMAN_MAX_CONNECTIONS_PER_ADDRESS", "-1"),
+        ("POINTSMAN_MAX_CONNECTIONS_PER_ADDRESS", "\u0665"),
+        ("POINTSMAN_WEBHOOK_MAX_BYTES", "26214401"),
+        ("POINTSMAN_TRUSTED_PROXIES", "proxy.lan"),
+        ("POINTSMAN_TRUSTED_PROXIES", "10.0.0.0/33"),
+    ],
+)
+def test_limits_and_proxies_that_make_no_sense_are_refused_with_a_cure(name, value):
+    [said] = problems(**{name: value})
+    assert said.startswith(f"{name}: ") and value in said and ("give one" in said or "write" in said)

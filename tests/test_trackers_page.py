@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pointsman.plugin_api import Capabilities
+from pointsman.plugin_api import Budget, Capabilities
 
 ROOT = Path(__file__).parents[1]
 
@@ -26,18 +26,27 @@ def test_the_page_is_what_the_script_makes(script):
 
 
 def test_every_plugin_of_the_repository_has_its_row(script):
-    folders = {file.parent.name for file in ROOT.glob("plugins/*/pyproject.toml")}
+    folders = {
+        file.parent.name
+        for file in ROOT.glob("plugins/*/pyproject.toml")
+        if "[project.entry-points.pointsman]" in file.read_text("utf-8")
+    }
     assert {one.kind for one in script.ours()} == folders
 
 
 def test_a_row_says_what_is_declared(script):
     class Shelf:
         kind, title = "shelf", "Shelf"
-        capabilities = Capabilities(find=True, settle_seconds=(0.5, 60.0), poll_seconds=5.0)
+        capabilities = Capabilities(
+            find=True,
+            settle_seconds=(0.5, 60.0),
+            poll_seconds=5.0,
+            budgets=(Budget("issue", 20, 2.5), Budget("all", 80, 60.0)),
+        )
 
     Shelf.__module__ = "pointsman_shelf.tracker"
     row = script.table([Shelf]).splitlines()[-1]
-    said = "| no | yes | no | no | 0.5, 60 | 5 | 30 |"
+    said = "| no | yes | no | no | 0.5, 60 | 5 | 30 | 20 an issue in 2.5 s, 80 in 60 s |"
     assert row == f"| [Shelf](../plugins/shelf/README.md) (`shelf`) {said}"
 
 

@@ -43,6 +43,7 @@ WAITING_ROWS = 2000
 WAITING_BYTES = 32 * 2**20
 ROUTED_KEPT = 1000
 FLUSHERS = 2  # while one waits for the database, the other takes what came meanwhile
+_KINDS = {one.name.lower(): one for one in TicketKind}
 WAITING_SECONDS = 5.0
 """A report that is in no transaction by then is refused; senders wait about as long."""
 SLOW_SECONDS = 2.0
@@ -129,7 +130,7 @@ class Acceptance:
         """
         new_id = uuid7()
         digest = sha256(body)
-        ticket_kind = kind or TicketKind[(source.reader.ticket_kind if source.reader else "alert").upper()]
+        ticket_kind = kind or _KINDS[source.reader.ticket_kind if source.reader else "alert"]
         if key is not None:
             key_hash = sha256(b"key\n" + key.encode("utf-8", "surrogateescape"))
         elif report is not None and report.dedupe:
@@ -207,12 +208,14 @@ class Acceptance:
             one.since = since
         waiting = Waiting(incoming, future)
         self._waiting.append(waiting)
-        future.add_done_callback(self._unanswered.pop)
         self._waiting_rows += len(incoming)
         self._waiting_bytes += waiting.size
         self._wake.set()
-        # a sender that goes away takes only this future along, not its report
-        return await future
+        try:
+            # a sender that goes away takes only this future along, not its report
+            return await future
+        finally:
+            del self._unanswered[future]
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Mapping, MutableMapping
+from functools import lru_cache
 from typing import Any, Literal, TextIO
 
 import msgspec
@@ -44,6 +45,12 @@ def scrub(text: str) -> str:
     return text if len(text) <= _LIMIT else text[:_LIMIT] + "…"
 
 
+_harmless = re.compile(r"[0-9a-f:.-]{0,64}").fullmatch
+"""Ids and addresses: no secret of a known shape is written with these signs alone."""
+_scrub_short = lru_cache(512)(scrub)
+_SHORT = 64
+
+
 def _scrub_value(value: Any, depth: int = 4) -> Any:
     if isinstance(value, str):
         return scrub(value)
@@ -59,7 +66,9 @@ def _scrub_value(value: Any, depth: int = 4) -> Any:
 def _scrub_event(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for key, value in event.items():
         if type(value) is str:
-            event[key] = scrub(value)
+            if _harmless(value) is None:
+                # a few words stand in every line
+                event[key] = _scrub_short(value) if len(value) <= _SHORT else scrub(value)
         elif type(value) is not int and not key.startswith("_"):
             # what starts so is structlog's own, such as the record of another library
             event[key] = _scrub_value(value)
@@ -90,10 +99,11 @@ _now = _Now()
 def _line(_: Any, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """All that is done to a line of our own, in one go: there is one for each request."""
     event["level"] = "error" if name == "exception" else name
-    event["timestamp"] = _now()
-    if event.get("exc_info"):
+    if "exc_info" in event:
         event = structlog.processors.format_exc_info(_, name, event)
-    return _scrub_event(_, name, event)
+    event = _scrub_event(_, name, event)
+    event["timestamp"] = _now()
+    return event
 
 
 def _json(event: MutableMapping[str, Any], **_: Any) -> str:

@@ -1,47 +1,206 @@
-"""Replicas as real processes that can be killed, a load that knows what was promised, and the oracle."""
+"""Replicas as real processes over one real Postgres, and a tracker in a process of its own."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import os
+import random
+import re
 import signal
-import socket
+import subprocess
 import sys
-import uuid
-from collections import Counter
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import aiohttp
 
-from house import alert, until
-from pointsman.testing.fake import FakeTracker
+import oracle
+from house import until
+from load import Load
+from server import free_port
+from tracker_main import REPOSITORY, TOKEN
 
-SCRIPT = Path(__file__).with_name("quick_serve.py")
+HERE = Path(__file__).parent
+LONG = os.environ.get("FAULTS_LONG") == "1"
+STARTED = time.monotonic()
+
+#: What goes wrong at a tracker on an ordinary bad day; shares of all writes.
+BAD_DAY = {
+    "500": 0.02,
+    "500 applied": 0.01,
+    "429": 0.002,
+    "applied, dropped": 0.04,
+    "applied, slow": 0.01,
+    "dropped": 0.02,
+    "late": 0.01,
+}
 
 
-def free_port() -> int:
-    """A port nobody listens on right now."""
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+def budget(seconds: float) -> float:
+    """How long a suite of the long form may take: its share of FAULTS_MINUTES."""
+    minutes = float(os.environ.get("FAULTS_MINUTES", "0"))
+    return minutes * 60 * seconds if minutes else float("inf")
+
+
+def _with_paths() -> dict[str, str]:
+    """The environment of our own programs."""
+    paths = [str(HERE), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+
+
+class Zygote:
+    """The process that replicas are forked from."""
+
+    def __init__(self, folder: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "zygote.py")],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=_with_paths(),
+            cwd=folder,
+        )
+        self._orders = 0
+        self._pids: dict[int, int] = {}
+        self.codes: dict[int, int] = {}
+        self._said = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            words = json.loads(line)
+            if "forked" in words:
+                self._pids[words["order"]] = words["forked"]
+            elif "ended" in words:
+                self.codes[words["ended"]] = words["code"]
+
+    async def fork(self, environ: dict[str, str], log: Path) -> int:
+        """A new replica's pid."""
+        self._orders += 1
+        order = self._orders
+        assert self._process.stdin is not None
+        line = json.dumps({"order": order, "env": environ, "log": str(log)})
+        self._process.stdin.write(line.encode() + b"\n")
+        self._process.stdin.flush()
+
+        async def forked() -> int | None:
+            assert self._process.poll() is None, "the zygote died"
+            return self._pids.get(order)
+
+        return await until(forked, 120, every_seconds=0.003)
+
+    def close(self) -> None:
+        """Let it and all its children go."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(30)
+        self._reader.join(10)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+class TrackerProcess:
+    """The tracker's process; see ``tracker_main``."""
+
+    def __init__(self, folder: Path, count: int, seed: int) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.effects = folder / "effects.jsonl"
+        self.effects.touch()
+        self._log = (folder / "tracker.log").open("ab")
+        self._process = subprocess.Popen(
+            [sys.executable, str(HERE / "tracker_main.py"), str(count), str(self.effects), str(seed)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=_with_paths(),
+        )
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        assert line, (folder / "tracker.log").read_text()
+        said = json.loads(line)
+        self.control: str = said["control"]
+        self.places: dict[str, str] = said["places"]
+
+    async def order(self, **words: Any) -> None:
+        """Set attributes of the trackers; ``place`` names one."""
+        async with (
+            aiohttp.ClientSession() as session,
+            session.post(f"{self.control}/order", json=words) as answer,
+        ):
+            assert answer.status == 200, await answer.text()
+
+    async def state(self) -> dict[str, Any]:
+        """How each place stands."""
+        async with aiohttp.ClientSession() as session, session.get(f"{self.control}/state") as answer:
+            return await answer.json()
+
+    def close(self) -> None:
+        """The end of it."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(30)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+        self._log.close()
+
+
+def configuration(places: dict[str, str], at_once: int = 8, more: str = "") -> str:
+    """A source of alerts and one of tickets for each place."""
+    parts = []
+    for name, url in places.items():
+        parts.append(f"""
+[[source]]
+slug = "shop-{name}"
+kind = "bugsink"
+token = "shop-token-of-the-tests"
+limits = {{ new_tickets_per_minute = 0 }}
+[[source]]
+slug = "desk-{name}"
+kind = "tickets"
+token = "desk-token-of-{name}"
+limits = {{ new_tickets_per_minute = 0 }}
+[[destination]]
+slug = "{name}"
+tracker = "forgejo"
+limits = {{ writes_per_minute = 0, at_once = {at_once} }}
+[destination.settings]
+url = "{url}"
+token = "{TOKEN}"
+repository = "{REPOSITORY}"
+{more}
+[[route]]
+destination = "{name}"
+[route.match]
+source = "shop-{name}"
+[[route]]
+destination = "{name}"
+[route.match]
+source = "desk-{name}"
+""")
+    return "".join(parts)
 
 
 class Replica:
-    """One service process."""
+    """One service process, at one address for all its lives."""
 
-    def __init__(self, folder: Path, config: str, *, dsn: str | None = None, **more: str) -> None:
+    def __init__(self, zygote: Zygote, folder: Path, config: str, *, dsn: str, **more: str) -> None:
+        self._zygote = zygote
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "pointsman.toml").write_text(config, "utf-8")
-        self.folder = folder
-        self.log = folder / f"replica-{self.port}.log"
+        self.log = folder / "replica.log"
         self.environ = {
             **{
                 name: value
                 for name, value in os.environ.items()
-                if "POINTSMAN" not in name and "DATABASE" not in name
+                if not name.startswith(("POINTSMAN", "DATABASE", "PG"))
             },
             "POINTSMAN_LISTEN": f"127.0.0.1:{self.port}",
             "POINTSMAN_CONFIG": str(folder / "pointsman.toml"),
@@ -49,105 +208,169 @@ class Replica:
             "POINTSMAN_OUTBOUND_ALLOW": "127.0.0.0/8",
             "POINTSMAN_ADMIN_TOKEN": "admin-token-of-the-tests",
             "POINTSMAN_SECRET_KEYS": "6gPbCDWBO3oPg3pYG3m1-Jd6DTOl2sYKsbQKY4x6bZk=",
-            **({"POINTSMAN_DATABASE_URL": dsn} if dsn else {}),
+            "POINTSMAN_DATABASE_URL": dsn,
             **more,
         }
-        self.process: asyncio.subprocess.Process | None = None
+        self.pid = 0
+        self.in_service = False
 
-    async def start(self) -> Self:
-        """Start it and wait until it is ready."""
-        with self.log.open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                sys.executable, str(SCRIPT), env=self.environ, stdout=log, stderr=log
-            )
-        await until(self.ready, 40)
+    async def fork(self, **more: str) -> None:
+        """Begin a life, with more in its environment."""
+        self.pid = await self._zygote.fork({**self.environ, **more}, self.log)
+
+    async def start(self, **more: str) -> Self:
+        """Begin a life and wait until it takes requests."""
+        await self.fork(**more)
+        await until(self.ready, 90)
+        self.in_service = True
         return self
+
+    @property
+    def code(self) -> int | None:
+        """How its last life ended, None while it lives."""
+        return self._zygote.codes.get(self.pid)
 
     async def ready(self) -> bool:
         """Whether it answers its probe."""
-        assert self.process is not None
-        assert self.process.returncode is None, f"the replica ended: {self.log.read_text()[-3000:]}"
+        assert self.code is None, f"the replica ended with {self.code}: {self.log.read_text()[-3000:]}"
         try:
             async with aiohttp.ClientSession() as session, session.get(f"{self.url}/health/ready") as answer:
                 return answer.status == 200
         except aiohttp.ClientError:
             return False
 
+    def send(self, sign: signal.Signals) -> None:
+        """A signal."""
+        os.kill(self.pid, sign)
+
+    async def ended(self, patience_seconds: float = 60.0) -> int:
+        """Wait for its end; the exit code."""
+
+        async def look() -> bool:
+            return self.code is not None
+
+        await until(look, patience_seconds, every_seconds=0.005)
+        self.in_service = False
+        assert self.code is not None
+        return self.code
+
     async def kill(self) -> None:
         """kill -9."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGKILL)
-        await self.process.wait()
+        self.in_service = False
+        self.send(signal.SIGKILL)
+        await self.ended()
 
     async def stop(self) -> int:
         """SIGTERM; the exit code."""
-        assert self.process is not None
-        if self.process.returncode is None:
-            self.process.send_signal(signal.SIGTERM)
-        return await self.process.wait()
+        if self.code is None:
+            self.send(signal.SIGTERM)
+        return await self.ended()
+
+    @property
+    def holders(self) -> list[str]:
+        """Under which names its lives held leases, the last one last."""
+        lines = self.log.read_text("utf-8", "replace").splitlines()
+        return [json.loads(line)["holder"] for line in lines if line.startswith('{"holder"')]
 
 
-class Load:
-    """Alerts, each of a problem of its own; ``promised`` are those that were answered 2xx."""
+class Cluster:
+    """Replicas, a load and the judge, over one database."""
 
-    def __init__(self, urls: list[str], token: str) -> None:
-        self.urls = urls
-        self.token = token
-        self.promised: dict[str, str] = {}
+    def __init__(
+        self,
+        zygote: Zygote,
+        tracker: TrackerProcess,
+        folder: Path,
+        dsn: str,
+        dice: random.Random,
+        *,
+        direct: str = "",
+        places: dict[str, str] | None = None,
+        config: str = "",
+        count: int = 3,
+        **more: str,
+    ) -> None:
+        self.tracker = tracker
+        self.direct = direct or dsn
+        self.dice = dice
+        self.places = places or tracker.places
+        text = config or configuration(self.places)
+        self.replicas = [
+            Replica(zygote, folder / f"replica-{number}", text, dsn=dsn, **more) for number in range(count)
+        ]
+        self.load = Load(self.urls, list(self.places), dice)
+        self._start = tracker.effects.stat().st_size
+        self._tasks: list[asyncio.Task[None]] = []
 
-    async def post(self, count: int, *, at_once: int = 16) -> None:
-        """Post so many; each is repeated as a sender with a queue would, until somebody takes it."""
-        room = asyncio.Semaphore(at_once)
-        timeout = aiohttp.ClientTimeout(total=5)
-        async with aiohttp.ClientSession(timeout=timeout) as session:
+    def urls(self) -> list[str]:
+        """Where requests may be sent: replicas that nobody took away on purpose."""
+        return [one.url for one in self.replicas if one.in_service]
 
-            async def one(number: int) -> None:
-                issue = str(uuid.uuid4())
-                body = alert(id=issue, title=f"Error number {number}")
-                async with room:
-                    for attempt in range(400):
-                        url = self.urls[(number + attempt) % len(self.urls)]
-                        try:
-                            async with session.post(f"{url}/intake/shop/{self.token}", json=body) as answer:
-                                if answer.status == 202:
-                                    self.promised[issue] = (await answer.json())["ticket"]
-                                    return
-                                assert answer.status == 503, await answer.text()
-                        except (aiohttp.ClientError, TimeoutError):
-                            pass
-                        await asyncio.sleep(0.05)
-                    raise AssertionError("nobody took the alert")
+    async def trouble(self, **words: Any) -> None:
+        """An order to the trackers of our places."""
+        for place in self.places:
+            await self.tracker.order(place=place, **words)
 
-            await asyncio.gather(*(one(number) for number in range(count)))
+    def sends(self, accepted: int = 10**9, **how: Any) -> asyncio.Task[None]:
+        """The load, in the background; see ``Load.run``."""
+        task = asyncio.create_task(self.load.run(accepted, **how))
+        self._tasks.append(task)
+        return task
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """All replicas up; at the end all down, by force if it went wrong."""
+        try:
+            # the first one applies the configuration
+            await self.replicas[0].start()
+            await asyncio.gather(*(one.start() for one in self.replicas[1:]))
+            async with self.load:
+                try:
+                    yield self
+                finally:
+                    for task in self._tasks:
+                        task.cancel()
+                    await asyncio.gather(*self._tasks, return_exceptions=True)
+            for one in self.replicas:
+                assert await one.stop() == 0, one.log.read_text()[-3000:]
+        finally:
+            for one in self.replicas:
+                if one.pid and one.code is None:
+                    one.send(signal.SIGKILL)
+
+    async def settled(self, patience_seconds: float = 120.0) -> oracle.Verdict:
+        """Wait until nothing is under way any more, or as long as it may take, and judge."""
+
+        async def look() -> bool:
+            left = await oracle.stuck(self.direct)
+            return not any(left[name] for name in ("pending", "leased", "unfinished"))
+
+        with contextlib.suppress(AssertionError):
+            await until(look, patience_seconds, every_seconds=0.2)
+        return await self.verdict()
+
+    async def verdict(self) -> oracle.Verdict:
+        """Judge now."""
+        left = await oracle.stuck(self.direct)
+        return oracle.Verdict.of(self.load.promises, self.happened(), left)
+
+    def happened(self) -> list[oracle.Effect]:
+        """What took effect at our places since we began."""
+        found = oracle.effects(self.tracker.effects, self._start)
+        return [effect for effect in found if effect.place in self.places]
+
+    async def why(self, verdict: oracle.Verdict) -> str:
+        """The verdict with what is known about the first orders it names, for a failure."""
+        named = re.findall(r"order (\d+)", " ".join(verdict.lost + verdict.duplicates + verdict.misordered))
+        told = [str(verdict)]
+        for order in list(dict.fromkeys(map(int, named)))[:4]:
+            told += [f"order {order}, promised: {self.load.promises.said.get(order)}"]
+            told += [f"  {line}" for line in await oracle.history(self.direct, order, self.happened())]
+        for one in self.replicas:
+            told += [f"-- {one.log}: {one.log.read_text('utf-8', 'replace')[-1000:]}"]
+        return "\n".join(told)
 
 
-class Verdict:
-    """What became of what was promised, judged by what really happened at the tracker."""
-
-    def __init__(self, load: Load, tracker: FakeTracker) -> None:
-        issues = [effect for effect in tracker.effects if effect.kind == "issue"]
-        self.markers = Counter(effect.marker for effect in issues)
-        self.duplicates = sum(count - 1 for count in self.markers.values())
-        self.lost = max(0, len(set(load.promised.values())) - len(self.markers))
-
-    def __str__(self) -> str:
-        return f"issues {sum(self.markers.values())}, duplicates {self.duplicates}, lost {self.lost}"
-
-
-async def all_delivered(tracker: FakeTracker, count: int, patience_seconds: float = 90.0) -> None:
-    """Wait until so many issues were made."""
-
-    async def look() -> bool:
-        return len({effect.marker for effect in tracker.effects if effect.kind == "issue"}) >= count
-
-    await until(look, patience_seconds)
-
-
-async def nothing_waits(url: str, patience_seconds: float = 60.0) -> None:
-    """Wait until the metrics say that nothing is pending."""
-
-    async def look() -> bool:
-        async with aiohttp.ClientSession() as session, session.get(f"{url}/metrics") as answer:
-            return "pointsman_deliveries_pending 0.0" in await answer.text()
-
-    await until(look, patience_seconds)
+async def eventually(look: Callable[[], Awaitable[Any]], patience_seconds: float = 60.0) -> Any:
+    """Look ten times a second until there is something."""
+    return await until(look, patience_seconds, every_seconds=0.1)

@@ -1,134 +1,79 @@
-"""kill -9 of the service and of Postgres in the midst of load: nothing lost, nothing twice."""
+"""kill -9 of the service in the midst of load: nothing lost, nothing twice, nothing out of order, nothing left over."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import random
-import signal
-from pathlib import Path
+import time
+from collections import Counter
 
 import pytest
-from harness import Load, Replica, Verdict, all_delivered, nothing_waits
 
-from house import SHOP, SOURCES, until
-from pointsman.testing.fake import Fault
-from pointsman.testing.fake_forgejo import FakeForgejo
+from harness import BAD_DAY, LONG, Cluster, TrackerProcess, budget, eventually
+from kill_points import STEPS
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
-ALERTS = 200
+KILLS, ACCEPTED = (1000, 1_000_000) if LONG else (60, 5000)
 
 
-def config(fake: FakeForgejo) -> str:
-    return (
-        SOURCES
-        + f"""
-[[destination]]
-slug = "my-product"
-tracker = "forgejo"
-[destination.settings]
-url = "{fake.url}"
-token = "{fake.token}"
-repository = "acme/shop"
-[[route]]
-destination = "my-product"
-"""
-    )
+async def test_killed_at_random_and_at_every_step(cluster, tracker: TrackerProcess, dice: random.Random, note):
+    """Three replicas, six trackers that have a bad day. Two replicas are killed at moments that nobody chose, the third
+    kills itself at every step of the way from a request to the tracker and back.
+    """
+    three: Cluster = await cluster()
+    await tracker.order(mix=BAD_DAY)
+    ends = time.monotonic() + budget(0.5)
+    kills: Counter[str] = Counter()
+
+    async def at_random() -> None:
+        while kills["random"] < KILLS and time.monotonic() < ends:
+            victim = dice.choice(three.replicas[:2])
+            await asyncio.sleep(dice.random() * 0.4)
+            await victim.kill()
+            await victim.start()
+            kills["random"] += 1
+
+    async def at_steps() -> None:
+        points = [*STEPS] * (10 if LONG else 1)
+        dice.shuffle(points)
+        for point in points:
+            if time.monotonic() > ends:
+                return
+            await dies_at(three, dice, point)
+            kills[point] += 1
+        await three.replicas[2].start()
+
+    async with three.running():
+        began = time.monotonic()
+        sending = three.sends(ACCEPTED)
+        await asyncio.gather(at_random(), at_steps())
+        killed = time.monotonic() - began
+        three.load.stopped = time.monotonic() > ends
+        await sending
+        verdict = await three.settled()
+        note(verdict, kills=sum(kills.values()), steps=len(kills) - 1, killing=f"{killed:.0f} s", refused=three.load.refused)
+        assert verdict.ok, await three.why(verdict)
+        assert LONG or kills.keys() >= set(STEPS)
 
 
-@pytest.fixture
-async def tracker():
-    async with FakeForgejo(repository="acme/shop", token="forgejo-token-of-the-tests") as fake:
-        yield fake
-
-
-async def test_kill_9_of_the_service_in_the_midst_of_load(tracker: FakeForgejo, dsn: str, tmp_path: Path):
-    """Two replicas, each killed several times while it takes alerts and makes issues."""
-    seed = random.randrange(10**6)
-    print(f"seed {seed}")
-    dice = random.Random(seed)
-    replicas = [Replica(tmp_path / f"replica-{n}", config(tracker), dsn=dsn) for n in range(2)]
-    for replica in replicas:
-        await replica.start()
-    load = Load([replica.url for replica in replicas], SHOP)
-    posting = asyncio.create_task(load.post(ALERTS))
-    kills = 0
-    for step in (20, 60, 110, 160):
-
-        async def that_many(step: int = step) -> bool:
-            return len(load.promised) >= step
-
-        await until(that_many, 60)
-        victim = dice.choice(replicas)
+async def dies_at(three: Cluster, dice: random.Random, point: str) -> None:
+    """The third replica lives until it kills itself at a step, while there is something to do."""
+    victim = three.replicas[2]
+    if victim.code is None:
         await victim.kill()
-        kills += 1
-        await victim.start()
-    await posting
-    await all_delivered(tracker, len(load.promised))
-    await nothing_waits(replicas[0].url)
-    verdict = Verdict(load, tracker)
-    print(f"promised {len(load.promised)}, kills {kills}: {verdict}")
-    assert (len(load.promised), verdict.lost, verdict.duplicates) == (ALERTS, 0, 0)
-    for replica in replicas:
-        assert await replica.stop() == 0
+    enough = asyncio.Event()
+    extra = asyncio.create_task(_something_to_do(three, enough))
+    await victim.fork(QUICK_DIE_AT=f"{point}:{dice.randint(1, 4)}")
+    victim.in_service = True
+    code = await victim.ended(120)
+    assert code == -9, f"{point}: {code}: {victim.log.read_text()[-2000:]}"
+    enough.set()
+    # what was begun is sent to its end: whoever was promised something knows it
+    await extra
 
 
-async def test_answers_of_the_tracker_are_lost(tracker: FakeForgejo, dsn: str, tmp_path: Path):
-    """Creates take effect, but their answers are cut, come too late, or are errors: still one issue each."""
-    replica = await Replica(tmp_path / "replica", config(tracker), dsn=dsn).start()
-    tracker.faults = [
-        Fault("POST /api/v1/repos/acme/shop/issues", reset=True, applied=True, times=3),
-        Fault("POST /api/v1/repos/acme/shop/issues", status=502, applied=True, times=3),
-        Fault("POST /api/v1/repos/acme/shop/issues", hang_seconds=4.0, applied=True, times=2),
-        Fault("POST /api/v1/repos/acme/shop/issues", status=500, times=3),
-        Fault("POST /api/v1/repos/acme/shop/issues", reset=True, times=3),
-    ]
-    load = Load([replica.url], SHOP)
-    await load.post(20)
-    await all_delivered(tracker, 20)
-    await nothing_waits(replica.url)
-    verdict = Verdict(load, tracker)
-    print(f"promised {len(load.promised)}: {verdict}")
-    assert (verdict.lost, verdict.duplicates) == (0, 0)
-    assert await replica.stop() == 0
-
-
-async def test_the_harness_bites(tracker: FakeForgejo, dsn: str, tmp_path: Path):
-    """With the look before a repeat switched off, lost answers make duplicates, and the oracle sees them."""
-    replica = await Replica(tmp_path / "replica", config(tracker), dsn=dsn, QUICK_WITHOUT="find").start()
-    tracker.faults = [Fault("POST /api/v1/repos/acme/shop/issues", reset=True, applied=True, times=3)]
-    load = Load([replica.url], SHOP)
-    await load.post(5)
-    await nothing_waits(replica.url)
-    assert Verdict(load, tracker).duplicates == 3
-    assert await replica.stop() == 0
-
-
-async def test_kill_9_of_postgres_in_the_midst_of_load(tracker: FakeForgejo, tmp_path: Path):
-    """The embedded server comes back by itself, with all that was promised."""
-    replica = await Replica(tmp_path / "replica", config(tracker)).start()
-    load = Load([replica.url], SHOP)
-    posting = asyncio.create_task(load.post(ALERTS))
-    for step in (30, 100):
-
-        async def that_many(step: int = step) -> bool:
-            return len(load.promised) >= step
-
-        await until(that_many, 60)
-        pid = int((tmp_path / "replica" / "data" / "postgres" / "postmaster.pid").read_text().splitlines()[0])
-        os.kill(_true_pid(tmp_path, pid), signal.SIGKILL)
-    await posting
-    await all_delivered(tracker, len(load.promised))
-    await nothing_waits(replica.url)
-    verdict = Verdict(load, tracker)
-    print(f"promised {len(load.promised)}: {verdict}")
-    assert (len(load.promised), verdict.lost, verdict.duplicates) == (ALERTS, 0, 0)
-    assert await replica.stop() == 0
-
-
-def _true_pid(folder: Path, pid: int) -> int:
-    """The postmaster's pid, which is ours to signal: a user namespace does not change pids."""
-    command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    assert str(folder).encode() in command, command
-    return pid
+async def _something_to_do(three: Cluster, enough: asyncio.Event) -> None:
+    """Every step is taken sooner or later, as long as something comes in."""
+    while not enough.is_set():
+        await three.load.story(2, states=True)

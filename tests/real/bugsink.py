@@ -69,6 +69,12 @@ for one in requires("bugsink"):
 """
 
 
+def versions(oldest: tuple[int, int, int] = (2, 0, 0)) -> list[str]:
+    """The versions to test with, as BUGSINK_VERSIONS says, but for those that are too old."""
+    wanted = os.environ.get("BUGSINK_VERSIONS", "2.6.2").split(",")
+    return [one for one in wanted if tuple(map(int, one.split("."))) >= oldest]
+
+
 class Unreachable(Exception):
     """No package index answers."""
 
@@ -140,7 +146,7 @@ class Bugsink:
         self.token = ""
         self.url = ""
         self.service = 0
-        self._password = secrets.token_hex(12)
+        self.password = secrets.token_hex(12)
         self._session: aiohttp.ClientSession = None  # type: ignore[assignment]
         self._stack = contextlib.AsyncExitStack()
 
@@ -171,7 +177,7 @@ class Bugsink:
         await self._finish(*manage, "migrate")
         await self._finish(*manage, "migrate", "snappea", "--database=snappea")
         people = json.loads(
-            await self._finish(self.python, "-c", _PEOPLE, self.project_name, ADMIN, self._password)
+            await self._finish(self.python, "-c", _PEOPLE, self.project_name, ADMIN, self.password)
         )
         self.project, self.dsn = people["project"], people["dsn"]
         self.token = (await self._finish(*manage, "create_auth_token")).split()[-1]
@@ -257,7 +263,7 @@ class Bugsink:
 
     async def log_in(self) -> None:
         """As the administrator, with the web form."""
-        page = await self._form("/accounts/login/", {"username": ADMIN, "password": self._password})
+        page = await self._form("/accounts/login/", {"username": ADMIN, "password": self.password})
         assert "/accounts/logout/" in page, "the login was refused"
 
     async def add_service(self, webhook_url: str, kind: str = "custom") -> int:
@@ -327,14 +333,14 @@ class Bugsink:
 
 @contextlib.asynccontextmanager
 async def running(
-    version: str, webhook_url: str, folder: Path, *, project: str = "Shop"
+    version: str, webhook_url: str, folder: Path, *, project: str = "Shop", kind: str = "custom"
 ) -> AsyncIterator[Bugsink]:
     """A Bugsink with one project, whose alerts go to ``webhook_url``. Raises Unreachable."""
     python = await install(version)
     async with Bugsink(version, python, folder, project) as bugsink:
         try:
             await bugsink.log_in()
-            bugsink.service = await bugsink.add_service(webhook_url)
+            bugsink.service = await bugsink.add_service(webhook_url, kind)
             yield bugsink
         except BaseException as error:
             bugsink.explain(error)

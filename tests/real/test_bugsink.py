@@ -20,7 +20,7 @@ from pointsman import samples
 from pointsman.testing.fake_forgejo import FakeForgejo
 from real import bugsink as real
 
-VERSIONS = os.environ.get("BUGSINK_VERSIONS", "2.6.2").split(",")
+VERSIONS = real.versions((2, 5, 1))  # the first with the kind Custom
 HOOK = "hook-secret-of-the-tests"
 
 pytestmark = pytest.mark.real
@@ -150,8 +150,8 @@ async def _walk(house: House, tracker: FakeForgejo, bugsink: real.Bugsink, step)
     step("the token as the password of Basic authentication is taken")
     for what, kind, url, status in (
         ("a wrong token", "custom", f"{house.url}/intake/shop/a-wrong-token", 401),
-        ("a slash at the end", "custom", f"{house.url}/intake/shop/{SHOP}/", 404),
-        ("another kind of service", "slack", f"{house.url}/intake/shop/{SHOP}", 422),
+        ("another address", "custom", f"{house.url}/alerts/shop/{SHOP}", 404),
+        ("another kind of service", "discord", f"{house.url}/intake/shop/{SHOP}", 422),
     ):
         service = await bugsink.add_service(url, kind)
         await bugsink.press_test(service)

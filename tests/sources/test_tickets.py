@@ -60,7 +60,7 @@ def test_a_title_is_enough():
 @pytest.mark.parametrize(
     ("body", "field"),
     [
-        ({}, ""),
+        ({}, "title"),
         ({"title": 5}, "title"),
         ({"title": "x", "description": None}, "description"),
         ({"title": "x", "reporter": "ann"}, "reporter"),

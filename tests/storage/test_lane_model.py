@@ -24,7 +24,7 @@ from pointsman.storage.db import Database
 from pointsman.storage.destinations import Failure
 from pointsman.storage.lanes import Lane, Lanes, Sighting, replay, write_sightings
 from pointsman.storage.queries import queries
-from simulation.memory import LEASED, Memory, Place, Ticket, check
+from simulation.memory import HEAD_ONLY, LEASED, Memory, Place, Ticket, check
 
 NOW = dt.datetime(2026, 11, 20, tzinfo=dt.UTC)
 SLACK_SECONDS = 40.0
@@ -327,8 +327,9 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(n=index, delay=spans, counts=st.booleans(), in_doubt=st.booleans(), looks=st.integers(0, 2), settle=spans, far=index)
     def retry(self, n: int, delay: float, counts: bool, in_doubt: bool, looks: int, settle: float, far: int) -> None:
         holder, lane = self.pick(n)
-        self.attempts += self.holds(lane)
         seq = self.seq(lane, far)
+        head = not HEAD_ONLY["retry_delivery"] or seq == self.memory.lanes[lane.id].head_seq
+        self.attempts += self.holds(lane) and head
         self.both(
             holder,
             lambda lanes: lanes.retry(

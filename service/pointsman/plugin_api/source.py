@@ -79,8 +79,6 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     happening: str = ""
     action: Action = "opened"
     url: str = ""
-    key: str = ""
-    """What people call it, if the source was asked before."""
 
 
 class Enriched(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,7 +25,8 @@ def plugin() -> None:
     metavar="DIR",
     help="Where to write it; pointsman-NAME unless given.",
 )
-def new(name: str, folder: Path | None) -> None:
+@click.option("--source", is_flag=True, help="A kind of source, where reports come from, and not of tracker.")
+def new(name: str, folder: Path | None, *, source: bool) -> None:
     """Write a new tracker plugin: a package pointsman-NAME that works, to be changed step by step.
 
     It speaks to a small tracker of its own, which its tests start; the comments say what to replace.
@@ -33,7 +34,7 @@ def new(name: str, folder: Path | None) -> None:
     try:
         package.check_name(name, package.installed())
         target = folder or Path(f"pointsman-{name}")
-        written = package.write(name, target)
+        written = package.write(name, target, source=source)
     except PointsmanError as error:
         click.echo(f"pointsman: {error}", err=True)
         sys.exit(error.exit_code)

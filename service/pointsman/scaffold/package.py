@@ -25,6 +25,14 @@ _TEMPLATES = {
     "tests/test_wire.py": "test_wire.py.txt",
     "tests/test_conformance.py": "test_conformance.py.txt",
 }
+_SOURCE_TEMPLATES = {
+    "pyproject.toml": "pyproject.toml.txt",
+    "README.md": "source_README.md.txt",
+    ".gitignore": "gitignore.txt",
+    "${module}/__init__.py": "source_init.py.txt",
+    "${module}/source.py": "source.py.txt",
+    "tests/test_${word}.py": "test_source.py.txt",
+}
 _EMPTY = ("${module}/py.typed",)
 
 
@@ -55,8 +63,8 @@ def installed() -> set[str]:
     return found
 
 
-def files(name: str) -> dict[str, str]:
-    """The package's files by their path in it."""
+def files(name: str, *, source: bool = False) -> dict[str, str]:
+    """The package's files by their path in it: those of a tracker, or of a source."""
     words = name.split("-")
     values = {
         "name": name,
@@ -65,19 +73,20 @@ def files(name: str) -> dict[str, str]:
         "camel": "".join(word.capitalize() for word in words),
         "upper": "_".join(words).upper(),
         "title": " ".join(word.capitalize() for word in words),
+        "what": "Reports from" if source else "Issues on",
     }
     folder = resources.files("pointsman.scaffold") / "templates"
     made = {}
-    for path, template in _TEMPLATES.items():
+    for path, template in (_SOURCE_TEMPLATES if source else _TEMPLATES).items():
         text = string.Template((folder / template).read_text("utf-8")).substitute(values)
         made[string.Template(path).substitute(values)] = text
     made |= {string.Template(path).substitute(values): "" for path in _EMPTY}
     return made
 
 
-def write(name: str, folder: Path) -> list[Path]:
+def write(name: str, folder: Path, *, source: bool = False) -> list[Path]:
     """Write the package into a folder that is not there yet, or empty; the paths that were written."""
-    made = {folder / path: text for path, text in files(name).items()}
+    made = {folder / path: text for path, text in files(name, source=source).items()}
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise PointsmanError(f"{folder} is there and not an empty folder: name another with --folder")

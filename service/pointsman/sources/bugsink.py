@@ -1,27 +1,81 @@
-"""Bugsink: its messaging service kind *custom* posts one JSON object an alert.
-
-Fields are only ever added from version to version, so unknown ones are ignored and missing ones are done without.
-Described at https://www.bugsink.com/docs/alerts/.
-"""
+"""Bugsink: it posts each alert once; its API tells more of it, and what was lost, and is told how the issue stands."""
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, ClassVar, Literal
 
-from pointsman.plugin_api import Action, PluginSettings, Report, Source, Unreadable
+from msgspec import Meta
 
-_ACTIONS: Mapping[str, Action] = {
-    "NEW": "opened",
-    "REGRESSED": "regressed",
-    "UNMUTED": "unmuted",
-    "TEST": "test",
-}
+from pointsman.plugin_api import (
+    CloseReason,
+    CommentRef,
+    Connection,
+    Enriched,
+    Finding,
+    Marker,
+    Missed,
+    NotFound,
+    PluginSettings,
+    Problem,
+    Report,
+    Secret,
+    Source,
+    SourceCapabilities,
+    State,
+    TrackerClient,
+    standard_webhook_key,
+    standard_webhook_matches,
+)
+from pointsman.sources import bugsink_bodies as bodies
+from pointsman.sources.bugsink_api import Api, Turning
+from pointsman.sources.bugsink_check import check
+from pointsman.sources.bugsink_trace import stack_trace
+
+HISTORIES = 400
+"""So many histories are read at most each time we ask."""
+_REASONS: Mapping[str, str] = {action: reason for reason, action in bodies.ACTIONS.items()}
 
 
 class BugsinkSettings(PluginSettings, frozen=True, kw_only=True):
-    """There is nothing to set yet."""
+    """Where Bugsink's API is, and what is done with it. Without ``url`` and ``token`` alerts are taken as they come."""
+
+    url: Annotated[str, Meta(description="Bugsink's address, such as https://bugsink.example.com")] = ""
+    token: Annotated[
+        Secret | None,
+        Meta(description="A token of its API: issues:read, events:read, issues:triage, issues:comment"),
+    ] = None
+    project: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="The project's number; needed only while no alert has come yet"),
+    ] = None
+    resolve: Annotated[
+        Literal["resolve", "resolve-next", "resolve-latest", "no"],
+        Meta(description="How an issue is resolved in Bugsink when its ticket is closed"),
+    ] = "resolve"
+    comment: Annotated[
+        bool, Meta(description="Whether the issue at the tracker is named in a comment in Bugsink")
+    ] = True
+    poll_seconds: Annotated[
+        float, Meta(ge=5, le=86_400, description="How often Bugsink is asked for alerts that were lost")
+    ] = 300.0
+    signing_secret: Annotated[
+        Secret | None,
+        Meta(description="Demands the signature of the messaging service kind Pointsman: whsec_..."),
+    ] = None
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be."""
+        if bool(self.url) != bool(self.token):
+            raise ValueError("url and token belong together: set both, or neither")
+        if self.url and not self.url.startswith(("http://", "https://")):
+            raise ValueError("url must begin with https:// or http://")
+        if self.signing_secret is not None:
+            try:
+                standard_webhook_key(self.signing_secret.reveal())
+            except ValueError as error:
+                raise ValueError(f"signing_secret {error}") from None
 
 
 class Bugsink(Source):
@@ -33,73 +87,197 @@ class Bugsink(Source):
     Settings: ClassVar[type[PluginSettings]] = BugsinkSettings
     ticket_kind: ClassVar[Literal["alert", "support"]] = "alert"
 
-    def read_report(self, headers: Mapping[str, str], body: bytes, decoded: Any) -> Sequence[Report]:
-        """One alert. The test button's body is constants, its project number included: the reason is read first."""
-        del headers, body
-        if not isinstance(decoded, dict):
-            raise Unreadable("a Bugsink alert is a JSON object")
-        reason = _text(decoded, "alert_reason")
-        if not reason:
-            raise Unreadable("is missing: set the messaging service's kind to 'custom'", field="alert_reason")
-        issue = _text(decoded, "id")
-        if not issue:
-            raise Unreadable("is missing: it names the Bugsink issue", field="id")
-        action = _ACTIONS.get(reason)
-        if action is None:
-            raise ValueError(f"alert_reason {reason!r} is not one we know")
-        title = _text(decoded, "title") or _text(decoded, "calculated_type") or "(no title)"
-        if action == "test":
-            return [Report(action="test", fingerprint="test", title=title, dedupe=None)]
-        url = _text(decoded, "url")
-        origin = _origin(url)
-        releases = decoded.get("events_at")
-        releases = (
-            [one for one in releases if isinstance(one, str) and one] if isinstance(releases, list) else []
-        )
-        # NEW comes once in the life of a Bugsink issue; the others once for each change
-        said = (
-            [origin, issue, reason]
-            if action == "opened"
-            else [origin, issue, reason, _text(decoded, "last_seen")]
-        )
-        return [
-            Report(
-                action=action,
-                fingerprint=f"{origin} {issue}",
-                title=title,
-                text=_text(decoded, "unmute_reason"),
-                facts=(
-                    ("Type", _text(decoded, "calculated_type")),
-                    ("Value", _text(decoded, "calculated_value")),
-                    ("Where", _text(decoded, "transaction")),
-                    ("Project", _text(decoded, "project_name")),
-                    ("Bugsink issue", _text(decoded, "friendly_id")),
-                    ("Releases", ", ".join(releases[:20])),
-                    ("First seen", _text(decoded, "first_seen")),
-                    ("Last seen", _text(decoded, "last_seen")),
-                    ("Events", _number(decoded, "digested_event_count")),
-                ),
-                url=url,
-                release=releases[-1] if releases else "",
-                dedupe="\n".join(said),
+    def __init__(self, settings: BugsinkSettings, client: TrackerClient | None = None) -> None:
+        super().__init__(settings, client)
+        self._api = Api(self.client)
+        self._keys: tuple[bytes, ...] = ()
+        if settings.signing_secret is not None:
+            self._keys = (standard_webhook_key(settings.signing_secret.reveal()),)
+        if settings.url:
+            self.capabilities = SourceCapabilities(
+                enrich=True,
+                list_missed=True,
+                set_state=settings.resolve != "no",
+                comment=settings.comment,
+                poll_seconds=settings.poll_seconds,
             )
+
+    @classmethod
+    def connection(cls, settings: BugsinkSettings) -> Connection | None:
+        """Its API, if it may be used."""
+        if not settings.url or settings.token is None:
+            return None
+        token = Secret(f"Bearer {settings.token.reveal().strip()}")
+        headers = {"Authorization": token, "Accept": Secret("application/json")}
+        return Connection(base_url=settings.url, headers=headers)
+
+    def verify(self, headers: Mapping[str, str], body: bytes) -> bool:
+        """Whether our app in Bugsink signed it, where a secret is set; Bugsink's own kinds sign nothing."""
+        return not self._keys or standard_webhook_matches(headers, body, self._keys)
+
+    def read_report(self, headers: Mapping[str, str], body: bytes, decoded: Any) -> Sequence[Report]:
+        """One alert."""
+        del headers, body
+        return [bodies.read(decoded)]
+
+    # -- asking ------------------------------------------------------------------------------------------------
+
+    async def enrich(self, problem: Problem) -> Enriched:
+        """Read the event behind an alert: the one that triggered it where the history tells (2.6.2), else the newest."""
+        issue = await self._api.issue(problem.id)
+        event = problem.happening or await self._behind(problem) or await self._api.newest_event(problem.id)
+        if not event:
+            return Enriched(facts=_issue_facts(issue))
+        try:
+            found = await self._api.event(event)
+        except NotFound:
+            if not problem.happening:
+                raise
+            # evicted meanwhile, as Bugsink does with old events; another one of the issue is better than none
+            found = await self._api.event(await self._api.newest_event(problem.id))
+        return _enriched(found, issue)
+
+    async def _behind(self, problem: Problem) -> str:
+        """The event that the history names for the newest alert of this kind."""
+        for one in await self._api.history(problem.id) or ():
+            if one.reason == _REASONS.get(problem.action):
+                return bodies.text(one, "triggering_event")
+        return ""
+
+    async def list_missed(self, since: dt.datetime, known: Problem | None) -> Missed:
+        """Alerts since then, from the issues that had events and their histories.
+
+        Before 2.6.2 there is no history: new issues are found, and that an issue had events again.
+        """
+        number = await self._api.project(self.settings.project, known.id if known is not None else "")
+        # alerts name Bugsink as its own BASE_URL does, which may be another address than ours for it
+        origin = bodies.origin_of(known.url if known is not None else "") or bodies.origin_of(
+            self.settings.url
+        )
+        issues: list[Mapping[str, Any]] = []
+        asked: dict[str, str | int] = {"project": number, "sort": "last_seen", "order": "desc"}
+        async for issue in self._api.pages("issues/", asked, "listing issues"):
+            seen = bodies.time(issue, "last_seen")
+            if seen is not None and seen < since:
+                break
+            issues.append(issue)
+        issues.reverse()
+        found: list[tuple[dt.datetime, dict[str, Any]]] = []
+        with_history, known_to, read = True, None, 0
+        for issue in issues:
+            history: list[Turning] | None = None
+            if with_history and not _only_new(issue, since):
+                if read >= HISTORIES:
+                    known_to = bodies.time(issue, "last_seen")
+                    break
+                read += 1
+                try:
+                    history = await self._api.history(bodies.text(issue, "id"))
+                except NotFound:
+                    continue
+                with_history = history is not None
+            found += self._alerts(issue, history, since, origin)
+        found.sort(key=lambda one: one[0])
+        return Missed(bodies=[body for _, body in found], known_to=known_to)
+
+    def _alerts(
+        self, issue: Mapping[str, Any], history: list[Turning] | None, since: dt.datetime, origin: str
+    ) -> Sequence[tuple[dt.datetime, dict[str, Any]]]:
+        """What Bugsink posted of one issue, or should have."""
+        first, last = bodies.time(issue, "first_seen"), bodies.time(issue, "last_seen")
+        if history is not None:
+            return [
+                (one.at, _body(issue, one.reason, one.at, origin, bodies.text(one, "triggering_event")))
+                for one in history
+                if one.reason and one.at is not None and one.at >= since
+            ]
+        found = []
+        if first is not None and first >= since:
+            found.append((first, _body(issue, "NEW", first, origin)))
+        loud = not (issue.get("is_resolved") or issue.get("is_muted"))
+        if last is not None and last != first and loud and self.capabilities.set_state:
+            found.append((last, _body(issue, bodies.SEEN, last, origin)))
+        return found
+
+    # -- telling -----------------------------------------------------------------------------------------------
+
+    async def set_state(self, problem: Problem, state: State, reason: CloseReason | None) -> None:
+        """Resolve or reopen. What was closed without being solved stays open in Bugsink, where it makes no more noise."""
+        if state == "open":
+            await self._api.act(problem.id, "reopen", "2.4.0", "is not resolved")
+            return
+        if reason not in (None, "completed"):
+            return
+        how = self.settings.resolve
+        if how == "resolve-latest":
+            releases = (await self._api.issue(problem.id)).get("events_at")
+            if releases == [""]:
+                how = "resolve"  # a project without releases has no latest one
+        await self._api.act(problem.id, how, "2.2.1", "already resolved")
+
+    async def add_comment(self, problem: Problem, text: str, marker: Marker) -> CommentRef:
+        """A comment; Bugsink shows it as plain text."""
+        return CommentRef(await self._api.comment(problem.id, f"{text}\n{marker.text}"))
+
+    async def find_comment(self, problem: Problem, marker: Marker) -> Sequence[CommentRef]:
+        """Comments stand in an issue's history, since 2.6.2."""
+        return [
+            CommentRef(str(one.get("id", "")))
+            for one in reversed(await self._api.history(problem.id) or ())
+            if one.get("kind") == "manual_annotation" and marker.text in bodies.text(one, "comment")
         ]
 
-
-def _text(decoded: Mapping[str, Any], key: str) -> str:
-    value = decoded.get(key)
-    return value if isinstance(value, str) else ""
-
-
-def _number(decoded: Mapping[str, Any], key: str) -> str:
-    value = decoded.get(key)
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
+    async def check(self) -> Sequence[Finding]:
+        """What an administrator of Bugsink still has to do."""
+        return await check(self._api, self.settings, self.intake_url, signed=bool(self._keys))
 
 
-def _origin(url: str) -> str:
-    """Which Bugsink instance: the same id at two instances is two issues."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return ""
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}".lower() if parts.netloc else ""
+def _only_new(issue: Mapping[str, Any], since: dt.datetime) -> bool:
+    """Whether an issue's only alert can have been its first."""
+    first = bodies.time(issue, "first_seen")
+    return first is not None and first >= since and issue.get("digested_event_count") == 1
+
+
+def _body(
+    issue: Mapping[str, Any], reason: str, at: dt.datetime, origin: str, event: str = ""
+) -> dict[str, Any]:
+    """An alert as the kind *Custom* would have posted it at that moment."""
+    kind, value = bodies.text(issue, "calculated_type"), bodies.text(issue, "calculated_value")
+    line = value.partition("\n")[0]
+    return {
+        **issue,
+        "title": f"{kind}: {line}" if kind and line and kind != "Log Message" else line or kind,
+        "project_name": "",
+        "url": f"{origin}/issues/issue/{bodies.text(issue, 'id')}/event/last/",
+        "alert_reason": reason,
+        "last_seen": at.isoformat().replace("+00:00", "Z"),
+        "pointsman_event": event,
+    }
+
+
+def _enriched(event: Mapping[str, Any], issue: Mapping[str, Any]) -> Enriched:
+    """What an event says. Never its user, request, local variables, breadcrumbs or extra data."""
+    data = event.get("data")
+    said: Mapping[str, Any] = data if isinstance(data, dict) else {}
+    tags = bodies.tags_of(said.get("tags"))
+    level, environment = bodies.text(said, "level")[:40], bodies.text(said, "environment")[:200]
+    server, release = bodies.text(said, "server_name")[:200], bodies.text(said, "release")[:250]
+    facts = bodies.event_facts(environment=environment, level=level, server=server, tags=tags)
+    return Enriched(
+        code=stack_trace(said),
+        facts=(*_issue_facts(issue), ("Release", release), *facts),
+        tags=tags,
+        level=level,
+        environment=environment,
+        release=release,
+    )
+
+
+def _issue_facts(issue: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """What the kind *Custom* says, and *Slack* does not."""
+    return (
+        ("Type", bodies.text(issue, "calculated_type")),
+        ("Value", bodies.text(issue, "calculated_value")),
+        ("Where", bodies.text(issue, "transaction")),
+        ("Bugsink issue", bodies.text(issue, "friendly_id")),
+    )

@@ -11,6 +11,7 @@ import msgspec
 from pointsman.plugin_api import Person, PluginSettings, Report, Source, Unreadable
 
 _ADDRESS = re.compile(r"[^\s<>@,;:\"()\[\]\\]+@[^\s<>@,;:\"()\[\]\\]+")
+_LACKING = re.compile(r"missing required field `(\w+)`")
 _AT = re.compile(r" - at `\$\.?(.*)`$")
 
 TITLE_LIMIT = 500
@@ -98,8 +99,12 @@ def convert(decoded: Any, kind: type[Any]) -> Any:
         text = str(error)
         found = _AT.search(text)
         said = text[: found.start()] if found else text
+        if lacking := _LACKING.search(said):
+            inside = found[1].strip(".") if found else ""
+            field = f"{inside}.{lacking[1]}" if inside else lacking[1]
+            raise Unreadable(f"{lacking[1]} is missing", field=field) from None
         # our own checks start with the field's name
-        field = [found[1].strip(".")] if found and found[1].strip(".") else []
+        where = [found[1].strip(".")] if found and found[1].strip(".") else []
         if said.partition(" ")[0] in {"title", "description", "body", "email", "name"}:
-            field.append(said.partition(" ")[0])
-        raise Unreadable(said, field=".".join(field)) from None
+            where.append(said.partition(" ")[0])
+        raise Unreadable(said, field=".".join(where)) from None

@@ -23,6 +23,9 @@ CLOSED_AT_ONCE = 10_000
 """So many tickets listed in a storm are closed with it at most; the rest stays open."""
 REPORT_COLUMNS = 9
 _to_json = msgspec.json.Encoder().encode
+# an enum's own look is ten times as slow as a dict's
+_KINDS = {int(one): one for one in TicketKind}
+_STATES = {int(one): one for one in Status}
 
 
 def as_json(value: Any) -> str:
@@ -35,10 +38,10 @@ def ticket_from(row: Row) -> Ticket:
     return Ticket(
         id=row["id"],
         source_id=row["source_id"],
-        kind=TicketKind(row["kind"]),
+        kind=_KINDS[row["kind"]],
         fingerprint=row["fingerprint"],
         generation=row["generation"],
-        status=Status(row["status"]),
+        status=_STATES[row["status"]],
         close_reason=row["close_reason"],
         next_event=row["next_event"],
         reporter_email=row["reporter_email"],

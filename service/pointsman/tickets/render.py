@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -15,6 +16,7 @@ from pointsman.tickets.ticket import TicketKind
 # which has all of it, is never what a plugin cuts off.
 TEXT_LIMIT = 12_000
 CODE_LIMIT = 8_000
+LABEL_LIMIT = 200
 
 
 class TicketText(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,10 +64,16 @@ def issue_title(ticket: TicketText) -> str:
 
 def _facts(facts: Sequence[Sequence[str]]) -> list[str]:
     return [
-        f"- **{text.prose(text.one_line(label, 80))}:** {text.inline_code(value)}"
+        f"- **{_label(label[:LABEL_LIMIT])}:** {text.inline_code(value)}"
         for label, value in facts
         if value and len(value) < 20_000
     ]
+
+
+@lru_cache(maxsize=512)
+def _label(label: str) -> str:
+    """A fact's name; the same few come again and again."""
+    return text.prose(text.one_line(label, 80))
 
 
 def issue_body(ticket: TicketText, data: Mapping[str, Any]) -> str:

@@ -79,6 +79,9 @@ _FOUR = re.compile(r"....(?=.)")
 
 def clean(text: str) -> str:
     """Text without what terminals, databases and readers stumble over; lines end with a line feed."""
+    if text.isascii():
+        # nearly all lines, and nothing to look for in them
+        return text if text.isprintable() else _HARMFUL.sub("", _NEWLINES.sub("\n", text))
     text = _SURROGATE.sub("\ufffd", _NEWLINES.sub("\n", text))
     return _HARMFUL.sub("", text)
 
@@ -138,6 +141,8 @@ def inline_code(value: str, limit: int = 1000) -> str:
     line = _disowned(one_line(value, limit))
     if not line:
         return "–"
+    if "`" not in line:
+        return f"`{line}`"
     longest = max(map(len, _RUNS.findall(line)), default=0)
     fence = "`" * (longest + 1)
     pad = " " if line.startswith("`") or line.endswith("`") or longest else ""
@@ -153,7 +158,7 @@ def block_code(value: str, limit: int = 20_000) -> str:
 
 def _disowned(code: str) -> str:
     """Code without our marker's form: plugins look for it in the raw text, where a fence means nothing."""
-    return _OWN.sub(rf"\g<0>{_JOINER}", code)
+    return _OWN.sub(rf"\g<0>{_JOINER}", code) if "<!--" in code else code
 
 
 def _inert(text: str) -> str:

@@ -14,8 +14,8 @@ from pointsman.web.middleware import around
 def routes() -> list[web.RouteDef]:
     """Every route but the console's."""
     return [
-        web.post("/intake/{source}", intake.post),
         web.post("/intake/{source}/{token}", intake.post),
+        web.post("/intake/{source}", intake.post),
         web.post("/api/v1/tickets", tickets.create),
         web.get("/api/v1/tickets", tickets.page),
         web.get("/api/v1/tickets/{ticket}", tickets.get),

@@ -31,16 +31,17 @@ async def read(request: web.Request, limit: int, room: Room, patience: Patience)
     """The whole body, counted after decompression. It must come in time and at some pace; ``room`` lends the memory
     until the request is answered. Raises Problem, or Overloaded where there is no room.
     """
-    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    encoding = request.headers.get("Content-Encoding", "")
+    if not encoding and (whole := _all_there(request, limit)) is not None:
+        request[LOAN].take(room, len(whole))
+        return whole
+    encoding = encoding.strip().lower()
     if encoding not in ("", "identity", "gzip", "deflate"):
         raise Problem("unsupported-type", "send the body plain, or with Content-Encoding gzip or deflate")
     if (request.content_length or 0) > limit:
         raise Problem("too-large", f"at most {limit} bytes are taken")
     inflate = _Inflate(encoding, limit) if encoding in ("gzip", "deflate") else None
     loan = request[LOAN]
-    if inflate is None and (whole := _all_there(request, limit)) is not None:
-        loan.take(room, len(whole))
-        return whole
     chunks: list[bytes] = []
     size = came = 0
     began = asyncio.get_running_loop().time()
@@ -103,7 +104,10 @@ class _Inflate:
 
 def need_json(request: web.Request) -> None:
     """Refuse a body that says it is something else than JSON."""
-    kind = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    given = request.headers.get("Content-Type", "")
+    if given == "application/json":
+        return
+    kind = given.partition(";")[0].strip().lower()
     if kind and kind not in ("application/json", "text/json") and not kind.endswith("+json"):
         raise Problem("unsupported-type", "send JSON, with Content-Type: application/json")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property, lru_cache
 from typing import Any
 
 import msgspec
@@ -61,7 +62,7 @@ async def post(request: web.Request) -> web.Response:
     reports, error = read_reports(source, headers, raw, decoded)
     key = idempotency_key(request, "intake")
     if error is None and not reports:
-        ctx.metrics.reports.labels(source.slug, "ignored").inc()
+        ctx.metrics.report(source.slug, "ignored")
         say(request, result="ignored")
         return answer(202, AcceptedBody(None, None, "ignored"))
     incoming = _incoming(ctx, source, reports, error, raw, headers, key)
@@ -71,7 +72,7 @@ async def post(request: web.Request) -> web.Response:
     read: Sequence[Report | None] = reports if error is None else [None]
     told = [_told(one, report) for one, report in zip(accepted, read, strict=True)]
     for one in told:
-        ctx.metrics.reports.labels(source.slug, one.state).inc()
+        ctx.metrics.report(source.slug, one.state)
     first = told[0]
     say(request, report=first.report, ticket=first.ticket, result=first.state)
     if len(told) > 1:
@@ -110,16 +111,43 @@ def _told(accepted: Accepted, report: Report | None) -> OneBody:
 
 
 def kept_headers(source: LiveSource, given: Mapping[str, str]) -> dict[str, str]:
-    """The headers that are kept with a report and shown to its source."""
-    wanted = (*KEPT_HEADERS, *(source.reader.kept_headers if source.reader is not None else ()))
-    whole = {name for name in wanted if not name.endswith("*")}
-    begin = tuple(name[:-1] for name in wanted if name.endswith("*"))
-    kept = {}
-    for name, value in given.items():
-        low = name.lower()
-        if low not in kept and (low in whole or (begin and low.startswith(begin))):
-            kept[low] = clean_stored(value)[:HEADER_LIMIT]
+    """The headers that are kept with a report and shown to its source; ``given`` are found by names in any case."""
+    whole, begin = _wanted(tuple(source.reader.kept_headers) if source.reader is not None else ())
+    kept = {name: clean_stored(given[name])[:HEADER_LIMIT] for name in whole if name in given}
+    if begin:
+        for name, value in given.items():
+            low = name.lower()
+            if low.startswith(begin) and low not in kept:
+                kept[low] = clean_stored(value)[:HEADER_LIMIT]
     return kept
+
+
+@lru_cache
+def _wanted(of_source: tuple[str, ...]) -> tuple[Sequence[str], tuple[str, ...]]:
+    """The names of the headers that are kept, and how others begin that are kept too."""
+    wanted = (*KEPT_HEADERS, *of_source)
+    whole = [name for name in wanted if not name.endswith("*")]
+    return whole, tuple(name[:-1] for name in wanted if name.endswith("*"))
+
+
+class _Lowered(Mapping[str, str]):
+    """Headers with names in lower case; made only once somebody looks, as most sources sign nothing."""
+
+    def __init__(self, given: Mapping[str, str]) -> None:
+        self._given = given
+
+    @cached_property
+    def _all(self) -> dict[str, str]:
+        return {name.lower(): value for name, value in self._given.items()}
+
+    def __getitem__(self, name: str) -> str:
+        return self._all[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
 
 
 def _signed(source: LiveSource, request: web.Request, raw: bytes) -> bool:
@@ -127,8 +155,7 @@ def _signed(source: LiveSource, request: web.Request, raw: bytes) -> bool:
     if source.reader is None:
         return True
     try:
-        headers = {name.lower(): value for name, value in request.headers.items()}
-        return source.reader.verify(headers, raw) is True
+        return source.reader.verify(_Lowered(request.headers), raw) is True
     except Exception:
         log.exception("a source failed to verify", source=source.slug)
         return False

@@ -84,7 +84,9 @@ class Metrics:
         self._of_destinations()
         self._of_the_house()
         self._asked_at = -_AGE_SECONDS
+        # what labels() finds, found once: it costs more than counting
         self._of_route: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
+        self._of_report: dict[tuple[str, str], Counter] = {}
 
     def _of_deliveries(self) -> None:
         registry = self.registry
@@ -208,6 +210,13 @@ class Metrics:
             self._of_route[route, status] = found
         found[0].inc()
         found[1].observe(seconds)
+
+    def report(self, source: str, result: str) -> None:
+        """Count a report."""
+        found = self._of_report.get((source, result))
+        if found is None:
+            found = self._of_report[source, result] = self.reports.labels(source, result)
+        found.inc()
 
     def attempt(self, destination: str, kind: str, outcome: str, seconds: float) -> None:
         """Count an attempt."""

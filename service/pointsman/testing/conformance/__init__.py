@@ -1,12 +1,25 @@
-"""The conformance kit: what a tracker plugin has to do, as tests that any plugin can run.
+"""The conformance kit: what a plugin has to do, as tests that any plugin can run.
 
 A plugin's author writes a ``TrackerDouble``, a fixture ``tracker_case``, and one class::
 
     class TestConformance(ConformanceSuite):
         pass
+
+The author of a kind of source writes a fixture ``source_case`` and a class of ``SourceConformanceSuite``.
 """
 
 from pointsman.testing.conformance.case import IssueThere, TrackerCase, TrackerDouble, WebhookCall
+from pointsman.testing.conformance.source_case import SourceCase, SourceExample
+from pointsman.testing.conformance.sources import SourceConformanceSuite
 from pointsman.testing.conformance.suite import ConformanceSuite
 
-__all__ = ["ConformanceSuite", "IssueThere", "TrackerCase", "TrackerDouble", "WebhookCall"]
+__all__ = [
+    "ConformanceSuite",
+    "IssueThere",
+    "SourceCase",
+    "SourceConformanceSuite",
+    "SourceExample",
+    "TrackerCase",
+    "TrackerDouble",
+    "WebhookCall",
+]

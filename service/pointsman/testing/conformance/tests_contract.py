@@ -16,7 +16,7 @@ from pointsman.testing.conformance.stage import SECRET_CHARACTERS, Stage, canari
 from pointsman.testing.conformance.trial import Trial
 from pointsman.vault import secret_fields
 
-_LIKE_A_SECRET = re.compile(
+LIKE_A_SECRET = re.compile(
     r"(^|_)(token|secret|password|passwd|passphrase|credential|api_?key|private_key)s?$"
 )
 _PURE = ("verify_webhook", "webhook_id", "read_webhook", "connection")
@@ -57,7 +57,7 @@ class ContractTests:
         """Each setting has a help text: the operator sees it in the console and when something is missing."""
         kind = pointsman_trial.tracker.Settings
         hints = get_type_hints(kind, include_extras=True)
-        lacking = [name for name in kind.__struct_fields__ if not _description(hints[name])]
+        lacking = [name for name in kind.__struct_fields__ if not description(hints[name])]
         assert not lacking, f"settings without msgspec.Meta(description=...): {', '.join(lacking)}"
 
     def test_unknown_settings_are_refused(self, pointsman_trial: Trial) -> None:
@@ -72,7 +72,7 @@ class ContractTests:
         kind = pointsman_trial.tracker.Settings
         secret = secret_fields(kind)
         plain = [
-            name for name in kind.__struct_fields__ if _LIKE_A_SECRET.search(name) and name not in secret
+            name for name in kind.__struct_fields__ if LIKE_A_SECRET.search(name) and name not in secret
         ]
         assert not plain, f"settings that should be of type Secret: {', '.join(plain)}"
 
@@ -162,7 +162,8 @@ class ContractTests:
         pointsman_trial.run(play)
 
 
-def _description(hint: Any) -> str:
+def description(hint: Any) -> str:
+    """The help text of a setting, empty if it has none."""
     if get_origin(hint) is not Annotated:
         return ""
     found = [one.description for one in get_args(hint)[1:] if isinstance(one, msgspec.Meta)]

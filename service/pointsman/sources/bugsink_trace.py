@@ -1,0 +1,92 @@
+"""A stack trace from an event's frames: files, lines and functions, and the source around the application's own calls.
+
+Values of local variables are never shown: they hold what customers typed. The event is a stranger's, so any value may
+stand anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+LIMIT = 16_000
+_EXCEPTIONS, _FRAMES, _AROUND = 8, 60, 2
+
+
+def stack_trace(data: Mapping[str, Any]) -> str:
+    """The exceptions of an event, the last first, each with its calls, the most recent first; empty if it has none."""
+    values = _list(_dict(data.get("exception")).get("values"))
+    if not values and isinstance(data.get("exception"), list):
+        values = _list(data["exception"])
+    parts: list[str] = []
+    for number, value in enumerate(reversed(values[-_EXCEPTIONS:])):
+        if not isinstance(value, dict):
+            continue
+        if number:
+            parts.append("\nCaused by:")
+        parts.append(_named(value))
+        parts += _calls(_list(_dict(value.get("stacktrace")).get("frames")))
+    return _cut("\n".join(parts))
+
+
+def _named(value: Mapping[str, Any]) -> str:
+    kind, said = _text(value.get("type")), _text(value.get("value"))
+    return (
+        f"{kind}: {said}"[:1100]
+        if kind and said
+        else (kind or said or "(an exception without a name)")[:1100]
+    )
+
+
+def _calls(frames: Sequence[Any]) -> list[str]:
+    if not frames:
+        return []
+    lines = ["(most recent call first)"]
+    shown = list(reversed(frames))
+    middle = len(shown) - _FRAMES
+    if middle > 0:
+        shown = [*shown[: _FRAMES - 10], None, *shown[-10:]]
+    known = any(isinstance(one, dict) and one.get("in_app") is True for one in frames)
+    for frame in shown:
+        if frame is None:
+            lines.append(f"  … {middle} calls left out …")
+        elif isinstance(frame, dict):
+            lines += _call(frame, known=known)
+    return lines
+
+
+def _call(frame: Mapping[str, Any], *, known: bool) -> list[str]:
+    """One call. Source lines stand around the application's own calls only, where the event tells them apart."""
+    place = _text(frame.get("filename")) or _text(frame.get("module")) or _text(frame.get("abs_path")) or "?"
+    number = frame.get("lineno")
+    line = number if isinstance(number, int) and not isinstance(number, bool) and 0 < number < 10**9 else 0
+    function = _text(frame.get("function"))
+    head = f"  {place[-200:]}{f':{line}' if line else ''}{f' in {function[:200]}' if function else ''}"
+    here = _text(frame.get("context_line"))
+    if not here or (known and frame.get("in_app") is not True):
+        return [head]
+    before = [_text(one) for one in _list(frame.get("pre_context"))[-_AROUND:]]
+    after = [_text(one) for one in _list(frame.get("post_context"))[:_AROUND]]
+    lines = [head]
+    for offset, code in enumerate([*before, here, *after], -len(before)):
+        sign = ">" if offset == 0 else " "
+        lines.append(f"    {sign} {f'{line + offset:<4}' if line else ''} {code[:200]}".rstrip())
+    return lines
+
+
+def _cut(said: str) -> str:
+    if len(said) <= LIMIT:
+        return said
+    return f"{said[:LIMIT].rpartition(chr(10))[0]}\n… the rest is left out …"
+
+
+def _dict(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list) else ()
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,55 @@
+"""Anything that can post JSON: what its fields mean stands in the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
+
+from msgspec.structs import replace
+
+from pointsman.plugin_api import PluginSettings, Report, Source, TrackerClient
+from pointsman.sources.picking import Picker, PickingSettings
+
+
+class GenericSettings(PickingSettings, frozen=True, kw_only=True):
+    """The expressions; ``title`` must be there."""
+
+    def __post_init__(self) -> None:
+        """Refuse what can't work."""
+        super().__post_init__()
+        if not self.title:
+            raise ValueError(
+                "title is missing: a JMESPath expression that picks the title, such as event.title"
+            )
+
+
+class Generic(Source):
+    """One sender of any JSON."""
+
+    kind: ClassVar[str] = "generic"
+    title: ClassVar[str] = "Any JSON"
+    api_version: ClassVar[int] = 1
+    Settings: ClassVar[type[PluginSettings]] = GenericSettings
+    ticket_kind: ClassVar[Literal["alert", "support"]] = "alert"
+    kept_headers: ClassVar[tuple[str, ...]] = ("webhook-id",)
+
+    def __init__(self, settings: GenericSettings, client: TrackerClient | None = None) -> None:
+        super().__init__(settings, client)
+        self._picker = Picker(settings)
+
+    def verify(self, headers: Mapping[str, str], body: bytes) -> bool:
+        """Whether it is signed as the settings say."""
+        fits: bool = self.settings.verify(headers, body)
+        return fits
+
+    def read_report(self, headers: Mapping[str, str], body: bytes, decoded: Any) -> Sequence[Report]:
+        """What the expressions find. Standard Webhooks name each message, which tells repeats from the same words again."""
+        del body
+        reports = self._picker.read(decoded)
+        message = headers.get("webhook-id", "") if self.settings.signature == "standard-webhooks" else ""
+        if not message:
+            return reports
+        return [
+            replace(one, dedupe=one.dedupe or f"webhook\n{message}\n{number}")
+            for number, one in enumerate(reports)
+        ]

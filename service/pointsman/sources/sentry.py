@@ -1,0 +1,232 @@
+"""Sentry: the webhooks of its integration platform; and GlitchTip, which posts what Slack would take.
+
+https://docs.sentry.io/organization/integrations/integration-platform/webhooks/
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+from msgspec import Meta
+
+from pointsman.plugin_api import (
+    Action,
+    CloseReason,
+    PluginSettings,
+    Report,
+    Source,
+    Unreadable,
+    hmac_sha256_matches,
+)
+from pointsman.sources.bugsink_bodies import tags_of
+from pointsman.sources.bugsink_trace import stack_trace
+from pointsman.sources.reading import fingerprint, items, need, part, text, time
+from pointsman.sources.signed import SignedSettings
+
+_ISSUE_IN_URL = re.compile(r"/issues/(\d{1,20})(?:[/?#]|$)")
+_UP_AGAIN = "The monitored site is back up."
+
+
+class SentrySettings(SignedSettings, frozen=True, kw_only=True):
+    """``signing_secret`` is the integration's *Client Secret*. GlitchTip signs nothing."""
+
+    close_on_resolved: Annotated[
+        bool, Meta(description="Whether a ticket is closed when its issue is resolved or archived there")
+    ] = False
+
+
+class Sentry(Source):
+    """One Sentry or GlitchTip: an issue there is a ticket here."""
+
+    kind: ClassVar[str] = "sentry"
+    title: ClassVar[str] = "Sentry, GlitchTip"
+    api_version: ClassVar[int] = 1
+    Settings: ClassVar[type[PluginSettings]] = SentrySettings
+    ticket_kind: ClassVar[Literal["alert", "support"]] = "alert"
+    kept_headers: ClassVar[tuple[str, ...]] = ("sentry-hook-resource",)
+
+    def verify(self, headers: Mapping[str, str], body: bytes) -> bool:
+        """Whether the integration's client secret signed it, where it is set."""
+        secrets = self.settings.secrets()
+        return not secrets or hmac_sha256_matches(body, headers.get("sentry-hook-signature"), secrets)
+
+    def read_report(self, headers: Mapping[str, str], body: bytes, decoded: Any) -> Sequence[Report]:
+        """An issue's change, an alert rule's, a metric's; all others of Sentry's webhooks concern nobody here."""
+        del body
+        decoded = need(decoded, "a webhook of Sentry")
+        if "data" not in decoded and "attachments" in decoded:
+            return self._glitchtip(decoded)
+        data = part(decoded, "data")
+        resource = headers.get("sentry-hook-resource", "")
+        action = text(decoded, "action")
+        if not resource:
+            known = {
+                "issue": "issue",
+                "event": "event_alert",
+                "metric_alert": "metric_alert",
+                "error": "error",
+            }
+            resource = next((known[key] for key in known if key in data), "")
+            if not resource:
+                raise Unreadable(
+                    "is missing: set the URL as the webhook URL of an internal integration", field="data"
+                )
+        match resource:
+            case "issue":
+                return self._issue(action, _needed(data, "issue"))
+            case "activity_alert":
+                return [_of_issue("opened", _needed(data, "issue"), action)]
+            case "event_alert":
+                return [_of_event(_needed(data, "event"), text(data, "triggered_rule"))]
+            case "error":
+                return [_of_event(_needed(data, "error"), "")]
+            case "metric_alert":
+                return self._metric(action, data)
+        return []
+
+    def _reason(self, reason: CloseReason) -> CloseReason | None:
+        return reason if self.settings.close_on_resolved else None
+
+    def _issue(self, action: str, issue: Mapping[str, Any]) -> Sequence[Report]:
+        match action:
+            case "created":
+                return [_of_issue("opened", issue, action)]
+            case "unresolved":
+                loud = text(issue, "substatus") == "escalating"
+                return [_of_issue("unmuted" if loud else "regressed", issue, action)]
+            case "resolved":
+                return [_of_issue("resolved", issue, action, self._reason("completed"))]
+            case "archived" | "ignored" if self.settings.close_on_resolved:
+                return [_of_issue("resolved", issue, action, "not_planned")]
+        return []
+
+    def _metric(self, action: str, data: Mapping[str, Any]) -> Sequence[Report]:
+        metric = _needed(data, "metric_alert")
+        rule = part(metric, "alert_rule")
+        named = text(rule, "id") or text(metric, "id", "identifier")
+        if not named:
+            raise Unreadable("is missing: it names the rule", field="data.metric_alert.alert_rule.id")
+        over = action == "resolved"
+        return [
+            Report(
+                action="resolved" if over else "opened",
+                fingerprint=fingerprint("metric", named),
+                title=text(rule, "name") or text(data, "description_title") or "(no title)",
+                text=text(data, "description_text"),
+                facts=(
+                    ("State", action),
+                    ("Measured", text(rule, "aggregate")),
+                    ("Filter", text(rule, "query")),
+                    ("Began", text(metric, "date_started")),
+                ),
+                url=text(data, "web_url"),
+                level="" if over else action,
+                environment=text(rule, "environment"),
+                dedupe="\n".join(["metric", named, text(metric, "id", "identifier"), action]),
+                close_reason=self._reason("completed") if over else None,
+            )
+        ]
+
+    # -- GlitchTip -----------------------------------------------------------------------------------------------
+
+    def _glitchtip(self, decoded: Mapping[str, Any]) -> Sequence[Report]:
+        """Each attachment is an issue, or a monitor of its uptime. The same alert comes again byte for byte, and counts."""
+        if "test" in text(decoded, "text").lower():
+            return [Report(action="test", fingerprint="test", title=text(decoded, "text"))]
+        found = []
+        for number, one in enumerate(items(decoded, "attachments")):
+            title, link = text(one, "title"), text(one, "title_link")
+            if not title and not link:
+                raise Unreadable("has neither title nor title_link", field=f"attachments[{number}]")
+            issue = _ISSUE_IN_URL.search(link)
+            said = {text(field, "title"): text(field, "value") for field in items(one, "fields")}
+            over = issue is None and text(one, "text") == _UP_AGAIN
+            found.append(
+                Report(
+                    action="resolved" if over else "opened",
+                    fingerprint=fingerprint("issue", issue[1])
+                    if issue
+                    else fingerprint("monitor", link or title),
+                    title=title or link,
+                    text="" if issue else text(one, "text"),
+                    facts=(
+                        *((("Where", text(one, "text")),) if issue else ()),
+                        *tuple((label, value) for label, value in said.items() if label and value)[:30],
+                    ),
+                    url=link,
+                    environment=said.get("Environment", ""),
+                    release=said.get("Release", ""),
+                    dedupe="",
+                    close_reason=self._reason("completed") if over else None,
+                )
+            )
+        return found
+
+
+def _needed(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = part(data, name)
+    if not found:
+        raise Unreadable("is missing", field=f"data.{name}")
+    return found
+
+
+def _of_issue(
+    action: Action, issue: Mapping[str, Any], said: str, reason: CloseReason | None = None
+) -> Report:
+    named = text(issue, "id")
+    if not named:
+        raise Unreadable("is missing: it names the issue", field="data.issue.id")
+    return Report(
+        action=action,
+        fingerprint=fingerprint("issue", named),
+        title=text(issue, "title") or "(no title)",
+        facts=(
+            ("Where", text(issue, "culprit")),
+            ("Project", text(part(issue, "project"), "name", "slug")),
+            ("Sentry issue", text(issue, "shortId")),
+            ("First seen", text(issue, "firstSeen")),
+            ("Last seen", text(issue, "lastSeen")),
+            ("Events", text(issue, "count")),
+            ("Users", text(issue, "userCount")),
+        ),
+        url=text(issue, "web_url", "permalink"),
+        level=text(issue, "level"),
+        # a new issue is new once; the others come once for each change, and the body tells them apart
+        dedupe=f"issue\n{named}\n{said}" if action == "opened" else None,
+        problem=named,
+        seen_at=time(issue, "lastSeen"),
+        close_reason=reason,
+    )
+
+
+def _of_event(event: Mapping[str, Any], rule: str) -> Report:
+    in_url = _ISSUE_IN_URL.search(text(event, "issue_url"))
+    named = text(event, "issue_id", "groupID") or (in_url[1] if in_url else "")
+    if not named:
+        raise Unreadable("is missing: it names the issue", field="data.event.issue_id")
+    tags = dict(tags_of(event.get("tags")))
+    happening = text(event, "event_id", "id")
+    sample = "sample_event" in tags
+    return Report(
+        action="test" if sample else "opened",
+        fingerprint=fingerprint("issue", named),
+        title=text(event, "title") or text(part(event, "metadata"), "title", "type") or "(no title)",
+        code=stack_trace(event),
+        facts=(
+            ("Where", text(event, "culprit", "transaction")),
+            ("Alert rule", rule),
+            ("Platform", text(event, "platform")),
+            ("Event", happening),
+            ("Tags", ", ".join(f"{name}={value}" for name, value in tags.items())),
+        ),
+        url=text(event, "web_url"),
+        level=text(event, "level") or tags.get("level", ""),
+        environment=text(event, "environment") or tags.get("environment", ""),
+        release=text(event, "release") or tags.get("release", ""),
+        dedupe=f"event\n{named}\n{happening}" if happening else None,
+        problem=named,
+        happening=happening,
+        seen_at=time(event, "datetime"),
+    )

@@ -1,0 +1,98 @@
+"""Signatures over what a source sends: settings that several kinds share, and whether one fits. Pure but for the clock."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from pointsman.plugin_api import (
+    PluginSettings,
+    Secret,
+    hmac_sha256_matches,
+    standard_webhook_key,
+    standard_webhook_matches,
+)
+
+SHORTEST_SECRET = 8
+
+
+class SignedSettings(PluginSettings, frozen=True, kw_only=True):
+    """Secrets with which the sender signs. Without one the token alone decides."""
+
+    signing_secret: Annotated[
+        Secret | None, Meta(description="The secret with which the sender signs; demands a signature")
+    ] = None
+    next_signing_secret: Annotated[
+        Secret | None, Meta(description="A second one, valid at the same time: to change it without a gap")
+    ] = None
+
+    def __post_init__(self) -> None:
+        """Refuse what protects nothing."""
+        for secret in (self.signing_secret, self.next_signing_secret):
+            if secret is not None and len(secret.reveal()) < SHORTEST_SECRET:
+                raise ValueError(
+                    f"signing_secret has less than {SHORTEST_SECRET} characters: make a longer one"
+                )
+        if self.next_signing_secret is not None and self.signing_secret is None:
+            raise ValueError("next_signing_secret comes beside signing_secret: set that first")
+
+    def secrets(self) -> tuple[bytes, ...]:
+        """Those that are valid."""
+        found = (self.signing_secret, self.next_signing_secret)
+        return tuple(one.reveal().encode() for one in found if one is not None)
+
+
+class AnySignedSettings(SignedSettings, frozen=True, kw_only=True):
+    """The same for senders of any kind: how they sign has to be said."""
+
+    signature: Annotated[
+        Literal["hmac", "standard-webhooks"],
+        Meta(description="How the sender signs: HMAC-SHA256 of the body, or as Standard Webhooks do"),
+    ] = "hmac"
+    signature_header: Annotated[
+        str, Meta(description="The header with the HMAC", pattern=r"^[A-Za-z0-9-]{1,100}$")
+    ] = "X-Signature-256"
+    signature_encoding: Annotated[
+        Literal["hex", "base64"], Meta(description="How the HMAC is written in it")
+    ] = "hex"
+    signature_prefix: Annotated[
+        str, Meta(description="What stands before it, such as sha256=", max_length=40)
+    ] = ""
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be."""
+        super().__post_init__()
+        if self.signature == "standard-webhooks":
+            for name in ("signing_secret", "next_signing_secret"):
+                secret: Secret | None = getattr(self, name)
+                if secret is not None:
+                    try:
+                        standard_webhook_key(secret.reveal())
+                    except ValueError as error:
+                        raise ValueError(f"{name} {error}") from None
+
+    def verify(self, headers: Mapping[str, str], body: bytes) -> bool:
+        """Whether the body is signed as it must be; always, where no secret is set."""
+        secrets = self.secrets()
+        if not secrets:
+            return True
+        if self.signature == "standard-webhooks":
+            keys = [standard_webhook_key(one.decode()) for one in secrets]
+            return standard_webhook_matches(headers, body, keys)
+        given = headers.get(self.signature_header.lower(), "").strip()
+        there = given.startswith(self.signature_prefix)
+        digits = given.removeprefix(self.signature_prefix)
+        if self.signature_encoding == "base64":
+            digits = _hex_of(digits)
+        return hmac_sha256_matches(body, digits, secrets) and there
+
+
+def _hex_of(coded: str) -> str:
+    try:
+        return base64.b64decode(coded, validate=True).hex()
+    except (binascii.Error, ValueError):
+        return ""

@@ -1,0 +1,116 @@
+"""What the author of a source supplies: the class, and requests as its sender makes them."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from pointsman.plugin_api import Action, Source
+from pointsman.vault import decode_secret
+
+Sign = Callable[[str, bytes], Mapping[str, str]]
+"""Makes the headers that sign a body with a secret; their names in lower case."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceExample:
+    """A request as its sender makes it: the ``body`` as decoded JSON, the headers it needs in lower case.
+
+    ``actions`` are those of the reports it holds, in order; none for a request that concerns nobody. ``later`` is a body
+    that reports the same problems again, later: everything that changes with time is changed in it. ``needed`` are the
+    fields without which it is Unreadable, as paths with dots.
+    """
+
+    name: str
+    body: Any
+    actions: tuple[Action, ...] = ("opened",)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    later: Any = None
+    needed: tuple[str, ...] = ()
+
+    @property
+    def raw(self) -> bytes:
+        """The body as it comes."""
+        return json.dumps(self.body).encode()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceCase:
+    """A kind of source under test.
+
+    ``settings`` are plain values, secrets as texts. ``test`` is what the sender's test button posts, if there is one.
+    ``signing`` and ``sign`` belong to a kind that verifies signatures: the settings that demand one made with ``secret``,
+    and how the sender signs; ``other_secret`` is one of the same form. ``lenient`` is False where a field that is not known is an error on purpose.
+    """
+
+    source: type[Source]
+    examples: Sequence[SourceExample]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    test: SourceExample | None = None
+    secret: str = ""
+    other_secret: str = ""
+    signing: Mapping[str, Any] = field(default_factory=dict)
+    sign: Sign | None = None
+    lenient: bool = True
+
+    def make(self, more: Mapping[str, Any] | None = None) -> Source:
+        """A source with these settings."""
+        values = {**self.settings, **(more or {})}
+        return self.source(msgspec.convert(values, self.source.Settings, dec_hook=decode_secret))
+
+    def requests(self) -> Sequence[SourceExample]:
+        """All examples, the test button's too."""
+        return [*self.examples, *([self.test] if self.test is not None else [])]
+
+
+Path = tuple[str | int, ...]
+
+ODD: tuple[Any, ...] = (
+    *(None, True, 0, -1, 1.5, 2**63, 1e300),
+    *("", " ", "x", "\u202e\u0000\x1b[31m", "x" * 20_000),
+    *([], {}, [[]], [None], [0, "x"], {"": None}, {"x": [{}]}),
+)
+
+
+def places(value: Any, path: Path = ()) -> Iterator[Path]:
+    """Every place in a decoded body, the body itself first."""
+    yield path
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from places(inner, (*path, key))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from places(inner, (*path, number))
+
+
+def at(value: Any, path: Path) -> Any:
+    """What stands there."""
+    for key in path:
+        value = value[key]
+    return value
+
+
+def changed(value: Any, path: Path, new: Any) -> Any:
+    """The body with something else in one place."""
+    if not path:
+        return copy.deepcopy(new)
+    made = copy.deepcopy(value)
+    at(made, path[:-1])[path[-1]] = copy.deepcopy(new)
+    return made
+
+
+def without(value: Any, path: Path) -> Any:
+    """The body without what stands in one place."""
+    made = copy.deepcopy(value)
+    del at(made, path[:-1])[path[-1]]
+    return made
+
+
+def path_of(dotted: str) -> Path:
+    """``alerts.0.status`` as a path."""
+    return tuple(int(one) if one.isdigit() else one for one in dotted.split("."))

@@ -1,0 +1,99 @@
+"""The harness bites: with a part of the protocol switched off the judge must find doubles or losses."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import asyncpg
+import pytest
+
+from harness import Cluster, Replica, TrackerProcess, eventually
+from oracle import Verdict
+
+pytestmark = [pytest.mark.faults, pytest.mark.slow]
+
+
+async def _without_looking_first(one: Cluster) -> None:
+    """Answers are lost: what took effect is done again."""
+    await one.trouble(mix={"applied, dropped": 0.3})
+    await one.load.run(40, at_once=12)
+
+
+async def _without_settling(one: Cluster) -> None:
+    """The tracker is still at it when the caller gives up and looks: it finds nothing, and asks again."""
+    await one.trouble(mix={"late": 0.3}, late_seconds=3.0)
+    await one.load.run(60, at_once=30)
+
+
+async def _without_an_intent(one: Cluster) -> None:
+    """Replicas die with requests on their way: whoever comes next knows nothing of them."""
+    await one.trouble(work_seconds=0.2)
+    sending = one.sends(140, at_once=12)
+    for number in range(8):
+        await one.load.until_accepted(min(130, one.load.promises.accepted + 8))
+        await one.replicas[number % 2].kill()
+        await one.replicas[number % 2].start()
+    await sending
+
+
+async def _without_a_fence(one: Cluster) -> None:
+    """Replicas that were held up go on with what is somebody else's by now: what that one did is done twice, what it did
+    not do yet is lost.
+    """
+    con = await asyncpg.connect(one.direct)
+
+    async def about_to_send() -> Replica | None:
+        holder = await con.fetchval(
+            "select l.holder::text from lane l join delivery d on d.lane_id = l.id and d.seq = l.head_seq"
+            " where l.state = 2 and d.in_doubt and d.doubt_until > now() + interval '1 second'"
+            " group by l.holder having count(*) >= 3"
+        )
+        return next((each for each in one.replicas if each.holders[-1] == holder), None)
+
+    sending = one.sends(at_once=16)
+    for _ in range(4):
+        victim = await eventually(about_to_send)
+        victim.in_service = False
+        victim.send(signal.SIGSTOP)
+        await asyncio.sleep(one.dice.uniform(2.6, 3.3))
+        victim.send(signal.SIGCONT)
+        victim.in_service = True
+    one.load.stopped = True
+    await sending
+    await con.close()
+
+
+PARTS = {
+    "find": (_without_looking_first, {}),
+    "settle": (_without_settling, {}),
+    "intent": (_without_an_intent, {}),
+    "fence": (
+        _without_a_fence,
+        {
+            "QUICK_LEASE_SECONDS": "1.5",
+            "QUICK_TIMEOUT_SECONDS": "1",
+            "QUICK_SETTLE_SECONDS": "0.3",
+            "QUICK_DAWDLE_SECONDS": "0.6",
+        },
+    ),
+}
+
+
+async def test_the_harness_bites(cluster, tracker: TrackerProcess, note):
+    """Four clusters beside each other, each without one part: the judge must see that of each."""
+
+    async def bite(part: str, place: str) -> Verdict:
+        happens, more = PARTS[part]
+        one: Cluster = await cluster(
+            part=part, count=2, places={place: tracker.places[place]}, QUICK_WITHOUT=part, **more
+        )
+        async with one.running():
+            await happens(one)
+            verdict = await one.settled(40)
+            note(verdict, without=part)
+            return verdict
+
+    verdicts = await asyncio.gather(*map(bite, PARTS, tracker.places))
+    harmless = [part for part, said in zip(PARTS, verdicts, strict=True) if not (said.duplicates or said.lost)]
+    assert not harmless, f"the judge saw nothing without: {harmless}"

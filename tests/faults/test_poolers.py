@@ -1,0 +1,149 @@
+"""A pooler in transaction mode between the service and Postgres: ours, and pgbouncer where it is installed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import shutil
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from harness import BAD_DAY, LONG, Cluster, TrackerProcess, eventually
+from pointsman.storage import migrate
+from pointsman.storage.db import Database
+from pooler import Pooler
+from server import USER, Server, free_port
+
+pytestmark = [pytest.mark.faults, pytest.mark.slow]
+
+KILLS, ACCEPTED = (200, 20_000) if LONG else (9, 300)
+PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sbin")
+
+
+@contextlib.asynccontextmanager
+async def _pgbouncer(server: Server, folder: Path) -> AsyncIterator[int]:
+    """A real one; its port."""
+    assert PGBOUNCER
+    port = free_port()
+    settings = folder / "pgbouncer.ini"
+    settings.write_text(f"""
+[databases]
+* = host=127.0.0.1 port={server.port}
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = {port}
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 8
+max_client_conn = 200
+ignore_startup_parameters =
+logfile = {folder}/pgbouncer.log
+""")
+    settings.write_text(settings.read_text().replace("* = ", f"* = user={USER} "))
+    with subprocess.Popen(
+        [*server._launcher.prefix, PGBOUNCER, str(settings)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+
+            async def listens() -> bool:
+                with contextlib.suppress(OSError):
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
+                    writer.close()
+                    return True
+                return False
+
+            await eventually(listens)
+            yield port
+        finally:
+            process.terminate()
+
+
+@contextlib.asynccontextmanager
+async def _ours(server: Server, _: Path) -> AsyncIterator[int]:
+    async with Pooler("127.0.0.1", server.port) as pooler:
+        yield pooler.port
+
+
+POOLERS = {"ours": _ours, "pgbouncer": _pgbouncer}
+needs_it = pytest.mark.skipif(not PGBOUNCER, reason="pgbouncer is not installed; our own pooler stands in")
+both = pytest.mark.parametrize("kind", ["ours", pytest.param("pgbouncer", marks=needs_it)])
+
+
+async def test_our_pooler_is_a_hard_one(server: Server):
+    """What a session keeps is gone with the next transaction: a client that does not know is soon in trouble."""
+    name = await server.database()
+    async with Pooler("127.0.0.1", server.port) as pooler:
+        dsn = f"postgresql://{USER}@127.0.0.1:{pooler.port}/{name}"
+        async with Database.open(dsn, size=4) as careless:
+            with pytest.raises((asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)):
+                for _ in range(50):
+                    await asyncio.gather(*(careless.fetchval("select $1::int", n) for n in range(4)))
+        async with Database.open(dsn, size=4, pooled=True) as careful:
+            for _ in range(50):
+                assert await asyncio.gather(
+                    *(careful.fetchval("select $1::int", n) for n in range(4))
+                ) == [0, 1, 2, 3]
+
+
+@both
+async def test_the_schema_is_made_through_a_pooler(kind: str, server: Server, tmp_path: Path):
+    """Two processes migrate at once; one does it, and the other finds it done."""
+    name = f"empty_{random.randrange(10**9)}"
+    await server.execute(f"create database {name}")
+    async with POOLERS[kind](server, tmp_path) as port:
+        dsn = f"postgresql://{USER}@127.0.0.1:{port}/{name}"
+        async with Database.open(dsn, size=2, pooled=True) as one, Database.open(dsn, size=2, pooled=True) as two:
+            applied = await asyncio.gather(migrate.migrate(one), migrate.migrate(two))
+            assert sorted(sum(applied, [])) == [name for name, _, _ in migrate.known()]
+            assert await migrate.migrate(one) == []
+
+
+async def test_killed_behind_a_pooler(cluster, server: Server, tracker: TrackerProcess, tmp_path: Path, note):
+    """The kill loop in small, with every transaction in another session: once with a way to listen past the pooler, and
+    once without.
+    """
+
+    async def kill(kind: str, place: str, *, listening: bool) -> None:
+        async with POOLERS[kind](server, tmp_path) as port:
+            two: Cluster = await cluster(
+                part=place,
+                count=2,
+                places={place: tracker.places[place]},
+                dsn=lambda name: f"postgresql://{USER}@127.0.0.1:{port}/{name}",
+                POINTSMAN_POOLER="transaction",
+            )
+            for one in two.replicas if listening else ():
+                one.environ["POINTSMAN_LISTEN_DSN"] = two.direct
+            await two.trouble(mix=BAD_DAY)
+            kills = 0
+            async with two.running():
+                sending = two.sends(ACCEPTED, at_once=6)
+                while kills < KILLS:
+                    victim = two.dice.choice(two.replicas)
+                    await asyncio.sleep(two.dice.random() * 0.4)
+                    await victim.kill()
+                    await victim.start()
+                    kills += 1
+                await sending
+                verdict = await two.settled()
+                note(
+                    verdict,
+                    kills=kills,
+                    pooler=kind,
+                    way="listening" if listening else "polling",
+                    refused=two.load.refused,
+                )
+                assert verdict.ok, await two.why(verdict)
+
+    await asyncio.gather(
+        kill("pgbouncer" if PGBOUNCER else "ours", "place-0", listening=True),
+        kill("ours", "place-1", listening=False),
+    )

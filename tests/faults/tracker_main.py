@@ -1,0 +1,242 @@
+"""Forgejo servers' doubles in a process of their own, so that the test's loop is no bottleneck and dies alone.
+
+Started with the number of repositories, the path of the log of effects and a seed. Says its addresses in a line of JSON.
+The log gets a line of JSON for each thing that really happened, in the order in which it happened.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import json
+import random
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from pointsman.testing.fake import Fault
+from pointsman.testing.fake_forgejo import FakeForgejo
+from pointsman.testing.fake_forgejo_state import ForgejoComment, ForgejoIssue
+
+REPOSITORY = "acme/shop"
+TOKEN = "forgejo-token-of-the-tests"
+
+
+@dataclass(slots=True)
+class Mishap(Fault):
+    """A fault that may take effect only after its answer. ``megabytes`` of junk make its body."""
+
+    late_seconds: float = 0.0
+    megabytes: int = 0
+
+
+
+class Tracker(FakeForgejo):
+    """One repository, with dice for faults."""
+
+    def __init__(self, name: str, effects: Any, dice: random.Random) -> None:
+        super().__init__(repository=REPOSITORY, token=TOKEN)
+        self.name = name
+        self._file = effects
+        self._dice = dice
+        self._said = ""
+        self.mix: dict[str, float] = {}
+        self.slow_seconds = 2.5
+        self.late_seconds = 2.0
+        self.work_seconds = 0.0
+        self.writing = 0
+        self.writing_most = 0
+        self.arrivals: list[tuple[float, str, int, bool]] = []
+        self.faults_done: dict[str, int] = {}
+
+    # -- the log -----------------------------------------------------------------------------------------------
+
+    def _add_comment(self, issue: ForgejoIssue, text: str, by: str) -> ForgejoComment:
+        self._said = text
+        return super()._add_comment(issue, text, by)
+
+    def effect(self, kind: Any, key: str, marker: str = "", detail: str = "") -> None:
+        """Write down that something took effect, before anybody is told."""
+        text = self._said if kind == "comment" else detail
+        line = {"at": time.time(), "place": self.name, "kind": kind, "key": key, "marker": marker, "text": text}
+        self._file.write(json.dumps(line) + "\n")
+        self._file.flush()
+
+    # -- lists without telling each object first ---------------------------------------------------------------
+
+    async def _get_issues(self, request: web.Request) -> web.Response:
+        query = request.query
+        if set(query) - {"state", "type", "created_by", "since", "page", "limit"} or query.get("state") != "all":
+            return await super()._get_issues(request)
+        since = dt.datetime.fromisoformat(query["since"]) if "since" in query else None
+        page, limit = int(query.get("page", "1")), min(int(query.get("limit", "30")), self.page_max)
+        shown = [
+            issue
+            for issue in reversed(self.issues.values())
+            if since is None or issue.updated_at.replace(microsecond=0) >= since
+        ]
+        found = shown[(page - 1) * limit : page * limit]
+        headers = {"X-Total-Count": str(len(shown))}
+        return web.json_response([self._issue(issue) for issue in found], headers=headers)
+
+    # -- faults ------------------------------------------------------------------------------------------------
+
+    def _dice_fault(self, request: web.Request) -> Fault | None:
+        if not self.mix:
+            return None
+        thrown = self._dice.random()
+        for name, share in self.mix.items():
+            thrown -= share if request.method != "GET" else share / 4
+            if thrown < 0:
+                self.faults_done[name] = self.faults_done.get(name, 0) + 1
+                return self._fault(name)
+        return None
+
+    def _fault(self, name: str) -> Fault:
+        match name:
+            case "500":
+                return Fault(status=500)
+            case "500 applied":
+                return Fault(status=500, applied=True)
+            case "429":
+                return Fault(status=429, headers={"Retry-After": "1"})
+            case "applied, dropped":
+                return Fault(reset=True, applied=True)
+            case "applied, slow":
+                return Fault(hang_seconds=self.slow_seconds, applied=True)
+            case "dropped":
+                return Fault(reset=True)
+            case "late":
+                return Fault(hang_seconds=self.late_seconds)
+            case _:
+                raise ValueError(name)
+
+    @web.middleware
+    async def _with_faults(
+        self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        # read now: the caller may be gone when it takes effect
+        await request.read()
+        said = f"{request.method} {request.path}"
+        fault = self._take_fault(said) or self._dice_fault(request)
+        writes = request.method != "GET"
+        self.writing += writes
+        self.writing_most = max(self.writing, self.writing_most)
+        limited = fault is not None and fault.status == 429
+        self.arrivals.append((time.time(), request.method, self.writing, limited))
+        try:
+            if self.work_seconds and writes:
+                await asyncio.sleep(self.work_seconds)
+            return await self._answer(request, handler, fault)
+        finally:
+            self.writing -= writes
+
+    async def _answer(
+        self,
+        request: web.Request,
+        handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+        fault: Fault | None,
+    ) -> web.StreamResponse:
+        if fault is None:
+            return await handler(request)
+        answer = await handler(request) if fault.applied else None
+        if isinstance(fault, Mishap) and fault.late_seconds:
+            self._later(request, handler, fault.late_seconds)
+        if fault.hang_seconds:
+            await asyncio.sleep(fault.hang_seconds)
+        if fault.reset:
+            if request.transport is not None:
+                request.transport.abort()
+            return web.Response(status=500)
+        if fault.status is not None:
+            body = fault.body
+            if isinstance(fault, Mishap) and fault.megabytes:
+                body = b"x" * (fault.megabytes * 2**20)
+            return web.Response(status=fault.status, body=body, headers=fault.headers)
+        return answer if answer is not None else await handler(request)
+
+
+    def _later(
+        self,
+        request: web.Request,
+        handler: Callable[[web.Request], Awaitable[web.StreamResponse]],
+        after_seconds: float,
+    ) -> None:
+        async def apply() -> None:
+            await asyncio.sleep(after_seconds)
+            await handler(request)
+
+        task = asyncio.create_task(apply())
+        self._sending.add(task)
+        task.add_done_callback(self._sending.discard)
+
+
+class Control:
+    """What the test may ask and order: ``POST /order`` and ``GET /state``."""
+
+    def __init__(self, trackers: list[Tracker]) -> None:
+        self.trackers = trackers
+
+    async def order(self, request: web.Request) -> web.Response:
+        """Set what is named; at one place or at all."""
+        body = await request.json()
+        place = body.pop("place", None)
+        for tracker in self.trackers:
+            if place in (None, tracker.name):
+                for name, value in body.items():
+                    if name == "faults":
+                        made = [Mishap(**{**one, "body": one.get("body", "").encode()}) for one in value]
+                        tracker.faults.extend(made)
+                    elif name == "forget":
+                        tracker.arrivals.clear()
+                        tracker.writing_most = 0
+                    else:
+                        assert hasattr(tracker, name), name
+                        setattr(tracker, name, value)
+        return web.json_response({})
+
+    async def state(self, _: web.Request) -> web.Response:
+        """How each place stands."""
+        return web.json_response(
+            {
+                one.name: {
+                    "issues": len(one.issues),
+                    "states": {str(issue.number): issue.state for issue in one.issues.values()},
+                    "writing": one.writing,
+                    "writing_most": one.writing_most,
+                    "arrivals": one.arrivals,
+                    "faults": one.faults_done,
+                    "faults_left": sum(fault.times for fault in one.faults),
+                }
+                for one in self.trackers
+            }
+        )
+
+
+async def main() -> None:
+    """Serve until the input ends."""
+    count, path, seed = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    dice = random.Random(seed)
+    with path.open("a", encoding="utf-8") as effects:
+        trackers = [Tracker(f"place-{number}", effects, dice) for number in range(count)]
+        for tracker in trackers:
+            await tracker.__aenter__()
+        control = Control(trackers)
+        app = web.Application(client_max_size=64 * 2**20)
+        app.add_routes([web.post("/order", control.order), web.get("/state", control.state)])
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        address = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        said = {"control": address, "places": {tracker.name: tracker.url for tracker in trackers}}
+        print(json.dumps(said), flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

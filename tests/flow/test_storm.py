@@ -1,0 +1,104 @@
+"""A storm and an outage, the whole way: the tracker gets one issue for many problems, and one comment for many updates."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+
+import pytest
+
+from house import ADMIN, SHOP, SOURCES, House, until
+from pointsman.testing.fake_forgejo import FakeForgejo
+
+
+def forgejo(fake: FakeForgejo, allowed: int) -> str:
+    token = f'token = "{SHOP}"'
+    return (
+        SOURCES.replace(token, f"{token}\nlimits = {{ new_tickets_per_minute = {allowed} }}")
+        + f"""
+[[destination]]
+slug = "my-product"
+tracker = "forgejo"
+[destination.settings]
+url = "{fake.url}"
+token = "{fake.token}"
+repository = "acme/shop"
+[[route]]
+destination = "my-product"
+"""
+    )
+
+
+@pytest.fixture
+async def tracker():
+    async with FakeForgejo(repository="acme/shop", token="forgejo-token-of-the-tests") as fake:
+        yield fake
+
+
+async def problem(house: House, n: int, reason: str = "NEW", **more: object) -> str:
+    made = await house.alert(reason, id=f"problem-{n}", title=f"KeyError: 'basket {n}'", **more)
+    return made["ticket"]
+
+
+async def test_a_storm_becomes_one_issue_that_lists_it(house: House, tracker: FakeForgejo):
+    async with house.replica(forgejo(tracker, allowed=3)) as replica:
+        tickets = await asyncio.gather(*(problem(house, n) for n in range(12)))
+        assert len(set(tickets)) == 12
+
+        async def four_issues() -> bool:
+            return tracker.issues_made() >= 4
+
+        await until(four_issues)
+        [parent] = [
+            one
+            for one in (await house.call("GET", "/api/v1/tickets", token=ADMIN, status=200))["tickets"]
+            if one["title"].startswith("A storm")
+        ]
+        link = await house.linked(parent["id"])
+        held = [one for one in tickets if not (await house.ticket(one))["links"]]
+        assert len(held) == 9
+        body = tracker.issues[int(link["key"])].body
+        assert "More than 3 new problems" in body
+        assert "/console/tickets/" in body
+
+        # the comment waits for the end of the minute: nobody who tests waits so long
+        await problem(house, 99)
+        await replica.context.database.execute("update lane set due_at = now() where state = 1")
+
+        async def told() -> bool:
+            texts = [body, *(one.body for one in tracker.issues[int(link["key"])].comments)]
+            return any("basket 99" in text for text in texts) and all(
+                any(f"basket {tickets.index(one)}" in text for text in texts) for one in held
+            )
+
+        await until(told)
+        assert tracker.issues_made() == 4
+
+        # the storm is over: what is reported again has its own issue
+        await replica.context.database.execute("update storm set began_at = began_at - interval '5 minutes'")
+        await problem(house, tickets.index(held[0]), "REGRESSED", last_seen="2026-11-20T11:00:00Z")
+        link = await house.linked(held[0])
+        assert parent["id"] in tracker.issues[int(link["key"])].body
+        seen = await house.ticket(held[0])
+        assert [event["kind"] for event in seen["events"]] == ["opened", "singled_out"]
+
+
+async def test_after_an_outage_the_tracker_gets_one_comment(house: House, tracker: FakeForgejo):
+    async with house.replica(forgejo(tracker, allowed=60)) as replica:
+        ticket = await problem(house, 1)
+        link = await house.linked(ticket)
+        database = replica.context.database
+        await database.execute("update destination_state set paused_why = 'operator'")
+        begin = dt.datetime(2026, 11, 20, 11, tzinfo=dt.UTC)
+        for n in range(20):
+            seen_at = (begin + dt.timedelta(minutes=n)).isoformat()
+            await problem(house, 1, "REGRESSED", last_seen=seen_at)
+        await database.execute("update destination_state set paused_why = null")
+
+        async def idle() -> bool:
+            return not await database.fetchval("select count(*) from delivery where state = 0")
+
+        await until(idle)
+        [comment] = tracker.issues[int(link["key"])].comments
+        assert "and 19 more like it since" in comment.body
+        assert len((await house.ticket(ticket))["events"]) == 21
