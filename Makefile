@@ -15,7 +15,7 @@ PACKAGES := pointsman pointsman_folder pointsman_forgejo pointsman_github points
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install dev demo run test unit conformance real faults bench lint lock image manifests clean
+.PHONY: help install dev demo run test unit conformance real faults simulate mutants bench lint lock image manifests clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -47,6 +47,12 @@ faults: dev ## kill -9 of the service and of Postgres under load
 
 bench: install $(BENCH)/.stamp ## Measure Pointsman beside others (ARGS="--only intake --rounds 3", ARGS=--quick)
 	$(BIN)/python bench/run.py $(ARGS)
+
+simulate: dev ## Lives of a simulated world (SEEDS=10000; FIRST=seed)
+	cd tests && ../$(BIN)/python -m simulation.life $(or $(SEEDS),1000) $(or $(FIRST),0)
+
+mutants: dev ## Break statements and code on purpose: a test has to notice each (ARGS=--python, ARGS=--statements)
+	cd tests && ../$(BIN)/python -m mutation $(ARGS)
 
 lint: dev ## Style, types, and who may import whom
 	$(BIN)/ruff check

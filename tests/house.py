@@ -186,3 +186,13 @@ async def until(
         if time.monotonic() > end:
             raise AssertionError(f"waited {patience_seconds:g} s in vain; last seen: {found!r}")
         await asyncio.sleep(every_seconds)
+
+
+async def count_pending(database: Database) -> int:
+    """How many deliveries wait."""
+    return await database.fetchval("select count(*) from delivery where state = 0")
+
+
+async def count_dead(database: Database) -> int:
+    """How many deliveries were given up."""
+    return await database.fetchval("select count(*) from delivery where state = 2")

@@ -81,7 +81,15 @@ def event_row(n=1, kind="opened", minutes=0.0, **data):
 
 def delivery_row(seq=1, kind=1, minutes=0.0, **words):
     row = dict.fromkeys(("last_class", "last_error", "done_at", "parked_why"))
-    row |= {"lane_id": 7, "seq": seq, "kind": kind, "state": 0, "attempts": 0, "in_doubt": False, "collapsed": 0}
+    row |= {
+        "lane_id": 7,
+        "seq": seq,
+        "kind": kind,
+        "state": 0,
+        "attempts": 0,
+        "in_doubt": False,
+        "collapsed": 0,
+    }
     row |= {"created_at": at(minutes), "due_at": at(minutes), "lane_state": 1}
     row |= {"ticket_id": TICKET, "destination": "forge", "title": "KeyError"}
     return row | words

@@ -6,8 +6,9 @@ import pytest
 
 from pointsman import plugin_api as api
 from pointsman.plugins import Registry
-from pointsman.sources.bugsink import Bugsink
-from pointsman.sources.tickets import Tickets
+from pointsman.sources import KINDS
+
+OURS = ["alertmanager", "bugsink", "cloudevents", "generic", "sentry", "tickets"]
 
 
 class Fine(api.Tracker):
@@ -89,7 +90,8 @@ def standing(registry, name):
 
 def test_our_own_sources_are_there_without_any_plugin():
     registry = load()
-    assert registry.sources == {"bugsink": Bugsink, "tickets": Tickets}
+    assert sorted(registry.sources) == OURS
+    assert set(registry.sources.values()) == set(KINDS)
     assert registry.trackers == {}
     assert standing(registry, "built in").refused == ""
 
@@ -177,7 +179,7 @@ def test_a_broken_plugin_is_refused_by_name_with_the_cause_and_the_others_are_lo
     for word in words:
         assert word in refused.refused
     assert set(registry.trackers) == {"fine"}
-    assert set(registry.sources) == {"bugsink", "tickets", "fine-source"}
+    assert set(registry.sources) == {*OURS, "fine-source"}
     assert [one.name for one in registry.standing if one.refused] == ["broken"]
 
 

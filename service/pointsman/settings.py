@@ -110,7 +110,9 @@ class _Reader:
         pooler = self.text("POINTSMAN_POOLER", "none")
         if pooler not in ("none", "transaction"):
             self.wrong(
-                "POINTSMAN_POOLER", f"{pooler!r} is no pooler's mode", "set transaction, or none for session mode"
+                "POINTSMAN_POOLER",
+                f"{pooler!r} is no pooler's mode",
+                "set transaction, or none for session mode",
             )
             pooler = "none"
         plugins = self.text("POINTSMAN_PLUGINS")

@@ -301,14 +301,6 @@ set seq = room.seq, state = 0, attempts = 0, looks = 0, done_at = null, expires_
 from room where d.lane_id = room.id and d.seq = $2
 returning d.seq
 
--- name: undelivered
--- How much waits, and since when, for metrics.
-select count(*) filter (where d.state = 0) as pending,
-       count(*) filter (where d.state = 0 and d.in_doubt) as in_doubt,
-       count(*) filter (where d.state = 2) as dead,
-       coalesce(extract(epoch from now() - min(d.created_at) filter (where d.state = 0)), 0)::float8 as oldest_seconds
-from delivery d where d.state in (0, 2)
-
 -- name: deliveries
 -- Deliveries with their ticket and destination, newest first, for people.
 select d.lane_id, d.seq, d.event_n, d.kind, d.state, d.attempts, d.in_doubt, d.collapsed, d.last_class, d.last_error, d.created_at,

@@ -126,7 +126,7 @@ def test_an_unreachable_destination_is_left_to_the_breaker_and_uses_up_no_attemp
     verdicts = [of(api.Unavailable("x"), CREATE, attempts=50, failures=n) for n in range(12)]
     delays = [verdict.delay_seconds for verdict in verdicts]
     assert delays == sorted(delays)
-    assert 0 < delays[0] and delays[-1] <= 300
+    assert delays[0] > 0 and delays[-1] <= 300
     assert not any(verdict.counts or verdict.hold_seconds for verdict in verdicts)
 
 

@@ -79,7 +79,11 @@ def _by_status(call: str, status: int, unknown: set[str]) -> set[str]:
 
 def every() -> list[Cell]:
     """All cells there may be."""
-    return [cell for cell in itertools.starmap(Cell, itertools.product(CALLS, STATUSES, WHENS, BODIES)) if cell.legal]
+    return [
+        cell
+        for cell in itertools.starmap(Cell, itertools.product(CALLS, STATUSES, WHENS, BODIES))
+        if cell.legal
+    ]
 
 
 def pairwise(dice: random.Random) -> list[Cell]:

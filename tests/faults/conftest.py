@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from harness import Cluster, TrackerProcess, Zygote
 from oracle import Verdict
 from server import Server

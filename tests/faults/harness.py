@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
-
+import asyncpg
 import oracle
-from house import until
 from load import Load
 from server import free_port
 from tracker_main import REPOSITORY, TOKEN
+
+from house import until
 
 HERE = Path(__file__).parent
 LONG = os.environ.get("FAULTS_LONG") == "1"
@@ -208,7 +209,7 @@ class Replica:
             "POINTSMAN_OUTBOUND_ALLOW": "127.0.0.0/8",
             "POINTSMAN_ADMIN_TOKEN": "admin-token-of-the-tests",
             "POINTSMAN_SECRET_KEYS": "6gPbCDWBO3oPg3pYG3m1-Jd6DTOl2sYKsbQKY4x6bZk=",
-            "POINTSMAN_DATABASE_URL": dsn,
+            **({"POINTSMAN_DATABASE_URL": dsn} if dsn else {}),
             **more,
         }
         self.pid = 0
@@ -337,6 +338,26 @@ class Cluster:
             for one in self.replicas:
                 if one.pid and one.code is None:
                     one.send(signal.SIGKILL)
+
+    async def holding(self) -> Replica | None:
+        """A replica that has three lanes or more in its hands, if there is one."""
+        return await self._holder("true")
+
+    async def about_to_send(self) -> Replica | None:
+        """A replica that has three lanes with an intent just written, if there is one."""
+        return await self._holder("d.in_doubt and d.first_sent_at > now() - interval '0.2 seconds'")
+
+    async def _holder(self, which: str) -> Replica | None:
+        con = await asyncpg.connect(self.direct, timeout=20)
+        try:
+            holder = await con.fetchval(
+                "select l.holder::text from lane l join delivery d on d.lane_id = l.id and d.seq = l.head_seq"
+                f" where l.state = 2 and {which}"
+                " group by l.holder having count(*) >= 3 order by count(*) desc limit 1"
+            )
+        finally:
+            await con.close(timeout=5)
+        return next((one for one in self.replicas if holder and one.holders[-1:] == [holder]), None)
 
     async def settled(self, patience_seconds: float = 120.0) -> oracle.Verdict:
         """Wait until nothing is under way any more, or as long as it may take, and judge."""

@@ -84,7 +84,7 @@ def pass_by(point: str) -> None:
 
 def arm(order: str) -> None:
     """``after:intent:3``; empty: nobody dies. The last part is left out for the first time."""
-    global _left, _point  # noqa: PLW0603
+    global _left, _point
     if not order:
         return
     when, step, *times = order.split(":")

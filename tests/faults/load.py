@@ -7,12 +7,12 @@ import itertools
 import random
 import uuid
 from collections.abc import Callable
+from typing import Self
 
 import aiohttp
-
-from house import alert
 from oracle import Promises
 
+from house import alert
 
 _ORDERS = itertools.count(1)
 
@@ -35,7 +35,7 @@ class Load:
         self.taken = asyncio.Event()
         self._session: aiohttp.ClientSession | None = None
 
-    async def __aenter__(self) -> Load:
+    async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
             timeout=aiohttp.ClientTimeout(total=8), connector=aiohttp.TCPConnector(limit=200)
         )
@@ -52,9 +52,7 @@ class Load:
                 self.taken.clear()
                 await self.taken.wait()
 
-    async def _send(
-        self, path: str, body: object, token: str = "", key: str | None = None
-    ) -> dict[str, str]:
+    async def _send(self, path: str, body: object, token: str = "", key: str | None = None) -> dict[str, str]:
         """Send until it is taken; the answer."""
         assert self._session is not None
         headers = {"Idempotency-Key": str(uuid.uuid4())} if key is None else {}

@@ -14,7 +14,14 @@ from pointsman.storage.lanes import Lanes
 from pointsman_forgejo.tracker import ForgejoTracker
 
 _LEASE = re.compile(r"(?:\w+\.)?lease_id = (?:\w+\.lease_id|\$\d+)|(?:\w+\.)?lease_until > now\(\)")
-_FENCED = ("renew_leases", "write_intents", "finish_deliveries", "retry_delivery", "lock_lane", "release_lane")
+_FENCED = (
+    "renew_leases",
+    "write_intents",
+    "finish_deliveries",
+    "retry_delivery",
+    "lock_lane",
+    "release_lane",
+)
 
 
 def without_find() -> None:

@@ -6,6 +6,7 @@ the tracker's log of effects, which knows nothing of the service.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import Counter, defaultdict
@@ -85,7 +86,9 @@ class Verdict:
     stuck: dict[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, promises: Promises, happened: Sequence[Effect], stuck: Mapping[str, Any] | None = None) -> Self:
+    def of(
+        cls, promises: Promises, happened: Sequence[Effect], stuck: Mapping[str, Any] | None = None
+    ) -> Self:
         """Judge."""
         made = cls(promises.accepted, len(happened))
         by_order = _by_order(happened)
@@ -151,7 +154,7 @@ def _misordered(seen: list[str], said: list[str]) -> str:
     place = {"issue": -1, **{what: number for number, what in enumerate(said)}}
     first = list(dict.fromkeys(seen))
     known = [what for what in first if what in place]
-    for one, following in zip(known, known[1:], strict=False):
+    for one, following in itertools.pairwise(known):
         if place[one] > place[following]:
             return f"{one} before {following}"
     return ""
@@ -192,8 +195,10 @@ async def history(dsn: str, order: int, happened: Sequence[Effect]) -> list[str]
     lines = [
         (
             row["at"],
-            f"to {row['till']:.3f}: delivery {row['seq']} (kind {row['kind']}), claim {row['epoch']} of"
-            f" {str(row['holder'])[:8]}: {row['outcome']} {row['status'] or ''} {row['error'] or ''}",
+            (
+                f"to {row['till']:.3f}: delivery {row['seq']} (kind {row['kind']}), claim {row['epoch']} of"
+                f" {str(row['holder'])[:8]}: {row['outcome']} {row['status'] or ''} {row['error'] or ''}"
+            ),
         )
         for row in rows
     ]

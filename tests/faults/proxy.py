@@ -115,7 +115,8 @@ class Proxy:
                 behind, before = await asyncio.open_connection(*self._target)
                 pair.writers.append(before)
                 await asyncio.gather(
-                    self._carry(pair, reader, before, "to_server"), self._carry(pair, behind, writer, "to_client")
+                    self._carry(pair, reader, before, "to_server"),
+                    self._carry(pair, behind, writer, "to_client"),
                 )
         finally:
             pair.end(politely=True)

@@ -19,10 +19,10 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 
-from msgspec.structs import replace
-
 import kill_points
 import mutants
+from msgspec.structs import replace
+
 from pointsman import app, bus, logs, settings
 from pointsman.delivery import attempt, breaker, outbound
 from pointsman.plugins import Registry
@@ -70,9 +70,8 @@ def hasten() -> None:
     put(db, "STATEMENT_SECONDS", number("QUICK_STATEMENT_SECONDS", 4.0))
     put(db, "CONNECT_SECONDS", number("QUICK_STATEMENT_SECONDS", 4.0))
     # who stands still in a transaction holds up others for so long
-    if "'10s'" not in db._BEGIN:
-        raise SystemExit("quick_serve: transactions may idle for another time now")
-    put(db, "_BEGIN", db._BEGIN.replace("'10s'", "'1s'"))
+    put(db, "IDLE_SECONDS", 1)
+    put(db, "TRANSACTION_SECONDS", 3)
     # a new process pays for each connection anew
     put(app, "_pool", functools.partial(app._pool, size=5))
     put(app, "ENDPOINT_PROPAGATION_SECONDS", number("QUICK_PROPAGATION_SECONDS", 0.0))

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 import uuid
 from pathlib import Path
@@ -88,6 +89,12 @@ class Server:
 
     def start(self) -> None:
         """Start it and wait until it takes connections."""
+        self._spawn()
+        self._wait()
+
+    def _spawn(self) -> None:
+        """The server ends with the thread that starts it, so that must be the main one."""
+        assert threading.current_thread() is threading.main_thread()
         words = [word for name, value in self.settings.items() for word in ("-c", f"{name}={value}")]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -98,6 +105,9 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
+
+    def _wait(self) -> None:
+        assert self.process is not None
         end = time.monotonic() + 120
         while not self._answers():
             assert self.process.poll() is None, f"Postgres ended: {self.log.read_text()[-2000:]}"
@@ -128,7 +138,12 @@ class Server:
     async def restart(self, how: signal.Signals) -> None:
         """Down and up again, while the test's own loop goes on."""
         await asyncio.to_thread(self.end, how)
-        await asyncio.to_thread(self.start)
+        await self.come_up()
+
+    async def come_up(self) -> None:
+        """Start it while the test's own loop goes on."""
+        self._spawn()
+        await asyncio.to_thread(self._wait)
 
     def standby(self, folder: Path) -> Server:
         """A second server that follows this one; not started."""

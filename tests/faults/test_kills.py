@@ -8,8 +8,7 @@ import time
 from collections import Counter
 
 import pytest
-
-from harness import BAD_DAY, LONG, Cluster, TrackerProcess, budget, eventually
+from harness import BAD_DAY, LONG, Cluster, TrackerProcess, budget
 from kill_points import STEPS
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
@@ -17,7 +16,9 @@ pytestmark = [pytest.mark.faults, pytest.mark.slow]
 KILLS, ACCEPTED = (1000, 1_000_000) if LONG else (60, 5000)
 
 
-async def test_killed_at_random_and_at_every_step(cluster, tracker: TrackerProcess, dice: random.Random, note):
+async def test_killed_at_random_and_at_every_step(
+    cluster, tracker: TrackerProcess, dice: random.Random, note
+):
     """Three replicas, six trackers that have a bad day. Two replicas are killed at moments that nobody chose, the third
     kills itself at every step of the way from a request to the tracker and back.
     """
@@ -52,7 +53,13 @@ async def test_killed_at_random_and_at_every_step(cluster, tracker: TrackerProce
         three.load.stopped = time.monotonic() > ends
         await sending
         verdict = await three.settled()
-        note(verdict, kills=sum(kills.values()), steps=len(kills) - 1, killing=f"{killed:.0f} s", refused=three.load.refused)
+        note(
+            verdict,
+            kills=sum(kills.values()),
+            steps=len(kills) - 1,
+            killing=f"{killed:.0f} s",
+            refused=three.load.refused,
+        )
         assert verdict.ok, await three.why(verdict)
         assert LONG or kills.keys() >= set(STEPS)
 

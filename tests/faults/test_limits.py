@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import random
 import uuid
 
 import asyncpg
 import pytest
-
 from harness import LONG, Cluster, TrackerProcess, configuration, eventually
+from server import Server
+
 from pointsman.storage.db import Database
 from pointsman.storage.lanes import Lanes
-from server import Server
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
@@ -25,7 +24,9 @@ TRIES = 1000 if LONG else 150
 async def _place(con: asyncpg.Connection, lanes: int, at_once: int) -> int:
     """A destination with so many due lanes; its id."""
     name = uuid.uuid4().hex
-    place = await con.fetchval("insert into destination (slug, tracker) values ($1, 'folder') returning id", name)
+    place = await con.fetchval(
+        "insert into destination (slug, tracker) values ($1, 'folder') returning id", name
+    )
     await con.execute(
         "insert into destination_state (destination_id, max_inflight) values ($1, $2)", place, at_once
     )

@@ -6,13 +6,13 @@ import asyncio
 import random
 
 import pytest
-
 from harness import eventually
+from proxy import Proxy
+from server import USER, Server
+
 from pointsman.storage import listener
 from pointsman.storage.db import Database
 from pointsman.storage.listener import Listener
-from proxy import Proxy
-from server import USER, Server
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
@@ -35,7 +35,9 @@ async def test_a_connection_that_was_cut_in_silence(server: Server, dice: random
 
     async with (
         Proxy("127.0.0.1", server.port, dice) as proxy,
-        Database.open(dsn, size=2, listen_dsn=f"postgresql://{USER}@127.0.0.1:{proxy.port}/{dsn.rpartition('/')[2]}") as ours,
+        Database.open(
+            dsn, size=2, listen_dsn=f"postgresql://{USER}@127.0.0.1:{proxy.port}/{dsn.rpartition('/')[2]}"
+        ) as ours,
         Database.open(dsn, size=2) as theirs,
     ):
         hears, speaks = Listener(ours), Listener(theirs)
@@ -82,7 +84,8 @@ async def test_a_server_that_takes_no_writes_is_not_listened_to(server: Server):
             await server.execute(f"alter database {name} set default_transaction_read_only = on")
             # a session that is there keeps its own setting, as it does not in a real demotion
             await server.execute(
-                "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1 and query like '%prove%'", name
+                "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1 and query like '%prove%'",
+                name,
             )
             await eventually(gone)
             times = len(said)

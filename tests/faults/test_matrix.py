@@ -8,9 +8,8 @@ from collections import Counter
 from pathlib import Path
 
 import asyncpg
-import pytest
-
 import cells
+import pytest
 from cells import Cell
 from harness import LONG, Cluster, TrackerProcess, Zygote, eventually
 from server import Server
@@ -41,9 +40,7 @@ async def test_every_answer_ends_in_its_class(
         tracker = TrackerProcess(folder / "tracker", len(some), seed)
         try:
             name = await server.database()
-            one = Cluster(
-                zygote, tracker, folder, server.dsn(name), dice, count=1, QUICK_POLL_SECONDS="3600"
-            )
+            one = Cluster(zygote, tracker, folder, server.dsn(name), dice, count=1, QUICK_POLL_SECONDS="3600")
             async with one.running():
                 wrong += await _judge(one, tracker, some, seen)
         finally:
@@ -147,9 +144,7 @@ async def _compare(
         end = {0: "waits", 1: "done", 2: "dead"}[row["state"]]
         end = "parked" if end == "waits" and row["lane"] == 3 else end
         # who waits for an operator may have been let through meanwhile, since the tracker is well again
-        if end != cell.ends() and not (
-            end == "done" and cell.ends() == "waits"
-        ):
+        if end != cell.ends() and not (end == "done" and cell.ends() == "waits"):
             wrong.append(f"{cell}: {end} instead of {cell.ends()}: {outcomes}")
     wrong += verdict.duplicates + verdict.misordered
     ended_well = {orders[place] for place, cell in at.items() if cell.ends() == "done"}

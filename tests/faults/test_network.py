@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-
 from harness import LONG, Cluster, TrackerProcess, configuration, eventually
 from proxy import Cut, Proxy, Weather
 from server import USER, Server

@@ -8,8 +8,7 @@ import signal
 import time
 
 import pytest
-
-from harness import BAD_DAY, LONG, Cluster, TrackerProcess, budget
+from harness import BAD_DAY, LONG, Cluster, TrackerProcess, budget, eventually
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
@@ -53,3 +52,32 @@ async def test_paused_past_its_lease(cluster, tracker: TrackerProcess, dice: ran
         assert len(verdict.duplicates) <= allowed, await three.why(verdict)
         verdict.duplicates.clear()
         assert verdict.ok, await three.why(verdict)
+
+
+async def test_held_up_right_before_it_sends(cluster, tracker: TrackerProcess, note):
+    """The worst moment: the intent is written, the clock was looked at, and the process stands still before the request
+    leaves. By the time it goes on somebody else has done its work; what it held must not leave any more.
+    """
+    two: Cluster = await cluster(
+        count=2,
+        places={"place-0": tracker.places["place-0"]},
+        QUICK_LEASE_SECONDS="2",
+        QUICK_TIMEOUT_SECONDS="0.7",
+        QUICK_SETTLE_SECONDS="0.3",
+        QUICK_DAWDLE_SECONDS="0.4",
+    )
+    pauses = 0
+    async with two.running():
+        for _ in range(100 if LONG else 4):
+            # few, so that nothing stands before those that are taken over
+            await asyncio.gather(*(two.load.alert() for _ in range(8)))
+            victim = await eventually(two.about_to_send)
+            victim.in_service = False
+            victim.send(signal.SIGSTOP)
+            await asyncio.sleep(two.dice.uniform(3.0, 3.5))
+            victim.send(signal.SIGCONT)
+            victim.in_service = True
+            pauses += 1
+        verdict = await two.settled()
+        note(verdict, pauses=pauses)
+        assert verdict.ok, await two.why(verdict)

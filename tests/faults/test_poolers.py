@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import random
 import shutil
 import subprocess
@@ -12,12 +13,12 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-
 from harness import BAD_DAY, LONG, Cluster, TrackerProcess, eventually
-from pointsman.storage import migrate
-from pointsman.storage.db import Database
 from pooler import Pooler
 from server import USER, Server, free_port
+
+from pointsman.storage import migrate
+from pointsman.storage.db import Database
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
@@ -83,14 +84,18 @@ async def test_our_pooler_is_a_hard_one(server: Server):
     async with Pooler("127.0.0.1", server.port) as pooler:
         dsn = f"postgresql://{USER}@127.0.0.1:{pooler.port}/{name}"
         async with Database.open(dsn, size=4) as careless:
-            with pytest.raises((asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)):
-                for _ in range(50):
-                    await asyncio.gather(*(careless.fetchval("select $1::int", n) for n in range(4)))
+            with pytest.raises(
+                (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
+            ):
+                await _many(careless)
         async with Database.open(dsn, size=4, pooled=True) as careful:
-            for _ in range(50):
-                assert await asyncio.gather(
-                    *(careful.fetchval("select $1::int", n) for n in range(4))
-                ) == [0, 1, 2, 3]
+            await _many(careful)
+
+
+async def _many(database: Database) -> None:
+    for _ in range(50):
+        found = await asyncio.gather(*(database.fetchval("select $1::int", n) for n in range(4)))
+        assert found == [0, 1, 2, 3]
 
 
 @both
@@ -100,9 +105,12 @@ async def test_the_schema_is_made_through_a_pooler(kind: str, server: Server, tm
     await server.execute(f"create database {name}")
     async with POOLERS[kind](server, tmp_path) as port:
         dsn = f"postgresql://{USER}@127.0.0.1:{port}/{name}"
-        async with Database.open(dsn, size=2, pooled=True) as one, Database.open(dsn, size=2, pooled=True) as two:
+        async with (
+            Database.open(dsn, size=2, pooled=True) as one,
+            Database.open(dsn, size=2, pooled=True) as two,
+        ):
             applied = await asyncio.gather(migrate.migrate(one), migrate.migrate(two))
-            assert sorted(sum(applied, [])) == [name for name, _, _ in migrate.known()]
+            assert sorted(itertools.chain(*applied)) == [name for name, _, _ in migrate.known()]
             assert await migrate.migrate(one) == []
 
 

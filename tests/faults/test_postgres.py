@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 import signal
 import time
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-
-from harness import LONG, Cluster, TrackerProcess, budget, eventually
+from harness import LONG, Cluster, TrackerProcess, Zygote, budget, eventually
 from server import Server
+
+from pointsman import embedded
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
@@ -96,7 +98,9 @@ async def _take_all(server: Server) -> list[asyncpg.Connection]:
             return taken
 
 
-async def test_a_server_that_turns_read_only_is_left(cluster, own_server: Server, tracker: TrackerProcess, note):
+async def test_a_server_that_turns_read_only_is_left(
+    cluster, own_server: Server, tracker: TrackerProcess, note
+):
     """A demoted server refuses writes; its connections are dropped, and made again once it takes writes."""
     two: Cluster = await cluster(over=own_server, count=2)
     name = two.direct.rpartition("/")[2]
@@ -110,7 +114,9 @@ async def test_a_server_that_turns_read_only_is_left(cluster, own_server: Server
             return two.load.refused > 10
 
         async def let_go() -> bool:
-            sql = "select count(*) from pg_stat_activity where datname = $1 and backend_type = 'client backend'"
+            sql = (
+                "select count(*) from pg_stat_activity where datname = $1 and backend_type = 'client backend'"
+            )
             return (await own_server.execute(sql, name))[0]["count"] == 0  # none but those that are refused
 
         await eventually(refused)
@@ -128,17 +134,21 @@ async def test_a_server_that_turns_read_only_is_left(cluster, own_server: Server
         assert verdict.ok, await two.why(verdict)
 
 
-async def test_a_standby_takes_over(cluster, own_server: Server, tracker: TrackerProcess, tmp_path: Path, note):
+async def test_a_standby_takes_over(
+    cluster, own_server: Server, tracker: TrackerProcess, tmp_path: Path, note
+):
     """The primary dies, a synchronous standby is promoted: with both in the address, nobody needs to be told."""
     standby = await asyncio.to_thread(own_server.standby, tmp_path / "standby")
     two: Cluster = await cluster(
         over=own_server,
         count=2,
-        dsn=lambda name: f"postgresql://pointsman@127.0.0.1:{own_server.port},127.0.0.1:{standby.port}/{name}",
+        dsn=lambda name: (
+            f"postgresql://pointsman@127.0.0.1:{own_server.port},127.0.0.1:{standby.port}/{name}"
+        ),
     )
     name = two.direct.rpartition("/")[2]
     try:
-        await asyncio.to_thread(standby.start)
+        await standby.come_up()
         await own_server.execute("alter system set synchronous_standby_names = '*'")
         await own_server.execute("select pg_reload_conf()")
 
@@ -161,3 +171,25 @@ async def test_a_standby_takes_over(cluster, own_server: Server, tracker: Tracke
             assert verdict.ok, await two.why(verdict)
     finally:
         await asyncio.to_thread(standby.stop)
+
+
+async def test_the_embedded_server_comes_back_by_itself(
+    zygote: Zygote, tracker: TrackerProcess, tmp_path: Path, dice: random.Random, note
+):
+    """kill -9 of the postmaster that a replica started for itself, with all that was promised in it."""
+    one = Cluster(zygote, tracker, tmp_path, "", dice, count=1)
+    data = tmp_path / "replica-0" / "data"
+    async with one.running():
+        one.direct = embedded.running_dsn(data) or ""
+        sending = one.sends(at_once=6)
+        for _ in range(2):
+            await one.load.until_accepted(one.load.promises.accepted + 40)
+            pid = int((data / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+            assert str(data).encode() in Path(f"/proc/{pid}/cmdline").read_bytes()
+            os.kill(pid, signal.SIGKILL)
+        await one.load.until_accepted(one.load.promises.accepted + 40)
+        one.load.stopped = True
+        await sending
+        verdict = await one.settled()
+        note(verdict, kills_of_the_server=2, refused=one.load.refused)
+        assert verdict.ok, await one.why(verdict)

@@ -9,7 +9,6 @@ import time
 import aiohttp
 import asyncpg
 import pytest
-
 from harness import LONG, Cluster, Replica, TrackerProcess
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
@@ -22,7 +21,9 @@ async def test_a_rolling_restart_is_not_noticed(cluster, tracker: TrackerProcess
     """SIGTERM: readiness goes first, so that the balancer sends nothing more; what is under way is answered; no lane waits
     for its lease.
     """
-    three: Cluster = await cluster(QUICK_PROPAGATION_SECONDS=str(PROPAGATION_SECONDS), QUICK_LEASE_SECONDS="30")
+    three: Cluster = await cluster(
+        QUICK_PROPAGATION_SECONDS=str(PROPAGATION_SECONDS), QUICK_LEASE_SECONDS="30"
+    )
     await tracker.order(work_seconds=0.02)
     left_behind: list[int] = []
     restarts = 0
@@ -35,12 +36,16 @@ async def test_a_rolling_restart_is_not_noticed(cluster, tracker: TrackerProcess
         con = await asyncpg.connect(three.direct)
         for _ in range(ROUNDS):
             for one in three.replicas:
-                await three.load.until_accepted(three.load.promises.accepted + three.load.repeated + PER_SECOND)
+                await three.load.until_accepted(
+                    three.load.promises.accepted + three.load.repeated + PER_SECOND
+                )
                 holder = one.holders[-1]
                 one.send(signal.SIGTERM)
                 assert await _gone(one) == 0
                 left_behind.append(
-                    await con.fetchval("select count(*) from lane where state = 2 and holder = $1::uuid", holder)
+                    await con.fetchval(
+                        "select count(*) from lane where state = 2 and holder = $1::uuid", holder
+                    )
                 )
                 await one.fork()
                 restarts += 1

@@ -7,7 +7,6 @@ import time
 
 import asyncpg
 import pytest
-
 from harness import LONG, Cluster, TrackerProcess
 from server import Server
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import aiohttp
 import asyncpg
 import pytest
-
 from harness import LONG, Cluster, TrackerProcess, configuration, eventually
+
 from pointsman.testing.fake_forgejo import FakeForgejo
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
@@ -51,13 +51,18 @@ def _storm(calls: list[Call], dice: random.Random) -> list[Call]:
         for _ in range(dice.randint(0, 2)):
             new = str(uuid.uuid4())
             storm.append(
-                (body, {name: new if name.endswith("-Delivery") else value for name, value in headers.items()})
+                (
+                    body,
+                    {name: new if name.endswith("-Delivery") else value for name, value in headers.items()},
+                )
             )
     dice.shuffle(storm)
     return storm
 
 
-async def test_a_storm_of_webhooks(cluster, tracker: TrackerProcess, dice: random.Random, tmp_path: Path, note):
+async def test_a_storm_of_webhooks(
+    cluster, tracker: TrackerProcess, dice: random.Random, tmp_path: Path, note
+):
     """Tickets stand as their issues stand in the end, and nothing of it is written back to the tracker."""
     async with Loud() as forgejo:
         places = {"loud": forgejo.url}
@@ -132,7 +137,9 @@ async def _history(two: Cluster, issue: int) -> str:
     ticket = await con.fetchval(
         "select l.ticket_id from link k join lane l on l.id = k.lane_id where k.remote_id = $1", str(issue)
     )
-    rows = [*await con.fetch("select at::time, n, kind, data from event where ticket_id = $1 order by n", ticket)]
+    rows = [
+        *await con.fetch("select at::time, n, kind, data from event where ticket_id = $1 order by n", ticket)
+    ]
     rows += await con.fetch(
         "select received_at::time, state, note from webhook where remote_id = $1 order by received_at",
         str(issue),
@@ -151,9 +158,12 @@ async def _send(storm: list[Call], two: Cluster) -> Counter[int]:
         async def one(number: int, call: Call) -> None:
             body, headers = call
             url = f"{two.urls()[number % 2]}/webhooks/forgejo/loud"
-            async with room, session.post(
-                url, data=body, headers={"Content-Type": "application/json", **headers}
-            ) as answer:
+            async with (
+                room,
+                session.post(
+                    url, data=body, headers={"Content-Type": "application/json", **headers}
+                ) as answer,
+            ):
                 answers[answer.status] += 1
 
         await asyncio.gather(*(one(number, call) for number, call in enumerate(storm)))

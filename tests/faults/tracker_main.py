@@ -35,7 +35,6 @@ class Mishap(Fault):
     megabytes: int = 0
 
 
-
 class Tracker(FakeForgejo):
     """One repository, with dice for faults."""
 
@@ -63,7 +62,14 @@ class Tracker(FakeForgejo):
     def effect(self, kind: Any, key: str, marker: str = "", detail: str = "") -> None:
         """Write down that something took effect, before anybody is told."""
         text = self._said if kind == "comment" else detail
-        line = {"at": time.time(), "place": self.name, "kind": kind, "key": key, "marker": marker, "text": text}
+        line = {
+            "at": time.time(),
+            "place": self.name,
+            "kind": kind,
+            "key": key,
+            "marker": marker,
+            "text": text,
+        }
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
 
@@ -71,7 +77,10 @@ class Tracker(FakeForgejo):
 
     async def _get_issues(self, request: web.Request) -> web.Response:
         query = request.query
-        if set(query) - {"state", "type", "created_by", "since", "page", "limit"} or query.get("state") != "all":
+        if (
+            set(query) - {"state", "type", "created_by", "since", "page", "limit"}
+            or query.get("state") != "all"
+        ):
             return await super()._get_issues(request)
         since = dt.datetime.fromisoformat(query["since"]) if "since" in query else None
         page, limit = int(query.get("page", "1")), min(int(query.get("limit", "30")), self.page_max)
@@ -159,7 +168,6 @@ class Tracker(FakeForgejo):
                 body = b"x" * (fault.megabytes * 2**20)
             return web.Response(status=fault.status, body=body, headers=fault.headers)
         return answer if answer is not None else await handler(request)
-
 
     def _later(
         self,

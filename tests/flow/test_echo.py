@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from house import ADMIN, SOURCES, House, until
+from house import ADMIN, SOURCES, House, count_pending, until
 from pointsman.plugin_api import Actor, IssueRef, IssueSeen
 from pointsman.storage import lanes
 from pointsman.storage.db import Database
@@ -49,7 +49,7 @@ async def _quiet(database: Database) -> None:
             "update destination_state set blocked_until = null, open_until = null, breaker = 0"
         )
         await database.execute("update lane set due_at = now() where state = 1")
-        return (await lanes.undelivered(database))["pending"] == 0
+        return await count_pending(database) == 0
 
     await until(nothing_waits)
 

@@ -8,14 +8,14 @@ import contextlib
 import pytest
 from msgspec.structs import replace
 
-from house import ADMIN, SOURCES, House, until
+from house import ADMIN, SOURCES, House, count_dead, until
 from pointsman import app, reconciling
 from pointsman.delivery import reconcile as module
 from pointsman.delivery.inbound import Inbound
 from pointsman.delivery.reconcile import Reconcile
 from pointsman.errors import PointsmanError
 from pointsman.plugins import Registry
-from pointsman.storage import destinations, lanes
+from pointsman.storage import destinations
 from pointsman.storage.db import Database
 from pointsman.testing.fake import Fault
 from pointsman.testing.fake_forgejo import FakeForgejo
@@ -328,7 +328,7 @@ async def test_a_dead_delivery_is_named_and_left_to_a_person(
     await house.call("POST", f"/api/v1/tickets/{linked[0]}/close", token=ADMIN, status=200)
 
     async def dead():
-        return (await lanes.undelivered(database))["dead"] == 1
+        return await count_dead(database) == 1
 
     await until(dead)
     summary, [one] = await _compare(house, database, dry_run=False)

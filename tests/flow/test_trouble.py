@@ -6,9 +6,8 @@ import json
 
 import pytest
 
-from house import HELPDESK, SOURCES, House, until
+from house import HELPDESK, SOURCES, House, count_dead, count_pending, until
 from pointsman import operate
-from pointsman.storage import lanes
 from pointsman.storage.db import Database
 from pointsman.testing.fake import Fault
 from pointsman.testing.fake_forgejo import FakeForgejo
@@ -91,7 +90,7 @@ async def test_a_wrong_credential_holds_the_destination_back_and_kills_nothing(
         for ticket in tickets:
             await house.linked(ticket)
         assert tracker.issues_made() == 3
-        assert (await lanes.undelivered(database))["dead"] == 0
+        assert await count_dead(database) == 0
 
 
 async def test_what_the_tracker_refuses_is_dead_visible_and_can_be_replayed(
@@ -177,7 +176,7 @@ async def test_a_mail_server_that_is_away_gets_the_mail_later_and_once(house: Ho
         await until(mailed)
 
         async def nothing_waits():
-            return (await lanes.undelivered(database))["pending"] == 0
+            return await count_pending(database) == 0
 
         await until(nothing_waits)
         assert len(house.sink.mails) == 1

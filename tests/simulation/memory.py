@@ -6,205 +6,38 @@ method is named after its statement and takes the statement's arguments in their
 
 from __future__ import annotations
 
-import datetime as dt
-import math
 import re
 import uuid
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import Any
 
 from pointsman.storage.queries import queries
+from simulation.others import Others
+from simulation.rows import (
+    DEAD,
+    DONE,
+    EPOCH,
+    IDLE,
+    LEASED,
+    PARKED,
+    PENDING,
+    READY,
+    Lane,
+    Link,
+    Place,
+    Sighting,
+    at,
+    check,
+)
 
-EPOCH = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 NAME = re.compile(r"^/\* (\w+) \*/")
-DAYS_3 = 72 * 3600.0
 
 HEAD_ONLY = {name: "head_seq = $3" in queries("lanes")[name] for name in ("retry_delivery", "clear_doubt")}
 """Whether these ask that the delivery is the head of its lane."""
 
-IDLE, READY, LEASED, PARKED = range(4)
-PENDING, DONE, DEAD = range(3)
 
-
-@dataclass(slots=True)
-class Lane:
-    id: int
-    ticket_id: uuid.UUID
-    destination_id: int
-    state: int = IDLE
-    due_at: float = 0.0
-    lease_until: float | None = None
-    lease_id: uuid.UUID | None = None
-    holder: uuid.UUID | None = None
-    epoch: int = 0
-    head_seq: int = 1
-    next_seq: int = 1
-    parked_why: str | None = None
-
-    def let_go(self, state: int) -> None:
-        self.state, self.lease_until, self.lease_id, self.holder = state, None, None, None
-
-
-@dataclass(slots=True)
-class Delivery:
-    lane_id: int
-    seq: int
-    event_n: int
-    kind: int
-    marker: uuid.UUID
-    created_at: float
-    expires_at: float
-    state: int = PENDING
-    attempts: int = 0
-    in_doubt: bool = False
-    doubt_until: float | None = None
-    looks: int = 0
-    first_sent_at: float | None = None
-    draft: str | None = None
-    last_class: str | None = None
-    last_error: str | None = None
-    remote_id: str | None = None
-    done_at: float | None = None
-    resent_at: float | None = None
-
-    def revive(self, now: float, *, not_there: bool) -> None:
-        self.state, self.attempts, self.looks, self.done_at = PENDING, 0, 0, None
-        self.expires_at = now + DAYS_3
-        self.in_doubt = self.in_doubt and not not_there
-
-
-@dataclass(slots=True)
-class Place:
-    """A row of ``destination_state``."""
-
-    destination_id: int
-    max_inflight: int = 8
-    breaker: int = 0
-    failures: int = 0
-    failed_at: float | None = None
-    breaker_failures: int = 0
-    breaker_opened: int = 0
-    open_until: float | None = None
-    probe_holder: uuid.UUID | None = None
-    probe_until: float | None = None
-    blocked_until: float | None = None
-    paused_why: str | None = None
-    last_claim_at: float = 0.0
-    credential: bytes | None = None
-
-    def well(self) -> None:
-        if self.failed_at is not None or self.breaker or self.breaker_failures:
-            self.failures, self.failed_at = 0, None
-            self.close()
-
-    def close(self) -> None:
-        self.breaker = self.breaker_failures = self.breaker_opened = 0
-        self.open_until = self.probe_holder = self.probe_until = None
-
-
-@dataclass(slots=True)
-class Link:
-    lane_id: int
-    destination_id: int
-    remote_id: str
-    remote_key: str
-    url: str
-    state: int = 1
-    remote_state: int = 1
-
-
-@dataclass(slots=True)
-class Sighting:
-    remote_id: str
-    remote_key: str
-    url: str
-    at: float
-    twin: bool = False
-
-
-@dataclass(slots=True)
-class Budget:
-    declared_rate: float
-    rate: float
-    burst: float
-    tokens: float
-    refilled_at: float
-    limited_until: float | None = None
-
-
-@dataclass(slots=True)
-class Ticket:
-    id: uuid.UUID
-    source_id: int
-    kind: int
-    fingerprint: str
-    title: str
-    reporter_email: str = ""
-    next_event: int = 1
-    status: int = 1
-    close_reason: str | None = None
-    storm_parent: uuid.UUID | None = None
-    generation: int = 1
-    occurrences: int = 0
-    events: dict[int, tuple[str, str]] = field(default_factory=dict)
-
-
-def _twin(value: Any) -> Any:
-    """A table, or what is in it, once more."""
-    if isinstance(value, dict):
-        return {key: _twin(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_twin(one) for one in value]
-    if not hasattr(value, "__dataclass_fields__"):
-        return value
-    made = object.__new__(type(value))
-    for name in value.__dataclass_fields__:
-        one = getattr(value, name)
-        setattr(made, name, _twin(one) if isinstance(one, dict) else one)
-    return made
-
-
-def _at(moment: float | None) -> dt.datetime | None:
-    return None if moment is None else EPOCH + dt.timedelta(seconds=moment)
-
-
-class Conflict(Exception):
-    """A unique key would stand twice."""
-
-
-class Memory:
+class Memory(Others):
     """The tables, and the statements on them."""
-
-    def __init__(self, now: Callable[[], float], new_id: Callable[[], uuid.UUID] = uuid.uuid4) -> None:
-        self.now = now
-        self.new_id = new_id
-        self.lanes: dict[int, Lane] = {}
-        self.deliveries: dict[tuple[int, int], Delivery] = {}
-        self.places: dict[int, Place] = {}
-        self.links: dict[int, Link] = {}
-        self.sightings: dict[tuple[int, uuid.UUID], list[Sighting]] = {}
-        self.budgets: dict[tuple[bytes, str], Budget] = {}
-        self.tickets: dict[uuid.UUID, Ticket] = {}
-        self.report_keys: dict[tuple[int, bytes], tuple[uuid.UUID, bytes]] = {}
-        self.reports: dict[uuid.UUID, tuple[uuid.UUID | None, int]] = {}
-        self.careful_until: float | None = None
-        self.lane_ids: dict[tuple[uuid.UUID, int], int] = {}
-        """Which id a new lane gets, where the real database has given it one already."""
-        self.claimed: list[tuple[int, uuid.UUID]] | None = None
-        """What the real claim took, where it has a choice; checked, then taken here too."""
-
-    TABLES = (
-        "lanes", "deliveries", "places", "links", "sightings", "budgets", "tickets", "report_keys", "reports",
-    )  # fmt: skip
-
-    def kept(self) -> dict[str, Any]:
-        """All rows, to come back to."""
-        return {name: _twin(getattr(self, name)) for name in self.TABLES}
-
-    def come_back(self, kept: dict[str, Any]) -> None:
-        for name, rows in kept.items():
-            setattr(self, name, rows)
 
     def run(self, sql: str, args: Sequence[Any]) -> list[dict[str, Any]]:
         """One statement, by the name in front of it."""
@@ -311,7 +144,9 @@ class Memory:
             for lane, _ in taken
         ]
 
-    def _as_claimed(self, picks: dict[int, tuple[int, list[Lane]]], room: int) -> list[tuple[Lane, uuid.UUID]]:
+    def _as_claimed(
+        self, picks: dict[int, tuple[int, list[Lane]]], room: int
+    ) -> list[tuple[Lane, uuid.UUID]]:
         """What the real claim took, if it may: as many as there is room for, in turn, the oldest first."""
         assert self.claimed is not None
         taken = [(self.lanes[lane_id], lease_id) for lane_id, lease_id in self.claimed]
@@ -359,7 +194,7 @@ class Memory:
                 {
                     "lane_id": lane_id, "seq": d.seq, "event_n": d.event_n, "kind": d.kind, "marker": d.marker,
                     "attempts": d.attempts, "in_doubt": d.in_doubt, "looks": d.looks, "draft": d.draft,
-                    "first_sent_at": _at(d.first_sent_at), "created_at": _at(d.created_at), "collapsed": 0, "resent_at": _at(d.resent_at),
+                    "first_sent_at": at(d.first_sent_at), "created_at": at(d.created_at), "collapsed": 0, "resent_at": at(d.resent_at),
                     "doubt_seconds": 0.0 if d.doubt_until is None else d.doubt_until - self.now(),
                     "expired": d.expires_at < self.now() and d.attempts >= 12,
                     "careful": self.careful_until is not None and self.careful_until > self.now(),
@@ -420,9 +255,9 @@ class Memory:
 
     def _link(self, lane: Lane, remote_id: str, key: str, url: str) -> None:
         for link in self.links.values():
-            if (link.destination_id, link.remote_id) == (lane.destination_id, remote_id):
-                if link.lane_id != lane.id:
-                    return
+            same = (link.destination_id, link.remote_id) == (lane.destination_id, remote_id)
+            if same and link.lane_id != lane.id:
+                return
         old = self.links.get(lane.id)
         made = Link(lane.id, lane.destination_id, remote_id, key, url)
         made.remote_state = old.remote_state if old else 1
@@ -513,166 +348,6 @@ class Memory:
         d.revive(self.now(), not_there=not_there)
         return [{"seq": d.seq}]
 
-    def _more(self, lane: Lane, more: int) -> None:
-        lane.next_seq += more
-        if lane.state == IDLE:
-            lane.state, lane.due_at = READY, self.now()
-
-    # -- the destinations --------------------------------------------------------------------------------------------
-
-    def note_failure(self, destination_id, *given):
-        away, mostly_away, in_a_row, open_for, at_most = given[5:]
-        place = self.places.get(destination_id)
-        if place is None:
-            return []
-        opens = (
-            away
-            and place.breaker != 2
-            and (place.breaker == 1 or mostly_away or place.breaker_failures + 1 >= in_a_row)
-        )
-        place.failures, place.failed_at = place.failures + 1, self.now()
-        if not away:
-            place.close()
-        else:
-            place.breaker_failures += 1
-            place.probe_holder = None
-            if opens:
-                seconds = open_for.total_seconds() * 2 ** min(place.breaker_opened, 20)
-                place.open_until = self.now() + min(at_most.total_seconds(), seconds)
-                place.breaker, place.probe_until = 2, None
-                place.breaker_opened += 1
-        return [{"failures": place.failures, "opens": opens}]
-
-    def hold_back(self, destination_id, hold):
-        place = self.places[destination_id]
-        place.blocked_until = max(place.blocked_until or -math.inf, self.now() + hold.total_seconds())
-
-    def note_success(self, destination_id):
-        self.places[destination_id].well()
-
-    # -- the budgets -------------------------------------------------------------------------------------------------
-
-    def take_tokens(self, credential, scope, rate, burst, kept, urgent, others, advance):
-        b = self.budgets.get((credential, scope))
-        if b is None:
-            return []
-        now = self.now()
-        until = [one.limited_until or 0.0 for (whose, _), one in self.budgets.items() if whose == credential]
-        rest = max(0.0, max([*until, b.refilled_at]) - now)
-        elapsed = max(0.0, now - b.refilled_at)
-        filled = min(burst, b.tokens + (b.rate if b.declared_rate > 0 else rate) * elapsed)
-        share = b.rate / b.declared_rate if b.declared_rate else 1.0
-        climbed = rate * min(1.0, share + elapsed / 1200)
-        for_urgent = 0 if rest > 0 else min(urgent, math.floor(filled))
-        most = others + min(advance, math.floor(climbed))
-        for_others = 0 if rest > 0 else max(0, min(most, math.floor(filled - for_urgent - kept)))
-        left = max(0.0, filled - for_urgent - for_others)
-        if for_urgent + for_others > 0:
-            b.tokens, b.refilled_at = left, max(b.refilled_at, now)
-            b.rate, b.declared_rate, b.burst = climbed, rate, burst
-        return [
-            {"for_urgent": for_urgent, "for_others": for_others, "tokens": left, "rate": climbed, "rest": rest}
-        ]
-
-    def make_budget(self, credential, scope, rate, burst):
-        self.budgets.setdefault((credential, scope), Budget(rate, rate, burst, burst, self.now()))
-
-    def slow_down(self, credential, scope, rate, burst, wait, destination_id):
-        now, until = self.now(), self.now() + wait.total_seconds()
-        b = self.budgets.get((credential, scope))
-        if b is None:
-            self.budgets[credential, scope] = Budget(rate, rate / 2, burst, 0.0, until, until)
-        else:
-            if b.limited_until is None or b.limited_until <= now:
-                climbed = b.rate + b.declared_rate * max(0.0, now - b.refilled_at) / 1200
-                b.rate = max(b.declared_rate / 20, min(b.declared_rate, climbed) / 2)
-            b.tokens, b.refilled_at = 0.0, max(b.refilled_at, until)
-            b.limited_until = max(b.limited_until or 0.0, until)
-        held = [
-            p for p in self.places.values() if p.credential == credential or p.destination_id == destination_id
-        ]
-        for place in held:
-            place.blocked_until = max(place.blocked_until or -math.inf, until)
-        return [{"destination_id": place.destination_id} for place in held]
-
-    # -- accepting ---------------------------------------------------------------------------------------------------
-
-    def keep_keys(self, *columns):
-        new = []
-        for source_id, key, report_id, digest in zip(*columns, strict=True):
-            if (source_id, key) not in self.report_keys:
-                self.report_keys[source_id, key] = (report_id, digest)
-                new.append({"report_id": report_id})
-        return new
-
-    def known_keys(self, source_ids, keys):
-        found = []
-        for source_id, key in zip(source_ids, keys, strict=True):
-            if (source_id, key) in self.report_keys:
-                report_id, digest = self.report_keys[source_id, key]
-                ticket_id, state = self.reports.get(report_id, (None, None))
-                found.append(
-                    {"source_id": source_id, "key_hash": key, "report_id": report_id, "body_sha256": digest,
-                     "ticket_id": ticket_id, "state": state}
-                )  # fmt: skip
-        return found
-
-    def touch_tickets(self, *columns):
-        rows = []
-        for new_id, source_id, kind, fingerprint, title, *_, email, _, count in zip(*columns, strict=True):
-            old = [t for t in self.tickets.values() if (t.source_id, t.fingerprint) == (source_id, fingerprint)]
-            ticket = old[0] if old else Ticket(new_id, source_id, kind, fingerprint, title, email)
-            if not old:
-                ticket.next_event = 2
-                self.tickets[new_id] = ticket
-            ticket.occurrences += count
-            rows.append(self._row_of(ticket) | {"inserted": not old})
-        return rows
-
-    def _row_of(self, ticket: Ticket) -> dict[str, Any]:
-        names = ("id", "source_id", "kind", "fingerprint", "generation", "status", "close_reason", "next_event")
-        return {name: getattr(ticket, name) for name in (*names, "reporter_email", "storm_parent")}
-
-    def lanes_of_tickets(self, ticket_ids):
-        return [
-            {"ticket_id": lane.ticket_id, "destination_id": lane.destination_id, "kind": 1}
-            for lane in self.lanes.values()
-            if lane.ticket_id in ticket_ids
-        ]
-
-    def write_tickets(self, *columns):
-        for ticket_id, status, reason, next_event, parent in zip(*columns, strict=True):
-            ticket = self.tickets[ticket_id]
-            ticket.status, ticket.close_reason = int(status), reason
-            ticket.next_event, ticket.storm_parent = next_event, parent
-
-    def write(self, *columns):
-        for report_id, _, ticket_id, *_, state, _ in zip(*columns[:9], strict=True):
-            self.reports[report_id] = (ticket_id, state)
-        for ticket_id, n, kind, data, _ in zip(*columns[9:14], strict=True):
-            self.tickets[ticket_id].events[n] = (kind, data)
-        ends = {}
-        for ticket_id, destination_id, more in zip(*columns[14:17], strict=True):
-            lane = self._lane_of(ticket_id, destination_id)
-            self._more(lane, more)
-            ends[ticket_id, destination_id] = lane
-        for ticket_id, destination_id, from_end, event_n, kind, marker, *_ in zip(*columns[17:], strict=True):
-            lane = ends[ticket_id, destination_id]
-            if any(d.marker == marker for d in self.deliveries.values()):
-                raise Conflict(f"marker {marker}")
-            seq = lane.next_seq - from_end
-            self.deliveries[lane.id, seq] = Delivery(
-                lane.id, seq, event_n, int(kind), marker, self.now(), self.now() + DAYS_3
-            )
-
-    def _lane_of(self, ticket_id: uuid.UUID, destination_id: int) -> Lane:
-        for lane in self.lanes.values():
-            if (lane.ticket_id, lane.destination_id) == (ticket_id, destination_id):
-                return lane
-        lane_id = self.lane_ids.get((ticket_id, destination_id), max(self.lanes, default=0) + 1)
-        lane = self.lanes[lane_id] = Lane(lane_id, ticket_id, destination_id)
-        return lane
-
     # -- what always holds -------------------------------------------------------------------------------------------
 
     def check(self) -> None:
@@ -686,23 +361,3 @@ class Memory:
         )
         for budget in self.budgets.values():
             assert 0 <= budget.tokens <= budget.burst
-
-
-def check(lanes: Iterable[tuple[int, int, int, int, bool]], deliveries: Iterable[tuple[int, int, int]]) -> None:
-    """What holds of lanes (id, state, head, next, leased) and deliveries (lane, seq, state), in the model and in Postgres:
-    whoever is idle has no work, a lease belongs to one who is leased, and numbers run without gaps from the head on.
-    """
-    states: dict[int, dict[int, int]] = {}
-    for lane_id, seq, state in deliveries:
-        states.setdefault(lane_id, {})[seq] = state
-    for lane_id, state, head, end, leased in lanes:
-        assert (state == LEASED) == leased, f"lane {lane_id}"
-        assert head <= end
-        assert state != IDLE or head == end, f"lane {lane_id} is idle with work"
-        of_lane = states.get(lane_id, {})
-        for seq in range(head, end):
-            may = {PENDING, DEAD} if seq == head and state == PARKED else {PENDING}
-            assert of_lane.get(seq) in may, f"delivery {lane_id}/{seq} from the head on is {of_lane.get(seq)}"
-        for seq, one in of_lane.items():
-            assert seq < end
-            assert seq >= head or one != PENDING, f"delivery {lane_id}/{seq} was passed by"

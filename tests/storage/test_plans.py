@@ -157,7 +157,10 @@ class Given:
 
 async def _given(con: Any) -> Given:
     return Given(
-        alive=[row[0] for row in await con.fetch("select id from destination where slug like 'd%' and slug <> 'd0'")],
+        alive=[
+            row[0]
+            for row in await con.fetch("select id from destination where slug like 'd%' and slug <> 'd0'")
+        ],
         leased=[
             tuple(row)
             for row in await con.fetch(
@@ -165,7 +168,8 @@ async def _given(con: Any) -> Given:
             )
         ],
         tickets=[
-            row[0] for row in await con.fetch("select ticket_id from lane where id > 50000 order by id limit 128")
+            row[0]
+            for row in await con.fetch("select ticket_id from lane where id > 50000 order by id limit 128")
         ],
     )
 
@@ -237,7 +241,6 @@ STATEMENTS: dict[tuple[str, str], tuple[Args, bool]] = {
     ),
     ("lanes", "replay_parked"): (lambda g, n: [20404, 2, False], False),
     ("lanes", "replay_skipped"): (lambda g, n: [21007, 2, False], False),
-    ("lanes", "undelivered"): (lambda g, n: [], True),
     ("destinations", "note_failure"): (
         lambda g, n: [g.alive[0], "T", "m", 500, "", None, True, False, 5, 30 * SECOND, 900 * SECOND],
         False,

@@ -203,7 +203,9 @@ async def test_an_alert_that_our_code_can_not_decide_on_is_parked_and_runs_again
             assert [str(row["id"]) for row in await operate.parked(database)] == [said["report"]]
             [line] = await operate.rerun(house.settings, database, None)
             assert "stays parked" in line
-            monkeypatch.setattr(bugsink_bodies, "ACTIONS", {**bugsink_bodies.ACTIONS, "ESCALATED": "regressed"})
+            monkeypatch.setattr(
+                bugsink_bodies, "ACTIONS", {**bugsink_bodies.ACTIONS, "ESCALATED": "regressed"}
+            )
             [line] = await operate.rerun(house.settings, database, uuid.UUID(said["report"]))
             ticket = line.rpartition(" ")[2]
             assert (await house.ticket(ticket))["title"] == "KeyError: 'basket'"

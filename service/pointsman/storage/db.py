@@ -34,6 +34,7 @@ LOST = (
     asyncpg.ObjectNotInPrerequisiteStateError,
     asyncpg.ReadOnlySQLTransactionError,
     asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.TransactionTimeoutError,
     OSError,
     TimeoutError,
 )
@@ -45,10 +46,17 @@ CONNECT_SECONDS = 10.0
 STATEMENT_SECONDS = 10.0
 """How long a statement is waited for here; the server itself ends one in a transaction after 5 s."""
 
+IDLE_SECONDS = 10
+"""How long a transaction may stand still, because whoever began it does, before the server ends it."""
+TRANSACTION_SECONDS = 15
+"""How long it may last at all."""
 _BEGIN = (
     "begin; set local lock_timeout = '500ms'; set local statement_timeout = '5s';"
-    " set local idle_in_transaction_session_timeout = '10s'"
+    " set local idle_in_transaction_session_timeout = '{idle}s'"
 )
+# Since version 17. Before, a client that is gone between the preparing of a statement and its execution holds its locks
+# until the system finds out that it is gone: the server waits for the rest of what it calls an active statement.
+_BEGIN_17 = _BEGIN + "; set local transaction_timeout = '{whole}s'"
 _END_SECONDS = 2.0
 
 # What the system does about a peer that is gone without a word, in seconds: first question, between questions, how
@@ -58,6 +66,12 @@ _KEEPALIVE = (
     ("TCP_KEEPINTVL", 3),
     ("TCP_KEEPCNT", 3),
     ("TCP_USER_TIMEOUT", 10_000),
+)
+# The same at the server's end, so that the locks of a client that is gone go too. Said once it is connected: poolers
+# refuse most of what is said before.
+_SERVER_KEEPALIVE = (
+    "set tcp_keepalives_idle = 10; set tcp_keepalives_interval = 3; set tcp_keepalives_count = 3;"
+    " set tcp_user_timeout = 10000"
 )
 
 
@@ -114,6 +128,10 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]
         return ""
 
 
+async def _keep_alive(con: Connection) -> None:
+    await con.execute(_SERVER_KEEPALIVE)
+
+
 async def connect(dsn: str) -> Connection:
     """A connection of one's own to a server that takes writes. Raises what LOST names."""
     return await asyncpg.connect(
@@ -155,6 +173,9 @@ class Database:
                 max_inactive_connection_lifetime=120,
                 connection_class=_Connection,
                 statement_cache_size=0 if pooled else 200,
+                # kept as long as the connection: to prepare one anew within a transaction is a moment to get stuck in
+                max_cached_statement_lifetime=0,
+                init=None if pooled else _keep_alive,
             )
         except (*LOST, asyncpg.PostgresError, ValueError) as error:
             raise DatabaseError(
@@ -171,24 +192,31 @@ class Database:
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
         """A connection inside a transaction that gives up on locks soon: nobody holds them for long."""
-        async with self.pool.acquire(timeout=CONNECT_SECONDS) as con:
-            try:
-                # one round trip, and for this transaction only: a pooler may hand the connection to somebody else
-                # afterwards
-                await con.execute(_BEGIN)
-                yield con
-            except BaseException as error:
-                await self._undo(con, error)
-                raise
-            try:
-                said = await con.execute("commit")
-            except BaseException as error:
-                # whether it was committed is not known; that connection is not asked again
-                con.terminate()
-                await self._demoted(error)
-                raise
-            if said != "COMMIT":
-                raise RuntimeError(f"a transaction ended with {said}: an error in it was swallowed")
+        try:
+            async with self.pool.acquire(timeout=CONNECT_SECONDS) as con:
+                try:
+                    # one round trip, and for this transaction only: a pooler may hand the connection to somebody else
+                    # afterwards
+                    begin = _BEGIN_17 if con.get_server_version().major >= 17 else _BEGIN
+                    await con.execute(begin.format(idle=IDLE_SECONDS, whole=TRANSACTION_SECONDS))
+                    yield con
+                except BaseException as error:
+                    await self._undo(con, error)
+                    raise
+                await self._commit(con)
+        except (OSError, TimeoutError) as error:
+            raise _silent(error) from error
+
+    async def _commit(self, con: Connection) -> None:
+        try:
+            said = await con.execute("commit")
+        except BaseException as error:
+            # whether it was committed is not known; that connection is not asked again
+            con.terminate()
+            await self._demoted(error)
+            raise
+        if said != "COMMIT":
+            raise RuntimeError(f"a transaction ended with {said}: an error in it was swallowed")
 
     async def _undo(self, con: Connection, error: BaseException) -> None:
         """Roll back, or drop a connection that does not answer in time."""
@@ -214,6 +242,8 @@ class Database:
         except asyncpg.ReadOnlySQLTransactionError as error:
             await self._demoted(error)
             raise
+        except (OSError, TimeoutError) as error:
+            raise _silent(error) from error
 
     async def fetch(self, sql: str, *args: Any, within_seconds: float | None = None) -> Sequence[Row]:
         """All rows of one statement. ``within_seconds`` is for those that take long; STATEMENT_SECONDS without."""
@@ -231,6 +261,11 @@ class Database:
     async def execute(self, sql: str, *args: Any, within_seconds: float | None = None) -> None:
         """One statement without rows."""
         await self._watched(self.pool.execute(sql, *args, timeout=within_seconds))
+
+
+def _silent(error: BaseException) -> asyncpg.PostgresConnectionError:
+    """A database that can't be reached or does not answer, told apart from anything else that does not."""
+    return asyncpg.ConnectionFailureError(f"the database does not answer: {_plain(error)}")
 
 
 def _plain(error: BaseException) -> str:

@@ -413,13 +413,6 @@ async def deliveries(
     return await database.fetch(SQL["deliveries"], state, destination, ticket_id, limit, parked)
 
 
-async def undelivered(database: Database) -> Row:
-    """How much waits: pending, in doubt, dead, and the age of the oldest in seconds."""
-    row = await database.fetchrow(SQL["undelivered"])
-    assert row is not None
-    return row
-
-
 async def attempts_of(database: Database, ticket_id: uuid.UUID) -> Sequence[Row]:
     """Every attempt for a ticket, in order of time."""
     return await database.fetch(SQL["attempts_of_ticket"], ticket_id)

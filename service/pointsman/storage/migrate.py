@@ -75,6 +75,8 @@ async def _migrate_once(database: Database) -> str | None:
         if not await con.fetchval("select pg_try_advisory_xact_lock($1)", _LOCK):
             raise _Busy
         await con.execute("set local statement_timeout = 0; set local lock_timeout = '2s'")
+        if con.get_server_version().major >= 17:
+            await con.execute("set local transaction_timeout = 0")
         await con.execute(
             "create table if not exists schema_migration ("
             " name text primary key, sha256 text not null, breaking boolean not null default false,"

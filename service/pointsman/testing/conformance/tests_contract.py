@@ -71,9 +71,7 @@ class ContractTests:
         """What is named like a credential is a Secret: only those are sealed in the database and kept from sight."""
         kind = pointsman_trial.tracker.Settings
         secret = secret_fields(kind)
-        plain = [
-            name for name in kind.__struct_fields__ if LIKE_A_SECRET.search(name) and name not in secret
-        ]
+        plain = [name for name in kind.__struct_fields__ if LIKE_A_SECRET.search(name) and name not in secret]
         assert not plain, f"settings that should be of type Secret: {', '.join(plain)}"
 
     def test_settings_hide_their_secrets(self, pointsman_trial: Trial) -> None:

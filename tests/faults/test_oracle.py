@@ -1,0 +1,102 @@
+"""The judge judges: each thing that can go wrong is seen, and nothing else is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from oracle import Effect, Promises, Verdict, effects
+
+pytestmark = pytest.mark.faults
+
+
+def issue(order: int, key: str = "1", marker: str = "m1") -> Effect:
+    return Effect("there", "issue", key, marker, f"Order {order} fails")
+
+
+def note(order: int, number: int, key: str = "1") -> Effect:
+    return Effect(
+        "there", "comment", key, f"n{order}-{number}", f"Ada wrote: Note {number} on order {order}."
+    )
+
+
+def state(what: str, key: str = "1") -> Effect:
+    return Effect("there", "state", key, "", what)
+
+
+@pytest.fixture
+def promises() -> Promises:
+    """Two notes on order 7, which was closed and opened between them; order 8 is an alert."""
+    made = Promises()
+    made.opened(7)
+    for what in ("note 1", "closed", "open", "note 2"):
+        made.says(7, what)
+    made.opened(8)
+    return made
+
+
+GOOD = [issue(7), issue(8, "2", "m2"), note(7, 1), state("closed"), state("open"), note(7, 2)]
+
+
+def test_all_is_well(promises: Promises):
+    verdict = Verdict.of(promises, GOOD, {"pending": 0})
+    assert verdict.ok
+    assert (verdict.accepted, verdict.effects) == (6, 6)
+
+
+@pytest.mark.parametrize(
+    ("happened", "lost"),
+    [
+        ([issue(8)], ["order 7", "order 7: note 1", "order 7: note 2"]),
+        ([one for one in GOOD if "Note 2" not in one.text], ["order 7: note 2"]),
+        ([issue(7), note(7, 1), state("closed"), state("open"), note(7, 2)], ["order 8"]),
+        ([*GOOD[:4], GOOD[5]], ["order 7: open"]),
+        ([*GOOD, state("closed")], ["order 7: open"]),
+    ],
+)
+def test_what_is_lost(happened: list[Effect], lost: list[str], promises: Promises):
+    assert Verdict.of(promises, happened).lost == lost
+
+
+@pytest.mark.parametrize(
+    ("more", "doubles"),
+    [
+        (issue(8, "3", "m3"), ["order 8: issue x 2"]),
+        (note(7, 1), ["order 7: note 1 x 2"]),
+        (Effect("there", "comment", "9", "m2", "no text that we know"), []),
+        (Effect("there", "issue", "9", "m2", "no text that we know"), ["issue m2 x 2"]),
+    ],
+)
+def test_what_is_double(more: Effect, doubles: list[str], promises: Promises):
+    assert Verdict.of(promises, [*GOOD, more]).duplicates == doubles
+
+
+@pytest.mark.parametrize(
+    ("order", "wrong"),
+    [
+        ((0, 5, 2, 3, 4), "note 2 before note 1"),
+        ((0, 2, 4, 3, 5), "open before closed"),
+        ((0, 2, 3, 5, 4), "note 2 before open"),
+    ],
+)
+def test_what_is_out_of_order(order: tuple[int, ...], wrong: str, promises: Promises):
+    assert Verdict.of(promises, [GOOD[1], *(GOOD[n] for n in order)]).misordered == [f"order 7: {wrong}"]
+
+
+def test_what_is_left_over(promises: Promises):
+    verdict = Verdict.of(promises, GOOD, {"pending": 1, "leased": 0, "dead": 2})
+    assert verdict.stuck == {"pending": 1, "dead": 2}
+    assert not verdict.ok
+
+
+def test_what_was_never_promised_may_be_there(promises: Promises):
+    """An answer can be lost on its way to us; what it was about is kept all the same."""
+    assert Verdict.of(promises, [*GOOD, issue(9, "3", "m3"), note(9, 1, "3"), note(7, 3)]).ok
+
+
+def test_a_line_that_is_being_written_is_not_read(tmp_path: Path):
+    log = tmp_path / "effects.jsonl"
+    whole = '{"place": "p", "kind": "issue", "key": "1", "marker": "m", "text": "t", "at": 1.0}\n'
+    log.write_text(f"{whole}{whole}{whole[:30]}")
+    assert len(effects(log)) == 2
+    assert len(effects(log, len(whole))) == 1

@@ -1,0 +1,220 @@
+"""Where the queue's statements and their model are compared: one Postgres for many examples."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from typing import Any
+
+import asyncpg
+
+from pointsman.storage.db import Database
+from simulation.memory import Memory
+from simulation.rows import check
+
+SLACK_SECONDS = 40.0
+"""How far apart the clocks may be: every span given below is a multiple of 100 s, and time passes by 50 s at least."""
+
+TICKETS, PLACES = 3, 2
+
+#: Everything that is compared, with times as seconds from now.
+LOOK = """
+select (select coalesce(json_agg(l), '[]') from (
+          select id, destination_id, state, extract(epoch from due_at - now()) as due, lease_id,
+                 extract(epoch from lease_until - now()) as lease, holder, epoch, head_seq, next_seq, parked_why
+          from lane order by id) l) as lanes,
+       (select coalesce(json_agg(d), '[]') from (
+          select lane_id, seq, event_n, kind, marker, state, attempts, in_doubt, looks, draft::text, last_class, last_error,
+                 remote_id, extract(epoch from doubt_until - now()) as doubt, extract(epoch from expires_at - now()) as expires,
+                 extract(epoch from first_sent_at - now()) as sent, extract(epoch from resent_at - now()) as resent,
+                 extract(epoch from done_at - now()) as done
+          from delivery order by lane_id, seq) d) as deliveries,
+       (select coalesce(json_agg(s), '[]') from (
+          select destination_id, breaker, failures, breaker_failures, breaker_opened, paused_why, probe_holder,
+                 extract(epoch from open_until - now()) as open, extract(epoch from probe_until - now()) as probe,
+                 extract(epoch from blocked_until - now()) as blocked, extract(epoch from failed_at - now()) as failed
+          from destination_state where destination_id = any ($1) order by destination_id) s) as places,
+       (select coalesce(json_agg(k), '[]') from (
+          select lane_id, remote_id, remote_key, url, state, remote_state from link order by lane_id) k) as links,
+       (select coalesce(json_agg(s), '[]') from (
+          select destination_id, marker, remote_id, twin from sighting order by destination_id, marker, remote_id) s)
+          as sightings,
+       (select count(*) from attempt) as attempts
+"""
+
+PASS = """
+update lane set due_at = due_at - {by}, lease_until = lease_until - {by};
+update delivery set doubt_until = doubt_until - {by}, expires_at = expires_at - {by}, first_sent_at = first_sent_at - {by},
+                    resent_at = resent_at - {by}, done_at = done_at - {by};
+update destination_state set open_until = open_until - {by}, probe_until = probe_until - {by},
+                             blocked_until = blocked_until - {by}, failed_at = failed_at - {by};
+update sighting set at = at - {by}
+"""
+
+CLEAR = """
+delete from attempt; delete from sighting; delete from link; delete from delivery; delete from event; delete from lane;
+update destination_state set breaker = 0, failures = 0, failed_at = null, breaker_failures = 0, breaker_opened = 0,
+  open_until = null, probe_holder = null, probe_until = null, blocked_until = null, paused_why = null, max_inflight = 2
+"""
+
+
+class OnMemory:
+    """A Database whose statements are the model's."""
+
+    def __init__(self, memory: Memory) -> None:
+        self.memory = memory
+
+    async def fetch(self, sql: str, *args: Any) -> list[dict[str, Any]]:
+        return self.memory.run(sql, args)
+
+    async def fetchrow(self, sql: str, *args: Any) -> dict[str, Any] | None:
+        return next(iter(self.memory.run(sql, args)), None)
+
+    async def fetchval(self, sql: str, *args: Any) -> Any:
+        row = await self.fetchrow(sql, *args)
+        return next(iter(row.values())) if row is not None else None
+
+    async def execute(self, sql: str, *args: Any) -> None:
+        self.memory.run(sql, args)
+
+    @contextlib.asynccontextmanager
+    async def transaction(self) -> AsyncIterator[OnMemory]:
+        yield self
+
+
+class Ground:
+    """One loop, one database, for all examples."""
+
+    def __init__(self, dsn: str) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.pool = self.run(self._pool(dsn))
+        self.database = Database(self.pool, dsn)
+        self.places: list[int] = []
+        self.tickets: list[uuid.UUID] = []
+        self.run(self._furnish())
+
+    def run(self, what: Awaitable[Any]) -> Any:
+        return self.loop.run_until_complete(what)
+
+    @staticmethod
+    async def _pool(dsn: str) -> Any:
+        quick = {"synchronous_commit": "off"}
+        return await asyncpg.create_pool(dsn, min_size=1, max_size=2, server_settings=quick)
+
+    async def _furnish(self) -> None:
+        source = await self.database.fetchval(
+            "insert into source (slug, kind) values ('s', 'tickets') returning id"
+        )
+        for n in range(PLACES):
+            place = await self.database.fetchval(
+                "insert into destination (slug, tracker) values ($1, 'folder') returning id", f"d{n}"
+            )
+            await self.database.execute("insert into destination_state (destination_id) values ($1)", place)
+            self.places.append(place)
+        for n in range(TICKETS):
+            self.tickets.append(uuid.UUID(int=n + 1))
+            await self.database.execute(
+                "insert into ticket (id, source_id, kind, fingerprint, title) values ($1, $2, 2, $3, 't')",
+                self.tickets[-1],
+                source,
+                str(n),
+            )
+
+    def close(self) -> None:
+        self.run(self.pool.close())
+        self.loop.close()
+
+
+def compare(found: Any, memory: Memory, attempts: int) -> None:
+    """What LOOK found against the model's tables; raises AssertionError where they differ."""
+    real = {name: json.loads(text) for name, text in found.items() if name != "attempts"}
+    check(
+        (
+            (o["id"], o["state"], o["head_seq"], o["next_seq"], o["lease_id"] is not None)
+            for o in real["lanes"]
+        ),
+        ((o["lane_id"], o["seq"], o["state"]) for o in real["deliveries"]),
+    )
+    for name, rows in _told(memory).items():
+        assert len(real[name]) == len(rows), f"{name}: {real[name]} and {rows}"
+        for mine, models in zip(real[name], rows, strict=True):
+            _same(name, mine, models)
+    assert found["attempts"] == attempts
+
+
+def _told(memory: Memory) -> dict[str, list[dict[str, Any]]]:
+    """The model's tables as LOOK shows Postgres'."""
+    m = memory
+
+    def left(moment: float | None) -> float | None:
+        return None if moment is None else moment - m.now()
+
+    return {
+        "lanes": [
+            {"id": o.id, "destination_id": o.destination_id, "state": o.state, "due": left(o.due_at),
+             "lease_id": o.lease_id, "lease": left(o.lease_until), "holder": o.holder, "epoch": o.epoch,
+             "head_seq": o.head_seq, "next_seq": o.next_seq, "parked_why": o.parked_why}
+            for o in sorted(m.lanes.values(), key=lambda o: o.id)
+        ],
+        "deliveries": [
+            {"lane_id": o.lane_id, "seq": o.seq, "event_n": o.event_n, "kind": o.kind, "marker": o.marker,
+             "state": o.state, "attempts": o.attempts, "in_doubt": o.in_doubt, "looks": o.looks, "draft": o.draft,
+             "last_class": o.last_class, "last_error": o.last_error, "remote_id": o.remote_id,
+             "doubt": left(o.doubt_until), "expires": left(o.expires_at), "sent": left(o.first_sent_at),
+             "resent": left(o.resent_at), "done": left(o.done_at)}
+            for _, o in sorted(m.deliveries.items())
+        ],
+        "places": [
+            {"destination_id": o.destination_id, "breaker": o.breaker, "failures": o.failures,
+             "breaker_failures": o.breaker_failures, "breaker_opened": o.breaker_opened, "paused_why": o.paused_why,
+             "probe_holder": o.probe_holder, "open": left(o.open_until), "probe": left(o.probe_until),
+             "blocked": left(o.blocked_until), "failed": left(o.failed_at)}
+            for _, o in sorted(m.places.items())
+        ],
+        "links": [
+            {"lane_id": o.lane_id, "remote_id": o.remote_id, "remote_key": o.remote_key, "url": o.url,
+             "state": o.state, "remote_state": o.remote_state}
+            for _, o in sorted(m.links.items())
+        ],
+        "sightings": sorted(
+            ({"destination_id": place, "marker": marker, "remote_id": o.remote_id, "twin": o.twin}
+             for (place, marker), seen in m.sightings.items() for o in seen),
+            key=lambda o: (o["destination_id"], o["marker"], o["remote_id"]),
+        ),
+    }  # fmt: skip
+
+
+def _same(table: str, real: dict[str, Any], model: dict[str, Any]) -> None:
+    for name, value in model.items():
+        found = real[name]
+        if isinstance(value, uuid.UUID):
+            value = str(value)
+        if isinstance(value, float) and found is not None:
+            assert abs(found - value) < SLACK_SECONDS, f"{table}.{name}: {found} s, the model says {value} s"
+        else:
+            assert found == value, f"{table}.{name}: {found!r}, the model says {value!r}\n{real}\n{model}"
+
+
+@contextlib.contextmanager
+def on_ground(server_dsn: str, template: str) -> Iterator[Ground]:
+    """A database of our own, cloned from a migrated one."""
+    name = f"model_{uuid.uuid4().hex[:12]}"
+
+    async def on_server(sql: str) -> None:
+        con = await asyncpg.connect(server_dsn)
+        try:
+            await con.execute(sql)
+        finally:
+            await con.close()
+
+    asyncio.run(on_server(f"create database {name} template {template}"))
+    head, _, query = server_dsn.partition("?")
+    made = Ground(f"{head.rpartition('/')[0]}/{name}{'?' + query if query else ''}")
+    try:
+        yield made
+    finally:
+        made.close()
+        asyncio.run(on_server(f"drop database {name} with (force)"))

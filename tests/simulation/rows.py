@@ -1,0 +1,218 @@
+"""The rows of the model's tables. Times are seconds."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+EPOCH = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
+DAYS_3 = 72 * 3600.0
+
+IDLE, READY, LEASED, PARKED = range(4)
+PENDING, DONE, DEAD = range(3)
+
+
+@dataclass(slots=True)
+class Lane:
+    id: int
+    ticket_id: uuid.UUID
+    destination_id: int
+    state: int = IDLE
+    due_at: float = 0.0
+    lease_until: float | None = None
+    lease_id: uuid.UUID | None = None
+    holder: uuid.UUID | None = None
+    epoch: int = 0
+    head_seq: int = 1
+    next_seq: int = 1
+    parked_why: str | None = None
+
+    def let_go(self, state: int) -> None:
+        self.state, self.lease_until, self.lease_id, self.holder = state, None, None, None
+
+
+@dataclass(slots=True)
+class Delivery:
+    lane_id: int
+    seq: int
+    event_n: int
+    kind: int
+    marker: uuid.UUID
+    created_at: float
+    expires_at: float
+    state: int = PENDING
+    attempts: int = 0
+    in_doubt: bool = False
+    doubt_until: float | None = None
+    looks: int = 0
+    first_sent_at: float | None = None
+    draft: str | None = None
+    last_class: str | None = None
+    last_error: str | None = None
+    remote_id: str | None = None
+    done_at: float | None = None
+    resent_at: float | None = None
+
+    def revive(self, now: float, *, not_there: bool) -> None:
+        self.state, self.attempts, self.looks, self.done_at = PENDING, 0, 0, None
+        self.expires_at = now + DAYS_3
+        self.in_doubt = self.in_doubt and not not_there
+
+
+@dataclass(slots=True)
+class Place:
+    """A row of ``destination_state``."""
+
+    destination_id: int
+    max_inflight: int = 8
+    breaker: int = 0
+    failures: int = 0
+    failed_at: float | None = None
+    breaker_failures: int = 0
+    breaker_opened: int = 0
+    open_until: float | None = None
+    probe_holder: uuid.UUID | None = None
+    probe_until: float | None = None
+    blocked_until: float | None = None
+    paused_why: str | None = None
+    last_claim_at: float = 0.0
+    credential: bytes | None = None
+
+    def well(self) -> None:
+        if self.failed_at is not None or self.breaker or self.breaker_failures:
+            self.failures, self.failed_at = 0, None
+            self.close()
+
+    def close(self) -> None:
+        self.breaker = self.breaker_failures = self.breaker_opened = 0
+        self.open_until = self.probe_holder = self.probe_until = None
+
+
+@dataclass(slots=True)
+class Link:
+    lane_id: int
+    destination_id: int
+    remote_id: str
+    remote_key: str
+    url: str
+    state: int = 1
+    remote_state: int = 1
+
+
+@dataclass(slots=True)
+class Sighting:
+    remote_id: str
+    remote_key: str
+    url: str
+    at: float
+    twin: bool = False
+
+
+@dataclass(slots=True)
+class Budget:
+    declared_rate: float
+    rate: float
+    burst: float
+    tokens: float
+    refilled_at: float
+    limited_until: float | None = None
+
+
+@dataclass(slots=True)
+class Ticket:
+    id: uuid.UUID
+    source_id: int
+    kind: int
+    fingerprint: str
+    title: str
+    reporter_email: str = ""
+    next_event: int = 1
+    status: int = 1
+    close_reason: str | None = None
+    storm_parent: uuid.UUID | None = None
+    generation: int = 1
+    occurrences: int = 0
+    events: dict[int, tuple[str, str]] = field(default_factory=dict)
+
+
+def twin(value: Any) -> Any:
+    """A table, or what is in it, once more."""
+    if isinstance(value, dict):
+        return {key: twin(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [twin(one) for one in value]
+    if not hasattr(value, "__dataclass_fields__"):
+        return value
+    made = object.__new__(type(value))
+    for name in value.__dataclass_fields__:
+        one = getattr(value, name)
+        setattr(made, name, twin(one) if isinstance(one, dict) else one)
+    return made
+
+
+def at(moment: float | None) -> dt.datetime | None:
+    return None if moment is None else EPOCH + dt.timedelta(seconds=moment)
+
+
+class Tables:
+    """The tables as they stand."""
+
+    def __init__(self, now: Callable[[], float], new_id: Callable[[], uuid.UUID] = uuid.uuid4) -> None:
+        self.now = now
+        self.new_id = new_id
+        self.lanes: dict[int, Lane] = {}
+        self.deliveries: dict[tuple[int, int], Delivery] = {}
+        self.places: dict[int, Place] = {}
+        self.links: dict[int, Link] = {}
+        self.sightings: dict[tuple[int, uuid.UUID], list[Sighting]] = {}
+        self.budgets: dict[tuple[bytes, str], Budget] = {}
+        self.tickets: dict[uuid.UUID, Ticket] = {}
+        self.report_keys: dict[tuple[int, bytes], tuple[uuid.UUID, bytes]] = {}
+        self.reports: dict[uuid.UUID, tuple[uuid.UUID | None, int]] = {}
+        self.careful_until: float | None = None
+        self.lane_ids: dict[tuple[uuid.UUID, int], int] = {}
+        """Which id a new lane gets, where the real database has given it one already."""
+        self.claimed: list[tuple[int, uuid.UUID]] | None = None
+        """What the real claim took, where it has a choice; checked, then taken here too."""
+
+    TABLES = (
+        "lanes", "deliveries", "places", "links", "sightings", "budgets", "tickets", "report_keys", "reports",
+    )  # fmt: skip
+
+    def kept(self) -> dict[str, Any]:
+        """All rows, to come back to."""
+        return {name: twin(getattr(self, name)) for name in self.TABLES}
+
+    def come_back(self, kept: dict[str, Any]) -> None:
+        for name, rows in kept.items():
+            setattr(self, name, rows)
+
+    def _more(self, lane: Lane, more: int) -> None:
+        lane.next_seq += more
+        if lane.state == IDLE:
+            lane.state, lane.due_at = READY, self.now()
+
+
+def check(
+    lanes: Iterable[tuple[int, int, int, int, bool]], deliveries: Iterable[tuple[int, int, int]]
+) -> None:
+    """What holds of lanes (id, state, head, next, leased) and deliveries (lane, seq, state), in the model and in Postgres:
+    whoever is idle has no work, a lease belongs to one who is leased, and numbers run without gaps from the head on.
+    """
+    states: dict[int, dict[int, int]] = {}
+    for lane_id, seq, state in deliveries:
+        states.setdefault(lane_id, {})[seq] = state
+    for lane_id, state, head, end, leased in lanes:
+        assert (state == LEASED) == leased, f"lane {lane_id}"
+        assert head <= end
+        assert state != IDLE or head == end, f"lane {lane_id} is idle with work"
+        of_lane = states.get(lane_id, {})
+        for seq in range(head, end):
+            may = {PENDING, DEAD} if seq == head and state == PARKED else {PENDING}
+            assert of_lane.get(seq) in may, f"delivery {lane_id}/{seq} from the head on is {of_lane.get(seq)}"
+        for seq, one in of_lane.items():
+            assert seq < end
+            assert seq >= head or one != PENDING, f"delivery {lane_id}/{seq} was passed by"
