@@ -13,12 +13,15 @@ EDITABLE := $(foreach project,$(PROJECTS),--editable $(project))
 DECLARED := $(wildcard setup.cfg $(addsuffix /pyproject.toml,$(PROJECTS)))
 PACKAGES := pointsman pointsman_folder pointsman_forgejo pointsman_github pointsman_gitlab pointsman_jira
 
+# Time matters in these: beside other work they tell of the machine. make faults runs them.
+ALONE := bite matrix network pauses poolers postgres rolling webhooks
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help install dev demo run test unit conformance real faults simulate mutants bench lint lock image manifests clean
 
 help: ## Show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: $(STAMPS)/install ## Install into .venv: the service, its plugins, an embedded PostgreSQL
 
@@ -30,8 +33,8 @@ demo: install ## Try it: everything on this machine, nothing to set up (ONCE=1 e
 run: install ## Serve, with settings from the environment (ARGS=... is passed on)
 	$(BIN)/pointsman serve $(ARGS)
 
-test: dev ## All tests (ARGS=... is passed on)
-	$(BIN)/pytest $(ARGS)
+test: dev ## All tests but the fault suites that want a machine to themselves (ARGS=... is passed on)
+	$(BIN)/pytest $(foreach suite,$(ALONE),--ignore=tests/faults/test_$(suite).py) $(ARGS)
 
 unit: dev ## The quick tests
 	$(BIN)/pytest -m "not slow and not faults and not real" $(ARGS)
@@ -42,8 +45,11 @@ conformance: dev ## The report cards of the trackers (ARGS=--pointsman-all-cells
 real: dev ## Real Bugsinks of all ages; make test runs the newest (BUGSINK_VERSIONS=2.6.2)
 	BUGSINK_VERSIONS=$${BUGSINK_VERSIONS:-2.6.2,2.5.1,2.5.0,2.0.14} $(BIN)/pytest tests/real -s $(ARGS)
 
-faults: dev ## kill -9 of the service and of Postgres under load
+faults: dev ## The proof of delivery: kills, pauses, cuts, restarts under load (FAULTS_SEED=n repeats one)
 	$(BIN)/pytest tests/faults -s $(ARGS)
+
+faults-long: dev ## The same for hours (FAULTS_MINUTES=60 gives it that long)
+	FAULTS_LONG=1 $(BIN)/pytest tests/faults -s $(ARGS)
 
 bench: install $(BENCH)/.stamp ## Measure Pointsman beside others (ARGS="--only intake --rounds 3", ARGS=--quick)
 	$(BIN)/python bench/run.py $(ARGS)

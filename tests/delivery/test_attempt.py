@@ -179,3 +179,9 @@ def test_any_verdict_can_be_acted_on(error, kind, attempts, failures, dice):
     # what was not told apart may have been done
     if not isinstance(error, api.PluginError) and not kind["idempotent"]:
         assert verdict.in_doubt
+
+
+def test_a_change_of_state_that_may_come_late_lets_the_tracker_settle_before_anything_follows():
+    """A close that is applied after it was given up would undo the reopen that came next."""
+    assert of(TimeoutError(), STATE).settles
+    assert not of(api.Unavailable("x"), STATE).settles, "that one surely never left"

@@ -48,6 +48,10 @@ def preload() -> None:
     Registry.load()
 
 
+async def _no_wait(*_: object) -> None:
+    """The database is there when a replica is started."""
+
+
 def hasten() -> None:
     """Everything that waits waits for less."""
     lease = number("QUICK_LEASE_SECONDS", 4.0)
@@ -74,6 +78,7 @@ def hasten() -> None:
     put(db, "TRANSACTION_SECONDS", 3)
     # a new process pays for each connection anew
     put(app, "_pool", functools.partial(app._pool, size=5))
+    put(app, "wait_for_database", _no_wait)
     put(app, "ENDPOINT_PROPAGATION_SECONDS", number("QUICK_PROPAGATION_SECONDS", 0.0))
     if os.environ.get("QUICK_WITHOUT_POLLING"):
         put(bus, "IDLE_SECONDS", 3600.0)

@@ -26,14 +26,18 @@ async def _without_settling(one: Cluster) -> None:
 
 async def _without_an_intent(one: Cluster) -> None:
     """Replicas die with requests on their way: whoever comes next knows nothing of them."""
-    await one.trouble(work_seconds=0.3)
-    sending = one.sends(at_once=12)
-    for _ in range(5):
+    await one.trouble(work_seconds=0.5)
+    [place] = one.places
+
+    async def on_their_way() -> bool:
+        return (await one.tracker.state())[place]["writing"] >= 3
+
+    for _ in range(3):
+        await asyncio.gather(*(one.load.alert() for _ in range(8)))
+        await eventually(on_their_way)
         victim = await eventually(one.holding)
         await victim.kill()
         await victim.start()
-    one.load.stopped = True
-    await sending
 
 
 async def _without_a_fence(one: Cluster) -> None:

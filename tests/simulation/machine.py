@@ -57,6 +57,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.ground.run(self.ground.pool.execute(CLEAR))
         for n in range(4):
             self.more_deliveries(n, n, 1 + n % 3)
+        self.claim_by(0, 2, 1000.0)
+        self.claim_by(1, 1, 100.0)
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 
@@ -73,13 +75,18 @@ class QueueMachine(RuleBasedStateMachine):
         return mine
 
     def pick(self, n: int) -> tuple[int, Lane]:
-        """A holder and a lane that it was given once; the latest ones more often than not."""
-        return self.leases[-1 - n % min(len(self.leases), 3 if n % 3 else len(self.leases))]
+        """A holder and a lane that it was given once: it still has it, or somebody else has it by now, or nobody."""
+        held = [one for one in self.leases if self.holds(one[1])]
+        late = [
+            one for one in self.leases if one not in held and self.memory.lanes[one[1].id].state == LEASED
+        ]
+        among = (held or self.leases, held or self.leases, late or self.leases, self.leases)[n % 4]
+        return among[n // 4 % len(among)]
 
     def seq(self, lane: Lane, n: int) -> int:
         """The head, and now and then another number."""
         row = self.memory.lanes[lane.id]
-        return row.head_seq if n % 8 else max(1, row.head_seq + n % 3 - 1)
+        return row.head_seq if n % 4 else max(1, row.head_seq + n // 4 % 3 - 1)
 
     def holds(self, lane: Lane) -> bool:
         row = self.memory.lanes[lane.id]
@@ -287,7 +294,7 @@ class QueueMachine(RuleBasedStateMachine):
         dead = [key for key in keys if self.memory.deliveries[key].state == 2]
         parked = [(one.id, one.head_seq) for one in self.memory.lanes.values() if one.state == 3]
         keys = (dead or keys, parked or keys, keys)[n % 3]
-        lane_id, seq = keys[n % len(keys)]
+        lane_id, seq = keys[n // 3 % len(keys)]
         self.both(0, lambda lanes: replay(lanes.database, lane_id, seq, not_there=not_there))
 
     @precondition(lambda self: self.memory.deliveries)

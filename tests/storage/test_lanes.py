@@ -292,3 +292,46 @@ async def test_the_claim_does_not_read_what_is_blocked(database: Database):
     text = "\n".join(row[0] for row in plan)
     assert "Seq Scan on lane" not in text, text
     assert "lane_ready" in text, text
+
+
+async def test_a_delivery_that_is_done_gets_no_intent_and_a_later_one_is_not_given_up(database: Database):
+    """A holder that is right about its lane and wrong about where it stands changes nothing."""
+    await _place(database, 1, 3)
+    lanes = _lanes(database)
+    [lane] = await lanes.claim(1)
+    assert await _intent(lanes, lane, 1) == 1
+    assert await _finish(lanes, lane, 1) is True
+    before = await _state(database)
+    assert await _intent(lanes, lane, 1) is None
+    for seq in (1, 3):
+        assert not await lanes.give_up(
+            lane, seq, park=False, in_doubt=False, why="x", error="x", status=None, started=NOW
+        )
+        assert await _finish(lanes, lane, seq) is None
+    assert await _state(database) == before
+
+
+@pytest.mark.parametrize("state", ["idle", "ready", "leased", "parked"])
+async def test_a_skipped_delivery_comes_back_at_the_end_of_its_lane_however_that_stands(
+    database: Database, state: str
+):
+    """An idle lane wakes up; any other stays as it is, and its holder keeps it."""
+    [lane_id] = await _place(database, 1, 1 if state == "idle" else 2)
+    lanes = _lanes(database)
+    [lane] = await lanes.claim(1)
+    await lanes.give_up(
+        lane, 1, park=False, in_doubt=False, why="refused", error="no", status=422, started=NOW
+    )
+    if state == "ready":
+        await database.execute("update lane set due_at = now() + interval '1 hour'")
+    if state in ("leased", "parked"):
+        [lane] = await lanes.claim(1)
+    if state == "parked":
+        await lanes.park(lane, "a person")
+    before = await database.fetchrow("select state, lease_id, due_at, next_seq from lane")
+    assert await replay(database, lane_id, 1)
+    after = await database.fetchrow("select state, lease_id, due_at, next_seq from lane")
+    assert after["next_seq"] == before["next_seq"] + 1
+    assert after["lease_id"] == before["lease_id"]
+    assert after["state"] == (1 if state == "idle" else before["state"])
+    assert (after["due_at"] == before["due_at"]) is (state != "idle")

@@ -28,9 +28,10 @@ async def read_pages(
         if not answer.ok:
             raise problem(answer, doing)
         items = answer.json()
-        if not isinstance(items, list):
-            raise UnknownOutcome(f"could not {doing}: the answer is no list", status=answer.status)
-        found += [item for item in items if isinstance(item, dict)]
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            # what is passed by might be the very thing that is looked for
+            raise UnknownOutcome(f"could not {doing}: the answer is no list of objects", status=answer.status)
+        found += items
         seen += len(items)
         total = answer.headers.get("x-total-count", "")
         if not items or (total.isascii() and total.isdigit() and seen >= int(total)):

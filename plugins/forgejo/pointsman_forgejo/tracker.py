@@ -225,9 +225,9 @@ class ForgejoTracker(Tracker):
         path = f"{self._at(issue)}/comments"
         answer = await self._about("GET", path, "look for the comment", params=params)
         comments = answer.json()
-        if not isinstance(comments, list):
+        if not isinstance(comments, list) or not all(isinstance(raw, dict) for raw in comments):
             raise UnknownOutcome(
-                "could not look for the comment: the answer is no list", status=answer.status
+                "could not look for the comment: the answer is no list of objects", status=answer.status
             )
         found = [
             ref

@@ -29,9 +29,10 @@ async def read_page(
     if not answer.ok:
         raise errors.problem(answer, doing, about_issue=about_issue)
     items = answer.json()
-    if not isinstance(items, list):
-        raise UnknownOutcome(f"could not {doing}: the answer is no list", status=answer.status)
-    return [item for item in items if isinstance(item, dict)], 'rel="next"' in answer.headers.get("link", "")
+    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+        # what is passed by might be the very thing that is looked for
+        raise UnknownOutcome(f"could not {doing}: the answer is no list of objects", status=answer.status)
+    return items, 'rel="next"' in answer.headers.get("link", "")
 
 
 async def read_pages(

@@ -36,15 +36,17 @@ async def read_pages(
         if not answer.ok:
             raise problem(answer, doing, issue=issue)
         items = answer.json()
-        if not isinstance(items, list):
+        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
+            # what is passed by might be the very thing that is looked for
             raise UnknownOutcome(
-                f"could not {doing}: the answer is no list", status=answer.status, excerpt=answer.text()
+                f"could not {doing}: the answer is no list of objects",
+                status=answer.status,
+                excerpt=answer.text(),
             )
         for item in items:
-            if isinstance(item, dict):
-                if enough(item):
-                    return found
-                found.append(item)
+            if enough(item):
+                return found
+            found.append(item)
         following = answer.headers.get("x-next-page", str(page + 1) if items else "")
         if not (following.isascii() and following.isdigit() and int(following) > page):
             return found

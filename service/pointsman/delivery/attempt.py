@@ -50,6 +50,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What an error makes of a delivery.
 
     ``counts``: the attempt raises the back-off. ``hold_seconds``: no lane of the destination is worked for so long.
+    ``settles``: the request may take effect yet, so nothing may follow it before the tracker has settled: a close that
+    comes late must not undo a reopen.
     """
 
     cls: Class
@@ -58,6 +60,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     counts: bool = True
     delay_seconds: float = 0.0
     hold_seconds: float | None = None
+    settles: bool = False
 
 
 def back_off(attempts: int, dice: float) -> float:
@@ -128,7 +131,7 @@ def judge(  # noqa: C901 - a decision table
             return Verdict(cls=Class.CONFLICT, next=Next.RETRY, delay_seconds=min(wait, 5.0))
         case api.UnknownOutcome() | TimeoutError() | ConnectionError() | asyncio.CancelledError():
             if idempotent:
-                return Verdict(cls=Class.UNAVAILABLE, next=Next.RETRY, delay_seconds=wait)
+                return Verdict(cls=Class.UNAVAILABLE, next=Next.RETRY, delay_seconds=wait, settles=True)
             return Verdict(cls=Class.UNKNOWN, next=Next.RETRY, in_doubt=True, delay_seconds=wait)
         case _:
             if attempts >= DEFECTS_ALLOWED:

@@ -369,13 +369,13 @@ class Outbound:
 
     async def _retry(self, one: Attempt, verdict: Verdict, message: str, status: int | None) -> None:
         settle = 0.0
-        if verdict.in_doubt and one.destination.capabilities.settle_seconds:
+        if (verdict.in_doubt or verdict.settles) and one.destination.capabilities.settle_seconds:
             settle = one.destination.capabilities.settle_seconds[0]
         say(one, verdict.cls, message, self._on_attempt)
         await self._lanes.retry(
             one.lane,
             one.head["seq"],
-            delay_seconds=max(verdict.delay_seconds, settle if verdict.in_doubt else 0.0),
+            delay_seconds=max(verdict.delay_seconds, settle),
             counts=verdict.counts,
             in_doubt=verdict.in_doubt,
             looks=0 if verdict.in_doubt else one.head["looks"],

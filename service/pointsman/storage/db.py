@@ -67,6 +67,11 @@ _KEEPALIVE = (
     ("TCP_KEEPCNT", 3),
     ("TCP_USER_TIMEOUT", 10_000),
 )
+# All types that statements have and the driver has to ask about; see ``_learn_types``.
+_TYPES = (
+    "select null::boolean[], null::smallint[], null::integer[], null::bigint[], null::double precision[], null::text[],"
+    " null::bytea[], null::uuid[], null::jsonb[], null::timestamptz[], null::interval[]"
+)
 # The same at the server's end, so that the locks of a client that is gone go too. Said once it is connected: poolers
 # refuse most of what is said before.
 _SERVER_KEEPALIVE = (
@@ -130,6 +135,14 @@ class _Connection(asyncpg.Connection):  # type: ignore[misc]
 
 async def _keep_alive(con: Connection) -> None:
     await con.execute(_SERVER_KEEPALIVE)
+    await _learn_types(con)
+
+
+async def _learn_types(con: Connection) -> None:
+    """The driver asks the server about each type that it does not know, on each connection, when a statement first has
+    it: here about all of them at once.
+    """
+    await con.fetchrow(_TYPES)
 
 
 async def connect(dsn: str) -> Connection:
@@ -175,7 +188,7 @@ class Database:
                 statement_cache_size=0 if pooled else 200,
                 # kept as long as the connection: to prepare one anew within a transaction is a moment to get stuck in
                 max_cached_statement_lifetime=0,
-                init=None if pooled else _keep_alive,
+                init=_learn_types if pooled else _keep_alive,
             )
         except (*LOST, asyncpg.PostgresError, ValueError) as error:
             raise DatabaseError(
