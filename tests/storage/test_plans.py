@@ -221,7 +221,10 @@ STATEMENTS: dict[tuple[str, str], tuple[Args, bool]] = {
         lambda g, n: [*g.leased[0][:2], 2, True, "refused", "error", NOW, ME, 422, True],
         False,
     ),
-    ("lanes", "park_lane"): (lambda g, n: [*g.leased[0][:2], "why"], False),
+    ("lanes", "park_lane"): (
+        lambda g, n: [*g.leased[0][:2], "why", True, "orphan", "gone", 404, NOW, uuid.UUID(int=6)],
+        False,
+    ),
     ("lanes", "write_sightings"): (
         lambda g, n: [
             [one[2] for one in g.leased[:n]],
@@ -248,10 +251,6 @@ STATEMENTS: dict[tuple[str, str], tuple[Args, bool]] = {
     ("destinations", "note_success"): (lambda g, n: [g.alive[0]], False),
     ("accept", "keep_keys"): (
         lambda g, n: [[1] * n, [_hash(i) for i in range(n)], [uuid.UUID(int=i) for i in range(n)], [b""] * n],
-        False,
-    ),
-    ("accept", "known_keys"): (
-        lambda g, n: [[1] * n, [uuid.UUID(int=i).bytes for i in range(n)]],
         False,
     ),
     ("accept", "touch_tickets"): (
