@@ -398,11 +398,19 @@ async def test_answers_come_in_the_order_of_the_requests_when_load_is_shed_in_be
     """A client that does not wait for answers must not take one for another's."""
     async with house.replica(SOURCES, patience=HASTE) as running:
         doors = running.context.doors
+        let, real = asyncio.Event(), running.context.acceptance._accept
+
+        async def stuck(incoming):
+            await let.wait()
+            return await real(incoming)
+
+        monkeypatch.setattr(running.context.acceptance, "_accept", stuck)
         async with Wire.to(house.url) as wire:
             await wire.send(request(TARGET, BODY))
             await until(lambda: _inside(doors.reports), 5.0)
             monkeypatch.setattr(doors.reports, "at_once", 0)
             await wire.send(request(TARGET, BODY))
+            let.set()
             assert [(await wire.answer())[0] for _ in range(2)] == [202, 503]
 
 

@@ -1,0 +1,67 @@
+"""The window in which calls without an answer are counted: its edges."""
+
+from __future__ import annotations
+
+import pytest
+
+from pointsman.delivery import breaker
+from pointsman.delivery.breaker import ENOUGH_CALLS, WINDOW_SECONDS, Recent
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _noted(recent: Recent, away: int, answered: int) -> Recent:
+    for _ in range(answered):
+        recent.note(went_away=False)
+    for _ in range(away):
+        recent.note(went_away=True)
+    return recent
+
+
+def test_the_numbers_of_the_breaker():
+    assert (breaker.IN_A_ROW, breaker.OPEN_SECONDS, breaker.OPEN_SECONDS_AT_MOST) == (5, 30.0, 900.0)
+    assert (WINDOW_SECONDS, ENOUGH_CALLS) == (60.0, 20)
+
+
+@pytest.mark.parametrize(
+    ("away", "answered", "mostly"), [(10, 10, True), (9, 11, False), (19, 0, False), (20, 0, True)]
+)
+def test_half_of_twenty_is_enough_and_one_less_is_not(away: int, answered: int, mostly: bool):
+    assert _noted(Recent(Clock()), away, answered).mostly_away() is mostly
+
+
+def test_a_call_counts_until_a_minute_is_over_and_no_longer():
+    clock = Clock()
+    recent = _noted(Recent(clock), 20, 0)
+    clock.now = WINDOW_SECONDS
+    assert recent.mostly_away(), "just a minute ago"
+    clock.now += 0.001
+    assert not recent.mostly_away()
+
+
+def test_the_oldest_call_goes_first():
+    clock = Clock()
+    recent = Recent(clock)
+    recent.note(went_away=False)
+    clock.now = 30.0
+    _noted(recent, 20, 0)
+    clock.now = WINDOW_SECONDS + 1
+    assert recent.mostly_away(), "only the first is forgotten"
+    assert len(recent._calls) == 20
+
+
+def test_the_last_500_calls_count():
+    recent = _noted(Recent(Clock()), 250, 251)
+    assert recent.mostly_away(), "of 501 calls the first, which was answered, is forgotten"
+
+
+def test_once_it_has_opened_the_count_begins_anew():
+    recent = _noted(Recent(Clock()), 30, 0)
+    recent.clear()
+    assert not _noted(recent, 9, 11).mostly_away()
