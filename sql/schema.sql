@@ -309,7 +309,8 @@ CREATE TABLE route (
     match jsonb DEFAULT '{}'::jsonb NOT NULL,
     destinations integer[] NOT NULL,
     continues boolean DEFAULT false NOT NULL,
-    provisioned boolean DEFAULT true NOT NULL
+    provisioned boolean DEFAULT true NOT NULL,
+    options jsonb DEFAULT '{}'::jsonb NOT NULL
 );
 
 CREATE TABLE schema_migration (

@@ -34,7 +34,7 @@ from pointsman.storage import budgets
 from pointsman.storage import config as rows
 from pointsman.storage import sources as source_rows
 from pointsman.storage.db import Database, uuid5
-from pointsman.tickets.routes import Match, Route
+from pointsman.tickets.routes import Route
 from pointsman.tickets.ticket import Kind, Promise, Ticket
 from pointsman.vault import Vault, decode_secret, is_reference, secret_fields
 
@@ -223,15 +223,7 @@ class CatalogKeeper:
             mail_id=mail[0] if mail and self._mails else None,
             sources=sources,
             destinations=destinations,
-            routes=[
-                Route(
-                    row.position,
-                    msgspec.convert(row.match, Match),
-                    tuple(ids[slug] for slug in row.destinations),
-                    row.continues,
-                )
-                for row in loaded.routes
-            ],
+            routes=[row.rule(ids) for row in loaded.routes],
             source_slugs={row.id: row.slug for row in loaded.sources},
             backs={
                 by_back[one.slug].id: one.id

@@ -16,7 +16,7 @@ from msgspec import Meta
 from pointsman.errors import ConfigError
 from pointsman.plugin_api import PluginSettings, Secret
 from pointsman.signing import sha256
-from pointsman.tickets.routes import Match
+from pointsman.tickets.routes import Again, Match, Options, QuietHours, Words
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _T = TypeVar("_T", bound=msgspec.Struct)
@@ -65,6 +65,12 @@ class RouteTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
     match: Match = Match()
     destination: str | list[str] = []
     continues: bool = False
+    name: str = ""
+    fingerprint: str | None = None
+    recurrence: str | list[Again] = []
+    quiet_hours: QuietHours | None = None
+    templates: Words = Words()
+    requester: bool = False
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,6 +100,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     match: dict[str, Any]
     destinations: list[str]
     continues: bool
+    options: dict[str, Any] = {}
 
 
 class Desired(msgspec.Struct, frozen=True, kw_only=True):
@@ -324,10 +331,31 @@ class _Checker:
             self.wrong(place, f"match.source: there is no [[source]] with slug {table.match.source!r}")
         if table.match.kind not in (None, "alert", "support"):
             self.wrong(place, f"match.kind: {table.match.kind!r} is neither alert nor support")
-        match = {
-            key: value for key, value in msgspec.structs.asdict(table.match).items() if value is not None
-        }
-        return Route(position=position, match=match, destinations=named, continues=table.continues)
+        return Route(
+            position=position,
+            match=msgspec.to_builtins(table.match),
+            destinations=named,
+            continues=table.continues,
+            options=msgspec.to_builtins(self.options(place, table)),
+        )
+
+    def options(self, place: str, table: RouteTable) -> Options:
+        """What else a rule says."""
+        recurrence = table.recurrence
+        if isinstance(recurrence, str):
+            try:
+                recurrence = [msgspec.convert({"then": recurrence}, Again)]
+            except msgspec.ValidationError:
+                self.wrong(place, f"recurrence: {recurrence!r} is none of reopen, new, comment, ignore")
+                recurrence = []
+        return Options(
+            name=table.name,
+            fingerprint=table.fingerprint,
+            recurrence=recurrence,
+            quiet_hours=table.quiet_hours,
+            templates=table.templates,
+            requester=table.requester,
+        )
 
 
 def _place(name: str, number: int, table: Any) -> str:

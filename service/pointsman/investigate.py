@@ -7,14 +7,12 @@ import uuid
 from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
-import msgspec
-
 from pointsman import explain
 from pointsman.errors import PointsmanError
 from pointsman.storage import config, tickets
 from pointsman.storage import explain as store
 from pointsman.storage.db import Database, Row
-from pointsman.tickets.routes import Match, Route
+from pointsman.tickets.routes import Route
 from pointsman.tickets.ticket import Status
 
 _DELIVERY = re.compile(r"([0-9]{1,18})/[0-9]{1,18}")
@@ -100,15 +98,7 @@ async def _routes(database: Database) -> tuple[list[Route], dict[int, str]]:
     """The routes as they are now, and the destinations' names."""
     rows = await config.load(database)
     ids = {one.slug: one.id for one in rows.destinations}
-    routes = [
-        Route(
-            row.position,
-            msgspec.convert(row.match, Match),
-            tuple(ids[slug] for slug in row.destinations),
-            row.continues,
-        )
-        for row in rows.routes
-    ]
+    routes = [row.rule(ids) for row in rows.routes]
     return routes, {number: slug for slug, number in ids.items()}
 
 

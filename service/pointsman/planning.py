@@ -58,8 +58,8 @@ def plan(
     changes: list[Change] = []
     put_sources = _compare("source", desired.sources, sources, changes)
     put_destinations = _compare("destination", desired.destinations, destinations, changes)
-    old = [(one.position, one.match, list(one.destinations), one.continues) for one in routes]
-    new = [(one.position, one.match, list(one.destinations), one.continues) for one in desired.routes]
+    old = [_rule(one) for one in routes]
+    new = [_rule(one) for one in desired.routes]
     if old != new:
         detail = f"{len(old)} rules become {len(new)}" if len(old) != len(new) else "rules differ"
         changes.append(Change("change", "routes", detail))
@@ -72,6 +72,10 @@ def plan(
         retired_destinations=_gone("destination", desired.destinations, destinations, changes),
         warnings=desired.warnings,
     )
+
+
+def _rule(one: Any) -> tuple[Any, ...]:
+    return one.position, one.match, list(one.destinations), one.continues, one.options
 
 
 def _compare(what: str, desired: Sequence[Any], rows: Sequence[HasSlug], changes: list[Change]) -> list[Any]:

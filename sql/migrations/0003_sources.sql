@@ -30,3 +30,6 @@ create index enrichment_due on enrichment (due_at) where state = 0;
 
 -- New links are told to sources.
 create index link_linked_at on link (linked_at);
+
+-- What else a rule says: recurrence, quiet hours, templates.
+alter table route add column options jsonb not null default '{}';

@@ -27,7 +27,7 @@ from destination order by id
 
 -- name: routes
 -- The rules in their order.
-select position, match, destinations, continues from route order by position
+select position, match, destinations, continues, options from route order by position
 
 -- name: put_source
 -- Makes a source as the file says.
@@ -67,9 +67,9 @@ delete from route where provisioned
 
 -- name: put_route
 -- One rule.
-insert into route (position, match, destinations, continues)
+insert into route (position, match, destinations, continues, options)
 select $1, $2::jsonb, array(select d.id from unnest($3::text[]) with ordinality as named (slug, at)
-                            join destination d using (slug) order by at), $4
+                            join destination d using (slug) order by at), $4, $5::jsonb
 
 -- name: write_audit
 -- Who changed what.

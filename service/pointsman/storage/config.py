@@ -12,6 +12,7 @@ import msgspec
 from pointsman import config
 from pointsman.storage.db import Connection, Database, Row
 from pointsman.storage.queries import queries
+from pointsman.tickets.routes import Match, Options, Route
 
 SQL = queries("config")
 
@@ -48,6 +49,17 @@ class RouteRow(msgspec.Struct, frozen=True, kw_only=True):
     match: dict[str, Any]
     destinations: list[str]
     continues: bool = False
+    options: dict[str, Any] = {}
+
+    def rule(self, ids: Mapping[str, int]) -> Route:
+        """The rule, with the ids of its destinations."""
+        return Route(
+            position=self.position,
+            match=msgspec.convert(self.match, Match),
+            destinations=tuple(ids[slug] for slug in self.destinations),
+            continues=self.continues,
+            options=msgspec.convert(self.options, Options),
+        )
 
 
 class Rows(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +91,7 @@ async def load(con: Connection | Database) -> Rows:
                 match=json.loads(row["match"]),
                 destinations=[slugs[one] for one in row["destinations"]],
                 continues=row["continues"],
+                options=json.loads(row["options"]),
             )
             for row in await con.fetch(SQL["routes"])
         ],
@@ -135,6 +148,7 @@ async def write(
                 json.dumps(route.match),
                 route.destinations,
                 route.continues,
+                json.dumps(route.options),
             )
     for slug in retired_sources:
         await con.execute(SQL["retire_source"], slug)
