@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import uuid
 from collections.abc import AsyncIterator
 from typing import Literal
@@ -140,7 +141,8 @@ async def _of_one(
         for row in page:
             lane = row["lane_id"]
             try:
-                found = await _compare(inbound, destination, row, dry_run=dry_run)
+                asked_at = await store.clock(database)
+                found = await _compare(inbound, destination, row, asked_at, dry_run=dry_run)
             except NotImplementedError:
                 why = "its plugin can't read an issue"
                 yield _trouble(destination, None, "stopped", why)
@@ -160,7 +162,7 @@ async def _of_one(
 
 
 async def _compare(
-    inbound: Inbound, destination: LiveDestination, row: Row, *, dry_run: bool
+    inbound: Inbound, destination: LiveDestination, row: Row, asked_at: dt.datetime, *, dry_run: bool
 ) -> Difference | None:
     """How one issue differs from its ticket, None if it does not."""
     tracker = destination.need()
@@ -184,7 +186,7 @@ async def _compare(
     elif isinstance(news, IssueSeen) and row["dead_seq"] is not None:
         became, note = "stuck", f"pointsman replay {row['lane_id']}/{row['dead_seq']}"
     elif not dry_run:
-        heard = await inbound.found(destination, news)
+        heard = await inbound.found(destination, news, asked_at)
         applied = heard.changed or isinstance(news, IssueGone)
         became, note = ("applied", heard.note) if applied else ("left", heard.note)
     return Difference(

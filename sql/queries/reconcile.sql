@@ -48,3 +48,13 @@ order by k.lane_id limit $3
 -- name: state_waits
 -- Whether a close or reopen of ours is still to reach an issue.
 select exists (select from delivery where lane_id = $1 and state = 0 and kind in (3, 4))
+
+-- name: state_sent_since
+-- Whether a close or reopen of ours is under way, or was done after a time: what was read of the issue at that time may be
+-- how it stood before.
+select exists (select from delivery where lane_id = $1 and kind in (3, 4) and first_sent_at is not null
+                 and (state = 0 or done_at >= $2))
+
+-- name: clock
+-- The database's time.
+select now()

@@ -190,6 +190,11 @@ async def history(dsn: str, order: int, happened: Sequence[Effect]) -> list[str]
             " left join delivery d on d.lane_id = a.lane_id and d.seq = a.seq where t.title = $1",
             f"Order {order} fails",
         )
+        told = await con.fetch(
+            "select extract(epoch from e.at)::float8 as at, e.n, e.kind, left(e.data::text, 120) as data"
+            " from event e join ticket t on t.id = e.ticket_id where t.title = $1",
+            f"Order {order} fails",
+        )
     finally:
         await con.close(timeout=5)
     lines = [
@@ -202,6 +207,7 @@ async def history(dsn: str, order: int, happened: Sequence[Effect]) -> list[str]
         )
         for row in rows
     ]
+    lines += [(row["at"], f"event {row['n']}: {row['kind']} {row['data']}") for row in told]
     mine = re.compile(rf"\b[Oo]rder {order}\b")
     place = {(one.place, one.key) for one in happened if one.kind == "issue" and mine.search(one.text)}
     lines += [

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 
 import pytest
+from msgspec.structs import replace
 
 from house import ADMIN, SOURCES, House, count_pending, until
 from pointsman.plugin_api import Actor, IssueRef, IssueSeen
-from pointsman.storage import lanes
+from pointsman.storage import lanes, reconcile
 from pointsman.storage.db import Database
 from pointsman.testing.fake import Fault
 from pointsman.testing.fake_forgejo import FakeForgejo
@@ -141,6 +142,33 @@ async def test_there_and_back_by_a_person_after_our_close_is_news(
             news = IssueSeen(ref=IssueRef(link["key"], link["key"]), state=state, version=later)
             await running.context.inbound.seen(there, news)
             assert (await house.ticket(ticket))["status"] == status
+
+
+@pytest.mark.parametrize("by_whom", ["a list", "a webhook of ours"])
+async def test_what_was_so_before_our_close_comes_late_and_is_no_news(
+    house: House, tracker: FakeForgejo, database: Database, by_whom: str
+):
+    """Whoever read the issue a moment before we closed it says open, in the same second: trackers count in seconds."""
+    async with house.replica(config(tracker)) as running:
+        await _we_are_known(running)
+        ticket = await _alert(house)
+        link = await house.linked(ticket)
+        asked_at = await reconcile.clock(database)
+        await house.call("POST", f"/api/v1/tickets/{ticket}/close", token=ADMIN, status=200)
+        await _quiet(database)
+        there, inbound = running.context.catalog.current.destination("there"), running.context.inbound
+        version = await database.fetchval("select remote_version from link")
+        read = IssueSeen(ref=IssueRef(link["key"], link["key"]), state="open", version=version)
+        if by_whom == "a list":
+            [heard] = await inbound.seen_all(there, [read], asked_at=asked_at)
+        else:
+            heard = await inbound.seen(there, replace(read, actor=there.account))
+        assert not heard.changed and "before a write of ours" in heard.note
+        assert (await house.ticket(ticket))["status"] == "closed"
+        # asked again later, the same is news: somebody reopened it within that second
+        [heard] = await inbound.seen_all(there, [read], asked_at=await reconcile.clock(database))
+        assert heard.changed
+        assert (await house.ticket(ticket))["status"] == "open"
 
 
 async def _flip(running, ticket: str, times: int, by: str) -> list:

@@ -16,6 +16,7 @@ from pointsman.delivery.reconcile import Reconcile
 from pointsman.errors import PointsmanError
 from pointsman.plugins import Registry
 from pointsman.storage import destinations
+from pointsman.storage import reconcile as store
 from pointsman.storage.db import Database
 from pointsman.testing.fake import Fault
 from pointsman.testing.fake_forgejo import FakeForgejo
@@ -111,7 +112,7 @@ async def test_what_is_listed_is_looked_up_together(house: House, tracker: FakeF
         there = catalog.current.destination("there")
         with counted(database) as seen:
             await Reconcile(database, catalog, Inbound(database, catalog)).pull(
-                there, tracker.issues[1].created_at
+                there, tracker.issues[1].created_at, tracker.now()
             )
         assert seen == {"links_of_issues": 1}
 
@@ -126,7 +127,7 @@ async def test_one_replica_has_the_turn_and_gives_it_back(
         asked = []
 
         class Watched(Reconcile):
-            async def pull(self, destination, since):
+            async def pull(self, destination, since, asked_at):
                 asked.append(self)
                 return 0
 
@@ -315,7 +316,7 @@ async def test_what_was_promised_while_the_issue_was_read_is_not_undone(
         one for one in await there.tracker.list_changes(tracker.issues[1].created_at) if one.ref.key == "1"
     ]
     await house.call("POST", f"/api/v1/tickets/{linked[0]}/close", token=ADMIN, status=200)
-    heard = await Inbound(database, keeper).found(there, read)
+    heard = await Inbound(database, keeper).found(there, read, await store.clock(database))
     assert not heard.changed and "delivery of ours" in heard.note
     assert (await house.ticket(linked[0]))["status"] == "closed"
     await keeper.close()

@@ -41,7 +41,7 @@ def origin_of(
     that it happened after what we know from its answer: then the issue went there and back meanwhile. A write that we
     undid since comes back late only if it names us: a list shows how an issue stands now.
     """
-    by_us = news.actor is not None and account is not None and news.actor.account_id == account.account_id
+    by_us = is_ours(news, account)
     if news.actor is not None and account is not None and not by_us:
         return Origin.FOREIGN
     if sent is not None and sent.lately and not _after(news, sent, known_version):
@@ -50,6 +50,11 @@ def origin_of(
         if by_us:
             return Origin.OUTDATED
     return Origin.BORROWED if by_us else Origin.FOREIGN
+
+
+def is_ours(news: IssueSeen, account: Actor | None) -> bool:
+    """Whether our account is named as the one who did it."""
+    return news.actor is not None and account is not None and news.actor.account_id == account.account_id
 
 
 def _after(news: IssueSeen, sent: Sent, known_version: dt.datetime | None) -> bool:

@@ -7,6 +7,7 @@ last write we sent is its echo. Programs that answer each other without end are 
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import msgspec
 
 from pointsman.catalog import CatalogKeeper, LiveDestination
-from pointsman.delivery.echo import Origin, Sent, origin_of
+from pointsman.delivery.echo import Origin, Sent, is_ours, origin_of
 from pointsman.delivery.outbound import Linked
 from pointsman.delivery.source_lanes import promise_state
 from pointsman.logs import logger
@@ -113,18 +114,30 @@ class Inbound:
         return heard
 
     async def seen_all(
-        self, destination: LiveDestination, news: Sequence[IssueSeen | IssueGone]
+        self,
+        destination: LiveDestination,
+        news: Sequence[IssueSeen | IssueGone],
+        *,
+        asked_at: dt.datetime | None = None,
     ) -> list[Heard]:
-        """Apply what a poll saw. What is known already costs one look, at all of them together."""
+        """Apply what a poll saw that began at ``asked_at`` (the database's time): what a write of ours has changed since may
+        have been read before it. What is known already costs one look, at all of them together.
+        """
         if not news:
             return []
         links = await webhooks.links_of(
             self._database, destination.id, [(one.ref.remote_id, one.ref.key) for one in news]
         )
-        return [await self._saw(destination, one, link) for one, link in zip(news, links, strict=True)]
+        return [
+            await self._saw(destination, one, link, asked_at) for one, link in zip(news, links, strict=True)
+        ]
 
     async def _saw(
-        self, destination: LiveDestination, news: IssueSeen | IssueGone, link: Row | None
+        self,
+        destination: LiveDestination,
+        news: IssueSeen | IssueGone,
+        link: Row | None,
+        asked_at: dt.datetime | None,
     ) -> Heard:
         if link is None:
             if isinstance(news, IssueSeen):
@@ -133,13 +146,17 @@ class Inbound:
         if _known(link, news):
             said = news.state if isinstance(news, IssueSeen) else "gone"
             return Heard(webhooks.NOTHING, f"{said}, as known", link["ticket_id"])
-        return await self._again(lambda con: self._apply(con, destination, news))
+        return await self._again(lambda con: self._apply(con, destination, news, asked_at=asked_at))
 
-    async def found(self, destination: LiveDestination, news: IssueSeen | IssueGone) -> Heard:
-        """Apply how an issue stood when it was read just now, however we knew it, unless a delivery of ours is about to
-        change it.
+    async def found(
+        self, destination: LiveDestination, news: IssueSeen | IssueGone, asked_at: dt.datetime
+    ) -> Heard:
+        """Apply how an issue stood when it was read at ``asked_at`` or later (the database's time), however we knew it,
+        unless a delivery of ours is about to change it, or has since.
         """
-        return await self._again(lambda con: self._apply(con, destination, news, just_read=True))
+        return await self._again(
+            lambda con: self._apply(con, destination, news, just_read=True, asked_at=asked_at)
+        )
 
     async def by_person(
         self, ticket_id: uuid.UUID, state: State, reason: CloseReason | None, who: str
@@ -186,7 +203,13 @@ class Inbound:
         raise AssertionError("unreachable")
 
     async def _apply(
-        self, con: Connection, destination: LiveDestination, news: WebhookNews, *, just_read: bool = False
+        self,
+        con: Connection,
+        destination: LiveDestination,
+        news: WebhookNews,
+        *,
+        just_read: bool = False,
+        asked_at: dt.datetime | None = None,
     ) -> Heard:
         if isinstance(news, Ignored):
             return Heard(webhooks.NOTHING, news.why)
@@ -205,6 +228,8 @@ class Inbound:
             )
         if just_read and await reconcile.state_waits(con, link["lane_id"]):
             return Heard(webhooks.NOTHING, "a delivery of ours is to change it", ticket.id)
+        if await self._overtaken(con, destination, news, link["lane_id"], known, asked_at):
+            return Heard(webhooks.NOTHING, f"{news.state}, as it was before a write of ours", ticket.id)
         heard = await self._stands(con, destination, news, link, known, just_read=just_read)
         if heard is not None:
             return heard
@@ -214,6 +239,31 @@ class Inbound:
         return await self._transition(
             con, ticket.id, news.state, news.close_reason, seen_at=destination.id, by=by
         )
+
+    async def _overtaken(
+        self,
+        con: Connection,
+        destination: LiveDestination,
+        news: IssueSeen,
+        lane_id: int,
+        known: Row,
+        asked_at: dt.datetime | None,
+    ) -> bool:
+        """Whether the news may be how the issue stood before our last write. Trackers count in whole seconds: of two
+        changes within one the version does not say which was first. Whatever is passed over is asked for again.
+        """
+        if known["remote_state"] == _status(news):
+            return False
+        versions = news.version, known["remote_version"]
+        if versions[0] is not None and versions[1] is not None and versions[0] > versions[1]:
+            return False
+        if asked_at is not None:
+            return await reconcile.state_sent_since(con, lane_id, asked_at)
+        if None in versions or not is_ours(news, destination.account):
+            return False
+        undoing = Kind.REOPEN if news.state == "closed" else Kind.CLOSE
+        row = await webhooks.last_state_sent(con, lane_id, undoing)
+        return row is not None and row["answered"] and row["lately"] and not row["superseded"]
 
     async def _stands(
         self,
@@ -226,7 +276,7 @@ class Inbound:
         just_read: bool,
     ) -> Heard | None:
         """Remember how an issue stands; None if that is news to its ticket."""
-        remote_state = int(Status.CLOSED if news.state == "closed" else Status.OPEN)
+        remote_state = int(_status(news))
         ref = IssueRef(link["remote_id"], news.ref.key or link["remote_key"], news.ref.url)
         origin = await self._origin(con, destination, news, link["lane_id"], known)
         if origin is Origin.OUTDATED and not just_read:
@@ -257,10 +307,10 @@ class Inbound:
         self, con: Connection, destination: LiveDestination, news: IssueSeen, lane_id: int, known: Row
     ) -> Origin | None:
         """Whose doing the news is, None if the issue stands as it is known; ``known`` is how it stood before."""
-        closed = news.state == "closed"
-        if known["remote_state"] == (Status.CLOSED if closed else Status.OPEN) and known["state"] == 1:
+        if known["remote_state"] == _status(news) and known["state"] == 1:
             return None
-        row = await webhooks.last_state_sent(con, lane_id, Kind.CLOSE if closed else Kind.REOPEN)
+        doing = Kind.CLOSE if news.state == "closed" else Kind.REOPEN
+        row = await webhooks.last_state_sent(con, lane_id, doing)
         sent = Sent(row["answered"], row["lately"], row["superseded"]) if row is not None else None
         return origin_of(news, destination.account, sent, known["remote_version"])
 
@@ -316,11 +366,14 @@ class Inbound:
         return tuple(await webhooks.park_ticket(con, ticket_id, why))
 
 
+def _status(news: IssueSeen) -> Status:
+    return Status.CLOSED if news.state == "closed" else Status.OPEN
+
+
 def _known(link: Row, news: IssueSeen | IssueGone) -> bool:
     if isinstance(news, IssueGone):
         return bool(link["state"] == 2)
-    remote_state = Status.CLOSED if news.state == "closed" else Status.OPEN
     newer = news.version is not None and (
         link["remote_version"] is None or news.version > link["remote_version"]
     )
-    return link["remote_state"] == remote_state and link["state"] == 1 and not newer
+    return link["remote_state"] == _status(news) and link["state"] == 1 and not newer

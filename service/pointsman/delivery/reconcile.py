@@ -106,7 +106,7 @@ class Reconcile:
             if asked_at is None:
                 return
             since = (turn.polled_to or asked_at - dt.timedelta(hours=1)) - OVERLAP
-            changed = await self.pull(destination, since)
+            changed = await self.pull(destination, since, asked_at)
             turn.polled_to = asked_at
             await self._write(destination, turn, asked_at, changed=changed)
             await self._ask_again(destination, turn, min(since, asked_at - 2 * OVERLAP))
@@ -169,14 +169,14 @@ class Reconcile:
         if count:
             log.info("failed webhooks are sent again", destination=destination.slug, count=count)
 
-    async def pull(self, destination: LiveDestination, since: dt.datetime) -> int:
-        """Ask for changes and apply them; how many tickets changed by it."""
+    async def pull(self, destination: LiveDestination, since: dt.datetime, asked_at: dt.datetime) -> int:
+        """Ask for changes and apply them; how many tickets changed by it. ``asked_at`` is now by the database's clock."""
         tracker = destination.need()
         async with asyncio.timeout(max(120.0, tracker.capabilities.request_timeout_seconds * 8)):
             news = await tracker.list_changes(since)
         changed = 0
         for heard in await self._inbound.seen_all(
-            destination, [checked(each, IssueSeen, IssueGone) for each in news]
+            destination, [checked(each, IssueSeen, IssueGone) for each in news], asked_at=asked_at
         ):
             if heard.changed:
                 changed += 1

@@ -47,3 +47,15 @@ async def state_waits(con: Connection, lane_id: int) -> bool:
     """Whether a close or reopen of ours is still to reach the lane's issue."""
     waits: bool = await con.fetchval(SQL["state_waits"], lane_id)
     return waits
+
+
+async def state_sent_since(con: Connection, lane_id: int, since: dt.datetime) -> bool:
+    """Whether a close or reopen of ours may have changed the lane's issue after a time."""
+    sent: bool = await con.fetchval(SQL["state_sent_since"], lane_id, since)
+    return sent
+
+
+async def clock(database: Database) -> dt.datetime:
+    """The database's time."""
+    now: dt.datetime = await database.fetchval(SQL["clock"])
+    return now
