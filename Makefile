@@ -13,12 +13,12 @@ EDITABLE := $(foreach project,$(PROJECTS),--editable $(project))
 DECLARED := $(wildcard setup.cfg $(addsuffix /pyproject.toml,$(PROJECTS)))
 PACKAGES := pointsman pointsman_folder pointsman_forgejo pointsman_github pointsman_gitlab pointsman_jira
 
-# Time matters in these: beside other work they tell of the machine. make faults runs them.
-ALONE := bite matrix network pauses poolers postgres rolling webhooks
+# So many processes run the tests, each with a Postgres of its own.
+PROCESSES ?= 2
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install dev demo run test unit conformance real faults proof simulate mutants bench lint lock image manifests clean
+.PHONY: help install dev demo run test unit conformance real faults faults-long simulate mutants bench lint lock image manifests clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -33,9 +33,15 @@ demo: install ## Try it: everything on this machine, nothing to set up (ONCE=1 e
 run: install ## Serve, with settings from the environment (ARGS=... is passed on)
 	$(BIN)/pointsman serve $(ARGS)
 
-test: dev ## All tests but the suites that want a machine to themselves: faults, proof (ARGS=... is passed on)
-	$(BIN)/pytest $(foreach suite,$(ALONE),--ignore=tests/faults/test_$(suite).py) \
-		--ignore=tests/simulation --ignore=tests/mutation --ignore=tests/storage/test_lane_model.py $(ARGS)
+test: dev ## All tests; those that kill, pause and cut come last, alone (PROCESSES=4; ARGS=... is passed on)
+ifdef ARGS
+	$(BIN)/pytest $(ARGS)
+else
+	@failed=0; \
+	$(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --ignore=tests/faults || failed=1; \
+	$(BIN)/pytest tests/faults || failed=1; \
+	exit $$failed
+endif
 
 unit: dev ## The quick tests
 	$(BIN)/pytest -m "not slow and not faults and not real" $(ARGS)
@@ -48,9 +54,6 @@ real: dev ## Real Bugsinks of all ages; make test runs the newest (BUGSINK_VERSI
 
 faults: dev ## The proof of delivery: kills, pauses, cuts, restarts under load (FAULTS_SEED=n repeats one)
 	$(BIN)/pytest tests/faults -s $(ARGS)
-
-proof: dev ## The model of the lanes, the simulated world, and broken code that has to be noticed
-	$(BIN)/pytest tests/simulation tests/mutation tests/storage/test_lane_model.py $(ARGS)
 
 faults-long: dev ## The same for hours (FAULTS_MINUTES=60 gives it that long)
 	FAULTS_LONG=1 $(BIN)/pytest tests/faults -s $(ARGS)

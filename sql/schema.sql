@@ -165,7 +165,8 @@ CREATE TABLE destination (
     provisioned boolean DEFAULT true NOT NULL,
     retired_at timestamp with time zone,
     created_at timestamp with time zone DEFAULT now() NOT NULL,
-    limits jsonb DEFAULT '{}'::jsonb NOT NULL
+    limits jsonb DEFAULT '{}'::jsonb NOT NULL,
+    redact text DEFAULT 'normal'::text NOT NULL
 );
 
 ALTER TABLE destination ALTER COLUMN id ADD GENERATED ALWAYS AS IDENTITY (
@@ -224,6 +225,14 @@ CREATE TABLE event (
     report_id uuid,
     at timestamp with time zone DEFAULT now() NOT NULL
 );
+
+CREATE TABLE held_ticket (
+    ticket_id uuid NOT NULL,
+    seen timestamp with time zone[] NOT NULL,
+    span interval NOT NULL,
+    counted_at timestamp with time zone DEFAULT now() NOT NULL
+)
+WITH (fillfactor='50');
 
 CREATE TABLE installation (
     only_row boolean DEFAULT true NOT NULL,
@@ -395,7 +404,10 @@ CREATE TABLE ticket (
     opened_at timestamp with time zone DEFAULT now() NOT NULL,
     last_seen_at timestamp with time zone DEFAULT now() NOT NULL,
     closed_at timestamp with time zone,
-    storm_parent uuid
+    storm_parent uuid,
+    held boolean DEFAULT false NOT NULL,
+    noted boolean DEFAULT false NOT NULL,
+    seen_before timestamp with time zone
 )
 WITH (fillfactor='80');
 
@@ -448,6 +460,9 @@ ALTER TABLE ONLY enrichment
 
 ALTER TABLE ONLY event
     ADD CONSTRAINT event_pkey PRIMARY KEY (ticket_id, n);
+
+ALTER TABLE ONLY held_ticket
+    ADD CONSTRAINT held_ticket_pkey PRIMARY KEY (ticket_id);
 
 ALTER TABLE ONLY installation
     ADD CONSTRAINT installation_pkey PRIMARY KEY (only_row);
@@ -522,6 +537,8 @@ CREATE INDEX delivery_resent ON delivery USING btree (resent_at) WHERE ((resent_
 
 CREATE INDEX enrichment_due ON enrichment USING btree (due_at) WHERE (state = 0);
 
+CREATE INDEX held_ticket_counted_at ON held_ticket USING btree (counted_at);
+
 CREATE INDEX lane_leased_at ON lane USING btree (destination_id) WHERE (state = 2);
 
 CREATE INDEX lane_leased_until ON lane USING btree (lease_until) WHERE (state = 2);
@@ -563,6 +580,9 @@ ALTER TABLE ONLY enrichment
 
 ALTER TABLE ONLY event
     ADD CONSTRAINT event_ticket_id_fkey FOREIGN KEY (ticket_id) REFERENCES ticket(id);
+
+ALTER TABLE ONLY held_ticket
+    ADD CONSTRAINT held_ticket_ticket_id_fkey FOREIGN KEY (ticket_id) REFERENCES ticket(id);
 
 ALTER TABLE ONLY lane
     ADD CONSTRAINT lane_destination_id_fkey FOREIGN KEY (destination_id) REFERENCES destination(id);

@@ -204,8 +204,15 @@ def test_limits_are_kept_as_far_as_they_are_given():
     assert read(EXAMPLE).destinations[0].limits == {}
 
 
+def test_how_much_is_masked_is_a_destinations_word():
+    assert read(EXAMPLE).destinations[0].redact == "normal"
+    assert read(ISSUES + 'redact = "strict"\n').destinations[0].redact == "strict"
+
+
 # -- mistakes --------------------------------------------------------------------------------------------------------
 
+RULE = "[[route]] number 1"
+QUIET = "[[route]]\nquiet_hours = {{ from = '{}', to = '{}', zone = '{}', days = [{}] }}"
 FORGEJO = '[[destination]]\nslug = "issues"\ntracker = "forgejo"\n'
 
 
@@ -257,6 +264,7 @@ FORGEJO = '[[destination]]\nslug = "issues"\ntracker = "forgejo"\n'
         (ISSUES.replace('{ env = "FORGEJO_API_TOKEN" }', "5"), "[[destination]] issues", ["settings.token"]),
         (ISSUES.replace("FORGEJO_API", "NO_SUCH"), "[[destination]] issues", ["settings.token", "NO_SUCH"]),
         (ISSUES + "webhook_secrets = ['']", "[[destination]] issues", ["webhook_secrets", "empty"]),
+        (ISSUES + 'redact = "none"', "[[destination]] issues", ["redact", "'none'"]),
         (ISSUES + "limits.at_once = 0", "[[destination]] issues", ["limits.at_once", ">= 1"]),
         (ISSUES + "limits.at_once = 65", "[[destination]] issues", ["limits.at_once", "<= 64"]),
         (ISSUES + "limits.writes_per_minute = -1", "[[destination]] issues", ["limits.writes", ">= 0"]),
@@ -273,6 +281,47 @@ FORGEJO = '[[destination]]\nslug = "issues"\ntracker = "forgejo"\n'
             ["match.kind", "incident", "alert", "support"],
         ),
         ("[[route]]\n[[route]]\ncontinue = 'yes'", "[[route]] number 2", ["continue"]),
+        ("[[route]]\nmatch.title = '('", RULE, ["match.title", "missing )", "RE2"]),
+        ("[[route]]\nmatch.title = 'a(?=b)'", RULE, ["match.title", "(?=", "look-around"]),
+        (f"[[route]]\nmatch.title = '{'a' * 1001}'", RULE, ["match.title", "1000 characters"]),
+        ("[[route]]\nmatch.environment = []", RULE, ["match.environment", "leave it out"]),
+        ("[[route]]\nmatch.tags = { service = [] }", RULE, ["match.tags.service", "leave it out"]),
+        ("[[route]]\nmatch.tags = { service = 5 }", RULE, ["match.tags"]),
+        ("[[route]]\nmatch = { occurrences = 5 }", RULE, ["match.occurrences", 'within = "10m"']),
+        ("[[route]]\nmatch = { within = '5m' }", RULE, ["match.within", "occurrences = 5"]),
+        ("[[route]]\nmatch = { occurrences = 0, within = '5m' }", RULE, ["match.occurrences", "1 or more"]),
+        ("[[route]]\nmatch = { occurrences = 5, within = '5 minutes' }", RULE, ["match.within", "10m"]),
+        ("[[route]]\nmatch.unseen_for = 'long'", RULE, ["match.unseen_for", "10m"]),
+        (
+            "[[route]]\nmatch = { kind = 'support', occurrences = 2, within = '1h' }",
+            RULE,
+            ["match.occurrences", "leave it out"],
+        ),
+        ("[[route]]\nrecurrence = 'open'", RULE, ["recurrence", "'open'", "reopen, new, comment, ignore"]),
+        ("[[route]]\nrecurrence = [{ then = 'open' }]", RULE, ["recurrence[0].then", "open"]),
+        (
+            "[[route]]\nrecurrence = [{ then = 'new' }, { then = 'new', reason = ['completed', 'wontfix'] }]",
+            RULE,
+            ["recurrence[1].reason", "'wontfix'", "completed, not_planned, duplicate"],
+        ),
+        ("[[route]]\nrecurrence = [{ then = 'new', reason = [] }]", RULE, ["recurrence[0].reason", "leave"]),
+        ("[[route]]\nrecurrence = [{ then = 'new', closed_for = '7' }]", RULE, ["recurrence[0].closed_for"]),
+        ("[[route]]\nrecurrence = [{ then = 'new', release = 'x' }]", RULE, ["recurrence[0].release"]),
+        (QUIET.format("24:00", "07:00", "UTC", ""), RULE, ["quiet_hours.from", "24:00", "23:59"]),
+        (QUIET.format("22:00", "7", "UTC", ""), RULE, ["quiet_hours.to", "'7'"]),
+        (QUIET.format("22:00", "07:00", "Mars/Base", ""), RULE, ["quiet_hours.zone", "Europe/Berlin"]),
+        (QUIET.format("22:00", "07:00", "../etc", ""), RULE, ["quiet_hours.zone"]),
+        (QUIET.format("22:00", "07:00", "UTC", "'fri', 'Sun'"), RULE, ["quiet_hours.days", "'Sun'", "mon"]),
+        (QUIET.format("22:00", "22:00", "UTC", ""), RULE, ["quiet_hours", "never end"]),
+        ("[[route]]\ntemplates = { body = '{{ title' }", RULE, ["templates.body", "line 1"]),
+        (
+            "[[route]]\ntemplates = { mail_subject = 'a\\n{% if %}' }",
+            RULE,
+            ["templates.mail_subject", "line 1"],
+        ),
+        ("[[route]]\ntemplates = { colour = 'a' }", RULE, ["templates", "colour"]),
+        ("[[route]]\nfingerprint = '{{ title'", RULE, ["fingerprint", "line 1"]),
+        ("[[route]]\nfingerprint = '{{ titel }}'", RULE, ["fingerprint", "'titel'", "title"]),
     ],
 )
 def test_each_mistake_names_file_table_and_key(text, table, words):
@@ -280,6 +329,89 @@ def test_each_mistake_names_file_table_and_key(text, table, words):
     assert said.startswith(f"pointsman.toml: {table}")
     for word in words:
         assert word in said
+
+
+def test_a_rule_says_all_that_rules_may_say():
+    text = (
+        ISSUES
+        + """
+[[route]]
+name = "nightly"
+destination = "issues"
+fingerprint = "{{ tags.service }}/{{ title }}"
+recurrence = "new"
+quiet_hours = { from = "22:00", to = "07:00", zone = "Europe/Berlin", days = ["fri", "sat"] }
+requester = true
+[route.match]
+environment = ["production", "staging"]
+tags = { service = ["pay", "ship"], team = "blue" }
+title = "(?i)time ?out"
+occurrences = 5
+within = "10m"
+unseen_for = "7d"
+"""
+    )
+    desired = read(text)
+    (rule,) = desired.routes
+    assert desired.warnings == []
+    assert rule.match == {
+        "environment": ["production", "staging"],
+        "tags": {"service": ["pay", "ship"], "team": "blue"},
+        "title": "(?i)time ?out",
+        "occurrences": 5,
+        "within": "10m",
+        "unseen_for": "7d",
+    }
+    assert rule.options == {
+        "name": "nightly",
+        "fingerprint": "{{ tags.service }}/{{ title }}",
+        "recurrence": [{"then": "new"}],
+        "quiet_hours": {"from": "22:00", "to": "07:00", "zone": "Europe/Berlin", "days": ["fri", "sat"]},
+        "requester": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (
+            "[[route]]\n[[route]]\nmatch.kind = 'alert'",
+            ["number 2", "never reached", "number 1", "everything"],
+        ),
+        (
+            "[[route]]\nmatch.kind = 'alert'\n[[route]]\nmatch.kind = 'alert'",
+            ["number 2", "never reached", "number 1", "the same", "continue = true"],
+        ),
+        ("[[route]]\nmatch.level = 'eror'", ["number 1", "match.level", "'eror'", "'error'"]),
+        ("[[route]]\nmatch.level = ['info', 'Error']", ["match.level", "'Error'", "'error'"]),
+        (
+            "[[route]]\nname = 'a'\nmatch.kind = 'alert'\n[[route]]\nname = 'a'",
+            ["number 2", "name", "'a'", "number 1"],
+        ),
+        (
+            "[[route]]\nmatch.kind = 'support'\nfingerprint = '{{ title }}'",
+            ["number 1", "fingerprint", "for alerts"],
+        ),
+    ],
+)
+def test_what_is_odd_is_warned_about(text, words):
+    (warning,) = read(text).warnings
+    for word in ("pointsman.toml: [[route]] ", *words):
+        assert word in warning
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[[route]]\ncontinue = true\n[[route]]\nmatch.kind = 'alert'",
+        "[[route]]\nmatch.kind = 'alert'\n[[route]]",
+        "[[route]]\nmatch = { occurrences = 2, within = '1h' }\n[[route]]",
+        "[[route]]\nmatch.level = ['page', 'P1', 'warning', '']",
+        QUIET.format("22:00", "22:00", "UTC", "'sun'"),
+    ],
+)
+def test_what_is_not_odd_is_not_warned_about(text):
+    assert read(text).warnings == []
 
 
 def test_a_file_that_is_no_toml_is_told_with_its_place():
@@ -383,6 +515,7 @@ class Row(msgspec.Struct):
     tokens: list[dict[str, str]] = []
     webhook_secrets: list[dict[str, str]] = []
     limits: dict[str, int] = {}
+    redact: str = "normal"
 
 
 def rows(desired, *, retired=()):
@@ -406,6 +539,7 @@ def rows(desired, *, retired=()):
             settings=one.settings,
             webhook_secrets=one.webhook_secrets,
             limits=one.limits,
+            redact=one.redact,
         )
         for one in desired.destinations
     ]

@@ -91,7 +91,13 @@ def delivery_row(seq=1, kind=1, minutes=0.0, **words):
         "collapsed": 0,
     }
     row |= {"created_at": at(minutes), "due_at": at(minutes), "lane_state": 1}
-    row |= {"ticket_id": TICKET, "destination": "forge", "title": "KeyError"}
+    row |= {
+        "ticket_id": TICKET,
+        "destination": "forge",
+        "title": "KeyError",
+        "masked": None,
+        "template_problem": None,
+    }
     return row | words
 
 

@@ -19,7 +19,7 @@ import msgspec
 import pytest
 from prometheus_client import Counter, Gauge, Histogram
 
-from house import House, until
+from house import ADMIN, House, until
 from pointsman import catalog, cli, config
 from pointsman.delivery.attempt import Class
 from pointsman.plugins import Registry
@@ -255,7 +255,7 @@ def test_commands_in_the_pages_exist(path: Path, words: list[str]):
 
 
 def make_targets(text: str) -> set[str]:
-    return set(re.findall(r"^([a-z]+):.*## ", text, re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):.*## ", text, re.MULTILINE))
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name)
@@ -462,7 +462,7 @@ async def test_requests_are_answered_as_shown(path: Path, house: House, secrets:
         FakeForgejo(repository="acme/shop", token=secrets["FORGEJO_TOKEN"]) as tracker,
         house.replica(re.sub("https://(codeberg.org|forgejo.example.com)", tracker.url, text)),
     ):
-        known = dict(secrets)
+        known = {**secrets, "POINTSMAN_ADMIN_TOKEN": ADMIN}
         asked = [block for block in blocks(path) if block.language == "json" or "curl " in block.text]
         count = 0
         for number, block in enumerate(asked):

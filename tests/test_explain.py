@@ -45,8 +45,10 @@ def promise(seq=1, kind=1, **words):
     return row | {"collapsed": 0, "expires_at": at(72 * 60)} | words
 
 
-def told(lanes=(), deliveries=(), attempts=(), *, routes=ROUTES, report=None, children=0, **ticket):
-    row = ticket_row(fingerprint="f", generation=1, storm_parent=None) | ticket
+def told(
+    lanes=(), deliveries=(), attempts=(), *, routes=ROUTES, report=None, children=0, seen=None, **ticket
+):
+    row = ticket_row(fingerprint="f", generation=1, storm_parent=None, held=False) | ticket
     known = Material(
         ticket=row,
         events=[{"n": 1, "kind": "opened", "data": "{}", "report_id": HOLDER, "at": at(-1)}],
@@ -54,6 +56,7 @@ def told(lanes=(), deliveries=(), attempts=(), *, routes=ROUTES, report=None, ch
         deliveries=deliveries,
         attempts=[one | {"lane_id": 7, "seq": 1} for one in attempts],
         storm_children=children,
+        held=seen,
     )
     return explain.story(known, routes, {5: "forge", 6: "other"}, report)
 
@@ -67,6 +70,19 @@ def test_each_route_says_whether_it_takes_the_ticket_today_and_what_stands_again
     ]
     text = "\n".join(explain_text.lines(told()))
     assert "Routes as they are now" in text
+
+
+def test_a_ticket_below_its_threshold_says_how_far():
+    routes = [
+        Route(1, Match(environment="production", occurrences=2, within="1h"), (5,)),
+        Route(2, Match(occurrences=5, within="10m", unseen_for="24h"), (5,)),
+    ]
+    seen = {"seen": [at(-60), at(-10), at(-9), at(0)], "now": at(0)}
+    assert told(routes=routes, seen=seen, held=True).because == (
+        "It has no issue: it is below its threshold, and only counted.",
+        "Route 2 would take it: not reported for 24h, seen 2 of 5 times within 10m.",
+    )
+    assert "seen 0 of 5 times" in told(routes=routes, held=True).because[1]
 
 
 def test_a_route_that_goes_on_lets_the_next_be_asked():

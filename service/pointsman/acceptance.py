@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import traceback
-import uuid
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -27,8 +26,12 @@ from pointsman.plugin_api import Report
 from pointsman.signing import sha256
 from pointsman.storage import accept as store
 from pointsman.storage.accept import Accepted, Incoming
+from pointsman.storage.again import ever_so_often
 from pointsman.storage.db import AGAIN, LOST, Database, uuid7
-from pointsman.tickets.routes import Facts, choose
+from pointsman.storage.promises import restore, standing
+from pointsman.tickets.fingerprints import made
+from pointsman.tickets.recurrence import verdict
+from pointsman.tickets.routes import Choice, Facts, Route, asks, candidates, weigh
 from pointsman.tickets.storm import NEW_TICKETS_PER_MINUTE
 from pointsman.tickets.ticket import Decided, Places, Ticket, TicketKind, on_report
 
@@ -54,12 +57,13 @@ def decide(ticket: Ticket, incoming: Incoming, places: Places, decided: Decided)
     """Apply one report to its ticket; a fault of ours parks the report and leaves the ticket as it was."""
     assert incoming.report is not None
     events, promises = len(decided.events), len(decided.promises)
-    before = ticket.status, ticket.close_reason, ticket.next_event, ticket.storm_parent
+    before = standing(ticket)
     try:
-        on_report(ticket, incoming.report, incoming.report_id, places, decided)
+        then = verdict(ticket, incoming.report, incoming.rules)
+        on_report(ticket, incoming.report, incoming.report_id, places, decided, then)
     except Exception as error:  # noqa: BLE001 - nothing accepted is lost to a bug
         del decided.events[events:], decided.promises[promises:]
-        ticket.status, ticket.close_reason, ticket.next_event, ticket.storm_parent = before
+        restore(ticket, before)
         incoming.report, incoming.error = None, fault(error)
 
 
@@ -106,7 +110,10 @@ class Acceptance:
         self._wake = asyncio.Event()
         self._on_commit = on_commit
         self._routed_by: Catalog | None = None
-        self._routed: dict[tuple[str, TicketKind, str, str, str], tuple[int, ...]] = {}
+        self._asked: frozenset[str] = frozenset()
+        self._routed: dict[Facts, tuple[Route, ...]] = {}
+        self._useless: set[int | None] = set()
+        """The rules whose template failed; each is said once for each state of the configuration."""
         self.observe: Callable[[int], None] = lambda _: None
         self.on_storm: Callable[[str], None] = lambda _: None
 
@@ -143,12 +150,18 @@ class Acceptance:
             key_hash = sha256(b"part %d\n" % part + key_hash)
         if part:
             body, headers = msgspec.json.encode(report), {**headers, PART: str(part)}
-        routed: tuple[int, ...] = ()
+        choice = Choice()
+        fit: tuple[Route, ...] = ()
         ticket_id = uuid7()
         if report is not None:
+            fit = self._fit(source, ticket_kind, report)
+            choice = weigh(fit)
+            if choice.pending and ticket_kind is TicketKind.SUPPORT:
+                # what people ask of us is never held back
+                choice = weigh(fit, ever_so_often(fit))
+            report = self._named(source, ticket_kind, fit, report)
             if not report.fingerprint:
-                report = _with_fingerprint(report, ticket_id)
-            routed = self._route(source, ticket_kind, report)
+                report = _with_fingerprint(report, str(ticket_id))
         return Incoming(
             report_id=new_id,
             source_id=source.id,
@@ -159,25 +172,60 @@ class Acceptance:
             ticket_kind=ticket_kind,
             report=report,
             error=error,
-            routed=routed,
+            routed=choice.destinations,
+            took=choice.routes or choice.pending,
+            fit=fit if choice.pending else (),
             new_ticket_id=ticket_id,
             source=source.slug,
             allowed=allowed(source, ticket_kind),
         )
 
-    def _route(self, source: LiveSource, kind: TicketKind, report: Report) -> tuple[int, ...]:
-        """The destinations of a ticket; a few facts come again and again, and the rules are asked once for them."""
+    def _fit(self, source: LiveSource, kind: TicketKind, report: Report) -> tuple[Route, ...]:
+        """The rules that may take a report. A few facts come again and again, and the rules are asked once for them;
+        titles and tags differ too much for that.
+        """
         catalog = self._catalog.current
         if catalog is not self._routed_by:
-            self._routed_by, self._routed = catalog, {}
-        key = (source.slug, kind, report.environment, report.level, report.release)
-        found = self._routed.get(key)
+            self._routed_by, self._routed, self._useless = catalog, {}, set()
+            self._asked = asks(catalog.routes)
+        facts = Facts(
+            source.slug,
+            kind.name.lower(),
+            report.environment if "environment" in self._asked else "",
+            report.level if "level" in self._asked else "",
+            report.release if "release" in self._asked else "",
+        )
+        if not self._asked.isdisjoint(("title", "tags")):
+            return candidates(catalog.routes, replace(facts, title=report.title, tags=report.facts))
+        found = self._routed.get(facts)
         if found is None:
             if len(self._routed) >= ROUTED_KEPT:
                 self._routed.clear()
-            facts = Facts(source.slug, kind.name.lower(), report.environment, report.level, report.release)
-            found = self._routed[key] = choose(catalog.routes, facts)
+            found = self._routed[facts] = candidates(catalog.routes, facts)
         return found
+
+    def fingerprint_of(self, source: LiveSource, report: Report) -> str:
+        """By which name its ticket is known, where it has one."""
+        kind = _KINDS[source.reader.ticket_kind if source.reader else "alert"]
+        return self._named(source, kind, self._fit(source, kind, report), report).fingerprint
+
+    def _named(self, source: LiveSource, kind: TicketKind, fit: Sequence[Route], report: Report) -> Report:
+        """The report with the fingerprint that a rule gives it. Of people each asks for a thing of their own."""
+        if source.owns_tickets or kind is not TicketKind.ALERT:
+            return report
+        said = made(fit, source.slug, kind.name.lower(), report)
+        if said.problem and said.position not in self._useless:
+            self._useless.add(said.position)
+            log.warning(
+                "a fingerprint template is of no use: the source's own counts",
+                route=said.position,
+                name=said.name,
+                source=source.slug,
+                error=scrub(said.problem),
+            )
+        return (
+            _with_fingerprint(report, said.fingerprint) if said.fingerprint != report.fingerprint else report
+        )
 
     @property
     def full(self) -> bool:
@@ -333,8 +381,8 @@ class Acceptance:
         await self._flush([one])
 
 
-def _with_fingerprint(report: Report, ticket_id: uuid.UUID) -> Report:
-    return replace(report, fingerprint=str(ticket_id))
+def _with_fingerprint(report: Report, fingerprint: str) -> Report:
+    return replace(report, fingerprint=fingerprint)
 
 
 def _fail(batch: Sequence[Waiting], error: BaseException) -> None:

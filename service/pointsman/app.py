@@ -18,6 +18,7 @@ from pointsman import config, console, embedded, planning, vault
 from pointsman.acceptance import Acceptance
 from pointsman.bus import Bus
 from pointsman.catalog import MAIL, TRACKER, CatalogKeeper
+from pointsman.delivery.drafts import Drafts
 from pointsman.delivery.enrich import Enrich
 from pointsman.delivery.guard import Policy
 from pointsman.delivery.inbound import Inbound
@@ -278,15 +279,15 @@ def _bus(
     links: Links,
 ) -> Bus:
     """The bus with its two carriers: to trackers, and to people."""
+    drafts = Drafts(database, keeper, settings.base_url, enrich, on_masked=metrics.mask)
     outbound = Outbound(
         database,
         lanes,
         keeper,
-        base_url=settings.base_url,
+        drafts,
         stopping=lambda: bus.stopping,
         budgets=Budgets(database),
         on_linked=inbound.linked,
-        enrich=enrich,
         on_made=links.poke,
         on_attempt=metrics.attempt,
     )
@@ -295,7 +296,7 @@ def _bus(
         lanes,
         settings.smtp,
         settings.mail_from,
-        base_url=settings.base_url,
+        drafts,
         on_attempt=metrics.attempt,
     )
 

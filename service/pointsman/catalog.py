@@ -99,6 +99,11 @@ class Catalog:
         )
         return uuid5(self.installation_id, "\n".join(parts))
 
+    @property
+    def mask_key(self) -> bytes:
+        """What placeholders of masked secrets are made with: the markers' key is for markers alone."""
+        return hmac_sha256(self.marker_key, b"masks")
+
     def marker_text(self, marker: uuid.UUID) -> str:
         """The marker as it stands in an issue; its tail can't be made without our key."""
         return f"pm1-{marker}-{hmac_sha256(self.marker_key, marker.bytes).hex()[:12]}"
@@ -277,7 +282,9 @@ class CatalogKeeper:
         return made, client, same
 
     def _destination(self, row: rows.DestinationRow) -> LiveDestination:
-        made = LiveDestination(row.id, row.slug, row.kind, row.tracker, retired=row.retired)
+        made = LiveDestination(
+            row.id, row.slug, row.kind, row.tracker, redact=row.redact, retired=row.retired
+        )
         made.limits = msgspec.convert(row.limits, config.DestinationLimits)
         if row.kind != TRACKER or row.retired:
             return made

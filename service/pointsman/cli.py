@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import json
 import signal
 import sys
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec
+from typing import Any
 
 import click
 import msgspec
 from cryptography.fernet import Fernet
 
-from pointsman import __version__, explain_text, investigate, logs, operate
+from pointsman import __version__, explain_text, investigate, operate, parked
 from pointsman import settings as process
+from pointsman.cli_routes import route
+from pointsman.cli_templates import template
+from pointsman.cli_tools import guarded, json_option, print_rows, with_database, with_settings
 from pointsman.cli_types import Age, Moment
 from pointsman.delivery.attempt import Class
 from pointsman.errors import PointsmanError
@@ -27,8 +28,6 @@ from pointsman.scaffold.commands import plugin
 from pointsman.settings import Settings
 from pointsman.storage.db import Database
 from pointsman.tickets.ticket import Kind
-
-P = ParamSpec("P")
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -41,78 +40,6 @@ def main() -> None:
     """
 
 
-def _guarded(function: Callable[P, None]) -> Callable[P, None]:
-    """Errors as words and an exit code, never as a traceback."""
-
-    @functools.wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            function(*args, **kwargs)
-        except PointsmanError as error:
-            problems = getattr(error, "problems", [str(error)])
-            for problem in problems:
-                click.echo(f"pointsman: {problem}", err=True)
-            sys.exit(error.exit_code)
-        except KeyboardInterrupt:
-            sys.exit(130)
-
-    return run
-
-
-def _with_settings(function: Callable[Concatenate[Settings, P], None]) -> Callable[P, None]:
-    @functools.wraps(function)
-    @_guarded
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        settings = process.load()
-        logs.configure(settings.log)
-        function(settings, *args, **kwargs)
-
-    return run
-
-
-def _with_database(
-    function: Callable[Concatenate[Settings, Database, P], Awaitable[None]],
-) -> Callable[P, None]:
-    """Commands that look at or change the database and then are done; all but ``migrate`` need its schema."""
-
-    @functools.wraps(function)
-    @_guarded
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        settings = process.load()
-        logs.configure(settings.log, level="warning")
-
-        async def work() -> None:
-            from pointsman import app  # noqa: PLC0415 - other commands start faster without it
-            from pointsman.storage import migrate as migrations  # noqa: PLC0415
-
-            async with app.open_database(settings) as database:
-                if function.__name__ != "migrate":
-                    await migrations.require(database)
-                await function(settings, database, *args, **kwargs)
-
-        asyncio.run(work())
-
-    return run
-
-
-def _table(rows: Iterable[Sequence[object]], head: Sequence[str]) -> None:
-    lines = [[str(cell) if cell is not None else "-" for cell in row] for row in rows]
-    widths = [max(len(line[i]) for line in [list(head), *lines]) for i in range(len(head))]
-    for line in [list(head), *lines]:
-        click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-
-
-def _print(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_json: bool, none: str) -> None:
-    if as_json:
-        click.echo(json.dumps(rows, default=str, indent=2))
-    elif not rows:
-        click.echo(none)
-    else:
-        _table(
-            [[row[column] for column in columns] for row in rows], [one.replace("_", " ") for one in columns]
-        )
-
-
 def _show_plan(plan: Plan) -> None:
     for warning in plan.warnings:
         click.echo(f"warning: {warning}", err=True)
@@ -121,11 +48,10 @@ def _show_plan(plan: Plan) -> None:
 
 
 CLASSES = click.Choice([one.value for one in Class])
-json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 @main.command()
-@_with_settings
+@with_settings
 def serve(settings: Settings) -> None:
     """Run the service until it is told to stop."""
     from pointsman import app  # noqa: PLC0415
@@ -143,7 +69,7 @@ def serve(settings: Settings) -> None:
 @main.command()
 @click.option("--once", is_flag=True, help="Leave when every step happened, with exit code 0 only then.")
 @click.option("--port", default=8080, show_default=True, help="Where to listen; another one if it is taken.")
-@_guarded
+@guarded
 def demo(*, once: bool, port: int) -> None:
     """Show the whole way on this machine: an alert and a ticket become issues, and come back solved."""
     from pointsman import demo as show  # noqa: PLC0415
@@ -152,7 +78,7 @@ def demo(*, once: bool, port: int) -> None:
 
 
 @main.command()
-@_with_database
+@with_database
 async def migrate(_: Settings, database: Database) -> None:
     """Bring the database's schema up to date."""
     from pointsman.storage import migrate as migrations  # noqa: PLC0415
@@ -166,7 +92,7 @@ async def migrate(_: Settings, database: Database) -> None:
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@_with_database
+@with_database
 async def plan(settings: Settings, database: Database, file: Path) -> None:
     """Show what applying FILE would change."""
     from pointsman import app  # noqa: PLC0415
@@ -178,7 +104,7 @@ async def plan(settings: Settings, database: Database, file: Path) -> None:
 
 @main.command()
 @click.argument("file", type=click.Path(path_type=Path))
-@_with_database
+@with_database
 async def apply(settings: Settings, database: Database, file: Path) -> None:
     """Make the configuration equal to FILE, in one transaction."""
     from pointsman import app  # noqa: PLC0415
@@ -192,7 +118,7 @@ async def apply(settings: Settings, database: Database, file: Path) -> None:
 @click.argument("destination", required=False)
 @click.option("--write-test", is_flag=True, help="Make, comment, find and close one issue at each.")
 @click.option("--ensure-webhook", is_flag=True, help="Have the tracker call us, once, as it should.")
-@_with_database
+@with_database
 async def doctor(
     settings: Settings, database: Database, destination: str | None, *, write_test: bool, ensure_webhook: bool
 ) -> None:
@@ -213,7 +139,7 @@ async def doctor(
 
 @main.command()
 @json_option
-@_guarded
+@guarded
 def plugins(*, as_json: bool) -> None:
     """List the plugins that are installed, and those refused with the reason."""
     rows = [
@@ -226,14 +152,14 @@ def plugins(*, as_json: bool) -> None:
         }
         for one in Registry.load(allow=process.load().plugins).standing
     ]
-    _print(rows, ["name", "origin", "trackers", "sources", "state"], as_json=as_json, none="no plugins")
+    print_rows(rows, ["name", "origin", "trackers", "sources", "state"], as_json=as_json, none="no plugins")
 
 
 @main.command()
 @click.option("--pause", metavar="SLUG", help="Stop deliveries to a destination; nothing is lost.")
 @click.option("--resume", metavar="SLUG", help="Let deliveries go on.")
 @json_option
-@_with_database
+@with_database
 async def destinations(
     _: Settings, database: Database, *, pause: str | None, resume: str | None, as_json: bool
 ) -> None:
@@ -244,20 +170,20 @@ async def destinations(
         await operate.set_pause(database, resume, paused=False)
     rows = await operate.destinations(database)
     columns = ["slug", "tracker", "state", "waiting", "parked", "last_failure"]
-    _print(rows, columns, as_json=as_json, none="no destinations: write some and run `pointsman apply`")
+    print_rows(rows, columns, as_json=as_json, none="no destinations: write some and run `pointsman apply`")
 
 
 @main.command()
 @click.argument("ticket", required=False)
 @click.option("--limit", default=20, show_default=True, help="How many at most.")
 @json_option
-@_with_database
+@with_database
 async def tickets(_: Settings, database: Database, *, ticket: str | None, limit: int, as_json: bool) -> None:
     """List tickets, or show one TICKET with all that happened to it."""
     if ticket is None:
         rows = await operate.tickets(database, limit)
         columns = ["id", "kind", "status", "source", "seen", "issues", "title"]
-        _print(rows, columns, as_json=as_json, none="no tickets yet")
+        print_rows(rows, columns, as_json=as_json, none="no tickets yet")
         return
     shown = await operate.ticket(database, _uuid(ticket, "ticket"))
     if as_json:
@@ -279,7 +205,7 @@ async def tickets(_: Settings, database: Database, *, ticket: str | None, limit:
 @main.command()
 @click.argument("subject")
 @json_option
-@_with_database
+@with_database
 async def explain(_: Settings, database: Database, subject: str, *, as_json: bool) -> None:
     """Say why there is an issue, or none.
 
@@ -305,7 +231,7 @@ async def explain(_: Settings, database: Database, subject: str, *, as_json: boo
 @click.option("--older-than", type=Age(), help="Only those made at least so long ago, such as 30m, 6h or 2d.")
 @click.option("--limit", default=50, show_default=True, help="How many at most.")
 @json_option
-@_with_database
+@with_database
 async def deliveries(
     _: Settings, database: Database, /, *, ticket: str | None, as_json: bool, **wanted: Any
 ) -> None:
@@ -313,7 +239,7 @@ async def deliveries(
     ticket_id = _uuid(ticket, "ticket") if ticket else None
     rows = await operate.deliveries(database, ticket_id=ticket_id, **wanted)
     columns = ["delivery", "kind", "state", "attempts", "class", "destination", "ticket", "problem"]
-    _print(rows, columns, as_json=as_json, none="no deliveries")
+    print_rows(rows, columns, as_json=as_json, none="no deliveries")
 
 
 @main.command()
@@ -327,7 +253,7 @@ async def deliveries(
 @click.option("--until", type=Moment(), help="All that stopped until then; until now if left out.")
 @click.option("--dry-run", is_flag=True, help="Count what would run, and change nothing.")
 @json_option
-@_with_database
+@with_database
 async def replay(
     _: Settings,
     database: Database,
@@ -354,7 +280,7 @@ async def replay(
                 " (and not --not-there: that is said of one)"
             )
         rows = await operate.replay_stopped(database, dry_run=dry_run, **which)
-        _print(rows, ["class", "kind", "in_doubt", "count"], as_json=as_json, none="nothing fits")
+        print_rows(rows, ["class", "kind", "in_doubt", "count"], as_json=as_json, none="nothing fits")
         if rows and not as_json:
             click.echo("would run again" if dry_run else "run again")
         return
@@ -372,16 +298,33 @@ async def replay(
 @main.command()
 @click.option("--rerun", metavar="REPORT", help="Decide again on a parked report, or on `all` of them.")
 @json_option
-@_with_database
+@with_database
 async def reports(settings: Settings, database: Database, *, rerun: str | None, as_json: bool) -> None:
     """List parked reports: accepted and kept, but not understood."""
     if rerun:
         wanted = None if rerun == "all" else _uuid(rerun, "report")
-        for line in await operate.rerun(settings, database, wanted):
+        for line in await parked.rerun_reports(settings, database, wanted):
             click.echo(line)
         return
-    rows = await operate.parked(database)
-    _print(rows, ["id", "received", "source", "bytes", "error"], as_json=as_json, none="no report is parked")
+    rows = await parked.parked_reports(database)
+    print_rows(
+        rows, ["id", "received", "source", "bytes", "error"], as_json=as_json, none="no report is parked"
+    )
+
+
+@main.command()
+@click.option("--rerun", metavar="WEBHOOK", help="Read a parked webhook again, or `all` of them.")
+@json_option
+@with_database
+async def webhooks(settings: Settings, database: Database, *, rerun: str | None, as_json: bool) -> None:
+    """List parked webhooks: verified and kept, but their plugin could not read them."""
+    if rerun:
+        wanted = None if rerun == "all" else _uuid(rerun, "webhook")
+        for line in await parked.rerun_webhooks(settings, database, wanted):
+            click.echo(line)
+        return
+    columns = ["id", "received", "destination", "bytes", "note"]
+    print_rows(await parked.parked_webhooks(database), columns, as_json=as_json, none="no webhook is parked")
 
 
 @main.command()
@@ -390,7 +333,7 @@ async def reports(settings: Settings, database: Database, *, rerun: str | None, 
     "--dry-run", is_flag=True, help="Show what differs, and change nothing; exit code 1 if anything does."
 )
 @json_option
-@_with_database
+@with_database
 async def reconcile(
     settings: Settings, database: Database, destination: str | None, *, dry_run: bool, as_json: bool
 ) -> None:
@@ -414,7 +357,7 @@ async def reconcile(
 @main.command()
 @click.option("--hours", type=click.FloatRange(0, 24 * 30, min_open=True), help="Be careful for so long.")
 @click.option("--off", is_flag=True, help="Be careful no longer.")
-@_with_database
+@with_database
 async def careful(_: Settings, database: Database, *, hours: float | None, off: bool) -> None:
     """Show or set whether every write looks first, as after a database that may have lost commits."""
     from pointsman.storage import maintenance  # noqa: PLC0415
@@ -433,10 +376,12 @@ async def careful(_: Settings, database: Database, *, hours: float | None, off: 
 
 
 main.add_command(plugin)
+main.add_command(route)
+main.add_command(template)
 
 
 @main.command("secret-key")
-@_guarded
+@guarded
 def secret_key() -> None:
     """Make a key for POINTSMAN_SECRET_KEYS."""
     click.echo(Fernet.generate_key().decode())

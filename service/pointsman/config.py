@@ -8,15 +8,30 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from typing import Annotated, Any, Protocol, TypeVar
+from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import msgspec
 from msgspec import Meta
 
+from pointsman.config_routes import Route, RouteChecker, RouteTable
 from pointsman.errors import ConfigError
 from pointsman.plugin_api import PluginSettings, Secret
 from pointsman.signing import sha256
-from pointsman.tickets.routes import Again, Match, Options, QuietHours, Words
+
+__all__ = [
+    "Desired",
+    "Destination",
+    "DestinationLimits",
+    "DestinationTable",
+    "Kinds",
+    "Route",
+    "RouteTable",
+    "Secrets",
+    "Source",
+    "SourceLimits",
+    "SourceTable",
+    "read",
+]
 
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _T = TypeVar("_T", bound=msgspec.Struct)
@@ -57,20 +72,7 @@ class DestinationTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     settings: dict[str, Any] = {}
     webhook_secrets: list[str | dict[str, str]] = []
     limits: DestinationLimits = DestinationLimits()
-
-
-class RouteTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"continues": "continue"}):
-    """``[[route]]``: which tickets go where."""
-
-    match: Match = Match()
-    destination: str | list[str] = []
-    continues: bool = False
-    name: str = ""
-    fingerprint: str | None = None
-    recurrence: str | list[Again] = []
-    quiet_hours: QuietHours | None = None
-    templates: Words = Words()
-    requester: bool = False
+    redact: Literal["normal", "strict", "off"] = "normal"
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,16 +93,7 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, Any]
     webhook_secrets: list[dict[str, str]]
     limits: dict[str, int] = {}
-
-
-class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule as it shall be."""
-
-    position: int
-    match: dict[str, Any]
-    destinations: list[str]
-    continues: bool
-    options: dict[str, Any] = {}
+    redact: str = "normal"
 
 
 class Desired(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,6 +142,9 @@ class _Checker:
     def wrong(self, place: str, message: str) -> None:
         self.problems.append(f"{self.file}: {place}: {message}")
 
+    def odd(self, place: str, message: str) -> None:
+        self.warnings.append(f"{self.file}: {place}: {message}")
+
     def read(self, text: str) -> Desired:
         """Everything the file says, checked; problems are gathered, not raised."""
         try:
@@ -171,8 +167,9 @@ class _Checker:
                 self.wrong(f"[[{what}]] {slug}", "slug: stands there twice; each needs its own")
         known = {one.slug for one in destinations}
         names = {one.slug for one in sources}
+        rules = RouteChecker(names, known, self.wrong, self.odd)
         routes = [
-            self.route(place, number, table, names, known)
+            rules.route(place, number, table)
             for number, (place, table) in enumerate(self.tables(data, "route", RouteTable), 1)
         ]
         return Desired(sources=sources, destinations=destinations, routes=routes, warnings=self.warnings)
@@ -267,6 +264,7 @@ class _Checker:
             settings=settings,
             webhook_secrets=secrets,
             limits=msgspec.to_builtins(table.limits),
+            redact=table.redact,
         )
 
     def unknown(self, place: str, key: str, value: str, known: Mapping[str, Any]) -> None:
@@ -318,44 +316,6 @@ class _Checker:
                 said = _said(error)
                 self.wrong(place, f"settings{': ' if said == str(error) else '.'}{said}")
         return kept
-
-    def route(
-        self, place: str, position: int, table: RouteTable, sources: set[str], destinations: set[str]
-    ) -> Route:
-        """One rule."""
-        named = [table.destination] if isinstance(table.destination, str) else list(table.destination)
-        for slug in named:
-            if slug not in destinations:
-                self.wrong(place, f"destination: there is no [[destination]] with slug {slug!r}")
-        if table.match.source is not None and table.match.source not in sources:
-            self.wrong(place, f"match.source: there is no [[source]] with slug {table.match.source!r}")
-        if table.match.kind not in (None, "alert", "support"):
-            self.wrong(place, f"match.kind: {table.match.kind!r} is neither alert nor support")
-        return Route(
-            position=position,
-            match=msgspec.to_builtins(table.match),
-            destinations=named,
-            continues=table.continues,
-            options=msgspec.to_builtins(self.options(place, table)),
-        )
-
-    def options(self, place: str, table: RouteTable) -> Options:
-        """What else a rule says."""
-        recurrence = table.recurrence
-        if isinstance(recurrence, str):
-            try:
-                recurrence = [msgspec.convert({"then": recurrence}, Again)]
-            except msgspec.ValidationError:
-                self.wrong(place, f"recurrence: {recurrence!r} is none of reopen, new, comment, ignore")
-                recurrence = []
-        return Options(
-            name=table.name,
-            fingerprint=table.fingerprint,
-            recurrence=recurrence,
-            quiet_hours=table.quiet_hours,
-            templates=table.templates,
-            requester=table.requester,
-        )
 
 
 def _place(name: str, number: int, table: Any) -> str:

@@ -11,9 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
+from pointsman.delivery.gate import masked_words
+from pointsman.explain_routes import Rule, rules
 from pointsman.storage.db import Row
 from pointsman.storage.explain import Material
-from pointsman.tickets.routes import Facts, Route, verdict
+from pointsman.tickets.routes import Facts, Route, candidates, has_threshold, windows
 from pointsman.tickets.text import one_line
 from pointsman.tickets.ticket import Kind, Status, TicketKind
 
@@ -55,14 +57,6 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
     times: int = 1
     until: dt.datetime | None = None
-
-
-class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """What a route of today says of the ticket."""
-
-    position: int
-    matches: bool
-    says: str
 
 
 class Promise(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,9 +111,11 @@ def story(
         ticket["environment"],
         ticket["level"],
         ticket["release"],
+        ticket["title"],
+        tags=None,
     )
     places = tuple(_place(lane, known) for lane in known.lanes)
-    rules = tuple(_rules(routes, slugs, facts))
+    said = tuple(rules(routes, slugs, facts))
     return Story(
         ticket=str(ticket["id"]),
         title=one_line(ticket["title"], 200),
@@ -128,9 +124,9 @@ def story(
         fingerprint=one_line(ticket["fingerprint"], 300),
         generation=ticket["generation"],
         occurrences=ticket["occurrences"],
-        because=tuple(_because(ticket, places, rules, known.storm_children)),
+        because=(*_below(known, routes, facts), *_because(ticket, places, said, known.storm_children)),
         reports=(*_asked(asked, known), *_events(known)),
-        routes=rules,
+        routes=said,
         places=places,
     )
 
@@ -156,11 +152,28 @@ def _because(ticket: Row, places: Sequence[Place], rules: Sequence[Rule], childr
             "It has no issue of its own: it came when its source opened more tickets than it may, and is listed in"
             f" ticket {ticket['storm_parent']}."
         )
-    elif not any(place.tracker != "mail" for place in places):
+    elif not ticket["held"] and not any(place.tracker != "mail" for place in places):
         yield "There is no issue: no route took the ticket to a destination when it was opened."
         if any(rule.matches for rule in rules):
             yield "A route of today would take it; a ticket keeps what it got when it was opened."
     yield from (place.because for place in places)
+
+
+def _below(known: Material, routes: Sequence[Route], facts: Facts) -> Iterator[str]:
+    """How far a ticket that is only counted is below its threshold."""
+    if not known.ticket["held"]:
+        return
+    yield "It has no issue: it is below its threshold, and only counted."
+    seen = known.held["seen"] if known.held is not None else []
+    for route in filter(has_threshold, candidates(routes, facts)):
+        asked = [f"not reported for {route.match.unseen_for}"] if route.match.unseen_for else []
+        for span in windows([route]):
+            since = known.held["now"] - dt.timedelta(seconds=span) if known.held is not None else None
+            times = sum(since is not None and one > since for one in seen)
+            asked.append(
+                f"seen {times} of {route.match.occurrences} times within {route.match.within or '1d'}"
+            )
+        yield f"Route {route.position} would take it: {', '.join(asked)}."
 
 
 # -- reports and routes ------------------------------------------------------------------------------------------
@@ -185,33 +198,6 @@ def _events(known: Material) -> Iterator[Step]:
         by = f" by {one_line(str(by), 120)}" if by else ""
         report = f", report {event['report_id']}" if event["report_id"] else ""
         yield Step(at=event["at"], what=f"event {event['n']}: {one_line(str(event['kind']), 80)}{by}{report}")
-
-
-def _rules(routes: Sequence[Route], slugs: Mapping[int, str], facts: Facts) -> Iterator[Rule]:
-    taken = None
-    for route in routes:
-        if taken is not None:
-            yield Rule(
-                position=route.position, matches=False, says=f"is not asked: route {taken} took the ticket"
-            )
-            continue
-        said = verdict(route, facts)
-        if said.matched:
-            named = ", ".join(slugs.get(one, f"destination {one}") for one in route.destinations)
-            goes_on = ", and the next route is asked too" if route.continues else ""
-            yield Rule(
-                position=route.position, matches=True, says=f"matches: to {named or 'nowhere'}{goes_on}"
-            )
-            taken = None if route.continues else route.position
-        else:
-            wanted = one_line(str(getattr(route.match, said.against)), 120)
-            has = one_line(str(getattr(facts, said.against)), 120)
-            ticket = f"the ticket's is {has}" if has else "the ticket has none"
-            yield Rule(
-                position=route.position,
-                matches=False,
-                says=f"does not match: {said.against} {wanted}, and {ticket}",
-            )
 
 
 # -- destinations ------------------------------------------------------------------------------------------------
@@ -365,6 +351,7 @@ def _of_delivery(row: Row, lane: Row) -> Iterator[str]:
     yield f"of event {row['event_n']}, made at {at(row['created_at'])}"
     if row["collapsed"]:
         yield f"stands for {row['collapsed']} later events too"
+    yield from _of_draft(row)
     if row["state"] == DONE:
         found = ", found by its marker" if row["last_class"] == "found" else ""
         yield f"done at {at(row['done_at'])}{found}"
@@ -382,6 +369,13 @@ def _of_delivery(row: Row, lane: Row) -> Iterator[str]:
         yield "waits for the one before it"
     elif row["state"] == PENDING and row["attempts"]:
         yield f"given up at {at(row['expires_at'])} at the earliest"
+
+
+def _of_draft(row: Row) -> Iterator[str]:
+    if row["masked"]:
+        yield f"masked before it left: {masked_words(json.loads(row['masked']))}"
+    if row["template_problem"]:
+        yield f"in the built-in words: {one_line(row['template_problem'], 500)}"
 
 
 def _folded(attempts: Sequence[Row]) -> list[Step]:

@@ -58,6 +58,8 @@ class LiveDestination:
     client: HttpClient | None = None
     webhook_secrets: tuple[bytes, ...] = ()
     limits: config.DestinationLimits = field(default_factory=config.DestinationLimits)
+    redact: str = "normal"
+    """How much is masked of what goes there: ``normal``, ``strict``, ``off``."""
     credential: bytes | None = None
     """What tells the credential apart, a digest; destinations with the same one share its budgets. None without one."""
     budgets: tuple[Pace, ...] = ()

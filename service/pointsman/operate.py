@@ -13,23 +13,19 @@ import msgspec
 
 from pointsman import app
 from pointsman import doctor as doctors
-from pointsman.acceptance import Acceptance, decide
 from pointsman.catalog import TRACKER, Catalog, CatalogKeeper, LiveDestination, webhook_url
 from pointsman.errors import PointsmanError
 from pointsman.plugin_api import Draft, Finding, Marker, Secret
 from pointsman.plugins import Registry
 from pointsman.settings import Settings
-from pointsman.storage import accept, lanes
 from pointsman.storage import destinations as standing
 from pointsman.storage import explain as queue
+from pointsman.storage import lanes
 from pointsman.storage import replay as again
 from pointsman.storage import tickets as store
-from pointsman.storage.accept import Incoming
 from pointsman.storage.db import Database, Row
 from pointsman.storage.explain import Filter
 from pointsman.tickets.ticket import Kind, Status, TicketKind
-from pointsman.web.intake import reports_of
-from pointsman.web.problems import Problem
 
 _DELIVERY_STATES = {0: "pending", 1: "done", 2: "dead", 3: "skipped"}
 BREAKER_OPEN = 2
@@ -354,56 +350,3 @@ async def replay_stopped(
         {"class": cls, "kind": Kind(kind).name.lower(), "in_doubt": in_doubt, "count": count}
         for (kind, in_doubt), count in sorted(found.items())
     ]
-
-
-async def parked(database: Database) -> list[dict[str, Any]]:
-    """Reports that wait for a mended rule."""
-    return [
-        {
-            "id": row["id"],
-            "received": row["received_at"],
-            "source": row["source"],
-            "bytes": row["bytes"],
-            "error": row["error"],
-        }
-        for row in await accept.parked(database)
-    ]
-
-
-async def rerun(settings: Settings, database: Database, report_id: uuid.UUID | None) -> list[str]:
-    """Decide again on one parked report, or on all; a line for each."""
-    keeper = await _catalog(settings, database)
-    catalog = keeper.current
-    acceptance = Acceptance(database, keeper)
-    slugs = {source.id: source for source in catalog.sources.values()}
-
-    def read(row: Row) -> Sequence[Incoming]:
-        source = slugs.get(row["source_id"])
-        if source is None:
-            raise ValueError("its source is no longer configured")
-        headers = json.loads(row["headers"])
-        reports, error = reports_of(source, headers, row["body"])
-        if error is not None or not reports:
-            raise ValueError(error or "it concerns nobody any more")
-        first, *others = (
-            acceptance.incoming(source, report, row["body"], headers, part=part)
-            for part, report in enumerate(reports)
-        )
-        first.report_id = row["id"]
-        return [first, *others]
-
-    wanted: Sequence[uuid.UUID] = (
-        [report_id] if report_id is not None else [row["id"] for row in await accept.parked(database, 10_000)]
-    )
-    lines = []
-    for one in wanted:
-        try:
-            ticket_id = await accept.rerun(database, one, read, decide, catalog.marker_of, catalog.mail_id)
-        except (ValueError, Problem) as error:
-            lines.append(f"{one} stays parked: {error}")
-            continue
-        if ticket_id is None:
-            raise PointsmanError(f"there is no parked report {one}: see `pointsman reports`")
-        lines.append(f"{one} belongs to ticket {ticket_id}")
-    await keeper.close()
-    return lines

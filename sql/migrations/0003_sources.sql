@@ -33,3 +33,20 @@ create index link_linked_at on link (linked_at);
 
 -- What else a rule says: recurrence, quiet hours, templates.
 alter table route add column options jsonb not null default '{}';
+
+-- How much of strangers' texts is masked before they go there: normal, strict, off.
+alter table destination add column redact text not null default 'normal';
+
+-- What is asked of a problem that is reported again.
+alter table ticket add column held boolean not null default false;   -- below its threshold: counted, and goes nowhere
+alter table ticket add column noted boolean not null default false;  -- it came back and stays closed, which was said
+alter table ticket add column seen_before timestamptz;               -- when it was reported the time before the last
+
+-- When tickets that are held were reported, as far as their thresholds ask.
+create table held_ticket (
+  ticket_id  uuid primary key references ticket,
+  seen       timestamptz[] not null,                     -- the newest last
+  span       interval not null,                          -- older ones count no more
+  counted_at timestamptz not null default now()
+) with (fillfactor = 50);
+create index held_ticket_counted_at on held_ticket (counted_at);

@@ -17,16 +17,64 @@ left join report r on r.id = k.report_id
 
 -- name: touch_tickets
 -- Makes or locks the current ticket of each fingerprint, in one order for all, and says how it stood before. One that is
--- made counts its opening event already: nearly always that is all it gets.
+-- made counts its opening event already: nearly always that is all it gets. While it is open, its release is the one
+-- reported last. The time, and when it was reported before, are said only where they are asked for ($14).
 insert into ticket (id, source_id, kind, fingerprint, title, description, url, level, environment, release,
                     reporter_email, reporter_name, occurrences, next_event)
 select *, 2 from unnest($1::uuid[], $2::integer[], $3::smallint[], $4::text[], $5::text[], $6::text[], $7::text[],
                         $8::text[], $9::text[], $10::text[], $11::text[], $12::text[], $13::bigint[])
 order by 2, 4
 on conflict (source_id, fingerprint) where not superseded
-do update set occurrences = ticket.occurrences + excluded.occurrences, last_seen_at = now()
+do update set occurrences = ticket.occurrences + excluded.occurrences, last_seen_at = now(),
+              seen_before = ticket.last_seen_at,
+              release = case when ticket.status = 1 and excluded.release <> '' then excluded.release else ticket.release end
 returning id, source_id, kind, fingerprint, generation, status, close_reason, next_event, reporter_email, storm_parent,
-          (xmax = 0) as inserted
+          held, noted, release, (xmax = 0) as inserted,
+          case when status = 2 then greatest(extract(epoch from now() - closed_at), 0)::float8 end as closed_seconds,
+          case when $14::boolean then now() end as at,
+          case when $14 and seen_before is not null
+            then greatest(extract(epoch from now() - seen_before), 0)::float8 end as unseen_seconds
+
+-- name: supersede
+-- A ticket makes room for one of the next generation; what was counted for it and belongs to that one is taken back. Where
+-- its issues are, by destination.
+update ticket t
+set superseded = true, occurrences = t.occurrences - $2,
+    last_seen_at = case when $3 then coalesce(t.seen_before, t.last_seen_at) else t.last_seen_at end
+where t.id = $1
+returning (select jsonb_object_agg(l.destination_id, k.url)
+           from lane l join link k on k.lane_id = l.id join destination d on d.id = l.destination_id
+           where l.ticket_id = $1 and d.kind = 1 and k.state = 1 and k.url <> '')::text as issues
+
+-- name: succeed
+-- A ticket of the next generation. Its opening event is counted already.
+insert into ticket (id, source_id, kind, fingerprint, title, description, url, level, environment, release,
+                    reporter_email, reporter_name, occurrences, generation, next_event)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 2)
+
+-- name: count_held
+-- How often tickets that are held were reported within so many seconds before now. They are locked.
+select h.ticket_id, w.seconds, count(*) as times
+from held_ticket h
+cross join unnest($2::integer[]) as w (seconds)
+cross join lateral unnest(h.seen) as s (at)
+where h.ticket_id = any ($1::uuid[]) and s.at > now() - make_interval(secs => w.seconds)
+group by 1, 2
+
+-- name: keep_held
+-- Tickets that are held were reported so often just now. Of each so many reports are kept, and none older than its span.
+insert into held_ticket (ticket_id, seen, span)
+select n.ticket_id, array_fill(now(), array[least(n.times, n.most)]), make_interval(secs => n.span)
+from unnest($1::uuid[], $2::integer[], $3::integer[], $4::integer[]) as n (ticket_id, times, most, span)
+on conflict (ticket_id) do update
+set span = excluded.span, counted_at = now(),
+    seen = (select array_agg(s.at order by s.at)
+            from (select all_seen.at
+                  from unnest(held_ticket.seen || excluded.seen) as all_seen (at)
+                  where all_seen.at > now() - excluded.span
+                  order by 1 desc
+                  limit (select n.most from unnest($1::uuid[], $4::integer[], $3::integer[]) as n (ticket_id, span, most)
+                         where n.ticket_id = held_ticket.ticket_id)) s)
 
 -- name: known_tickets
 -- Which of these fingerprints have a ticket.

@@ -22,7 +22,7 @@ select id, slug, kind, settings, tokens, limits, provisioned, retired_at is not 
 
 -- name: destinations
 -- All destinations, retired ones too.
-select id, slug, kind, tracker, settings, webhook_secrets, limits, provisioned, retired_at is not null as retired
+select id, slug, kind, tracker, settings, webhook_secrets, limits, redact, provisioned, retired_at is not null as retired
 from destination order by id
 
 -- name: routes
@@ -40,11 +40,11 @@ set kind = excluded.kind, settings = excluded.settings, tokens = excluded.tokens
 -- Makes a destination as the file says, worked on eight at once if it says nothing of that. What was blocked for its old
 -- settings is free to try the new ones.
 with put as (
-  insert into destination (slug, tracker, settings, webhook_secrets, limits)
-  values ($1, $2, $3::jsonb, $4::jsonb, $5::jsonb)
+  insert into destination (slug, tracker, settings, webhook_secrets, limits, redact)
+  values ($1, $2, $3::jsonb, $4::jsonb, $5::jsonb, $7)
   on conflict (slug) do update
   set tracker = excluded.tracker, settings = excluded.settings, webhook_secrets = excluded.webhook_secrets,
-      limits = excluded.limits, retired_at = null, provisioned = true
+      limits = excluded.limits, redact = excluded.redact, retired_at = null, provisioned = true
   returning id)
 insert into destination_state (destination_id, max_inflight) select id, coalesce($6::integer, 8) from put
 on conflict (destination_id) do update

@@ -25,14 +25,6 @@ returning s.failures, o.opens
 -- No lane of a destination is claimed for a while.
 update destination_state set blocked_until = greatest(blocked_until, now() + $2::interval) where destination_id = $1
 
--- name: note_success
--- A success clears the failure and closes the breaker.
-update destination_state
-set failures = 0, failed_at = null, failure_type = null, failure_message = null, failure_status = null,
-    failure_excerpt = null, failure_is_json = null, breaker = 0, breaker_failures = 0, breaker_opened = 0,
-    open_until = null, probe_holder = null, probe_until = null
-where destination_id = $1 and (failed_at is not null or breaker <> 0 or breaker_failures > 0)
-
 -- name: standing
 -- Every destination with its failure and its queue.
 select d.slug, d.kind, d.tracker, d.retired_at is not null as retired, s.paused_why, s.blocked_until, s.breaker,

@@ -36,6 +36,10 @@ from ticket t join source s on s.id = t.source_id where t.id = any ($1::uuid[]) 
 -- What happened to a ticket, each with the report it came from.
 select n, kind, data, report_id, at from event where ticket_id = $1 order by n limit 1000
 
+-- name: held_seen
+-- When a ticket that is below its threshold was reported, the newest last, and the time now.
+select seen, now() as now from held_ticket where ticket_id = $1
+
 -- name: storm_children
 -- How many tickets are listed in a storm's parent.
 select count(*) from ticket where storm_parent = $1
@@ -64,7 +68,8 @@ order by l.id
 -- name: deliveries_of_ticket
 -- A ticket's promises, in the order of their lanes.
 select d.lane_id, d.seq, d.event_n, d.kind, d.state, d.attempts, d.in_doubt, d.doubt_until, d.looks, d.first_sent_at,
-       d.resent_at, d.collapsed, d.expires_at, d.last_class, d.last_error, d.created_at, d.done_at
+       d.resent_at, d.collapsed, d.expires_at, d.last_class, d.last_error, d.created_at, d.done_at,
+       d.draft -> 'masked' as masked, d.draft ->> 'problem' as template_problem
 from lane l join delivery d on d.lane_id = l.id
 where l.ticket_id = $1
 order by d.lane_id, d.seq limit 1000

@@ -304,7 +304,7 @@ returning d.seq
 -- name: deliveries
 -- Deliveries with their ticket and destination, newest first, for people.
 select d.lane_id, d.seq, d.event_n, d.kind, d.state, d.attempts, d.in_doubt, d.collapsed, d.last_class, d.last_error, d.created_at,
-       d.done_at,
+       d.done_at, d.draft -> 'masked' as masked, d.draft ->> 'problem' as template_problem,
        l.state as lane_state, l.parked_why, l.due_at, l.ticket_id, x.slug as destination, t.title
 from delivery d
 join lane l on l.id = d.lane_id

@@ -60,6 +60,16 @@ with gone as (
   returning 1)
 select count(*) from gone
 
+-- name: forget_held
+-- When a ticket was reported is kept while it is below its threshold and open, and a report may still count for it.
+with gone as (
+  delete from held_ticket where ctid = any (array(
+    select h.ctid from held_ticket h join ticket t on t.id = h.ticket_id, lease l
+    where l.name = $1 and l.holder = $2 and l.epoch = $3 and l.expires_at > now()
+      and (h.counted_at < now() - h.span or not t.held or t.status = 2) limit 1000))
+  returning 1)
+select count(*) from gone
+
 -- name: alarms
 -- What should be nought: tables whose default partition holds rows, partitions missing for today and the two days after,
 -- the age in seconds of the oldest snapshot past five minutes (it keeps dead rows from being removed), and hot tables with

@@ -2,7 +2,8 @@
 
 -- name: lock_ticket
 -- One ticket, locked, as it stands.
-select id, source_id, kind, fingerprint, generation, status, close_reason, next_event, reporter_email, storm_parent
+select id, source_id, kind, fingerprint, generation, status, close_reason, next_event, reporter_email, storm_parent,
+       held, noted, release
 from ticket where id = $1 for update
 
 -- name: lanes_of_tickets
@@ -14,12 +15,13 @@ where l.ticket_id = any ($1::uuid[]) and d.retired_at is null
 order by l.id for update of l
 
 -- name: write_tickets
--- The new standing of tickets.
+-- The new standing of tickets. A release that is not known changes nothing.
 update ticket t
 set status = n.status, close_reason = n.close_reason, next_event = n.next_event, storm_parent = n.storm_parent,
+    held = n.held, noted = n.noted, release = coalesce(nullif(n.release, ''), t.release),
     closed_at = case when n.status = 2 then coalesce(t.closed_at, now()) end
-from unnest($1::uuid[], $2::smallint[], $3::text[], $4::integer[], $5::uuid[])
-  as n (id, status, close_reason, next_event, storm_parent)
+from unnest($1::uuid[], $2::smallint[], $3::text[], $4::integer[], $5::uuid[], $6::boolean[], $7::boolean[], $8::text[])
+  as n (id, status, close_reason, next_event, storm_parent, held, noted, release)
 where t.id = n.id and t.id = any ($1::uuid[])
 
 -- name: collapse
@@ -45,7 +47,8 @@ returning o.ticket_id, o.destination_id, o.moves
 
 -- name: write
 -- Reports as they came, facts numbered within their ticket, and the promises: room is made at the end of each lane, and numbers
--- come from the locked row, so their order is the order of commits. An idle lane becomes ready.
+-- come from the locked row, so their order is the order of commits. An idle lane becomes ready,
+-- at once or when it is said to be due; one with work keeps its time.
 with reports as (
   insert into report (id, source_id, ticket_id, action, headers, body, body_sha256, state, error)
   select * from unnest($1::uuid[], $2::integer[], $3::uuid[], $4::text[], $5::jsonb[], $6::bytea[], $7::bytea[],
@@ -54,19 +57,20 @@ events as (
   insert into event (ticket_id, n, kind, data, report_id)
   select * from unnest($10::uuid[], $11::integer[], $12::text[], $13::jsonb[], $14::uuid[])),
 lanes as (
-  insert into lane (ticket_id, destination_id, state, next_seq)
-  select ticket_id, destination_id, 1, 1 + more
-  from unnest($15::uuid[], $16::integer[], $17::integer[]) as n (ticket_id, destination_id, more)
+  insert into lane (ticket_id, destination_id, state, next_seq, due_at)
+  select ticket_id, destination_id, 1, 1 + more, coalesce(due_at, now())
+  from unnest($15::uuid[], $16::integer[], $17::integer[], $18::timestamptz[])
+    as n (ticket_id, destination_id, more, due_at)
   order by 1, 2
   on conflict (ticket_id, destination_id)
   do update set next_seq = lane.next_seq + excluded.next_seq - 1,
                 state = case when lane.state = 0 then 1 else lane.state end,
-                due_at = case when lane.state = 0 then now() else lane.due_at end
+                due_at = case when lane.state = 0 then excluded.due_at else lane.due_at end
   returning id, ticket_id, destination_id, next_seq)
 insert into delivery (lane_id, seq, event_n, kind, marker, collapse_key, collapsed)
 select l.id, l.next_seq - p.from_end, p.event_n, p.kind, p.marker, p.collapse_key, p.collapsed
-from unnest($18::uuid[], $19::integer[], $20::integer[], $21::integer[], $22::smallint[], $23::uuid[], $24::text[],
-            $25::integer[])
+from unnest($19::uuid[], $20::integer[], $21::integer[], $22::integer[], $23::smallint[], $24::uuid[], $25::text[],
+            $26::integer[])
        as p (ticket_id, destination_id, from_end, event_n, kind, marker, collapse_key, collapsed)
 join lanes l on l.ticket_id = p.ticket_id and l.destination_id = p.destination_id
 

@@ -102,9 +102,10 @@ select exists (select from event where ticket_id = $1 and kind = 'linked' and (d
 update source_state set linked_to = greatest(linked_to, coalesce($2::timestamptz, now())) where source_id = $1
 
 -- name: problem_of
--- What the source calls a ticket's problem, unless it has it no more.
+-- What the source calls a ticket's problem, unless it has it no more. Of a problem that goes on in a later ticket, it is told
+-- by that one alone.
 select e.data ->> 'problem' as problem, coalesce(e.data ->> 'url', '') as url
-from event e
+from event e join ticket t on t.id = e.ticket_id and not t.superseded
 where e.ticket_id = $1 and e.n = 1 and e.data ? 'problem'
   and not exists (select from lane l join link k on k.lane_id = l.id
                   where l.ticket_id = $1 and l.destination_id = $2 and k.state = 2)

@@ -27,3 +27,7 @@ order by l.id
 -- name: events_of
 -- What happened to the tickets.
 select ticket_id, n, kind, data, at from event where ticket_id = any ($1::uuid[]) order by ticket_id, n
+
+-- name: opening
+-- What the event that opened a ticket says.
+select data from event where ticket_id = $1 and n = 1

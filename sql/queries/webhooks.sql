@@ -50,6 +50,12 @@ order by received_at
 -- A waiting webhook was looked at again.
 update webhook set state = $3, note = $4 where received_at = $1 and id = $2
 
+-- name: parked_webhooks
+-- Webhooks that their plugin could not read, oldest first.
+select w.received_at, w.id, w.destination_id, d.slug as destination, w.headers, w.body, octet_length(w.body) as bytes, w.note
+from webhook w join destination d on d.id = w.destination_id
+where w.state = 4 order by w.received_at limit $1
+
 -- name: last_state_sent
 -- The last close (kind 3) or reopen (4) of a lane whose request left. The intent that is written before a request is all
 -- the memory an echo needs: whether an answer came, whether this was lately enough for an echo, and whether the other

@@ -124,10 +124,6 @@ async def test_an_answer_of_any_kind_begins_the_count_anew(database: Database):
         for _ in range(IN_A_ROW - 1):
             assert not await _fail(database, place)
         assert not await _fail(database, place, away=False)
-    for _ in range(IN_A_ROW - 1):
-        assert not await _fail(database, place)
-    await destinations.note_success(database, place)
-    assert not await _fail(database, place)
 
 
 async def test_it_opens_at_once_where_most_calls_fail(database: Database):

@@ -507,3 +507,16 @@ async def test_the_doctor_names_what_stands_in_the_way(
         async with bugsink.down():
             assert any("can't be reached" in one for one in await findings(house, "error"))
         assert (error.is_resolved, list(error.comments)) == before
+
+
+async def test_what_was_heard_is_known_again_by_the_fingerprint_that_a_route_gave_it(
+    house: House, tracker: FakeForgejo, bugsink: FakeBugsink
+):
+    route = 'fingerprint = "{{ source }}/{{ title }}"\n'
+    async with house.replica(config(tracker, bugsink) + route) as running:
+        wire(house, tracker, bugsink)
+        await bugsink.error()
+        await made(tracker)
+        [row] = await rows(house, "select fingerprint from ticket")
+        assert row["fingerprint"].startswith("route:shop/")
+        assert await ask(running, forget=True) == 0

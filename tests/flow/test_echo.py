@@ -8,8 +8,10 @@ import pytest
 from msgspec.structs import replace
 
 from house import ADMIN, SOURCES, House, count_pending, until
+from pointsman import parked
+from pointsman.errors import PointsmanError
 from pointsman.plugin_api import Actor, IssueRef, IssueSeen
-from pointsman.storage import lanes, reconcile
+from pointsman.storage import lanes, reconcile, webhooks
 from pointsman.storage.db import Database
 from pointsman.testing.fake import Fault
 from pointsman.testing.fake_forgejo import FakeForgejo
@@ -169,6 +171,54 @@ async def test_what_was_so_before_our_close_comes_late_and_is_no_news(
         [heard] = await inbound.seen_all(there, [read], asked_at=await reconcile.clock(database))
         assert heard.changed
         assert (await house.ticket(ticket))["status"] == "open"
+
+
+async def test_a_webhook_that_reads_no_link_a_moment_before_it_is_there_is_looked_at_again(
+    house: House, tracker: FakeForgejo, monkeypatch
+):
+    """The issue is linked between the webhook's look and its commit: neither side sees the other."""
+    async with house.replica(config(tracker)):
+        ticket = await _alert(house)
+        await house.linked(ticket)
+        real, looks = webhooks.link_of, []
+
+        async def nothing_at_first(*asked):
+            looks.append(asked)
+            return await real(*asked) if len(looks) > 1 else None
+
+        monkeypatch.setattr(webhooks, "link_of", nothing_at_first)
+        tracker.webhook_url, tracker.webhook_secret = f"{house.url}/webhooks/forgejo/there", HOOK
+        assert await tracker.close_issue(1) == 200
+        assert len(looks) > 1
+        assert (await house.ticket(ticket))["status"] == "closed"
+
+
+async def test_a_webhook_that_the_plugin_fails_to_read_is_kept_and_read_again_once_it_can(
+    house: House, tracker: FakeForgejo, database: Database, monkeypatch
+):
+    async with house.replica(config(tracker)) as running:
+        ticket = await _alert(house)
+        await house.linked(ticket)
+        kind = type(running.context.catalog.current.destination("there").tracker)
+
+        def fails(self, headers, body):
+            raise KeyError("of a release to come")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, "read_webhook", fails)
+            tracker.webhook_url, tracker.webhook_secret = f"{house.url}/webhooks/forgejo/there", HOOK
+            assert await tracker.close_issue(1) == 200
+            [kept] = await parked.parked_webhooks(database)
+            assert kept["destination"] == "there"
+            [line] = await parked.rerun_webhooks(house.settings, database, kept["id"])
+            assert "stays parked: KeyError" in line
+        assert (await house.ticket(ticket))["status"] == "open"
+        [line] = await parked.rerun_webhooks(house.settings, database, None)
+        assert line.startswith(str(kept["id"]))
+        assert (await house.ticket(ticket))["status"] == "closed"
+        assert await parked.parked_webhooks(database) == []
+        with pytest.raises(PointsmanError, match="no parked webhook"):
+            await parked.rerun_webhooks(house.settings, database, kept["id"])
 
 
 async def _flip(running, ticket: str, times: int, by: str) -> list:

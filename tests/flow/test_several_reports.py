@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from house import House
-from pointsman import operate
+from pointsman import parked
 from pointsman.sources.alertmanager import Alertmanager
 from pointsman.storage.db import Database
 from pointsman.testing.fake_forgejo import FakeForgejo
@@ -151,7 +151,7 @@ async def test_what_could_not_be_read_runs_again_with_all_its_reports(
             said = await post(house, am_group(am_alert(1), am_alert(2)))
             assert said["state"] == "parked" and "reports" not in said
         async with Database.open(house.settings.database_url.reveal(), size=2) as database:
-            [line] = await operate.rerun(house.settings, database, None)
+            [line] = await parked.rerun_reports(house.settings, database, None)
             assert "belongs to ticket" in line
         assert (await count(house, "ticket"), await count(house, "report where state = 1")) == (2, 2)
 
@@ -174,7 +174,7 @@ async def test_one_that_can_not_be_decided_parks_alone_and_runs_again(
             said = await post(house, am_group(am_alert(1), am_alert(2)))
             assert [one["state"] for one in said["reports"]] == ["accepted", "parked"]
         async with Database.open(house.settings.database_url.reveal(), size=2) as database:
-            [line] = await operate.rerun(house.settings, database, None)
+            [line] = await parked.rerun_reports(house.settings, database, None)
             assert "belongs to ticket" in line
         assert await count(house, "report where state = 1") == 2
 

@@ -7,7 +7,8 @@ import datetime as dt
 
 import pytest
 
-from house import ADMIN, SHOP, SOURCES, House, until
+from house import ADMIN, SHOP, SOURCES, House, count_pending, until
+from pointsman.storage.db import Database
 from pointsman.testing.fake_forgejo import FakeForgejo
 
 
@@ -102,3 +103,39 @@ async def test_after_an_outage_the_tracker_gets_one_comment(house: House, tracke
         [comment] = tracker.issues[int(link["key"])].comments
         assert "and 19 more like it since" in comment.body
         assert len((await house.ticket(ticket))["events"]) == 21
+
+
+SERVICES = """
+[[source]]
+slug = "services"
+kind = "generic"
+token = "services-token-of-the-tests"
+settings = { title = "error", dedupe = "id" }
+"""
+
+
+async def test_five_thousand_alerts_of_forty_errors_are_forty_issues(
+    house: House, tracker: FakeForgejo, database: Database
+):
+    """As fast as they can be sent, and with the limits as they come: below the storm guard's, each error has its issue."""
+    turns = iter(range(5_000))
+    async with house.replica(SERVICES + forgejo(tracker, allowed=60)):
+
+        async def sender() -> None:
+            for n in turns:
+                told = {"id": n, "error": f"KeyError: 'basket {n % 40}'"}
+                await house.call(
+                    "POST", "/intake/services/services-token-of-the-tests", json=told, status=202
+                )
+
+        async with asyncio.TaskGroup() as senders:
+            for _ in range(64):
+                senders.create_task(sender())
+
+        async def all_delivered() -> bool:
+            return await count_pending(database) == 0
+
+        await until(all_delivered, 60.0)
+    assert tracker.issues_made() == 40
+    assert not any(one.comments for one in tracker.issues.values())
+    assert await database.fetchval("select sum(occurrences) from ticket") == 5_000

@@ -108,7 +108,7 @@ class QueueMachine(RuleBasedStateMachine):
         columns = [
             *[[]] * 9,
             [ticket_id] * more, list(numbers), ["commented"] * more, ["{}"] * more, [None] * more,
-            [ticket_id], [place_id], [more],
+            [ticket_id], [place_id], [more], [None],
             [ticket_id] * more, [place_id] * more, [more - i for i in range(more)], list(numbers),
             [2 if begun or i else 1 for i in range(more)], [uuid.uuid4() for _ in numbers], [None] * more, [0] * more,
         ]  # fmt: skip
@@ -323,9 +323,7 @@ class QueueMachine(RuleBasedStateMachine):
                 self._fail(place_id, away=True, mostly=mostly, times=1 if mostly else 1 + place % 5)
             case 2:
                 self._fail(place_id, away=False, mostly=mostly, times=1)
-            case 3:
-                self.both(0, lambda lanes: destinations.note_success(lanes.database, place_id))
-            case 4:
+            case 3 | 4:
                 self.both(0, lambda lanes: destinations.hold_back(lanes.database, place_id, hold))
             case _:
                 self._pause(n, "a person" if mostly and not place % 3 else None)

@@ -45,9 +45,6 @@ class Others(Tables):
         place = self.places[destination_id]
         place.blocked_until = max(place.blocked_until or -math.inf, self.now() + hold.total_seconds())
 
-    def note_success(self, destination_id):
-        self.places[destination_id].well()
-
     # -- the budgets -------------------------------------------------------------------------------------------------
 
     def take_tokens(self, credential, scope, rate, burst, kept, urgent, others, advance):
@@ -123,7 +120,8 @@ class Others(Tables):
                 )  # fmt: skip
         return found
 
-    def touch_tickets(self, *columns):
+    def touch_tickets(self, *given):
+        *columns, _ = given
         rows = []
         for new_id, source_id, kind, fingerprint, title, *_, email, _, count in zip(*columns, strict=True):
             old = [
@@ -134,7 +132,10 @@ class Others(Tables):
                 ticket.next_event = 2
                 self.tickets[new_id] = ticket
             ticket.occurrences += count
-            rows.append(self._row_of(ticket) | {"inserted": not old})
+            rows.append(
+                self._row_of(ticket)
+                | {"inserted": not old, "at": None, "unseen_seconds": None, "closed_seconds": None}
+            )
         return rows
 
     def _row_of(self, ticket: Ticket) -> dict[str, Any]:
@@ -158,7 +159,7 @@ class Others(Tables):
         ]
 
     def write_tickets(self, *columns):
-        for ticket_id, status, reason, next_event, parent in zip(*columns, strict=True):
+        for ticket_id, status, reason, next_event, parent, *_ in zip(*columns, strict=True):
             ticket = self.tickets[ticket_id]
             ticket.status, ticket.close_reason = int(status), reason
             ticket.next_event, ticket.storm_parent = next_event, parent
@@ -169,11 +170,11 @@ class Others(Tables):
         for ticket_id, n, kind, data, _ in zip(*columns[9:14], strict=True):
             self.tickets[ticket_id].events[n] = (kind, data)
         ends = {}
-        for ticket_id, destination_id, more in zip(*columns[14:17], strict=True):
+        for ticket_id, destination_id, more, _ in zip(*columns[14:18], strict=True):
             lane = self._lane_of(ticket_id, destination_id)
             self._more(lane, more)
             ends[ticket_id, destination_id] = lane
-        for ticket_id, destination_id, from_end, event_n, kind, marker, *_ in zip(*columns[17:], strict=True):
+        for ticket_id, destination_id, from_end, event_n, kind, marker, *_ in zip(*columns[18:], strict=True):
             lane = ends[ticket_id, destination_id]
             if any(d.marker == marker for d in self.deliveries.values()):
                 raise Conflict(f"marker {marker}")

@@ -13,6 +13,7 @@ import asyncpg
 from pointsman.acceptance import Acceptance
 from pointsman.bus import Bus
 from pointsman.catalog import Catalog, LiveDestination, LiveSource
+from pointsman.delivery.drafts import Drafts
 from pointsman.delivery.limits import Budgets
 from pointsman.delivery.outbound import Outbound
 from pointsman.delivery.pace import paces_of
@@ -47,7 +48,7 @@ class Replica:
             database,
             self.lanes,
             keeper,
-            base_url="",
+            Drafts(database, keeper),
             stopping=lambda: self.bus.stopping,
             budgets=Budgets(database),
         )

@@ -156,6 +156,15 @@ OLD_AND_NEW = {
         " select 'x', 'x', 'x', now() - case when n <= 2500 then interval '13 months' else interval '11 months' end"
         " from generate_series(1, 2503) n"
     ),
+    "held_ticket": (
+        "with s as (insert into source (slug, kind) values ('h', 'x') returning id),"
+        " t as (insert into ticket (id, source_id, kind, fingerprint, title, held)"
+        "       select gen_random_uuid(), s.id, 1, n, 't', true from s, generate_series(1, 2503) n"
+        "       returning id, fingerprint::integer as n)"
+        " insert into held_ticket (ticket_id, seen, span, counted_at)"
+        " select id, '{}', interval '1 hour', now() - case when n <= 2500 then interval '61 minutes'"
+        " else interval '59 minutes' end from t"
+    ),
 }
 
 

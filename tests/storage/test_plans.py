@@ -248,7 +248,6 @@ STATEMENTS: dict[tuple[str, str], tuple[Args, bool]] = {
         lambda g, n: [g.alive[0], "T", "m", 500, "", None, True, False, 5, 30 * SECOND, 900 * SECOND],
         False,
     ),
-    ("destinations", "note_success"): (lambda g, n: [g.alive[0]], False),
     ("accept", "keep_keys"): (
         lambda g, n: [[1] * n, [_hash(i) for i in range(n)], [uuid.UUID(int=i) for i in range(n)], [b""] * n],
         False,
@@ -256,14 +255,19 @@ STATEMENTS: dict[tuple[str, str], tuple[Args, bool]] = {
     ("accept", "touch_tickets"): (
         lambda g, n: [
             [uuid.UUID(int=i) for i in range(n)], [1] * n, [2] * n, [str(50000 + i) for i in range(n)],
-            *[["x"] * n for _ in range(8)], [1] * n,
+            *[["x"] * n for _ in range(8)], [1] * n, True,
         ],
         False,
     ),
+    ("accept", "supersede"): (lambda g, n: [g.tickets[0], 1, True], False),
+    ("accept", "count_held"): (lambda g, n: [g.tickets[:n], [600, 86400]], False),
+    ("accept", "keep_held"): (lambda g, n: [g.tickets[:n], [1] * n, [5] * n, [600] * n], False),
     ("promises", "lock_ticket"): (lambda g, n: [g.tickets[0]], False),
     ("promises", "lanes_of_tickets"): (lambda g, n: [g.tickets[:n]], False),
     ("promises", "write_tickets"): (
-        lambda g, n: [g.tickets[:n], [1] * n, [None] * n, [5] * n, [None] * n],
+        lambda g, n: [
+            g.tickets[:n], [1] * n, [None] * n, [5] * n, [None] * n, [False] * n, [False] * n, ["x"] * n,
+        ],
         False,
     ),
     ("promises", "collapse"): (
@@ -275,7 +279,7 @@ STATEMENTS: dict[tuple[str, str], tuple[Args, bool]] = {
     ),
     ("promises", "write"): (
         lambda g, n: [
-            *[[]] * 14, g.tickets[:n], [g.alive[0]] * n, [1] * n, g.tickets[:n], [g.alive[0]] * n, [1] * n, [9] * n,
+            *[[]] * 14, g.tickets[:n], [g.alive[0]] * n, [1] * n, [None] * n, g.tickets[:n], [g.alive[0]] * n, [1] * n, [9] * n,
             [2] * n, [uuid.uuid4() for _ in range(n)], [None] * n, [0] * n,
         ],
         False,

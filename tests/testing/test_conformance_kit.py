@@ -186,3 +186,11 @@ def test_the_page_names_every_test_and_its_example_runs(pytester):
     outcomes = result.parseoutcomes()
     assert outcomes.keys() == {"passed", "deselected"}
     assert outcomes["passed"] > 100
+
+
+def test_the_card_is_the_same_from_several_processes(run):
+    """pytest-xdist takes from its workers what can be sent: plain values."""
+    few = ("-k", "named_rightly and reopen")
+    cards, _ = run("ShelfTracker", options=few)
+    spread, _ = run("ShelfTracker", options=(*few, "-n", "1"))
+    assert spread == cards

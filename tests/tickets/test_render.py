@@ -88,3 +88,47 @@ def test_a_mail_about_a_reopened_request_does_not_say_it_is_closed():
     assert mail.subject == "Reopened: It fails"
     assert mail.body.startswith("Hello,")
     assert "solved" not in mail.body
+
+
+@pytest.mark.parametrize(
+    ("earlier", "page", "says"),
+    [
+        (
+            {"ticket": "t-1", "url": "https://forge.example/1"},
+            "",
+            "[its issue then](https://forge.example/1)",
+        ),
+        ({"ticket": "t-1", "url": ""}, "https://desk.example/console/tickets/t-2", "tickets/t-1)"),
+        ({"ticket": "t-1", "url": ""}, "", "ticket `t-1`"),
+    ],
+)
+def test_an_issue_that_follows_another_says_where_that_is(earlier, page, says):
+    body = render.issue_body(make(page=page), {"action": "regressed", "earlier": earlier})
+    assert "This problem was there before, and was closed: " in body
+    assert says in body
+
+
+def test_where_the_issue_before_stands_is_told_to_its_own_destination_alone():
+    data = {"earlier": {"ticket": "t", "issues": {"1": "https://private.example/1"}}, "text": "words"}
+    assert render.at_destination(data, 1)["earlier"] == {"ticket": "t", "url": "https://private.example/1"}
+    assert render.at_destination(data, 2) == {"earlier": {"ticket": "t", "url": ""}, "text": "words"}
+    assert render.at_destination({"text": "words"}, 1) == {"text": "words"}
+
+
+def test_an_issue_that_comes_late_says_how_often_it_was_counted():
+    assert "reported **5** times by now" in render.issue_body(make(), {"action": "opened", "times": 5})
+
+
+@pytest.mark.parametrize(
+    ("reason", "says"),
+    [
+        ("duplicate", "closed as a duplicate"),
+        ("not_planned", "as not planned"),
+        ("completed", "stays closed."),
+    ],
+)
+def test_a_comment_on_an_issue_that_stays_closed_says_so(reason, says):
+    body = render.comment_body(make(), "recurred", {"action": "opened", "stays": reason})
+    assert says in body
+    assert "only counted" in body
+    assert "stays closed" not in render.comment_body(make(), "recurred", {"action": "opened"})

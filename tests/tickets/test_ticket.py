@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from pointsman.plugin_api import Person, Report
 from pointsman.tickets.ticket import (
+    AGAIN,
     Decided,
     Kind,
     Places,
@@ -34,6 +35,13 @@ def make(status=Status.OPEN, *, next_event=2, email="ann@x.test", close_reason=N
 def reported(ticket, action, places=PLACES, **more):
     decided = Decided()
     on_report(ticket, Report(action=action, fingerprint="print", **more), REPORT_ID, places, decided)
+    return decided
+
+
+def came_back(ticket, action, then, places=PLACES, **more):
+    decided = Decided()
+    report = Report(action=action, fingerprint="print", **more)
+    on_report(ticket, report, REPORT_ID, places, decided, then)
     return decided
 
 
@@ -86,6 +94,71 @@ def test_what_a_report_makes_of_a_ticket(status, action, event, promises):
     reopened = (MAIL, Kind.MAIL) in promises
     assert ticket.status is (Status.OPEN if reopened or status is None else status)
     assert (ticket.close_reason is None) == (ticket.status is Status.OPEN)
+
+
+@pytest.mark.parametrize("action", ["opened", "recurred", "regressed", "unmuted"])
+def test_a_ticket_that_stays_closed_says_so_once_and_news_of_its_own_kind_each_time(action):
+    ticket = make(Status.CLOSED, close_reason="duplicate")
+    ticket.kind = TicketKind.ALERT
+    decided = came_back(ticket, action, "comment")
+    own = action in ("regressed", "unmuted")
+    kind = action if own else "recurred"
+    assert [(one.kind, one.data["stays"]) for one in decided.events] == [(kind, "duplicate")]
+    assert promised(decided) == COMMENT
+    assert {one.collapse_key for one in decided.promises} == {AGAIN}
+    assert (ticket.status, ticket.close_reason) == (Status.CLOSED, "duplicate")
+    again = came_back(ticket, action, "comment")
+    assert promised(again) == (COMMENT if own else [])
+    assert bool(again.events) is own
+
+
+@pytest.mark.parametrize("action", ["opened", "recurred", "regressed", "unmuted"])
+def test_what_is_ignored_is_an_event_once_until_it_is_closed_anew(action):
+    ticket = make(Status.CLOSED, close_reason="not_planned")
+    first, again = came_back(ticket, action, "ignore"), came_back(ticket, action, "ignore")
+    assert [(one.kind, one.data) for one in first.events] == [
+        ("ignored", {"action": action, "reason": "not_planned"})
+    ]
+    assert (again.events, promised(first), promised(again)) == ([], [], [])
+    assert ticket.status is Status.CLOSED
+    told(ticket, "open")
+    told(ticket, "closed", "not_planned")
+    assert [one.kind for one in came_back(ticket, action, "ignore").events] == ["ignored"]
+
+
+@pytest.mark.parametrize("then", ["comment", "ignore"])
+def test_what_people_say_on_a_ticket_that_stays_closed_is_said(then):
+    ticket = make(Status.CLOSED, close_reason="duplicate")
+    assert promised(came_back(ticket, "commented", then)) == COMMENT
+
+
+def test_below_its_threshold_a_ticket_goes_nowhere_and_then_gets_its_issues():
+    ticket = make(next_event=1)
+    opened = reported(ticket, "opened", Places((), MAIL, held=True))
+    assert ([one.kind for one in opened.events], promised(opened), ticket.held) == (["opened"], [], True)
+    assert opened.events[0].data["held"] is True
+    assert reported(ticket, "opened", Places((), MAIL)).events == []
+    posted = reported(ticket, "opened", Places((FORGEJO, GITHUB), MAIL, times=3), text="words")
+    assert ([one.kind for one in posted.events], promised(posted)) == (["posted"], CREATE)
+    assert posted.events[0].data == {"action": "opened", "text": "words", "times": 3}
+    assert not ticket.held
+    assert reported(ticket, "opened").events == []
+
+
+def test_a_held_ticket_that_was_closed_is_open_once_it_reaches_its_threshold_unless_it_is_ignored():
+    ticket = make(Status.CLOSED, close_reason="not_planned")
+    ticket.held = True
+    assert promised(came_back(ticket, "opened", "ignore")) == []
+    assert (ticket.status, ticket.held) == (Status.CLOSED, True)
+    assert promised(came_back(ticket, "opened", "reopen")) == [*CREATE, OWNER]
+    assert (ticket.status, ticket.held) == (Status.OPEN, False)
+
+
+def test_a_ticket_that_follows_another_says_which():
+    ticket = make(next_event=1)
+    ticket.earlier = {"ticket": "t", "issues": {"1": "https://forge.example/1"}}
+    [opened] = reported(ticket, "regressed").events
+    assert opened.data["earlier"] == {"ticket": "t", "issues": {"1": "https://forge.example/1"}}
 
 
 def test_events_remember_the_report_they_came_from():

@@ -150,6 +150,12 @@ async def test_real_answers_fit_the_document(house: House):
         await ask("POST", f"{here}/reopen", 200, route=f"{one}/reopen", token=HELPDESK)
         await ask("GET", f"{tickets}/x", 404, route=one, token=HELPDESK)
 
+        previews = "/api/v1/previews"
+        shown = await ask("POST", previews, 200, token=ADMIN, json={"source": "shop", "body": alert()})
+        assert set(shown["previews"][0]) >= {"title", "body", "comment", "mail_subject", "mail_body"}
+        await ask("POST", previews, 422, token=ADMIN, json={"source": "nothere", "body": {}})
+        await ask("POST", previews, 403, token=HELPDESK, json={"source": "helpdesk", "body": {}})
+
         await ask("POST", "/webhooks/forgejo/nothere", 401, route="/webhooks/{tracker}/{slug}", json={})
         await ask("GET", "/health/live", 200)
         await ask("GET", "/health/ready", 200)

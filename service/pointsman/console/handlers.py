@@ -249,6 +249,8 @@ async def ticket(request: web.Request) -> Page:
         row["environment"],
         row["level"],
         row["release"],
+        row["title"],
+        tags=None,
     )
     entries = timeline(events, deliveries, attempts)
     return Page(

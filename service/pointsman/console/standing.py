@@ -10,7 +10,7 @@ import msgspec
 from pointsman.console.timeline import DEAD, LEASED, PARKED, PENDING, parked_sentence
 from pointsman.console.words import Tone, Words, failure, outcome
 from pointsman.storage.db import Row
-from pointsman.tickets.routes import Facts, Match, Route, verdict
+from pointsman.tickets.routes import NOTHING, UNKNOWN, Facts, Match, Route, verdict
 from pointsman.tickets.text import one_line
 
 ORPHANED = 2
@@ -130,9 +130,11 @@ def no_issue(routes: Sequence[Route], facts: Facts) -> list[str]:
 def _route_says(route: Route, facts: Facts) -> str:
     said = verdict(route, facts)
     if not said.matched:
-        wanted = one_line(str(getattr(route.match, said.against)), 120)
-        has = one_line(str(getattr(facts, said.against)), 120)
-        of_ticket = f"this ticket's is {has}" if has else "this ticket has none"
+        wanted, got = one_line(said.wanted, 120), one_line(said.got, 120)
+        if said.pending:
+            return f"Route {route.position} takes it once its threshold is met: {said.against} {wanted}."
+        known = {NOTHING: "this ticket has none", UNKNOWN: "what this ticket has is not kept"}
+        of_ticket = known.get(got, f"this ticket's is {got}")
         return f"Route {route.position} takes only {said.against} {wanted}, and {of_ticket}."
     if not route.destinations:
         return f"Route {route.position} takes {'everything' if route.match == Match() else 'it'}, to no destination."

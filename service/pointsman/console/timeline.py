@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from pointsman.console.words import CLOSE_REASONS, DOES, Tone, Words, outcome, place
+from pointsman.delivery.gate import masked_words
 from pointsman.storage.db import Row
 from pointsman.tickets.text import clean, cut, one_line
 
@@ -105,6 +106,18 @@ _TITLES: Mapping[str, tuple[str, str]] = {
         "The storm goes on",
         "More new problems came than the source may open in a minute; they are listed here.",
     ),
+    "posted": (
+        "Reached its threshold",
+        "The problem was only counted before. It gets an issue now.",
+    ),
+    "ignored": (
+        "Came back, and left closed",
+        "The problem was reported again. As the ticket was closed, that is only counted.",
+    ),
+    "succeeded": (
+        "Goes on elsewhere",
+        "The problem came back, and has a ticket of its own from here on.",
+    ),
     "singled_out": (
         "Singled out",
         "The problem of a storm was reported again, and gets an issue of its own.",
@@ -161,7 +174,7 @@ def _deliveries(rows: Sequence[Row]) -> list[Entry]:
                 title=f"Delivery to {place(row['destination'])}: {DOES.get(row['kind'], 'deliver')}",
                 label=stands.label,
                 tone=stands.tone,
-                sentence=f"{stands.sentence} {_collapsed(row)}".strip(),
+                sentence=" ".join(filter(None, (stands.sentence, _collapsed(row), _notes(row)))),
                 command=f"pointsman replay {row['lane_id']}/{row['seq']}"
                 if row["state"] == DEAD or parked
                 else "",
@@ -175,6 +188,13 @@ def _deliveries(rows: Sequence[Row]) -> list[Entry]:
 def _collapsed(row: Row) -> str:
     """How many events a delivery stands for beside its own."""
     return f"It tells of {row['collapsed'] + 1} updates at once." if row["collapsed"] else ""
+
+
+def _notes(row: Row) -> str:
+    """What was kept from leaving, as numbers, and what went wrong with a template."""
+    masked = f"Masked in it: {masked_words(json.loads(row['masked']))}." if row["masked"] else ""
+    problem = one_line(row["template_problem"] or "", 500)
+    return f"{masked} {f'In the built-in words: {problem}.' if problem else ''}".strip()
 
 
 def delivery_words(row: Row, *, first: bool) -> Words:

@@ -2,68 +2,207 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
 
-from pointsman.catalog import SOURCE
-from pointsman.delivery.enrich import with_more
+from pointsman.catalog import SOURCE, TRACKER, CatalogKeeper
+from pointsman.delivery.enrich import DETAILS, Enrich, with_more
+from pointsman.delivery.gate import PROFILES, Gate
 from pointsman.delivery.source_lanes import comment_text
 from pointsman.delivery.underway import Attempt, ticket_text
-from pointsman.storage import storm
-from pointsman.storage.db import Database
+from pointsman.delivery.wording import NOBODY, Rule, Wording, facts_of, has_say, rule_for
+from pointsman.logs import logger, scrub
+from pointsman.storage import storm, tickets
+from pointsman.storage.db import Database, Row
 from pointsman.tickets import render
+from pointsman.tickets.redact import Profile
 from pointsman.tickets.storm import is_storm
-from pointsman.tickets.ticket import Kind
+from pointsman.tickets.templates import Given
+from pointsman.tickets.ticket import Kind, TicketKind
+
+log = logger("drafts")
+
+SAYING = frozenset({Kind.CREATE, Kind.UPDATE, Kind.COMMENT})
+"""Deliveries that say something; the others only do."""
+INLINE_CHARACTERS = 8_000
+"""What is longer is masked and rendered in a thread: 64 kB take some 30 ms, in which nobody else would be served."""
 
 
-async def listed_for(database: Database, one: Attempt) -> storm.Listed | None:
-    """What a storm's issue or comment is to list, as it is now. None: the delivery is not a storm's, or has its draft."""
-    if one.head["draft"] is not None or not is_storm(one.head["event_data"]):
-        return None
-    return await storm.listed(database, one.head["ticket_id"], one.lane.destination_id)
+class Drafts:
+    """Makes the draft of a delivery that has none yet. ``on_masked`` is told what was masked, by kind."""
+
+    def __init__(
+        self,
+        database: Database,
+        catalog: CatalogKeeper,
+        base_url: str = "",
+        enrich: Enrich | None = None,
+        *,
+        on_masked: Callable[[Mapping[str, int]], None] = lambda _: None,
+    ) -> None:
+        self._database = database
+        self._catalog = catalog
+        self._base_url = base_url
+        self._enrich = enrich
+        self._on_masked = on_masked
+
+    async def of(self, one: Attempt) -> dict[str, Any]:
+        """What is sent, with what can be learned before. A database that is away is no reason to send less."""
+        head = one.head
+        if head["draft"] is not None:
+            kept: dict[str, Any] = json.loads(head["draft"])
+            return kept
+        if one.kind not in SAYING:
+            return {}
+        listed = more = None
+        rule = NOBODY
+        if is_storm(head["event_data"]):
+            listed = await storm.listed(self._database, head["ticket_id"], one.lane.destination_id)
+        if one.destination.kind == TRACKER:
+            rule = await self._rule(head, one.lane.destination_id)
+            if self._enrich is not None:
+                more = await self._enrich.more(head, one.kind)
+        gate = Gate(
+            self._catalog.current.mask_key, PROFILES[one.destination.redact], person=rule.options.requester
+        )
+        return await self._made(head, partial(draft_of, one, self._base_url, gate, listed, more, rule), more)
+
+    async def mail(self, head: Row) -> dict[str, Any]:
+        """What a ticket's owner is told. Their own name and address are theirs to see."""
+        if head["draft"] is not None:
+            kept: dict[str, Any] = json.loads(head["draft"])
+            return kept
+        gate = Gate(self._catalog.current.mask_key, Profile.NORMAL, person=True)
+        rule = await self._rule(head, None)
+        return await self._made(head, partial(mail_of, head, self._base_url, gate, rule))
+
+    async def _rule(self, head: Row, destination_id: int | None) -> Rule:
+        """The rule that says how this ticket is told. As good as always there is none, and nothing is asked."""
+        routes = self._catalog.current.routes
+        if not any(map(has_say, routes)):
+            return NOBODY
+        opening = json.loads(head["event_data"])
+        if head["event_n"] != 1:
+            opening = json.loads(await tickets.opening(self._database, head["ticket_id"]) or "{}")
+        return rule_for(routes, facts_of(head, opening), destination_id)
+
+    async def _made(
+        self, head: Row, make: Callable[[], dict[str, Any]], more: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        size = len(head["event_data"]) + len(head["title"]) + (len(str(more)) if more else 0)
+        draft = make() if size <= INLINE_CHARACTERS else await asyncio.to_thread(make)
+        if masked := draft.get("masked"):
+            self._on_masked(masked)
+        if problem := draft.get("problem"):
+            log.warning("the built-in words were used", ticket=str(head["ticket_id"]), problem=scrub(problem))
+        return draft
 
 
 def draft_of(
-    one: Attempt, base_url: str, listed: storm.Listed | None = None, more: Mapping[str, Any] | None = None
+    one: Attempt,
+    base_url: str,
+    gate: Gate,
+    listed: storm.Listed | None = None,
+    more: Mapping[str, Any] | None = None,
+    rule: Rule = NOBODY,
 ) -> dict[str, Any]:
-    """The draft kept with a delivery, or a new one: title, body and facts of an issue, the body of a comment.
+    """A new draft: title, body and facts of an issue, the body of a comment; what was masked in it (``masked``), and what
+    went wrong with a template (``problem``).
 
-    ``more``: what the ticket's source says beyond its report.
+    ``listed``: what a storm holds now. ``more``: what the ticket's source says beyond its report.
     """
     head = one.head
-    if head["draft"] is not None:
-        kept: dict[str, Any] = json.loads(head["draft"])
-        return kept
-    ticket = ticket_text(head, base_url)
     data = with_more(json.loads(head["event_data"]), more)
     if listed is not None:
         data["storm"].update(msgspec.to_builtins(listed))
-    match one.kind:
-        case Kind.CREATE | Kind.UPDATE:
-            return {
-                "title": render.issue_title(ticket),
-                "body": render.issue_body(ticket, data),
-                "facts": {
-                    "ticket": ticket.id,
-                    "kind": ticket.kind.name.lower(),
-                    "source": ticket.source,
-                    "title": ticket.title,
-                    "level": head["level"] or data.get("level", ""),
-                    "environment": head["environment"] or data.get("environment", ""),
-                    "release": head["release"] or data.get("release", ""),
-                    "url": head["ticket_url"],
-                },
-            }
-        case Kind.COMMENT if one.destination.kind == SOURCE:
-            return {"body": comment_text(data)}
-        case Kind.COMMENT:
-            return {
-                "body": render.comment_body(
-                    ticket, head["event_kind"], data, collapsed=head["collapsed"], since=head["created_at"]
-                )
-            }
-        case _:
-            return {}
+    data = gate.event(render.at_destination(data, one.lane.destination_id))
+    if one.destination.kind == SOURCE:
+        return _with_notes({"body": comment_text(data)}, gate, [])
+    ticket = gate.ticket(ticket_text(head, base_url))
+    if listed is not None or head["event_kind"] == DETAILS:
+        # what these tell, no template could: the list of a storm, and what is still missing in an issue
+        rule = NOBODY
+    wording = Wording(rule, partial(_given, head, ticket, data, gate, rule))
+    if one.kind is Kind.COMMENT:
+        collapsed, since = head["collapsed"], head["created_at"]
+        built_in = partial(
+            render.comment_body, ticket, head["event_kind"], data, collapsed=collapsed, since=since
+        )
+        return _with_notes({"body": wording.say("comment", built_in)}, gate, wording.problems)
+    told = {**data, "facts": [*_requester(head, rule), *data.get("facts", ())]}
+    draft = {
+        "title": wording.say("title", partial(render.issue_title, ticket)),
+        "body": wording.say("body", partial(render.issue_body, ticket, told)),
+        "facts": {
+            "ticket": ticket.id,
+            "kind": ticket.kind.name.lower(),
+            "source": ticket.source,
+            "title": ticket.title,
+            **_named(head, data, gate),
+        },
+    }
+    return _with_notes(draft, gate, wording.problems)
+
+
+def mail_of(head: Row, base_url: str, gate: Gate, rule: Rule = NOBODY) -> dict[str, Any]:
+    """The mail of one transition."""
+    ticket = gate.ticket(ticket_text(head, base_url))
+    wording = Wording(
+        rule, lambda: _given(head, ticket, gate.event(json.loads(head["event_data"])), gate, rule)
+    )
+    built_in = render.mail(ticket, head["event_kind"])
+    draft = {
+        "subject": wording.say("mail_subject", lambda: built_in.subject),
+        "body": wording.say("mail_body", lambda: built_in.body),
+    }
+    return _with_notes(draft, gate, wording.problems)
+
+
+def _with_notes(draft: dict[str, Any], gate: Gate, problems: list[str]) -> dict[str, Any]:
+    if gate.masked:
+        draft["masked"] = gate.masked
+    if problems:
+        draft["problem"] = "; ".join(problems)
+    return draft
+
+
+def _named(head: Row, data: Mapping[str, Any], gate: Gate) -> dict[str, str]:
+    """What a ticket is known by; where it does not say so itself, its report does."""
+    named = {
+        name: gate.fact(name, head[name]) or data.get(name, "")
+        for name in ("level", "environment", "release")
+    }
+    return {**named, "url": gate.text(head["ticket_url"])}
+
+
+def _given(head: Row, ticket: render.TicketText, data: Mapping[str, Any], gate: Gate, rule: Rule) -> Given:
+    """What a template is given."""
+    asked = rule.options.requester and ticket.kind is TicketKind.SUPPORT
+    named = _named(head, data, gate)
+    return Given(
+        ticket=ticket,
+        event_kind=head["event_kind"],
+        at=head["event_at"],
+        data=data,
+        level=named["level"],
+        environment=named["environment"],
+        release=named["release"],
+        url=data.get("url") or named["url"],
+        occurrences=head["occurrences"],
+        earlier=head["collapsed"],
+        requester_name=head["reporter_name"] if asked else "",
+        requester_address=head["reporter_email"] if asked else "",
+    )
+
+
+def _requester(head: Row, rule: Rule) -> list[tuple[str, str]]:
+    """Who asked for help, where the rule lets that out."""
+    if not rule.options.requester or head["ticket_kind"] != TicketKind.SUPPORT or not head["reporter_email"]:
+        return []
+    name, address = head["reporter_name"], head["reporter_email"]
+    return [("Requester", f"{name} <{address}>" if name else address)]

@@ -35,7 +35,7 @@ ROWS = 50
 ASK_FOR = dt.timedelta(hours=24)
 DETAILS = "details"
 """The event that brings what came too late for the issue."""
-ENRICHED_EVENTS = frozenset({"opened", "singled_out", "regressed", "recurred", "unmuted"})
+ENRICHED_EVENTS = frozenset({"opened", "singled_out", "posted", "regressed", "recurred", "unmuted"})
 
 
 class _Silent(Exception):

@@ -92,6 +92,11 @@ class Inbound:
         heard = await self._again(once)
         if isinstance(news, IssueSeen):
             await self._sight(destination, news, "webhook")
+        if heard.state == webhooks.WAITING and ref is not None:
+            # it may have been linked between our look and our commit: then whoever linked it saw nothing waiting
+            link = await webhooks.link_of(self._database, destination.id, ref.remote_id, ref.key)
+            if link is not None:
+                return await self._look_again(destination, ref) or heard
         return heard
 
     async def _sight(self, destination: LiveDestination, news: IssueSeen, seen_by: str) -> None:
@@ -171,17 +176,21 @@ class Inbound:
     async def linked(self, news: Linked) -> None:
         """An issue was linked: look again at webhooks that came before."""
         destination = self._catalog.current.destinations.get(news.destination_id)
-        if destination is None or destination.tracker is None:
-            return
-        ref = news.ref
+        if destination is not None and destination.tracker is not None:
+            await self._look_again(destination, news.ref)
+
+    async def _look_again(self, destination: LiveDestination, ref: IssueRef) -> Heard | None:
+        """Apply webhooks that waited for their issue's link, oldest first; what became of the last, None without any."""
+        heard = None
         rows = await webhooks.waiting(self._database, destination.id, ref.remote_id, ref.key)
         for row in rows:
             headers = msgspec.json.decode(row["headers"])
-            said = destination.tracker.read_webhook(headers, row["body"])
+            said = destination.need().read_webhook(headers, row["body"])
             if isinstance(said, Ignored):
                 continue
             heard = await self.seen(destination, said)
             await webhooks.settle(self._database, row["received_at"], row["id"], heard.state, heard.note)
+        return heard
 
     async def _again(self, once: Any) -> Heard:
         for tries in range(4):

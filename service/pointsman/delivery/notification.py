@@ -9,9 +9,11 @@ from __future__ import annotations
 import datetime as dt
 import ssl
 import time
+from collections.abc import Mapping
 from email.message import EmailMessage
 from email.utils import format_datetime, formataddr, parseaddr
 from html import escape
+from typing import Any
 
 import aiosmtplib
 from markdown_it import MarkdownIt
@@ -19,13 +21,13 @@ from markdown_it import MarkdownIt
 from pointsman.catalog import MAIL, LiveDestination
 from pointsman.delivery.attempt import Class, Next
 from pointsman.delivery.breaker import Recent
+from pointsman.delivery.drafts import Drafts
 from pointsman.delivery.outcome import OnAttempt, bury, note_failure, say
-from pointsman.delivery.underway import Attempt, ticket_text
+from pointsman.delivery.underway import Attempt
 from pointsman.plugin_api import AuthFailed, Misconfigured, PluginError, Refused, Unavailable, UnknownOutcome
 from pointsman.settings import Smtp
-from pointsman.storage.db import Database, Row
+from pointsman.storage.db import LOST, Database, Row
 from pointsman.storage.lanes import Lane, Lanes
-from pointsman.tickets import render
 from pointsman.tickets.text import one_line
 from pointsman.tickets.ticket import Kind
 
@@ -43,15 +45,15 @@ class Notification:
         lanes: Lanes,
         smtp: Smtp | None,
         sender: str,
+        drafts: Drafts,
         *,
-        base_url: str,
         on_attempt: OnAttempt = lambda *_: None,
     ) -> None:
         self._database = database
         self._lanes = lanes
         self._smtp = smtp
         self._sender = sender
-        self._base_url = base_url
+        self._drafts = drafts
         self._on_attempt = on_attempt
         self._recent = Recent()
 
@@ -74,13 +76,20 @@ class Notification:
             began=time.monotonic(),
             doubted=head["in_doubt"],
         )
-        attempts = await self._lanes.intent(lane, head["seq"], in_doubt=True, settle_seconds=0.0, draft=None)
+        try:
+            draft = await self._drafts.mail(head)
+        except LOST:
+            raise
+        except Exception as error:  # noqa: BLE001 - judged below
+            await self._failed(one, error)
+            return False
+        attempts = await self._lanes.intent(lane, head["seq"], in_doubt=True, settle_seconds=0.0, draft=draft)
         if attempts is None:
             return False
         try:
             if head["expired"]:
                 raise Refused("not delivered within its time")  # noqa: TRY301
-            await self._send(head)
+            await self._send(head, draft)
         except Exception as error:  # noqa: BLE001 - judged below
             await self._failed(one, error)
             return False
@@ -89,10 +98,10 @@ class Notification:
         say(one, "stale" if left is None else Class.DONE, "", self._on_attempt)
         return bool(left)
 
-    async def _send(self, head: Row) -> None:
+    async def _send(self, head: Row, draft: Mapping[str, Any]) -> None:
         if self._smtp is None:
             raise Misconfigured("no mail server is set: give POINTSMAN_SMTP_URL and POINTSMAN_MAIL_FROM")
-        message = compose(head, self._sender, self._base_url)
+        message = compose(head, self._sender, draft)
         try:
             await aiosmtplib.send(
                 message,
@@ -152,24 +161,22 @@ class Notification:
             await bury(self._lanes, one, verdict, message, failure.status, self._on_attempt, park=False)
 
 
-def compose(head: Row, sender: str, base_url: str) -> EmailMessage:
-    """The mail of one transition, as plain text and as HTML."""
-    ticket = ticket_text(head, base_url)
-    mail = render.mail(ticket, head["event_kind"])
+def compose(head: Row, sender: str, draft: Mapping[str, Any]) -> EmailMessage:
+    """The mail of one transition, as plain text and as HTML; its draft is a subject and Markdown."""
     name, address = parseaddr(sender)
     domain = address.rpartition("@")[2] or "localhost"
     message = EmailMessage()
     message["From"] = formataddr((name, address))
     message["To"] = formataddr((one_line(head["reporter_name"], 80), head["reporter_email"]))
-    message["Subject"] = mail.subject
+    message["Subject"] = draft["subject"]
     message["Date"] = format_datetime(head["event_at"])
     message["Message-ID"] = f"<{head['marker']}@{domain}>"
     message["References"] = f"<{head['ticket_id']}@{domain}>"
     message["Auto-Submitted"] = "auto-generated"
-    message.set_content(plain(mail.body))
-    html = _MARKDOWN.render(mail.body).translate(_UNESCAPE)
+    message.set_content(plain(draft["body"]))
+    html = _MARKDOWN.render(draft["body"]).translate(_UNESCAPE)
     message.add_alternative(
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(mail.subject)}</title></head>'
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(draft["subject"])}</title></head>'
         f'<body style="font-family:sans-serif;line-height:1.5;max-width:40em">{html}</body></html>',
         subtype="html",
     )

@@ -11,14 +11,13 @@ from typing import Any
 
 import msgspec
 
-from pointsman.catalog import TRACKER, CatalogKeeper
+from pointsman.catalog import CatalogKeeper
 from pointsman.delivery import doubt
 from pointsman.delivery.attempt import Class, Next, Verdict
 from pointsman.delivery.breaker import Recent
 from pointsman.delivery.checked import checked
 from pointsman.delivery.client import count_writes, writes_left
-from pointsman.delivery.drafts import draft_of, listed_for
-from pointsman.delivery.enrich import Enrich
+from pointsman.delivery.drafts import Drafts
 from pointsman.delivery.limits import Budgets
 from pointsman.delivery.outcome import OnAttempt, bury, note_failure, say
 from pointsman.delivery.underway import Attempt
@@ -65,26 +64,24 @@ class Outbound:
         database: Database,
         lanes: Lanes,
         catalog: CatalogKeeper,
+        drafts: Drafts,
         *,
-        base_url: str,
         stopping: Callable[[], bool] = lambda: False,
         budgets: Budgets,
         on_linked: Callable[[Linked], Awaitable[None]] | None = None,
-        enrich: Enrich | None = None,
         on_made: Callable[[], None] = lambda: None,
         on_attempt: OnAttempt = lambda *_: None,
     ) -> None:
         self._database = database
         self._lanes = lanes
         self._catalog = catalog
-        self._base_url = base_url
+        self._drafts = drafts
         self._stopping = stopping
         self._budgets = budgets
         self._calls: dict[int, Recent] = {}
         self._sightings = Together(partial(write_sightings, database))
         self._linked = Together(self._look_for_waiting)
         self._on_linked = on_linked
-        self._enrich = enrich
         self._on_made = on_made
         self._on_attempt = on_attempt
 
@@ -198,7 +195,7 @@ class Outbound:
         if not await self._may_send(one):
             return False
         capabilities = tracker.capabilities
-        draft = await self._draft(one)
+        draft = await self._drafts.of(one)
         timeout = capabilities.request_timeout_seconds
         settle = capabilities.settle_seconds[0] if capabilities.settle_seconds else 0.0
         attempts = await self._lanes.intent(
@@ -220,14 +217,6 @@ class Outbound:
         count_writes()
         async with asyncio.timeout(timeout * 4):
             return await self._call(one, draft, marker, keep=keep)
-
-    async def _draft(self, one: Attempt) -> dict[str, Any]:
-        """What is sent, with what can be learned before. A database that is away is no reason to send less."""
-        listed = await listed_for(self._database, one)
-        more = None
-        if one.head["draft"] is None and self._enrich is not None and one.destination.kind == TRACKER:
-            more = await self._enrich.more(one.head, one.kind)
-        return draft_of(one, self._base_url, listed, more)
 
     async def _may_send(self, one: Attempt) -> bool:
         """Take what the destination's budgets ask for; if they are spent, the lane waits until they will not be."""

@@ -48,6 +48,10 @@ class Intake(Protocol):
         """A report made ready."""
         ...
 
+    def fingerprint_of(self, source: LiveSource, report: Report) -> str:
+        """By which name its ticket is known, where it has one."""
+        ...
+
     async def submit(self, incoming: Incoming) -> Accepted:
         """Wait until it is committed."""
         ...
@@ -175,16 +179,19 @@ class Pull:
 
     async def _news(self, source: LiveSource, found: Sequence[Asked]) -> list[Asked]:
         """What is not known by its ticket. What came by itself may have come under a later time than it happened."""
-        tickets = await store.known_tickets(
-            self._database, source.id, [one.report.fingerprint for one in found]
-        )
+        names = [self._intake.fingerprint_of(source, one.report) for one in found]
+        tickets = await store.known_tickets(self._database, source.id, names)
         asked = [
-            (tickets[one.report.fingerprint]["id"], one.report.action, one.report.seen_at)
-            for one in found
-            if one.report.fingerprint in tickets and one.report.seen_at is not None
+            (tickets[name]["id"], one.report.action, one.report.seen_at)
+            for name, one in zip(names, found, strict=True)
+            if name in tickets and one.report.seen_at is not None
         ]
         heard = await store.seen_since(self._database, asked)
-        return [one for one in found if _is_news(one.report, tickets.get(one.report.fingerprint), heard)]
+        return [
+            one
+            for name, one in zip(names, found, strict=True)
+            if _is_news(one.report, tickets.get(name), heard)
+        ]
 
     async def _accept(self, source: LiveSource, one: Asked) -> Accepted:
         """Through the door for all reports; while that is full, wait a little."""

@@ -59,7 +59,7 @@ class PluginSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class Person(msgspec.Struct, frozen=True):
-    """Somebody who asked for help. The address never leaves Pointsman's database."""
+    """Somebody who asked for help. The address leaves Pointsman's database only where a route of the operator says so."""
 
     email: str = ""
     name: str = ""

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from pointsman.plugin_api import Report
+from pointsman.storage import again as past
 from pointsman.storage import storm
+from pointsman.storage.again import Part
 from pointsman.storage.db import Connection, Database, Row
+from pointsman.storage.incoming import Incoming
+from pointsman.storage.outcome import Outcome, delay, places_for
 from pointsman.storage.promises import (
     MarkerOf,
-    Standing,
     as_json,
     lock_ticket,
     places_of,
@@ -24,36 +25,13 @@ from pointsman.storage.promises import (
     write_decided,
 )
 from pointsman.storage.queries import queries
-from pointsman.tickets.ticket import QUIET, Decided, Places, Ticket, TicketKind, may_promise
+from pointsman.tickets.ticket import RESOLVED, Decided, Places, Status, Ticket, TicketKind
 
 __all__ = ["Accepted", "Incoming", "accept", "lock_ticket", "parked", "places_of", "rerun", "write_decided"]
 
 SQL = queries("accept")
 
 STORED, PARKED, TEST = 1, 2, 3
-
-
-@dataclass(slots=True)
-class Incoming:
-    """One report on its way in. ``report`` is None where our code could not decide; ``error`` then says why."""
-
-    report_id: uuid.UUID
-    source_id: int
-    key_hash: bytes
-    body: bytes
-    body_sha256: bytes
-    headers: dict[str, str]
-    ticket_kind: TicketKind
-    report: Report | None
-    error: str | None = None
-    routed: tuple[int, ...] = ()
-    new_ticket_id: uuid.UUID = field(default_factory=uuid.uuid4)
-    source: str = ""
-    """The source's slug."""
-    allowed: int = 0
-    """How many tickets its source may open in a minute before the rest is listed in a storm; 0: any number."""
-    since: float = 0.0
-    """Since when its sender waits, in seconds of the loop's clock."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -98,17 +76,6 @@ async def accept(
     return [answers[one.report_id] for one in batch]
 
 
-class _Outcome(msgspec.Struct):
-    """What was decided over a batch: the tickets, how they stood before, and which report belongs to which."""
-
-    decided: Decided
-    tickets: dict[uuid.UUID, Ticket] = {}
-    stood: dict[uuid.UUID, Standing] = {}
-    ticket_of: dict[uuid.UUID, uuid.UUID] = {}
-    ends_at: dict[uuid.UUID, dt.datetime] = {}
-    storms: list[str] = []
-
-
 async def _sort_out_known(
     con: Connection, batch: Sequence[Incoming]
 ) -> tuple[dict[uuid.UUID, Accepted], list[Incoming]]:
@@ -148,11 +115,9 @@ async def _sort_out_known(
     return answers, fresh
 
 
-async def _decide(
-    con: Connection, fresh: Sequence[Incoming], decide: Decide, mail_id: int | None
-) -> _Outcome:
+async def _decide(con: Connection, fresh: Sequence[Incoming], decide: Decide, mail_id: int | None) -> Outcome:
     """Lock the tickets concerned and let each report, in order, say what it changes."""
-    outcome = _Outcome(Decided())
+    outcome = Outcome(Decided())
     by_ticket: dict[tuple[int, str], list[Incoming]] = {}
     for one in fresh:
         if one.report is not None and one.report.action != "test":
@@ -160,29 +125,80 @@ async def _decide(
     left_out = await _leave_out_the_unknown(con, by_ticket)
     if not by_ticket:
         return outcome
-    rows = await con.fetch(SQL["touch_tickets"], *zip(*map(_ticket_row, by_ticket.values()), strict=True))
-    tickets: dict[tuple[int, str], Ticket] = {}
+    parts = await _touch(con, outcome, by_ticket)
+    tickets = {(one.ticket.source_id, one.ticket.fingerprint): one.ticket for one in parts}
+    if any(one.fit for one in fresh):
+        await past.weigh_past(con, parts)
+    parts = await _follow(con, outcome, parts)
+    places = await places_for(con, outcome, parts, mail_id)
+    for one in fresh:
+        if one.report is None or one.report.action == "test" or one.report_id in left_out:
+            continue
+        key = one.source_id, one.report.fingerprint
+        if one.report_id in outcome.begins:
+            part = outcome.begins[one.report_id]
+            outcome.decided.events.append(past.begin(part, one))
+            tickets[key] = part.ticket
+        ticket = tickets[key]
+        if one.report_id in outcome.posts:
+            places[ticket.id] = outcome.posts[one.report_id]
+        outcome.ticket_of[one.report_id] = ticket.id
+        # a later twin of this report within the batch is told the ticket's true id
+        one.new_ticket_id = ticket.id
+        _apply(outcome, decide, ticket, one, places[ticket.id])
+    await past.keep_held(con, parts)
+    return outcome
+
+
+async def _touch(
+    con: Connection, outcome: Outcome, by_ticket: Mapping[tuple[int, str], Sequence[Incoming]]
+) -> list[Part]:
+    """Make or lock the tickets of reports."""
+    asks = any(one.asks_time for reports in by_ticket.values() for one in reports)
+    columns = zip(*map(_ticket_row, by_ticket.values()), strict=True)
+    rows = await con.fetch(SQL["touch_tickets"], *columns, asks)
+    outcome.now = rows[0]["at"]
+    parts: list[Part] = []
     for row in rows:
         ticket = ticket_from(row)
         outcome.stood[ticket.id] = standing(ticket)
         if row["inserted"]:
             ticket.next_event = 1  # its opening event is counted in the row, and written below
         if ticket.next_event == 1:
-            ticket.storm_parent = None
-        tickets[ticket.source_id, ticket.fingerprint] = ticket
+            ticket.storm_parent, ticket.held = None, False
+        ticket.closed_seconds = row["closed_seconds"] or 0.0
         outcome.tickets[ticket.id] = ticket
-    places = await _places(con, outcome, tickets, by_ticket, mail_id)
-    for one in fresh:
-        if one.report is None or one.report.action == "test":
+        parts.append(Part(ticket, by_ticket[ticket.source_id, ticket.fingerprint], row))
+    return parts
+
+
+def _apply(outcome: Outcome, decide: Decide, ticket: Ticket, one: Incoming, places: Places) -> None:
+    """Let a report say what it changes, and when what it promises is due."""
+    assert one.report is not None
+    release, promised = one.report.release, len(outcome.decided.promises)
+    decide(ticket, one, places, outcome.decided)
+    if release and ticket.status is Status.OPEN:
+        ticket.release = release
+    if ticket.kind is TicketKind.ALERT and len(outcome.decided.promises) > promised:
+        delay(outcome, promised, one.took)
+
+
+async def _follow(con: Connection, outcome: Outcome, parts: Sequence[Part]) -> list[Part]:
+    """The parts, with those whose problem goes on in a ticket of the next generation."""
+    all_parts: list[Part] = []
+    for part in parts:
+        if not past.may_follow(part):
+            all_parts.append(part)
             continue
-        if one.report_id in left_out:
-            continue
-        ticket = tickets[one.source_id, one.report.fingerprint]
-        outcome.ticket_of[one.report_id] = ticket.id
-        # a later twin of this report within the batch is told the ticket's true id
-        one.new_ticket_id = ticket.id
-        decide(ticket, one, places[ticket.id], outcome.decided)
-    return outcome
+        first, *more = await past.follow(con, part, _ticket_row)
+        if first.reports:
+            all_parts.append(first)
+        for one in more:
+            outcome.begins[one.reports[0].report_id] = one
+            outcome.tickets[one.ticket.id] = one.ticket
+            outcome.stood[one.ticket.id] = standing(msgspec.structs.replace(one.ticket, next_event=2))
+        all_parts += more
+    return all_parts
 
 
 async def _leave_out_the_unknown(
@@ -206,65 +222,7 @@ async def _leave_out_the_unknown(
 
 
 def _is_end(one: Incoming) -> bool:
-    return one.report is not None and one.report.action == "resolved"
-
-
-async def _places(
-    con: Connection,
-    outcome: _Outcome,
-    tickets: Mapping[tuple[int, str], Ticket],
-    by_ticket: Mapping[tuple[int, str], list[Incoming]],
-    mail_id: int | None,
-) -> dict[uuid.UUID, Places]:
-    """Where each ticket's deliveries go, with what a storm holds back. What promises nothing is not asked."""
-    places: dict[uuid.UUID, Places] = {}
-    nowhere = Places((), mail_id)
-    ask: list[uuid.UUID] = []
-    new: list[storm.Asking] = []
-    again: list[storm.Asking] = []
-    for key, reports in by_ticket.items():
-        ticket, first = tickets[key], reports[0]
-        if ticket.next_event == 1:
-            places[ticket.id] = Places(first.routed, mail_id)
-            if first.allowed and first.routed:
-                new.append(_asking(ticket, first))
-            continue
-        places[ticket.id] = nowhere
-        if ticket.storm_parent is not None:
-            again += [_asking(ticket, one) for one in reports if one.routed and not _is_comment(one)][:1]
-        elif any(one.report is not None and may_promise(ticket, one.report) for one in reports):
-            ask.append(ticket.id)
-    if ask:
-        for ticket_id, trackers in (await places_of(con, ask)).items():
-            places[ticket_id] = Places(trackers, mail_id)
-    if new or again:
-        answer = await storm.admit(con, new, again, outcome.decided, mail_id)
-        _heed(answer, outcome, places, mail_id, new, again)
-    return places
-
-
-def _heed(
-    answer: storm.Answer,
-    outcome: _Outcome,
-    places: dict[uuid.UUID, Places],
-    mail_id: int | None,
-    new: Sequence[storm.Asking],
-    again: Sequence[storm.Asking],
-) -> None:
-    """Do as a storm's rules say: what is held goes nowhere, what is singled out goes where it should have gone."""
-    for one in new:
-        if one.ticket.id in answer.held:
-            places[one.ticket.id] = Places((), mail_id, one.routed)
-    for one in again:
-        if one.ticket.id in answer.singled_out:
-            places[one.ticket.id] = Places(one.routed, mail_id)
-    outcome.tickets.update({one.id: one for one in answer.parents})
-    outcome.stood.update(answer.stood)
-    outcome.ends_at, outcome.storms = answer.ends_at, answer.began
-
-
-def _asking(ticket: Ticket, one: Incoming) -> storm.Asking:
-    return storm.Asking(ticket, one.source, one.allowed, one.routed)
+    return one.report is not None and one.report.action == RESOLVED
 
 
 def _ticket_row(reports: Sequence[Incoming]) -> tuple[Any, ...]:
@@ -283,19 +241,25 @@ def _ticket_row(reports: Sequence[Incoming]) -> tuple[Any, ...]:
         report.url,
         report.level,
         report.environment,
-        report.release,
+        _release(reports),
         person.email if person else "",
         person.name if person else "",
-        sum(not _is_comment(other) for other in reports),
+        sum(other.counts for other in reports),
     )
 
 
-def _is_comment(one: Incoming) -> bool:
-    return one.report is not None and one.report.action in QUIET
+def _release(reports: Sequence[Incoming]) -> str:
+    """The release that was reported last before the problem was over."""
+    said = ""
+    for one in reports:
+        if one.report is None or one.report.action == RESOLVED:
+            break
+        said = one.report.release or said
+    return said
 
 
 async def _write(
-    con: Connection, outcome: _Outcome, marker_of: MarkerOf, fresh: Sequence[Incoming] = ()
+    con: Connection, outcome: Outcome, marker_of: MarkerOf, fresh: Sequence[Incoming] = ()
 ) -> None:
     await write_decided(
         con,

@@ -39,6 +39,7 @@ class DestinationRow(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, Any]
     webhook_secrets: list[dict[str, str]]
     limits: dict[str, int] = {}
+    redact: str = "normal"
     retired: bool = False
 
 
@@ -138,6 +139,7 @@ async def write(
             json.dumps(destination.webhook_secrets),
             json.dumps(destination.limits),
             destination.limits.get("at_once"),
+            destination.redact,
         )
     if routes is not None:
         await con.execute(SQL["clear_routes"])
@@ -181,5 +183,6 @@ def _destination(row: Row) -> DestinationRow:
         settings=json.loads(row["settings"]),
         webhook_secrets=json.loads(row["webhook_secrets"]),
         limits=json.loads(row["limits"]),
+        redact=row["redact"],
         retired=row["retired"],
     )

@@ -85,11 +85,6 @@ async def hold_back(database: Database, destination_id: int, hold_seconds: float
     await database.execute(SQL["hold_back"], destination_id, seconds(hold_seconds))
 
 
-async def note_success(database: Database, destination_id: int) -> None:
-    """Clear the failure and close the breaker."""
-    await database.execute(SQL["note_success"], destination_id)
-
-
 async def standing(database: Database) -> Sequence[Row]:
     """Every destination with its failure and its queue."""
     return await database.fetch(SQL["standing"])

@@ -23,6 +23,8 @@ class Material(msgspec.Struct, frozen=True, kw_only=True):
     deliveries: Sequence[Row]
     attempts: Sequence[Row]
     storm_children: int = 0
+    held: Row | None = None
+    """When it was reported (``seen``) and the time ``now``, if it is below its threshold."""
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +50,7 @@ async def material(database: Database, ticket: Row) -> Material:
         deliveries=await database.fetch(SQL["deliveries_of_ticket"], ticket_id),
         attempts=await database.fetch(SQL["attempts_of_lanes"], ticket_id),
         storm_children=await database.fetchval(SQL["storm_children"], ticket_id),
+        held=await database.fetchrow(SQL["held_seen"], ticket_id) if ticket["held"] else None,
     )
 
 

@@ -26,6 +26,7 @@ _FORGET = (
     "forget_deliveries",
     "forget_sightings",
     "forget_audit",
+    "forget_held",
 )
 
 

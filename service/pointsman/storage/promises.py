@@ -16,7 +16,7 @@ from pointsman.tickets.ticket import Decided, Promise, Status, Ticket, TicketKin
 SQL = queries("promises")
 
 MarkerOf = Callable[[Ticket, Promise], uuid.UUID]
-Standing = tuple[Status, str | None, int, uuid.UUID | None]
+Standing = tuple[Status, str | None, int, uuid.UUID | None, bool, bool]
 LaneKey = tuple[uuid.UUID, int]
 
 CLOSED_AT_ONCE = 10_000
@@ -46,12 +46,29 @@ def ticket_from(row: Row) -> Ticket:
         next_event=row["next_event"],
         reporter_email=row["reporter_email"],
         storm_parent=row["storm_parent"],
+        held=row.get("held", False),
+        noted=row.get("noted", False),
+        release=row.get("release", ""),
     )
 
 
 def standing(ticket: Ticket) -> Standing:
     """What of a ticket can change by a decision."""
-    return ticket.status, ticket.close_reason, ticket.next_event, ticket.storm_parent
+    return (
+        ticket.status,
+        ticket.close_reason,
+        ticket.next_event,
+        ticket.storm_parent,
+        ticket.held,
+        ticket.noted,
+    )
+
+
+def restore(ticket: Ticket, stood: Standing) -> None:
+    """Let a ticket stand as it stood."""
+    ticket.status, ticket.close_reason, ticket.next_event, ticket.storm_parent, ticket.held, ticket.noted = (
+        stood
+    )
 
 
 async def lock_ticket(con: Connection, ticket_id: uuid.UUID) -> Ticket | None:
@@ -96,6 +113,9 @@ async def write_decided(
             [one.close_reason for one in changed],
             [one.next_event for one in changed],
             [one.storm_parent for one in changed],
+            [one.held for one in changed],
+            [one.noted for one in changed],
+            [one.release for one in changed],
         )
     lanes = await _make_room(con, decided.promises, tickets, marker_of)
     if reports or decided.events or lanes:
@@ -103,7 +123,7 @@ async def write_decided(
             SQL["write"],
             *_columns(reports, REPORT_COLUMNS),
             *_columns([(e.ticket_id, e.n, e.kind, as_json(e.data), e.report_id) for e in decided.events], 5),
-            *_columns([(*key, len(promises)) for key, promises in lanes.items()], 3),
+            *_columns([(*key, len(of_lane), of_lane[0].due_at) for key, of_lane in lanes.items()], 4),
             *_columns(
                 [
                     (

@@ -37,3 +37,9 @@ async def links(database: Database, ticket_ids: Sequence[uuid.UUID]) -> Sequence
 async def events(database: Database, ticket_ids: Sequence[uuid.UUID]) -> Sequence[Row]:
     """What happened to the tickets, in order."""
     return await database.fetch(SQL["events_of"], ticket_ids)
+
+
+async def opening(database: Database, ticket_id: uuid.UUID) -> str | None:
+    """What the event that opened a ticket says, as JSON."""
+    found: str | None = await database.fetchval(SQL["opening"], ticket_id)
+    return found

@@ -118,6 +118,11 @@ async def waiting(database: Database, destination_id: int, remote_id: str, key: 
     return await database.fetch(SQL["waiting_webhooks"], destination_id, remote_id, key)
 
 
+async def parked(database: Database, limit: int) -> Sequence[Row]:
+    """Webhooks that their plugin could not read, oldest first."""
+    return await database.fetch(SQL["parked_webhooks"], limit, within_seconds=60.0)
+
+
 async def settle(
     database: Database, received_at: dt.datetime, webhook_id: uuid.UUID, state: int, note: str
 ) -> None:

@@ -10,6 +10,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from msgspec import to_builtins
 
 from pointsman.testing.report import Card, table, write
 
@@ -66,7 +67,7 @@ def pointsman_trial(request: pytest.FixtureRequest) -> Trial:
     return Trial(
         request.getfixturevalue("tracker_case"),
         wanted=inspect.cleandoc(item.function.__doc__ or item.name),
-        note=lambda what, value: item.user_properties.append((_NOTE, [what, value])),
+        note=lambda what, value: item.user_properties.append((_NOTE, [what, to_builtins(value)])),
         memory=memory,
         all_cells=request.config.getoption("--pointsman-all-cells"),
     )

@@ -70,6 +70,11 @@ def _facts(facts: Sequence[Sequence[str]]) -> list[str]:
     ]
 
 
+def facts(facts: Sequence[Sequence[str]]) -> str:
+    """Facts as a list."""
+    return "\n".join(_facts(facts))
+
+
 @lru_cache(maxsize=512)
 def _label(label: str) -> str:
     """A fact's name; the same few come again and again."""
@@ -88,6 +93,12 @@ def issue_body(ticket: TicketText, data: Mapping[str, Any]) -> str:
         case Mapping() as storm_data:
             parts.append(_STORM.format(source=text.inline_code(ticket.source), **_counts(storm_data)))
             parts += _listed(ticket, storm_data)
+    if times := data.get("times"):
+        parts.append(
+            f"This problem was only counted until it reached its threshold: it was reported **{int(times)}** times by now."
+        )
+    if earlier := data.get("earlier"):
+        parts.append(_earlier(ticket, earlier))
     if said := data.get("text", ""):
         parts.append(text.prose(said, TEXT_LIMIT))
     if facts := _facts(data.get("facts", ())):
@@ -108,6 +119,33 @@ _STORM = (
     " others are listed here, so that they do not drown everything else. One that is reported again after the storm gets an"
     " issue of its own. Closing this issue closes those that are still listed."
 )
+
+
+def at_destination(data: Mapping[str, Any], destination_id: int) -> Mapping[str, Any]:
+    """An event's data as one destination may see it: where the issues before stand elsewhere is not its business."""
+    earlier = data.get("earlier")
+    if not isinstance(earlier, Mapping):
+        return data
+    url = earlier.get("issues", {}).get(str(destination_id), "")
+    return {**data, "earlier": {"ticket": earlier.get("ticket", ""), "url": url}}
+
+
+def _earlier(ticket: TicketText, earlier: Mapping[str, Any]) -> str:
+    """Where a problem was that comes back in a ticket of its own."""
+    name = str(earlier.get("ticket", ""))
+    if url := earlier.get("url", ""):
+        where = text.link("its issue then", url)
+    elif page := _page(ticket, name):
+        where = text.link("its ticket then", page)
+    else:
+        where = f"ticket {text.inline_code(name)}"
+    return f"This problem was there before, and was closed: {where}."
+
+
+_STAYS: Mapping[str, str] = {
+    "duplicate": "This issue stays closed, because it was closed as a duplicate.",
+    "not_planned": "This issue stays closed, because it was closed as not planned.",
+}
 
 
 def _counts(storm: Mapping[str, Any]) -> dict[str, int]:
@@ -159,6 +197,10 @@ def comment_body(
             [f"The storm goes on: **{total}** new problems are listed by now.", *_listed(ticket, storm)]
         )
     parts = [_REASON.get(event_kind, "") or f"Event: {event_kind}"]
+    if stays := data.get("stays"):
+        parts.append(
+            _STAYS.get(stays, "This issue stays closed.") + " Repeats are only counted from here on."
+        )
     if collapsed:
         when = f" since {since.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC" if since is not None else ""
         parts.append(f"… and {collapsed} more like it{when}. This is the latest.")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import enum
 import uuid
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -51,6 +52,16 @@ class Ticket(msgspec.Struct):
     reporter_email: str = ""
     storm_parent: uuid.UUID | None = None
     """The ticket of the storm that it is listed in; it has no issue of its own then."""
+    held: bool = False
+    """It is counted and goes nowhere, as long as it is below the threshold of every route that would take it."""
+    noted: bool = False
+    """It came back since it was closed and stays closed: that was said once, and is only counted from then on."""
+    release: str = ""
+    """The release that was reported last while it was open; empty if it is not known."""
+    closed_seconds: float = 0.0
+    """How long it has been closed, if it is."""
+    earlier: dict[str, Any] | None = None
+    """The ticket that this one follows, and where its issues are, until this one is opened."""
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -74,6 +85,8 @@ class Promise(msgspec.Struct, frozen=True):
     """It may take the place of an older one with the same key, the last of its lane, that was never sent."""
     collapsed: int = 0
     """Earlier events that it stands for too."""
+    due_at: dt.datetime | None = None
+    """It waits until then, unless its lane is at work anyway."""
 
 
 class Decided(msgspec.Struct):
@@ -90,10 +103,17 @@ class Places(msgspec.Struct, frozen=True):
     mail: int | None
     listed_for: Sequence[int] = ()
     """Where a ticket that is held back in a storm would have gone."""
+    held: bool = False
+    """A new ticket is below its threshold: it is counted and goes nowhere yet."""
+    times: int = 0
+    """How often a ticket that was held was reported when it reached its threshold."""
 
 
 QUIET = ("commented", "resolved")
 """Actions that are no occurrence of the problem."""
+
+REPEATS = ("opened", "recurred")
+"""Actions that say no more than that it happened."""
 
 RESOLVED = "resolved"
 """The collapse key of the news that a problem is over."""
@@ -169,24 +189,31 @@ def opening_data(report: Report) -> dict[str, Any]:
     return data
 
 
-def on_report(ticket: Ticket, report: Report, report_id: uuid.UUID, places: Places, decided: Decided) -> None:
+def on_report(
+    ticket: Ticket,
+    report: Report,
+    report_id: uuid.UUID,
+    places: Places,
+    decided: Decided,
+    then: Literal["reopen", "new", "comment", "ignore"] = "reopen",
+) -> None:
     """What a report makes of its ticket. A ticket without events yet is new: any report opens it.
 
-    A repeat of an open problem is counted and makes no noise. A problem that comes back after it was closed reopens
-    its ticket. A ticket that is listed in a storm has no places, until there is room for an issue of its own.
+    A repeat of an open problem is counted and makes no noise. ``then`` says what is done with one that comes back after
+    it was closed; a ``new`` ticket was made before. A ticket that is listed in a storm, or held below a threshold, has no
+    places, until it may have an issue of its own.
     """
     if ticket.next_event == 1:
-        data = opening_data(report)
-        if ticket.storm_parent is not None:
-            data["storm"] = str(ticket.storm_parent)
-            data["routed"] = list(places.listed_for)
-        n = _say(ticket, decided, "opened", data, report_id)
-        _to_trackers(ticket, decided, n, Kind.CREATE, places)
+        _begin(ticket, report, report_id, places, decided)
         return
-    if ticket.storm_parent is not None and places.trackers and report.action not in QUIET:
-        _single_out(ticket, report, report_id, places, decided)
-        return
-    if report.action in ("opened", "recurred") and ticket.status is Status.OPEN:
+    if report.action not in QUIET:
+        if ticket.status is Status.CLOSED and then in ("comment", "ignore"):
+            _stay_closed(ticket, report, report_id, places, decided, says=then == "comment")
+            return
+        if (ticket.storm_parent is not None or ticket.held) and places.trackers:
+            _single_out(ticket, report, report_id, places, decided)
+            return
+    if report.action in REPEATS and ticket.status is Status.OPEN:
         return
     data = opening_data(report)
     match report.action:
@@ -208,25 +235,63 @@ def on_report(ticket: Ticket, report: Report, report_id: uuid.UUID, places: Plac
             _say_again(ticket, decided, n, places)
 
 
+def _begin(ticket: Ticket, report: Report, report_id: uuid.UUID, places: Places, decided: Decided) -> None:
+    data = opening_data(report)
+    if ticket.storm_parent is not None:
+        data["storm"] = str(ticket.storm_parent)
+        data["routed"] = list(places.listed_for)
+    if places.held:
+        data["held"] = ticket.held = True
+    if ticket.earlier is not None:
+        data["earlier"] = ticket.earlier
+    n = _say(ticket, decided, "opened", data, report_id)
+    _to_trackers(ticket, decided, n, Kind.CREATE, places)
+
+
 def may_promise(ticket: Ticket, report: Report) -> bool:
     """Whether a report on a ticket that has events can lead to deliveries; if not, nobody need ask where to."""
     if report.action == "resolved":
         return ticket.status is Status.OPEN
-    return report.action not in ("opened", "recurred") or ticket.status is Status.CLOSED
+    return report.action not in REPEATS or ticket.status is Status.CLOSED
 
 
 def _single_out(
     ticket: Ticket, report: Report, report_id: uuid.UUID, places: Places, decided: Decided
 ) -> None:
-    """A problem of a storm that is over was reported again, and gets its own issue."""
+    """A problem of a storm that is over was reported again, or one reached its threshold, and gets its own issue."""
     data = opening_data(report)
-    data["storm"] = str(ticket.storm_parent)
-    n = _say(ticket, decided, "singled_out", data, report_id)
-    ticket.storm_parent = None
+    if ticket.storm_parent is not None:
+        data["storm"] = str(ticket.storm_parent)
+        n = _say(ticket, decided, "singled_out", data, report_id)
+    else:
+        data["times"] = places.times
+        n = _say(ticket, decided, "posted", data, report_id)
+    ticket.storm_parent, ticket.held = None, False
     _to_trackers(ticket, decided, n, Kind.CREATE, places)
     if ticket.status is Status.CLOSED:
-        ticket.status, ticket.close_reason = Status.OPEN, None
+        _open(ticket)
         _to_owner(ticket, decided, n, places)
+
+
+def _stay_closed(
+    ticket: Ticket, report: Report, report_id: uuid.UUID, places: Places, decided: Decided, *, says: bool
+) -> None:
+    """A problem came back whose ticket stays closed. That is said once, so that a loud one fills neither the tracker nor
+    our tables; news of its own kind (it regressed, it was unmuted) is said each time where anything is.
+    """
+    repeat = report.action in REPEATS or not says
+    if ticket.noted and repeat:
+        return
+    ticket.noted = True
+    if not says:
+        data = {"action": report.action, "reason": ticket.close_reason}
+        if report.seen_at is not None:
+            data["seen_at"] = report.seen_at.isoformat()
+        _say(ticket, decided, "ignored", data, report_id)
+        return
+    kind = "recurred" if repeat else report.action
+    n = _say(ticket, decided, kind, {**opening_data(report), "stays": ticket.close_reason}, report_id)
+    _say_again(ticket, decided, n, places)
 
 
 def _resolve(
@@ -248,8 +313,12 @@ def _resolve(
         on_state(ticket, "closed", report.close_reason, places, decided, seen_at=None, by={"by": "source"})
 
 
+def _open(ticket: Ticket) -> None:
+    ticket.status, ticket.close_reason, ticket.noted = Status.OPEN, None, False
+
+
 def _reopen(ticket: Ticket, decided: Decided, n: int, places: Places) -> None:
-    ticket.status, ticket.close_reason = Status.OPEN, None
+    _open(ticket)
     _to_trackers(ticket, decided, n, Kind.REOPEN, places)
     _to_owner(ticket, decided, n, places)
 
@@ -270,10 +339,11 @@ def on_state(
     """
     if state == "closed" and ticket.status is Status.OPEN:
         ticket.status, ticket.close_reason = Status.CLOSED, reason or "completed"
+        ticket.closed_seconds = 0.0
         n = _say(ticket, decided, "closed", {"reason": ticket.close_reason, **by})
         _to_trackers(ticket, decided, n, Kind.CLOSE, places, but=seen_at)
     elif state == "open" and ticket.status is Status.CLOSED:
-        ticket.status, ticket.close_reason = Status.OPEN, None
+        _open(ticket)
         n = _say(ticket, decided, "reopened", by)
         _to_trackers(ticket, decided, n, Kind.REOPEN, places, but=seen_at)
     else:

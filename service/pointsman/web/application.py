@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from aiohttp import web
 
-from pointsman.web import health, intake, openapi, tickets, webhooks
+from pointsman.web import health, intake, openapi, previews, tickets, webhooks
 from pointsman.web.context import CONTEXT, Context
 from pointsman.web.middleware import around
 
@@ -22,6 +22,7 @@ def routes() -> list[web.RouteDef]:
         web.post("/api/v1/tickets/{ticket}/comments", tickets.comment),
         web.post("/api/v1/tickets/{ticket}/close", tickets.close),
         web.post("/api/v1/tickets/{ticket}/reopen", tickets.reopen),
+        web.post("/api/v1/previews", previews.create),
         web.post("/webhooks/{tracker}/{slug}", webhooks.post),
         web.get("/api/v1/openapi.json", openapi.get),
         web.get("/health/live", health.live),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -101,6 +101,9 @@ class Metrics:
             "Issues and comments that were there twice, by what became of them",
             ["destination", "what", "result"],
             registry=registry,
+        )
+        self.masked = Counter(
+            "pointsman_masked", "Secrets masked in what was sent, by kind", ["kind"], registry=registry
         )
         self.storms = Counter(
             "pointsman_storms",
@@ -230,6 +233,11 @@ class Metrics:
     def double(self, destination: str, what: str, repaired: bool) -> None:  # noqa: FBT001 - a callback
         """Count an issue or a comment that was made twice."""
         self.doubles.labels(destination, what, "repaired" if repaired else "left").inc()
+
+    def mask(self, masked: Mapping[str, int]) -> None:
+        """Count what was masked in a draft. The kinds are few: they stand in the code."""
+        for kind, number in masked.items():
+            self.masked.labels(kind).inc(number)
 
     async def page(self, read: Callable[[], Awaitable[Now]]) -> bytes:
         """The page; the database is asked at most every few seconds, and without it the rest is shown."""

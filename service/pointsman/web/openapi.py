@@ -17,6 +17,7 @@ from aiohttp import web
 from pointsman import __version__
 from pointsman.sources.tickets import TEXT_LIMIT, TITLE_LIMIT, CommentBody, TicketBody
 from pointsman.web.intake import AcceptedBody
+from pointsman.web.previews import PreviewBody, PreviewsView
 from pointsman.web.problems import TITLES, TYPE_BASE
 from pointsman.web.tickets import PAGE_LIMIT, CloseBody, CommentedBody, CreatedBody, TicketPage, TicketView
 
@@ -163,6 +164,16 @@ OPERATIONS = (
         needs=("bearer",),
         answer=TicketView,
         problems=("unauthorized", "forbidden", "not-found", *_OURS),
+    ),
+    Operation(
+        route="POST /api/v1/previews",
+        name="previewReport",
+        says="What would be sent of a request to a source, in whose templates, and how much of it is masked. Nothing is kept"
+        " or sent. With the operators' token.",
+        needs=("bearer",),
+        body=PreviewBody,
+        answer=PreviewsView,
+        problems=("unauthorized", "forbidden", "invalid-json", "invalid-fields", *_READING, *_OURS),
     ),
     Operation(
         route="POST /webhooks/{tracker}/{slug}",

@@ -1,0 +1,67 @@
+"""``pointsman route``: what the routes of a file make of a request, without a database."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+import msgspec
+
+from pointsman.cli_tools import json_option, with_settings
+from pointsman.errors import ConfigError
+from pointsman.settings import Settings
+
+
+@click.command()
+@click.option("--explain", is_flag=True, help="Show every rule's verdict, not only what comes of them.")
+@click.option("--source", metavar="SLUG", help="Which source's request it is; needless if there is one only.")
+@click.option(
+    "--file",
+    type=click.Path(path_type=Path, allow_dash=True),
+    default="-",
+    help="The request's body; standard input unless given.",
+)
+@click.option(
+    "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header of the request; repeatable."
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The configuration file; POINTSMAN_CONFIG unless given.",
+)
+@json_option
+@with_settings
+def route(
+    settings: Settings,
+    *,
+    explain: bool,
+    source: str | None,
+    file: Path,
+    headers: tuple[str, ...],
+    config: Path | None,
+    as_json: bool,
+) -> None:
+    """Say where the routes of a configuration file send a request, before it is sent.
+
+    Nothing is kept, applied or sent: neither a database nor secrets are needed.
+    """
+    from pointsman import routing  # noqa: PLC0415 - other commands start faster without it
+
+    rules = routing.load(settings, config or settings.config)
+    for warning in rules.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    read = routing.ask(rules, source, headers, _body(file))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(read), indent=2).decode())
+        return
+    for line in routing.lines(read, explain=explain):
+        click.echo(line)
+
+
+def _body(file: Path) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    except OSError as error:
+        raise ConfigError([f"--file {file}: can't be read: {error}"]) from None

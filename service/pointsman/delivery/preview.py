@@ -1,0 +1,180 @@
+"""What would be sent of a report, before it is: the same drafts, of a ticket that does not exist. Nothing is kept or sent."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from pointsman.delivery.drafts import draft_of, mail_of
+from pointsman.delivery.gate import PROFILES, Gate
+from pointsman.delivery.underway import Attempt
+from pointsman.delivery.wording import NOBODY, Rule, rule_for
+from pointsman.live import TRACKER, LiveDestination
+from pointsman.plugin_api import Report
+from pointsman.storage.lanes import Lane
+from pointsman.tickets.redact import Profile
+from pointsman.tickets.routes import Route, candidates, facts_of
+from pointsman.tickets.ticket import Kind, TicketKind, opening_data
+
+Part = Literal["title", "body", "comment", "mail"]
+PARTS: tuple[Part, ...] = ("title", "body", "comment", "mail")
+NIL = uuid.UUID(int=0)
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A destination, and what is masked there."""
+
+    slug: str
+    redact: str = "normal"
+
+
+class Preview(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What one destination would get of a report, and its reporter. ``route``: whose templates were asked; ``problem``: which
+    of them failed, with line and cause, so that the built-in words stand here; ``masked``: how many secrets, by kind.
+    """
+
+    destination: str
+    route: str = ""
+    title: str | None = None
+    body: str | None = None
+    comment: str | None = None
+    mail_subject: str | None = None
+    mail_body: str | None = None
+    masked: dict[str, int] = {}
+    problem: str = ""
+
+
+def previews(
+    source: str,
+    kind: str,
+    report: Report,
+    routes: Sequence[Route],
+    places: Mapping[int, Place],
+    key: bytes,
+    *,
+    base_url: str = "",
+    parts: Sequence[Part] = PARTS,
+    route: Route | None = None,
+) -> Iterator[Preview]:
+    """What each destination that the rules name would get; with ``route``, what that rule makes of it, fit or not."""
+    facts = facts_of(source, kind, report)
+    fit = [route] if route is not None else candidates(routes, facts)
+    wanted: list[int | None] = list(
+        dict.fromkeys(number for one in fit for number in one.destinations if number in places)
+    )
+    mail_rule = _named(route) if route is not None else rule_for(routes, facts, None)
+    for number in wanted or [None]:
+        if route is not None:
+            rule = _named(route)
+        else:
+            rule = rule_for(routes, facts, number) if number is not None else NOBODY
+        place = places[number] if number is not None else Place("")
+        shown, notes = _shown(_head(source, kind, report), place, key, base_url, parts, rule, mail_rule)
+        yield Preview(
+            destination=place.slug,
+            route=rule.name,
+            masked=_most(note.get("masked", {}) for note in notes),
+            problem="; ".join(note["problem"] for note in notes if "problem" in note),
+            **shown,
+        )
+
+
+def _most(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """What is masked in the one draft that has most of it: the same secret stands in several."""
+    most: dict[str, int] = {}
+    for one in counts:
+        most |= {kind: max(number, most.get(kind, 0)) for kind, number in one.items()}
+    return most
+
+
+def _named(route: Route) -> Rule:
+    return Rule(route.options.name or f"number {route.position}", route.options)
+
+
+def _shown(
+    head: dict[str, Any],
+    place: Place,
+    key: bytes,
+    base_url: str,
+    parts: Sequence[Part],
+    rule: Rule,
+    mail_rule: Rule,
+) -> tuple[dict[str, str], list[dict[str, Any]]]:
+    """The parts, and the drafts they are from."""
+    shown: dict[str, str] = {}
+    drafts: list[dict[str, Any]] = []
+    profile = PROFILES[place.redact]
+
+    def draft(kind: Kind, row: dict[str, Any]) -> dict[str, Any]:
+        gate = Gate(key, profile, person=rule.options.requester)
+        drafts.append(draft_of(_attempt(row, kind, place), base_url, gate, rule=rule))
+        return drafts[-1]
+
+    if "title" in parts or "body" in parts:
+        made = draft(Kind.CREATE, head)
+        shown |= {name: made[name] for name in ("title", "body") if name in parts}
+    if "comment" in parts:
+        shown["comment"] = draft(Kind.COMMENT, _again(head))["body"]
+    if "mail" in parts:
+        closed = head | {"event_kind": "closed", "event_data": "{}", "close_reason": "completed"}
+        drafts.append(mail_of(closed, base_url, Gate(key, Profile.NORMAL, person=True), mail_rule))
+        shown |= {"mail_subject": drafts[-1]["subject"], "mail_body": drafts[-1]["body"]}
+    return shown, drafts
+
+
+def _attempt(head: dict[str, Any], kind: Kind, place: Place) -> Attempt:
+    return Attempt(
+        lane=Lane(0, 0, NIL, NIL, 0, 0.0),
+        head=head,
+        kind=kind,
+        destination=LiveDestination(0, place.slug, TRACKER, "", redact=place.redact),
+        started=head["event_at"],
+        began=0.0,
+        doubted=False,
+    )
+
+
+def _head(source: str, kind: str, report: Report) -> dict[str, Any]:
+    """The delivery that a report would lead to, of the ticket that it would open."""
+    person, now = report.person, dt.datetime.now(dt.UTC)
+    return {
+        "draft": None,
+        "ticket_id": NIL,
+        "ticket_kind": int(TicketKind[kind.upper()]),
+        "title": report.title,
+        "description": "",
+        "source": source,
+        "reporter_name": person.name if person else "",
+        "reporter_email": person.email if person else "",
+        "close_reason": None,
+        "level": report.level,
+        "environment": report.environment,
+        "release": report.release,
+        "ticket_url": report.url,
+        "occurrences": 1,
+        "event_kind": "opened",
+        "event_n": 1,
+        "event_data": json.dumps(opening_data(report)),
+        "event_at": now,
+        "created_at": now,
+        "collapsed": 0,
+        "report": report,
+    }
+
+
+def _again(head: dict[str, Any]) -> dict[str, Any]:
+    """The comment that a report would be: as it says, or as if the problem came back."""
+    report: Report = head["report"]
+    if report.action == "commented":
+        author = {"name": report.person.name} if report.person else {}
+        return head | {
+            "event_kind": "commented",
+            "event_data": json.dumps({"body": report.text, "author": author}),
+        }
+    kind = report.action if report.action not in ("opened", "test") else "recurred"
+    return head | {"event_kind": kind}

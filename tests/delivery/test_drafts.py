@@ -1,0 +1,370 @@
+"""Drafts: what leaves passes the gate whole, is made once, and says what was masked in it."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import json
+import threading
+import uuid
+from types import SimpleNamespace
+
+import pytest
+
+from pointsman.delivery.drafts import Drafts, draft_of, mail_of
+from pointsman.delivery.gate import PROFILES, Gate, masked_words
+from pointsman.delivery.underway import Attempt
+from pointsman.delivery.wording import NOBODY, Rule, facts_of, rule_for
+from pointsman.live import SOURCE, TRACKER, LiveDestination
+from pointsman.storage.lanes import Lane
+from pointsman.storage.storm import Listed
+from pointsman.tickets.routes import Match, Options, Route, Words
+from pointsman.tickets.ticket import Kind
+
+KEY = b"key of the tests"
+AWS = "AKIAQ7XN2LDPZ4RTWE6V"
+PAGE = "https://pointsman.example"
+NOW = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)
+
+
+def head(data=None, **words):
+    row = {
+        "draft": None,
+        "ticket_id": uuid.UUID(int=7),
+        "ticket_kind": 1,
+        "title": "KeyError",
+        "description": "",
+        "source": "shop",
+        "reporter_name": "",
+        "reporter_email": "",
+        "close_reason": None,
+        "level": "",
+        "environment": "",
+        "release": "",
+        "ticket_url": "",
+        "event_kind": "opened",
+        "event_n": 1,
+        "event_data": json.dumps(data or {}),
+        "collapsed": 0,
+        "created_at": NOW,
+        "event_at": NOW,
+        "occurrences": 3,
+    }
+    return row | words
+
+
+def attempt(row, kind=Kind.CREATE, *, destination_kind=TRACKER, redact="normal"):
+    return Attempt(
+        lane=Lane(1, 1, uuid.UUID(int=1), row["ticket_id"], 1, 0.0),
+        head=row,
+        kind=kind,
+        destination=LiveDestination(1, "forge", destination_kind, "forgejo", redact=redact),
+        started=NOW,
+        began=0.0,
+        doubted=False,
+    )
+
+
+def made(
+    data=None,
+    kind=Kind.CREATE,
+    *,
+    redact="normal",
+    listed=None,
+    more=None,
+    destination_kind=TRACKER,
+    rule=NOBODY,
+    **words,
+):
+    row = head(data, **words)
+    one = attempt(row, kind, destination_kind=destination_kind)
+    return draft_of(one, PAGE, Gate(KEY, PROFILES[redact], person=rule.options.requester), listed, more, rule)
+
+
+def drafts(**more):
+    keeper = SimpleNamespace(current=SimpleNamespace(mask_key=KEY, routes=[]))
+    return Drafts(None, keeper, PAGE, **more)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"text": f"it was {AWS}"}, {}),
+        ({"code": f"aws = '{AWS}'"}, {}),
+        ({"url": f"https://shop.example/?k={AWS}"}, {}),
+        ({"facts": [["Server", f"web {AWS}"]]}, {}),
+        ({"facts": [[f"{AWS}", "x"]]}, {}),
+        ({"level": AWS}, {}),
+        ({"release": AWS}, {}),
+        ({}, {"title": f"Refused: {AWS}"}),
+        ({}, {"level": f"error {AWS}"}),
+        ({}, {"environment": AWS}),
+        ({}, {"release": AWS}),
+        ({}, {"ticket_url": f"https://shop.example/?k={AWS}"}),
+    ],
+)
+@pytest.mark.parametrize("kind", [Kind.CREATE, Kind.UPDATE])
+def test_no_field_of_an_issue_goes_past_the_gate(data, words, kind):
+    draft = made(data, kind, **words)
+    assert AWS not in repr(draft)
+    said = made(data, kind, redact="off", **words)
+    assert AWS in repr(said), "the case says nothing: the field does not leave at all"
+
+
+@pytest.mark.parametrize(
+    ("event", "data"),
+    [
+        ("commented", {"body": AWS, "author": {"name": "Ada"}}),
+        ("commented", {"body": "x", "author": {"name": f"Ada {AWS}"}}),
+        ("regressed", {"text": AWS}),
+        ("regressed", {"facts": [["Server", AWS]]}),
+        ("regressed", {"url": f"https://shop.example/?k={AWS}"}),
+        ("details", {"code": AWS}),
+    ],
+)
+def test_no_field_of_a_comment_goes_past_the_gate(event, data):
+    draft = made(data, Kind.COMMENT, event_kind=event, ticket_kind=2)
+    assert AWS not in repr(draft)
+    assert draft["masked"] == {"aws-key": 1}
+    assert AWS in repr(made(data, Kind.COMMENT, redact="off", event_kind=event, ticket_kind=2))
+
+
+def test_what_a_source_says_beyond_its_report_and_what_a_storm_lists_passes_too():
+    more = {"code": AWS, "facts": [["User", AWS]], "level": AWS}
+    assert AWS not in repr(made({"text": "x"}, more=more))
+    listed = Listed(2, [("1", f"No {AWS}"), ("2", "fine")])
+    draft = made({"storm": {"allowed": 1}}, listed=listed)
+    assert AWS not in repr(draft) and "fine" in draft["body"]
+    assert AWS not in repr(made({"storm": {"allowed": 1}}, Kind.COMMENT, listed=listed, event_kind="grew"))
+
+
+def test_what_a_source_is_told_passes_and_stays_what_it_is():
+    data = {"destination": "forge", "key": "12", "url": "https://git.example/acme/shop/issues/12"}
+    draft = made(data, Kind.COMMENT, destination_kind=SOURCE, event_kind="linked")
+    assert draft == {"body": "Tracked as forge 12: https://git.example/acme/shop/issues/12"}
+    data["url"] = f"https://git:{AWS}@git.example/issues/12"
+    assert AWS not in repr(made(data, Kind.COMMENT, destination_kind=SOURCE, event_kind="linked"))
+
+
+def test_masked_before_it_is_cut():
+    """A secret across the place where a text is cut would leave half of itself."""
+    text = "x " * 5990 + f"\npassword = 'correct-horse-{'7' * 80}'"
+    body = made({"text": text})["body"]
+    assert "correct" not in body and "777" not in body
+
+
+def test_clean_comes_first():
+    hidden = AWS[:6] + "\u200b" + AWS[6:]
+    draft = made({"text": hidden, "facts": [["a", hidden]]}, title=hidden)
+    assert draft["masked"] == {"aws-key": 2}
+    assert AWS not in repr(draft).replace("\\u200b", "")
+
+
+def test_what_is_ours_stays():
+    url = "https://bugsink.example.com/issues/issue/6f0d2a51-3c5e-4a0e-9c55-0d6f6c2f6a01/event/last/"
+    for redact in PROFILES:
+        draft = made(
+            {"url": url, "release": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b"}, redact=redact, ticket_url=url
+        )
+        assert f"{PAGE}/console/tickets/{uuid.UUID(int=7)}" in draft["body"]
+        assert f"]({url})" in draft["body"]
+        assert draft["facts"]["url"] == url
+        assert draft["facts"]["ticket"] == str(uuid.UUID(int=7))
+        assert "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b" in draft["facts"]["release"]
+        assert "masked" not in draft
+
+
+def test_the_same_secret_has_the_same_placeholder_and_another_house_another():
+    one, two = made({"text": AWS})["body"], made({"text": f"again {AWS}"})["body"]
+    word = one.partition("aws-key ")[2][:6]
+    assert f"aws-key {word}" in two
+    row = head({"text": AWS})
+    assert f"aws-key {word}" not in draft_of(attempt(row), PAGE, Gate(b"another", PROFILES["normal"]))["body"]
+
+
+def test_addresses_of_people_stay_inside():
+    said = {"body": "x", "author": {"name": "ada@customer.example", "email": "ada@customer.example"}}
+    for redact in PROFILES:
+        draft = made(said, Kind.COMMENT, redact=redact, event_kind="commented", ticket_kind=2)
+        assert "ada" not in repr(draft)
+        assert "The customer wrote" in draft["body"]
+    named = {"body": "x", "author": {"name": "Ada"}}
+    assert "Ada" in made(named, Kind.COMMENT, event_kind="commented", ticket_kind=2)["body"]
+    assert (
+        "Ada" not in made(named, Kind.COMMENT, redact="strict", event_kind="commented", ticket_kind=2)["body"]
+    )
+
+
+def test_a_mail_greets_its_owner_by_name_and_holds_no_secret():
+    row = head(event_kind="closed", title=f"My {AWS}", reporter_name="Ada", ticket_kind=2)
+    draft = mail_of(row, PAGE, Gate(KEY, PROFILES["normal"], person=True))
+    assert AWS not in repr(draft) and "Hello Ada," in draft["body"]
+    assert draft["masked"] == {"aws-key": 1}
+
+
+def test_counts_in_words():
+    assert masked_words({"token": 2, "aws-key": 1}) == "1 aws-key, 2 token"
+
+
+async def test_a_draft_is_made_once_and_counted_once():
+    seen = []
+    makes = drafts(on_masked=seen.append)
+    first = await makes.of(attempt(head({"text": AWS})))
+    again = await makes.of(attempt(head({"text": "something else"}, draft=json.dumps(first))))
+    assert again == first
+    assert seen == [{"aws-key": 1}]
+    mail = await makes.mail(head(event_kind="closed", title=AWS))
+    assert await makes.mail(head(draft=json.dumps(mail))) == mail
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize(("size", "inline"), [(100, True), (60_000, False)])
+async def test_long_texts_are_masked_in_a_thread(monkeypatch, size, inline):
+    threads = set()
+    monkeypatch.setattr(
+        Gate, "event", lambda self, data: threads.add(threading.current_thread()) or dict(data)
+    )
+    await drafts().of(attempt(head({"text": "x" * size})))
+    assert (threads == {threading.main_thread()}) is inline
+
+
+async def test_the_loop_goes_on_while_a_long_text_is_masked():
+    turns = 0
+
+    async def count():
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count())
+    await drafts().of(attempt(head({"text": "password = something; " * 8_000})))
+    counting.cancel()
+    assert turns > 3
+
+
+# -- in other words ------------------------------------------------------------------------------------------------
+
+WORDS = Words(
+    title="T {{ title }}",
+    body="B {{ text }}",
+    comment="C {{ text }}{{ earlier }}",
+    mail_subject="S",
+    mail_body="M",
+)
+MINE = Rule("mine", Options(templates=WORDS))
+
+
+def plain(said):
+    return said.replace("\u2060", "")
+
+
+def test_each_text_has_its_template_and_what_is_left_out_the_built_in_words():
+    draft = made({"text": "broke"}, rule=MINE)
+    assert (plain(draft["title"]), plain(draft["body"])) == ("T KeyError", "B broke")
+    assert draft["facts"]["title"] == "KeyError"
+    comment = made({"text": "back"}, Kind.COMMENT, rule=MINE, event_kind="recurred", collapsed=4)
+    assert plain(comment["body"]) == "C back4"
+    row = head(event_kind="closed")
+    mail = mail_of(row, PAGE, Gate(KEY, PROFILES["normal"], person=True), MINE)
+    assert (mail["subject"], mail["body"]) == ("S", "M")
+    some = Rule("some", Options(templates=Words(title="only {{ level }}")))
+    draft = made({"text": "broke", "level": "error"}, rule=some)
+    assert plain(draft["title"]) == "only error" and "Reported through" in draft["body"]
+
+
+def test_what_no_template_could_tell_keeps_the_built_in_words():
+    listed = Listed(1, [("1", "fine")])
+    storm = {"storm": {"allowed": 1}}
+    assert "More than 1 new problems" in made(storm, listed=listed, rule=MINE)["body"]
+    assert "storm goes on" in made(storm, Kind.COMMENT, listed=listed, event_kind="grew", rule=MINE)["body"]
+    assert "x = 1" in made({"code": "x = 1"}, Kind.COMMENT, event_kind="details", rule=MINE)["body"]
+    linked = {"destination": "forge", "key": "12", "url": "https://git.example/12"}
+    told = made(linked, Kind.COMMENT, destination_kind=SOURCE, event_kind="linked", rule=MINE)
+    assert told["body"].startswith("Tracked as")
+
+
+def test_a_template_that_fails_costs_its_own_text_alone_and_is_named():
+    broken = Words(title="{{ title | truncate(level) }}", body="B {{ text }}", comment="{% if %}")
+    rule = Rule("bad", Options(templates=broken))
+    draft = made({"text": "broke"}, rule=rule)
+    assert draft["title"] == "KeyError" and plain(draft["body"]) == "B broke"
+    assert draft["problem"] == (
+        "template title of route bad failed: line 1: TypeError: truncate needs a number of characters: truncate(100)"
+    )
+    comment = made({"text": "back"}, Kind.COMMENT, rule=rule, event_kind="recurred")
+    assert (
+        "come back" in comment["body"]
+        and "template comment of route bad failed: line 1" in comment["problem"]
+    )
+
+
+def test_secrets_are_masked_before_a_template_sees_them():
+    every = Words(
+        body="{{ text }} {{ title }} {{ tags }} {{ code }} {{ url | link }} {{ url }} {{ level }} {{ release }} {{ environment }}"
+    )
+    said = {"text": AWS, "code": AWS, "facts": [["a", AWS]], "url": f"https://x.test/{AWS}", "level": AWS}
+    words = {"title": AWS, "release": AWS, "environment": AWS, "ticket_url": f"https://y.test/{AWS}"}
+    draft = made(said, rule=Rule("x", Options(templates=every)), **words)
+    assert "x.test" in draft["body"]
+    known = made({}, rule=Rule("x", Options(templates=every)), **words)
+    assert "y.test" in known["body"] and AWS not in repr(known)
+    assert AWS not in repr(draft) and "problem" not in draft
+
+
+def test_the_requester_is_named_for_support_alone_and_where_the_rule_says_so():
+    asked = Rule("asked", Options(requester=True))
+    who = {"reporter_name": "Ada", "reporter_email": "ada@customer.example"}
+    for redact in PROFILES:
+        assert "ada@" not in repr(made({"text": "x"}, ticket_kind=2, redact=redact, **who))
+        draft = made({"text": "x"}, ticket_kind=2, redact=redact, rule=asked, **who)
+        assert "- **Requester:** `Ada <ada@customer.example>`" in draft["body"]
+    assert "ada@" not in repr(made({"text": "x"}, rule=asked, **who))
+    words = Words(body="{{ requester.name }} {{ requester.address }} {{ tags }}.")
+    shown = made({}, ticket_kind=2, rule=Rule("x", Options(templates=words, requester=True)), **who)
+    assert "Ada" in shown["body"] and "customer" in shown["body"]
+    hidden = made({}, ticket_kind=2, rule=Rule("x", Options(templates=words)), **who)
+    assert plain(hidden["body"]) == "."
+
+
+def test_the_first_rule_that_fits_and_names_the_destination_says_it():
+    def route(position, destinations=(1,), name="", **match):
+        return Route(position, Match(**match), tuple(destinations), options=Options(name=name))
+
+    row = head({}, title="KeyError: basket", level="")
+    facts = facts_of(row, {"level": "error", "facts": [["service", "basket"]]})
+    rules = [
+        route(1, [2], "elsewhere"),
+        route(2, level="fatal"),
+        route(3, tags={"service": "cart"}),
+        route(4, name="fits", tags={"service": "basket"}, level="error", occurrences=9, within="1h"),
+        route(5),
+    ]
+    assert rule_for(rules, facts, 1).name == "fits"
+    assert rule_for(rules, facts, None).name == "elsewhere"
+    assert rule_for(rules[:3], facts, 1) is NOBODY
+    assert rule_for(rules[4:], facts, 1).name == "number 5"
+
+
+async def test_without_templates_nothing_is_asked_and_with_them_the_opening_event(monkeypatch):
+    asked = []
+
+    async def opening(database, ticket_id):
+        asked.append(ticket_id)
+        return json.dumps({"facts": [["service", "basket"]]})
+
+    monkeypatch.setattr("pointsman.storage.tickets.opening", opening)
+    keeper = SimpleNamespace(current=SimpleNamespace(mask_key=KEY, routes=[Route(1, Match(), (1,))]))
+    makes = Drafts(None, keeper, PAGE)
+    row = head({"text": "back"}, event_kind="recurred", event_n=5)
+    await makes.of(attempt(row, Kind.COMMENT))
+    assert not asked
+    match = Match(tags={"service": "basket"})
+    keeper.current.routes = [Route(1, match, (1,), options=Options(templates=WORDS))]
+    draft = await makes.of(attempt(row, Kind.COMMENT))
+    assert plain(draft["body"]) == "C back0" and asked == [row["ticket_id"]]
+
+
+async def test_what_only_does_something_says_nothing():
+    for kind in (Kind.CLOSE, Kind.REOPEN):
+        assert await drafts().of(attempt(head({"text": AWS}), kind)) == {}

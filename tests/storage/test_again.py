@@ -1,0 +1,591 @@
+"""Problems that come again, against a real Postgres: next generations, thresholds and quiet hours, in batches and at once."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import json
+import uuid
+from typing import Any
+
+import asyncpg
+import pytest
+
+from pointsman.acceptance import decide
+from pointsman.plugin_api import Report
+from pointsman.signing import sha256
+from pointsman.storage import accept, sources
+from pointsman.storage.accept import Accepted, Incoming
+from pointsman.storage.db import AGAIN, Database, Row, uuid7
+from pointsman.storage.maintenance import keep_house
+from pointsman.storage.queries import queries
+from pointsman.storage.turns import take_turn
+from pointsman.tickets.routes import Again, Match, Options, QuietHours, Route, weigh
+from pointsman.tickets.ticket import Decided, Places, Promise, Ticket, TicketKind, on_state
+
+NAMESPACE = uuid.UUID("0192aaaa-0000-7000-8000-00000000000b")
+NEW = Options(recurrence=[Again(then="new")])
+THREE = Match(occurrences=3, within="10m")
+
+
+def marker_of(ticket: Ticket, promise: Promise) -> uuid.UUID:
+    parts = (ticket.fingerprint, ticket.generation, promise.destination_id, promise.kind, promise.event_n)
+    return uuid.uuid5(NAMESPACE, "\n".join(map(str, parts)))
+
+
+class Shop:
+    """A source of alerts with one destination and the rules of the test."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        self.fit: tuple[Route, ...] = ()
+        self.allowed = 0
+
+    async def open(self) -> Shop:
+        made = "insert into source (slug, kind) values ('shop', 'bugsink') returning id"
+        self.source_id = await self.database.fetchval(made)
+        made = "insert into destination (slug, tracker) values ('here', 'folder') returning id"
+        self.here = await self.database.fetchval(made)
+        await self.database.execute(
+            "insert into destination_state (destination_id) values ($1) on conflict do nothing", self.here
+        )
+        self.rule()
+        return self
+
+    def rule(self, match: Match | None = None, options: Options | None = None) -> None:
+        """The only rule there is."""
+        self.fit = (Route(1, match or Match(), (self.here,), False, options or Options()),)
+
+    def report(self, action: str = "opened", fingerprint: str = "a", **more: str) -> Incoming:
+        report_id = uuid7()
+        choice = weigh(self.fit)
+        return Incoming(
+            report_id=report_id,
+            source_id=self.source_id,
+            key_hash=sha256(report_id.bytes),
+            body=b"{}",
+            body_sha256=sha256(b"{}"),
+            headers={},
+            ticket_kind=TicketKind.ALERT,
+            report=Report(action=action, fingerprint=fingerprint, title="It fails", **more),
+            routed=choice.destinations,
+            took=choice.routes or choice.pending,
+            fit=self.fit if choice.pending else (),
+            new_ticket_id=uuid7(),
+            source="shop",
+            allowed=self.allowed,
+        )
+
+    async def accept(self, *batch: Incoming) -> list[Accepted]:
+        while True:
+            try:
+                return await accept.accept(self.database, batch, decide, marker_of, None)
+            except AGAIN:
+                continue
+
+    async def again(self, action: str = "opened", times: int = 1, **more: str) -> None:
+        """So many reports in one batch."""
+        await self.accept(*(self.report(action, **more) for _ in range(times)))
+
+    async def close(self, reason: str = "completed", places: tuple[int, ...] = ()) -> None:
+        ticket_id = (await self.tickets())[-1]["id"]
+        async with self.database.transaction() as con:
+            ticket = await accept.lock_ticket(con, ticket_id)
+            assert ticket is not None
+            decided = Decided()
+            on_state(ticket, "closed", reason, Places(places, None), decided, seen_at=None, by={})
+            await accept.write_decided(con, decided, {ticket_id: ticket}, marker_of)
+
+    async def pass_time(self, minutes: float) -> None:
+        """The database's clock can't be turned; what it is compared with can."""
+        back = dt.timedelta(minutes=minutes)
+        await self.database.execute(
+            "update ticket set closed_at = closed_at - $1::interval, last_seen_at = last_seen_at - $1", back
+        )
+        await self.database.execute(
+            "update held_ticket set counted_at = counted_at - $1::interval,"
+            " seen = (select array_agg(at - $1) from unnest(seen) s(at))",
+            back,
+        )
+        await self.database.execute("update storm set began_at = began_at - $1::interval", back)
+
+    async def deliver(self) -> None:
+        """The trackers have everything, each ticket's issue under its own address."""
+        await self.database.execute("update delivery set state = 1, first_sent_at = now(), done_at = now()")
+        await self.database.execute("update lane set head_seq = next_seq, state = 0, due_at = now()")
+        await self.database.execute(
+            "insert into link (lane_id, destination_id, remote_id, remote_key, url)"
+            " select id, destination_id, id, id, 'https://forge.example/' || ticket_id from lane on conflict do nothing"
+        )
+
+    async def tickets(self) -> list[Row]:
+        return list(
+            await self.database.fetch(
+                "select * from ticket where fingerprint not like 'storm:%' order by fingerprint, generation"
+            )
+        )
+
+    async def ticket(self) -> Row:
+        return (await self.tickets())[-1]
+
+    async def events(self, ticket: Row | None = None) -> list[str]:
+        ticket = ticket or await self.ticket()
+        rows = await self.database.fetch(
+            "select kind from event where ticket_id = $1 order by n", ticket["id"]
+        )
+        return [row["kind"] for row in rows]
+
+    async def deliveries(self, ticket: Row | None = None) -> list[int]:
+        ticket = ticket or await self.ticket()
+        rows = await self.database.fetch(
+            "select d.kind from delivery d join lane l on l.id = d.lane_id where l.ticket_id = $1 order by d.seq",
+            ticket["id"],
+        )
+        return [row["kind"] for row in rows]
+
+    async def opening(self, ticket: Row) -> dict:
+        said = "select data::text from event where ticket_id = $1 and n = 1"
+        return json.loads(await self.database.fetchval(said, ticket["id"]))
+
+
+@pytest.fixture
+async def shop(database: Database) -> Shop:
+    return await Shop(database).open()
+
+
+# -- what it costs -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the statements that were sent, those of transactions left out."""
+    sent: list[str] = []
+    files = [queries(file) for file in ("accept", "promises", "storm")]
+    names = {file[name]: name for file in files for name in file}
+    execute = asyncpg.Connection._execute
+
+    def counted(con: asyncpg.Connection, query: str, *args: Any, **more: Any) -> Any:
+        sent.append(names.get(query, "of the test"))
+        return execute(con, query, *args, **more)
+
+    monkeypatch.setattr(asyncpg.Connection, "_execute", counted)
+    return sent
+
+
+async def test_a_batch_takes_no_more_statements_where_nothing_asks_for_the_past(
+    shop: Shop, statements: list[str]
+):
+    shop.rule(options=Options(recurrence=[Again(then="new")]))
+    await shop.again(times=3)
+    assert statements == ["keep_keys", "touch_tickets", "write"]
+    statements.clear()
+    await shop.again(times=3)
+    assert statements == ["keep_keys", "touch_tickets", "write"]
+    statements.clear()
+    shop.rule()
+    await shop.close("not_planned")
+    statements.clear()
+    await shop.again(times=3)
+    await shop.again(times=3)
+    assert statements == [
+        "keep_keys", "touch_tickets", "write_tickets", "write",
+        "keep_keys", "touch_tickets", "write",
+    ]  # fmt: skip
+
+
+# -- coming back ---------------------------------------------------------------------------------------------------
+
+
+async def test_a_new_ticket_follows_the_old_one_and_says_where_its_issue_is(shop: Shop):
+    shop.rule(options=NEW)
+    await shop.again(times=2)
+    await shop.deliver()
+    await shop.close()
+    [accepted] = await shop.accept(shop.report("regressed"))
+    old, new = await shop.tickets()
+    assert accepted.ticket_id == new["id"]
+    assert [
+        (one["generation"], one["superseded"], one["status"], one["occurrences"]) for one in (old, new)
+    ] == [
+        (1, True, 2, 2),
+        (2, False, 1, 1),
+    ]
+    assert (await shop.events(old), await shop.events(new)) == (["opened", "closed", "succeeded"], ["opened"])
+    assert (await shop.deliveries(old), await shop.deliveries(new)) == ([1], [1])
+    issue = f"https://forge.example/{old['id']}"
+    assert (await shop.opening(new))["earlier"] == {
+        "ticket": str(old["id"]),
+        "issues": {str(shop.here): issue},
+    }
+    await shop.again()
+    assert [one["occurrences"] for one in await shop.tickets()] == [2, 2], "it goes on with the new one"
+
+
+async def test_several_in_one_batch_make_one_new_ticket_and_each_is_told_its_id(shop: Shop):
+    shop.rule(options=NEW)
+    await shop.again()
+    await shop.close()
+    answers = await shop.accept(*(shop.report() for _ in range(5)))
+    old, new = await shop.tickets()
+    assert {one.ticket_id for one in answers} == {new["id"]}
+    assert (old["occurrences"], new["occurrences"], new["next_event"]) == (1, 5, 2)
+    assert await shop.deliveries(new) == [1]
+
+
+async def test_over_and_back_within_one_batch(shop: Shop):
+    shop.rule(options=NEW)
+    over = {"close_reason": "completed"}
+    answers = await shop.accept(
+        shop.report(), shop.report("resolved", **over), shop.report(),
+        shop.report("resolved", **over), shop.report(), shop.report(),
+    )  # fmt: skip
+    first, second, third = await shop.tickets()
+    assert [one.ticket_id for one in answers] == [
+        one["id"] for one in (first, first, second, second, third, third)
+    ]
+    assert [one["occurrences"] for one in (first, second, third)] == [1, 1, 2]
+    assert [one["superseded"] for one in (first, second, third)] == [True, True, False]
+    assert await shop.events(second) == ["opened", "resolved", "closed", "succeeded"]
+    assert await shop.deliveries(third) == [1]
+
+
+async def test_replicas_at_once_make_one_new_ticket(shop: Shop):
+    shop.rule(options=NEW)
+    await shop.again()
+    await shop.close()
+    answers = await asyncio.gather(*(shop.accept(shop.report()) for _ in range(12)))
+    old, new = await shop.tickets()
+    assert {one.ticket_id for [one] in answers} == {new["id"]}
+    assert (old["occurrences"], new["occurrences"]) == (1, 12)
+    assert await shop.deliveries(new) == [1]
+
+
+async def test_a_parked_report_begins_the_next_generation_when_it_is_run_again(shop: Shop):
+    shop.rule(options=NEW)
+    await shop.again()
+    await shop.close()
+    parked = shop.report()
+    kept, parked.report, parked.error = parked.report, None, "a defect"
+    await shop.accept(parked)
+
+    def read(_: Row) -> list[Incoming]:
+        parked.report = kept
+        return [parked]
+
+    ticket_id = await accept.rerun(shop.database, parked.report_id, read, decide, marker_of, None)
+    old, new = await shop.tickets()
+    assert (ticket_id, new["generation"], old["occurrences"]) == (new["id"], 2, 1)
+
+
+async def test_old_tickets_that_come_back_under_new_ones_are_not_told_to_the_source_any_more(shop: Shop):
+    shop.rule(options=NEW)
+    await shop.again(problem="SHOP-1")
+    await shop.close()
+    await shop.again(problem="SHOP-1")
+    old, new = await shop.tickets()
+    async with shop.database.transaction() as con:
+        assert await sources.problem_of(con, old["id"], shop.here) is None
+        named = await sources.problem_of(con, new["id"], shop.here)
+        assert named is not None and named["problem"] == "SHOP-1"
+
+
+async def test_more_of_them_than_a_minute_allows_are_listed_in_a_storm(shop: Shop):
+    shop.rule(options=NEW)
+    names = [f"p{n}" for n in range(4)]
+    await shop.accept(*(shop.report(fingerprint=one) for one in names))
+    await shop.database.execute("update ticket set status = 2, close_reason = 'completed', closed_at = now()")
+    shop.allowed = 3
+    await shop.accept(*(shop.report(fingerprint=one) for one in names))
+    new = [one for one in await shop.tickets() if one["generation"] == 2]
+    assert [one["storm_parent"] is not None for one in new] == [False, False, False, True]
+
+
+async def test_by_age(shop: Shop):
+    shop.rule(options=Options(recurrence=[Again(then="new", closed_for="24h")]))
+    await shop.again()
+    await shop.close()
+    await shop.pass_time(24 * 60 - 1)
+    await shop.again()
+    assert [one["generation"] for one in await shop.tickets()] == [1]
+    await shop.close()
+    await shop.pass_time(24 * 60)
+    await shop.again()
+    assert [one["generation"] for one in await shop.tickets()] == [1, 2]
+
+
+async def test_by_release_the_last_one_reported_while_it_was_open(shop: Shop):
+    same = [Again(then="ignore", release="same"), Again(then="reopen", release="other")]
+    shop.rule(options=Options(recurrence=same))
+    await shop.again(release="1")
+    await shop.again(release="2")
+    await shop.again()
+    await shop.close()
+    await shop.again(release="2")
+    assert await shop.events() == ["opened", "closed", "ignored"]
+    await shop.again(release="1")
+    assert (await shop.events())[3:] == ["recurred"]
+    await shop.close()
+    await shop.again(release="1")
+    assert (await shop.events())[4:] == ["closed", "ignored"], "it was open with 1 just before"
+    assert (await shop.ticket())["release"] == "1"
+
+
+async def test_a_loud_problem_that_nobody_will_mend_is_one_event_and_is_counted(shop: Shop):
+    await shop.again()
+    await shop.deliver()
+    await shop.close("not_planned")
+    for _ in range(3):
+        await shop.again(times=5)
+    await shop.again("regressed")
+    ticket = await shop.ticket()
+    assert (ticket["occurrences"], ticket["status"], ticket["close_reason"]) == (17, 2, "not_planned")
+    assert await shop.events() == ["opened", "closed", "ignored"]
+    assert await shop.deliveries() == [1]
+
+
+async def test_a_duplicate_gets_one_comment_and_stays_closed(shop: Shop):
+    await shop.again()
+    await shop.deliver()
+    await shop.close("duplicate")
+    await shop.again(times=5)
+    await shop.again()
+    assert await shop.deliveries() == [1, 2]
+    assert ((await shop.ticket())["status"], await shop.events()) == (2, ["opened", "closed", "recurred"])
+
+
+# -- thresholds ----------------------------------------------------------------------------------------------------
+
+
+async def test_below_its_threshold_a_problem_is_counted_and_then_posted_once(shop: Shop):
+    shop.rule(THREE)
+    for _ in range(2):
+        await shop.again()
+    held = await shop.ticket()
+    assert (held["held"], held["occurrences"], await shop.deliveries()) == (True, 2, [])
+    for _ in range(3):
+        await shop.again()
+    ticket = await shop.ticket()
+    assert (ticket["held"], ticket["occurrences"], await shop.deliveries()) == (False, 5, [1])
+    assert await shop.events() == ["opened", "posted"]
+
+
+@pytest.mark.parametrize("batches", [[5], [1, 4], [2, 1, 2], [3, 2]])
+async def test_a_batch_counts_each_of_its_reports(shop: Shop, batches: list[int]):
+    shop.rule(THREE)
+    for times in batches:
+        await shop.again(times=times)
+    assert await shop.deliveries() == [1]
+    assert await shop.events() == ["opened", "posted"]
+    said = "select data::text from event where kind = 'posted'"
+    assert json.loads(await shop.database.fetchval(said))["times"] == 3
+
+
+async def test_what_was_long_ago_does_not_count(shop: Shop):
+    shop.rule(THREE)
+    await shop.again(times=2)
+    await shop.pass_time(10)
+    await shop.again(times=2)
+    assert await shop.deliveries() == []
+    kept = "select cardinality(seen) from held_ticket"
+    assert await shop.database.fetchval(kept) == 2, "nor is it kept"
+    await shop.again()
+    assert await shop.deliveries() == [1]
+
+
+async def test_no_more_is_kept_than_is_asked_for(shop: Shop):
+    shop.rule(THREE)
+    await shop.again(times=2)
+    shop.rule(Match(occurrences=50, within="10m"))
+    for _ in range(30):
+        await shop.again(times=3)
+        if await shop.deliveries():
+            break
+    assert (await shop.ticket())["occurrences"] == 50
+    assert await shop.database.fetchval("select cardinality(seen) from held_ticket") <= 50
+
+
+async def test_replicas_at_once_reach_it_once(shop: Shop):
+    shop.rule(Match(occurrences=7, within="10m"))
+    await asyncio.gather(*(shop.accept(shop.report()) for _ in range(6)))
+    assert await shop.deliveries() == []
+    await asyncio.gather(*(shop.accept(shop.report()) for _ in range(6)))
+    assert await shop.deliveries() == [1]
+    assert await shop.events() == ["opened", "posted"]
+
+
+async def test_what_had_an_issue_once_need_not_reach_it_again(shop: Shop):
+    shop.rule(THREE, Options(recurrence=[Again(then="reopen", reason="not_planned")]))
+    await shop.again(times=3)
+    await shop.deliver()
+    await shop.close("not_planned")
+    await shop.again()
+    assert (await shop.ticket())["status"] == 1, "and the rule of its route says what is done"
+    assert await shop.deliveries() == [1, 4, 2]
+
+
+async def test_the_rule_by_which_it_had_one_says_what_is_done_not_the_one_after(shop: Shop):
+    shop.rule(THREE, NEW)
+    here = (shop.here,)
+    shop.fit += (Route(2, Match(), here, False, Options(recurrence=[Again(then="ignore")])),)
+    await shop.again(times=3)
+    await shop.close()
+    await shop.again()
+    assert [one["generation"] for one in await shop.tickets()] == [1, 2]
+
+
+async def test_a_next_generation_must_reach_it_anew(shop: Shop):
+    shop.rule(THREE, NEW)
+    await shop.again(times=3)
+    await shop.deliver()
+    await shop.close()
+    await shop.again(times=2)
+    assert ((await shop.ticket())["generation"], await shop.deliveries()) == (2, [])
+    await shop.again()
+    assert await shop.deliveries() == [1]
+
+
+async def test_what_was_not_reported_for_so_long(shop: Shop):
+    shop.rule(Match(unseen_for="24h"))
+    await shop.again()
+    assert await shop.deliveries() == [1], "one that is new fits"
+    shop.rule(Match(unseen_for="24h", occurrences=100, within="10m"))
+    await shop.again(fingerprint="b")
+    shop.rule(Match(unseen_for="24h"))
+    await shop.again(fingerprint="b")
+    assert await shop.deliveries() == [], "it was, just before"
+    await shop.pass_time(24 * 60)
+    await shop.again(fingerprint="b", times=2)
+    assert await shop.deliveries() == [1]
+    shop.rule(Match(unseen_for="24h", occurrences=2, within="10m"))
+    await shop.again(fingerprint="c", times=2)
+    assert await shop.deliveries() == [], "the second came just after the first"
+
+
+async def test_in_a_storm_nothing_is_posted_and_after_it_what_still_reaches_its_threshold(shop: Shop):
+    shop.rule(THREE)
+    shop.allowed = 1
+    await shop.again(times=2)
+    loud = shop.fit
+    shop.rule()
+    await shop.accept(*(shop.report(fingerprint=f"p{n}") for n in range(3)))
+    shop.fit = loud
+    await shop.again()
+    [held] = [one for one in await shop.tickets() if one["fingerprint"] == "a"]
+    assert (held["held"], await shop.deliveries(held)) == (True, [])
+    await shop.pass_time(3)
+    await shop.again()
+    assert await shop.deliveries(held) == [1]
+
+
+async def test_a_held_problem_that_is_over_and_back_is_still_counted(shop: Shop):
+    shop.rule(THREE, NEW)
+    for _ in range(2):
+        await shop.again()
+        await shop.again("resolved", close_reason="completed")
+    await shop.again()
+    assert [one["generation"] for one in await shop.tickets()] == [1]
+    assert ((await shop.ticket())["status"], await shop.deliveries()) == (1, [1])
+
+
+async def test_what_no_rule_would_take_is_not_held(shop: Shop):
+    shop.fit = ()
+    await shop.again()
+    assert not (await shop.ticket())["held"]
+    assert await shop.database.fetchval("select count(*) from held_ticket") == 0
+
+
+@pytest.mark.parametrize("why", ["posted", "closed", "long ago", "still counted"])
+async def test_when_held_tickets_were_reported_is_forgotten_in_time(shop: Shop, why: str):
+    shop.rule(THREE)
+    await shop.again(times=2)
+    match why:
+        case "posted":
+            await shop.again()
+        case "closed":
+            await shop.close()
+        case "long ago":
+            await shop.pass_time(11)
+    turn = await take_turn(shop.database, "house", uuid7(), 60)
+    assert turn is not None
+    await keep_house(shop.database, turn)
+    left = await shop.database.fetchval("select count(*) from held_ticket")
+    assert left == (why == "still counted")
+
+
+# -- quiet hours ---------------------------------------------------------------------------------------------------
+
+
+def quiet_now(hours_more: int) -> QuietHours:
+    """Hours that hold now, and for so long at least."""
+    now = dt.datetime.now(dt.UTC)
+    start, end = now - dt.timedelta(hours=1), now + dt.timedelta(hours=hours_more)
+    return QuietHours(start=f"{start:%H:%M}", end=f"{end:%H:%M}")
+
+
+async def wait_of(shop: Shop) -> dt.timedelta:
+    return await shop.database.fetchval("select max(due_at) - now() from lane")
+
+
+async def test_what_is_made_in_quiet_hours_waits_for_their_end(shop: Shop):
+    shop.rule(options=Options(quiet_hours=quiet_now(3)))
+    await shop.again()
+    due = await shop.database.fetchval("select due_at from lane")
+    assert dt.timedelta(hours=2, minutes=58) < await wait_of(shop) <= dt.timedelta(hours=3)
+    assert (due.second, due.microsecond) == (0, 0)
+    await shop.again("regressed")
+    assert await shop.deliveries() == [1, 2], "what comes behind it waits with it"
+    await shop.deliver()
+    await shop.again("regressed")
+    assert await wait_of(shop) > dt.timedelta(hours=2), "a lane with nothing to do waits too"
+
+
+async def test_a_lane_at_work_goes_on(shop: Shop):
+    await shop.again()
+    shop.rule(options=Options(quiet_hours=quiet_now(3)))
+    await shop.again("regressed")
+    assert await wait_of(shop) <= dt.timedelta(0)
+
+
+async def test_after_them_nothing_waits(shop: Shop):
+    past = quiet_now(3)
+    shop.rule(options=Options(quiet_hours=QuietHours(start=past.end, end=past.start)))
+    await shop.again()
+    assert await wait_of(shop) <= dt.timedelta(0)
+
+
+async def test_reopening_waits_and_what_a_person_does_then_goes_behind_it(shop: Shop):
+    await shop.again()
+    await shop.deliver()
+    shop.rule(options=Options(quiet_hours=quiet_now(3)))
+    await shop.close()
+    await shop.again()
+    assert await wait_of(shop) > dt.timedelta(hours=2)
+    await shop.close(places=(shop.here,))
+    assert await shop.deliveries() == [1, 4, 2, 3]
+    assert await wait_of(shop) > dt.timedelta(hours=2)
+
+
+async def test_what_a_person_does_in_quiet_hours_waits_for_nothing(shop: Shop):
+    shop.rule(options=Options(quiet_hours=quiet_now(3)))
+    await shop.again()
+    await shop.deliver()
+    await shop.close(places=(shop.here,))
+    assert await shop.deliveries() == [1, 3]
+    assert await wait_of(shop) <= dt.timedelta(0)
+
+
+async def test_people_are_not_kept_waiting(shop: Shop):
+    shop.rule(options=Options(quiet_hours=quiet_now(3)))
+    one = shop.report()
+    one.ticket_kind = TicketKind.SUPPORT
+    await shop.accept(one)
+    assert await wait_of(shop) <= dt.timedelta(0)
+
+
+async def test_a_storm_keeps_to_the_hours_too(shop: Shop):
+    shop.rule(options=Options(quiet_hours=quiet_now(3)))
+    shop.allowed = 1
+    await shop.accept(*(shop.report(fingerprint=f"p{n}") for n in range(3)))
+    waits = await shop.database.fetch("select due_at - now() as wait from lane")
+    assert len(waits) == 2
+    assert all(row["wait"] > dt.timedelta(hours=2) for row in waits)

@@ -1,0 +1,30 @@
+"""Durations as people write them."""
+
+import contextlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pointsman.tickets.durations import seconds
+
+
+def test_units():
+    said = {text: seconds(text) for text in ("90s", "10m", "24h", "7d", "2w", "01m")}
+    assert said == {"90s": 90, "10m": 600, "24h": 86400, "7d": 604800, "2w": 1209600, "01m": 60}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "10", "m", "10 m", "1.5h", "-1h", "1h30m", "10M", "٣m", "10m\n", "0s", "3661d", "9999999999s"],
+)
+def test_what_is_no_duration_is_refused_with_the_cure(text):
+    with pytest.raises(ValueError, match="write") as caught:
+        seconds(text)
+    assert repr(text) in str(caught.value)
+
+
+@given(st.text(max_size=8))
+def test_nothing_but_value_errors(text):
+    with contextlib.suppress(ValueError):
+        assert seconds(text) > 0
