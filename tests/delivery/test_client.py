@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 
 from pointsman.delivery import client as module
-from pointsman.delivery.client import HttpClient
+from pointsman.delivery.client import HttpClient, count_writes
 from pointsman.delivery.guard import Policy
 from pointsman.plugin_api import Connection, Secret, Unavailable, UnknownOutcome
 
@@ -428,3 +428,27 @@ async def test_a_named_host_may_live_on_a_private_address(monkeypatch):
         async with client(base, Policy(hosts=frozenset({"forgejo.lan"}))) as http:
             assert (await http.request("GET", "x")).ok
     assert len(seen) == 1
+
+
+async def test_a_write_whose_turn_is_over_when_its_bytes_would_leave_does_not_leave():
+    """It may wait long for a connection, or the whole process may have stood still."""
+    async with serving() as (url, seen):
+        client = HttpClient(Connection(base_url=url), LOOPBACK, timeout_seconds=5.0)
+        asked = []
+
+        def may():
+            asked.append(len(seen))
+            return len(asked) < 2  # still so for the headers, not for the body
+
+        count_writes(may)
+        with pytest.raises((Unavailable, UnknownOutcome)):
+            await client.request("POST", "issues", json={"title": "late"})
+        with pytest.raises(Unavailable, match="its turn was over"):
+            await client.request("DELETE", "comments/1")
+        assert asked == [0, 0, 0]
+        assert seen == []
+        assert (await client.request("GET", "issues")).status == 200
+        count_writes()
+        assert (await client.request("POST", "issues", json={"title": "in time"})).status == 200
+        assert [one.method for one in seen] == ["GET", "POST"]
+        await client.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json as _json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,18 +25,36 @@ _NOT_SENT = (
 )
 
 _WRITES: ContextVar[list[str]] = ContextVar("writes")
+_MAY_WRITE: ContextVar[Callable[[], bool]] = ContextVar("may_write")
 _READS = frozenset({"GET", "HEAD"})
 
 
-def count_writes() -> None:
-    """From here on, in this task, remember whether a request left that may change something."""
+def count_writes(may_write: Callable[[], bool] = lambda: True) -> None:
+    """From here on, in this task, remember whether a request left that may change something. ``may_write`` is asked once
+    more when its bytes go to the socket, after every wait for a connection: a process that stood still meanwhile may not
+    know that its turn is over.
+    """
     _WRITES.set([])
+    _MAY_WRITE.set(may_write)
 
 
 def writes_left() -> bool:
     """Whether such a request may have left since; True where nobody counts."""
     writes = _WRITES.get(None)
     return writes is None or bool(writes)
+
+
+async def _still_may(_: aiohttp.ClientSession, __: Any, sending: Any) -> None:
+    if sending.method.upper() not in _READS and (may := _MAY_WRITE.get(None)) is not None and not may():
+        raise Unavailable("its turn was over before the request left; whoever has it now goes on")
+
+
+def _watched() -> aiohttp.TraceConfig:
+    """Asked by aiohttp right before bytes are written: https://docs.aiohttp.org/en/stable/tracing_reference.html."""
+    trace = aiohttp.TraceConfig()
+    trace.on_request_headers_sent.append(_still_may)
+    trace.on_request_chunk_sent.append(_still_may)
+    return trace
 
 
 class HttpClient:
@@ -65,6 +83,7 @@ class HttpClient:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": f"pointsman/{__version__}"},
                 auto_decompress=True,
+                trace_configs=[_watched()],
             )
         return self._session
 

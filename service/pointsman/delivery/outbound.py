@@ -214,7 +214,7 @@ class Outbound:
             if lane.id not in kept:
                 return False
         marker = Marker(self._catalog.current.marker_text(head["marker"]))
-        count_writes()
+        count_writes(lambda: time.monotonic() < lane.trust_until)
         async with asyncio.timeout(timeout * 4):
             return await self._call(one, draft, marker, keep=keep)
 
