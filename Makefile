@@ -46,8 +46,8 @@ endif
 unit: dev ## The quick tests
 	$(BIN)/pytest -m "not slow and not faults and not real" $(ARGS)
 
-conformance: dev ## The report cards of the trackers (ARGS=--pointsman-all-cells for every cell)
-	$(BIN)/pytest plugins/*/tests/test_conformance.py -q $(ARGS)
+conformance: dev ## The report cards of trackers and sources (ARGS=--pointsman-all-cells for every cell)
+	$(BIN)/pytest plugins/*/tests/test_conformance.py tests/sources/test_source_conformance.py -q $(ARGS)
 
 real: dev ## Real Bugsinks of all ages; make test runs the newest (BUGSINK_VERSIONS=2.6.2)
 	BUGSINK_VERSIONS=$${BUGSINK_VERSIONS:-2.6.2,2.5.1,2.5.0,2.0.14} $(BIN)/pytest tests/real -s $(ARGS)

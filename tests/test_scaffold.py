@@ -118,7 +118,7 @@ def test_a_new_source_passes_its_own_tests_and_is_well_written(tmp_path: Path):
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     environ["PYTHONPATH"] = str(folder)
     for words in (
-        ["pytest", "-q", "-p", "no:cacheprovider"],
+        ["pytest", "-q", "-p", "no:cacheprovider", f"--pointsman-report={tmp_path / 'card.json'}"],
         ["ruff", "check", "--no-cache", "."],
         ["ruff", "format", "--no-cache", "--diff", "."],
     ):
@@ -131,6 +131,8 @@ def test_a_new_source_passes_its_own_tests_and_is_well_written(tmp_path: Path):
             check=False,
         )
         assert ran.returncode == 0, ran.stdout + ran.stderr
+    [card] = json.loads((tmp_path / "card.json").read_text("utf-8"))["sources"]
+    assert (card["kind"], card["grade"], card["remarks"]) == ("my-alarms", "A", [])
     environ["MYPYPATH"] = os.pathsep.join([str(ROOT / "service"), str(folder)])
     words = ["--strict", "--explicit-package-bases", "--follow-imports=silent", "-p", "pointsman_my_alarms"]
     cache = f"--cache-dir={tmp_path / 'cache'}"

@@ -37,6 +37,24 @@ async def of_source(database: Database, one: LiveSource) -> list[Finding]:
     return [replace(each, what=f"{one.slug}: {each.what}") for each in found]
 
 
+def strangers(found: Sequence[Finding], redact: str) -> list[Finding]:
+    """The findings of a destination, with a warning where the public reads more than its ``redact`` is made for."""
+    if redact == "strict":
+        return list(found)
+    reads = "secrets and personal data" if redact == "off" else "addresses, users and telephone numbers"
+    return [
+        replace(
+            one,
+            level="warning",
+            breaks=f'with redact = "{redact}" all that reports hold of {reads} can be read by everybody',
+            mend='set redact = "strict" at the destination, or take one that is not public',
+        )
+        if one.public and one.level == "ok"
+        else one
+        for one in found
+    ]
+
+
 async def _heard(database: Database, one: LiveSource) -> list[Finding]:
     row = await store.standing(database, one.id)
     if row is None:

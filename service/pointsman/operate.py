@@ -87,7 +87,7 @@ async def doctor(
 
 
 async def _own_check(one: LiveDestination) -> Sequence[Finding]:
-    return list(await one.need().check())
+    return doctors.strangers(list(await one.need().check()), one.redact)
 
 
 async def _webhook(database: Database, one: LiveDestination) -> Sequence[Finding]:

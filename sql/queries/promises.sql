@@ -75,12 +75,13 @@ from unnest($19::uuid[], $20::integer[], $21::integer[], $22::integer[], $23::sm
 join lanes l on l.ticket_id = p.ticket_id and l.destination_id = p.destination_id
 
 -- name: close_held
--- The tickets listed in a storm are closed with it, each with an event of its own. One that is being reported at this moment
--- is passed over: whoever holds it may wait for the parent.
+-- The tickets listed in a storm are closed with it, each with an event of its own, its last. One that is being reported at this
+-- moment is passed over: whoever holds it may wait for the parent.
 with held as (
   select id from ticket where storm_parent = $1 and status = 1 order by id limit $4 for update skip locked),
 closed as (
   update ticket set status = 2, close_reason = $2, closed_at = now(), next_event = next_event + 1
   where id = any (array(select id from held))
-  returning id, next_event - 1 as n)
-insert into event (ticket_id, n, kind, data) select id, n, 'closed', $3::jsonb from closed
+  returning id, source_id, kind, fingerprint, generation, status, close_reason, next_event, reporter_email, storm_parent),
+said as (insert into event (ticket_id, n, kind, data) select id, next_event - 1, 'closed', $3::jsonb from closed)
+select id, source_id, kind, fingerprint, generation, status, close_reason, next_event, reporter_email, storm_parent from closed

@@ -101,19 +101,22 @@ select exists (select from event where ticket_id = $1 and kind = 'linked' and (d
 -- Issues up to here were told of; null: up to now.
 update source_state set linked_to = greatest(linked_to, coalesce($2::timestamptz, now())) where source_id = $1
 
--- name: problem_of
--- What the source calls a ticket's problem, unless it has it no more. Of a problem that goes on in a later ticket, it is told
--- by that one alone.
-select e.data ->> 'problem' as problem, coalesce(e.data ->> 'url', '') as url
-from event e join ticket t on t.id = e.ticket_id and not t.superseded
-where e.ticket_id = $1 and e.n = 1 and e.data ? 'problem'
+-- name: problems_of
+-- What the source calls the problems of tickets, unless it has them no more. Of a problem that goes on in a later ticket, it is
+-- told by that one alone.
+select asked.id as ticket_id, e.data ->> 'problem' as problem, coalesce(e.data ->> 'url', '') as url
+from unnest($1::uuid[]) as asked (id)
+cross join lateral (select data from event where ticket_id = asked.id and n = 1 offset 0) e
+where e.data ? 'problem' and exists (select from ticket t where t.id = asked.id and not t.superseded offset 0)
   and not exists (select from lane l join link k on k.lane_id = l.id
-                  where l.ticket_id = $1 and l.destination_id = $2 and k.state = 2)
+                  where l.ticket_id = asked.id and l.destination_id = $2 and k.state = 2 offset 0)
 
 -- name: link_back
--- The lane by which a source is told of a ticket names the problem. No request need be made for that.
+-- The lanes by which a source is told of tickets name the problems. No request need be made for that.
 insert into link (lane_id, destination_id, remote_id, remote_key, url)
-select l.id, l.destination_id, l.ticket_id::text, $3, $4 from lane l where l.ticket_id = $1 and l.destination_id = $2
+select l.id, $2, n.ticket_id::text, n.problem, n.url
+from unnest($1::uuid[], $3::text[], $4::text[]) as n (ticket_id, problem, url)
+cross join lateral (select id from lane where ticket_id = n.ticket_id and destination_id = $2 offset 0) l
 on conflict (lane_id) do nothing
 
 -- name: enrichment

@@ -11,6 +11,7 @@ from pointsman.delivery.attempt import (
     BASE_SECONDS,
     CAP_SECONDS,
     DEFECTS_ALLOWED,
+    SILENCES_ALLOWED,
     Class,
     Next,
     back_off,
@@ -128,6 +129,21 @@ def test_an_unreachable_destination_is_left_to_the_breaker_and_uses_up_no_attemp
     assert delays == sorted(delays)
     assert delays[0] > 0 and delays[-1] <= 300
     assert not any(verdict.counts or verdict.hold_seconds for verdict in verdicts)
+
+
+def test_the_numbers_of_an_attempt():
+    assert (BASE_SECONDS, CAP_SECONDS, DEFECTS_ALLOWED, SILENCES_ALLOWED) == (5.0, 3600.0, 3, 5)
+    held = [of(api.AuthFailed("x"), CREATE, failures=n).hold_seconds for n in range(8)]
+    assert held == [15, 30, 60, 120, 240, 480, 900, 900]
+    away = [of(api.Unavailable("x"), CREATE, failures=n, dice=1.0).delay_seconds for n in range(8)]
+    assert away == [5, 10, 20, 40, 80, 160, 160, 160]
+    assert of(api.Refused("x"), CREATE).delay_seconds == 0.0
+    assert of(api.Conflict("x"), COMMENT, attempts=20, dice=1.0).delay_seconds == 5.0
+
+
+def test_nothing_waits_for_what_is_found_out_by_looking():
+    """Only a change of state, for which nobody looks, lets the tracker settle."""
+    assert not any(of(error, COMMENT).settles for error in (api.UnknownOutcome("x"), api.Refused("x")))
 
 
 def test_a_limit_on_one_issue_holds_back_its_own_lane_only():

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import uuid
 
 import pytest
 
 from house import ADMIN, SHOP, SOURCES, House, count_pending, until
 from pointsman.storage.db import Database
+from pointsman.testing.fake_bugsink import FakeBugsink
 from pointsman.testing.fake_forgejo import FakeForgejo
 
 
@@ -82,6 +84,46 @@ async def test_a_storm_becomes_one_issue_that_lists_it(house: House, tracker: Fa
         assert parent["id"] in tracker.issues[int(link["key"])].body
         seen = await house.ticket(held[0])
         assert [event["kind"] for event in seen["events"]] == ["opened", "singled_out"]
+
+
+@pytest.mark.parametrize(("resolve", "told"), [("resolve-next", 4), ("no", 0)])
+async def test_what_is_closed_with_its_storm_is_resolved_at_its_source(
+    house: House, tracker: FakeForgejo, resolve: str, told: int
+):
+    async with FakeBugsink() as bugsink:
+        settings = f"""[source.settings]
+url = "{bugsink.url}"
+token = "{bugsink.token}"
+poll_seconds = 3600
+resolve = "{resolve}"
+[[source]]
+slug = "helpdesk\""""
+        config = forgejo(tracker, allowed=2).replace('[[source]]\nslug = "helpdesk"', settings)
+        async with house.replica(config) as replica:
+            bugsink.intake_url = f"{house.url}/intake/shop/{SHOP}"
+            errors = [await bugsink.error(value=f"'basket {n}'") for n in range(6)]
+            seen = (await house.call("GET", "/api/v1/tickets", token=ADMIN, status=200))["tickets"]
+            [parent] = [one["id"] for one in seen if one["title"].startswith("A storm")]
+            issue = tracker.issues[int((await house.linked(parent))["key"])]
+            await replica.context.inbound.by_person(uuid.UUID(parent), "closed", "completed", "Ada")
+            database = replica.context.database
+
+            async def idle() -> bool:
+                # a comment that came to stand before the closing waits for the end of the minute
+                await database.execute("update lane set due_at = now() where state = 1")
+                return not await database.fetchval(
+                    "select count(*) from delivery where state = 0 and kind = 3"
+                )
+
+            await until(idle)
+            assert issue.state == "closed"
+            assert [one.is_resolved for one in errors] == [False] * 2 + [told > 0] * 4
+            assert {one.how for one in errors[2:]} == {resolve if told else ""}
+            assert [one.kind for one in bugsink.effects].count("state") == told
+            sql = "select count(*) from delivery d join event e on e.n = d.event_n join lane l on l.id = d.lane_id"
+            sql += " and l.ticket_id = e.ticket_id join destination x on x.id = l.destination_id"
+            sql += " where x.slug = '@source:shop' and d.kind = 3 and e.kind = 'closed' and e.data ->> 'storm' = $1"
+            assert await database.fetchval(sql, parent) == told
 
 
 async def test_after_an_outage_the_tracker_gets_one_comment(house: House, tracker: FakeForgejo):

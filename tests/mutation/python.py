@@ -17,11 +17,14 @@ ROOT = Path(__file__).parents[2]
 ENOUGH = 0.9
 #: Module, its tests, and which of them run without a database.
 MODULES = {
-    "pointsman.signing": (("tests/test_signing.py", "tests/sources/test_generic.py"), ""),
+    "pointsman.signing": (
+        ("tests/test_signing.py", "tests/test_standard_webhooks.py", "tests/sources/test_generic.py"),
+        "",
+    ),
     "pointsman.delivery.attempt": (("tests/delivery/test_attempt.py",), ""),
     "pointsman.delivery.breaker": (
-        ("tests/delivery/test_breaker.py",),
-        "silence or half or window or minutes",
+        ("tests/delivery/test_breaker.py", "tests/delivery/test_recent.py"),
+        "silence or half or window or minutes or test_recent",
     ),
 }
 

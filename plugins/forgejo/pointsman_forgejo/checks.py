@@ -76,7 +76,9 @@ def repository(answer: Answer, settings: ForgejoSettings) -> list[Finding]:
     raw = read_object(answer)
     if raw is None:
         return [_repository_failed(answer, name)]
-    findings = [Finding(level="ok", what=f"repository {name} is visible")]
+    public = _is_public(raw)
+    seen = f"repository {name} is visible{' to everybody' if public else ''}"
+    findings = [Finding(level="ok", what=seen, public=public)]
     if raw.get("has_issues") is False:
         findings.append(
             Finding(
@@ -109,6 +111,13 @@ def repository(answer: Answer, settings: ForgejoSettings) -> list[Finding]:
             )
         )
     return findings
+
+
+def _is_public(raw: dict[str, Any]) -> bool:
+    """Whether a repository is no secret by itself, nor by its owner, who may be hidden from all or from strangers."""
+    owner = raw.get("owner")
+    seen = owner.get("visibility") if isinstance(owner, dict) else None
+    return raw.get("private") is False and raw.get("internal") is not True and seen in (None, "", "public")
 
 
 def issues(answer: Answer) -> Finding:

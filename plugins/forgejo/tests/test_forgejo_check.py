@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from pointsman.plugin_api import Answer, Secret
 from pointsman.testing.fake import Fault
 from pointsman.testing.fake_forgejo import ForgejoHook
 from pointsman_forgejo import checks
+from pointsman_forgejo.settings import ForgejoSettings
 
 URL = "https://pointsman.example/webhooks/forgejo/shop"
 
@@ -32,13 +35,40 @@ async def test_a_destination_that_is_well(make_tracker, well):
     assert [finding.what for finding in findings] == [
         "Forgejo 15.0.3+gitea-1.22.0",
         "signed in as pointsman-bot",
-        "repository acme/shop is visible",
+        "repository acme/shop is visible to everybody",
         "issues can be read",
         "the token may write issues",
         "all labels exist",
         "all assignees can be assigned",
         "webhook 3 is active and sends issues",
     ]
+
+
+async def test_a_repository_that_everybody_may_read_is_said_to_be_public(make_tracker, well):
+    [one] = [finding for finding in await make_tracker().check() if finding.public]
+    assert (one.level, one.what) == ("ok", "repository acme/shop is visible to everybody")
+    well.private = True
+    found = await make_tracker().check()
+    assert not any(finding.public for finding in found)
+    assert "repository acme/shop is visible" in [finding.what for finding in found]
+
+
+@pytest.mark.parametrize(
+    ("said", "public"),
+    [
+        ({"private": False}, True),
+        ({"private": False, "internal": False, "owner": {"visibility": "public"}}, True),
+        ({"private": False, "owner": {"visibility": ""}}, True),
+        ({"private": False, "owner": {"visibility": "limited"}}, False),
+        ({"private": False, "internal": True, "owner": None}, False),
+        ({"private": True, "owner": {"visibility": "public"}}, False),
+        ({}, False),
+    ],
+)
+def test_an_owner_who_hides_hides_the_repository(said, public):
+    settings = ForgejoSettings(url="https://forgejo.example.com", token=Secret("t"), repository="acme/shop")
+    first, *_ = checks.repository(get(200, json.dumps(said).encode()), settings)
+    assert first.public is public
 
 
 async def test_looking_changes_nothing(make_tracker, well):

@@ -106,7 +106,10 @@ def repository(answer: Answer, settings: GitHubSettings) -> list[Finding]:
     raw = _object(answer)
     if raw is None:
         return [_repository_failed(answer, name)]
-    findings = [Finding(level="ok", what=f"repository {name} is visible")]
+    # what a whole enterprise may see (`internal`) is private, too
+    public = raw.get("private") is False
+    seen = f"repository {name} is visible{' to everybody' if public else ''}"
+    findings = [Finding(level="ok", what=seen, public=public)]
     if raw.get("has_issues") is False:
         findings.append(
             Finding(

@@ -41,6 +41,15 @@ async def test_a_destination_that_is_well(make_tracker, github, webhook):
     assert all(method == "GET" for method, _ in github.requests)
 
 
+async def test_a_repository_that_everybody_may_read_is_said_to_be_public(tracker, github, webhook):
+    [one] = [finding for finding in await tracker.check() if finding.public]
+    assert (one.level, one.what) == ("ok", "repository acme/shop is visible to everybody")
+    github.private = True
+    found = await tracker.check()
+    assert not any(finding.public for finding in found)
+    assert "repository acme/shop is visible" in [finding.what for finding in found]
+
+
 @pytest.mark.parametrize(
     ("changed", "level", "what"),
     [

@@ -198,7 +198,16 @@ def project_findings(raw: Any, settings: GitLabSettings) -> list[Finding]:
                 mend="give it the role Planner, or Reporter where that is not there",
             )
         )
-    return found or [Finding(level="ok", what=f"the project {name} has issues")]
+    found = found or [Finding(level="ok", what=f"the project {name} has issues")]
+    if _is_public(raw, settings):
+        found.append(Finding(level="ok", what=f"the issues of {name} are visible to everybody", public=True))
+    return found
+
+
+def _is_public(raw: dict[str, Any], settings: GitLabSettings) -> bool:
+    """Whether strangers may read issues of ours: a public project may keep its issues to members, and so may we."""
+    kept = settings.confidential or raw.get("issues_access_level") in ("private", "disabled")
+    return raw.get("visibility") == "public" and not kept
 
 
 def _role(permissions: object) -> int | None:

@@ -9,7 +9,8 @@ import pytest
 from pointsman.plugin_api import Secret, Unavailable
 from pointsman.testing.fake import Fault
 from pointsman.testing.fake_gitlab import GitLabHook
-from pointsman_gitlab.doctor import token_findings
+from pointsman_gitlab.doctor import project_findings, token_findings
+from pointsman_gitlab.settings import GitLabSettings
 
 URL = "https://pointsman.example.com/webhooks/gitlab/shop"
 SIGNING = "whsec_" + "A" * 43 + "="
@@ -29,6 +30,31 @@ async def test_a_healthy_place_has_no_findings_but_good_ones(gitlab, make_tracke
         "the project acme/shop has issues",
         f"webhook 1 leads to {URL}",
     ]
+
+
+@pytest.mark.parametrize(
+    ("visibility", "confidential", "public"),
+    [
+        ("public", False, True),
+        ("public", True, False),
+        ("internal", False, False),
+        ("private", False, False),
+    ],
+)
+async def test_issues_that_everybody_may_read_are_said_to_be_public(
+    gitlab, make_tracker, visibility, confidential, public
+):
+    gitlab.visibility = visibility
+    found = [one for one in await make_tracker(confidential=confidential).check() if one.public]
+    said = [(one.level, one.what) for one in found]
+    assert said == ([("ok", "the issues of acme/shop are visible to everybody")] if public else [])
+
+
+def test_a_public_project_may_keep_its_issues_to_members():
+    settings = GitLabSettings(token=Secret("t"), project="acme/shop")
+    for access, public in (("enabled", True), ("private", False), (None, True)):
+        raw = {"id": 7, "visibility": "public", "issues_access_level": access}
+        assert any(one.public for one in project_findings(raw, settings)) is public
 
 
 async def test_what_is_wrong_is_said(gitlab, make_tracker):

@@ -17,7 +17,7 @@ import msgspec
 from pointsman.catalog import CatalogKeeper, LiveDestination
 from pointsman.delivery.echo import Origin, Sent, is_ours, origin_of
 from pointsman.delivery.outbound import Linked
-from pointsman.delivery.source_lanes import promise_state
+from pointsman.delivery.source_lanes import promise_state, tell_closed
 from pointsman.logs import logger
 from pointsman.plugin_api import CloseReason, Ignored, IssueGone, IssueRef, IssueSeen, State, WebhookNews
 from pointsman.storage import accept, reconcile, sources, webhooks
@@ -343,9 +343,12 @@ class Inbound:
             ticket, state, reason, Places(trackers, catalog.mail_id), decided, seen_at=seen_at, by=by
         )
         problem = await self._tell_source(con, ticket, state, decided) if changed else None
-        await accept.write_decided(con, decided, {ticket.id: ticket}, catalog.marker_of)
-        if problem is not None:
-            await sources.link_back(con, ticket_id, catalog.backs[ticket.source_id], problem)
+        listed = await accept.write_decided(con, decided, {ticket.id: ticket}, catalog.marker_of)
+        place, source = catalog.backs.get(ticket.source_id), catalog.source_of(ticket.source_id)
+        if problem is not None and place is not None:
+            await sources.link_back(con, place, [problem])
+        if listed and place is not None and source is not None:
+            await tell_closed(con, listed, place, source.reader, catalog.marker_of)
         verb = "closed" if state == "closed" else "reopened"
         if not changed:
             return Heard(webhooks.NOTHING, f"ticket is {state} already", ticket_id)

@@ -44,6 +44,8 @@ LOOK_SECONDS = 20.0
 GATHER_SECONDS = 0.2
 """Issues that are made at about the same time are told together."""
 LINKS = 200
+CLOSED = 500
+"""So many tickets at a time are told of that were closed with their storm's: others are served in between."""
 LINKED = "linked"
 """The event that says that an issue was made; only where the ticket's source is told so."""
 
@@ -99,6 +101,26 @@ def promise_state(
     kind = Kind.CLOSE if state == "closed" else Kind.REOPEN
     decided.promises.append(Promise(ticket.id, destination_id, decided.events[-1].n, kind))
     return True
+
+
+async def tell_closed(
+    con: Connection, listed: Sequence[Ticket], destination_id: int, source: Source | None, marker_of: MarkerOf
+) -> None:
+    """Promise to tell a source that tickets of it were closed with their storm's, each by its last event."""
+    if source is None or not source.capabilities.set_state:
+        return
+    tickets = {one.id: one for one in listed}
+    # for their locks: the lanes that are there already, in the order of their ids as everywhere
+    await accept.places_of(con, list(tickets))
+    for start in range(0, len(listed), CLOSED):
+        ids = [one.id for one in listed[start : start + CLOSED]]
+        problems = await store.problems_of(con, ids, destination_id)
+        decided = Decided()
+        for row in problems:
+            ticket = tickets[row["ticket_id"]]
+            decided.promises.append(Promise(ticket.id, destination_id, ticket.next_event - 1, Kind.CLOSE))
+        await accept.write_decided(con, decided, tickets, marker_of)
+        await store.link_back(con, destination_id, problems)
 
 
 def comment_text(data: Mapping[str, Any]) -> str:
@@ -220,4 +242,4 @@ async def _linked(con: Connection, row: Row, places: Places) -> None:
     ticket.next_event += 1
     await accept.write_decided(con, decided, {ticket_id: ticket}, places.marker_of)
     if problem is not None:
-        await store.link_back(con, ticket_id, destination_id, problem)
+        await store.link_back(con, destination_id, [problem])

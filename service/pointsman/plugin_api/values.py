@@ -165,6 +165,10 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     what: str
     breaks: str = ""
     mend: str = ""
+    public: bool = False
+    """Everybody may read the issues there. By itself that is ``ok``: the core knows what goes there, and makes a warning of
+    it where too little is masked.
+    """
 
 
 class Budget(msgspec.Struct, frozen=True):

@@ -19,7 +19,7 @@ MarkerOf = Callable[[Ticket, Promise], uuid.UUID]
 Standing = tuple[Status, str | None, int, uuid.UUID | None, bool, bool]
 LaneKey = tuple[uuid.UUID, int]
 
-CLOSED_AT_ONCE = 10_000
+CLOSED_AT_ONCE = 3_000
 """So many tickets listed in a storm are closed with it at most; the rest stays open."""
 REPORT_COLUMNS = 9
 _to_json = msgspec.json.Encoder().encode
@@ -96,8 +96,9 @@ async def write_decided(
     *,
     stood: Mapping[uuid.UUID, Standing] | None = None,
     reports: Sequence[tuple[Any, ...]] = (),
-) -> None:
-    """Write events, the tickets' new standing, the deliveries at the end of their lanes, and rows of reports.
+) -> Sequence[Ticket]:
+    """Write events, the tickets' new standing, the deliveries at the end of their lanes, and rows of reports. The tickets
+    that were closed with their storm's, each by its last event.
 
     ``stood``: how the tickets stood in the database; those that stand as they stood are not written.
     """
@@ -141,11 +142,14 @@ async def write_decided(
                 8,
             ),
         )
+    listed: list[Ticket] = []
     for event in decided.events:
         if event.kind == "closed" and is_parent(tickets[event.ticket_id]):
             told = as_json({**event.data, STORM: str(event.ticket_id)})
             reason = event.data.get("reason") or "completed"
-            await con.execute(SQL["close_held"], event.ticket_id, reason, told, CLOSED_AT_ONCE)
+            rows = await con.fetch(SQL["close_held"], event.ticket_id, reason, told, CLOSED_AT_ONCE)
+            listed += map(ticket_from, rows)
+    return listed
 
 
 def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> Sequence[Sequence[Any]]:

@@ -131,12 +131,19 @@ async def move_linked_to(database: Database, source_id: int, up_to: dt.datetime 
 
 async def problem_of(con: Connection, ticket_id: uuid.UUID, destination_id: int) -> Row | None:
     """What the source calls a ticket's problem (``problem``, ``url``); None if it has none, or has it no more."""
-    return await con.fetchrow(SQL["problem_of"], ticket_id, destination_id)
+    return await con.fetchrow(SQL["problems_of"], [ticket_id], destination_id)
 
 
-async def link_back(con: Connection, ticket_id: uuid.UUID, destination_id: int, problem: Row) -> None:
-    """Let the lane by which a source is told name the problem."""
-    await con.execute(SQL["link_back"], ticket_id, destination_id, problem["problem"], problem["url"])
+async def problems_of(con: Connection, ticket_ids: Sequence[uuid.UUID], destination_id: int) -> Sequence[Row]:
+    """The same of many, with their ``ticket_id``."""
+    rows: Sequence[Row] = await con.fetch(SQL["problems_of"], ticket_ids, destination_id)
+    return rows
+
+
+async def link_back(con: Connection, destination_id: int, problems: Sequence[Row]) -> None:
+    """Let the lanes by which a source is told name the problems."""
+    columns = [[one[name] for one in problems] for name in ("ticket_id", "problem", "url")]
+    await con.execute(SQL["link_back"], columns[0], destination_id, *columns[1:])
 
 
 # -- asking for more ---------------------------------------------------------------------------------------------------

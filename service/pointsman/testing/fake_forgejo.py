@@ -40,7 +40,7 @@ class FakeForgejo(ForgejoHookCalls):
     * ``may_write``: whether the bot may write to the repository; without it labels and assignees are dropped;
     * ``may_admin``: whether it may look at webhooks and make them;
     * ``members``: who can be assigned; ``known_users``: who exists besides;
-    * ``has_issues``, ``archived``: the repository's switches;
+    * ``has_issues``, ``archived``, ``private``: the repository's switches;
     * ``labels``, ``org_labels``: names by id; ``org_labels`` is None where the owner is a person;
     * ``scopes``: what the token may: ``user``, ``repository``, ``issue``, ``organization``; ``read_only``: which of
       them it may only read;

@@ -100,6 +100,7 @@ class ForgejoState(FakeTracker):
         self.known_users = {bot, "dev"}
         self.has_issues = True
         self.archived = False
+        self.private = False
         self.labels: dict[int, str] = {}
         self.org_labels: dict[int, str] | None = None
         self.scopes = {"user", "repository", "issue", "organization"}
@@ -169,7 +170,7 @@ class ForgejoState(FakeTracker):
             "owner": self._user(owner),
             "name": name,
             "full_name": self.repository,
-            "private": False,
+            "private": self.private,
             "html_url": f"{self.url}/{self.repository}",
             "has_issues": self.has_issues,
             "archived": self.archived,

@@ -45,7 +45,7 @@ class FakeGitHub(GitHubAdministration):
       without the first all is 404;
     * ``app``: a GitHub App whose tokens are valid beside ``token``; ``hooks``: the repository's webhooks;
     * ``assignable``: who can be assigned; ``labels``: the names of the repository's labels;
-    * ``has_issues``, ``archived``: the repository's switches;
+    * ``has_issues``, ``archived``, ``private``: the repository's switches;
     * ``hidden``: numbers of issues that no list shows yet;
     * ``calls_left``: calls until the primary limit; ``content_left``: writes until the secondary one, which names
       ``secondary_retry_after`` seconds or none;

@@ -54,6 +54,7 @@ class GitHubState(FakeTracker):
         self.assignable = {bot}
         self.has_issues = True
         self.archived = False
+        self.private = False
         self.labels: set[str] = set()
         self.hidden: set[int] = set()
         self.calls_left = 5000
@@ -213,7 +214,7 @@ class GitHubState(FakeTracker):
             "node_id": "R_7",
             "name": name,
             "full_name": self.repository,
-            "private": False,
+            "private": self.private,
             "owner": self._user(owner),
             "html_url": f"{self.url}/{self.repository}",
             "url": f"{self.api}/repos/{self.repository}",

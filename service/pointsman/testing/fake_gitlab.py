@@ -39,7 +39,8 @@ class FakeGitLab(GitLabState):
     * ``hooks``: webhooks that the API made; ``signs``: whether the server knows signing tokens;
     * ``role``: the account's role, 10 Guest, 15 Planner, 20 Reporter; ``may_admin``: whether it may see webhooks;
     * ``users``: who exists, by username; ``members``: who can be assigned; ``licensed``: whether several at once;
-    * ``archived``, ``issues_enabled``, ``former_names``: the project's; ``hidden``: issues that hide from the account;
+    * ``archived``, ``issues_enabled``, ``visibility``, ``former_names``: the project's; ``hidden``: issues that hide from
+      the account;
     * ``scopes``, ``expires_at``: the token's.
     """
 
@@ -121,6 +122,7 @@ class FakeGitLab(GitLabState):
                 "id": self.project_id,
                 "path_with_namespace": self.project,
                 "archived": self.archived,
+                "visibility": self.visibility,
                 "issues_access_level": access,
                 "permissions": {"project_access": {"access_level": self.role}, "group_access": None},
             }

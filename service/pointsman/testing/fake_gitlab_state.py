@@ -82,6 +82,7 @@ class GitLabState(FakeTracker):
         self.role = 20
         self.licensed = False
         self.archived = False
+        self.visibility = "private"
         self.issues_enabled = True
         self.former_names: set[str] = set()
         self.hidden: set[int] = set()

@@ -1,4 +1,4 @@
-"""The pytest plugin ``pointsman.testing``: the fixture of the conformance suite, and the report card at the end.
+"""The pytest plugin ``pointsman.testing``: the fixture of the conformance suite, and the report cards at the end.
 
 It is loaded by its entry point, or by ``pytest_plugins = ["pointsman.testing.pytest_plugin"]``.
 """
@@ -13,11 +13,13 @@ import pytest
 from msgspec import to_builtins
 
 from pointsman.testing.report import Card, table, write
+from pointsman.testing.source_report import SourceBook, source_table
 
 if TYPE_CHECKING:
     from pointsman.testing.conformance.trial import Trial
 
 _SUITE = "pointsman.testing.conformance"
+_SOURCES = "pointsman_source_conformance"
 _NOTE = "pointsman"
 _MEMORY = pytest.StashKey["dict[str, dict[str, Any]]"]()
 
@@ -27,9 +29,11 @@ if _SUITE not in sys.modules:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The two options."""
-    group = parser.getgroup("pointsman", "Pointsman: conformance of tracker plugins")
+    group = parser.getgroup("pointsman", "Pointsman: conformance of plugins")
     group.addoption(
-        "--pointsman-report", metavar="FILE", help="write the report cards of the trackers into FILE, as JSON"
+        "--pointsman-report",
+        metavar="FILE",
+        help="write the report cards of trackers and sources into FILE, as JSON",
     )
     group.addoption(
         "--pointsman-all-cells",
@@ -47,6 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark the suite's tests, so that every report of theirs tells where it belongs, from another process too."""
+    _mark_sources(items)
     names: dict[type, list[str]] = {}
     for item in items:
         kind = getattr(item, "cls", None)
@@ -55,6 +60,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if kind not in names:
             names[kind] = sorted(name for name in dir(kind) if name.startswith("test_"))
         item.user_properties.append((_NOTE, ["suite", [_suite_of(item), names[kind]]]))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """The kind of source that is tried comes to light with its fixture."""
+    case = getattr(item, "funcargs", {}).get("source_case")
+    if case is None or not _tries_sources(item):
+        return
+    from pointsman.testing.conformance.source_facts import facts  # noqa: PLC0415 - most runs of pytest need it not
+
+    item.user_properties.append((_NOTE, ["source", facts(case)]))
 
 
 @pytest.fixture
@@ -79,6 +95,7 @@ class Ledger:
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
         self._cards: dict[str, Card] = {}
+        self._sources = SourceBook()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """One phase of one test."""
@@ -86,6 +103,7 @@ class Ledger:
         notes = [value for name, value in properties if name == _NOTE]
         suites = [value for what, value in notes if what == "suite"]
         if not suites:
+            _take_source(self._sources, report, notes)
             return
         suite, expected = suites[0]
         card = self._cards.setdefault(suite, Card(suite, frozenset(expected)))
@@ -105,15 +123,82 @@ class Ledger:
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """The cards, for people, and for machines if a file is named."""
         cards = sorted(self._cards.values(), key=lambda card: (card.kind, card.suite))
-        if not cards:
+        sources = self._sources.cards()
+        if not cards and not sources:
             return
-        terminalreporter.section("Pointsman: conformance of trackers")
-        for line in table(cards):
-            terminalreporter.line(line)
+        if cards:
+            terminalreporter.section("Pointsman: conformance of trackers")
+            for line in table(cards):
+                terminalreporter.line(line)
+        if sources:
+            terminalreporter.section("Pointsman: conformance of sources")
+            for line in source_table(sources):
+                terminalreporter.line(line)
         path = self._config.getoption("--pointsman-report")
         if path:
-            write(path, cards)
+            write(path, cards, sources)
             terminalreporter.line(f"report: {path}")
+
+
+def _mark_sources(items: list[pytest.Item]) -> None:
+    """The same for the suite of sources. What runs and what is left out is told by case: a kind may have several."""
+    marked = [item for item in items if _tries_sources(item)]
+    cases: dict[str, dict[str, str]] = {}
+    tests: dict[str, list[str]] = {}
+    for item in marked:
+        suite, (name, case) = _suite_of(item), _test_and_case(item)
+        kind = item.cls  # type: ignore[attr-defined]  # it has one, see above
+        base = next(one for one in kind.__mro__ if _SOURCES in vars(one))
+        tests[suite] = sorted(one for one in dir(base) if one.startswith("test_"))
+        if name in tests[suite]:
+            cases.setdefault(suite, {})[case] = _kind_of(item)
+    for item in marked:
+        suite = _suite_of(item)
+        about = [suite, _test_and_case(item)[1], tests[suite], cases.get(suite, {})]
+        item.user_properties.append((_NOTE, ["sources", about]))
+
+
+def _tries_sources(item: pytest.Item) -> bool:
+    return getattr(getattr(item, "cls", None), _SOURCES, False) is True
+
+
+def _test_and_case(item: pytest.Item) -> tuple[str, str]:
+    """A test's name, and the parameters by which cases are told apart."""
+    name, _, case = item.name.partition("[")
+    return name, case.removesuffix("]")
+
+
+def _kind_of(item: pytest.Item) -> str:
+    """The kind, where the case itself is the parameter; so it is known of tests that do not run, too."""
+    from pointsman.testing.conformance.source_case import SourceCase  # noqa: PLC0415 - the suite is loaded already
+    from pointsman.testing.conformance.source_facts import kind_of  # noqa: PLC0415
+
+    given = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return next((kind_of(one) for one in given if isinstance(one, SourceCase)), "")
+
+
+def _take_source(book: SourceBook, report: pytest.TestReport, notes: list[Any]) -> None:
+    """One phase of one test of the suite of sources, if it is of that."""
+    found = [value for what, value in notes if what == "sources"]
+    if not found:
+        return
+    suite, case, tests, cases = found[0]
+    tried = book.open(suite, case, tests, cases)
+    name = report.nodeid.removeprefix(f"{suite}::")
+    for what, value in notes:
+        if what == "source":
+            tried.facts, tried.kind = value, value["kind"]
+    # what a mark or a fixture skips was left out; what is expected to fail fails
+    if report.failed or (report.skipped and hasattr(report, "wasxfail")):
+        if name not in tried.failed:
+            tried.failed.append(name)
+    elif report.when != "call":
+        return
+    elif report.skipped:
+        tried.skipped[name] = _reason(report)
+    else:
+        tried.passed.add(name)
+    tried.seen.add(name.partition("[")[0])
 
 
 def _suite_of(item: pytest.Item) -> str:

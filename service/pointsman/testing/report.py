@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
-from typing import Any
+from typing import Any, Protocol
 
 CAPABILITIES = ("find", "webhooks", "list_changes", "close_reasons")
 FOR_AN_A = ("find", "webhooks", "list_changes")
@@ -19,7 +19,7 @@ def identity(tracker: Any) -> dict[str, Any]:
         "kind": str(tracker.kind),
         "title": str(tracker.title),
         "class": f"{tracker.__module__}.{tracker.__qualname__}",
-        "version": _version(tracker.__module__.partition(".")[0]),
+        "version": version_of(tracker.__module__.partition(".")[0]),
         "api_version": tracker.api_version,
         "capabilities": {name: bool(getattr(can, name)) for name in CAPABILITIES},
         "poll_seconds": can.poll_seconds,
@@ -27,7 +27,7 @@ def identity(tracker: Any) -> dict[str, Any]:
     }
 
 
-def _version(module: str) -> str:
+def version_of(module: str) -> str:
     """The version of the distribution that brings the plugin, if it is installed."""
     for point in entry_points(group="pointsman"):
         if point.module.partition(".")[0] == module and point.dist is not None:
@@ -153,16 +153,26 @@ def table(cards: Iterable[Card]) -> list[str]:
             )
         )
         remarks += [f"{card.kind}: {one}" for one in card.remarks()]
-    widths = [max(len(row[at]) for row in rows) for at in range(len(head))]
-    lines = [
+    return grid(rows) + remarks
+
+
+def grid(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Rows as lines with columns below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
         "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows
     ]
-    return lines + remarks
 
 
-def write(path: str, cards: Iterable[Card]) -> None:
-    """All cards into one JSON file."""
-    whole = {"pointsman_conformance": 1, "trackers": [card.as_json() for card in cards]}
+class _Shown(Protocol):
+    def as_json(self) -> dict[str, Any]: ...
+
+
+def write(path: str, cards: Iterable[_Shown], sources: Sequence[_Shown] = ()) -> None:
+    """All cards into one JSON file. One without sources has no ``sources``: who insists on their grades is not told of none."""
+    whole: dict[str, Any] = {"pointsman_conformance": 1, "trackers": [card.as_json() for card in cards]}
+    if sources:
+        whole["sources"] = [card.as_json() for card in sources]
     with open(path, "w", encoding="utf-8") as file:  # noqa: PTH123 - the path is the caller's text
         json.dump(whole, file, indent=1, ensure_ascii=False)
         file.write("\n")

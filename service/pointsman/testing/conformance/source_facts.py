@@ -1,0 +1,77 @@
+"""What a case tells of its kind of source, for the report card. It finds no fault with anything: that the tests do."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from pointsman.plugin_api import Source, SourceCapabilities
+from pointsman.testing.conformance.source_case import SourceCase
+from pointsman.testing.report import version_of
+from pointsman.testing.source_report import BY_SETTINGS, CAPABILITIES, NO, YES
+
+_METHODS = {"comment": "add_comment"}
+"""Those that are not called like their capability."""
+
+
+def facts(case: SourceCase) -> dict[str, Any]:
+    """Plain values, which pass between processes."""
+    source = case.source
+    can = {name: _degree(case, name) for name in CAPABILITIES}
+    repeats = _repeats(case)
+    signs = _overrides(source, "verify")
+    declared = [name for name in CAPABILITIES if can[name] != NO]
+    declared += ["signature"] * signs + ["dedupe"] * ("dedupe" in repeats)
+    later = any(one.later is not None for one in case.examples)
+    return {
+        "kind": kind_of(case),
+        "title": str(getattr(source, "title", "")),
+        "class": f"{source.__module__}.{source.__qualname__}",
+        "version": version_of(source.__module__.partition(".")[0]),
+        "api_version": getattr(source, "api_version", None),
+        "capabilities": can,
+        "authenticated": ["token", "signature"] if signs else ["token"],
+        "deduplicated": repeats,
+        "asks": bool(getattr(source, "owns_tickets", False)),
+        "declared": declared,
+        "shown": ["signature"] * (case.sign is not None) + ["dedupe"] * later,
+    }
+
+
+def kind_of(case: SourceCase) -> str:
+    """The kind's name."""
+    return str(getattr(case.source, "kind", ""))
+
+
+def _overrides(source: type[Source], method: str) -> bool:
+    base = getattr(Source, method)
+    return getattr(source, method, base) is not base
+
+
+def _degree(case: SourceCase, capability: str) -> str:
+    """Whether the kind can do something with the case's settings, perhaps with others, or not at all."""
+    declared: list[Any] = [getattr(case.source, "capabilities", SourceCapabilities())]
+    for more in ({}, case.signing):
+        try:
+            declared.append(case.make(more).capabilities)
+        except Exception:  # noqa: BLE001, S112 - settings that do not fit are for the tests
+            continue
+    if any(getattr(one, capability, False) for one in declared):
+        return YES
+    return BY_SETTINGS if _overrides(case.source, _METHODS.get(capability, capability)) else NO
+
+
+def _repeats(case: SourceCase) -> list[str]:
+    """By what the examples, sent again, are known."""
+    owner = bool(getattr(case.source, "owns_tickets", False))
+    found = {"Idempotency-Key"} if owner else set()
+    for example in case.examples:
+        try:
+            body, headers = copy.deepcopy(example.body), dict(example.headers)
+            said = [one.dedupe for one in case.make().read_report(headers, example.raw, body)]
+        except Exception:  # noqa: BLE001, S112 - an example that is not read is for the tests
+            continue
+        found |= {"body" if one is None else "dedupe" if one else "never" for one in said}
+    if owner:
+        found.discard("body")  # the same words of two people are two requests
+    return [one for one in ("dedupe", "Idempotency-Key", "body", "never") if one in found]
