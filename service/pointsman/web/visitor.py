@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from aiohttp import StreamReader
 
@@ -76,8 +76,8 @@ class Visitor(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A client is there; it is let in, or told to come again."""
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # any loop brings its own kind, which need not be one of asyncio's
+        self.transport = cast("asyncio.Transport", transport)
         self.since = self._all.now()
         self.address = read_address(transport.get_extra_info("peername"))
         self.shown = str(self.address or "")
