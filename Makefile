@@ -14,7 +14,7 @@ DECLARED := $(wildcard setup.cfg $(addsuffix /pyproject.toml,$(PROJECTS)))
 PACKAGES := pointsman pointsman_folder pointsman_forgejo pointsman_github pointsman_gitlab pointsman_jira
 
 # So many processes run the tests, each with a Postgres of its own.
-PROCESSES ?= 2
+PROCESSES ?= 3
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -33,7 +33,7 @@ demo: install ## Try it: everything on this machine, nothing to set up (ONCE=1 e
 run: install ## Serve, with settings from the environment (ARGS=... is passed on)
 	$(BIN)/pointsman serve $(ARGS)
 
-test: dev ## All tests; those that kill, pause and cut come last, alone (PROCESSES=4; ARGS=... is passed on)
+test: dev ## All tests; those that kill, pause and cut come last, alone (PROCESSES=2; ARGS=... is passed on)
 ifdef ARGS
 	$(BIN)/pytest $(ARGS)
 else
@@ -44,7 +44,7 @@ else
 endif
 
 unit: dev ## The quick tests
-	$(BIN)/pytest -m "not slow and not faults and not real" $(ARGS)
+	$(BIN)/pytest -n $(PROCESSES) --dist loadfile -m "not slow and not faults and not real" $(ARGS)
 
 conformance: dev ## The report cards of trackers and sources (ARGS=--pointsman-all-cells for every cell)
 	$(BIN)/pytest plugins/*/tests/test_conformance.py tests/sources/test_source_conformance.py -q $(ARGS)

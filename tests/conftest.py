@@ -32,18 +32,27 @@ asyncio.run(main())
 
 _SLOW = (
     "tests/flow/",
+    "tests/real/",
+    "tests/simulation/",
     "tests/storage/",
-    "tests/web/test_http",
+    "tests/testing/",
+    "tests/test_bench",
     "tests/test_cli",
+    "tests/test_deploy",
     "tests/test_docs",
+    "tests/test_embedded",
+    "tests/test_packaging",
+    "tests/test_scaffold",
+    "tests/tickets/test_templates",
     "test_conformance",
+    "test_source_conformance",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs a server or a whole house is not among the quick tests."""
+    """What needs a server or a whole house, or builds and installs, is not among the quick tests."""
     for item in items:
-        if any(part in item.nodeid for part in _SLOW):
+        if "server_dsn" in getattr(item, "fixturenames", ()) or any(part in item.nodeid for part in _SLOW):
             item.add_marker("slow")
 
 

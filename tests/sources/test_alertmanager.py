@@ -1,7 +1,7 @@
 """Alertmanager's webhook: groups of alerts, firing and resolved."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pointsman.plugin_api import MOST_REPORTS, Unreadable
@@ -110,6 +110,7 @@ def test_what_is_needed_is_asked_for(body, field):
     st.integers(-1, 200),
     st.sampled_from([SOURCE, CLOSING, GROUPS]),
 )
+@example([{"status": "firing", "fingerprint": "\r"}], 0, SOURCE)
 def test_any_alerts_get_a_decision(alerts, hidden, source):
     try:
         reports = read({"alerts": alerts, "truncatedAlerts": hidden}, source)

@@ -467,7 +467,7 @@ def only_ours(markdown, data):
     }
     links = {one.attrs["href"] for one in inlines(markdown) if one.type == "link_open"}
     assert links <= {PAGE, PARSER.normalizeLink(data.get("url", ""))}
-    assert all(link.startswith(("http://", "https://")) for link in links)
+    assert all(link.lower().startswith(("http://", "https://")) for link in links)
     said = shown(markdown, code=False).replace("0192aaaa-0000-7000-8000-000000000000", "")
     assert not ALIVE.findall(said)
     return [token.type for token in tokens]

@@ -34,9 +34,9 @@ def items(decoded: Any, key: str) -> Sequence[Any]:
 
 
 def text(decoded: Any, *keys: str) -> str:
-    """The first of these that is a text or a number, as text."""
+    """The first of these that is a text or a number, as text; one of nothing but white space says nothing."""
     for key in keys:
-        if isinstance(decoded, dict) and (said := shown(decoded.get(key))):
+        if isinstance(decoded, dict) and (said := shown(decoded.get(key))).strip():
             return said
     return ""
 
