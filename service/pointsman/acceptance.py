@@ -26,7 +26,6 @@ from pointsman.plugin_api import Report
 from pointsman.signing import sha256
 from pointsman.storage import accept as store
 from pointsman.storage.accept import Accepted, Incoming
-from pointsman.storage.again import ever_so_often
 from pointsman.storage.db import AGAIN, LOST, Database, uuid7
 from pointsman.storage.promises import restore, standing
 from pointsman.tickets.fingerprints import made
@@ -158,7 +157,7 @@ class Acceptance:
             choice = weigh(fit)
             if choice.pending and ticket_kind is TicketKind.SUPPORT:
                 # what people ask of us is never held back
-                choice = weigh(fit, ever_so_often(fit))
+                choice = weigh(fit, met=True)
             report = self._named(source, ticket_kind, fit, report)
             if not report.fingerprint:
                 report = _with_fingerprint(report, str(ticket_id))

@@ -7,20 +7,19 @@ import contextlib
 import gc
 import socket
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from pointsman import catalog as catalogs
-from pointsman import config, console, embedded, planning, vault
+from pointsman import config, console, embedded, planning
 from pointsman.acceptance import Acceptance
 from pointsman.bus import Bus
 from pointsman.catalog import MAIL, TRACKER, CatalogKeeper
+from pointsman.configured import make_vault, open_catalog, process_defaults
 from pointsman.delivery.drafts import Drafts
 from pointsman.delivery.enrich import Enrich
-from pointsman.delivery.guard import Policy
 from pointsman.delivery.inbound import Inbound
 from pointsman.delivery.limits import Budgets
 from pointsman.delivery.notification import Notification
@@ -39,7 +38,6 @@ from pointsman.storage import destinations, migrate
 from pointsman.storage.db import Database
 from pointsman.storage.lanes import Lane, Lanes
 from pointsman.storage.listener import Listener
-from pointsman.vault import Vault
 from pointsman.watchdog import Watchdog
 from pointsman.web.application import application
 from pointsman.web.context import Context
@@ -83,31 +81,6 @@ def _pool(settings: Settings, *, size: int = 10) -> contextlib.AbstractAsyncCont
         pooled=settings.pooler == "transaction",
         listen_dsn=settings.listen_dsn.reveal(),
     )
-
-
-def make_vault(settings: Settings) -> Vault:
-    """The vault with our keys; a laptop installation makes its own.
-
-    In a container without keys and without a place to keep one, references work; only sealing asks for a key.
-    """
-    if settings.secret_keys:
-        return Vault(settings.secret_keys)
-    try:
-        return Vault(vault.key_file(settings.data_dir))
-    except ConfigError:
-        if not settings.database_url:
-            raise
-        return Vault(())
-
-
-def process_defaults(settings: Settings) -> Mapping[str, Mapping[str, Any]]:
-    """Settings of trackers that the process's environment supplies."""
-    forgejo: dict[str, Any] = {}
-    if settings.forgejo_url:
-        forgejo["url"] = settings.forgejo_url
-    if settings.forgejo_api_token:
-        forgejo["token"] = {"env": "FORGEJO_API_TOKEN"}
-    return {"forgejo": forgejo}
 
 
 async def plan_file(database: Database, settings: Settings, registry: Registry, file: Path) -> planning.Plan:
@@ -253,19 +226,6 @@ async def _keeper(settings: Settings, database: Database, registry: Registry) ->
     keeper = open_catalog(settings, database, registry)
     await keeper.refresh()
     return keeper
-
-
-def open_catalog(settings: Settings, database: Database, registry: Registry) -> CatalogKeeper:
-    """The configuration, not loaded yet."""
-    return CatalogKeeper(
-        database,
-        registry,
-        make_vault(settings),
-        Policy(settings.outbound_hosts, settings.outbound_networks),
-        process_defaults(settings),
-        mails=settings.smtp is not None,
-        public_url=settings.public_url,
-    )
 
 
 def _bus(

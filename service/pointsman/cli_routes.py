@@ -6,31 +6,30 @@ import sys
 from pathlib import Path
 
 import click
-import msgspec
 
-from pointsman.cli_tools import json_option, with_settings
+from pointsman.cli_tools import (
+    config_option,
+    header_option,
+    json_option,
+    print_json,
+    source_option,
+    with_settings,
+)
 from pointsman.errors import ConfigError
 from pointsman.settings import Settings
 
 
 @click.command()
 @click.option("--explain", is_flag=True, help="Show every rule's verdict, not only what comes of them.")
-@click.option("--source", metavar="SLUG", help="Which source's request it is; needless if there is one only.")
+@source_option
 @click.option(
     "--file",
     type=click.Path(path_type=Path, allow_dash=True),
     default="-",
     help="The request's body; standard input unless given.",
 )
-@click.option(
-    "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header of the request; repeatable."
-)
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The configuration file; POINTSMAN_CONFIG unless given.",
-)
+@header_option
+@config_option
 @json_option
 @with_settings
 def route(
@@ -54,7 +53,7 @@ def route(
         click.echo(f"warning: {warning}", err=True)
     read = routing.ask(rules, source, headers, _body(file))
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(read), indent=2).decode())
+        print_json(read)
         return
     for line in routing.lines(read, explain=explain):
         click.echo(line)

@@ -7,10 +7,16 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import click
-import msgspec
 
 from pointsman import routing
-from pointsman.cli_tools import json_option, with_settings
+from pointsman.cli_tools import (
+    config_option,
+    header_option,
+    json_option,
+    print_json,
+    source_option,
+    with_settings,
+)
 from pointsman.delivery.gate import masked_words
 from pointsman.delivery.preview import PARTS, Part, Place, Preview, previews
 from pointsman.errors import PointsmanError
@@ -34,7 +40,7 @@ def template() -> None:
 
 
 @template.command()
-@click.option("--source", metavar="SLUG", help="Which source's request it is; needless if there is one only.")
+@source_option
 @click.option(
     "--route",
     "wanted",
@@ -48,15 +54,8 @@ def template() -> None:
     default="-",
     help="The request's body; standard input unless given.",
 )
-@click.option(
-    "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header of the request; repeatable."
-)
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The configuration file; POINTSMAN_CONFIG unless given.",
-)
+@header_option
+@config_option
 @json_option
 @with_settings
 def preview(
@@ -99,7 +98,7 @@ def preview(
         )
     ]
     if as_json:
-        click.echo(msgspec.json.format(msgspec.json.encode(made), indent=2).decode())
+        print_json(made)
     else:
         for line in _lines(made):
             click.echo(line)

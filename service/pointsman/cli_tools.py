@@ -7,9 +7,11 @@ import functools
 import json
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
 import click
+import msgspec
 
 from pointsman import logs
 from pointsman import settings as process
@@ -20,6 +22,18 @@ from pointsman.storage.db import Database
 P = ParamSpec("P")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+source_option = click.option(
+    "--source", metavar="SLUG", help="Which source's request it is; needless if there is one only."
+)
+header_option = click.option(
+    "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A header of the request; repeatable."
+)
+config_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="The configuration file; POINTSMAN_CONFIG unless given.",
+)
 
 
 def guarded(function: Callable[P, None]) -> Callable[P, None]:
@@ -95,3 +109,8 @@ def print_rows(rows: Sequence[dict[str, Any]], columns: Sequence[str], *, as_jso
         _table(
             [[row[column] for column in columns] for row in rows], [one.replace("_", " ") for one in columns]
         )
+
+
+def print_json(value: Any) -> None:
+    """A value as JSON, for people too."""
+    click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())

@@ -11,12 +11,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from pointsman import app
 from pointsman import doctor as doctors
-from pointsman.catalog import TRACKER, Catalog, CatalogKeeper, LiveDestination, webhook_url
+from pointsman.catalog import TRACKER, Catalog, LiveDestination, webhook_url
+from pointsman.configured import opened_catalog
 from pointsman.errors import PointsmanError
 from pointsman.plugin_api import Draft, Finding, Marker, Secret
-from pointsman.plugins import Registry
 from pointsman.settings import Settings
 from pointsman.storage import destinations as standing
 from pointsman.storage import explain as queue
@@ -32,12 +31,6 @@ BREAKER_OPEN = 2
 _LINK_STATES = {None: "pending", 1: "active", 2: "orphaned"}
 
 
-async def _catalog(settings: Settings, database: Database) -> CatalogKeeper:
-    keeper = app.open_catalog(settings, database, Registry.load(allow=settings.plugins))
-    await keeper.refresh()
-    return keeper
-
-
 async def doctor(
     settings: Settings,
     database: Database,
@@ -51,9 +44,8 @@ async def doctor(
     ``write_test`` makes, comments, finds and closes one issue. ``ensure_webhook`` has the tracker call us. Without them
     nothing changes.
     """
-    keeper = await _catalog(settings, database)
     found: list[Finding] = []
-    try:
+    async with opened_catalog(settings, database) as keeper:
         trackers = [
             one for one in keeper.current.destinations.values() if one.kind == TRACKER and not one.retired
         ]
@@ -81,8 +73,6 @@ async def doctor(
                         Finding(level="error", what=str(failure), breaks="deliveries there fail alike")
                     ]
                 found += [msgspec.structs.replace(each, what=f"{one.slug}: {each.what}") for each in findings]
-    finally:
-        await keeper.close()
     return found
 
 

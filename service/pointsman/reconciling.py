@@ -10,8 +10,8 @@ from typing import Literal
 
 import msgspec
 
-from pointsman import app
 from pointsman.catalog import TRACKER, LiveDestination
+from pointsman.configured import opened_catalog
 from pointsman.delivery.account import learn_account
 from pointsman.delivery.checked import checked
 from pointsman.delivery.inbound import Inbound
@@ -28,7 +28,6 @@ from pointsman.plugin_api import (
     State,
     Unavailable,
 )
-from pointsman.plugins import Registry
 from pointsman.settings import Settings
 from pointsman.storage import destinations as standing
 from pointsman.storage import reconcile as store
@@ -113,9 +112,7 @@ async def reconcile(
 
     Without ``dry_run`` tickets follow their issues, as if a webhook had told it.
     """
-    keeper = app.open_catalog(settings, database, Registry.load(allow=settings.plugins))
-    try:
-        await keeper.refresh()
+    async with opened_catalog(settings, database) as keeper:
         inbound = Inbound(database, keeper)
         every = [
             one for one in keeper.current.destinations.values() if one.kind == TRACKER and not one.retired
@@ -128,8 +125,6 @@ async def reconcile(
             async for difference in _of_one(database, inbound, one, dry_run=dry_run, summary=summary):
                 summary.count(difference)
                 yield difference
-    finally:
-        await keeper.close()
 
 
 async def _of_one(

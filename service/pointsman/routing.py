@@ -13,7 +13,8 @@ from typing import Any
 
 import msgspec
 
-from pointsman import app, catalog, config
+from pointsman import catalog, config
+from pointsman.configured import process_defaults
 from pointsman.errors import ConfigError
 from pointsman.live import LiveSource
 from pointsman.plugin_api import PluginSettings, Report, Secret
@@ -132,7 +133,7 @@ def load(settings: Settings, file: Path | None) -> Rules:
         raise ConfigError([f"{file}: can't be read: {error}"]) from None
     registry = Registry.load(allow=settings.plugins)
     secrets = _Secrets(Vault(()))
-    kinds = catalog.kinds(registry, app.process_defaults(settings))
+    kinds = catalog.kinds(registry, process_defaults(settings))
     desired = config.read(text, file.name, msgspec.structs.replace(kinds, check=_lenient), secrets)
     slugs = [one.slug for one in desired.destinations]
     return Rules(

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from pointsman.delivery import doubt
-from pointsman.storage import accept, lanes
+from pointsman.storage import accept, sightings
 from pointsman.storage.db import Database
 from pointsman.storage.lanes import Lanes
 from pointsman_forgejo.tracker import ForgejoTracker
@@ -32,7 +32,7 @@ FUNCTIONS: dict[str, tuple[Any, str]] = {
     "create": (ForgejoTracker, "create_issue"),
     "comment": (ForgejoTracker, "add_comment"),
     "state": (ForgejoTracker, "set_state"),
-    "sight": (lanes, "write_sightings"),
+    "sight": (sightings, "write_sightings"),
     "finish": (Lanes, "finish"),
     "retry": (Lanes, "retry"),
     "look": (doubt, "look"),

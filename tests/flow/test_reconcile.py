@@ -9,7 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from house import ADMIN, SOURCES, House, count_dead, until
-from pointsman import app, reconciling
+from pointsman import configured, reconciling
 from pointsman.delivery import reconcile as module
 from pointsman.delivery.inbound import Inbound
 from pointsman.delivery.reconcile import Reconcile
@@ -309,7 +309,7 @@ async def test_what_was_promised_while_the_issue_was_read_is_not_undone(
 ):
     """The issue was open when it was read; by now the ticket is closed, and the close on its way."""
     await database.execute("update destination_state set paused_why = 'operator'")
-    keeper = app.open_catalog(house.settings, database, Registry.load())
+    keeper = configured.open_catalog(house.settings, database, Registry.load())
     await keeper.refresh()
     there = keeper.current.destination("there")
     [read] = [

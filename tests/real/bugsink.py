@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import aiohttp
+import pytest
 
 from house import until
 
@@ -86,6 +87,14 @@ async def install(version: str) -> Path:
     """The Python of a venv that has this Bugsink; made at the first call, about a minute. Raises Unreachable."""
     base = Path(os.environ.get("BUGSINK_VENVS") or REPOSITORY / ".cache")
     return await asyncio.to_thread(_install, version, base / f"bugsink-{version}")
+
+
+async def installed(version: str) -> Path:
+    """The same; where no package index answers the test is skipped, and says so."""
+    try:
+        return await install(version)
+    except Unreachable as unreachable:
+        pytest.skip(f"Bugsink {version} can't be installed, no package index answers: {unreachable}")
 
 
 def _install(version: str, folder: Path) -> Path:

@@ -21,8 +21,9 @@ from hypothesis.stateful import (
 
 from pointsman.storage import destinations
 from pointsman.storage.destinations import Failure
-from pointsman.storage.lanes import Lane, Lanes, Sighting, replay, write_sightings
+from pointsman.storage.lanes import Lane, Lanes, replay
 from pointsman.storage.queries import queries
+from pointsman.storage.sightings import Sighting, write_sightings
 from simulation.ground import CLEAR, LOOK, PASS, PLACES, SLACK_SECONDS, TICKETS, Ground, OnMemory, compare
 from simulation.memory import HEAD_ONLY, Memory
 from simulation.rows import LEASED, Place, Ticket

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from house import House
-from pointsman import app, catalog
+from pointsman import app, catalog, configured
 from pointsman.delivery.limits import Budgets
 from pointsman.delivery.pace import Pace
 from pointsman.plugin_api import Connection, PluginSettings, Secret
@@ -33,7 +33,7 @@ def forgejo(slug: str, *more: str, token: str = "one-token", url: str = "https:/
 async def in_force(database: Database, house: House, text: str) -> catalog.Catalog:
     registry = Registry.load()
     await app.apply_file(database, house.settings, registry, house.write_config(text))
-    keeper = app.open_catalog(house.settings, database, registry)
+    keeper = configured.open_catalog(house.settings, database, registry)
     await keeper.refresh()
     return keeper.current
 

@@ -25,7 +25,6 @@ from pointsman.plugin_api import (
     IssueSeen,
     Marker,
     Misconfigured,
-    Moved,
     NotFound,
     PluginError,
     PluginSettings,
@@ -33,12 +32,12 @@ from pointsman.plugin_api import (
     State,
     Tracker,
     TrackerClient,
-    Unavailable,
     UnknownOutcome,
     WebhookNews,
 )
 from pointsman_github import checks, errors, events, hooks, wire
 from pointsman_github.app import AppClient
+from pointsman_github.issue_calls import IssueCalls
 from pointsman_github.pages import read_page, read_pages
 from pointsman_github.settings import GitHubSettings
 
@@ -69,6 +68,7 @@ class GitHubTracker(Tracker):
         self._app = AppClient(settings, client) if settings.is_app else None
         self._api: TrackerClient = client if self._app is None else self._app
         self._repo = f"/repos/{settings.repository}"
+        self._issues = IssueCalls(self._api, self._repo, settings)
         self._account: Actor | None = None
 
     @classmethod
@@ -129,8 +129,8 @@ class GitHubTracker(Tracker):
 
     async def add_comment(self, issue: IssueRef, body: str, marker: Marker) -> CommentRef:
         """Add a comment, https://docs.github.com/en/rest/issues/comments#create-an-issue-comment."""
-        path = f"{self._at(issue)}/comments"
-        raw = await self._at_issue("POST", path, "comment", json=wire.comment_body(body, marker))
+        path = f"{self._issues.at(issue)}/comments"
+        raw = await self._issues.json_of("POST", path, "comment", json=wire.comment_body(body, marker))
         ref = wire.comment_ref(raw)
         if ref is None:
             raise UnknownOutcome("GitHub took the comment and answered without its id")
@@ -142,24 +142,29 @@ class GitHubTracker(Tracker):
             raise NotFound(f"{comment.remote_id!r} is no comment's number")
         del issue
         path = f"{self._repo}/issues/comments/{comment.remote_id}"
-        await self._of_issue("DELETE", path, "delete the comment")
+        await self._issues.call("DELETE", path, "delete the comment")
 
     async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueSeen:
         """Close or reopen, https://docs.github.com/en/rest/issues/issues#update-an-issue."""
         doing = "close the issue" if state == "closed" else "reopen the issue"
-        raw = await self._at_issue("PATCH", self._at(issue), doing, json=wire.state_body(state, reason))
+        raw = await self._issues.json_of(
+            "PATCH", self._issues.at(issue), doing, json=wire.state_body(state, reason)
+        )
         return _seen(raw, doing)
 
     async def update_issue(self, issue: IssueRef, draft: Draft) -> None:
         """Replace title and body, with the marker in it again."""
         doing = "edit the issue"
-        _seen(await self._at_issue("PATCH", self._at(issue), doing, json=wire.edit_body(draft)), doing)
+        _seen(
+            await self._issues.json_of("PATCH", self._issues.at(issue), doing, json=wire.edit_body(draft)),
+            doing,
+        )
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
     async def read_issue(self, issue: IssueRef) -> IssueSeen:
         """How the issue stands now. A deleted one is 410, one transferred out of our sight 404."""
-        raw = await self._at_issue("GET", self._at(issue), "read the issue")
+        raw = await self._issues.json_of("GET", self._issues.at(issue), "read the issue")
         if isinstance(raw, dict) and raw.get("pull_request") is not None:
             raise NotFound(f"{issue.key} is a pull request and no issue")
         return _seen(raw, "read the issue")
@@ -199,7 +204,7 @@ class GitHubTracker(Tracker):
         https://docs.github.com/en/rest/issues/comments#list-issue-comments
         """
         me = await self.who_am_i()
-        path, params = f"{self._at(issue)}/comments", {"since": wire.timestamp(since)}
+        path, params = f"{self._issues.at(issue)}/comments", {"since": wire.timestamp(since)}
         found: dict[CommentRef, None] = {}
         pages = read_pages(self._api, path, params, doing="look for the comment", about_issue=True)
         try:
@@ -208,7 +213,7 @@ class GitHubTracker(Tracker):
                 if ref is not None and _is_by(raw, me) and marker.text in wire.markers_in(raw.get("body")):
                     found[ref] = None
         except NotFound as error:
-            raise await self._whether_gone(error) from None
+            raise await self._issues.whether_gone(error) from None
         return sorted(found, key=lambda ref: int(ref.remote_id))
 
     async def list_changes(self, since: dt.datetime) -> Sequence[IssueSeen | IssueGone]:
@@ -265,67 +270,6 @@ class GitHubTracker(Tracker):
         if found is None or not found.name or not found.account_id.isdigit():
             raise Misconfigured("GitHub does not say who we are: check `url`", status=answer.status)
         return found, answer
-
-    def _at(self, issue: IssueRef) -> str:
-        """The issue's path. What is no number was never an issue here."""
-        if not (issue.remote_id.isascii() and issue.remote_id.isdigit()):
-            raise NotFound(f"{issue.remote_id!r} is no issue number")
-        return f"{self._repo}/issues/{issue.remote_id}"
-
-    async def _at_issue(
-        self, method: str, path: str, doing: str, *, json: Mapping[str, Any] | None = None
-    ) -> Any:
-        """Read or change something of one issue, and give what GitHub answers."""
-        return (await self._of_issue(method, path, doing, json=json)).json()
-
-    async def _of_issue(
-        self, method: str, path: str, doing: str, *, json: Mapping[str, Any] | None = None
-    ) -> Answer:
-        """The same without reading the answer; a redirect is looked into and never followed with a write."""
-        answer = await self._api.request(method, path, json=json)
-        if answer.status in errors.REDIRECTS:
-            raise await self._where_to(answer)
-        if not answer.ok:
-            error = errors.problem(answer, doing, about_issue=True)
-            raise await self._whether_gone(error) if isinstance(error, NotFound) else error
-        return answer
-
-    async def _whether_gone(self, error: NotFound) -> PluginError:
-        """Whether a 404 means that the issue is gone, or that the whole repository went out of sight: GitHub says the
-        same of both, and only the first one ends what we do with the issue.
-        """
-        if error.status != 404:
-            return error
-        try:
-            repository = await self._api.request("GET", self._repo)
-        except PluginError as cause:
-            return Unavailable(
-                f"{error.message}; asking for the repository failed: {cause.message}", status=404
-            )
-        if repository.ok:
-            return error
-        if repository.status in errors.REDIRECTS:
-            return errors.renamed(repository)
-        doing = f"see the repository {self.settings.repository}"
-        return errors.as_unavailable(errors.problem(repository, doing))
-
-    async def _where_to(self, answer: Answer) -> PluginError:
-        """Whether a redirect means one transferred issue (Moved) or that the whole repository has a new name."""
-        try:
-            repository = await self._api.request("GET", self._repo)
-            if repository.status in errors.REDIRECTS:
-                return errors.renamed(repository)
-            where = answer.headers.get("location", "").removesuffix("/comments")
-            to = wire.word(where, 500)
-            if errors.same_origin(where, self.settings.url):
-                there = await self._api.request("GET", where)
-                ref = wire.issue_ref(there.json()) if there.ok else None
-                to = ref.url if ref is not None and ref.url else to
-        except PluginError as error:
-            return Unavailable(
-                f"the issue was redirected, and asking where failed: {error.message}", status=answer.status
-            )
-        return Moved("the issue was transferred to another repository", to=to, status=answer.status)
 
     # -- looking after it --------------------------------------------------------------------------------------------
 

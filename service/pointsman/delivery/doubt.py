@@ -13,7 +13,8 @@ from pointsman.delivery.checked import checked
 from pointsman.delivery.underway import Attempt
 from pointsman.plugin_api import CommentRef, IssueRef, Marker
 from pointsman.storage.db import Database
-from pointsman.storage.lanes import Lanes, sight
+from pointsman.storage.lanes import Lanes
+from pointsman.storage.sightings import sight
 from pointsman.tickets.ticket import Kind
 
 CAREFUL_LOOKS_BACK = dt.timedelta(days=2)

@@ -22,7 +22,7 @@ from pointsman.logs import logger
 from pointsman.plugin_api import CloseReason, Ignored, IssueGone, IssueRef, IssueSeen, State, WebhookNews
 from pointsman.storage import accept, reconcile, sources, webhooks
 from pointsman.storage.db import AGAIN, Connection, Database, Row, uuid7
-from pointsman.storage.lanes import sight
+from pointsman.storage.sightings import sight
 from pointsman.tickets.ticket import Decided, Kind, Places, Status, Ticket, on_state
 
 log = logger("inbound")

@@ -35,8 +35,10 @@ from pointsman.plugin_api import (
 )
 from pointsman.storage import destinations as standing
 from pointsman.storage.db import Database, Row
-from pointsman.storage.lanes import Lane, Lanes, Sighting, webhooks_waiting, write_sightings
+from pointsman.storage.lanes import Lane, Lanes
+from pointsman.storage.sightings import Sighting, write_sightings
 from pointsman.storage.together import Together
+from pointsman.storage.webhooks import webhooks_waiting
 from pointsman.tickets.ticket import Kind
 
 log = logger("delivery")

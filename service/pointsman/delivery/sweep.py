@@ -22,7 +22,7 @@ from pointsman.logs import logger, scrub
 from pointsman.plugin_api import CommentRef, IssueRef, Marker, Misconfigured, NotFound, Refused
 from pointsman.storage import sweep as store
 from pointsman.storage.db import LOST, Database, Row
-from pointsman.storage.lanes import sight
+from pointsman.storage.sightings import sight
 from pointsman.storage.turns import Turn, is_ours, take_turn
 from pointsman.tickets.ticket import Kind, Status
 

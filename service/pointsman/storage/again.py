@@ -13,7 +13,7 @@ from pointsman.storage.db import Connection, Row, uuid7
 from pointsman.storage.incoming import Incoming
 from pointsman.storage.queries import queries
 from pointsman.tickets.recurrence import generations
-from pointsman.tickets.routes import History, Route, weigh, windows
+from pointsman.tickets.routes import History, weigh, windows
 from pointsman.tickets.ticket import Event, Status, Ticket
 
 SQL = queries("accept")
@@ -49,11 +49,6 @@ class Part(msgspec.Struct):
         if not (self.ticket.held or (self.is_new and self.reports[0].held)):
             return None
         return next((one for one in self.reports if one.routed and one.counts), None)
-
-
-def ever_so_often(fit: Sequence[Route]) -> History:
-    """A past by which every threshold is met."""
-    return History(occurrences_within=dict.fromkeys(windows(fit), _MET))
 
 
 async def weigh_past(con: Connection, parts: Sequence[Part]) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pointsman.storage.db import Database, Row
 from pointsman.storage.queries import queries
-from pointsman.storage.together import Together
+from pointsman.storage.together import Together, columns
 
 SQL = queries("lanes")
 
@@ -167,7 +167,7 @@ class Lanes:
         return await self._heads((lane.id, lane.lease_id))
 
     async def _read_heads(self, asked: list[tuple[int, uuid.UUID]]) -> list[Row | None]:
-        rows = await self.database.fetch(SQL["heads_of_lanes"], *_columns(asked))
+        rows = await self.database.fetch(SQL["heads_of_lanes"], *columns(asked))
         heads = {row["lane_id"]: row for row in rows}
         return [heads.get(lane_id) for lane_id, _ in asked]
 
@@ -181,11 +181,11 @@ class Lanes:
         )
 
     async def _write_intents(self, asked: list[Intent]) -> list[int | None]:
-        rows = await self.database.fetch(SQL["write_intents"], *_columns(asked))
+        rows = await self.database.fetch(SQL["write_intents"], *columns(asked))
         written: dict[int, int] = {row["lane_id"]: row["attempts"] for row in rows}
         for one in asked:
             if one.lane_id not in written:
-                late = await self._alone(one, "write_intents", _columns([one]))
+                late = await self._alone(one, "write_intents", columns([one]))
                 if late is not None:
                     written[one.lane_id] = late["attempts"]
         return [written.get(one.lane_id) for one in asked]
@@ -238,11 +238,11 @@ class Lanes:
         return None if state is None else state == LEASED
 
     async def _finish_deliveries(self, asked: list[Finish]) -> list[int | None]:
-        rows = await self.database.fetch(SQL["finish_deliveries"], *_columns(asked), self.holder)
+        rows = await self.database.fetch(SQL["finish_deliveries"], *columns(asked), self.holder)
         moved: dict[int, int] = {row["id"]: row["state"] for row in rows}
         for one in asked:
             if one.lane_id not in moved:
-                late = await self._alone(one, "finish_deliveries", _columns([one]), self.holder)
+                late = await self._alone(one, "finish_deliveries", columns([one]), self.holder)
                 if late is not None:
                     moved[one.lane_id] = late["state"]
         return [moved.get(one.lane_id) for one in asked]
@@ -347,48 +347,6 @@ class Lanes:
         """Issues that were seen with a marker, first one first."""
         rows = await self.database.fetch(SQL["sightings_of"], destination_id, marker)
         return [(row["remote_id"], row["remote_key"], row["url"]) for row in rows]
-
-
-class Sighting(NamedTuple):
-    """An issue that carries a marker."""
-
-    destination_id: int
-    marker: uuid.UUID
-    remote_id: str
-    remote_key: str
-    url: str
-    seen_by: str
-
-
-async def sight(
-    database: Database, destination_id: int, marker: uuid.UUID, issue: tuple[str, str, str], seen_by: str
-) -> None:
-    """Write down that an issue (id, key, address) carries a marker."""
-    await write_sightings(database, [Sighting(destination_id, marker, *issue, seen_by)])
-
-
-async def write_sightings(database: Database, seen: Sequence[Sighting]) -> list[None]:
-    """Write down sightings. Two of one marker go one after the other, so that the second sees the first."""
-    left = list(seen)
-    while left:
-        firsts: dict[uuid.UUID, Sighting] = {}
-        later = [one for one in left if firsts.setdefault(one.marker, one) is not one]
-        await database.execute(SQL["write_sightings"], *_columns(list(firsts.values())))
-        left = later
-    return [None] * len(seen)
-
-
-async def webhooks_waiting(
-    database: Database, issues: Sequence[tuple[int, str, str]]
-) -> set[tuple[int, str]]:
-    """Which issues (destination, id, key) have webhooks that came before their link was known."""
-    rows = await database.fetch(SQL["webhooks_waiting"], *_columns(issues))
-    return {(row["destination_id"], row["remote_id"]) for row in rows}
-
-
-def _columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    """Rows as the arrays that a set-based statement takes."""
-    return [list(column) for column in zip(*rows, strict=True)]
 
 
 async def replay(database: Database, lane_id: int, seq: int, *, not_there: bool = False) -> bool:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 from pointsman.storage.db import AGAIN, LOST
 
@@ -83,3 +83,8 @@ def _fail(batch: list[tuple[Item, asyncio.Future[Result]]], error: Exception) ->
     for _, future in batch:
         if not future.done():
             future.set_exception(error)
+
+
+def columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    """Rows as the arrays that a set-based statement takes."""
+    return [list(column) for column in zip(*rows, strict=True)]

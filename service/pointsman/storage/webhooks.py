@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pointsman.signing import sha256
 from pointsman.storage.db import Connection, Database, Row
 from pointsman.storage.queries import queries
+from pointsman.storage.together import columns
 
 SQL = queries("webhooks")
 
@@ -116,6 +117,14 @@ async def park_ticket(con: Connection, ticket_id: uuid.UUID, why: str) -> list[s
 async def waiting(database: Database, destination_id: int, remote_id: str, key: str) -> Sequence[Row]:
     """Webhooks that came before their issue was linked."""
     return await database.fetch(SQL["waiting_webhooks"], destination_id, remote_id, key)
+
+
+async def webhooks_waiting(
+    database: Database, issues: Sequence[tuple[int, str, str]]
+) -> set[tuple[int, str]]:
+    """Which issues (destination, id, key) have webhooks that came before their link was known."""
+    rows = await database.fetch(queries("lanes")["webhooks_waiting"], *columns(issues))
+    return {(row["destination_id"], row["remote_id"]) for row in rows}
 
 
 async def parked(database: Database, limit: int) -> Sequence[Row]:

@@ -1,0 +1,80 @@
+"""Calls about one issue, and what it means when GitHub does not find it, or says that it is elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pointsman.plugin_api import Answer, IssueRef, Moved, NotFound, PluginError, TrackerClient, Unavailable
+from pointsman_github import errors, wire
+from pointsman_github.settings import GitHubSettings
+
+
+class IssueCalls:
+    """Calls to paths below one repository, ``repo``."""
+
+    def __init__(self, api: TrackerClient, repo: str, settings: GitHubSettings) -> None:
+        self._api = api
+        self._repo = repo
+        self._settings = settings
+
+    def at(self, issue: IssueRef) -> str:
+        """The issue's path. What is no number was never an issue here."""
+        if not (issue.remote_id.isascii() and issue.remote_id.isdigit()):
+            raise NotFound(f"{issue.remote_id!r} is no issue number")
+        return f"{self._repo}/issues/{issue.remote_id}"
+
+    async def json_of(
+        self, method: str, path: str, doing: str, *, json: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Read or change something of one issue, and give what GitHub answers."""
+        return (await self.call(method, path, doing, json=json)).json()
+
+    async def call(
+        self, method: str, path: str, doing: str, *, json: Mapping[str, Any] | None = None
+    ) -> Answer:
+        """The same without reading the answer; a redirect is looked into and never followed with a write."""
+        answer = await self._api.request(method, path, json=json)
+        if answer.status in errors.REDIRECTS:
+            raise await self._where_to(answer)
+        if not answer.ok:
+            error = errors.problem(answer, doing, about_issue=True)
+            raise await self.whether_gone(error) if isinstance(error, NotFound) else error
+        return answer
+
+    async def whether_gone(self, error: NotFound) -> PluginError:
+        """Whether a 404 means that the issue is gone, or that the whole repository went out of sight: GitHub says the
+        same of both, and only the first one ends what we do with the issue.
+        """
+        if error.status != 404:
+            return error
+        try:
+            repository = await self._api.request("GET", self._repo)
+        except PluginError as cause:
+            return Unavailable(
+                f"{error.message}; asking for the repository failed: {cause.message}", status=404
+            )
+        if repository.ok:
+            return error
+        if repository.status in errors.REDIRECTS:
+            return errors.renamed(repository)
+        doing = f"see the repository {self._settings.repository}"
+        return errors.as_unavailable(errors.problem(repository, doing))
+
+    async def _where_to(self, answer: Answer) -> PluginError:
+        """Whether a redirect means one transferred issue (Moved) or that the whole repository has a new name."""
+        try:
+            repository = await self._api.request("GET", self._repo)
+            if repository.status in errors.REDIRECTS:
+                return errors.renamed(repository)
+            where = answer.headers.get("location", "").removesuffix("/comments")
+            to = wire.word(where, 500)
+            if errors.same_origin(where, self._settings.url):
+                there = await self._api.request("GET", where)
+                ref = wire.issue_ref(there.json()) if there.ok else None
+                to = ref.url if ref is not None and ref.url else to
+        except PluginError as error:
+            return Unavailable(
+                f"the issue was redirected, and asking where failed: {error.message}", status=answer.status
+            )
+        return Moved("the issue was transferred to another repository", to=to, status=answer.status)
