@@ -373,7 +373,10 @@ class Cluster:
     async def verdict(self) -> oracle.Verdict:
         """Judge now."""
         left = await oracle.stuck(self.direct)
-        return oracle.Verdict.of(self.load.promises, self.happened(), left)
+        counted = await oracle.counted(self.direct)
+        return oracle.Verdict.of(
+            self.load.promises, self.happened(), left, repeated=self.load.repeated, counted=counted
+        )
 
     def happened(self) -> list[oracle.Effect]:
         """What took effect at our places since we began."""

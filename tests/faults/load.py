@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Self
 
 import aiohttp
-from oracle import Promises
+from oracle import KNOWN, Promises
 
 from house import alert
 
@@ -48,14 +48,14 @@ class Load:
     async def until_accepted(self, count: int, patience_seconds: float = 240.0) -> None:
         """Wait until so many 2xx were given."""
         async with asyncio.timeout(patience_seconds):
-            while self.promises.accepted + self.repeated < count:
+            while self.taken_count < count:
                 self.taken.clear()
                 await self.taken.wait()
 
-    async def _send(self, path: str, body: object, token: str = "", key: str | None = None) -> dict[str, str]:
+    async def _send(self, path: str, body: object, token: str = "") -> dict[str, str]:
         """Send until it is taken; the answer."""
         assert self._session is not None
-        headers = {"Idempotency-Key": str(uuid.uuid4())} if key is None else {}
+        headers = {"Idempotency-Key": str(uuid.uuid4())}
         if token:
             headers["Authorization"] = f"Bearer {token}"
         turn = self.dice.randrange(100)
@@ -129,12 +129,19 @@ class Load:
                 await self.on(place, order, ticket, "closed")
                 await self.on(place, order, ticket, "open")
 
-    async def run(self, accepted: int, *, at_once: int = 16, notes: int = 4) -> None:
-        """Send until so much was taken: one story for two alerts."""
+    @property
+    def taken_count(self) -> int:
+        """How many 2xx were given."""
+        return self.promises.accepted + self.repeated
+
+    async def run(self, accepted: int, *, at_once: int = 16, notes: int = 4, known: float = 0.0) -> None:
+        """Send until so much was taken: one story for two alerts. A share ``known`` is of known problems."""
 
         async def sender() -> None:
-            while self.promises.accepted < accepted and not self.stopped:
-                if self.dice.random() < 1 / 3:
+            while self.taken_count < accepted and not self.stopped:
+                if self.dice.random() < known:
+                    await self.again()
+                elif self.dice.random() < 1 / 3:
                     await self.story(notes, states=self.dice.random() < 0.3)
                 else:
                     await self.alert()
@@ -164,7 +171,7 @@ class Load:
     async def again(self) -> None:
         """A problem that is known already."""
         place = self.dice.choice(self.places)
-        body = alert(id=f"1f0d2a51-3c5e-4a0e-9c55-{self.dice.randrange(20):012}", title="An old problem")
-        await self._send(f"/intake/shop-{place}/shop-token-of-the-tests", body, key="")
+        body = alert(id=f"1f0d2a51-3c5e-4a0e-9c55-{self.dice.randrange(20):012}", title=KNOWN)
+        await self._send(f"/intake/shop-{place}/shop-token-of-the-tests", body)
         self.repeated += 1
         self.taken.set()

@@ -20,6 +20,8 @@ import asyncpg
 ISSUE = re.compile(r"Order (\d+) fails")
 NOTE = re.compile(r"Note (\d+) on order (\d+)\b")
 
+KNOWN = "A known problem"
+
 #: What may never be left behind once everything is said to be done.
 STUCK = """
 select (select count(*) from delivery where state = 0) as pending,
@@ -87,10 +89,20 @@ class Verdict:
 
     @classmethod
     def of(
-        cls, promises: Promises, happened: Sequence[Effect], stuck: Mapping[str, Any] | None = None
+        cls,
+        promises: Promises,
+        happened: Sequence[Effect],
+        stuck: Mapping[str, Any] | None = None,
+        *,
+        repeated: int = 0,
+        counted: int = 0,
     ) -> Self:
-        """Judge."""
-        made = cls(promises.accepted, len(happened))
+        """Judge. ``repeated``: how many reports of known problems were taken. ``counted``: how many their tickets count."""
+        made = cls(promises.accepted + repeated, len(happened))
+        if counted < repeated:
+            made.lost.append(f"{repeated - counted} reports of known problems")
+        if counted > repeated:
+            made.duplicates.append(f"{counted - repeated} reports of known problems")
         by_order = _by_order(happened)
         for order, said in promises.said.items():
             seen = by_order.get(order, [])
@@ -175,6 +187,17 @@ async def stuck(dsn: str) -> dict[str, int]:
     con = await asyncpg.connect(dsn, timeout=20)
     try:
         return dict(await con.fetchrow(STUCK))
+    finally:
+        await con.close(timeout=5)
+
+
+async def counted(dsn: str) -> int:
+    """How many reports the tickets of known problems count."""
+    con = await asyncpg.connect(dsn, timeout=20)
+    try:
+        return await con.fetchval(
+            "select coalesce(sum(occurrences), 0)::bigint from ticket where title = $1", KNOWN
+        )
     finally:
         await con.close(timeout=5)
 

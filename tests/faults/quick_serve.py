@@ -12,6 +12,7 @@ All that tests change about it is changed here, by name, and fails loudly when a
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import functools
 import json
 import os
@@ -24,7 +25,7 @@ import mutants
 from msgspec.structs import replace
 
 from pointsman import app, bus, logs, settings
-from pointsman.delivery import attempt, breaker, outbound
+from pointsman.delivery import attempt, breaker, doubt, outbound, reconcile
 from pointsman.plugins import Registry
 from pointsman.storage import db
 from pointsman.storage.lanes import Lanes
@@ -71,6 +72,9 @@ def hasten() -> None:
     put(breaker, "OPEN_SECONDS", 1.0)
     put(breaker, "OPEN_SECONDS_AT_MOST", 3.0)
     put(outbound, "SENDING_MARGIN_SECONDS", 0.25)
+    # on this machine all clocks are one
+    put(doubt, "CLOCKS_DIFFER", dt.timedelta(seconds=5))
+    put(reconcile, "OVERLAP", dt.timedelta(seconds=15))
     put(db, "STATEMENT_SECONDS", number("QUICK_STATEMENT_SECONDS", 4.0))
     put(db, "CONNECT_SECONDS", number("QUICK_STATEMENT_SECONDS", 4.0))
     # who stands still in a transaction holds up others for so long

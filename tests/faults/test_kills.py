@@ -14,6 +14,9 @@ from kill_points import STEPS
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 KILLS, ACCEPTED = (1000, 1_000_000) if LONG else (60, 5000)
+#: How many senders, and which share of what they send is of known problems.
+SENDERS, KNOWN = (48, 0.95) if LONG else (16, 0.2)
+BETWEEN_KILLS_SECONDS = 2.0 if LONG else 0.4
 
 
 async def test_killed_at_random_and_at_every_step(
@@ -28,9 +31,9 @@ async def test_killed_at_random_and_at_every_step(
     kills: Counter[str] = Counter()
 
     async def at_random() -> None:
-        while kills["random"] < KILLS and time.monotonic() < ends:
+        while (kills["random"] < KILLS or (LONG and not sending.done())) and time.monotonic() < ends:
             victim = dice.choice(three.replicas[:2])
-            await asyncio.sleep(dice.random() * 0.4)
+            await asyncio.sleep(dice.random() * BETWEEN_KILLS_SECONDS)
             await victim.kill()
             await victim.start()
             kills["random"] += 1
@@ -40,24 +43,28 @@ async def test_killed_at_random_and_at_every_step(
         dice.shuffle(points)
         for point in points:
             if time.monotonic() > ends:
-                return
+                break
             await dies_at(three, dice, point)
             kills[point] += 1
         await three.replicas[2].start()
 
     async with three.running():
         began = time.monotonic()
-        sending = three.sends(ACCEPTED)
+        sending = three.sends(ACCEPTED, at_once=SENDERS, known=KNOWN)
         await asyncio.gather(at_random(), at_steps())
         killed = time.monotonic() - began
-        three.load.stopped = time.monotonic() > ends
+        if LONG:
+            await asyncio.wait([sending], timeout=ends - time.monotonic() if ends < float("inf") else None)
+            three.load.stopped = True
         await sending
-        verdict = await three.settled()
+        sent = time.monotonic() - began
+        verdict = await three.settled(1200.0 if LONG else 120.0)
         note(
             verdict,
             kills=sum(kills.values()),
             steps=len(kills) - 1,
             killing=f"{killed:.0f} s",
+            sending=f"{sent:.0f} s",
             refused=three.load.refused,
         )
         assert verdict.ok, await three.why(verdict)

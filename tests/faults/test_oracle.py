@@ -100,3 +100,11 @@ def test_a_line_that_is_being_written_is_not_read(tmp_path: Path):
     log.write_text(f"{whole}{whole}{whole[:30]}")
     assert len(effects(log)) == 2
     assert len(effects(log, len(whole))) == 1
+
+
+@pytest.mark.parametrize(("counted", "kind"), [(9, "lost"), (11, "duplicates")])
+def test_each_report_of_a_known_problem_is_counted_once(counted: int, kind: str):
+    verdict = Verdict.of(Promises(), [], repeated=10, counted=counted)
+    assert getattr(verdict, kind) == ["1 reports of known problems"]
+    assert not verdict.ok
+    assert Verdict.of(Promises(), [], repeated=10, counted=10).ok

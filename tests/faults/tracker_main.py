@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import itertools
 import json
 import random
 import sys
@@ -44,6 +45,7 @@ class Tracker(FakeForgejo):
         self._file = effects
         self._dice = dice
         self._said = ""
+        self._changed: dict[int, None] = {}
         self.mix: dict[str, float] = {}
         self.slow_seconds = 2.5
         self.late_seconds = 2.0
@@ -61,6 +63,9 @@ class Tracker(FakeForgejo):
 
     def effect(self, kind: Any, key: str, marker: str = "", detail: str = "") -> None:
         """Write down that something took effect, before anybody is told."""
+        if key.isdigit():
+            self._changed.pop(int(key), None)
+            self._changed[int(key)] = None
         text = self._said if kind == "comment" else detail
         line = {
             "at": time.time(),
@@ -78,18 +83,23 @@ class Tracker(FakeForgejo):
     async def _get_issues(self, request: web.Request) -> web.Response:
         query = request.query
         if (
-            set(query) - {"state", "type", "created_by", "since", "page", "limit"}
+            set(query) - {"state", "type", "created_by", "since", "sort", "page", "limit"}
             or query.get("state") != "all"
+            or query.get("sort", "latest") != "latest"
         ):
             return await super()._get_issues(request)
         since = dt.datetime.fromisoformat(query["since"]) if "since" in query else None
         page, limit = int(query.get("page", "1")), min(int(query.get("limit", "30")), self.page_max)
-        shown = [
-            issue
-            for issue in reversed(self.issues.values())
-            if since is None or issue.updated_at.replace(microsecond=0) >= since
-        ]
-        found = shown[(page - 1) * limit : page * limit]
+        if since is None:
+            shown = [*self.issues]
+        else:
+            changed = (self.issues[number] for number in reversed(self._changed))
+            recent = itertools.takewhile(
+                lambda issue: issue.updated_at.replace(microsecond=0) >= since, changed
+            )
+            shown = [issue.number for issue in recent]
+        shown.sort(reverse=True)
+        found = [self.issues[number] for number in shown[(page - 1) * limit : page * limit]]
         headers = {"X-Total-Count": str(len(shown))}
         return web.json_response([self._issue(issue) for issue in found], headers=headers)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from pointsman.plugin_api import TrackerClient, UnknownOutcome
@@ -12,16 +12,15 @@ PAGE = 50
 """The most that Forgejo gives at once unless its operator set less (``[api] MAX_RESPONSE_ITEMS``)."""
 
 
-async def read_pages(
+async def each(
     client: TrackerClient, path: str, params: Mapping[str, str | int], *, doing: str, pages: int = 20
-) -> list[dict[str, Any]]:
-    """All objects of a list, page by page, https://forgejo.org/docs/latest/user/api-usage/#pagination.
+) -> AsyncGenerator[dict[str, Any], None]:
+    """The objects of a list, page by page, https://forgejo.org/docs/latest/user/api-usage/#pagination.
 
     A short page is not the last one, because the server may give less than was asked for: the end is where
     ``X-Total-Count`` objects were read, or where a page is empty. A list that is longer than ``pages`` pages raises
-    UnknownOutcome, since half a list proves nothing.
+    UnknownOutcome at its end, since half a list proves nothing.
     """
-    found: list[dict[str, Any]] = []
     seen = 0
     for page in range(1, pages + 1):
         answer = await client.request("GET", path, params={**params, "page": page, "limit": PAGE})
@@ -31,9 +30,17 @@ async def read_pages(
         if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
             # what is passed by might be the very thing that is looked for
             raise UnknownOutcome(f"could not {doing}: the answer is no list of objects", status=answer.status)
-        found += items
+        for item in items:
+            yield item
         seen += len(items)
         total = answer.headers.get("x-total-count", "")
         if not items or (total.isascii() and total.isdigit() and seen >= int(total)):
-            return found
+            return
     raise UnknownOutcome(f"could not {doing}: more than {pages} pages")
+
+
+async def read_pages(
+    client: TrackerClient, path: str, params: Mapping[str, str | int], *, doing: str
+) -> list[dict[str, Any]]:
+    """All objects of a list, see ``each``."""
+    return [item async for item in each(client, path, params, doing=doing)]

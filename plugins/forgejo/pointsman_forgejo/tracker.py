@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from pointsman.plugin_api import (
@@ -36,12 +37,12 @@ from pointsman_forgejo.doctor import Doctor
 from pointsman_forgejo.errors import message_of, problem
 from pointsman_forgejo.hooks import Hooks
 from pointsman_forgejo.labels import Labels
-from pointsman_forgejo.pages import read_pages
+from pointsman_forgejo.pages import each
 from pointsman_forgejo.settings import ForgejoSettings
 
 __all__ = ["ForgejoSettings", "ForgejoTracker"]
 
-_CHANGES_PAGES = 200
+_MOST_PAGES = 1000
 
 
 class ForgejoTracker(Tracker):
@@ -199,24 +200,29 @@ class ForgejoTracker(Tracker):
         """Issues of our own account that carry the marker, oldest first.
 
         The list without a keyword (``q``) is read from the database; with one it would come from a search index that
-        lags behind. ``since`` there means the last change, which is never before the making.
+        lags behind. ``since`` there means the last change, which is never before the making. Newest first, so that the
+        list may be left at the first issue made before ``since``, unless the server orders it otherwise.
         """
         account, login = await self._me()
-        params: dict[str, str | int] = {"created_by": login, "since": wire.timestamp(since)}
+        first = since.astimezone(dt.UTC).replace(microsecond=0)
+        params: dict[str, str | int] = {"created_by": login, "since": wire.timestamp(since), "sort": "latest"}
+        found: dict[IssueRef, None] = {}
+        newest_first = wire.Falling()
         try:
-            listed = await self._list_issues(params, "look for the issue", pages=20)
+            async with contextlib.aclosing(self._issues(params, "look for the issue")) as listed:
+                async for raw in listed:
+                    ref = wire.issue_ref(raw)
+                    made = wire.moment(raw.get("created_at"))
+                    if newest_first.still(ref) and made is not None and made < first:
+                        break
+                    by_us = wire.author_id(raw) == account
+                    if ref is not None and by_us and marker.text in wire.markers_in(raw.get("body")):
+                        found[ref] = None
         except Misconfigured as error:
             if error.status == 404:
                 self._account = None  # the account may have another login now
             raise
-        found = [
-            ref
-            for raw in listed
-            if wire.author_id(raw) == account
-            and marker.text in wire.markers_in(raw.get("body"))
-            and (ref := wire.issue_ref(raw)) is not None
-        ]
-        return sorted(dict.fromkeys(found), key=lambda ref: int(ref.remote_id))
+        return sorted(found, key=lambda ref: int(ref.remote_id))
 
     async def find_comment(self, issue: IssueRef, marker: Marker, since: dt.datetime) -> Sequence[CommentRef]:
         """Comments of our own account on the issue that carry the marker, oldest first. This list has no pages."""
@@ -245,17 +251,20 @@ class ForgejoTracker(Tracker):
         up twice at worst, and is never skipped.
         """
         params: dict[str, str | int] = {"since": wire.timestamp(since)}
-        listed = await self._list_issues(params, "list changed issues", pages=_CHANGES_PAGES)
-        latest = {seen.ref.remote_id: seen for raw in listed if (seen := wire.issue_seen(raw)) is not None}
+        latest: dict[str, IssueSeen] = {}
+        async for raw in self._issues(params, "list changed issues"):
+            if (seen := wire.issue_seen(raw)) is not None:
+                latest[seen.ref.remote_id] = seen
         return sorted(latest.values(), key=lambda seen: (seen.version or since, int(seen.ref.remote_id)))
 
-    async def _list_issues(
-        self, params: dict[str, str | int], doing: str, *, pages: int
-    ) -> list[dict[str, Any]]:
+    async def _issues(self, params: dict[str, str | int], doing: str) -> AsyncGenerator[dict[str, Any], None]:
         """Issues in any state. Without ``state`` only open ones would come, without ``type`` pull requests too."""
         every: dict[str, str | int] = {"state": "all", "type": "issues", **params}
-        listed = await read_pages(self.client, f"{self._repo}/issues", every, doing=doing, pages=pages)
-        return [raw for raw in listed if raw.get("pull_request") is None]
+        pages = each(self.client, f"{self._repo}/issues", every, doing=doing, pages=_MOST_PAGES)
+        async with contextlib.aclosing(pages) as listed:
+            async for raw in listed:
+                if raw.get("pull_request") is None:
+                    yield raw
 
     async def _me(self) -> tuple[int, str]:
         """Id and login of the account that the token belongs to, asked once."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import itertools
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -139,6 +140,27 @@ def issue_ref(raw: object) -> IssueRef | None:
     if not isinstance(number, int) or isinstance(number, bool) or not 0 < number < 2**63:
         return None
     return IssueRef(remote_id=str(number), key=str(number), url=_address(raw.get("html_url")))
+
+
+class Falling:
+    """Whether a list of issues comes in the order of falling numbers; one that shows up again changes nothing.
+
+    One issue alone has no order yet.
+    """
+
+    def __init__(self) -> None:
+        self._lowest: float = math.inf
+        self._seen: set[int] = set()
+        self._falls = True
+
+    def still(self, ref: IssueRef | None) -> bool:
+        """Whether it does, this next one included."""
+        number = int(ref.remote_id) if ref is not None else -1
+        if number not in self._seen:
+            self._falls = self._falls and 0 < number < self._lowest
+            self._seen.add(number)
+            self._lowest = number
+        return self._falls and len(self._seen) > 1
 
 
 def comment_ref(raw: object) -> CommentRef | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import re
 from unittest import mock
 
@@ -23,6 +24,7 @@ from pointsman.plugin_api import (
 )
 from pointsman.testing.fake import Fault
 from pointsman_forgejo import ForgejoTracker, pointsman_register_trackers, wire
+from pointsman_forgejo import tracker as module
 from pointsman_forgejo.tracker import ForgejoSettings
 
 # -- settings ------------------------------------------------------------------------------------------------------
@@ -305,12 +307,67 @@ async def test_since_is_rounded_down_to_what_the_server_tells(tracker, forgejo, 
     assert await tracker.find_issue(draft.marker, forgejo.now() + dt.timedelta(seconds=1)) == []
 
 
-async def test_half_a_list_proves_nothing(tracker, forgejo, helpers):
+async def test_half_a_list_proves_nothing(tracker, forgejo, helpers, monkeypatch):
+    monkeypatch.setattr(module, "_MOST_PAGES", 20)
     forgejo.page_max = 1
     for _ in range(21):
         await tracker.create_issue(helpers.draft())
     with pytest.raises(UnknownOutcome, match="pages"):
         await tracker.find_issue(helpers.marker(), helpers.long_ago)
+    with pytest.raises(UnknownOutcome, match="pages"):
+        await tracker.list_changes(helpers.long_ago)
+
+
+async def test_the_list_is_left_at_what_was_made_before(tracker, forgejo, helpers):
+    """Old issues that changed since are many after a release, and none of them can be the one looked for."""
+    moments = itertools.count()
+    began = dt.datetime(2026, 5, 1, 12, tzinfo=dt.UTC)
+    forgejo.now = lambda: began + dt.timedelta(minutes=next(moments))
+    forgejo.page_max = 2
+    for _ in range(10):
+        await tracker.create_issue(helpers.draft())
+    since = forgejo.now()
+    draft = helpers.draft()
+    ref = await tracker.create_issue(draft)
+    await tracker.create_issue(helpers.draft())
+    for number in range(1, 11):
+        await forgejo.close_issue(number)
+    forgejo.requests.clear()
+    assert await tracker.find_issue(draft.marker, since) == [ref]
+    assert sum("/issues?" in path for _, path in forgejo.requests) == 2
+
+
+async def test_a_server_that_orders_otherwise_is_read_to_the_end(tracker, forgejo, helpers):
+    moments = itertools.count()
+    began = dt.datetime(2026, 5, 1, 12, tzinfo=dt.UTC)
+    forgejo.now = lambda: began + dt.timedelta(minutes=next(moments))
+    forgejo.page_max = 2
+    for _ in range(5):
+        await tracker.create_issue(helpers.draft())
+    since = forgejo.now()
+    draft = helpers.draft()
+    ref = await tracker.create_issue(draft)
+    for number in range(1, 6):
+        await forgejo.close_issue(number)
+    forgejo.newest_first = False
+    assert await tracker.find_issue(draft.marker, since) == [ref]
+
+
+@pytest.mark.parametrize(
+    ("numbers", "falls"),
+    [
+        ([5, 4, 1], [False, True, True]),
+        ([5, 4, 5, 4, 3], [False, True, True, True, True]),
+        ([5, 5], [False, False]),
+        ([5, 4, 6, 3], [False, True, False, False]),
+        ([1, 2], [False, False]),
+        ([5, None, 4], [False, False, False]),
+    ],
+)
+def test_the_order_of_a_list_is_seen_in_it(numbers, falls):
+    order = wire.Falling()
+    refs = [None if number is None else IssueRef(str(number), str(number), "") for number in numbers]
+    assert [order.still(ref) for ref in refs] == falls
 
 
 async def test_a_token_that_may_not_read_its_account_says_so(tracker, forgejo, helpers):

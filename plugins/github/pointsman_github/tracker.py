@@ -41,7 +41,8 @@ from pointsman_github.issue_calls import IssueCalls
 from pointsman_github.pages import read_page, read_pages
 from pointsman_github.settings import GitHubSettings
 
-_CHANGES_PAGES = 200
+_CHANGES_PAGES = 1000
+_FIND_PAGES = 200
 _CREATE_TRIES = 3
 
 
@@ -185,7 +186,9 @@ class GitHubTracker(Tracker):
             "direction": "desc",
         }
         found: dict[IssueRef, None] = {}
-        pages = read_pages(self._api, f"{self._repo}/issues", params, doing="look for the issue")
+        pages = read_pages(
+            self._api, f"{self._repo}/issues", params, doing="look for the issue", pages=_FIND_PAGES
+        )
         async with contextlib.aclosing(pages) as listed:
             async for raw in listed:
                 made = wire.moment(raw.get("created_at"))

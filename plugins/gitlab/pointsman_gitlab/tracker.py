@@ -221,7 +221,7 @@ class GitLabTracker(Tracker):
             "sort": "desc",
         }
         doing = "list changed issues"
-        listed = await read_pages(self.client, f"{self._project}/issues", params, doing=doing, pages=200)
+        listed = await read_pages(self.client, f"{self._project}/issues", params, doing=doing, pages=1000)
         news = [one for raw in listed if (one := wire.issue_gone(raw) or wire.issue_seen(raw)) is not None]
         return list({one.ref.remote_id: one for one in news}.values())
 

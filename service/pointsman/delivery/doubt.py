@@ -18,6 +18,8 @@ from pointsman.storage.sightings import sight
 from pointsman.tickets.ticket import Kind
 
 CAREFUL_LOOKS_BACK = dt.timedelta(days=2)
+CLOCKS_DIFFER = dt.timedelta(minutes=5)
+"""How much a tracker's clock may be behind the database's."""
 
 
 async def look(
@@ -46,7 +48,7 @@ async def _found(database: Database, catalog: Catalog, one: Attempt) -> IssueRef
     marker = Marker(catalog.marker_text(one.head["marker"]))
     # a database that came back from a backup does not know what it had sent since
     sent = one.head["first_sent_at"] or one.head["event_at"] - CAREFUL_LOOKS_BACK
-    since = sent - dt.timedelta(minutes=5)
+    since = sent - CLOCKS_DIFFER
     async with asyncio.timeout(tracker.capabilities.request_timeout_seconds * 4):
         if one.kind is not Kind.CREATE:
             comments = await tracker.find_comment(one.issue, marker, since)

@@ -28,6 +28,8 @@ TURN_SECONDS = 30.0
 KEPT_SECONDS = 60.0
 """How far we got is written down this often while nothing changes."""
 AGAIN_SECONDS = 600.0
+PULL_SECONDS = 600.0
+"""A list of changes may take so long. One that is cut short would be longer the next time."""
 
 
 class _Turn(msgspec.Struct):
@@ -172,7 +174,7 @@ class Reconcile:
     async def pull(self, destination: LiveDestination, since: dt.datetime, asked_at: dt.datetime) -> int:
         """Ask for changes and apply them; how many tickets changed by it. ``asked_at`` is now by the database's clock."""
         tracker = destination.need()
-        async with asyncio.timeout(max(120.0, tracker.capabilities.request_timeout_seconds * 8)):
+        async with asyncio.timeout(PULL_SECONDS):
             news = await tracker.list_changes(since)
         changed = 0
         for heard in await self._inbound.seen_all(

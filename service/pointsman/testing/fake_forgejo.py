@@ -47,6 +47,7 @@ class FakeForgejo(ForgejoHookCalls):
     * ``indexed``: numbers of issues that a search by keyword finds already;
     * ``hidden``: numbers of issues that no list shows yet;
     * ``blocked``: numbers of issues with open dependencies, which can't be closed;
+    * ``newest_first``: whether issues are listed in the order that Forgejo lists them in;
     * ``page_max``: the most a list gives at once; ``now``: the server's clock.
 
     ``effects`` holds what calls of the API did; what a person did stands in ``issues`` alone.
@@ -175,7 +176,7 @@ class FakeForgejo(ForgejoHookCalls):
                 if issue.number in self.indexed and keyword in f"{issue.title} {issue.body}".lower()
             ]
         shown = [issue for issue in found if issue.number not in self.hidden]
-        shown.sort(key=lambda issue: issue.number, reverse=True)
+        shown.sort(key=lambda issue: issue.number, reverse=self.newest_first)
         return self._page(request, [self._issue(issue) for issue in shown])
 
     async def _post_issue(self, request: web.Request) -> web.Response:

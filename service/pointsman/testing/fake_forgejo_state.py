@@ -108,6 +108,7 @@ class ForgejoState(FakeTracker):
         self.indexed: set[int] = set()
         self.hidden: set[int] = set()
         self.blocked: set[int] = set()
+        self.newest_first = True
         self.page_max = 50
         self.title_bytes = 255
         self.now: Callable[[], dt.datetime] = lambda: dt.datetime.now(dt.UTC)
