@@ -315,6 +315,14 @@ where ($1::smallint is null or d.state = $1) and ($2::text is null or x.slug = $
   and (not $5::boolean or (l.state = 3 and d.seq = l.head_seq))
 order by d.created_at desc, d.lane_id desc, d.seq desc limit $4
 
+-- name: missing_comments
+-- How many comments of a lane were given up since the last one that got there, and since when.
+select count(*)::integer as count, min(d.created_at) as since
+from delivery d
+where d.lane_id = $1 and d.seq < $2 and d.kind = 2 and d.state = 2
+  and d.seq > coalesce((select max(e.seq) from delivery e
+                        where e.lane_id = $1 and e.seq < $2 and e.kind = 2 and e.state = 1), -1)
+
 -- name: attempts_of_ticket
 -- The attempts for a ticket, in order of time.
 select a.started_at, a.ended_at, a.outcome, a.status, a.error, d.kind, x.slug as destination

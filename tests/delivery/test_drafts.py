@@ -8,6 +8,7 @@ import json
 import threading
 import uuid
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 
@@ -355,14 +356,17 @@ async def test_without_templates_nothing_is_asked_and_with_them_the_opening_even
 
     monkeypatch.setattr("pointsman.storage.tickets.opening", opening)
     keeper = SimpleNamespace(current=SimpleNamespace(mask_key=KEY, routes=[Route(1, Match(), (1,))]))
-    makes = Drafts(None, keeper, PAGE)
-    row = head({"text": "back"}, event_kind="recurred", event_n=5)
+    database = SimpleNamespace(fetchrow=mock.AsyncMock(return_value={"count": 1, "since": None}))
+    makes = Drafts(database, keeper, PAGE)
+    row = head({"text": "back"}, event_kind="recurred", event_n=5, seq=3)
     await makes.of(attempt(row, Kind.COMMENT))
     assert not asked
     match = Match(tags={"service": "basket"})
     keeper.current.routes = [Route(1, match, (1,), options=Options(templates=WORDS))]
     draft = await makes.of(attempt(row, Kind.COMMENT))
-    assert plain(draft["body"]) == "C back0" and asked == [row["ticket_id"]]
+    notice, _, said = draft["body"].partition("\n\n")
+    assert plain(said) == "C back0" and asked == [row["ticket_id"]]
+    assert notice.startswith("_One update could not")
 
 
 async def test_what_only_does_something_says_nothing():

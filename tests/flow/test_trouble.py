@@ -117,6 +117,35 @@ async def test_what_the_tracker_refuses_is_dead_visible_and_can_be_replayed(
         await until(commented)
 
 
+async def test_a_comment_that_is_missing_is_named_by_the_next_one_alone(
+    house: House, tracker: FakeForgejo, database: Database
+):
+    async with house.replica(config(tracker)):
+        ticket = await house.new_ticket()
+        await house.linked(ticket)
+        refused = Fault(
+            "POST /api/v1/repos/acme/shop/issues/1/comments", status=422, body=b'{"message": "no"}'
+        )
+        tracker.faults = [refused]
+        await house.comment(ticket, "first")
+
+        async def dead():
+            return await operate.deliveries(database, "dead", None, 10)
+
+        await until(dead)
+        for number, words in enumerate(("second", "third"), start=1):
+            await house.comment(ticket, words)
+
+            async def said(number: int = number):
+                return len(tracker.issues[1].comments) == number
+
+            await until(said)
+        second, third = (comment.body for comment in tracker.issues[1].comments)
+        assert "second" in second and "third" in third
+        assert second.startswith("_One update of 20") and "/console/tickets/" in second
+        assert "update" not in third
+
+
 async def test_a_rate_limit_is_obeyed_by_all_lanes(house: House, tracker: FakeForgejo, database: Database):
     tracker.faults = [Fault(CREATE, status=429, headers={"Retry-After": "120"})]
     async with house.replica(config(tracker)):

@@ -210,6 +210,7 @@ STATEMENTS: dict[tuple[str, str], tuple[Args, bool]] = {
         lambda g, n: [*_per_lane(2, True, "done", None, "id", "id", "url", NOW, 2, NOW, "note")(g, n), ME],
         False,
     ),
+    ("lanes", "missing_comments"): (lambda g, n: [g.leased[0][0], 2], False),
     ("lanes", "retry_delivery"): (
         lambda g, n: [
             *g.leased[0][:2], 2, SECOND, True, True, 1, SECOND, "unknown", "error", NOW, ME, 500,

@@ -1,11 +1,14 @@
 """What an issue, a comment and a mail say, in our words."""
 
+import datetime as dt
+
 import pytest
 
 from pointsman.tickets import render
 from pointsman.tickets.ticket import TicketKind
 
 ID = "0192aaaa-0000-7000-8000-000000000000"
+NOON = dt.datetime(2026, 5, 1, 12, tzinfo=dt.UTC)
 
 
 def make(kind=TicketKind.ALERT, **more):
@@ -56,6 +59,19 @@ def test_an_endless_fact_is_left_out():
 def test_a_ticket_without_words_has_a_title_all_the_same(title):
     assert render.issue_title(make(title=title)) == "(no title)"
     assert "(no title)" in render.mail(make(title=title), "closed").body
+
+
+@pytest.mark.parametrize(
+    ("count", "since", "notice"),
+    [
+        (0, None, ""),
+        (1, None, "_One update could not be added here; see the ticket._"),
+        (1, NOON, "_One update of 2026-05-01 12:00 UTC could not be added here; see the ticket._"),
+        (3, NOON, "_3 updates since 2026-05-01 12:00 UTC could not be added here; see the ticket._"),
+    ],
+)
+def test_what_is_missing_is_said(count, since, notice):
+    assert render.missing_notice(make(), count, since) == notice
 
 
 def test_a_customers_comment_says_whose_it_is_and_an_operators_stands_alone():

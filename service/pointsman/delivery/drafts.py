@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 import json
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -19,6 +20,7 @@ from pointsman.delivery.wording import NOBODY, Rule, Wording, facts_of, has_say,
 from pointsman.logs import logger, scrub
 from pointsman.storage import storm, tickets
 from pointsman.storage.db import Database, Row
+from pointsman.storage.lanes import missing_comments
 from pointsman.tickets import render
 from pointsman.tickets.redact import Profile
 from pointsman.tickets.storm import is_storm
@@ -70,7 +72,11 @@ class Drafts:
         gate = Gate(
             self._catalog.current.mask_key, PROFILES[one.destination.redact], person=rule.options.requester
         )
-        return await self._made(head, partial(draft_of, one, self._base_url, gate, listed, more, rule), more)
+        missing = 0, None
+        if one.kind is Kind.COMMENT and one.destination.kind == TRACKER:
+            missing = await missing_comments(self._database, one.lane.id, head["seq"])
+        make = partial(draft_of, one, self._base_url, gate, listed, more, rule, missing=missing)
+        return await self._made(head, make, more)
 
     async def mail(self, head: Row) -> dict[str, Any]:
         """What a ticket's owner is told. Their own name and address are theirs to see."""
@@ -110,11 +116,14 @@ def draft_of(
     listed: storm.Listed | None = None,
     more: Mapping[str, Any] | None = None,
     rule: Rule = NOBODY,
+    *,
+    missing: tuple[int, dt.datetime | None] = (0, None),
 ) -> dict[str, Any]:
     """A new draft: title, body and facts of an issue, the body of a comment; what was masked in it (``masked``), and what
     went wrong with a template (``problem``).
 
-    ``listed``: what a storm holds now. ``more``: what the ticket's source says beyond its report.
+    ``listed``: what a storm holds now. ``more``: what the ticket's source says beyond its report. ``missing``: how many
+    comments before this one were given up, and since when.
     """
     head = one.head
     data = with_more(json.loads(head["event_data"]), more)
@@ -133,7 +142,10 @@ def draft_of(
         built_in = partial(
             render.comment_body, ticket, head["event_kind"], data, collapsed=collapsed, since=since
         )
-        return _with_notes({"body": wording.say("comment", built_in)}, gate, wording.problems)
+        said = wording.say("comment", built_in)
+        if notice := render.missing_notice(ticket, *missing):
+            said = f"{notice}\n\n{said}"
+        return _with_notes({"body": said}, gate, wording.problems)
     told = {**data, "facts": [*_requester(head, rule), *data.get("facts", ())]}
     draft = {
         "title": wording.say("title", partial(render.issue_title, ticket)),

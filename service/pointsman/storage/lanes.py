@@ -358,6 +358,12 @@ async def replay(database: Database, lane_id: int, seq: int, *, not_there: bool 
     return await database.fetchval(SQL["replay_skipped"], lane_id, seq, not_there) is not None
 
 
+async def missing_comments(database: Database, lane_id: int, seq: int) -> tuple[int, dt.datetime | None]:
+    """How many comments before this delivery were given up, since the last one that got there, and since when."""
+    row = await database.fetchrow(SQL["missing_comments"], lane_id, seq)
+    return (row["count"], row["since"]) if row is not None else (0, None)
+
+
 async def deliveries(
     database: Database,
     *,

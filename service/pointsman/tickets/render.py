@@ -175,6 +175,18 @@ def _listed(ticket: TicketText, storm: Mapping[str, Any]) -> list[str]:
     return parts
 
 
+def missing_notice(ticket: TicketText, count: int, since: dt.datetime | None) -> str:
+    """That comments before this one could not be added, ``count`` of them, the first at ``since``; empty if none is missing."""
+    if not count:
+        return ""
+    which = "One update" if count == 1 else f"{count} updates"
+    when = (
+        f" {'of' if count == 1 else 'since'} {since.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC" if since else ""
+    )
+    where = text.link("the ticket", ticket.page) if ticket.page else "the ticket"
+    return f"_{which}{when} could not be added here; see {where}._"
+
+
 def comment_body(
     ticket: TicketText,
     event_kind: str,
