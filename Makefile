@@ -13,6 +13,9 @@ EDITABLE := $(foreach project,$(PROJECTS),--editable $(project))
 DECLARED := $(wildcard setup.cfg $(addsuffix /pyproject.toml,$(PROJECTS)))
 PACKAGES := pointsman pointsman_folder pointsman_forgejo pointsman_github pointsman_gitlab pointsman_jira
 
+# Some machines tell Python to keep nothing that it compiled: each process of a test would compile all of it anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 # So many processes run the tests, each with a Postgres of its own.
 PROCESSES ?= 3
 
