@@ -18,6 +18,8 @@ export PYTHONDONTWRITEBYTECODE :=
 
 # So many processes run the tests, each with a Postgres of its own.
 PROCESSES ?= 3
+# Where no quick test is: to collect the others costs each process seconds.
+NOTHING_QUICK := $(foreach room,flow faults real simulation storage testing,--ignore=tests/$(room)) --ignore-glob='*conformance.py'
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -47,7 +49,7 @@ else
 endif
 
 unit: dev ## The quick tests
-	$(BIN)/pytest -n $(PROCESSES) --dist loadfile -m "not slow and not faults and not real" $(ARGS)
+	$(BIN)/pytest -n $(PROCESSES) --dist loadfile -m "not slow and not faults and not real" $(NOTHING_QUICK) $(ARGS)
 
 conformance: dev ## The report cards of trackers and sources (ARGS=--pointsman-all-cells for every cell)
 	$(BIN)/pytest plugins/*/tests/test_conformance.py tests/sources/test_source_conformance.py -q $(ARGS)

@@ -276,6 +276,7 @@ HOSTILE = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", HOSTILE)
 def test_time_grows_with_the_size_and_not_with_its_square(piece):
     """Eight times as much of the same thing takes about eight times as long, not sixty-four times."""

@@ -323,6 +323,7 @@ async def test_many_at_once_get_numbers_of_their_own(tracker, make_tracker, root
     assert sorted(int(ref.remote_id) for ref in refs) == list(range(1, 31))
 
 
+@pytest.mark.slow
 def test_processes_share_one_folder(root):
     script = """
 import asyncio, sys

@@ -8,6 +8,7 @@ from unittest import mock
 import pytest
 
 from pointsman.plugin_api import CommentRef, Misconfigured, NotFound, UnknownOutcome
+from pointsman_github import tracker as module
 
 
 async def test_only_our_own_account_counts_and_no_pull_request(tracker, github, helpers):
@@ -49,7 +50,8 @@ async def test_looking_ends_at_the_first_issue_that_is_too_old(tracker, github, 
         assert part in path
 
 
-async def test_half_a_list_proves_nothing(tracker, github, helpers):
+async def test_half_a_list_proves_nothing(tracker, github, helpers, monkeypatch):
+    monkeypatch.setattr(module, "_FIND_PAGES", 20)
     github.page_max = 1
     for _ in range(21):
         await tracker.create_issue(helpers.draft())

@@ -275,6 +275,7 @@ def test_the_plain_form_is_paragraphs_without_marks():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "piece",
     [

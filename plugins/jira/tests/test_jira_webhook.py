@@ -265,6 +265,7 @@ def test_any_bytes_come_to_a_decision(raw):
     assert isinstance(read(raw), Ignored)
 
 
+@pytest.mark.slow
 @quick
 @given(values, st.dictionaries(names, values, max_size=6), st.dictionaries(names, values, max_size=8))
 def test_json_of_any_shape_comes_to_a_decision(value, about, fields):
