@@ -72,7 +72,7 @@ class Drafts:
         gate = Gate(
             self._catalog.current.mask_key, PROFILES[one.destination.redact], person=rule.options.requester
         )
-        missing = 0, None
+        missing: tuple[int, dt.datetime | None] = (0, None)
         if one.kind is Kind.COMMENT and one.destination.kind == TRACKER:
             missing = await missing_comments(self._database, one.lane.id, head["seq"])
         make = partial(draft_of, one, self._base_url, gate, listed, more, rule, missing=missing)
