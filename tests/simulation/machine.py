@@ -21,12 +21,12 @@ from hypothesis.stateful import (
 
 from pointsman.storage import destinations
 from pointsman.storage.destinations import Failure
-from pointsman.storage.lanes import Lane, Lanes, replay
+from pointsman.storage.lanes import Lane, Lanes, missing_comments, replay
 from pointsman.storage.queries import queries
 from pointsman.storage.sightings import Sighting, write_sightings
 from simulation.ground import CLEAR, LOOK, PASS, PLACES, SLACK_SECONDS, TICKETS, Ground, OnMemory, compare
 from simulation.memory import HEAD_ONLY, Memory
-from simulation.rows import LEASED, Place, Ticket
+from simulation.rows import DEAD, LEASED, Place, Ticket
 
 NOW = dt.datetime(2026, 11, 20, tzinfo=dt.UTC)
 FAILURE = Failure(error_type="T", message="m")
@@ -292,11 +292,23 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(n=index, not_there=st.booleans())
     def replay(self, n: int, not_there: bool) -> None:
         keys = sorted(self.memory.deliveries)
-        dead = [key for key in keys if self.memory.deliveries[key].state == 2]
+        dead = [key for key in keys if self.memory.deliveries[key].state == DEAD]
         parked = [(one.id, one.head_seq) for one in self.memory.lanes.values() if one.state == 3]
         keys = (dead or keys, parked or keys, keys)[n % 3]
         lane_id, seq = keys[n // 3 % len(keys)]
         self.both(0, lambda lanes: replay(lanes.database, lane_id, seq, not_there=not_there))
+
+    @precondition(lambda self: any(d.state == DEAD for d in self.memory.deliveries.values()))
+    @rule(n=index, after=st.integers(0, 3))
+    def missing(self, n: int, after: int) -> None:
+        dead = [key for key, d in sorted(self.memory.deliveries.items()) if d.state == DEAD]
+        lane_id, seq = dead[n % len(dead)]
+
+        async def do(lanes: Lanes) -> tuple[int, bool]:
+            count, since = await missing_comments(lanes.database, lane_id, seq + after)
+            return count, since is not None
+
+        self.both(0, do)
 
     @precondition(lambda self: self.memory.deliveries)
     @rule(ns=st.lists(index, min_size=1, max_size=3))

@@ -43,7 +43,12 @@ BITE = {
 
 def test_nothing_is_lost_doubled_out_of_order_or_stuck_in_any_world():
     """Kills, pauses of up to 2.5 leases, restarts, a database and a tracker that fail in every way at any step."""
-    results = list(live_many(0, SEEDS))
+    results = []
+    for result in live_many(0, SEEDS):
+        results.append(result)
+        # worlds in which all is stuck live long: a few tell enough
+        if sum(not one.good for one in results) == 5:
+            break
     happened = sum((result.happened for result in results), start=results[0].happened.copy())
     print(
         f"{SEEDS} seeds, {sum(r.effects for r in results)} effects, {sum(r.virtual_seconds for r in results) / 3600:.1f} h"
