@@ -359,6 +359,15 @@ class Cluster:
             await con.close(timeout=5)
         return next((one for one in self.replicas if holder and one.holders[-1:] == [holder]), None)
 
+    async def amid_alerts(self, look: Callable[[], Awaitable[Replica | None]]) -> Replica:
+        """The replica that a look found after eight alerts; where the moment was missed, eight more come."""
+        for _ in range(12):
+            await asyncio.gather(*(self.load.alert() for _ in range(8)))
+            with contextlib.suppress(AssertionError):
+                found: Replica = await until(look, 5.0)
+                return found
+        raise AssertionError(f"{look.__name__}: never seen in 12 attempts")
+
     async def settled(self, patience_seconds: float = 120.0) -> oracle.Verdict:
         """Wait until nothing is under way any more, or as long as it may take, and judge."""
 

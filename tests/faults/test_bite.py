@@ -6,7 +6,7 @@ import asyncio
 import signal
 
 import pytest
-from harness import Cluster, TrackerProcess, eventually
+from harness import Cluster, Replica, TrackerProcess
 from oracle import Verdict
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
@@ -29,13 +29,12 @@ async def _without_an_intent(one: Cluster) -> None:
     await one.trouble(work_seconds=0.5)
     [place] = one.places
 
-    async def on_their_way() -> bool:
-        return (await one.tracker.state())[place]["writing"] >= 3
+    async def on_their_way() -> Replica | None:
+        writing = (await one.tracker.state())[place]["writing"] >= 3
+        return await one.holding() if writing else None
 
     for _ in range(3):
-        await asyncio.gather(*(one.load.alert() for _ in range(8)))
-        await eventually(on_their_way)
-        victim = await eventually(one.holding)
+        victim = await one.amid_alerts(on_their_way)
         await victim.kill()
         await victim.start()
 
@@ -45,9 +44,8 @@ async def _without_a_fence(one: Cluster) -> None:
     not do yet is lost.
     """
     for _ in range(3):
-        # few, so that nothing stands before those that are taken over
-        await asyncio.gather(*(one.load.alert() for _ in range(8)))
-        victim = await eventually(one.about_to_send)
+        # few at a time, so that nothing stands before those that are taken over
+        victim = await one.amid_alerts(one.about_to_send)
         victim.in_service = False
         victim.send(signal.SIGSTOP)
         await asyncio.sleep(one.dice.uniform(3.0, 3.5))

@@ -8,7 +8,7 @@ import signal
 import time
 
 import pytest
-from harness import BAD_DAY, LONG, Cluster, TrackerProcess, budget, eventually
+from harness import BAD_DAY, LONG, Cluster, TrackerProcess, budget
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
@@ -69,9 +69,8 @@ async def test_held_up_right_before_it_sends(cluster, tracker: TrackerProcess, n
     pauses = 0
     async with two.running():
         for _ in range(100 if LONG else 4):
-            # few, so that nothing stands before those that are taken over
-            await asyncio.gather(*(two.load.alert() for _ in range(8)))
-            victim = await eventually(two.about_to_send)
+            # few at a time, so that nothing stands before those that are taken over
+            victim = await two.amid_alerts(two.about_to_send)
             victim.in_service = False
             victim.send(signal.SIGSTOP)
             await asyncio.sleep(two.dice.uniform(3.0, 3.5))
