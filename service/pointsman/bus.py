@@ -99,6 +99,10 @@ class Bus:
                     log.exception("claiming failed")
                 claimed = len(lanes)
                 for lane in lanes:
+                    if (before := self._held.get(lane.id)) is not None:
+                        # its lease ran out while nobody could renew it, and it came back to us
+                        log.warning("lease lost, work cancelled", lane=lane.id)
+                        before[1].cancel()
                     task = asyncio.create_task(self._one(lane), name=f"lane-{lane.id}")
                     self._held[lane.id] = (lane, task)
             if claimed and claimed == room:
@@ -123,7 +127,8 @@ class Bus:
             with contextlib.suppress(*LOST):
                 await self._lanes.release(lane, delay_seconds=5.0)
         finally:
-            self._held.pop(lane.id, None)
+            if self._held.get(lane.id, (None, None))[0] is lane:
+                del self._held[lane.id]
             self._wake.set()
 
     async def _keep(self) -> None:

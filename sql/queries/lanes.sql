@@ -77,7 +77,7 @@ where id = $1 and lease_id = $2 and state = 2
 
 -- name: heads_of_lanes
 -- The first unfinished delivery of each claimed lane, with all that sending it needs.
-select l.id as lane_id, d.seq, d.event_n, d.kind, d.marker, d.attempts, d.in_doubt, d.looks, d.draft, d.first_sent_at,
+select l.id as lane_id, l.lease_id, d.seq, d.event_n, d.kind, d.marker, d.attempts, d.in_doubt, d.looks, d.draft, d.first_sent_at,
        d.collapsed, d.created_at, d.resent_at, coalesce(extract(epoch from d.doubt_until - now()), 0)::float8 as doubt_seconds,
        -- time alone does not kill: a pause or an outage of days must not, only tries that failed all along
        d.expires_at < now() and d.attempts >= 12 as expired,
@@ -106,14 +106,14 @@ with asked as (
   select * from unnest($1::bigint[], $2::uuid[], $3::bigint[], $4::boolean[], $5::interval[], $6::text[])
     as a (lane_id, lease_id, seq, in_doubt, settle, draft)),
 mine as materialized (
-  select l.id, a.seq, a.in_doubt, a.settle, a.draft
+  select l.id, a.lease_id, a.seq, a.in_doubt, a.settle, a.draft
   from lane l join asked a on l.id = a.lane_id and l.lease_id = a.lease_id
   where l.state = 2 and l.lease_until > now() order by l.id for share of l skip locked)
 update delivery d
 set in_doubt = mine.in_doubt, attempts = d.attempts + 1, first_sent_at = coalesce(d.first_sent_at, now()),
     doubt_until = now() + mine.settle, draft = coalesce(d.draft, mine.draft::jsonb)
 from mine where d.lane_id = mine.id and d.seq = mine.seq and d.state + 0 = 0
-returning d.lane_id, d.attempts
+returning d.lane_id, mine.lease_id, d.attempts
 
 -- name: finish_deliveries
 -- Deliveries are done: each lane moves on, the issue is linked, the attempt is written down, the destination is well.
@@ -138,7 +138,7 @@ moved as (
   from asked a
   where l.id = any (array(select id from held))
     and l.id = a.lane_id and l.lease_id = a.lease_id and l.state = 2 and l.head_seq = a.seq
-  returning l.id, l.destination_id, l.state, l.epoch, a.seq, a.outcome, a.comment_id, a.remote_id, a.remote_key, a.url,
+  returning l.id, a.lease_id, l.destination_id, l.state, l.epoch, a.seq, a.outcome, a.comment_id, a.remote_id, a.remote_key, a.url,
             a.started_at, a.remote_state, a.remote_version, a.note),
 done as (
   update delivery d
@@ -168,7 +168,7 @@ well as (
       open_until = null, probe_holder = null, probe_until = null
   where s.destination_id in (select destination_id from moved)
     and (s.failed_at is not null or s.breaker <> 0 or s.breaker_failures > 0))
-select id, state from moved
+select id, lease_id, state from moved
 
 -- name: webhooks_waiting
 -- Which of these issues have webhooks that came before their link was known.

@@ -199,7 +199,7 @@ class Memory(Others):
             link = self.links.get(lane_id)
             found.append(
                 {
-                    "lane_id": lane_id, "seq": d.seq, "event_n": d.event_n, "kind": d.kind, "marker": d.marker,
+                    "lane_id": lane_id, "lease_id": lease_id, "seq": d.seq, "event_n": d.event_n, "kind": d.kind, "marker": d.marker,
                     "attempts": d.attempts, "in_doubt": d.in_doubt, "looks": d.looks, "draft": d.draft,
                     "first_sent_at": at(d.first_sent_at), "created_at": at(d.created_at), "collapsed": 0, "resent_at": at(d.resent_at),
                     "doubt_seconds": 0.0 if d.doubt_until is None else d.doubt_until - self.now(),
@@ -239,7 +239,7 @@ class Memory(Others):
             d.first_sent_at = self.now() if d.first_sent_at is None else d.first_sent_at
             d.doubt_until = self.now() + settle.total_seconds()
             d.draft = draft if d.draft is None else d.draft
-            written.append({"lane_id": lane_id, "attempts": d.attempts})
+            written.append({"lane_id": lane_id, "lease_id": lease_id, "attempts": d.attempts})
         return written
 
     def finish_deliveries(self, *columns_and_holder):
@@ -260,7 +260,7 @@ class Memory(Others):
             elif remote_state is not None and lane_id in self.links:
                 self.links[lane_id].remote_state = remote_state
             self.places[lane.destination_id].well()
-            moved.append({"id": lane_id, "state": lane.state})
+            moved.append({"id": lane_id, "lease_id": lease_id, "state": lane.state})
         return moved
 
     def _step(self, lane: Lane, more: int) -> None:

@@ -137,6 +137,21 @@ async def _state(database: Database) -> list:
     return lanes + [tuple(row) for row in await database.fetch("select * from delivery order by seq")]
 
 
+async def test_two_leases_of_one_lane_in_one_statement_are_told_apart(database: Database):
+    """A process that stood still has both in hand: what it lost, and what came back to it."""
+    await _place(database, 1, 3)
+    lanes = _lanes(database, seconds=0.05)
+    [lost] = await lanes.claim(5)
+    lanes.lease_seconds = 60.0
+    [back] = await until(lambda: lanes.claim(5))
+    assert lost.id == back.id
+    assert lost.lease_id != back.lease_id
+    heads = await asyncio.gather(lanes.head(lost), lanes.head(back))
+    assert [head["seq"] if head is not None else None for head in heads] == [None, 1]
+    assert await asyncio.gather(_intent(lanes, lost, 1), _intent(lanes, back, 1)) == [None, 1]
+    assert await asyncio.gather(_finish(lanes, lost, 1), _finish(lanes, back, 1)) == [None, True]
+
+
 async def test_the_lane_moves_on_and_ends_idle(database: Database):
     await _place(database, 1, 2)
     lanes = _lanes(database)

@@ -44,6 +44,10 @@ class Lane:
     first: Row | None = None
 
 
+Hold = tuple[int, uuid.UUID]
+"""A lane and the lease by which somebody holds it."""
+
+
 class Intent(NamedTuple):
     """A request that is about to leave."""
 
@@ -53,6 +57,11 @@ class Intent(NamedTuple):
     in_doubt: bool
     settle: dt.timedelta
     draft: str | None
+
+    @property
+    def hold(self) -> Hold:
+        """Whose this is."""
+        return self.lane_id, self.lease_id
 
 
 class Finish(NamedTuple):
@@ -71,6 +80,11 @@ class Finish(NamedTuple):
     remote_state: int | None
     remote_version: dt.datetime | None
     note: str | None
+
+    @property
+    def hold(self) -> Hold:
+        """Whose this is."""
+        return self.lane_id, self.lease_id
 
 
 class Lanes:
@@ -168,8 +182,8 @@ class Lanes:
 
     async def _read_heads(self, asked: list[tuple[int, uuid.UUID]]) -> list[Row | None]:
         rows = await self.database.fetch(SQL["heads_of_lanes"], *columns(asked))
-        heads = {row["lane_id"]: row for row in rows}
-        return [heads.get(lane_id) for lane_id, _ in asked]
+        heads = {(row["lane_id"], row["lease_id"]): row for row in rows}
+        return [heads.get(one) for one in asked]
 
     async def intent(
         self, lane: Lane, seq: int, *, in_doubt: bool, settle_seconds: float, draft: Any
@@ -182,13 +196,14 @@ class Lanes:
 
     async def _write_intents(self, asked: list[Intent]) -> list[int | None]:
         rows = await self.database.fetch(SQL["write_intents"], *columns(asked))
-        written: dict[int, int] = {row["lane_id"]: row["attempts"] for row in rows}
+        # by lease: a lane that was lost and came back may be asked for by its old holder and its new one at once
+        written: dict[Hold, int] = {(row["lane_id"], row["lease_id"]): row["attempts"] for row in rows}
         for one in asked:
-            if one.lane_id not in written:
+            if one.hold not in written:
                 late = await self._alone(one, "write_intents", columns([one]))
                 if late is not None:
-                    written[one.lane_id] = late["attempts"]
-        return [written.get(one.lane_id) for one in asked]
+                    written[one.hold] = late["attempts"]
+        return [written.get(one.hold) for one in asked]
 
     async def _alone(
         self, one: Intent | Finish, statement: str, arguments: list[list[Any]], *more: Any
@@ -239,13 +254,13 @@ class Lanes:
 
     async def _finish_deliveries(self, asked: list[Finish]) -> list[int | None]:
         rows = await self.database.fetch(SQL["finish_deliveries"], *columns(asked), self.holder)
-        moved: dict[int, int] = {row["id"]: row["state"] for row in rows}
+        moved: dict[Hold, int] = {(row["id"], row["lease_id"]): row["state"] for row in rows}
         for one in asked:
-            if one.lane_id not in moved:
+            if one.hold not in moved:
                 late = await self._alone(one, "finish_deliveries", columns([one]), self.holder)
                 if late is not None:
-                    moved[one.lane_id] = late["state"]
-        return [moved.get(one.lane_id) for one in asked]
+                    moved[one.hold] = late["state"]
+        return [moved.get(one.hold) for one in asked]
 
     async def retry(
         self,

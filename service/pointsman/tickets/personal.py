@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from pointsman.tickets.secret_forms import Span, joined
 
-_DOMAIN = re.compile(r"(?:@|%40)[\w-]{1,63}+(?:\.[\w-]{1,63}+){1,8}+")
+_DOMAIN = re.compile(r"(?:@|%40)[\w-]{1,63}+(?>(?:\.[\w-]{1,63}+){1,8})")
 _LOCAL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.+-")
 _LOCAL_LIMIT = 64
 _IPV4 = re.compile(r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(?!\w|\.\d)")

@@ -20,7 +20,7 @@ from pointsman.tickets.secret_words import (
 
 # A name is looked for from its sign on, backwards in the text turned round: there are far fewer signs than words.
 _SIGN = re.compile(r"=>|:=|[=:]|%3[ADad]")
-_NAME_BACKWARDS = re.compile(r"""([ \t]{0,8}+)((?:["'\\\])]|22%|;touq&|D5%){0,4}+)([\w.-]{1,80}+)""")
+_NAME_BACKWARDS = re.compile(r"""([ \t]{0,8}+)((?>(?:["'\\\])]|22%|;touq&|D5%){0,4}))([\w.-]{1,80}+)""")
 _SPACE = re.compile(r"[ \t]{0,8}+")
 
 _JUDGED = 256
@@ -30,7 +30,7 @@ _RANDOM = re.compile(
     r"""(?:[bruBRU]?["'`]|\\+["']|%22|&quot;)?([A-Za-z0-9+/_~-]{20,128}+={0,2})(?![A-Za-z0-9+/_~=-])"""
 )
 _QUOTED = re.compile(
-    r"""(?:\s{0,12}+string\(\d{1,6}\)\s)?[bruBRU]?(?:"((?:[^"\\\r\n]|\\.)*+)("?)|'((?:[^'\\\r\n]|\\.)*+)('?)"""
+    r"""(?:\s{0,12}+string\(\d{1,6}\)\s)?[bruBRU]?(?:"((?>(?:[^"\\\r\n]++|\\.)*))("?)|'((?>(?:[^'\\\r\n]++|\\.)*))('?)"""
     r"""|`([^`\r\n]*+)(`?)|\\+"([^"\\\r\n]*+)(\\?)|\\+'([^'\\\r\n]*+)(\\?)|(?:%22|&quot;)([^%&\s]*+)([%&]?))"""
 )
 _LISTED = re.compile(r"\[[^\[\]]{0,4096}+")
@@ -44,7 +44,7 @@ _LINE_BEFORE = re.compile(r"""[ \t\["'>#-]*+(?:export[ \t]+|set[ \t]+|env[ \t]+|
 _LINE_BEFORE_LIMIT = 60
 _PAIR = re.compile(
     r"""(?:[nN][aA][mM][eE]|[kK][eE][yY])["']?[ \t]{0,4}+[:=][ \t]{0,4}+["']?([\w.-]{2,80}+)["']?[\s,]{1,40}+["']?[vV][aA][lL][uU][eE]["']?"""
-    r"""[ \t]{0,4}+[:=][ \t]{0,4}+(?:"((?:[^"\\\r\n]|\\.){0,4096}+)"|'([^'\r\n]{0,4096}+)'|([^\s,}"']{1,4096}+))"""
+    r"""[ \t]{0,4}+[:=][ \t]{0,4}+(?:"((?>(?:[^"\\\r\n]|\\.){0,4096}))"|'([^'\r\n]{0,4096}+)'|([^\s,}"']{1,4096}+))"""
 )
 _ELEMENT = re.compile(r"<([\w:.-]{2,80}+)(?:[ \t][^<>]{0,200}+)?>([^<]{1,4096}+)</")
 _OPTION = re.compile(r"--([A-Za-z][\w-]{1,60}+)[ \t]{1,4}+([^\s\"'-][^\s\"']{0,1024}+)")
@@ -58,7 +58,7 @@ class _Bare(msgspec.Struct, frozen=True):
 
 
 def _bare_of(unit: str) -> _Bare:
-    return _Bare(re.compile(f"(?:{unit}){{1,{_JUDGED}}}+"), re.compile(f"(?:{unit})++"))
+    return _Bare(re.compile(f"(?>(?:{unit}){{1,{_JUDGED}}})"), re.compile(f"(?>(?:{unit})+)"))
 
 
 _PLAIN = _bare_of(r"""[^\s"'<>,;&|)\]}\\]""")

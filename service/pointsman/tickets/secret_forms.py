@@ -125,7 +125,7 @@ _TABLE: tuple[tuple[str, tuple[str, ...], str], ...] = (
         "private-key",
         ("PRIVATE KEY",),
         (
-            r"(-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----(?:[^-]|-(?!----)){0,16384}+"
+            r"(-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----(?>(?:[^-]|-(?!----)){0,16384})"
             r"(?:-----END [A-Z0-9 ]{1,60}-----)?)"
         ),
     ),
