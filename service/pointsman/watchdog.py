@@ -1,7 +1,8 @@
 """A thread that notices when the event loop stands still, and says whose code it stands in.
 
 Plugins run in our process; one that blocks the loop (a ``time.sleep``, a long computation) stops everybody. It can't be
-stopped from outside, but it is named, and after a few times its destinations are paused.
+stopped from outside, but it is named, and after a few times its destinations are paused. A process that stands still as
+a whole blames nobody.
 """
 
 from __future__ import annotations
@@ -73,10 +74,16 @@ class Watchdog:
             self._on_lag(max(0.0, time.monotonic() - self._beat_at - BEAT_SECONDS))
 
     def _watch(self, loop: asyncio.AbstractEventLoop, ident: int) -> None:
-        told = 0.0
+        told, away, of = 0.0, 0.0, 0.0
+        before, used = time.monotonic(), time.process_time()
         while not self._stop.wait(BEAT_SECONDS):
-            beat_at = self._beat_at
-            if time.monotonic() - beat_at < self._stall_seconds + BEAT_SECONDS or told == beat_at:
+            beat_at, now, worked = self._beat_at, time.monotonic(), time.process_time()
+            # this thread was late and no processor was at work: the whole process stood still (stopped, suspended,
+            # starved), and that is nobody's fault
+            late = max(0.0, (now - before - BEAT_SECONDS) - (worked - used))
+            away = min((away if of == beat_at else 0.0) + late, now - beat_at)
+            of, before, used = beat_at, now, worked
+            if now - beat_at - away < self._stall_seconds + BEAT_SECONDS or told == beat_at:
                 continue
             told = beat_at
             whose, where = self._culprit(sys._current_frames().get(ident))  # noqa: SLF001 - the way to see it

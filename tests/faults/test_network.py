@@ -110,7 +110,7 @@ async def test_both_links_fail(
             figures = await accident(two, proxy, link)
             two.load.stopped = True
             await sending
-            verdict = await two.settled()
+            verdict = await two.settled(1200.0 if LONG else 120.0)
             note(verdict, link=link, **figures, refused=two.load.refused)
             assert verdict.ok, await two.why(verdict)
 

@@ -20,6 +20,10 @@ from pointsman.tickets.ticket import Kind
 CAREFUL_LOOKS_BACK = dt.timedelta(days=2)
 CLOCKS_DIFFER = dt.timedelta(minutes=5)
 """How much a tracker's clock may be behind the database's."""
+REQUESTS_OF_A_LOOK = 20
+"""As many of a tracker's slowest requests may a look take: a list has many pages, and one that is never read to its end
+never settles anything.
+"""
 
 
 async def look(
@@ -49,7 +53,7 @@ async def _found(database: Database, catalog: Catalog, one: Attempt) -> IssueRef
     # a database that came back from a backup does not know what it had sent since
     sent = one.head["first_sent_at"] or one.head["event_at"] - CAREFUL_LOOKS_BACK
     since = sent - CLOCKS_DIFFER
-    async with asyncio.timeout(tracker.capabilities.request_timeout_seconds * 4):
+    async with asyncio.timeout(tracker.capabilities.request_timeout_seconds * REQUESTS_OF_A_LOOK):
         if one.kind is not Kind.CREATE:
             comments = await tracker.find_comment(one.issue, marker, since)
             return checked(comments[0], CommentRef) if comments else None

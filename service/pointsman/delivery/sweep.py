@@ -18,6 +18,7 @@ from functools import partial
 from pointsman.catalog import CatalogKeeper, LiveDestination
 from pointsman.delivery.checked import checked
 from pointsman.delivery.copies import Copy, choose, confirm
+from pointsman.delivery.doubt import REQUESTS_OF_A_LOOK
 from pointsman.logs import logger, scrub
 from pointsman.plugin_api import CommentRef, IssueRef, Marker, Misconfigured, NotFound, Refused
 from pointsman.storage import sweep as store
@@ -138,7 +139,8 @@ class Sweep:
             if troubles >= TROUBLES or not await is_ours(self._database, turn):
                 return
             try:
-                async with asyncio.timeout(destination.capabilities.request_timeout_seconds * 8):
+                timeout = destination.capabilities.request_timeout_seconds * REQUESTS_OF_A_LOOK
+                async with asyncio.timeout(timeout):
                     await job()
             except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code
                 troubles += 1
