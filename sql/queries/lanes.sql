@@ -77,8 +77,8 @@ where id = $1 and lease_id = $2 and state = 2
 
 -- name: heads_of_lanes
 -- The first unfinished delivery of each claimed lane, with all that sending it needs.
-select l.id as lane_id, l.lease_id, d.seq, d.event_n, d.kind, d.marker, d.attempts, d.in_doubt, d.looks, d.draft, d.first_sent_at,
-       d.collapsed, d.created_at, d.resent_at, coalesce(extract(epoch from d.doubt_until - now()), 0)::float8 as doubt_seconds,
+select l.id as lane_id, l.lease_id, d.seq, d.event_n, d.kind, d.marker, d.attempts, d.in_doubt, d.looks, d.draft,
+       d.first_sent_at, d.collapsed, d.created_at, d.resent_at, coalesce(extract(epoch from d.doubt_until - now()), 0)::float8 as doubt_seconds,
        -- time alone does not kill: a pause or an outage of days must not, only tries that failed all along
        d.expires_at < now() and d.attempts >= 12 as expired,
        (select is_careful()) as careful,
@@ -138,8 +138,8 @@ moved as (
   from asked a
   where l.id = any (array(select id from held))
     and l.id = a.lane_id and l.lease_id = a.lease_id and l.state = 2 and l.head_seq = a.seq
-  returning l.id, a.lease_id, l.destination_id, l.state, l.epoch, a.seq, a.outcome, a.comment_id, a.remote_id, a.remote_key, a.url,
-            a.started_at, a.remote_state, a.remote_version, a.note),
+  returning l.id, a.lease_id, l.destination_id, l.state, l.epoch, a.seq, a.outcome, a.comment_id, a.remote_id,
+            a.remote_key, a.url, a.started_at, a.remote_state, a.remote_version, a.note),
 done as (
   update delivery d
   set state = 1, in_doubt = false, done_at = now(), last_class = moved.outcome, last_error = null,
@@ -168,7 +168,7 @@ well as (
       open_until = null, probe_holder = null, probe_until = null
   where s.destination_id in (select destination_id from moved)
     and (s.failed_at is not null or s.breaker <> 0 or s.breaker_failures > 0))
-select id, lease_id, state from moved
+select id as lane_id, lease_id, state from moved
 
 -- name: webhooks_waiting
 -- Which of these issues have webhooks that came before their link was known.

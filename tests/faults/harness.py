@@ -29,6 +29,8 @@ from house import until
 HERE = Path(__file__).parent
 LONG = os.environ.get("FAULTS_LONG") == "1"
 STARTED = time.monotonic()
+DRAIN_SECONDS = 1200.0 if LONG else 120.0
+"""How long a suite whose work piles up may take until all is delivered."""
 
 #: What goes wrong at a tracker on an ordinary bad day; shares of all writes.
 BAD_DAY = {

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 
 import pytest
-from harness import BAD_DAY, LONG, Cluster, TrackerProcess, budget
+from harness import BAD_DAY, DRAIN_SECONDS, LONG, Cluster, TrackerProcess, budget
 from kill_points import STEPS
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
@@ -58,7 +58,7 @@ async def test_killed_at_random_and_at_every_step(
             three.load.stopped = True
         await sending
         sent = time.monotonic() - began
-        verdict = await three.settled(1200.0 if LONG else 120.0)
+        verdict = await three.settled(DRAIN_SECONDS)
         note(
             verdict,
             kills=sum(kills.values()),

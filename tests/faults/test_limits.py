@@ -8,7 +8,7 @@ import uuid
 
 import asyncpg
 import pytest
-from harness import LONG, Cluster, TrackerProcess, configuration, eventually
+from harness import DRAIN_SECONDS, LONG, Cluster, TrackerProcess, configuration, eventually
 from server import Server
 
 from pointsman.storage.db import Database
@@ -176,7 +176,7 @@ async def test_all_replicas_wait_when_one_is_told_to(
             early += [one[0] - first for one in arrivals if first + 1.0 < one[0] < first + wait - 0.05]
             await sending
         # a budget that was halved so often grows back slowly
-        verdict = await three.settled(1200.0 if LONG else 120.0)
+        verdict = await three.settled(DRAIN_SECONDS)
         note(verdict, told=told, early=len(early))
         assert verdict.ok, await three.why(verdict)
         assert not early

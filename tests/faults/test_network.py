@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from harness import LONG, Cluster, TrackerProcess, configuration, eventually
+from harness import DRAIN_SECONDS, LONG, Cluster, TrackerProcess, configuration, eventually
 from proxy import Cut, Proxy, Weather
 from server import USER, Server
 
@@ -110,7 +110,7 @@ async def test_both_links_fail(
             figures = await accident(two, proxy, link)
             two.load.stopped = True
             await sending
-            verdict = await two.settled(1200.0 if LONG else 120.0)
+            verdict = await two.settled(DRAIN_SECONDS)
             note(verdict, link=link, **figures, refused=two.load.refused)
             assert verdict.ok, await two.why(verdict)
 

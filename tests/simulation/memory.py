@@ -260,7 +260,7 @@ class Memory(Others):
             elif remote_state is not None and lane_id in self.links:
                 self.links[lane_id].remote_state = remote_state
             self.places[lane.destination_id].well()
-            moved.append({"id": lane_id, "lease_id": lease_id, "state": lane.state})
+            moved.append({"lane_id": lane_id, "lease_id": lease_id, "state": lane.state})
         return moved
 
     def _step(self, lane: Lane, more: int) -> None:

@@ -44,10 +44,6 @@ class Lane:
     first: Row | None = None
 
 
-Hold = tuple[int, uuid.UUID]
-"""A lane and the lease by which somebody holds it."""
-
-
 class Intent(NamedTuple):
     """A request that is about to leave."""
 
@@ -57,11 +53,6 @@ class Intent(NamedTuple):
     in_doubt: bool
     settle: dt.timedelta
     draft: str | None
-
-    @property
-    def hold(self) -> Hold:
-        """Whose this is."""
-        return self.lane_id, self.lease_id
 
 
 class Finish(NamedTuple):
@@ -80,11 +71,6 @@ class Finish(NamedTuple):
     remote_state: int | None
     remote_version: dt.datetime | None
     note: str | None
-
-    @property
-    def hold(self) -> Hold:
-        """Whose this is."""
-        return self.lane_id, self.lease_id
 
 
 class Lanes:
@@ -195,15 +181,23 @@ class Lanes:
         )
 
     async def _write_intents(self, asked: list[Intent]) -> list[int | None]:
-        rows = await self.database.fetch(SQL["write_intents"], *columns(asked))
+        return await self._fenced("write_intents", asked, "attempts")
+
+    async def _fenced(
+        self, statement: str, asked: Sequence[Intent | Finish], told: str, *more: Any
+    ) -> list[int | None]:
+        """Do for many lanes what a statement does; what it told of each, None where the lease is lost."""
+        rows = await self.database.fetch(SQL[statement], *columns(asked), *more)
         # by lease: a lane that was lost and came back may be asked for by its old holder and its new one at once
-        written: dict[Hold, int] = {(row["lane_id"], row["lease_id"]): row["attempts"] for row in rows}
+        done: dict[tuple[int, uuid.UUID], int] = {
+            (row["lane_id"], row["lease_id"]): row[told] for row in rows
+        }
         for one in asked:
-            if one.hold not in written:
-                late = await self._alone(one, "write_intents", columns([one]))
+            if (one.lane_id, one.lease_id) not in done:
+                late = await self._alone(one, statement, columns([one]), *more)
                 if late is not None:
-                    written[one.hold] = late["attempts"]
-        return [written.get(one.hold) for one in asked]
+                    done[one.lane_id, one.lease_id] = late[told]
+        return [done.get((one.lane_id, one.lease_id)) for one in asked]
 
     async def _alone(
         self, one: Intent | Finish, statement: str, arguments: list[list[Any]], *more: Any
@@ -253,14 +247,7 @@ class Lanes:
         return None if state is None else state == LEASED
 
     async def _finish_deliveries(self, asked: list[Finish]) -> list[int | None]:
-        rows = await self.database.fetch(SQL["finish_deliveries"], *columns(asked), self.holder)
-        moved: dict[Hold, int] = {(row["id"], row["lease_id"]): row["state"] for row in rows}
-        for one in asked:
-            if one.hold not in moved:
-                late = await self._alone(one, "finish_deliveries", columns([one]), self.holder)
-                if late is not None:
-                    moved[one.hold] = late["state"]
-        return [moved.get(one.hold) for one in asked]
+        return await self._fenced("finish_deliveries", asked, "state", self.holder)
 
     async def retry(
         self,
