@@ -18,12 +18,13 @@ from typing import Any, Self
 import aiohttp
 import asyncpg
 
-from pointsman import app, embedded
+from pointsman import app
+from pointsman.config.settings import Settings
 from pointsman.plugin_api import Secret
-from pointsman.plugins import Registry
-from pointsman.settings import Settings
+from pointsman.plugin_host.registry import Registry
 from pointsman.storage import migrate
 from pointsman.storage.db import Database
+from pointsman.storage.embedded import supervisor
 
 HERE = Path(__file__).parent
 OURS = Path(sys.executable)
@@ -125,7 +126,7 @@ class Child:
 class Ground:
     """Postgres and the tracker's double; databases and processes by name."""
 
-    def __init__(self, server: embedded.EmbeddedServer, folder: Path) -> None:
+    def __init__(self, server: supervisor.EmbeddedServer, folder: Path) -> None:
         self.server = server
         self.folder = folder
         self.logs = folder / "logs"
@@ -137,7 +138,7 @@ class Ground:
     @contextlib.asynccontextmanager
     async def ready(cls, folder: Path) -> AsyncIterator[Ground]:
         """Everything up, and down again at the end."""
-        async with embedded.serve(folder) as server:
+        async with supervisor.serve(folder) as server:
             ground = cls(server, folder)
             ground.admin = await asyncpg.connect(server.dsn)
             fsync = await ground.admin.fetchval("show fsync")

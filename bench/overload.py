@@ -24,9 +24,10 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from pointsman import embedded, logs
+from pointsman import logs
 from pointsman.storage import migrate
 from pointsman.storage.db import Database
+from pointsman.storage.embedded import supervisor
 
 TOKEN = "token-of-the-overload"
 CONFIG = f'[[source]]\nslug = "shop"\nkind = "bugsink"\ntoken = "{TOKEN}"\n'
@@ -207,7 +208,7 @@ async def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
         (data / "pointsman.toml").write_text(CONFIG, "utf-8")
-        async with embedded.serve(data / "pg") as server:
+        async with supervisor.serve(data / "pg") as server:
             async with Database.open(server.dsn, size=2) as database:
                 await migrate.migrate(database)
             child = await asyncio.create_subprocess_exec(

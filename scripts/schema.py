@@ -14,10 +14,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from pointsman import embedded, logs
-from pointsman.embedded_binaries import find_binaries
+from pointsman import logs
 from pointsman.storage import migrate
 from pointsman.storage.db import Database
+from pointsman.storage.embedded import supervisor
+from pointsman.storage.embedded.binaries import find_binaries
 
 FILE = Path(__file__).parents[1] / "sql" / "schema.sql"
 HEAD = "-- Made from the migrations by scripts/schema.py; not edited by hand. Partitions are left out.\n"
@@ -46,7 +47,7 @@ async def main() -> None:
     logs.configure("pretty", level="warning")
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder)
-        async with embedded.serve(data) as server, Database.open(server.dsn, size=2) as database:
+        async with supervisor.serve(data) as server, Database.open(server.dsn, size=2) as database:
             await migrate.migrate(database)
             programs = find_binaries(data / "postgres").folder
             FILE.write_text(normal(await asyncio.to_thread(dump, programs, server.dsn)), "utf-8")

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pointsman.plugin_api import Budget, Tracker
-from pointsman.plugins import Registry
+from pointsman.plugin_host.registry import Registry
 
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / "docs" / "trackers.md"

@@ -20,7 +20,8 @@ from pointsman.storage.db import Database
 
 _SERVER = """
 import asyncio, pathlib, sys
-from pointsman import embedded, logs
+from pointsman import logs
+from pointsman.storage.embedded import supervisor as embedded
 logs.configure("json", level="error")
 async def main():
     async with embedded.serve(pathlib.Path(sys.argv[1])) as server:

@@ -15,12 +15,12 @@ import aiohttp
 import msgspec
 
 from pointsman import app
+from pointsman.cli.demo.scenario import Sink
+from pointsman.config.settings import Settings, Smtp
+from pointsman.crypto import sha256
 from pointsman.plugin_api import Secret
-from pointsman.plugins import Registry
-from pointsman.settings import Settings, Smtp
-from pointsman.signing import sha256
+from pointsman.plugin_host.registry import Registry
 from pointsman.storage.db import Database
-from pointsman.walk import Sink
 
 ADMIN = "admin-token-of-the-tests"
 SHOP, HELPDESK = "shop-token-of-the-tests", "helpdesk-token-of-the-tests"

@@ -11,7 +11,7 @@ from typing import Any
 
 from house import alert
 from pointsman.sources.alertmanager import Alertmanager
-from pointsman.sources.bugsink import Bugsink
+from pointsman.sources.bugsink.source import Bugsink
 from pointsman.sources.cloudevents import CloudEvents
 from pointsman.sources.generic import Generic
 from pointsman.sources.sentry import Sentry

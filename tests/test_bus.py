@@ -7,8 +7,8 @@ import uuid
 from typing import Any
 
 from house import until
-from pointsman.bus import Bus
-from pointsman.storage.lanes import Lane
+from pointsman.bus.worker import Bus
+from pointsman.storage.queue import Lane
 
 
 def _lane() -> Lane:

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from house import SOURCES, House
-from pointsman.cli import main
+from pointsman.cli.main import main
 
 KEY = "6gPbCDWBO3oPg3pYG3m1-Jd6DTOl2sYKsbQKY4x6bZk="
 

@@ -7,12 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointsman import catalog, config, planning
+from pointsman.config import diff
+from pointsman.config import file as config_file
+from pointsman.config.secrets import Vault, secret_fields
+from pointsman.crypto import sha256
 from pointsman.errors import ConfigError
 from pointsman.plugin_api import PluginSettings, Secret
-from pointsman.plugins import Registry
-from pointsman.signing import sha256
-from pointsman.vault import Vault, secret_fields
+from pointsman.plugin_host import snapshot
+from pointsman.plugin_host.registry import Registry
 
 QUICK = settings(deadline=None, max_examples=40)
 KEY = Secret("6gPbCDWBO3oPg3pYG3m1-Jd6DTOl2sYKsbQKY4x6bZk=")
@@ -69,18 +71,18 @@ class Empty(PluginSettings, frozen=True, kw_only=True):
     pass
 
 
-def kinds(**defaults: Any) -> config.Kinds:
-    return config.Kinds(
+def kinds(**defaults: Any) -> config_file.Kinds:
+    return config_file.Kinds(
         sources={"bugsink": Empty, "tickets": Empty},
         trackers={"forgejo": Place, "folder": Empty},
-        check=catalog.make_settings,
+        check=snapshot.make_settings,
         secret_fields=secret_fields,
         defaults=defaults,
     )
 
 
 def read(text, some=None, vault=VAULT):
-    return config.read(text, "pointsman.toml", some or kinds(), vault)
+    return config_file.read(text, "pointsman.toml", some or kinds(), vault)
 
 
 def problems(text, some=None, vault=VAULT):
@@ -107,11 +109,11 @@ def test_the_example_is_read_whole():
     desired = read(EXAMPLE)
     assert desired.warnings == []
     assert desired.sources == [
-        config.Source(slug="shop", kind="bugsink", settings={}, tokens=[{"env": "SHOP_TOKEN"}]),
-        config.Source(slug="helpdesk", kind="tickets", settings={}, tokens=[{"env": "HELP_TOKEN"}]),
+        config_file.Source(slug="shop", kind="bugsink", settings={}, tokens=[{"env": "SHOP_TOKEN"}]),
+        config_file.Source(slug="helpdesk", kind="tickets", settings={}, tokens=[{"env": "HELP_TOKEN"}]),
     ]
     assert desired.destinations == [
-        config.Destination(
+        config_file.Destination(
             slug="shop-issues",
             tracker="forgejo",
             settings={
@@ -124,13 +126,13 @@ def test_the_example_is_read_whole():
         )
     ]
     assert desired.routes == [
-        config.Route(
+        config_file.Route(
             position=1,
             match={"source": "shop", "environment": "production"},
             destinations=["shop-issues"],
             continues=True,
         ),
-        config.Route(position=2, match={}, destinations=["shop-issues"], continues=False),
+        config_file.Route(position=2, match={}, destinations=["shop-issues"], continues=False),
     ]
 
 
@@ -138,11 +140,11 @@ def test_the_example_is_taken_by_the_plugins_that_are_installed():
     registry = Registry.load()
     if "forgejo" not in registry.trackers:
         pytest.skip("the Forgejo plugin is not installed")
-    assert len(read(EXAMPLE, catalog.kinds(registry, {})).destinations) == 1
+    assert len(read(EXAMPLE, snapshot.kinds(registry, {})).destinations) == 1
 
 
 def test_an_empty_file_asks_for_nothing():
-    assert read("") == config.Desired(sources=[], destinations=[], routes=[], warnings=[])
+    assert read("") == config_file.Desired(sources=[], destinations=[], routes=[], warnings=[])
 
 
 def test_a_literal_token_is_kept_as_its_digest_and_warned_about():
@@ -547,7 +549,7 @@ def rows(desired, *, retired=()):
 
 
 def planned(text, before="", **more):
-    return planning.plan(read(text), *rows(read(before), **more))
+    return diff.plan(read(text), *rows(read(before), **more))
 
 
 def said(plan):
@@ -606,7 +608,7 @@ def test_what_the_file_no_longer_names_is_retired_and_comes_back_when_it_does():
 
 def test_what_is_ours_is_never_retired():
     """The place for mail is a row like a destination, which no file names."""
-    plan = planning.plan(read(""), [], [Row("@mail")], [])
+    plan = diff.plan(read(""), [], [Row("@mail")], [])
     assert (plan.changes, plan.retired_destinations) == ([], [])
 
 

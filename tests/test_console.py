@@ -15,18 +15,19 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from pointsman import console
-from pointsman.console import handlers, pages, standing
+from pointsman.config.settings import Settings
+from pointsman.console import handlers, pages
+from pointsman.console import status as standing
+from pointsman.console.messages import DOES, FAILURES, OUTCOMES, web_url
 from pointsman.console.timeline import timeline
-from pointsman.console.words import DOES, FAILURES, OUTCOMES, web_url
-from pointsman.delivery.attempt import Class
-from pointsman.explain import Place, Rule, Story
-from pointsman.settings import Settings
-from pointsman.signing import sha256
-from pointsman.tickets.routes import Facts, Match, Route
-from pointsman.tickets.ticket import Kind
-from pointsman.web.application import application
-from pointsman.web.doors import Doors
+from pointsman.crypto import sha256
+from pointsman.domain.retry_policy import Class
+from pointsman.domain.routing import Facts, Match, Route
+from pointsman.domain.ticket import Kind
+from pointsman.operations.explain.model import Place, Rule, Story
+from pointsman.web.admission import Doors
 from pointsman.web.metrics import Metrics
+from pointsman.web.routes import application
 
 TOKEN = "the operators' token: ä"
 NOON = dt.datetime(2026, 11, 21, 12, tzinfo=dt.UTC)

@@ -20,11 +20,13 @@ import pytest
 from prometheus_client import Counter, Gauge, Histogram
 
 from house import ADMIN, House, until
-from pointsman import catalog, cli, config
-from pointsman.delivery.attempt import Class
-from pointsman.plugins import Registry
+from pointsman.cli import main
+from pointsman.config import file as config_file
+from pointsman.config.secrets import Vault
+from pointsman.domain.retry_policy import Class
+from pointsman.plugin_host import snapshot
+from pointsman.plugin_host.registry import Registry
 from pointsman.testing.fake_forgejo import FakeForgejo
-from pointsman.vault import Vault
 from pointsman.web.metrics import Metrics
 from pointsman.web.problems import TITLES
 
@@ -146,18 +148,18 @@ def test_every_command_is_described():
         for path in (ROOT / "README.md", ROOT / "docs" / "operations.md")
         for command in re.findall(r"pointsman ([a-z][a-z-]*)", path.read_text("utf-8"))
     }
-    assert set(cli.main.commands) - described == set()
+    assert set(main.main.commands) - described == set()
     listed = {
         one.removeprefix("pointsman ")
         for one in names(ROOT / "docs" / "operations.md")
         if "pointsman " in one
     }
-    assert set(cli.main.commands) - listed == set()
+    assert set(main.main.commands) - listed == set()
 
 
 def test_every_option_is_described():
     said = (ROOT / "docs" / "operations.md").read_text("utf-8")
-    for one in cli.main.commands.values():
+    for one in main.main.commands.values():
         for option in (word for each in one.params for word in each.opts if word.startswith("--")):
             assert f"{option}" in said, f"pointsman {one.name} {option}"
 
@@ -249,7 +251,7 @@ def pointsman_calls(path: Path) -> list[list[str]]:
     ],
 )
 def test_commands_in_the_pages_exist(path: Path, words: list[str]):
-    command = cli.main.commands[words[0]]
+    command = main.main.commands[words[0]]
     with command.make_context(words[0], list(words[1:])):
         pass
 
@@ -294,8 +296,8 @@ class AnyFile(Vault):
 def test_the_toml_of_a_page_is_one_valid_file(path: Path, secrets: dict[str, str], example):
     """What stands in a file of its own (pyproject.toml) is not ours to read."""
     text = "\n".join(block.text for block in blocks(path, "toml") if not block.file)
-    kinds = catalog.kinds(Registry.load(), {})
-    desired = config.read(text, path.name, kinds, AnyFile(()))
+    kinds = snapshot.kinds(Registry.load(), {})
+    desired = config_file.read(text, path.name, kinds, AnyFile(()))
     assert desired.sources and desired.destinations and desired.routes
     assert desired.warnings == []
 

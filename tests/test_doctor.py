@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from house import House
-from pointsman import doctor, operate
+from pointsman.operations import queries, source_health
 from pointsman.plugin_api import Finding
 from pointsman.storage.db import Database
 from pointsman.testing.fake_forgejo import FakeForgejo
@@ -44,7 +44,7 @@ repository = "acme/shop"
         house.replica(config),
         Database.open(house.settings.database_url.reveal(), size=2) as database,
     ):
-        found = await operate.doctor(house.settings, database, "forge")
+        found = await queries.doctor(house.settings, database, "forge")
     [one] = [one for one in found if one.what.startswith("forge: repository acme/shop is visible")]
     assert one.level == level
     assert read in one.breaks
@@ -57,4 +57,4 @@ def test_what_is_broken_stays_as_it_is_said():
         Finding(level="error", what="it is gone", mend="find it", public=True),
         Finding(level="ok", what="well"),
     ]
-    assert doctor.strangers(found, "normal") == found
+    assert source_health.strangers(found, "normal") == found

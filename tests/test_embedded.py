@@ -21,12 +21,13 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from pointsman import embedded, embedded_binaries, embedded_folder
+from pointsman.storage.embedded import binaries, supervisor
+from pointsman.storage.embedded import data_dir as embedded_folder
 
 # A process of its own: says how it got its server, keeps it until its input ends.
 CHILD = """
 import asyncio, json, pathlib, sys, structlog
-from pointsman import embedded
+from pointsman.storage.embedded import supervisor as embedded
 structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
 
 async def main():
@@ -150,7 +151,7 @@ def made(tmp_path_factory, runtime_folder):
     folder = tmp_path_factory.mktemp("made") / "data"
 
     async def make():
-        async with embedded.serve(folder):
+        async with supervisor.serve(folder):
             pass
 
     asyncio.run(make())
@@ -168,12 +169,12 @@ def data_dir(made, tmp_path):
 async def test_a_new_folder_gets_a_server_and_keeps_its_rows(tmp_path):
     """Cold start, restart: same DSN, rows there, nothing open to other users, no TCP, no secrets in the server."""
     data_dir = tmp_path / "new" / "data"
-    assert embedded.running_dsn(data_dir) is None
-    async with embedded.serve(data_dir) as server:
+    assert supervisor.running_dsn(data_dir) is None
+    async with supervisor.serve(data_dir) as server:
         assert server.owned
         assert str(os.getpid()) in server.holder
         assert int(server.version.split(".")[0]) >= 15
-        assert embedded.running_dsn(data_dir) == server.dsn
+        assert supervisor.running_dsn(data_dir) == server.dsn
         await put_row(server.dsn)
         shown = {
             name: (await run_sql(server.dsn, f"show {name}"))[0][0]
@@ -187,13 +188,13 @@ async def test_a_new_folder_gets_a_server_and_keeps_its_rows(tmp_path):
             "server_encoding": "UTF8",
         }
         first = server.dsn
-    assert embedded.running_dsn(data_dir) is None
+    assert supervisor.running_dsn(data_dir) is None
     assert lock_is_free(data_dir)
     for path in (data_dir, data_dir / "postgres", socket_folder(first)):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
     for name in ("postgres.lock", "postgres.log"):
         assert stat.S_IMODE((data_dir / name).stat().st_mode) == 0o600
-    async with embedded.serve(data_dir) as server:
+    async with supervisor.serve(data_dir) as server:
         assert server.dsn == first
         assert await count_rows(server.dsn) == 1
 
@@ -202,7 +203,7 @@ async def test_the_server_does_not_see_our_environment(data_dir, monkeypatch):
     monkeypatch.setenv("POINTSMAN_SECRET_KEYS", "a-secret")
     monkeypatch.setenv("PGPORT", "6000")
     monkeypatch.setenv("PGDATA", "/nowhere")
-    async with embedded.serve(data_dir) as server:
+    async with supervisor.serve(data_dir) as server:
         assert await run_sql(server.dsn, "select 1")
         with contextlib.suppress(FileNotFoundError):
             assert b"a-secret" not in Path(f"/proc/{postmaster_pid(data_dir)}/environ").read_bytes()
@@ -217,7 +218,7 @@ async def test_a_second_process_joins_says_who_holds_and_takes_over(data_dir):
             assert not second["owned"]
             assert f"pid {owner.pid} " in second["holder"]
             assert second["dsn"] == first["dsn"]
-            async with embedded.serve(data_dir) as third:
+            async with supervisor.serve(data_dir) as third:
                 assert not third.owned
                 await put_row(third.dsn)
             assert await count_rows(first["dsn"]) == 1, "a client that leaves stops nothing"
@@ -247,7 +248,7 @@ async def test_a_killed_owner_takes_its_server_down_cleanly(data_dir):
         owner.kill()
         await until(lambda: lock_is_free(data_dir))
     assert "database system is shut down" in log_of(data_dir).splitlines()[-1]
-    async with embedded.serve(data_dir) as server:
+    async with supervisor.serve(data_dir) as server:
         assert server.owned
         assert await count_rows(server.dsn) == 1
     assert "not properly shut down" not in log_of(data_dir)
@@ -258,14 +259,14 @@ async def test_a_start_right_after_a_kill_waits_for_the_old_server(data_dir):
     async with child(data_dir) as owner:
         await put_row((await said(owner))["dsn"])
         owner.kill()
-        async with embedded.serve(data_dir) as server:
+        async with supervisor.serve(data_dir) as server:
             assert server.owned
             assert await count_rows(server.dsn) == 1
 
 
 @pytest.mark.faults
 async def test_a_killed_server_comes_back_with_its_rows(data_dir, logged):
-    async with embedded.serve(data_dir) as server:
+    async with supervisor.serve(data_dir) as server:
         await put_row(server.dsn)
         for times in (1, 2, 3):
             os.kill(postmaster_pid(data_dir), signal.SIGKILL)
@@ -277,8 +278,8 @@ async def test_a_killed_server_comes_back_with_its_rows(data_dir, logged):
 
 @pytest.mark.faults
 async def test_a_server_that_keeps_dying_is_given_up(data_dir, logged, monkeypatch):
-    monkeypatch.setattr(embedded, "_QUICK_DEATHS", 2)
-    async with embedded.serve(data_dir) as server:
+    monkeypatch.setattr(supervisor, "_QUICK_DEATHS", 2)
+    async with supervisor.serve(data_dir) as server:
         while not server.failed.is_set():
             with contextlib.suppress(OSError, ValueError, IndexError):  # a dying server has no pid to read
                 os.kill(postmaster_pid(data_dir), signal.SIGKILL)
@@ -286,13 +287,13 @@ async def test_a_server_that_keeps_dying_is_given_up(data_dir, logged, monkeypat
     assert "died 3 times" in str(server.failure)
     assert str(server.log_path) in str(server.failure)
     assert warnings(logged).count("embedded Postgres died") == 2
-    async with embedded.serve(data_dir) as server:
+    async with supervisor.serve(data_dir) as server:
         assert await run_sql(server.dsn, "select 1")
 
 
 async def test_marks_that_a_killed_server_left_empty_bar_no_start(data_dir):
     """Killed between making and writing them; PostgreSQL itself refuses to start over an empty one."""
-    async with embedded.serve(data_dir) as server:
+    async with supervisor.serve(data_dir) as server:
         socket_folder = embedded_folder.DataFolder(data_dir).socket_folder()
         await run_sql(server.dsn, "select 1")
     assert socket_folder is not None
@@ -301,7 +302,7 @@ async def test_marks_that_a_killed_server_left_empty_bar_no_start(data_dir):
         socket_folder / f"{embedded_folder.socket_file(socket_folder).name}.lock",
     ):
         mark.touch(mode=0o600)
-    async with embedded.serve(data_dir) as server:
+    async with supervisor.serve(data_dir) as server:
         assert await run_sql(server.dsn, "select 1")
 
 
@@ -325,34 +326,34 @@ async def test_a_kill_while_the_cluster_is_made_leaves_no_half_of_one(tmp_path):
         owner.kill()
         await owner.wait()
     assert not (data_dir / "postgres").exists()
-    async with embedded.serve(data_dir) as server:
+    async with supervisor.serve(data_dir) as server:
         assert await run_sql(server.dsn, "select 1")
     assert not list(data_dir.glob("postgres.new-*"))
 
 
 async def test_a_path_too_long_for_a_socket_gets_a_short_private_one(tmp_path, runtime_folder):
     data_dir = tmp_path / ("long" * 20) / ("way" * 20)
-    async with embedded.serve(data_dir) as server:
+    async with supervisor.serve(data_dir) as server:
         first = server.dsn
         folder = socket_folder(first)
-        assert embedded.running_dsn(data_dir) == first
+        assert supervisor.running_dsn(data_dir) == first
         assert (data_dir / "postgres.socket-dir").read_text() == str(folder)
         assert folder.parent == runtime_folder
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         async with child(data_dir) as other:
             assert (await said(other))["dsn"] == first
             await leave(other)
-    async with embedded.serve(data_dir) as server:
+    async with supervisor.serve(data_dir) as server:
         assert server.dsn == first
     shutil.rmtree(folder)
-    assert embedded.running_dsn(data_dir) is None
-    async with embedded.serve(data_dir) as server:  # a reboot cleans such folders away
+    assert supervisor.running_dsn(data_dir) is None
+    async with supervisor.serve(data_dir) as server:  # a reboot cleans such folders away
         assert server.dsn != first
 
 
 async def test_a_path_with_odd_letters(tmp_path):
     for name in ("with space & ünï", "comma,quote'"):
-        async with embedded.serve(tmp_path / name) as server:
+        async with supervisor.serve(tmp_path / name) as server:
             assert await run_sql(server.dsn, "select 1")
 
 
@@ -363,7 +364,7 @@ async def test_modes_of_folders_that_exist_stay(tmp_path):
     above.chmod(0o755)
     data_dir.chmod(0o755)
     before = [(path, path.stat().st_mode) for path in (data_dir, *data_dir.parents)]
-    async with embedded.serve(data_dir):
+    async with supervisor.serve(data_dir):
         pass
     assert [(path, path.stat().st_mode) for path, _ in before] == before
 
@@ -372,34 +373,34 @@ async def test_a_socket_folder_open_to_others_is_refused(runtime_folder):
     data_dir = runtime_folder / "data"
     (data_dir / "postgres.socket").mkdir(parents=True)
     (data_dir / "postgres.socket").chmod(0o777)
-    with pytest.raises(embedded.EmbeddedError, match="open to other users"):
-        async with embedded.serve(data_dir):
+    with pytest.raises(supervisor.EmbeddedError, match="open to other users"):
+        async with supervisor.serve(data_dir):
             pass
 
 
 async def test_a_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(embedded.EmbeddedError, match="is not a folder"):
-        async with embedded.serve(tmp_path / "file"):
+    with pytest.raises(supervisor.EmbeddedError, match="is not a folder"):
+        async with supervisor.serve(tmp_path / "file"):
             pass
 
 
 async def test_something_else_in_the_clusters_place_is_refused(tmp_path):
     (tmp_path / "data" / "postgres").mkdir(parents=True)
-    with pytest.raises(embedded.EmbeddedError, match="not a PostgreSQL cluster"):
-        async with embedded.serve(tmp_path / "data"):
+    with pytest.raises(supervisor.EmbeddedError, match="not a PostgreSQL cluster"):
+        async with supervisor.serve(tmp_path / "data"):
             pass
 
 
 async def test_a_holder_without_a_server_is_named(data_dir, monkeypatch):
-    monkeypatch.setattr(embedded, "_JOIN_SECONDS", 0.3)
+    monkeypatch.setattr(supervisor, "_JOIN_SECONDS", 0.3)
     with (data_dir / "postgres.lock").open("r+") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         lock.write(f"{os.getpid()}\na-holder\n")
         lock.truncate()
         lock.flush()
-        with pytest.raises(embedded.EmbeddedError, match=rf"held by pid {os.getpid()} \(a-holder\)"):
-            async with embedded.serve(data_dir):
+        with pytest.raises(supervisor.EmbeddedError, match=rf"held by pid {os.getpid()} \(a-holder\)"):
+            async with supervisor.serve(data_dir):
                 pass
 
 
@@ -407,13 +408,13 @@ async def test_the_mark_of_a_dead_server_whose_pid_lives_on_does_not_bar_the_sta
     mark = data_dir / "postgres" / "postmaster.pid"
     mark.write_text(f"{os.getppid()}\n{data_dir / 'postgres'}\n1\n5432\n\n\n  1 1\nstarting\n")
     mark.chmod(0o600)
-    async with embedded.serve(data_dir) as server:
+    async with supervisor.serve(data_dir) as server:
         assert await run_sql(server.dsn, "select 1")
 
 
 async def test_a_large_log_is_put_aside_at_the_start(data_dir):
     (data_dir / "postgres.log").write_bytes(b"x" * (10 * 1024 * 1024 + 1))
-    async with embedded.serve(data_dir):
+    async with supervisor.serve(data_dir):
         assert (data_dir / "postgres.log").stat().st_size < 100_000
     assert (data_dir / "postgres.log.1").stat().st_size > 10 * 1024 * 1024
 
@@ -421,33 +422,33 @@ async def test_a_large_log_is_put_aside_at_the_start(data_dir):
 async def test_a_server_that_can_not_start_tells_its_last_words(data_dir):
     with (data_dir / "postgres" / "postgresql.conf").open("a") as file:
         file.write("no_such_setting = 1\n")
-    with pytest.raises(embedded.EmbeddedError, match="no_such_setting"):
-        async with embedded.serve(data_dir):
+    with pytest.raises(supervisor.EmbeddedError, match="no_such_setting"):
+        async with supervisor.serve(data_dir):
             pass
 
 
 def test_binaries_are_those_of_the_clusters_version(tmp_path):
     (tmp_path / "PG_VERSION").write_text("9\n")
-    with pytest.raises(embedded.EmbeddedError, match=r"PostgreSQL 9.*not found \(found: .*pg_upgrade"):
-        embedded_binaries.find_binaries(tmp_path)
-    newest = embedded_binaries.find_binaries(tmp_path / "none")
+    with pytest.raises(supervisor.EmbeddedError, match=r"PostgreSQL 9.*not found \(found: .*pg_upgrade"):
+        binaries.find_binaries(tmp_path)
+    newest = binaries.find_binaries(tmp_path / "none")
     (tmp_path / "PG_VERSION").write_text(f"{newest.major}\n")
-    assert embedded_binaries.find_binaries(tmp_path) == newest
+    assert binaries.find_binaries(tmp_path) == newest
 
 
 def test_binaries_can_be_named(tmp_path, monkeypatch):
     monkeypatch.setenv("POINTSMAN_PG_BIN", str(tmp_path))
-    with pytest.raises(embedded.EmbeddedError, match=r"POINTSMAN_PG_BIN=.*no working postgres"):
-        embedded_binaries.find_binaries(tmp_path)
+    with pytest.raises(supervisor.EmbeddedError, match=r"POINTSMAN_PG_BIN=.*no working postgres"):
+        binaries.find_binaries(tmp_path)
     for name, text in (("postgres", "echo 'postgres (PostgreSQL) 14.9'"), ("initdb", "")):
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
         (tmp_path / name).chmod(0o755)
     with pytest.raises(
-        embedded.EmbeddedError, match=r"PostgreSQL 15 or newer was not found \(found: 14\.9 in"
+        supervisor.EmbeddedError, match=r"PostgreSQL 15 or newer was not found \(found: 14\.9 in"
     ):
-        embedded_binaries.find_binaries(tmp_path)
+        binaries.find_binaries(tmp_path)
     (tmp_path / "postgres").write_text("#!/bin/sh\necho 'postgres (PostgreSQL) 19.1 (some build)'\n")
-    found = embedded_binaries.find_binaries(tmp_path)
+    found = binaries.find_binaries(tmp_path)
     assert (found.major, found.minor, found.folder) == (19, 1, tmp_path)
 
 
@@ -472,7 +473,7 @@ def nobody():
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("needs root and setpriv to become another user")
     tried = subprocess.run(
-        [*AS_NOBODY, sys.executable, "-c", "import pointsman.embedded"],
+        [*AS_NOBODY, sys.executable, "-c", "import pointsman.storage.embedded.supervisor"],
         cwd="/",
         capture_output=True,
         check=False,

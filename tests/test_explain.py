@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 
 from house import SOURCES, House, alert, until
-from pointsman import explain, explain_text, investigate
-from pointsman.delivery.attempt import Class
+from pointsman.domain.retry_policy import Class
+from pointsman.domain.routing import Match, Route
 from pointsman.errors import PointsmanError
+from pointsman.operations import lookup
+from pointsman.operations.explain import model
+from pointsman.operations.explain import text as explain_text
 from pointsman.storage.db import Database
 from pointsman.storage.explain import Material
-from pointsman.tickets.routes import Match, Route
 from test_console import at, attempt_row, delivery_row, ticket_row
 
 HOLDER = uuid.UUID("0198f0c2-0000-7000-8000-00000000000a")
@@ -58,7 +60,7 @@ def told(
         storm_children=children,
         held=seen,
     )
-    return explain.story(known, routes, {5: "forge", 6: "other"}, report)
+    return model.story(known, routes, {5: "forge", 6: "other"}, report)
 
 
 def test_each_route_says_whether_it_takes_the_ticket_today_and_what_stands_against_it():
@@ -216,10 +218,10 @@ def test_only_the_last_attempts_are_shown_and_the_rest_is_counted():
 
 def test_a_report_without_a_ticket_says_why():
     row = {"id": HOLDER, "received_at": at(0), "source": "shop", "error": "ValueError: x", "state": 2}
-    parked = explain.of_report(row)
+    parked = model.of_report(row)
     assert "parked: ValueError: x" in parked.because[0]
     assert f"pointsman reports --rerun {HOLDER}" in parked.next
-    assert "test message" in explain.of_report(row | {"state": 3}).because[0]
+    assert "test message" in model.of_report(row | {"state": 3}).because[0]
     assert "Routes" not in "\n".join(explain_text.lines(parked))
 
 
@@ -231,7 +233,7 @@ def test_a_report_that_opened_the_ticket_and_one_that_was_only_counted():
 
 
 def test_every_outcome_has_a_next_step():
-    assert set(Class) - {Class.DONE, Class.FOUND} <= set(explain.NEXT)
+    assert set(Class) - {Class.DONE, Class.FOUND} <= set(model.NEXT)
 
 
 def test_a_strangers_words_can_not_forge_lines():
@@ -280,12 +282,12 @@ async def test_a_ticket_is_found_by_any_word_for_it(house: House, tmp_path: Path
                 fingerprint,
                 alert()["url"],
             ):
-                story = await investigate.why(database, f" {word} ")
+                story = await lookup.why(database, f" {word} ")
                 assert story.ticket == said["ticket"], word
                 assert story.places[0].issue == "1"
                 assert story.places[0].deliveries[0].state == "done"
-            assert "could not be decided on" in (await investigate.why(database, parked["report"])).because[0]
-            none = await investigate.why(database, helped)
+            assert "could not be decided on" in (await lookup.why(database, parked["report"])).because[0]
+            none = await lookup.why(database, helped)
             assert none.because[0].startswith("There is no issue: no route took the ticket")
             assert "source shop, and the ticket's is helpdesk" in none.routes[0].says
             for word in (
@@ -298,10 +300,10 @@ async def test_a_ticket_is_found_by_any_word_for_it(house: House, tmp_path: Path
                 "\u0660/1",
             ):
                 with pytest.raises(PointsmanError, match="is no ticket"):
-                    await investigate.why(database, word)
+                    await lookup.why(database, word)
             await database.execute("update ticket set fingerprint = 'same'")
             with pytest.raises(PointsmanError, match="names several tickets"):
-                await investigate.why(database, "same")
+                await lookup.why(database, "same")
 
 
 async def test_looking_for_an_issue_uses_indexes(database: Database):
@@ -333,7 +335,7 @@ async def test_looking_for_an_issue_uses_indexes(database: Database):
 def test_the_command_prints_text_and_json(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     from click.testing import CliRunner
 
-    from pointsman.cli import main
+    from pointsman.cli.main import main
 
     async def live() -> str:
         async with House(dsn, tmp_path) as house, house.replica(config(tmp_path / "issues")):

@@ -15,9 +15,9 @@ import asyncpg
 import pytest
 from click.testing import CliRunner
 
-from pointsman import operate
-from pointsman.cli import main
+from pointsman.cli.main import main
 from pointsman.errors import PointsmanError
+from pointsman.operations import queries as operate
 from pointsman.storage.db import Database, uuid7
 from pointsman.storage.queries import queries
 

@@ -5,7 +5,7 @@ from types import ModuleType, SimpleNamespace
 import pytest
 
 from pointsman import plugin_api as api
-from pointsman.plugins import Registry
+from pointsman.plugin_host.registry import Registry
 from pointsman.sources import KINDS
 
 OURS = ["alertmanager", "bugsink", "cloudevents", "generic", "sentry", "tickets"]
@@ -163,7 +163,7 @@ BROKEN = {
     "ticket-kind": (module(sources=[variant(FineSource, ticket_kind="incident")]), ["ticket_kind", "alert"]),
     "taken": (
         module(sources=[variant(FineSource, kind="bugsink")]),
-        ["bugsink", "pointsman.sources.bugsink"],
+        ["bugsink", "pointsman.sources.bugsink.source"],
     ),
 }
 

@@ -40,8 +40,8 @@ def test_a_statement_that_stands_twice_or_lacks_a_part_is_refused_by_name(text):
 
 
 def test_an_unknown_name_is_told_with_its_file():
-    with pytest.raises(KeyError, match=r"lanes\.sql.*nothing_like_it"):
-        queries("lanes")["nothing_like_it"]
+    with pytest.raises(KeyError, match=r"queue\.sql.*nothing_like_it"):
+        queries("queue")["nothing_like_it"]
 
 
 @pytest.mark.parametrize("file", FILES)

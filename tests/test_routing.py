@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from house import alert
-from pointsman.cli import main
+from pointsman.cli.main import main
 
 FILE = """
 [[source]]

@@ -16,11 +16,11 @@ import pytest
 from click.testing import CliRunner
 
 from house import SOURCES, House, until
-from pointsman import catalog
+from pointsman.cli.scaffold import package
+from pointsman.cli.scaffold.commands import plugin
 from pointsman.errors import PointsmanError
-from pointsman.plugins import Registry
-from pointsman.scaffold import package
-from pointsman.scaffold.commands import plugin
+from pointsman.plugin_host import snapshot
+from pointsman.plugin_host.registry import Registry
 
 NAME, MODULE = "road-works", "pointsman_road_works"
 ROOT = Path(__file__).parents[1]
@@ -218,7 +218,7 @@ def test_a_new_plugin_is_found_and_fits(installed: Path):
     assert (standing.refused, standing.trackers, standing.origin) == ("", (NAME,), f"pointsman-{NAME}")
     assert version(f"pointsman-{NAME}") == "0.1.0"
     tracker = registry.trackers[NAME]
-    settings = catalog.make_settings(tracker.Settings, {"url": "https://works.example.com", "token": "t"})
+    settings = snapshot.make_settings(tracker.Settings, {"url": "https://works.example.com", "token": "t"})
     assert tracker.connection(settings).base_url == "https://works.example.com/api"
 
 

@@ -8,10 +8,10 @@ from cryptography.fernet import Fernet
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pointsman.config.settings import Smtp, default_data_dir, load
+from pointsman.crypto import sha256
 from pointsman.errors import ConfigError
 from pointsman.plugin_api import Secret
-from pointsman.settings import Smtp, default_data_dir, load
-from pointsman.signing import sha256
 
 QUICK = settings(deadline=None, max_examples=40)
 KEY, OLD_KEY = (Fernet.generate_key().decode() for _ in range(2))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman import plugin_api
-from pointsman.signing import hex_digest, hmac_sha256, hmac_sha256_matches, sha256, token_matches
+from pointsman.crypto import hex_digest, hmac_sha256, hmac_sha256_matches, sha256, token_matches
 
 QUICK = settings(deadline=None, max_examples=50)
 
@@ -94,7 +94,7 @@ def test_every_secret_is_tried_even_after_one_matched(monkeypatch):
         tried.append(secret)
         return hmac_sha256(secret, data)
 
-    monkeypatch.setattr("pointsman.signing.hmac_sha256", count)
+    monkeypatch.setattr("pointsman.crypto.hmac_sha256", count)
     for signature, secrets in ((GITHUB, [SECRET, b"b"]), ("", [SECRET, b"b"]), (GITHUB, [])):
         tried.clear()
         hmac_sha256_matches(BODY, signature, secrets)
@@ -110,7 +110,7 @@ def test_an_empty_secret_matches_nothing():
 
 
 def test_what_is_compared_in_place_of_a_secret_is_no_secret():
-    from pointsman.signing import _DUMMY
+    from pointsman.crypto import _DUMMY
 
     forged = hmac_sha256(_DUMMY, BODY).hex()
     assert not hmac_sha256_matches(BODY, forged, [])

@@ -6,7 +6,7 @@ import base64
 
 import pytest
 
-from pointsman.signing import (
+from pointsman.crypto import (
     STANDARD_WEBHOOK_SECONDS,
     hmac_sha256,
     standard_webhook_key,

@@ -7,9 +7,9 @@ import msgspec
 import pytest
 from cryptography.fernet import Fernet
 
+from pointsman.config.secrets import Vault, decode_secret, is_reference, key_file, secret_fields
 from pointsman.errors import ConfigError
 from pointsman.plugin_api import PluginSettings, Secret
-from pointsman.vault import Vault, decode_secret, is_reference, key_file, secret_fields
 
 NEW, OLD = (Secret(Fernet.generate_key().decode()) for _ in range(2))
 

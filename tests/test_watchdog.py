@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 PROGRAM = """
 import asyncio, sys, time
 from pointsman import logs
-from pointsman.watchdog import Watchdog
+from pointsman.plugin_host.loop_watchdog import Watchdog
 
 logs.configure("json", level="critical")
 

@@ -1,5 +1,5 @@
 """``python -m pointsman`` is ``pointsman``."""
 
-from pointsman.cli import main
+from pointsman.cli.main import main
 
 main(prog_name="pointsman")

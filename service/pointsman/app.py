@@ -12,38 +12,41 @@ from pathlib import Path
 
 import msgspec
 
-from pointsman import catalog as catalogs
-from pointsman import config, console, embedded, planning
-from pointsman.acceptance import Acceptance
-from pointsman.bus import Bus
-from pointsman.catalog import MAIL, TRACKER, CatalogKeeper
-from pointsman.configured import make_vault, open_catalog, process_defaults
-from pointsman.delivery.drafts import Drafts
-from pointsman.delivery.enrich import Enrich
-from pointsman.delivery.inbound import Inbound
-from pointsman.delivery.limits import Budgets
-from pointsman.delivery.notification import Notification
-from pointsman.delivery.outbound import Outbound
-from pointsman.delivery.pull import Pull
-from pointsman.delivery.reconcile import Reconcile
-from pointsman.delivery.source_lanes import Links
-from pointsman.delivery.sweep import Sweep
+from pointsman import console
+from pointsman.bus.worker import Bus
+from pointsman.config import diff
+from pointsman.config import file as config_file
+from pointsman.config.settings import Settings
+from pointsman.delivery.draft import Drafts
+from pointsman.delivery.email_sender import Notification
+from pointsman.delivery.enrichment import Enrich
+from pointsman.delivery.rate_limiter import Budgets
+from pointsman.delivery.tracker_sender import Outbound
 from pointsman.errors import ConfigError, DatabaseError
-from pointsman.house import House
+from pointsman.intake.batcher import Acceptance
 from pointsman.logs import logger
-from pointsman.plugins import Registry
-from pointsman.settings import Settings
+from pointsman.operations.housekeeping import House
+from pointsman.plugin_host import snapshot as catalogs
+from pointsman.plugin_host.bootstrap import make_vault, open_catalog, process_defaults
+from pointsman.plugin_host.loop_watchdog import Watchdog
+from pointsman.plugin_host.registry import Registry
+from pointsman.plugin_host.snapshot import MAIL, TRACKER, CatalogKeeper
 from pointsman.storage import config as config_rows
 from pointsman.storage import destinations, migrate
 from pointsman.storage.db import Database
-from pointsman.storage.lanes import Lane, Lanes
-from pointsman.storage.listener import Listener
-from pointsman.watchdog import Watchdog
-from pointsman.web.application import application
-from pointsman.web.context import Context
+from pointsman.storage.embedded import supervisor
+from pointsman.storage.notifications import Listener
+from pointsman.storage.queue import Lane, Lanes
+from pointsman.sync.duplicate_repair import Sweep
+from pointsman.sync.source_backfill import Pull
+from pointsman.sync.source_feedback import Links
+from pointsman.sync.tracker_poller import Reconcile
+from pointsman.sync.tracker_updates import Inbound
 from pointsman.web.metrics import Metrics
-from pointsman.web.patience import Patience
+from pointsman.web.routes import application
 from pointsman.web.server import files_for, listening
+from pointsman.web.services import Context
+from pointsman.web.timeouts import Patience
 
 log = logger("app")
 
@@ -67,7 +70,7 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
         async with _pool(settings) as database:
             yield database
         return
-    async with embedded.serve(settings.data_dir) as server, Database.open(server.dsn) as database:
+    async with supervisor.serve(settings.data_dir) as server, Database.open(server.dsn) as database:
         if not server.owned:
             log.info("joined a running embedded Postgres", holder=server.holder)
         yield database
@@ -83,21 +86,21 @@ def _pool(settings: Settings, *, size: int = 10) -> contextlib.AbstractAsyncCont
     )
 
 
-async def plan_file(database: Database, settings: Settings, registry: Registry, file: Path) -> planning.Plan:
+async def plan_file(database: Database, settings: Settings, registry: Registry, file: Path) -> diff.Plan:
     """What applying a file would change. Raises ConfigError."""
     desired = _read_file(settings, registry, file)
     async with database.transaction() as con:
         rows = await config_rows.load(con)
-    return planning.plan(desired, rows.sources, rows.destinations, rows.routes)
+    return diff.plan(desired, rows.sources, rows.destinations, rows.routes)
 
 
-async def apply_file(database: Database, settings: Settings, registry: Registry, file: Path) -> planning.Plan:
+async def apply_file(database: Database, settings: Settings, registry: Registry, file: Path) -> diff.Plan:
     """Make the configuration equal to a file, in one transaction. Raises ConfigError, and then nothing changed."""
     desired = _read_file(settings, registry, file)
     async with database.transaction() as con:
         await config_rows.lock(con)
         rows = await config_rows.load(con)
-        plan = planning.plan(desired, rows.sources, rows.destinations, rows.routes)
+        plan = diff.plan(desired, rows.sources, rows.destinations, rows.routes)
         if plan.changes:
             await config_rows.write(
                 con,
@@ -111,13 +114,13 @@ async def apply_file(database: Database, settings: Settings, registry: Registry,
     return plan
 
 
-def _read_file(settings: Settings, registry: Registry, file: Path) -> config.Desired:
+def _read_file(settings: Settings, registry: Registry, file: Path) -> config_file.Desired:
     try:
         text = file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{file}: can't be read: {error}"]) from None
     kinds = catalogs.kinds(registry, process_defaults(settings))
-    return config.read(text, file.name, kinds, make_vault(settings))
+    return config_file.read(text, file.name, kinds, make_vault(settings))
 
 
 @contextlib.asynccontextmanager
@@ -325,9 +328,9 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
         if plugin.refused:
             log.error("plugin refused", plugin=plugin.name, origin=plugin.origin, why=plugin.refused)
     async with contextlib.AsyncExitStack() as stack:
-        server: embedded.EmbeddedServer | None = None
+        server: supervisor.EmbeddedServer | None = None
         if not settings.database_url:
-            server = await stack.enter_async_context(embedded.serve(settings.data_dir))
+            server = await stack.enter_async_context(supervisor.serve(settings.data_dir))
             who = "embedded Postgres runs" if server.owned else "joined a running embedded Postgres"
             log.info(who, version=server.version, data=str(settings.data_dir), holder=server.holder)
         database = await stack.enter_async_context(
@@ -346,7 +349,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     log.info("stopped")
 
 
-async def _until_stopped(stop: asyncio.Event, server: embedded.EmbeddedServer | None) -> None:
+async def _until_stopped(stop: asyncio.Event, server: supervisor.EmbeddedServer | None) -> None:
     """Wait for the word to stop, or for an embedded server that can't be kept running."""
     waits = [asyncio.create_task(stop.wait())]
     if server is not None:

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman import plugin_api as api
-from pointsman.delivery.attempt import (
+from pointsman.domain.retry_policy import (
     BASE_SECONDS,
     CAP_SECONDS,
     DEFECTS_ALLOWED,

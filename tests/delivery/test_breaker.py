@@ -8,12 +8,12 @@ import uuid
 import pytest
 
 from pointsman import plugin_api as api
-from pointsman.delivery import breaker
-from pointsman.delivery.breaker import ENOUGH_CALLS, IN_A_ROW, WINDOW_SECONDS, Recent
+from pointsman.domain import circuit_breaker
+from pointsman.domain.circuit_breaker import ENOUGH_CALLS, IN_A_ROW, WINDOW_SECONDS, Recent
 from pointsman.storage import destinations
 from pointsman.storage.db import Database
 from pointsman.storage.destinations import Failure
-from pointsman.storage.lanes import Lane, Lanes
+from pointsman.storage.queue import Lane, Lanes
 
 FAILURE = Failure(error_type="Unavailable", message="no answer")
 
@@ -32,7 +32,7 @@ FAILURE = Failure(error_type="Unavailable", message="no answer")
     ],
 )
 def test_only_silence_counts(error, away):
-    assert breaker.away(error) is away
+    assert circuit_breaker.away(error) is away
 
 
 def test_half_of_enough_calls_within_a_minute():

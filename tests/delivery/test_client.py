@@ -11,10 +11,10 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from pointsman.delivery import client as module
-from pointsman.delivery.client import HttpClient, count_writes
-from pointsman.delivery.guard import Policy
 from pointsman.plugin_api import Connection, Secret, Unavailable, UnknownOutcome
+from pointsman.plugin_host import http_client as module
+from pointsman.plugin_host.egress_policy import Policy
+from pointsman.plugin_host.http_client import HttpClient, count_writes
 
 LOOPBACK = Policy(networks=(ipaddress.ip_network("127.0.0.0/8"),))
 TOKEN = "token of-the-tests"

@@ -12,15 +12,15 @@ from unittest import mock
 
 import pytest
 
-from pointsman.delivery.drafts import Drafts, draft_of, mail_of
-from pointsman.delivery.gate import PROFILES, Gate, masked_words
-from pointsman.delivery.underway import Attempt
-from pointsman.delivery.wording import NOBODY, Rule, facts_of, rule_for
-from pointsman.live import SOURCE, TRACKER, LiveDestination
-from pointsman.storage.lanes import Lane
-from pointsman.storage.storm import Listed
-from pointsman.tickets.routes import Match, Options, Route, Words
-from pointsman.tickets.ticket import Kind
+from pointsman.content.redaction.outgoing_filter import PROFILES, Gate, masked_words
+from pointsman.content.template_selection import NOBODY, Rule, facts_of, rule_for
+from pointsman.delivery.attempt import Attempt
+from pointsman.delivery.draft import Drafts, draft_of, mail_of
+from pointsman.domain.routing import Match, Options, Route, Words
+from pointsman.domain.ticket import Kind
+from pointsman.intake.throttle import Listed
+from pointsman.plugin_host.instances import SOURCE, TRACKER, LiveDestination
+from pointsman.storage.queue import Lane
 
 KEY = b"key of the tests"
 AWS = "AKIAQ7XN2LDPZ4RTWE6V"

@@ -4,7 +4,7 @@ import datetime as dt
 
 import pytest
 
-from pointsman.delivery.echo import Origin, Sent, origin_of
+from pointsman.domain.change_origin import Origin, Sent, origin_of
 from pointsman.plugin_api import Actor, IssueRef, IssueSeen
 
 US, DEV = Actor("1", "bot"), Actor("2", "dev")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointsman.delivery.guard import Blocked, Policy, allowed, socket_factory, true_address
+from pointsman.plugin_host.egress_policy import Blocked, Policy, allowed, socket_factory, true_address
 
 QUICK = settings(deadline=None, max_examples=50)
 NOTHING = Policy()

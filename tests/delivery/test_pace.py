@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.delivery.pace import (
+from pointsman.domain.token_bucket import (
     HELD_SECONDS,
     LONGEST_WAIT_SECONDS,
     Held,

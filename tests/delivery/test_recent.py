@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pointsman.delivery import breaker
-from pointsman.delivery.breaker import ENOUGH_CALLS, WINDOW_SECONDS, Recent
+from pointsman.domain import circuit_breaker
+from pointsman.domain.circuit_breaker import ENOUGH_CALLS, WINDOW_SECONDS, Recent
 
 
 class Clock:
@@ -25,7 +25,11 @@ def _noted(recent: Recent, away: int, answered: int) -> Recent:
 
 
 def test_the_numbers_of_the_breaker():
-    assert (breaker.IN_A_ROW, breaker.OPEN_SECONDS, breaker.OPEN_SECONDS_AT_MOST) == (5, 30.0, 900.0)
+    assert (circuit_breaker.IN_A_ROW, circuit_breaker.OPEN_SECONDS, circuit_breaker.OPEN_SECONDS_AT_MOST) == (
+        5,
+        30.0,
+        900.0,
+    )
     assert (WINDOW_SECONDS, ENOUGH_CALLS) == (60.0, 20)
 
 

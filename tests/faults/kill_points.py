@@ -15,10 +15,11 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from pointsman.delivery import doubt
-from pointsman.storage import accept, sightings
+from pointsman.delivery import outcome_verification
+from pointsman.intake import transaction as accept
+from pointsman.storage import marker_observations
 from pointsman.storage.db import Database
-from pointsman.storage.lanes import Lanes
+from pointsman.storage.queue import Lanes
 from pointsman_forgejo.tracker import ForgejoTracker
 
 #: Where to find each step: the owner and the name of an async function.
@@ -32,10 +33,10 @@ FUNCTIONS: dict[str, tuple[Any, str]] = {
     "create": (ForgejoTracker, "create_issue"),
     "comment": (ForgejoTracker, "add_comment"),
     "state": (ForgejoTracker, "set_state"),
-    "sight": (sightings, "write_sightings"),
+    "sight": (marker_observations, "write_sightings"),
     "finish": (Lanes, "finish"),
     "retry": (Lanes, "retry"),
-    "look": (doubt, "look"),
+    "look": (outcome_verification, "look"),
     "clear_doubt": (Lanes, "clear_doubt"),
     "give_up": (Lanes, "give_up"),
 }

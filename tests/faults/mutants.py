@@ -9,8 +9,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from pointsman.storage import lanes
-from pointsman.storage.lanes import Lanes
+from pointsman.storage import queue
+from pointsman.storage.queue import Lanes
 from pointsman_forgejo.tracker import ForgejoTracker
 
 _LEASE = re.compile(r"(?:\w+\.)?lease_id = (?:\w+\.lease_id|\$\d+)|(?:\w+\.)?lease_until > now\(\)")
@@ -43,10 +43,10 @@ def without_find() -> None:
 def without_fence() -> None:
     """Whoever believes to hold a lane may do anything with it, however late."""
     for name in _FENCED:
-        text, changed = _LEASE.subn(lambda found: f"({found[0]} or true)", lanes.SQL[name])
+        text, changed = _LEASE.subn(lambda found: f"({found[0]} or true)", queue.SQL[name])
         if not changed:
             raise SystemExit(f"lanes.sql: {name} names no lease any more")
-        lanes.SQL._statements[name] = text
+        queue.SQL._statements[name] = text
     # nor does he look at the clock before he sends
     Lanes._trust = lambda *_: float("inf")  # type: ignore[method-assign]
 

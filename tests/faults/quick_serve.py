@@ -24,11 +24,15 @@ import kill_points
 import mutants
 from msgspec.structs import replace
 
-from pointsman import app, bus, logs, settings
-from pointsman.delivery import attempt, breaker, doubt, outbound, reconcile
-from pointsman.plugins import Registry
+from pointsman import app, logs
+from pointsman.bus import worker
+from pointsman.config import settings
+from pointsman.delivery import outcome_verification, tracker_sender
+from pointsman.domain import circuit_breaker, retry_policy
+from pointsman.plugin_host.registry import Registry
 from pointsman.storage import db
-from pointsman.storage.lanes import Lanes
+from pointsman.storage.queue import Lanes
+from pointsman.sync import tracker_poller
 from pointsman_forgejo.tracker import ForgejoTracker
 
 
@@ -67,14 +71,14 @@ def hasten() -> None:
             poll_seconds=number("QUICK_POLL_SECONDS", 2.0),
         ),
     )
-    put(attempt, "BASE_SECONDS", 0.4)
-    put(attempt, "CAP_SECONDS", 4.0)
-    put(breaker, "OPEN_SECONDS", 1.0)
-    put(breaker, "OPEN_SECONDS_AT_MOST", 3.0)
-    put(outbound, "SENDING_MARGIN_SECONDS", 0.25)
+    put(retry_policy, "BASE_SECONDS", 0.4)
+    put(retry_policy, "CAP_SECONDS", 4.0)
+    put(circuit_breaker, "OPEN_SECONDS", 1.0)
+    put(circuit_breaker, "OPEN_SECONDS_AT_MOST", 3.0)
+    put(tracker_sender, "SENDING_MARGIN_SECONDS", 0.25)
     # on this machine all clocks are one
-    put(doubt, "CLOCKS_DIFFER", dt.timedelta(seconds=5))
-    put(reconcile, "OVERLAP", dt.timedelta(seconds=15))
+    put(outcome_verification, "CLOCKS_DIFFER", dt.timedelta(seconds=5))
+    put(tracker_poller, "OVERLAP", dt.timedelta(seconds=15))
     put(db, "STATEMENT_SECONDS", number("QUICK_STATEMENT_SECONDS", 4.0))
     put(db, "CONNECT_SECONDS", number("QUICK_STATEMENT_SECONDS", 4.0))
     # who stands still in a transaction holds up others for so long
@@ -85,8 +89,8 @@ def hasten() -> None:
     put(app, "wait_for_database", _no_wait)
     put(app, "ENDPOINT_PROPAGATION_SECONDS", number("QUICK_PROPAGATION_SECONDS", 0.0))
     if os.environ.get("QUICK_WITHOUT_POLLING"):
-        put(bus, "IDLE_SECONDS", 3600.0)
-        put(bus, "BUSY_SECONDS", 3600.0)
+        put(worker, "IDLE_SECONDS", 3600.0)
+        put(worker, "BUSY_SECONDS", 3600.0)
     put(app, "running", functools.partial(app.running, lease_seconds=lease, drain_seconds=10.0))
 
 

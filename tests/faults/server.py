@@ -16,9 +16,9 @@ from pathlib import Path
 
 import asyncpg
 
-from pointsman.embedded_binaries import find_binaries, find_launcher
 from pointsman.storage import migrate
 from pointsman.storage.db import Database
+from pointsman.storage.embedded.binaries import find_binaries, find_launcher
 
 USER = "pointsman"
 _KEPT = ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "HOME")

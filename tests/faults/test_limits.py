@@ -12,7 +12,7 @@ from harness import DRAIN_SECONDS, LONG, Cluster, TrackerProcess, configuration,
 from server import Server
 
 from pointsman.storage.db import Database
-from pointsman.storage.lanes import Lanes
+from pointsman.storage.queue import Lanes
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 

@@ -10,18 +10,18 @@ from harness import eventually
 from proxy import Proxy
 from server import USER, Server
 
-from pointsman.storage import listener
+from pointsman.storage import notifications
 from pointsman.storage.db import Database
-from pointsman.storage.listener import Listener
+from pointsman.storage.notifications import Listener
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener, "PROVE_EVERY_SECONDS", 0.2)
-    monkeypatch.setattr(listener, "PROVE_WITHIN_SECONDS", 1.0)
-    monkeypatch.setattr(listener, "AGAIN_WITHIN_SECONDS", 0.3)
+    monkeypatch.setattr(notifications, "PROVE_EVERY_SECONDS", 0.2)
+    monkeypatch.setattr(notifications, "PROVE_WITHIN_SECONDS", 1.0)
+    monkeypatch.setattr(notifications, "AGAIN_WITHIN_SECONDS", 0.3)
 
 
 async def test_a_connection_that_was_cut_in_silence(server: Server, dice: random.Random):

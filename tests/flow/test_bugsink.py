@@ -14,11 +14,11 @@ import msgspec
 import pytest
 
 from house import SHOP, House, until
-from pointsman import operate
-from pointsman.delivery import enrich as enriching
-from pointsman.delivery.pull import Pull
+from pointsman.delivery import enrichment as enriching
+from pointsman.operations import queries
 from pointsman.storage import sources as store
 from pointsman.storage.db import Database
+from pointsman.sync.source_backfill import Pull
 from pointsman.testing.fake import Fault
 from pointsman.testing.fake_bugsink import ALL_RIGHTS, FakeBugsink
 from pointsman.testing.fake_forgejo import FakeForgejo
@@ -468,7 +468,7 @@ async def findings(house: House, level: str, **changed) -> list[str]:
         house.settings, **{"public_url": "https://pointsman.example.com", **changed}
     )
     async with Database.open(here.database_url.reveal(), size=2) as database:
-        found = await operate.doctor(here, database, "shop")
+        found = await queries.doctor(here, database, "shop")
     assert not any(SHOP in one.what + one.mend for one in found)
     return [one.what for one in found if one.level == level]
 

@@ -8,10 +8,10 @@ import pytest
 from msgspec.structs import replace
 
 from house import ADMIN, SOURCES, House, count_pending, until
-from pointsman import parked
 from pointsman.errors import PointsmanError
+from pointsman.operations import reprocess
 from pointsman.plugin_api import Actor, IssueRef, IssueSeen
-from pointsman.storage import lanes, reconcile, webhooks
+from pointsman.storage import queue, reconcile, webhooks
 from pointsman.storage.db import Database
 from pointsman.testing.fake import Fault
 from pointsman.testing.fake_forgejo import FakeForgejo
@@ -208,17 +208,17 @@ async def test_a_webhook_that_the_plugin_fails_to_read_is_kept_and_read_again_on
             patch.setattr(kind, "read_webhook", fails)
             tracker.webhook_url, tracker.webhook_secret = f"{house.url}/webhooks/forgejo/there", HOOK
             assert await tracker.close_issue(1) == 200
-            [kept] = await parked.parked_webhooks(database)
+            [kept] = await reprocess.parked_webhooks(database)
             assert kept["destination"] == "there"
-            [line] = await parked.rerun_webhooks(house.settings, database, kept["id"])
+            [line] = await reprocess.rerun_webhooks(house.settings, database, kept["id"])
             assert "stays parked: KeyError" in line
         assert (await house.ticket(ticket))["status"] == "open"
-        [line] = await parked.rerun_webhooks(house.settings, database, None)
+        [line] = await reprocess.rerun_webhooks(house.settings, database, None)
         assert line.startswith(str(kept["id"]))
         assert (await house.ticket(ticket))["status"] == "closed"
-        assert await parked.parked_webhooks(database) == []
+        assert await reprocess.parked_webhooks(database) == []
         with pytest.raises(PointsmanError, match="no parked webhook"):
-            await parked.rerun_webhooks(house.settings, database, kept["id"])
+            await reprocess.rerun_webhooks(house.settings, database, kept["id"])
 
 
 async def _flip(running, ticket: str, times: int, by: str) -> list:
@@ -248,8 +248,8 @@ async def test_a_ticket_that_goes_round_in_a_circle_is_stopped_and_can_go_on(
         # what comes now waits for a person, who lets it go on
         await _alert(house, "REGRESSED")
         assert tracker.issues[1].comments == []
-        [waiting] = await lanes.deliveries(database, parked=True)
-        assert await lanes.replay(database, waiting["lane_id"], waiting["seq"])
+        [waiting] = await queue.deliveries(database, parked=True)
+        assert await queue.replay(database, waiting["lane_id"], waiting["seq"])
         await _quiet(database)
         assert len(tracker.issues[1].comments) == 1
 

@@ -10,10 +10,10 @@ from aiohttp import web
 from click.testing import CliRunner
 
 from house import ADMIN, HELPDESK, SOURCES, House, until
-from pointsman import investigate
-from pointsman.cli import main
+from pointsman.cli.main import main
 from pointsman.console.timeline import timeline
-from pointsman.storage import lanes
+from pointsman.operations import lookup
+from pointsman.storage import queue
 from pointsman.testing.fake_forgejo import FakeForgejo
 
 ANY = "any-token-of-the-tests"
@@ -155,7 +155,7 @@ async def test_no_secret_reaches_a_tracker_and_operators_see_how_many_there_were
         assert "[aws-key " in mail["Subject"]
         assert mail["To"] == "Ada <ada@customer.example>"
 
-        story = await investigate.why(replica.context.database, ticket)
+        story = await lookup.why(replica.context.database, ticket)
         [create, comment] = story.places[0].deliveries
         for kind in ("password", "aws-key", "jwt", "private-key", "authorization"):
             assert kind in create.says and kind in comment.says, (kind, create.says, comment.says)
@@ -170,7 +170,7 @@ async def test_the_console_tells_the_counts(house: House, tracker: Tracker):
     async with house.replica(forgejo(tracker)) as replica:
         ticket = await post(house, fp="1", title="x", text=TEXT)
         await house.linked(ticket)
-        rows = await lanes.deliveries(replica.context.database)
+        rows = await queue.deliveries(replica.context.database)
         [entry] = timeline([], rows, [])
         assert "Masked in it:" in entry.sentence and "1 jwt" in entry.sentence
 
@@ -289,10 +289,10 @@ body = "{{ text }}"
         issue = tracker.issues[int(link["key"])]
         assert issue.title == "KeyError"
         assert "it broke" in plain(issue.body) and "Reported" not in issue.body
-        story = await investigate.why(replica.context.database, ticket)
+        story = await lookup.why(replica.context.database, ticket)
         says = story.places[0].deliveries[0].says
         assert "in the built-in words: template title of route breaks failed: line 1: TypeError" in says
-        rows = await lanes.deliveries(replica.context.database)
+        rows = await queue.deliveries(replica.context.database)
         [entry] = timeline([], rows, [])
         assert "In the built-in words: template title of route breaks failed" in entry.sentence
 

@@ -10,7 +10,7 @@ from typing import ClassVar
 import pytest
 
 from house import SOURCES, House, until
-from pointsman import operate
+from pointsman.operations import queries
 from pointsman.plugin_api import (
     Capabilities,
     CommentRef,
@@ -19,7 +19,7 @@ from pointsman.plugin_api import (
     Tracker,
     hookimpl,
 )
-from pointsman.plugins import Registry
+from pointsman.plugin_host.registry import Registry
 from pointsman.storage.db import Database
 
 
@@ -178,13 +178,13 @@ async def test_a_hostile_plugin_harms_only_its_own_destination(
             )
 
         async def failing():
-            rows = {row["slug"]: row for row in await operate.destinations(database)}
+            rows = {row["slug"]: row for row in await queries.destinations(database)}
             return rows[hostile.kind]["failure_type"]
 
         assert await until(failing)
-        assert (await operate.destinations(database))[0]["slug"]
+        assert (await queries.destinations(database))[0]["slug"]
         assert (await house.call("GET", "/health/ready", status=200))["status"] == "ready"
-        rows = {row["slug"]: row for row in await operate.destinations(database)}
+        rows = {row["slug"]: row for row in await queries.destinations(database)}
         if hostile is not Blocks:  # one that blocks the loop makes others wait, until it is paused
             assert rows["good"]["failure_type"] is None
 
@@ -204,7 +204,8 @@ async def test_a_plugin_that_blocks_the_loop_is_named_and_in_the_end_paused(hous
     from unittest.mock import patch
 
     with patch(
-        "pointsman.plugins.Registry.modules", lambda _: {Blocks.__module__.partition(".")[0]: "blocks"}
+        "pointsman.plugin_host.registry.Registry.modules",
+        lambda _: {Blocks.__module__.partition(".")[0]: "blocks"},
     ):
         async with house.replica(config(Blocks, Good), registry=registry):
             for n in range(4):
@@ -215,7 +216,7 @@ async def test_a_plugin_that_blocks_the_loop_is_named_and_in_the_end_paused(hous
                 # several that block one after the other are one stall: let them come again
                 await database.execute("update delivery set in_doubt = false, attempts = 0 where state = 0")
                 await database.execute("update destination_state set blocked_until = null")
-                rows = {row["slug"]: row for row in await operate.destinations(database)}
+                rows = {row["slug"]: row for row in await queries.destinations(database)}
                 return rows["blocks"]["state"].startswith("paused")
 
             assert await until(paused, 30)
@@ -225,7 +226,7 @@ async def test_a_plugin_that_blocks_the_loop_is_named_and_in_the_end_paused(hous
 
 
 async def test_only_allowed_plugins_are_imported():
-    from pointsman.plugins import Registry
+    from pointsman.plugin_host.registry import Registry
 
     found = Registry.load(allow=["folder"])
     assert set(found.trackers) == {"folder"}

@@ -9,15 +9,16 @@ import pytest
 from msgspec.structs import replace
 
 from house import ADMIN, SOURCES, House, count_dead, until
-from pointsman import configured, reconciling
-from pointsman.delivery import reconcile as module
-from pointsman.delivery.inbound import Inbound
-from pointsman.delivery.reconcile import Reconcile
 from pointsman.errors import PointsmanError
-from pointsman.plugins import Registry
+from pointsman.plugin_host import bootstrap
+from pointsman.plugin_host.registry import Registry
 from pointsman.storage import destinations
 from pointsman.storage import reconcile as store
 from pointsman.storage.db import Database
+from pointsman.sync import full_reconcile
+from pointsman.sync import tracker_poller as module
+from pointsman.sync.tracker_poller import Reconcile
+from pointsman.sync.tracker_updates import Inbound
 from pointsman.testing.fake import Fault
 from pointsman.testing.fake_forgejo import FakeForgejo
 from pointsman.testing.fake_github import FakeGitHub
@@ -233,10 +234,10 @@ async def test_trouble_with_that_does_not_spoil_the_asking(house: House, databas
 
 
 async def _compare(house: House, database: Database, slug: str | None = None, *, dry_run: bool):
-    summary = reconciling.Summary()
+    summary = full_reconcile.Summary()
     found = [
         one
-        async for one in reconciling.reconcile(
+        async for one in full_reconcile.reconcile(
             house.settings, database, slug, dry_run=dry_run, summary=summary
         )
     ]
@@ -309,7 +310,7 @@ async def test_what_was_promised_while_the_issue_was_read_is_not_undone(
 ):
     """The issue was open when it was read; by now the ticket is closed, and the close on its way."""
     await database.execute("update destination_state set paused_why = 'operator'")
-    keeper = configured.open_catalog(house.settings, database, Registry.load())
+    keeper = bootstrap.open_catalog(house.settings, database, Registry.load())
     await keeper.refresh()
     there = keeper.current.destination("there")
     [read] = [

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from house import SOURCES, House, until
-from pointsman import investigate
 from pointsman.app import Running
+from pointsman.operations import lookup
 from pointsman.testing.fake_forgejo import FakeForgejo
 
 WEB = "web-token-of-the-tests"
@@ -179,7 +179,7 @@ async def test_three_in_ten_minutes_make_one_issue_at_the_third(house: House, tr
         ticket = await scene.repeat()
         assert await scene.repeat() == ticket
         assert await database.fetchval("select count(*) from delivery") == 0
-        story = await investigate.why(database, ticket)
+        story = await lookup.why(database, ticket)
         assert story.because[1] == "Route 1 would take it: seen 2 of 3 times within 10m."
         for _ in range(3):
             await scene.repeat()

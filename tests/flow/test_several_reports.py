@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from house import House
-from pointsman import parked
+from pointsman.operations import reprocess
 from pointsman.sources.alertmanager import Alertmanager
 from pointsman.storage.db import Database
 from pointsman.testing.fake_forgejo import FakeForgejo
@@ -151,7 +151,7 @@ async def test_what_could_not_be_read_runs_again_with_all_its_reports(
             said = await post(house, am_group(am_alert(1), am_alert(2)))
             assert said["state"] == "parked" and "reports" not in said
         async with Database.open(house.settings.database_url.reveal(), size=2) as database:
-            [line] = await parked.rerun_reports(house.settings, database, None)
+            [line] = await reprocess.rerun_reports(house.settings, database, None)
             assert "belongs to ticket" in line
         assert (await count(house, "ticket"), await count(house, "report where state = 1")) == (2, 2)
 
@@ -159,9 +159,9 @@ async def test_what_could_not_be_read_runs_again_with_all_its_reports(
 async def test_one_that_can_not_be_decided_parks_alone_and_runs_again(
     house: House, monkeypatch: pytest.MonkeyPatch
 ):
-    from pointsman import acceptance
+    from pointsman.intake import batcher
 
-    decided = acceptance.on_report
+    decided = batcher.on_report
 
     def fail_for_the_second(ticket, report, *more):
         if report.fingerprint.endswith("2"):
@@ -170,11 +170,11 @@ async def test_one_that_can_not_be_decided_parks_alone_and_runs_again(
 
     async with forgejo() as tracker, house.replica(config(tracker)):
         with monkeypatch.context() as broken:
-            broken.setattr(acceptance, "on_report", fail_for_the_second)
+            broken.setattr(batcher, "on_report", fail_for_the_second)
             said = await post(house, am_group(am_alert(1), am_alert(2)))
             assert [one["state"] for one in said["reports"]] == ["accepted", "parked"]
         async with Database.open(house.settings.database_url.reveal(), size=2) as database:
-            [line] = await parked.rerun_reports(house.settings, database, None)
+            [line] = await reprocess.rerun_reports(house.settings, database, None)
             assert "belongs to ticket" in line
         assert await count(house, "report where state = 1") == 2
 

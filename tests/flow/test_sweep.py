@@ -8,10 +8,10 @@ import uuid
 import pytest
 
 from house import SOURCES, House, until
-from pointsman.delivery.sweep import Sweep
 from pointsman.plugin_api import Actor, IssueRef, IssueSeen
-from pointsman.storage import sightings
+from pointsman.storage import marker_observations
 from pointsman.storage.db import Database
+from pointsman.sync.duplicate_repair import Sweep
 from pointsman.testing.fake import Fault
 from pointsman.testing.fake_forgejo import FakeForgejo
 
@@ -73,7 +73,7 @@ class Scene:
         if seen:
             place = (str(made.number), str(made.number), f"{self.tracker.url}/acme/shop/issues/{made.number}")
             there = self.running.context.catalog.current.destination("there")
-            await sightings.sight(self.database, there.id, marker, place, "webhook")
+            await marker_observations.sight(self.database, there.id, marker, place, "webhook")
         return made.number
 
     async def linked(self) -> str:
@@ -218,7 +218,7 @@ async def test_the_trouble_of_one_destination_is_its_own(
                 )
                 body = f"<!-- pointsman: {catalog.marker_text(marker)} -->"
                 fake._add_issue("Help", body, fake.bot)
-                await sightings.sight(database, there.id, marker, ("2", "2", ""), "webhook")
+                await marker_observations.sight(database, there.id, marker, ("2", "2", ""), "webhook")
             async with other.down():
                 await Sweep(database, running.context.catalog, uuid.uuid4()).take_turn()
             assert tracker.issues[2].state == "closed"

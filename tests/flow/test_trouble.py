@@ -7,7 +7,7 @@ import json
 import pytest
 
 from house import HELPDESK, SOURCES, House, count_dead, count_pending, until
-from pointsman import operate
+from pointsman.operations import queries
 from pointsman.storage.db import Database
 from pointsman.testing.fake import Fault
 from pointsman.testing.fake_forgejo import FakeForgejo
@@ -40,7 +40,7 @@ destination = "there"
 
 async def failing(database: Database) -> dict:
     async def look():
-        [row] = [row for row in await operate.destinations(database) if row["slug"] == "there"]
+        [row] = [row for row in await queries.destinations(database) if row["slug"] == "there"]
         return row if row["failed_at"] is not None else None
 
     return await until(look)
@@ -64,7 +64,7 @@ async def test_the_last_failure_is_shown_until_the_next_success(
         assert "403" in seen["links"][0]["problem"]
         await _hurry(database)
         await house.linked(ticket)
-        [row] = [row for row in await operate.destinations(database) if row["slug"] == "there"]
+        [row] = [row for row in await queries.destinations(database) if row["slug"] == "there"]
         assert (row["failed_at"], row["state"]) == (None, "ready")
 
 
@@ -102,13 +102,13 @@ async def test_what_the_tracker_refuses_is_dead_visible_and_can_be_replayed(
         await house.comment(ticket, "waits behind its issue")
 
         async def dead():
-            return await operate.deliveries(database, "dead", None, 10)
+            return await queries.deliveries(database, "dead", None, 10)
 
         [row] = await until(dead)
         assert "422" in row["problem"]
         assert tracker.effects == []
         lane, _, seq = row["delivery"].partition("/")
-        await operate.replay(database, int(lane), int(seq))
+        await queries.replay(database, int(lane), int(seq))
         await house.linked(ticket)
 
         async def commented():
@@ -130,7 +130,7 @@ async def test_a_comment_that_is_missing_is_named_by_the_next_one_alone(
         await house.comment(ticket, "first")
 
         async def dead():
-            return await operate.deliveries(database, "dead", None, 10)
+            return await queries.deliveries(database, "dead", None, 10)
 
         await until(dead)
         for number, words in enumerate(("second", "third"), start=1):
@@ -221,7 +221,7 @@ async def test_an_address_that_the_mail_server_refuses_is_a_dead_letter(house: H
         await house.call("POST", f"/api/v1/tickets/{ticket}/close", token=HELPDESK, status=200)
 
         async def dead():
-            return await operate.deliveries(database, "dead", None, 10)
+            return await queries.deliveries(database, "dead", None, 10)
 
         [row] = await until(dead)
         assert row["kind"] == "mail" and "550" in row["problem"]

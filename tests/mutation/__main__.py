@@ -23,7 +23,8 @@ from simulation.ground import on_ground
 EXAMPLES = 40
 _SERVER = """
 import asyncio, pathlib, sys
-from pointsman import embedded, logs
+from pointsman import logs
+from pointsman.storage.embedded import supervisor as embedded
 logs.configure("json", level="error")
 async def serve():
     async with embedded.serve(pathlib.Path(sys.argv[1])) as server:

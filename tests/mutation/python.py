@@ -17,12 +17,12 @@ ROOT = Path(__file__).parents[2]
 ENOUGH = 0.9
 #: Module, its tests, and which of them run without a database.
 MODULES = {
-    "pointsman.signing": (
+    "pointsman.crypto": (
         ("tests/test_signing.py", "tests/test_standard_webhooks.py", "tests/sources/test_generic.py"),
         "",
     ),
-    "pointsman.delivery.attempt": (("tests/delivery/test_attempt.py",), ""),
-    "pointsman.delivery.breaker": (
+    "pointsman.domain.retry_policy": (("tests/delivery/test_attempt.py",), ""),
+    "pointsman.domain.circuit_breaker": (
         ("tests/delivery/test_breaker.py", "tests/delivery/test_recent.py"),
         "silence or half or window or minutes or test_recent",
     ),

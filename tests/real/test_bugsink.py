@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from house import ADMIN, SHOP, SOURCES, House, until
-from pointsman import samples
+from pointsman.cli.demo import samples
 from pointsman.testing.fake_forgejo import FakeForgejo
 from real import bugsink as real
 

@@ -15,10 +15,11 @@ import msgspec
 import pytest
 
 from house import SHOP, House, until
-from pointsman import app, operate
-from pointsman.delivery.pull import Pull
+from pointsman import app
+from pointsman.operations import queries
 from pointsman.storage import sources as store
 from pointsman.storage.db import Database
+from pointsman.sync.source_backfill import Pull
 from pointsman.testing.fake_forgejo import FakeForgejo
 from real import bugsink as real
 
@@ -155,7 +156,7 @@ async def _doctor(story: Story) -> None:
     """What an administrator is told; nothing of it changes anything."""
     here = msgspec.structs.replace(story.house.settings, public_url=story.house.url)
     async with Database.open(here.database_url.reveal(), size=2) as database:
-        found = await operate.doctor(here, database, "shop")
+        found = await queries.doctor(here, database, "shop")
     for one in found:
         story.step(f"doctor: {one.level}: {one.what}")
     whole = story.version >= (2, 6, 2)

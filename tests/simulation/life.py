@@ -16,10 +16,10 @@ from multiprocessing import get_context
 from typing import Any
 from unittest import mock
 
-from pointsman import acceptance, logs
-from pointsman.delivery import breaker
+from pointsman import logs
+from pointsman.domain import circuit_breaker
+from pointsman.intake import batcher, throttle
 from pointsman.plugin_api import Budget
-from pointsman.storage import storm
 from simulation.plan import Off, Plan, Result
 from simulation.world import World
 
@@ -30,11 +30,11 @@ def _on_the_clock_of(world: World) -> Iterator[None]:
     clock = lambda: world.loop.now  # noqa: E731
     with (
         mock.patch.object(time, "monotonic", clock),
-        mock.patch.object(breaker.Recent.__init__, "__defaults__", (clock,)),
+        mock.patch.object(circuit_breaker.Recent.__init__, "__defaults__", (clock,)),
         mock.patch.object(random, "random", world.dice.random),
         mock.patch.object(random, "uniform", world.dice.uniform),
-        mock.patch.object(acceptance, "uuid7", world.uuid),
-        mock.patch.object(storm, "uuid7", world.uuid),
+        mock.patch.object(batcher, "uuid7", world.uuid),
+        mock.patch.object(throttle, "uuid7", world.uuid),
     ):
         yield
 

@@ -21,9 +21,9 @@ from hypothesis.stateful import (
 
 from pointsman.storage import destinations
 from pointsman.storage.destinations import Failure
-from pointsman.storage.lanes import Lane, Lanes, missing_comments, replay
+from pointsman.storage.marker_observations import Sighting, write_sightings
 from pointsman.storage.queries import queries
-from pointsman.storage.sightings import Sighting, write_sightings
+from pointsman.storage.queue import Lane, Lanes, missing_comments, replay
 from simulation.ground import CLEAR, LOOK, PASS, PLACES, SLACK_SECONDS, TICKETS, Ground, OnMemory, compare
 from simulation.memory import HEAD_ONLY, Memory
 from simulation.rows import DEAD, LEASED, Place, Ticket
@@ -116,7 +116,7 @@ class QueueMachine(RuleBasedStateMachine):
             [ticket_id] * more, [place_id] * more, [more - i for i in range(more)], list(numbers),
             [2 if begun or i else 1 for i in range(more)], [uuid.uuid4() for _ in numbers], [None] * more, [0] * more,
         ]  # fmt: skip
-        sql = queries("promises")["write"]
+        sql = queries("deliveries")["write"]
         self.clock += 0.001
         self.ground.run(self.ground.database.execute(sql, *columns))
         lane_id = self.ground.run(

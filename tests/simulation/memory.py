@@ -11,8 +11,8 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+from pointsman.domain.ticket import Kind
 from pointsman.storage.queries import queries
-from pointsman.tickets.ticket import Kind
 from simulation.others import Others
 from simulation.rows import (
     DEAD,
@@ -33,7 +33,7 @@ from simulation.rows import (
 
 NAME = re.compile(r"^/\* (\w+) \*/")
 
-HEAD_ONLY = {name: "head_seq = $3" in queries("lanes")[name] for name in ("retry_delivery", "clear_doubt")}
+HEAD_ONLY = {name: "head_seq = $3" in queries("queue")[name] for name in ("retry_delivery", "clear_doubt")}
 """Whether these ask that the delivery is the head of its lane."""
 
 

@@ -10,18 +10,18 @@ from typing import Any
 
 import asyncpg
 
-from pointsman.acceptance import Acceptance
-from pointsman.bus import Bus
-from pointsman.catalog import Catalog, LiveDestination, LiveSource
-from pointsman.delivery.drafts import Drafts
-from pointsman.delivery.limits import Budgets
-from pointsman.delivery.outbound import Outbound
-from pointsman.delivery.pace import paces_of
+from pointsman.bus.worker import Bus
+from pointsman.delivery.draft import Drafts
+from pointsman.delivery.rate_limiter import Budgets
+from pointsman.delivery.tracker_sender import Outbound
+from pointsman.domain.routing import Match, Route
+from pointsman.domain.ticket import TicketKind
+from pointsman.domain.token_bucket import paces_of
 from pointsman.errors import DatabaseError, Overloaded
+from pointsman.intake.batcher import Acceptance
 from pointsman.plugin_api import Report
-from pointsman.storage.lanes import Lanes
-from pointsman.tickets.routes import Match, Route
-from pointsman.tickets.ticket import TicketKind
+from pointsman.plugin_host.snapshot import Catalog, LiveDestination, LiveSource
+from pointsman.storage.queue import Lanes
 from simulation.loop import REPLICA, Loop
 from simulation.oracle import judge
 from simulation.plan import LATENESS_SECONDS, LEASE_SECONDS, TIMEOUT_SECONDS, Plan, Result

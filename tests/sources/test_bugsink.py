@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman.plugin_api import Report, Unreadable
-from pointsman.sources.bugsink import Bugsink, BugsinkSettings
+from pointsman.sources.bugsink.source import Bugsink, BugsinkSettings
 
 QUICK = settings(deadline=None, max_examples=50)
 REAL = Path(__file__).parents[3] / "shared" / "data" / "bugsink"

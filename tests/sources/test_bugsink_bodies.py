@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman.plugin_api import Secret, Unreadable
-from pointsman.sources import bugsink_bodies as bodies
-from pointsman.sources.bugsink import Bugsink, BugsinkSettings
-from pointsman.sources.bugsink_trace import LIMIT, stack_trace
+from pointsman.sources.bugsink import payloads as bodies
+from pointsman.sources.bugsink.source import Bugsink, BugsinkSettings
+from pointsman.sources.bugsink.trace import LIMIT, stack_trace
 
 QUICK = settings(deadline=None, max_examples=60)
 REAL = Path(__file__).parents[3] / "shared" / "data" / "bugsink"

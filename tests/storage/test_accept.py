@@ -12,15 +12,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pointsman.acceptance import decide
+from pointsman.crypto import sha256
+from pointsman.domain.ticket import Decided, Places, Promise, Ticket, TicketKind, on_state
+from pointsman.intake import transaction
+from pointsman.intake.batcher import decide
+from pointsman.intake.throttle import listed
+from pointsman.intake.transaction import Accepted, Incoming
 from pointsman.plugin_api import Report
-from pointsman.signing import sha256
-from pointsman.storage import accept, promises
-from pointsman.storage.accept import Accepted, Incoming
+from pointsman.storage import delivery_writer
 from pointsman.storage.db import AGAIN, Database, Row, uuid7
-from pointsman.storage.lanes import Lanes
-from pointsman.storage.storm import listed
-from pointsman.tickets.ticket import Decided, Places, Promise, Ticket, TicketKind, on_state
+from pointsman.storage.queue import Lanes
 
 NAMESPACE = uuid.UUID("0192aaaa-0000-7000-8000-00000000000a")
 
@@ -75,7 +76,7 @@ class Shop:
         """One batch, tried again where another was in its way, as the service does."""
         while True:
             try:
-                return await accept.accept(
+                return await transaction.accept(
                     database or self.database, batch, decide, marker_of, None, on_storm=self.storms.append
                 )
             except AGAIN:
@@ -131,11 +132,11 @@ class Shop:
 
     async def close(self, ticket_id: uuid.UUID, seen_at: int | None = None) -> None:
         async with self.database.transaction() as con:
-            ticket = await accept.lock_ticket(con, ticket_id)
-            places = Places((await accept.places_of(con, [ticket_id]))[ticket_id], None)
+            ticket = await transaction.lock_ticket(con, ticket_id)
+            places = Places((await transaction.places_of(con, [ticket_id]))[ticket_id], None)
             decided = Decided()
             on_state(ticket, "closed", None, places, decided, seen_at=seen_at, by={"by": "ann"})
-            await accept.write_decided(con, decided, {ticket_id: ticket}, marker_of)
+            await transaction.write_decided(con, decided, {ticket_id: ticket}, marker_of)
 
 
 @pytest.fixture
@@ -317,7 +318,7 @@ async def test_a_ticket_that_is_reported_while_its_parent_closes_is_passed_over(
     parent = (await shop.parent())["id"]
     held = (await shop.tickets())["d"]["id"]
     async with shop.database.transaction() as con:
-        assert await accept.lock_ticket(con, held) is not None
+        assert await transaction.lock_ticket(con, held) is not None
         await shop.close(parent)
     tickets = await shop.tickets()
     assert (tickets["d"]["status"], tickets["e"]["status"]) == (1, 2)
@@ -331,7 +332,7 @@ def park(_ticket: Ticket, incoming: Incoming, _places: Places, _decided: Decided
 async def test_a_report_that_can_not_be_decided_on_stays_new(shop: Shop, storm: bool):
     if storm:
         await shop.opens(*"xyz")
-    [answer] = await accept.accept(shop.database, [shop.report("a")], park, marker_of, None)
+    [answer] = await transaction.accept(shop.database, [shop.report("a")], park, marker_of, None)
     assert answer.parked
     assert (await shop.tickets())["a"]["next_event"] == 1
     await shop.pass_minutes(3)
@@ -456,7 +457,7 @@ async def test_batches_at_once_on_the_same_tickets_leave_no_gap_and_no_deadlock(
                         shop.report(*one, shop.here, shop.there) for one in zip(names, actions, strict=True)
                     ]
                     try:
-                        await accept.accept(database, batch, decide, marker_of, None)
+                        await transaction.accept(database, batch, decide, marker_of, None)
                     except asyncpg.DeadlockDetectedError as error:
                         failed.append(error)
                     except AGAIN:
@@ -556,6 +557,6 @@ async def _walk(shop: Shop, ticket: uuid.UUID, drawn: Sequence[tuple]) -> None:
 
 def test_what_is_written_as_json_reads_the_same():
     assert (
-        promises.as_json({"text": 'ä\u2028"', "facts": [["a", "b"]]})
+        delivery_writer.as_json({"text": 'ä\u2028"', "facts": [["a", "b"]]})
         == '{"text":"ä\u2028\\"","facts":[["a","b"]]}'
     )

@@ -11,17 +11,18 @@ from typing import Any
 import asyncpg
 import pytest
 
-from pointsman.acceptance import decide
+from pointsman.crypto import sha256
+from pointsman.domain.routing import Again, Match, Options, QuietHours, Route, weigh
+from pointsman.domain.ticket import Decided, Places, Promise, Ticket, TicketKind, on_state
+from pointsman.intake import transaction
+from pointsman.intake.batcher import decide
+from pointsman.intake.transaction import Accepted, Incoming
 from pointsman.plugin_api import Report
-from pointsman.signing import sha256
-from pointsman.storage import accept, sources
-from pointsman.storage.accept import Accepted, Incoming
+from pointsman.storage import sources
 from pointsman.storage.db import AGAIN, Database, Row, uuid7
+from pointsman.storage.leases import take_turn
 from pointsman.storage.maintenance import keep_house
 from pointsman.storage.queries import queries
-from pointsman.storage.turns import take_turn
-from pointsman.tickets.routes import Again, Match, Options, QuietHours, Route, weigh
-from pointsman.tickets.ticket import Decided, Places, Promise, Ticket, TicketKind, on_state
 
 NAMESPACE = uuid.UUID("0192aaaa-0000-7000-8000-00000000000b")
 NEW = Options(recurrence=[Again(then="new")])
@@ -79,7 +80,7 @@ class Shop:
     async def accept(self, *batch: Incoming) -> list[Accepted]:
         while True:
             try:
-                return await accept.accept(self.database, batch, decide, marker_of, None)
+                return await transaction.accept(self.database, batch, decide, marker_of, None)
             except AGAIN:
                 continue
 
@@ -90,11 +91,11 @@ class Shop:
     async def close(self, reason: str = "completed", places: tuple[int, ...] = ()) -> None:
         ticket_id = (await self.tickets())[-1]["id"]
         async with self.database.transaction() as con:
-            ticket = await accept.lock_ticket(con, ticket_id)
+            ticket = await transaction.lock_ticket(con, ticket_id)
             assert ticket is not None
             decided = Decided()
             on_state(ticket, "closed", reason, Places(places, None), decided, seen_at=None, by={})
-            await accept.write_decided(con, decided, {ticket_id: ticket}, marker_of)
+            await transaction.write_decided(con, decided, {ticket_id: ticket}, marker_of)
 
     async def pass_time(self, minutes: float) -> None:
         """The database's clock can't be turned; what it is compared with can."""
@@ -272,7 +273,7 @@ async def test_a_parked_report_begins_the_next_generation_when_it_is_run_again(s
         parked.report = kept
         return [parked]
 
-    ticket_id = await accept.rerun(shop.database, parked.report_id, read, decide, marker_of, None)
+    ticket_id = await transaction.rerun(shop.database, parked.report_id, read, decide, marker_of, None)
     old, new = await shop.tickets()
     assert (ticket_id, new["generation"], old["occurrences"]) == (new["id"], 2, 1)
 

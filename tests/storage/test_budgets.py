@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from pointsman.catalog import LiveDestination
-from pointsman.delivery.limits import Budgets
-from pointsman.delivery.pace import Pace
-from pointsman.storage import budgets as rows
+from pointsman.delivery.rate_limiter import Budgets
+from pointsman.domain.ticket import Kind
+from pointsman.domain.token_bucket import Pace
+from pointsman.plugin_host.snapshot import LiveDestination
+from pointsman.storage import rate_limits as rows
 from pointsman.storage.db import Database
-from pointsman.tickets.ticket import Kind
 
 TOKEN = b"a credential's digest"
 CREATE, COMMENT = Kind.CREATE, Kind.COMMENT

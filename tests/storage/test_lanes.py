@@ -10,11 +10,11 @@ import asyncpg
 import pytest
 
 from house import until
+from pointsman.domain.ticket import Decided, Event, Kind, Promise
 from pointsman.storage.db import Database, uuid7
-from pointsman.storage.lanes import Lane, Lanes, replay
-from pointsman.storage.promises import lock_ticket, write_decided
+from pointsman.storage.delivery_writer import lock_ticket, write_decided
 from pointsman.storage.queries import queries
-from pointsman.tickets.ticket import Decided, Event, Kind, Promise
+from pointsman.storage.queue import Lane, Lanes, replay
 
 NOW = dt.datetime(2026, 11, 20, tzinfo=dt.UTC)
 
@@ -294,7 +294,7 @@ async def test_the_claim_does_not_read_what_is_blocked(database: Database):
         )
         await con.execute("analyze lane; analyze ticket; analyze destination_state")
         alive = await con.fetchval("select id from destination where slug = 'alive'")
-        claim = queries("lanes")["claim_lanes"]
+        claim = queries("queue")["claim_lanes"]
         for given, value in (
             ("$1", f"'{uuid.uuid4()}'::uuid"),
             ("$2::integer", "8"),

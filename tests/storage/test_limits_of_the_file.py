@@ -8,13 +8,14 @@ from typing import Any
 import pytest
 
 from house import House
-from pointsman import app, catalog, configured
-from pointsman.delivery.limits import Budgets
-from pointsman.delivery.pace import Pace
+from pointsman import app
+from pointsman.delivery.rate_limiter import Budgets
+from pointsman.domain.ticket import Kind
+from pointsman.domain.token_bucket import Pace
 from pointsman.plugin_api import Connection, PluginSettings, Secret
-from pointsman.plugins import Registry
+from pointsman.plugin_host import bootstrap, snapshot
+from pointsman.plugin_host.registry import Registry
 from pointsman.storage.db import Database
-from pointsman.tickets.ticket import Kind
 
 SOURCE = '[[source]]\nslug = "shop"\nkind = "bugsink"\ntoken = "shop-token-of-the-tests"\n'
 
@@ -30,10 +31,10 @@ def forgejo(slug: str, *more: str, token: str = "one-token", url: str = "https:/
     )
 
 
-async def in_force(database: Database, house: House, text: str) -> catalog.Catalog:
+async def in_force(database: Database, house: House, text: str) -> snapshot.Catalog:
     registry = Registry.load()
     await app.apply_file(database, house.settings, registry, house.write_config(text))
-    keeper = configured.open_catalog(house.settings, database, registry)
+    keeper = bootstrap.open_catalog(house.settings, database, registry)
     await keeper.refresh()
     return keeper.current
 
@@ -106,7 +107,7 @@ def digest(
     connection = Connection(
         base_url=base_url, headers={name: Secret(value) for name, value in headers}, account=account
     )
-    return catalog.credential_of(connection, OfALaterToken(**settings))
+    return snapshot.credential_of(connection, OfALaterToken(**settings))
 
 
 def test_a_credential_is_told_apart_by_origin_headers_account_and_secrets():
@@ -143,7 +144,7 @@ def test_the_plugins_say_by_what_they_sign_in():
             setattr(Settings, name, value)
         connection = kind.connection(Settings())
         assert connection is not None
-        return catalog.credential_of(connection, OfALaterToken())
+        return snapshot.credential_of(connection, OfALaterToken())
 
     assert of(token=Secret("a")) == of(token=Secret(" a")) != of(token=Secret("b"))
     assert of(is_app=True, app_id=1, installation_id=2) != of(is_app=True, app_id=1, installation_id=3)

@@ -10,16 +10,16 @@ import uuid
 import asyncpg
 import pytest
 
-from pointsman.catalog import CatalogKeeper
-from pointsman.house import House
-from pointsman.storage import maintenance, turns
+from pointsman.operations.housekeeping import House
+from pointsman.plugin_host.snapshot import CatalogKeeper
+from pointsman.storage import leases, maintenance
 from pointsman.storage.db import Database
-from pointsman.storage.turns import Turn
+from pointsman.storage.leases import Turn
 
 
 @pytest.fixture
 async def turn(database: Database) -> Turn:
-    won = await turns.take_turn(database, "house", uuid.uuid4(), 60)
+    won = await leases.take_turn(database, "house", uuid.uuid4(), 60)
     assert won is not None
     return won
 
@@ -44,15 +44,15 @@ async def test_a_turn_is_won_by_one_and_by_nobody_again_before_it_is_over(databa
     holders = [uuid.uuid4() for _ in range(5)]
     won = [
         one
-        for one in await asyncio.gather(*(turns.take_turn(database, "x", one, 60) for one in holders))
+        for one in await asyncio.gather(*(leases.take_turn(database, "x", one, 60) for one in holders))
         if one
     ]
-    assert len(won) == 1 and await turns.is_ours(database, won[0])
-    assert await turns.take_turn(database, "x", won[0].holder, 60) is None
-    assert await turns.take_turn(database, "y", holders[0], 60) is not None
+    assert len(won) == 1 and await leases.is_ours(database, won[0])
+    assert await leases.take_turn(database, "x", won[0].holder, 60) is None
+    assert await leases.take_turn(database, "y", holders[0], 60) is not None
     await database.execute("update lease set expires_at = now() where name = 'x'")
-    assert not await turns.is_ours(database, won[0])
-    later = await turns.take_turn(database, "x", holders[0], 60)
+    assert not await leases.is_ours(database, won[0])
+    later = await leases.take_turn(database, "x", holders[0], 60)
     assert later is not None and later.epoch == won[0].epoch + 1
 
 

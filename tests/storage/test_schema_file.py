@@ -9,8 +9,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from pointsman.embedded_binaries import _folders, _inspect
 from pointsman.storage.db import Database
+from pointsman.storage.embedded.binaries import _folders, _inspect
 
 ROOT = Path(__file__).parents[2]
 

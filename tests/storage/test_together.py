@@ -7,7 +7,7 @@ import asyncio
 import asyncpg
 import pytest
 
-from pointsman.storage.together import MOST, TRIES, Together
+from pointsman.storage.batching import MOST, TRIES, Together
 
 
 class Runs:

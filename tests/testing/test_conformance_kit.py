@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pointsman.testing.conformance import ConformanceSuite
-from pointsman.testing.conformance.calls import CALLS
-from pointsman.testing.conformance.corpus import TEXTS
+from pointsman.testing.conformance.hostile_texts import TEXTS
+from pointsman.testing.conformance.operations import CALLS
 
 pytest_plugins = ["pytester"]
 

@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from pointsman.delivery.attempt import Class
-from pointsman.testing.conformance.troubles import (
+from pointsman.domain.retry_policy import Class
+from pointsman.testing.conformance.faults import (
     STATUSES,
     Content,
     Place,

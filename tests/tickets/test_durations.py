@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.tickets.durations import seconds
+from pointsman.domain.duration import seconds
 
 
 def test_units():

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pointsman.content.fingerprint_template import KEPT, NAMES, Made, check, made, render
+from pointsman.domain.routing import Match, Options, Route
 from pointsman.plugin_api import Report
-from pointsman.tickets.fingerprints import KEPT, NAMES, Made, check, made, render
-from pointsman.tickets.routes import Match, Options, Route
 
 REPORT = Report(
     action="opened",

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.tickets.quiet import DAYS, check, hours_at, quiet_until
-from pointsman.tickets.routes import Match, Options, QuietHours, Route
+from pointsman.domain.quiet_hours import DAYS, check, hours_at, quiet_until
+from pointsman.domain.routing import Match, Options, QuietHours, Route
 
 BERLIN = "Europe/Berlin"
 NIGHT = QuietHours(start="22:00", end="07:00", zone=BERLIN)

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pointsman.domain.duration import seconds
+from pointsman.domain.recurrence import generations, policy, same_release, stays_silent, verdict
+from pointsman.domain.routing import Again
+from pointsman.domain.ticket import Status, Ticket, TicketKind
 from pointsman.plugin_api import Report
-from pointsman.tickets.durations import seconds
-from pointsman.tickets.recurrence import generations, policy, same_release, stays_silent, verdict
-from pointsman.tickets.routes import Again
-from pointsman.tickets.ticket import Status, Ticket, TicketKind
 
 ID = uuid.UUID("0192aaaa-0000-7000-8000-000000000000")
 REASONS = ["completed", "not_planned", "duplicate"]

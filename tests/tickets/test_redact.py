@@ -7,7 +7,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pointsman.tickets.redact import (
+from pointsman.content.redaction.patterns import lowered
+from pointsman.content.redaction.redact import (
     Profile,
     Redacted,
     _merged,
@@ -17,7 +18,6 @@ from pointsman.tickets.redact import (
     redact_facts,
     total,
 )
-from pointsman.tickets.secret_forms import lowered
 from tickets.corpus.seeded import Maker, clean, seeded
 
 KEY = b"an installation's key for tests"

@@ -4,8 +4,8 @@ import datetime as dt
 
 import pytest
 
-from pointsman.tickets import render
-from pointsman.tickets.ticket import TicketKind
+from pointsman.content import render
+from pointsman.domain.ticket import TicketKind
 
 ID = "0192aaaa-0000-7000-8000-000000000000"
 NOON = dt.datetime(2026, 5, 1, 12, tzinfo=dt.UTC)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointsman.tickets.routes import (
+from pointsman.domain.routing import (
     Facts,
     History,
     Match,

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.plugin_api import Report
-from pointsman.tickets import render, storm
-from pointsman.tickets.storm import Room, Window, admit, on_surplus, window_at
-from pointsman.tickets.ticket import (
+from pointsman.content import render
+from pointsman.domain import ticket_throttle
+from pointsman.domain.ticket import (
     AGAIN,
     Decided,
     Kind,
@@ -24,6 +23,8 @@ from pointsman.tickets.ticket import (
     fold,
     on_report,
 )
+from pointsman.domain.ticket_throttle import Room, Window, admit, on_surplus, window_at
+from pointsman.plugin_api import Report
 
 AT = dt.datetime(2026, 11, 20, 10, tzinfo=dt.UTC)
 PARENT = uuid.UUID("0192aaaa-0000-7000-8000-00000000000a")
@@ -294,5 +295,5 @@ def test_a_collapsed_comment_says_how_many_it_stands_for_and_since_when():
 
 
 def test_a_storms_name_is_its_sources_and_its_beginning():
-    assert storm.fingerprint(Window(AT)) == "storm:2026-11-20T10:00:00+00:00"
-    assert "shop" in storm.title("shop", 60)
+    assert ticket_throttle.fingerprint(Window(AT)) == "storm:2026-11-20T10:00:00+00:00"
+    assert "shop" in ticket_throttle.title("shop", 60)

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointsman.tickets import templates, text
-from pointsman.tickets.render import TicketText
-from pointsman.tickets.templates import Given
-from pointsman.tickets.ticket import TicketKind
+from pointsman.content import sanitize, templates
+from pointsman.content.render import TicketText
+from pointsman.content.templates import Given
+from pointsman.domain.ticket import TicketKind
 from tickets.corpus.judges import PARSERS, alive, alive_raw
 
 PAGE = "https://pointsman.test/console/tickets/x"
@@ -92,7 +92,7 @@ def test_titles_and_subjects_are_one_line_of_plain_text():
     assert (
         said("[{{ environment }}]\n {{ title }}", "title", environment="prod") == "[prod] KeyError: 'basket'"
     )
-    assert templates.render("title", "{{ title }}", what_is("@bob #1")) == text.title("@bob #1")
+    assert templates.render("title", "{{ title }}", what_is("@bob #1")) == sanitize.title("@bob #1")
     assert (
         said("Done:\n{{ title }} {{ code | code }}", "mail_subject", data={"code": "x"})
         == "Done: KeyError: 'basket' x"

@@ -8,8 +8,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
-from pointsman.tickets import render, text
-from pointsman.tickets.ticket import TicketKind
+from pointsman.content import render, sanitize
+from pointsman.domain.ticket import TicketKind
 
 QUICK = settings(deadline=None, max_examples=30)
 
@@ -217,15 +217,15 @@ def test_each_piece_of_markup_alone_is_nothing_but_words(around):
     for piece in PIECES:
         value = around.format(piece)
         is_nothing_but_words(value)
-        assert not alive(text.prose(value))
+        assert not alive(sanitize.prose(value))
 
 
 def is_nothing_but_words(value):
-    markdown = text.prose(value)
+    markdown = sanitize.prose(value)
     assert blocks(markdown) == []
     kinds = {child.type for child in inlines(markdown)}
     assert kinds <= {"text", "softbreak", "hardbreak", "code_inline"}
-    assert letters(shown(markdown)) == letters(text.clean(value))
+    assert letters(shown(markdown)) == letters(sanitize.clean(value))
 
 
 @settings(QUICK, max_examples=60)
@@ -233,7 +233,7 @@ def is_nothing_but_words(value):
 @example("@_x @-x @org/team mail@x.test &#64;name")
 @example("closes o/r#12, GH-12, ABC-1, \u00e9GH-1, _GH-1")
 def test_prose_calls_nobody_and_refers_to_nothing(value):
-    markdown = text.prose(value)
+    markdown = sanitize.prose(value)
     assert not alive(markdown)
     # the only code in prose are addresses and commits: they stay readable, and cannot be clicked by mistake
     code = [child.content for child in inlines(markdown) if child.type == "code_inline"]
@@ -250,22 +250,22 @@ def test_prose_calls_nobody_and_refers_to_nothing(value):
     ],
 )
 def test_plain_sentences_are_left_alone(plain):
-    assert text.prose(plain) == plain
+    assert sanitize.prose(plain) == plain
 
 
 def test_paragraphs_and_line_breaks_of_the_writer_are_kept():
-    rendered = PARSER.render(text.prose("Hello,\n\nfirst\nsecond\n\n\nBye"))
+    rendered = PARSER.render(sanitize.prose("Hello,\n\nfirst\nsecond\n\n\nBye"))
     assert rendered == "<p>Hello,</p>\n<p>first<br />\nsecond</p>\n<p>Bye</p>\n"
 
 
 def test_text_around_an_address_keeps_its_spaces():
-    assert shown(text.prose("see  http://x.test/a   and www.y.test now")).strip() == (
+    assert shown(sanitize.prose("see  http://x.test/a   and www.y.test now")).strip() == (
         "see  http://x.test/a   and www.y.test now"
     )
 
 
 def test_prose_is_cut_and_says_how_much_is_missing():
-    said = shown(text.prose("a" * 50, limit=20)).strip()
+    said = shown(sanitize.prose("a" * 50, limit=20)).strip()
     assert said.startswith("a" * 20 + "\n")
     assert "30" in said
 
@@ -276,8 +276,8 @@ def test_prose_is_cut_and_says_how_much_is_missing():
 @QUICK
 @given(strange)
 def test_inline_code_shows_one_line_as_it_is(value):
-    line = text.one_line(value, 1000)
-    (*before, code, after) = inlines(f"- **x:** {text.inline_code(value)} y")
+    line = sanitize.one_line(value, 1000)
+    (*before, code, after) = inlines(f"- **x:** {sanitize.inline_code(value)} y")
     if line:
         assert (code.type, code.content.replace(JOINER, ""), after.content) == ("code_inline", line, " y")
     assert not {one.type for one in before} - {"text", "strong_open", "strong_close"}
@@ -286,22 +286,22 @@ def test_inline_code_shows_one_line_as_it_is(value):
 @QUICK
 @given(strange)
 def test_inline_code_is_inert_at_the_start_of_a_line_too(value):
-    assert blocks(text.inline_code(value)) == []
-    assert {one.type for one in inlines(text.inline_code(value))} <= {"code_inline", "text"}
+    assert blocks(sanitize.inline_code(value)) == []
+    assert {one.type for one in inlines(sanitize.inline_code(value))} <= {"code_inline", "text"}
 
 
 @QUICK
 @given(strange)
 @example("a\n```\n# b\n````\n# c")
 def test_block_code_is_one_block_with_every_line_in_it(value):
-    before, fence, after = "before\n\n", text.block_code(value), "\n\nafter"
+    before, fence, after = "before\n\n", sanitize.block_code(value), "\n\nafter"
     tokens = [token for token in PARSER.parse(before + fence + after) if token.type != "inline"]
     assert [token.type for token in tokens] == [
         *("paragraph_open", "paragraph_close"),
         "fence",
         *("paragraph_open", "paragraph_close"),
     ]
-    assert tokens[2].content.replace(JOINER, "").strip("\n") == text.clean(value).strip("\n")
+    assert tokens[2].content.replace(JOINER, "").strip("\n") == sanitize.clean(value).strip("\n")
 
 
 # -- one line, links, cleaning -------------------------------------------------------------------------------------
@@ -310,20 +310,20 @@ def test_block_code_is_one_block_with_every_line_in_it(value):
 @QUICK
 @given(strange, st.integers(1, 40))
 def test_one_line_is_one_clean_line_of_limited_length(value, limit):
-    line = text.one_line(value, limit)
+    line = sanitize.one_line(value, limit)
     assert len(line) <= limit
     assert line.split() == line.split(" ") or line == ""
-    assert line == text.clean(line)
-    assert text.one_line(line, limit) == line
+    assert line == sanitize.clean(line)
+    assert sanitize.one_line(line, limit) == line
 
 
 @QUICK
 @given(strange)
 @example("closes #12 @name o/r#7 !3")
 def test_a_title_says_the_same_and_refers_to_nothing(value):
-    title = text.title(value)
-    assert title.replace(JOINER, "").rstrip("…") in text.one_line(value, 1000)
-    assert "…" in title or title.replace(JOINER, "") == text.one_line(value, 1000)
+    title = sanitize.title(value)
+    assert title.replace(JOINER, "").rstrip("…") in sanitize.one_line(value, 1000)
+    assert "…" in title or title.replace(JOINER, "") == sanitize.one_line(value, 1000)
     assert not re.search(r"@\w|[#!]\d", title)
     assert "\n" not in title
 
@@ -331,8 +331,8 @@ def test_a_title_says_the_same_and_refers_to_nothing(value):
 @QUICK
 @given(strange)
 def test_cleaning_twice_is_cleaning_once(value):
-    cleaned = text.clean(value)
-    assert text.clean(cleaned) == cleaned
+    cleaned = sanitize.clean(value)
+    assert sanitize.clean(cleaned) == cleaned
     assert not re.search(
         "[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", cleaned
     )
@@ -348,11 +348,11 @@ def test_cleaning_twice_is_cleaning_once(value):
     )
 )
 def test_cleaned_json_can_be_stored_and_keeps_its_shape(value):
-    cleaned = text.clean_json(value)
+    cleaned = sanitize.clean_json(value)
 
     def walk(before, after):
         if isinstance(before, str):
-            assert after == text.clean_stored(before)
+            assert after == sanitize.clean_stored(before)
             assert "\x00" not in after
             after.encode()
         elif isinstance(before, list):
@@ -362,9 +362,9 @@ def test_cleaned_json_can_be_stored_and_keeps_its_shape(value):
         elif isinstance(before, dict):
             for key, inner in before.items():
                 # two keys may become one, then the last one counts
-                if [text.clean_stored(other) for other in before].count(text.clean_stored(key)) == 1:
-                    walk(inner, after[text.clean_stored(key)])
-            assert set(after) == {text.clean_stored(key) for key in before}
+                if [sanitize.clean_stored(other) for other in before].count(sanitize.clean_stored(key)) == 1:
+                    walk(inner, after[sanitize.clean_stored(key)])
+            assert set(after) == {sanitize.clean_stored(key) for key in before}
         else:
             assert after == before
 
@@ -375,7 +375,7 @@ def test_json_of_any_depth_is_cleaned_without_recursion():
     value = "\x00"
     for _ in range(100_000):
         value = [value]
-    cleaned = text.clean_json(value)
+    cleaned = sanitize.clean_json(value)
     for _ in range(100_000):
         (cleaned,) = cleaned
     assert cleaned == "\ufffd"
@@ -393,10 +393,12 @@ def test_json_of_any_depth_is_cleaned_without_recursion():
     ],
 )
 def test_a_link_leads_where_the_address_says_and_shows_the_host(url):
-    opened, *_ = [one for one in inlines(text.link("Open", url, shows_host=True)) if one.type == "link_open"]
+    opened, *_ = [
+        one for one in inlines(sanitize.link("Open", url, shows_host=True)) if one.type == "link_open"
+    ]
     expected = PARSER.normalizeLink(url)
     assert opened.attrs["href"] == expected
-    assert re.search(r"//([^:/]+|\[.*\])", url)[1] in shown(text.link("Open", url, shows_host=True))
+    assert re.search(r"//([^:/]+|\[.*\])", url)[1] in shown(sanitize.link("Open", url, shows_host=True))
 
 
 @pytest.mark.parametrize(
@@ -418,14 +420,14 @@ def test_a_link_leads_where_the_address_says_and_shows_the_host(url):
     ],
 )
 def test_an_address_that_is_not_plain_http_is_shown_and_not_linked(url):
-    markdown = text.link("Open", url, shows_host=True)
+    markdown = sanitize.link("Open", url, shows_host=True)
     assert {one.type for one in inlines(markdown)} == {"text", "code_inline"}
-    assert letters(shown(markdown)) == letters("Open:" + text.clean(url))
+    assert letters(shown(markdown)) == letters("Open:" + sanitize.clean(url))
     assert blocks(markdown) == []
 
 
 def test_no_address_makes_no_link():
-    assert text.link("Open", "") == ""
+    assert sanitize.link("Open", "") == ""
 
 
 # -- what goes out ---------------------------------------------------------------------------------------------------
@@ -507,7 +509,7 @@ def test_a_mail_is_three_paragraphs_and_its_subject_one_line(ticket, kind):
     assert len(kinds) == 9
     assert len(mail.subject.splitlines()) == 1
     assert mail.subject.startswith("Closed: " if kind == "closed" else "Reopened: ")
-    assert text.one_line(ticket.title, 150) in mail.subject
+    assert sanitize.one_line(ticket.title, 150) in mail.subject
 
 
 def test_the_requesters_address_stands_in_no_issue():
@@ -570,10 +572,10 @@ def test_time_grows_with_the_size_and_not_with_its_square(piece):
         best = float("inf")
         for _ in range(2):
             begun = time.process_time()
-            text.prose(value, limit=size)
-            text.inline_code(value, limit=size)
-            text.block_code(value, limit=size)
-            text.title(value, limit=size)
+            sanitize.prose(value, limit=size)
+            sanitize.inline_code(value, limit=size)
+            sanitize.block_code(value, limit=size)
+            sanitize.title(value, limit=size)
             best = min(best, time.process_time() - begun)
         return best
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pointsman.content import render, sanitize
+from pointsman.domain.ticket import TicketKind
 from pointsman.plugin_api import Marker
-from pointsman.tickets import render, text
-from pointsman.tickets.ticket import TicketKind
 from pointsman_forgejo import wire as forgejo
 from pointsman_github import wire as github
 from pointsman_gitlab import wire as gitlab
@@ -41,17 +41,20 @@ strange = st.lists(
 
 
 def does_nothing_as_prose(value):
-    markdown = text.prose(value)
+    markdown = sanitize.prose(value)
     assert not alive_raw(markdown)
     for parser in PARSERS:
         seen = parser(markdown)
         assert seen.kinds <= {"p", "br", "code"}, parser.__name__
         assert not alive(seen.said), parser.__name__
-        assert letters(seen.whole) == letters(text.clean(value)), parser.__name__
+        assert letters(seen.whole) == letters(sanitize.clean(value)), parser.__name__
 
 
 def does_nothing_as_code(value):
-    for code, kinds in ((text.inline_code(value), {"p", "code"}), (text.block_code(value), {"pre", "code"})):
+    for code, kinds in (
+        (sanitize.inline_code(value), {"p", "code"}),
+        (sanitize.block_code(value), {"pre", "code"}),
+    ):
         assert "<!-- pointsman" not in code
         for parser in PARSERS:
             seen = parser(code)
@@ -60,7 +63,7 @@ def does_nothing_as_code(value):
 
 
 def does_nothing_as_title(value):
-    title = text.title(value)
+    title = sanitize.title(value)
     assert not re.search(r"://\S*/(?:issues|pull|merge_requests|commit|browse)/", title)
     said = re.sub(r"\w*://", "", title)  # a title is never searched for addresses to link
     found = alive(re.sub(r"(?i)www\.", "", said))
@@ -74,7 +77,7 @@ def does_nothing_as_title(value):
     assert not found
     assert len(title.splitlines()) <= 1
     assert len(title.encode("utf-16-le")) <= 2 * 255
-    assert text.title(title) == title
+    assert sanitize.title(title) == title
 
 
 def test_the_corpus_is_large_and_says_what_each_is_after():
@@ -92,7 +95,7 @@ def test_the_corpus_bites():
         and not any(
             alive(seen.said) or seen.kinds - {"p", "br"} for seen in (parser(one) for parser in PARSERS)
         )
-        and text.clean(one) == one
+        and sanitize.clean(one) == one
     ]
     assert len(toothless) < 0.12 * len(TEXTS), toothless
     hit = {name for one in TEXTS for parser in PARSERS for name in alive(parser(one).said)}
@@ -126,13 +129,18 @@ def test_no_text_at_all_does_anything(value):
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_words_stay_findable(attack):
     """Who searches for a word of a report finds the issue: no word is torn, commits and addresses neither."""
-    for word in re.findall(r"[^\W_]{2,}", text.clean(attack).replace("3f2a91chttps", "")):
-        assert word in text.prose(attack)
+    for word in re.findall(r"[^\W_]{2,}", sanitize.clean(attack).replace("3f2a91chttps", "")):
+        assert word in sanitize.prose(attack)
 
 
 @pytest.mark.parametrize("attack", GROUPS["unseen"].values())
 def test_what_is_not_seen_is_not_sent(attack):
-    for made in (text.prose(attack), text.title(attack), text.inline_code(attack), text.block_code(attack)):
+    for made in (
+        sanitize.prose(attack),
+        sanitize.title(attack),
+        sanitize.inline_code(attack),
+        sanitize.block_code(attack),
+    ):
         for letter in made.replace(JOINER, "").replace("\n", ""):
             assert unicodedata.category(letter) not in {"Cc", "Cf", "Cs"}
             assert not re.match("VARIATION|HANGUL.*FILLER|COMBINING GRAPHEME", unicodedata.name(letter, ""))
@@ -206,7 +214,7 @@ def test_an_attack_does_nothing_at_jira(attack):
 
 def test_a_bracket_first_on_a_line_opens_no_formula():
     """Forgejo's parser takes ``\\[`` there for one that lasts to the end of the text."""
-    assert text.prose("[ERROR] x\n[WARN] y").splitlines() == [
+    assert sanitize.prose("[ERROR] x\n[WARN] y").splitlines() == [
         rf"{JOINER}\[{JOINER}ERROR] x  ",
         rf"{JOINER}\[{JOINER}WARN] y",
     ]
@@ -222,21 +230,21 @@ def test_a_link_to_another_issue_is_no_link_and_ours_are():
         "https://acme.atlassian.test/browse/PROJ-12",
     ):
         for parser in PARSERS:
-            assert not parser(text.link("Open", url, shows_host=True)).links
-            assert parser(text.link("ticket", url)).links == {url}
+            assert not parser(sanitize.link("Open", url, shows_host=True)).links
+            assert parser(sanitize.link("ticket", url)).links == {url}
     for url in (
         "https://bugs.test/issues/issue/6937032e-0000-4000-8000-000000000000/event/last/",
         "https://sentry.test/organizations/acme/issues/123/",
         "https://help.test/tickets/12",
     ):
-        assert PARSERS[1](text.link("Open", url, shows_host=True)).links == {url}
+        assert PARSERS[1](sanitize.link("Open", url, shows_host=True)).links == {url}
 
 
 @pytest.mark.parametrize("letter", ["a", "@b ", "\U0001f600", "#1", "é", "deadbeef1 ", ":tada:", "\u0301"])
 @pytest.mark.parametrize("limit", [1, 2, 30, 255])
 def test_a_title_fits_when_all_is_added(letter, limit):
-    title = text.title(letter * 600, limit)
+    title = sanitize.title(letter * 600, limit)
     assert len(title.encode("utf-16-le")) <= 2 * limit
-    assert text.title(title, limit) == title
+    assert sanitize.title(title, limit) == title
     assert title.endswith("…")
     assert limit < 30 or len(title) > limit // 5

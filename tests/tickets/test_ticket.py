@@ -7,8 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pointsman.plugin_api import Person, Report
-from pointsman.tickets.ticket import (
+from pointsman.domain.ticket import (
     AGAIN,
     Decided,
     Kind,
@@ -20,6 +19,7 @@ from pointsman.tickets.ticket import (
     on_state,
     opening_data,
 )
+from pointsman.plugin_api import Person, Report
 
 ID = uuid.UUID("0192aaaa-0000-7000-8000-000000000000")
 REPORT_ID = uuid.UUID("0192bbbb-0000-7000-8000-000000000000")

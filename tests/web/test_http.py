@@ -191,8 +191,8 @@ async def test_odd_but_readable_alerts_become_tickets(house: House, hostile: str
 
 async def test_an_alert_that_our_code_can_not_decide_on_is_parked_and_runs_again(house: House, monkeypatch):
     """A reason that a later Bugsink may invent: 202, kept, shown, and decided once the code knows it."""
-    from pointsman import parked
-    from pointsman.sources import bugsink_bodies
+    from pointsman.operations import reprocess
+    from pointsman.sources.bugsink import payloads
     from pointsman.storage.db import Database
 
     async with house.replica(SOURCES):
@@ -200,16 +200,14 @@ async def test_an_alert_that_our_code_can_not_decide_on_is_parked_and_runs_again
         assert said["state"] == "parked" and said["ticket"] is None
         assert (await house.alert("ESCALATED"))["report"] == said["report"]
         async with Database.open(house.settings.database_url.reveal(), size=2) as database:
-            assert [str(row["id"]) for row in await parked.parked_reports(database)] == [said["report"]]
-            [line] = await parked.rerun_reports(house.settings, database, None)
+            assert [str(row["id"]) for row in await reprocess.parked_reports(database)] == [said["report"]]
+            [line] = await reprocess.rerun_reports(house.settings, database, None)
             assert "stays parked" in line
-            monkeypatch.setattr(
-                bugsink_bodies, "ACTIONS", {**bugsink_bodies.ACTIONS, "ESCALATED": "regressed"}
-            )
-            [line] = await parked.rerun_reports(house.settings, database, uuid.UUID(said["report"]))
+            monkeypatch.setattr(payloads, "ACTIONS", {**payloads.ACTIONS, "ESCALATED": "regressed"})
+            [line] = await reprocess.rerun_reports(house.settings, database, uuid.UUID(said["report"]))
             ticket = line.rpartition(" ")[2]
             assert (await house.ticket(ticket))["title"] == "KeyError: 'basket'"
-            assert await parked.parked_reports(database) == []
+            assert await reprocess.parked_reports(database) == []
 
 
 async def test_too_large_too_odd_and_bombs(house: House):

@@ -12,8 +12,8 @@ import pytest
 
 from house import ADMIN, HELPDESK, SHOP, SOURCES, House, alert
 from pointsman.web import openapi
-from pointsman.web.application import routes
 from pointsman.web.problems import TITLES, TYPE_BASE
+from pointsman.web.routes import routes
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = openapi.document()

@@ -18,12 +18,12 @@ import msgspec
 import pytest
 
 from house import ADMIN, SHOP, SOURCES, House, alert, until
-from pointsman import acceptance
 from pointsman.errors import Overloaded
-from pointsman.web import addresses, canned
-from pointsman.web.doors import Door, Gate, Room
-from pointsman.web.patience import Patience
+from pointsman.intake import batcher
+from pointsman.web import client_address, static_responses
+from pointsman.web.admission import Door, Gate, Room
 from pointsman.web.server import files_for
+from pointsman.web.timeouts import Patience
 from rawhttp import Wire, request, said
 
 slow = pytest.mark.slow
@@ -181,11 +181,11 @@ async def test_a_slash_at_the_end_changes_nothing(house: House):
 
 @slow
 async def test_a_token_is_digested_once_however_many_sources_there_are(house: House, monkeypatch):
-    from pointsman import signing
+    from pointsman import crypto
 
     digested = []
     monkeypatch.setattr(
-        signing, "sha256", lambda data, real=signing.sha256: digested.append(data) or real(data)
+        crypto, "sha256", lambda data, real=crypto.sha256: digested.append(data) or real(data)
     )
     async with house.replica(SOURCES):
         await house.call("GET", "/api/v1/tickets", token=SHOP, status=403)
@@ -252,15 +252,15 @@ TRUSTED = tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "192.168.7.3/32", "fd00
 )
 def test_the_rightmost_address_that_no_proxy_of_ours_has_counts(peer, forwarded, client):
     """What a client writes into X-Forwarded-For itself changes nothing."""
-    found = addresses.client(addresses.read_address((peer, 1)), forwarded, TRUSTED)
+    found = client_address.client(client_address.read_address((peer, 1)), forwarded, TRUSTED)
     assert str(found) == client
 
 
 def test_without_trusted_proxies_nothing_is_believed():
     peer = ipaddress.ip_address("127.0.0.1")
-    assert addresses.client(peer, ["1.2.3.4"], ()) == peer
-    assert addresses.client(None, ["1.2.3.4"], TRUSTED) is None
-    assert addresses.read_address("") is None
+    assert client_address.client(peer, ["1.2.3.4"], ()) == peer
+    assert client_address.client(None, ["1.2.3.4"], TRUSTED) is None
+    assert client_address.read_address("") is None
 
 
 @slow
@@ -352,9 +352,9 @@ async def test_a_gate_has_places_and_some_who_wait_but_not_for_long():
 )
 def test_only_plain_reports_are_refused_unread(data):
     """Whatever is not quite plain goes to the HTTP parser."""
-    assert canned.report_length(data) is None
+    assert static_responses.report_length(data) is None
     whole = request("/intake/shop/x", BODY, "Connection: keep-alive")
-    assert canned.report_length(whole + data) == (len(whole) - len(BODY), len(BODY))
+    assert static_responses.report_length(whole + data) == (len(whole) - len(BODY), len(BODY))
 
 
 @slow
@@ -421,8 +421,8 @@ async def _inside(door: Door) -> bool:
 @slow
 async def test_a_report_that_waits_too_long_is_refused_and_not_kept(house: House, monkeypatch):
     """While the database is slow: the first wait is cut, later ones are refused at once, and all is well afterwards."""
-    monkeypatch.setattr(acceptance, "WAITING_SECONDS", 1.0)
-    monkeypatch.setattr(acceptance, "SLOW_SECONDS", 0.3)
+    monkeypatch.setattr(batcher, "WAITING_SECONDS", 1.0)
+    monkeypatch.setattr(batcher, "SLOW_SECONDS", 0.3)
     async with house.replica(SOURCES) as running:
         let, held = asyncio.Event(), []
         real = running.context.acceptance._accept
@@ -434,7 +434,7 @@ async def test_a_report_that_waits_too_long_is_refused_and_not_kept(house: House
 
         monkeypatch.setattr(running.context.acceptance, "_accept", stuck)
         async with asyncio.TaskGroup() as senders:
-            for n in range(acceptance.FLUSHERS):
+            for n in range(batcher.FLUSHERS):
                 senders.create_task(house.alert(id=f"held {n}"))
                 await until(lambda wanted=n + 1: _more(held, wanted))
             waiting = senders.create_task(house.alert(id="waiting", status=503))
@@ -448,10 +448,10 @@ async def test_a_report_that_waits_too_long_is_refused_and_not_kept(house: House
             let.set()
         await house.alert(id="waiting")
         kept = await running.context.database.fetchval("select count(*) from report")
-        assert kept == acceptance.FLUSHERS + 1
+        assert kept == batcher.FLUSHERS + 1
 
 
-async def _full(waiting: acceptance.Acceptance) -> bool:
+async def _full(waiting: batcher.Acceptance) -> bool:
     return waiting.full
 
 

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from house import HELPDESK, SHOP, SOURCES, House, alert, until
-from pointsman.web.patience import Patience
+from pointsman.web.timeouts import Patience
 from rawhttp import Wire, request, said
 
 pytestmark = pytest.mark.slow
@@ -176,7 +176,7 @@ async def test_three_hundred_half_open_connections_and_health_answers(house: Hou
 
 async def test_one_address_has_its_share_and_this_machine_has_none(house: House, monkeypatch):
     """Loopback is a sidecar, a tunnel or a proxy on the machine: not one client. Others get 503 at once."""
-    from pointsman.web.connections import Connections
+    from pointsman.web.connection_manager import Connections
 
     house.settings = msgspec.structs.replace(house.settings, max_connections_per_address=3)
     async with house.replica(SOURCES), contextlib.AsyncExitStack() as stack:

@@ -12,21 +12,23 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 from aiohttp import web
 
-from pointsman import investigate
-from pointsman.console import pages, standing
+from pointsman.console import pages
+from pointsman.console import status as standing
 from pointsman.console.timeline import timeline
+from pointsman.domain.routing import Facts
+from pointsman.domain.ticket import Status, TicketKind
+from pointsman.domain.ticket_throttle import FINGERPRINT
 from pointsman.errors import DatabaseError, Overloaded
+from pointsman.intake import throttle
 from pointsman.logs import logger
+from pointsman.operations import lookup
 from pointsman.storage import destinations as places
-from pointsman.storage import lanes, storm
+from pointsman.storage import queue
 from pointsman.storage import tickets as store
 from pointsman.storage.db import LOST, Row
-from pointsman.tickets.routes import Facts
-from pointsman.tickets.storm import FINGERPRINT
-from pointsman.tickets.ticket import Status, TicketKind
 from pointsman.web.auth import basic_password, is_admin
-from pointsman.web.context import Context, context
 from pointsman.web.middleware import say
+from pointsman.web.services import Context, context
 
 log = logger("console")
 
@@ -229,9 +231,9 @@ async def ticket(request: web.Request) -> Page:
     say(request, ticket=str(ticket_id), source=row["source"])
     links = await store.links(ctx.reads, [ticket_id])
     events = await store.events(ctx.reads, [ticket_id])
-    deliveries = await lanes.deliveries(ctx.reads, ticket_id=ticket_id, limit=DELIVERIES_SHOWN)
-    attempts = await lanes.attempts_of(ctx.reads, ticket_id)
-    why = await investigate.of_ticket(ctx.reads, row)
+    deliveries = await queue.deliveries(ctx.reads, ticket_id=ticket_id, limit=DELIVERIES_SHOWN)
+    attempts = await queue.attempts_of(ctx.reads, ticket_id)
+    why = await lookup.of_ticket(ctx.reads, row)
     standings = await places.standing(ctx.reads)
     now, by_slug = dt.datetime.now(dt.UTC), {one["slug"]: one for one in standings}
     issues = [
@@ -262,7 +264,7 @@ async def ticket(request: web.Request) -> Page:
             "ticket": row,
             "issues": issues,
             "why": why,
-            "listed": await storm.held(ctx.reads, ticket_id)
+            "listed": await throttle.held(ctx.reads, ticket_id)
             if row["fingerprint"].startswith(FINGERPRINT)
             else [],
             "no_issue": [] if issues else standing.no_issue(ctx.catalog.current.routes, facts),

@@ -13,9 +13,9 @@ from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pointsman.console.words import place, web_url
-from pointsman.tickets.text import clean, one_line
-from pointsman.tickets.ticket import Status, TicketKind
+from pointsman.console.messages import place, web_url
+from pointsman.content.sanitize import clean, one_line
+from pointsman.domain.ticket import Status, TicketKind
 
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (

@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 import msgspec
 
-from pointsman.console.words import CLOSE_REASONS, DOES, Tone, Words, outcome, place
-from pointsman.delivery.gate import masked_words
+from pointsman.console.messages import CLOSE_REASONS, DOES, Tone, Words, outcome, place
+from pointsman.content.redaction.outgoing_filter import masked_words
+from pointsman.content.sanitize import clean, cut, one_line
 from pointsman.storage.db import Row
-from pointsman.tickets.text import clean, cut, one_line
 
 TEXT_LIMIT = 6000
 PENDING, DONE, DEAD = 0, 1, 2

@@ -10,16 +10,16 @@ from typing import Any, Literal
 
 import msgspec
 
-from pointsman.delivery.drafts import draft_of, mail_of
-from pointsman.delivery.gate import PROFILES, Gate
-from pointsman.delivery.underway import Attempt
-from pointsman.delivery.wording import NOBODY, Rule, rule_for
-from pointsman.live import TRACKER, LiveDestination
+from pointsman.content.redaction.outgoing_filter import PROFILES, Gate
+from pointsman.content.redaction.redact import Profile
+from pointsman.content.template_selection import NOBODY, Rule, rule_for
+from pointsman.delivery.attempt import Attempt
+from pointsman.delivery.draft import draft_of, mail_of
+from pointsman.domain.routing import Route, candidates, facts_of
+from pointsman.domain.ticket import Kind, TicketKind, opening_data
 from pointsman.plugin_api import Report
-from pointsman.storage.lanes import Lane
-from pointsman.tickets.redact import Profile
-from pointsman.tickets.routes import Route, candidates, facts_of
-from pointsman.tickets.ticket import Kind, TicketKind, opening_data
+from pointsman.plugin_host.instances import TRACKER, LiveDestination
+from pointsman.storage.queue import Lane
 
 Part = Literal["title", "body", "comment", "mail"]
 PARTS: tuple[Part, ...] = ("title", "body", "comment", "mail")

@@ -35,6 +35,7 @@ from collections.abc import Callable
 
 import pluggy
 
+from pointsman.crypto import hmac_sha256_matches, standard_webhook_key, standard_webhook_matches
 from pointsman.plugin_api.errors import (
     AuthFailed,
     Conflict,
@@ -83,7 +84,6 @@ from pointsman.plugin_api.values import (
     State,
     WebhookNews,
 )
-from pointsman.signing import hmac_sha256_matches, standard_webhook_key, standard_webhook_matches
 
 __all__ = [
     "API_VERSION",

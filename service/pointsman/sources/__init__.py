@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from pointsman.plugin_api import Source, hookimpl
 from pointsman.sources.alertmanager import Alertmanager
-from pointsman.sources.bugsink import Bugsink
+from pointsman.sources.bugsink.source import Bugsink
 from pointsman.sources.cloudevents import CloudEvents
 from pointsman.sources.generic import Generic
 from pointsman.sources.sentry import Sentry

@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from pointsman.plugin_api import MOST_REPORTS, PluginSettings, Report, Source, Unreadable
-from pointsman.sources.reading import fingerprint, need, part, shown, text, time
+from pointsman.sources.json_access import fingerprint, need, part, shown, text, time
 
 LABELS_SHOWN = 30
 ALERTS_LISTED = 30

@@ -15,8 +15,8 @@ import msgspec
 from msgspec.structs import replace
 
 from pointsman.plugin_api import PluginSettings, Report, Source, TrackerClient, Unreadable
-from pointsman.sources.picking import Picker, PickingSettings
-from pointsman.sources.reading import text, time
+from pointsman.sources.jmespath_mapping import Picker, PickingSettings
+from pointsman.sources.json_access import text, time
 
 DEFAULTS: Mapping[str, str] = {
     "title": "data.title || data.summary || data.message || subject || type",

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from msgspec.structs import replace
 
 from pointsman.plugin_api import PluginSettings, Report, Source, TrackerClient
-from pointsman.sources.picking import Picker, PickingSettings
+from pointsman.sources.jmespath_mapping import Picker, PickingSettings
 
 
 class GenericSettings(PickingSettings, frozen=True, kw_only=True):

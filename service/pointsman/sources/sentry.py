@@ -20,10 +20,10 @@ from pointsman.plugin_api import (
     Unreadable,
     hmac_sha256_matches,
 )
-from pointsman.sources.bugsink_bodies import tags_of
-from pointsman.sources.bugsink_trace import stack_trace
-from pointsman.sources.reading import fingerprint, items, need, part, text, time
-from pointsman.sources.signed import SignedSettings
+from pointsman.sources.bugsink.payloads import tags_of
+from pointsman.sources.bugsink.trace import stack_trace
+from pointsman.sources.json_access import fingerprint, items, need, part, text, time
+from pointsman.sources.signature_settings import SignedSettings
 
 _ISSUE_IN_URL = re.compile(r"/issues/(\d{1,20})(?:[/?#]|$)")
 _UP_AGAIN = "The monitored site is back up."

@@ -9,10 +9,10 @@ from typing import Any
 
 import msgspec
 
-from pointsman import config
+from pointsman.config import file as config_file
+from pointsman.domain.routing import Match, Options, Route
 from pointsman.storage.db import Connection, Database, Row
 from pointsman.storage.queries import queries
-from pointsman.tickets.routes import Match, Options, Route
 
 SQL = queries("config")
 
@@ -113,9 +113,9 @@ async def lock(con: Connection) -> None:
 async def write(
     con: Connection,
     *,
-    sources: Sequence[config.Source],
-    destinations: Sequence[config.Destination],
-    routes: Sequence[config.Route] | None,
+    sources: Sequence[config_file.Source],
+    destinations: Sequence[config_file.Destination],
+    routes: Sequence[config_file.Route] | None,
     retired_sources: Sequence[str],
     retired_destinations: Sequence[str],
     audit: Mapping[str, Any],

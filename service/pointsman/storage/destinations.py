@@ -9,8 +9,8 @@ import msgspec
 
 from pointsman.logs import scrub
 from pointsman.storage.db import Database, Row
-from pointsman.storage.lanes import seconds
 from pointsman.storage.queries import queries
+from pointsman.storage.queue import seconds
 
 SQL = queries("destinations")
 

@@ -10,9 +10,9 @@ import asyncpg
 
 from pointsman.logs import logger
 from pointsman.storage.db import AGAIN, LOST, Database
-from pointsman.storage.lanes import seconds
+from pointsman.storage.leases import Turn
 from pointsman.storage.queries import queries
-from pointsman.storage.turns import Turn
+from pointsman.storage.queue import seconds
 
 SQL = queries("maintenance")
 log = logger("house")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from pointsman.storage import budgets
+from pointsman.storage import rate_limits
 from pointsman.storage.db import Database, Row
 from pointsman.storage.queries import queries
 
@@ -18,7 +18,7 @@ class Now(msgspec.Struct, frozen=True, kw_only=True):
 
     destinations: Sequence[Row]
     dead: Sequence[Row]
-    budgets: Sequence[Row]
+    rate_limits: Sequence[Row]
     house: Row
 
 
@@ -27,7 +27,7 @@ async def now(database: Database) -> Now:
     return Now(
         destinations=await database.fetch(SQL["destinations_now"]),
         dead=await database.fetch(SQL["dead_now"]),
-        budgets=await budgets.standing(database),
+        rate_limits=await rate_limits.standing(database),
         house=await database.fetchrow(SQL["house_now"]),
     )
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pointsman.storage.db import Connection, Database, Row
-from pointsman.storage.lanes import seconds
 from pointsman.storage.queries import queries
+from pointsman.storage.queue import seconds
 
 SQL = queries("reconcile")
 

@@ -15,8 +15,8 @@ from typing import TypeAlias
 import msgspec
 
 from pointsman.storage.db import Database, Row
-from pointsman.storage.lanes import replay
 from pointsman.storage.queries import queries
+from pointsman.storage.queue import replay
 
 SQL = queries("replay")
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 from pointsman.plugin_api import Enriched
 from pointsman.storage.db import Connection, Database, Row
-from pointsman.storage.lanes import seconds
-from pointsman.storage.promises import as_json
+from pointsman.storage.delivery_writer import as_json
 from pointsman.storage.queries import queries
+from pointsman.storage.queue import seconds
 
 SQL = queries("sources")
 

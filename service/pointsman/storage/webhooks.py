@@ -7,10 +7,10 @@ import json
 import uuid
 from collections.abc import Mapping, Sequence
 
-from pointsman.signing import sha256
+from pointsman.crypto import sha256
+from pointsman.storage.batching import columns
 from pointsman.storage.db import Connection, Database, Row
 from pointsman.storage.queries import queries
-from pointsman.storage.together import columns
 
 SQL = queries("webhooks")
 
@@ -95,7 +95,7 @@ async def see(
 
 async def orphan(con: Connection, lane_id: int) -> None:
     """The issue is gone."""
-    await con.execute(queries("lanes")["orphan_link"], lane_id)
+    await con.execute(queries("queue")["orphan_link"], lane_id)
 
 
 async def last_state_sent(con: Connection, lane_id: int, kind: int) -> Row | None:
@@ -123,7 +123,7 @@ async def webhooks_waiting(
     database: Database, issues: Sequence[tuple[int, str, str]]
 ) -> set[tuple[int, str]]:
     """Which issues (destination, id, key) have webhooks that came before their link was known."""
-    rows = await database.fetch(queries("lanes")["webhooks_waiting"], *columns(issues))
+    rows = await database.fetch(queries("queue")["webhooks_waiting"], *columns(issues))
     return {(row["destination_id"], row["remote_id"]) for row in rows}
 
 

@@ -16,7 +16,7 @@ from pointsman.testing.report import Card, table, write
 from pointsman.testing.source_report import SourceBook, source_table
 
 if TYPE_CHECKING:
-    from pointsman.testing.conformance.trial import Trial
+    from pointsman.testing.conformance.case_runner import Trial
 
 _SUITE = "pointsman.testing.conformance"
 _SOURCES = "pointsman_source_conformance"
@@ -76,7 +76,7 @@ def pytest_runtest_call(item: pytest.Item) -> None:
 @pytest.fixture
 def pointsman_trial(request: pytest.FixtureRequest) -> Trial:
     """What the suite's tests work with, made from the fixture ``tracker_case``."""
-    from pointsman.testing.conformance.trial import Trial  # noqa: PLC0415 - most runs of pytest need it not
+    from pointsman.testing.conformance.case_runner import Trial  # noqa: PLC0415 - most runs of pytest need it not
 
     item = request.node
     memory = request.config.stash[_MEMORY].setdefault(_suite_of(item), {})

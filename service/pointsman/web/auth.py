@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from pointsman.catalog import LiveSource
-from pointsman.signing import digest_matches, token_digest, token_matches
-from pointsman.web.context import Context, context
+from pointsman.crypto import digest_matches, token_digest, token_matches
+from pointsman.plugin_host.snapshot import LiveSource
 from pointsman.web.problems import Problem, unauthorized
+from pointsman.web.services import Context, context
 
 
 @dataclass(slots=True, frozen=True)

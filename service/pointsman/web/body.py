@@ -13,10 +13,10 @@ import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from pointsman.tickets.text import clean_json
-from pointsman.web.doors import LOAN, Room
-from pointsman.web.patience import Patience
+from pointsman.content.sanitize import clean_json
+from pointsman.web.admission import LOAN, Room
 from pointsman.web.problems import Problem
+from pointsman.web.timeouts import Patience
 
 INTAKE_LIMIT = 256 * 1024
 DEPTH_LIMIT = 64

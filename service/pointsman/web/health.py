@@ -8,8 +8,8 @@ from aiohttp import web
 
 from pointsman.storage import metrics as stored
 from pointsman.storage.db import LOST
-from pointsman.web.context import Context, context
-from pointsman.web.intake import answer
+from pointsman.web.intake_api import answer
+from pointsman.web.services import Context, context
 
 
 async def live(_: web.Request) -> web.Response:

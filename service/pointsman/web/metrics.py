@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from pointsman.delivery.attempt import Class
+from pointsman.domain.retry_policy import Class
 from pointsman.logs import logger
 from pointsman.storage.db import LOST
 from pointsman.storage.metrics import Now
@@ -274,7 +274,7 @@ class Metrics:
         for row in now.dead:
             cls = row["class"] if row["class"] in _CLASSES else "other"
             self.dead.labels(row["slug"], cls).inc(row["dead"])
-        for row in now.budgets:
+        for row in now.rate_limits:
             for slug in row["destinations"]:
                 self.tokens.labels(slug, row["scope"]).set(row["tokens"])
                 self.rate.labels(slug, row["scope"]).set(row["rate"])

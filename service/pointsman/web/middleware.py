@@ -13,10 +13,10 @@ from aiohttp import web
 from pointsman.errors import DatabaseError, Overloaded
 from pointsman.logs import logger
 from pointsman.storage.db import LOST
-from pointsman.web import addresses
-from pointsman.web.context import context
-from pointsman.web.doors import LOAN, Loan
+from pointsman.web import client_address
+from pointsman.web.admission import LOAN, Loan
 from pointsman.web.problems import Problem, unavailable
+from pointsman.web.services import context
 
 log = logger("web")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -58,7 +58,7 @@ async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
     client, remote = peer, visitor.shown if visitor is not None else ""
     if ctx.settings.trusted_proxies:
         forwarded = request.headers.getall("X-Forwarded-For", ())
-        client = addresses.client(peer, forwarded, ctx.settings.trusted_proxies)
+        client = client_address.client(peer, forwarded, ctx.settings.trusted_proxies)
         remote = remote if client is peer else str(client)
     if visitor is not None:
         visitor.began(request.content)

@@ -16,10 +16,17 @@ from aiohttp import web
 
 from pointsman import __version__
 from pointsman.sources.tickets import TEXT_LIMIT, TITLE_LIMIT, CommentBody, TicketBody
-from pointsman.web.intake import AcceptedBody
-from pointsman.web.previews import PreviewBody, PreviewsView
+from pointsman.web.intake_api import AcceptedBody
+from pointsman.web.previews_api import PreviewBody, PreviewsView
 from pointsman.web.problems import TITLES, TYPE_BASE
-from pointsman.web.tickets import PAGE_LIMIT, CloseBody, CommentedBody, CreatedBody, TicketPage, TicketView
+from pointsman.web.tickets_api import (
+    PAGE_LIMIT,
+    CloseBody,
+    CommentedBody,
+    CreatedBody,
+    TicketPage,
+    TicketView,
+)
 
 REF = "#/components/schemas/{name}"
 

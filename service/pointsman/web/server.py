@@ -14,7 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from pointsman.errors import PointsmanError
 from pointsman.logs import logger
-from pointsman.web.connections import Connections
+from pointsman.web.connection_manager import Connections
 
 log = logger("server")
 

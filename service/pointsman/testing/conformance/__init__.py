@@ -8,9 +8,9 @@ A plugin's author writes a ``TrackerDouble``, a fixture ``tracker_case``, and on
 The author of a kind of source writes a fixture ``source_case`` and a class of ``SourceConformanceSuite``.
 """
 
-from pointsman.testing.conformance.case import IssueThere, TrackerCase, TrackerDouble, WebhookCall
 from pointsman.testing.conformance.source_case import SourceCase, SourceExample
 from pointsman.testing.conformance.sources import SourceConformanceSuite
+from pointsman.testing.conformance.spec import IssueThere, TrackerCase, TrackerDouble, WebhookCall
 from pointsman.testing.conformance.suite import ConformanceSuite
 
 __all__ = [

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
+from pointsman.config.secrets import decode_secret
 from pointsman.plugin_api import Action, Source
-from pointsman.vault import decode_secret
 
 Sign = Callable[[str, bytes], Mapping[str, str]]
 """Makes the headers that sign a body with a secret; their names in lower case."""

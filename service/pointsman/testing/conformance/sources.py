@@ -10,6 +10,7 @@ from typing import Any, ClassVar, get_args, get_type_hints
 
 import pytest
 
+from pointsman.config.secrets import secret_fields
 from pointsman.plugin_api import (
     API_VERSION,
     MOST_REPORTS,
@@ -19,8 +20,8 @@ from pointsman.plugin_api import (
     Unreadable,
     hookimpl,
 )
-from pointsman.plugins import Registry
-from pointsman.testing.conformance.corpus import BODIES, HEADER_VALUES, TEXTS
+from pointsman.plugin_host.registry import Registry
+from pointsman.testing.conformance.hostile_texts import BODIES, HEADER_VALUES, TEXTS
 from pointsman.testing.conformance.source_case import (
     ODD,
     SourceCase,
@@ -32,7 +33,6 @@ from pointsman.testing.conformance.source_case import (
     without,
 )
 from pointsman.testing.conformance.tests_contract import LIKE_A_SECRET, description
-from pointsman.vault import secret_fields
 
 LONGEST_FINGERPRINT = 2000
 """Bytes that fit into the index."""

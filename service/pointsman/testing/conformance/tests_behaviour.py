@@ -17,9 +17,9 @@ from pointsman.plugin_api import (
     State,
     Tracker,
 )
-from pointsman.testing.conformance.calls import Scene, five_minutes_ago, issue_there, unfit
-from pointsman.testing.conformance.stage import Stage, new_draft, new_marker
-from pointsman.testing.conformance.trial import Trial
+from pointsman.testing.conformance.case_runner import Trial
+from pointsman.testing.conformance.harness import Stage, new_draft, new_marker
+from pointsman.testing.conformance.operations import Scene, five_minutes_ago, issue_there, unfit
 
 
 async def made(stage: Stage, **more: str) -> tuple[Tracker, Scene]:

@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from pointsman.config.secrets import secret_fields
 from pointsman.plugin_api import API_VERSION, PluginSettings, Secret, Tracker, hookimpl
-from pointsman.plugins import Registry
-from pointsman.testing.conformance.stage import SECRET_CHARACTERS, Stage, canaries
-from pointsman.testing.conformance.trial import Trial
-from pointsman.vault import secret_fields
+from pointsman.plugin_host.registry import Registry
+from pointsman.testing.conformance.case_runner import Trial
+from pointsman.testing.conformance.harness import SECRET_CHARACTERS, Stage, canaries
 
 LIKE_A_SECRET = re.compile(
     r"(^|_)(token|secret|password|passwd|passphrase|credential|api_?key|private_key)s?$"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pointsman.testing.conformance.calls import Scene, issue_there
-from pointsman.testing.conformance.corpus import TEXTS
-from pointsman.testing.conformance.stage import Stage, new_draft, new_marker
-from pointsman.testing.conformance.trial import Trial
+from pointsman.testing.conformance.case_runner import Trial
+from pointsman.testing.conformance.harness import Stage, new_draft, new_marker
+from pointsman.testing.conformance.hostile_texts import TEXTS
+from pointsman.testing.conformance.operations import Scene, issue_there
 
 _every_text = pytest.mark.parametrize("text", TEXTS)
 

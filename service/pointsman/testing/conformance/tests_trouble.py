@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from pointsman.testing.conformance.calls import CALLS
-from pointsman.testing.conformance.trial import Trial
+from pointsman.testing.conformance.case_runner import Trial
+from pointsman.testing.conformance.operations import CALLS
 
 _every_call = pytest.mark.parametrize("call", CALLS)
 _every_write = pytest.mark.parametrize("call", [name for name, call in CALLS.items() if call.writes])

@@ -6,12 +6,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pointsman.delivery.checked import checked
 from pointsman.plugin_api import Ignored, IssueGone, IssueSeen, State, Tracker, UnknownOutcome
-from pointsman.testing.conformance.calls import Scene
-from pointsman.testing.conformance.corpus import BODIES, HEADER_VALUES, bent
-from pointsman.testing.conformance.stage import Stage
-from pointsman.testing.conformance.trial import Trial
+from pointsman.plugin_host.validate import checked
+from pointsman.testing.conformance.case_runner import Trial
+from pointsman.testing.conformance.harness import Stage
+from pointsman.testing.conformance.hostile_texts import BODIES, HEADER_VALUES, bent
+from pointsman.testing.conformance.operations import Scene
 
 OTHER = b"another-webhook-secret"
 LONGEST_SECONDS = 2.0

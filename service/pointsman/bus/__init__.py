@@ -1,0 +1,1 @@
+"""Event bus: claim lanes, call the registered handlers and renew the leases."""

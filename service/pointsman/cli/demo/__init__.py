@@ -1,0 +1,1 @@
+"""Demonstrate the way of an alert and a ticket on one machine."""

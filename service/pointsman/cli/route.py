@@ -1,0 +1,66 @@
+"""``pointsman route``: what the routes of a file make of a request, without a database."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from pointsman.cli.common import (
+    config_option,
+    header_option,
+    json_option,
+    print_json,
+    source_option,
+    with_settings,
+)
+from pointsman.config.settings import Settings
+from pointsman.errors import ConfigError
+
+
+@click.command()
+@click.option("--explain", is_flag=True, help="Show every rule's verdict, not only what comes of them.")
+@source_option
+@click.option(
+    "--file",
+    type=click.Path(path_type=Path, allow_dash=True),
+    default="-",
+    help="The request's body; standard input unless given.",
+)
+@header_option
+@config_option
+@json_option
+@with_settings
+def route(
+    settings: Settings,
+    *,
+    explain: bool,
+    source: str | None,
+    file: Path,
+    headers: tuple[str, ...],
+    config: Path | None,
+    as_json: bool,
+) -> None:
+    """Say where the routes of a configuration file send a request, before it is sent.
+
+    Nothing is kept, applied or sent: neither a database nor secrets are needed.
+    """
+    from pointsman.operations import route_dry_run  # noqa: PLC0415 - other commands start faster without it
+
+    rules = route_dry_run.load(settings, config or settings.config)
+    for warning in rules.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    read = route_dry_run.ask(rules, source, headers, _body(file))
+    if as_json:
+        print_json(read)
+        return
+    for line in route_dry_run.lines(read, explain=explain):
+        click.echo(line)
+
+
+def _body(file: Path) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
+    except OSError as error:
+        raise ConfigError([f"--file {file}: can't be read: {error}"]) from None

@@ -1,0 +1,1 @@
+"""Read settings, the configuration file and secrets, and compare configurations."""

@@ -1,0 +1,114 @@
+"""What applying a configuration would change: the rows that stand, compared with those that shall be. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, Protocol
+
+import msgspec
+
+from pointsman.config.file import Desired, Destination, Route, Source
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One line of a plan."""
+
+    verb: Literal["add", "change", "retire"]
+    what: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        sign = {"add": "+", "change": "~", "retire": "-"}[self.verb]
+        return f"{sign} {self.what}{f' ({self.detail})' if self.detail else ''}"
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What applying changes."""
+
+    changes: list[Change]
+    sources: list[Source]
+    destinations: list[Destination]
+    routes: list[Route] | None
+    retired_sources: list[str]
+    retired_destinations: list[str]
+    warnings: list[str]
+
+
+class HasSlug(Protocol):
+    """A row as it stands."""
+
+    @property
+    def slug(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def retired(self) -> bool:
+        """Whether it is no longer configured."""
+        ...
+
+
+def plan(
+    desired: Desired,
+    sources: Sequence[HasSlug],
+    destinations: Sequence[HasSlug],
+    routes: Sequence[Any],
+) -> Plan:
+    """What changes when the rows that stand become the desired ones."""
+    changes: list[Change] = []
+    put_sources = _compare("source", desired.sources, sources, changes)
+    put_destinations = _compare("destination", desired.destinations, destinations, changes)
+    old = [_rule(one) for one in routes]
+    new = [_rule(one) for one in desired.routes]
+    if old != new:
+        detail = f"{len(old)} rules become {len(new)}" if len(old) != len(new) else "rules differ"
+        changes.append(Change("change", "routes", detail))
+    return Plan(
+        changes=changes,
+        sources=put_sources,
+        destinations=put_destinations,
+        routes=desired.routes if old != new else None,
+        retired_sources=_gone("source", desired.sources, sources, changes),
+        retired_destinations=_gone("destination", desired.destinations, destinations, changes),
+        warnings=desired.warnings,
+    )
+
+
+def _rule(one: Any) -> tuple[Any, ...]:
+    return one.position, one.match, list(one.destinations), one.continues, one.options
+
+
+def _compare(what: str, desired: Sequence[Any], rows: Sequence[HasSlug], changes: list[Change]) -> list[Any]:
+    standing = {row.slug: row for row in rows if not row.retired}
+    put = []
+    for one in desired:
+        row = standing.get(one.slug)
+        if row is None:
+            changes.append(Change("add", f"{what} {one.slug}"))
+            put.append(one)
+            continue
+        differing = [
+            name
+            for name in one.__struct_fields__
+            if _without_seal(getattr(one, name)) != _without_seal(getattr(row, name))
+        ]
+        if differing:
+            changes.append(Change("change", f"{what} {one.slug}", ", ".join(differing)))
+            put.append(one)
+    return put
+
+
+def _gone(what: str, desired: Sequence[Any], rows: Sequence[HasSlug], changes: list[Change]) -> list[str]:
+    wanted = {one.slug for one in desired}
+    gone = [row.slug for row in rows if not row.retired and row.slug not in wanted and row.slug[0] != "@"]
+    changes.extend(Change("retire", f"{what} {slug}", "its tickets stay") for slug in gone)
+    return gone
+
+
+def _without_seal(value: Any) -> Any:
+    """A value in which a sealed secret is known by its digest: each sealing looks different."""
+    if isinstance(value, dict):
+        return {key: _without_seal(inner) for key, inner in value.items() if key != "sealed"}
+    if isinstance(value, (list, tuple)):
+        return [_without_seal(inner) for inner in value]
+    return value

@@ -1,0 +1,342 @@
+"""The declarative file (TOML): sources, destinations, routes. Read and checked here, purely; compared in ``planning``.
+
+An error names file, table and key.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Literal, Protocol, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from pointsman.config.route_file import Route, RouteChecker, RouteTable
+from pointsman.crypto import sha256
+from pointsman.errors import ConfigError
+from pointsman.plugin_api import PluginSettings, Secret
+
+__all__ = [
+    "Desired",
+    "Destination",
+    "DestinationLimits",
+    "DestinationTable",
+    "Kinds",
+    "Route",
+    "RouteTable",
+    "Secrets",
+    "Source",
+    "SourceLimits",
+    "SourceTable",
+    "read",
+]
+
+_SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
+_T = TypeVar("_T", bound=msgspec.Struct)
+_PATH = re.compile(r" - at `\$\.?(.*?)`$")
+
+
+class SourceLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """``limits`` of a source: how many tickets it may open in a minute before a storm is called one; 0: no cap."""
+
+    new_tickets_per_minute: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+
+
+class DestinationLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """``limits`` of a destination: the writes a minute that replace the tracker's declared limits (0: none hold), and
+    how many of its issues are worked on at once.
+    """
+
+    writes_per_minute: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+    at_once: Annotated[int, Meta(ge=1, le=64)] | None = None
+
+
+class SourceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[[source]]``: an origin of reports."""
+
+    slug: str
+    kind: str
+    token: str | dict[str, str] | None = None
+    tokens: list[str | dict[str, str]] = []
+    settings: dict[str, Any] = {}
+    limits: SourceLimits = SourceLimits()
+
+
+class DestinationTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """``[[destination]]``: a place on a tracker."""
+
+    slug: str
+    tracker: str
+    settings: dict[str, Any] = {}
+    webhook_secrets: list[str | dict[str, str]] = []
+    limits: DestinationLimits = DestinationLimits()
+    redact: Literal["normal", "strict", "off"] = "normal"
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """A source as it shall be."""
+
+    slug: str
+    kind: str
+    settings: dict[str, Any]
+    tokens: list[dict[str, str]]
+    limits: dict[str, int] = {}
+
+
+class Destination(msgspec.Struct, frozen=True, kw_only=True):
+    """A destination as it shall be."""
+
+    slug: str
+    tracker: str
+    settings: dict[str, Any]
+    webhook_secrets: list[dict[str, str]]
+    limits: dict[str, int] = {}
+    redact: str = "normal"
+
+
+class Desired(msgspec.Struct, frozen=True, kw_only=True):
+    """The whole configuration as it shall be, and what is odd about it."""
+
+    sources: list[Source]
+    destinations: list[Destination]
+    routes: list[Route]
+    warnings: list[str]
+
+
+class Secrets(Protocol):
+    """Resolves references and seals literals."""
+
+    def resolve(self, reference: Mapping[str, str]) -> Secret:
+        """The secret behind a reference; ValueError with the cure."""
+        ...
+
+    def seal(self, secret: str) -> dict[str, str]:
+        """A literal as it may be kept; ValueError with the cure."""
+        ...
+
+
+class Kinds(msgspec.Struct, frozen=True):
+    """What is installed: kinds of sources and trackers with their settings, and how to check settings.
+
+    ``check`` makes the settings from resolved values and raises ValueError for what can't be; ``secret_fields`` names
+    those of a settings class that hold secrets; ``defaults`` are a tracker's settings that the process supplies.
+    """
+
+    sources: Mapping[str, type[PluginSettings]]
+    trackers: Mapping[str, type[PluginSettings]]
+    check: Callable[[type[PluginSettings], Mapping[str, Any]], Any]
+    secret_fields: Callable[[type[PluginSettings]], frozenset[str]]
+    defaults: Mapping[str, Mapping[str, Any]] = {}
+
+
+class _Checker:
+    def __init__(self, file: str, kinds: Kinds, secrets: Secrets) -> None:
+        self.file = file
+        self.kinds = kinds
+        self.secrets = secrets
+        self.problems: list[str] = []
+        self.warnings: list[str] = []
+
+    def wrong(self, place: str, message: str) -> None:
+        self.problems.append(f"{self.file}: {place}: {message}")
+
+    def odd(self, place: str, message: str) -> None:
+        self.warnings.append(f"{self.file}: {place}: {message}")
+
+    def read(self, text: str) -> Desired:
+        """Everything the file says, checked; problems are gathered, not raised."""
+        try:
+            data = tomllib.loads(text)
+        except tomllib.TOMLDecodeError as error:
+            self.problems.append(f"{self.file}: no valid TOML: {error}")
+            return Desired(sources=[], destinations=[], routes=[], warnings=[])
+        for key in sorted(data.keys() - {"source", "destination", "route"}):
+            self.wrong(f"[{key}]", "unknown table; there are [[source]], [[destination]] and [[route]]")
+        sources = [self.source(place, table) for place, table in self.tables(data, "source", SourceTable)]
+        destinations = [
+            self.destination(place, table)
+            for place, table in self.tables(data, "destination", DestinationTable)
+        ]
+        for what, slugs in (
+            ("source", [one.slug for one in sources]),
+            ("destination", [one.slug for one in destinations]),
+        ):
+            for slug in sorted({slug for slug in slugs if slugs.count(slug) > 1}):
+                self.wrong(f"[[{what}]] {slug}", "slug: stands there twice; each needs its own")
+        known = {one.slug for one in destinations}
+        names = {one.slug for one in sources}
+        rules = RouteChecker(names, known, self.wrong, self.odd)
+        routes = [
+            rules.route(place, number, table)
+            for number, (place, table) in enumerate(self.tables(data, "route", RouteTable), 1)
+        ]
+        return Desired(sources=sources, destinations=destinations, routes=routes, warnings=self.warnings)
+
+    def tables(self, data: Mapping[str, Any], name: str, kind: type[_T]) -> Iterator[tuple[str, _T]]:
+        """The tables of one name that are well-formed, with how to name each."""
+        tables = data.get(name, [])
+        if not isinstance(tables, list):
+            self.wrong(f"[{name}]", f"write [[{name}]] with two brackets: there may be many")
+            return
+        for number, table in enumerate(tables, 1):
+            place = _place(name, number, table)
+            try:
+                made = msgspec.convert(table, kind)
+            except msgspec.ValidationError as error:
+                self.wrong(place, _said(error))
+                continue
+            slug = getattr(made, "slug", None)
+            if slug is not None and not _SLUG.fullmatch(slug):
+                self.wrong(
+                    place, f"slug: {slug!r} must be lower-case letters, digits and hyphens, 63 at most"
+                )
+                continue
+            yield place, made
+
+    def reference(self, place: str, key: str, value: str | dict[str, str]) -> Secret | None:
+        """The secret behind a value; a problem is noted."""
+        if isinstance(value, str):
+            self.warnings.append(
+                f"{self.file}: {place}: {key}: a literal secret stands in the file;"
+                ' { env = "NAME" } or { file = "/path" } keep it out'
+            )
+            return Secret(value)
+        if value.keys() - {"env", "file"} or len(value) != 1:
+            self.wrong(place, f'{key}: write a text, {{ env = "NAME" }} or {{ file = "/path" }}')
+            return None
+        try:
+            return self.secrets.resolve(value)
+        except ValueError as error:
+            self.wrong(place, f"{key}: {error}")
+            return None
+
+    def source(self, place: str, table: SourceTable) -> Source:
+        """One source."""
+        tokens = []
+        values = [*([table.token] if table.token is not None else []), *table.tokens]
+        if not values:
+            self.wrong(place, 'token: is missing; write token = { env = "NAME" }')
+        for number, value in enumerate(values):
+            key = "token" if table.token is not None and number == 0 else "tokens"
+            secret = self.reference(place, key, value)
+            if secret is None:
+                continue
+            if len(secret.reveal()) < 8:
+                self.wrong(
+                    place, f"{key}: is shorter than 8 characters; make one with `openssl rand -hex 24`"
+                )
+            tokens.append(
+                value if isinstance(value, dict) else {"sha256": sha256(secret.reveal().encode()).hex()}
+            )
+        kind = self.kinds.sources.get(table.kind)
+        if kind is None:
+            self.unknown(place, "kind", table.kind, self.kinds.sources)
+            return Source(slug=table.slug, kind=table.kind, settings={}, tokens=tokens)
+        return Source(
+            slug=table.slug,
+            kind=table.kind,
+            settings=self.settings(place, kind, table.settings, {}),
+            tokens=tokens,
+            limits=msgspec.to_builtins(table.limits),
+        )
+
+    def destination(self, place: str, table: DestinationTable) -> Destination:
+        """One destination."""
+        secrets = []
+        for value in table.webhook_secrets:
+            secret = self.reference(place, "webhook_secrets", value)
+            if secret is None:
+                continue
+            if not secret:
+                self.wrong(place, "webhook_secrets: an empty secret verifies nothing; leave it out")
+            secrets.append(value if isinstance(value, dict) else self.sealed(place, "webhook_secrets", value))
+        kind = self.kinds.trackers.get(table.tracker)
+        if kind is None:
+            self.unknown(place, "tracker", table.tracker, self.kinds.trackers)
+            settings = {}
+        else:
+            settings = self.settings(place, kind, table.settings, self.kinds.defaults.get(table.tracker, {}))
+        return Destination(
+            slug=table.slug,
+            tracker=table.tracker,
+            settings=settings,
+            webhook_secrets=secrets,
+            limits=msgspec.to_builtins(table.limits),
+            redact=table.redact,
+        )
+
+    def unknown(self, place: str, key: str, value: str, known: Mapping[str, Any]) -> None:
+        """A kind that no plugin brings."""
+        names = ", ".join(sorted(known)) or "none"
+        self.wrong(place, f"{key}: no plugin brings {value!r}; installed: {names}. See `pointsman plugins`")
+
+    def sealed(self, place: str, key: str, secret: str) -> dict[str, str]:
+        """A literal as it may be kept."""
+        try:
+            return self.secrets.seal(secret)
+        except ValueError as error:
+            self.wrong(place, f"{key}: {error}")
+            return {}
+
+    def settings(
+        self,
+        place: str,
+        kind: type[PluginSettings],
+        given: Mapping[str, Any],
+        defaults: Mapping[str, Any],
+    ) -> dict[str, Any]:
+        """A plugin's settings as they may be kept, once the plugin's own checks took them."""
+        kept: dict[str, Any] = {}
+        resolved: dict[str, Any] = {}
+        found = True
+        secret = self.kinds.secret_fields(kind)
+        for key, value in {**defaults, **given}.items():
+            if key not in secret:
+                resolved[key] = value
+                if key in given:
+                    kept[key] = value
+                continue
+            if not isinstance(value, (str, dict)):
+                self.wrong(place, f"settings.{key}: write a text, {{ env = ... }} or {{ file = ... }}")
+                found = False
+                continue
+            made = self.reference(place, f"settings.{key}", value)
+            if made is None:
+                found = False
+                continue
+            resolved[key] = made
+            if key in given:
+                kept[key] = value if isinstance(value, dict) else self.sealed(place, f"settings.{key}", value)
+        if found:
+            try:
+                self.kinds.check(kind, resolved)
+            except ValueError as error:
+                said = _said(error)
+                self.wrong(place, f"settings{': ' if said == str(error) else '.'}{said}")
+        return kept
+
+
+def _place(name: str, number: int, table: Any) -> str:
+    slug = table.get("slug") if isinstance(table, dict) else None
+    return f"[[{name}]] {slug if isinstance(slug, str) else f'number {number}'}"
+
+
+def _said(error: Exception) -> str:
+    """The words of msgspec, with the key in front."""
+    text = str(error)
+    found = _PATH.search(text)
+    if found is None:
+        return text
+    key = found[1].strip(".")
+    return f"{key}: {text[: found.start()]}" if key else text[: found.start()]
+
+
+def read(text: str, file: str, kinds: Kinds, secrets: Secrets) -> Desired:
+    """What a file asks for. Raises ConfigError with every mistake in it."""
+    checker = _Checker(file, kinds, secrets)
+    desired = checker.read(text)
+    if checker.problems:
+        raise ConfigError(checker.problems)
+    return desired

@@ -1,0 +1,1 @@
+"""Pure text: sanitize, render and redact what leaves Pointsman."""

@@ -1,0 +1,1 @@
+"""Find and mask secrets and personal data in text."""

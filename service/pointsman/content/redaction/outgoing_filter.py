@@ -1,0 +1,113 @@
+"""What may leave: every text that is a stranger's passes here, whole, before anything of it is cut or rendered. Pure.
+
+One gate serves one draft and counts what it masked there, by kind; nobody is told the values. Our own words, links and
+markers do not come through here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from pointsman.content.redaction.redact import Profile, Redacted, redact, redact_fact, total
+from pointsman.content.render import TicketText
+from pointsman.content.sanitize import clean
+
+PROFILES: Final[Mapping[str, Profile | None]] = {
+    "normal": Profile.NORMAL,
+    "strict": Profile.STRICT,
+    "off": None,
+}
+"""What a destination's ``redact`` asks for; None: nothing is masked."""
+_TEXTS = ("text", "body", "code", "url")
+_NAMED = ("level", "environment", "release")
+
+SHORT, REMEMBERED = 100, 4096
+_HARMLESS: set[tuple[Profile | None, str, str]] = set()
+"""Short texts that were looked through and hold nothing: names, releases and hosts come again with every report."""
+
+
+def _remember(asked: tuple[Profile | None, str, str]) -> None:
+    if len(_HARMLESS) >= REMEMBERED:
+        _HARMLESS.clear()
+    _HARMLESS.add(asked)
+
+
+def _redact_text(_: str, said: str, *, key: bytes, profile: Profile) -> Redacted:
+    return redact(said, key=key, profile=profile)
+
+
+class Gate:
+    """The gate before one destination. ``key`` makes the placeholders; ``person``: the requester may be named there."""
+
+    def __init__(self, key: bytes, profile: Profile | None, *, person: bool = False) -> None:
+        self._key = key
+        self._profile = profile
+        self._person = person
+        self._made: dict[tuple[Profile | None, str, str], str] = {}
+        self.masked: dict[str, int] = {}
+        """How many secrets were masked, by kind."""
+
+    def text(self, said: str) -> str:
+        """A text without its secrets."""
+        return self.fact("", said)
+
+    def fact(self, name: str, value: str) -> str:
+        """The value of something of this name. One that comes twice in a draft is masked alike, and counted once."""
+        value = clean(value)
+        asked = (self._profile, name, value)
+        if self._profile is None or not value or asked in _HARMLESS:
+            return value
+        if (known := self._made.get(asked)) is not None:
+            return known
+        made = (redact_fact if name else _redact_text)(name, value, key=self._key, profile=self._profile)
+        if made.counts:
+            self.masked = total([self.masked, made.counts])
+        elif len(value) <= SHORT and len(name) <= SHORT:
+            _remember(asked)
+        self._made[asked] = made.text
+        return made.text
+
+    def facts(self, facts: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
+        """Names and values."""
+        return [(self.text(name), self.fact(name, value)) for name, value in facts]
+
+    def name(self, name: str) -> str:
+        """What a person is called. Some are called by their address, which stays inside; in public nobody is named."""
+        if not self._person and (self._profile is Profile.STRICT or "@" in name):
+            return ""
+        return name if self._person else self.text(name)
+
+    def ticket(self, ticket: TicketText) -> TicketText:
+        """A ticket as it may be shown. Its description is told by the event that opened it."""
+        return replace(
+            ticket,
+            title=self.text(ticket.title),
+            description="",
+            reporter_name=self.name(ticket.reporter_name),
+        )
+
+    def event(self, data: Mapping[str, Any]) -> dict[str, Any]:
+        """What a report said, as it may be shown: nothing but names of ours stays as it was."""
+        made = dict(data)
+        for name in _TEXTS:
+            if data.get(name):
+                made[name] = self.text(data[name])
+        for name in _NAMED:
+            if data.get(name):
+                made[name] = self.fact(name, data[name])
+        if data.get("facts"):
+            made["facts"] = self.facts(data["facts"])
+        if "author" in data:
+            made["author"] = {"name": self.name(data["author"].get("name", ""))}
+        storm = data.get("storm")
+        if isinstance(storm, Mapping) and storm.get("tickets"):
+            made["storm"] = {**storm, "tickets": [(one, self.text(title)) for one, title in storm["tickets"]]}
+        return made
+
+
+def masked_words(masked: Mapping[str, int]) -> str:
+    """What was masked, for operators: ``1 password, 2 token``."""
+    return ", ".join(f"{number} {kind}" for kind, number in sorted(masked.items()))

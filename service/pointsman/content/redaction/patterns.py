@@ -1,0 +1,291 @@
+"""Secrets that their form gives away, wherever they stand: tokens of vendors, keys, passwords in addresses, cards."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from pointsman.content.redaction.heuristics import is_code, is_nothing, is_random, is_secretive
+
+Span = tuple[int, int, str]
+"""Where a secret stands in a text, from and to, and its kind."""
+
+# All patterns here begin with what they look for, which is found fast, and none looks back. What may not stand before
+# is judged afterwards.
+
+# -- tokens that say whose they are --------------------------------------------------------------------------------
+
+# kind, what must stand in the text for the pattern to be tried at all, pattern; its first group is the secret
+_TABLE: tuple[tuple[str, tuple[str, ...], str], ...] = (
+    ("aws-key", ("AKIA", "ASIA", "ABIA", "ACCA"), r"((?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16})(?![A-Za-z0-9])"),
+    ("github-token", ("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), r"(gh[pousr]_[A-Za-z0-9]{30,255}+)"),
+    ("github-token", ("github_pat_",), r"(github_pat_[A-Za-z0-9_]{22,255}+)"),
+    (
+        "gitlab-token",
+        (
+            "glpat-",
+            "gldt-",
+            "glrt-",
+            "glcbt-",
+            "glptt-",
+            "glft-",
+            "glimt-",
+            "glagent-",
+            "glsoat-",
+            "gloas-",
+            "glffct-",
+        ),
+        r"(gl(?:pat|dt|rt|cbt|ptt|ft|imt|agent|soat|oas|ffct)-[\w.-]{18,255}+)",
+    ),
+    ("slack-token", ("xox", "xapp-"), r"((?:xox[abceoprs]|xapp)-[\w-]{10,255}+)"),
+    (
+        "webhook-address",
+        ("hooks.slack.com", "webhook", "/webhooks/"),
+        (
+            r"(?:hooks\.slack\.com/(?:services|workflows|triggers)|discord(?:app)?\.com/api/webhooks|webhook\.office\.com/webhookb2)"
+            r"/([\w/@.-]{20,255}+)"
+        ),
+    ),
+    (
+        "stripe-key",
+        ("k_live_", "k_test_", "whsec_"),
+        r"((?:[rs]k_(?:live|test)|whsec)_[A-Za-z0-9+/=]{16,255}+)",
+    ),
+    ("google-key", ("AIza",), r"(AIza[\w-]{35})"),
+    (
+        "google-key",
+        ("GOCSPX-", "ya29.", "1//0"),
+        r"(GOCSPX-[\w-]{20,40}+|ya29\.[\w.-]{20,512}+|1//0[\w-]{30,120}+)",
+    ),
+    ("twilio-key", ("SK",), r"(SK[0-9a-f]{32})(?![0-9a-zA-Z])"),
+    ("sendgrid-key", ("SG.",), r"(SG\.[\w-]{16,32}\.[\w-]{16,64}+)"),
+    (
+        "mail-key",
+        ("key-", "-us", "xkeysib-"),
+        r"(key-[0-9a-f]{32}|[0-9a-f]{32}-us\d{1,2}|xkeysib-[0-9a-f]{64}-\w{16})(?!\w)",
+    ),
+    ("npm-token", ("npm_",), r"(npm_[A-Za-z0-9]{36})"),
+    ("pypi-token", ("pypi-",), r"(pypi-[\w-]{32,1024}+)"),
+    ("azure-key", ("Q~",), r"([\w~.-]{3}\dQ~[\w~.-]{31,34})"),
+    ("openai-key", ("sk-",), r"(sk-(?=[\w-]{0,200}?\d)(?=[\w-]{0,200}?[A-Z])[\w-]{20,255}+)"),
+    ("telegram-token", (":AA",), r"(\d{8,10}:AA[\w-]{33})"),
+    ("vault-token", ("hvs.", "hvb.", "hvr."), r"(hv[sbr]\.[\w-]{20,512}+)"),
+    (
+        "vendor-token",
+        (
+            "dop_v1_",
+            "doo_v1_",
+            "dor_v1_",
+            "shpat_",
+            "shpca_",
+            "shppa_",
+            "shpss_",
+            "sq0",
+            "hf_",
+            "dckr_",
+            "dapi",
+            "lin_api_",
+            "ntn_",
+            "PMAK-",
+            "NRAK-",
+            "glsa_",
+            "glc_",
+            "sntry",
+        ),
+        (
+            r"(do[opr]_v1_[a-f0-9]{64}|shp(?:at|ca|pa|ss)_[a-fA-F0-9]{32}|sq0(?:atp|csp|idp)-[\w-]{22,64}+|hf_[A-Za-z0-9]{34}"
+            r"|dckr_[op]at_[\w-]{24,64}+|dapi[0-9a-f]{32}|lin_api_\w{40}|ntn_\w{40,60}+|PMAK-[\w-]{59}|NRAK-[A-Z0-9]{27}"
+            r"|glsa_\w{32}_[0-9a-fA-F]{8}|glc_[\w+/=]{32,400}+|sntry[su]_[\w+/=.-]{32,400}+)"
+        ),
+    ),
+    (
+        "vendor-token",
+        (
+            "ATATT",
+            "AGE-SECRET",
+            "pscale_",
+            "figd_",
+            "sbp_",
+            "rubygems_",
+            "dp.",
+            "gsk_",
+            "xai-",
+            "AKCp",
+            "HRKU-",
+            "EAA",
+        ),
+        (
+            r"(ATATT3[\w=-]{60,400}+|AGE-SECRET-KEY-1[0-9A-Z]{58}|pscale_(?:tkn|pw|oauth)_[\w.-]{32,64}+|figd_[\w-]{40,64}+"
+            r"|sbp_[0-9a-f]{40}|rubygems_[0-9a-f]{48}|dp\.(?:pt|st|ct)\.[\w.-]{40,80}+|gsk_\w{48,64}+|xai-\w{70,100}+"
+            r"|AKCp[A-Za-z0-9]{60,80}+|HRKU-[\w-]{36,80}+|EAA[A-Z][A-Za-z0-9]{60,300}+)"
+        ),
+    ),
+    ("jwt", ("eyJ",), r"(eyJ(?<![\w-]eyJ)[\w-]{8,8192}+\.[\w-]{8,16384}+(?:\.[\w-]{0,16384}+){1,3})"),
+    (
+        "private-key",
+        ("PRIVATE KEY",),
+        (
+            r"(-----BEGIN (?:[A-Z0-9]{1,12} ){0,3}PRIVATE KEY(?: BLOCK)?-----(?>(?:[^-]|-(?!----)){0,16384})"
+            r"(?:-----END [A-Z0-9 ]{1,60}-----)?)"
+        ),
+    ),
+)
+_VENDORS = tuple((kind, hints, re.compile(pattern)) for kind, hints, pattern in _TABLE)
+
+
+def _is_inside_word(text: str, at: int) -> bool:
+    return at > 0 and text[at - 1].isalnum()
+
+
+def lowered(text: str) -> str:
+    """The text in small letters, each at its place."""
+    small = text.lower()
+    return small if len(small) == len(text) else text.replace("\u0130", "i").lower()
+
+
+def formed(text: str, small: str) -> Iterator[Span]:
+    """Tokens of vendors, keys, passwords in addresses and headers, cards. ``small`` is the same in small letters."""
+    for kind, hints, pattern in _VENDORS:
+        if any(hint in text for hint in hints):
+            for match in pattern.finditer(text):
+                if not _is_inside_word(text, match.start()):
+                    yield (*match.span(1), kind)
+    if "://" in text and "@" in text:
+        yield from _userinfo(text)
+    if "bearer " in small or "basic " in small:
+        yield from _headers(text)
+    yield from _said(text, small)
+    yield from _numbers(text)
+
+
+def joined(text: str, at: int, signs: str) -> bool:
+    """Whether what begins here goes on from something before it."""
+    return at > 0 and (text[at - 1].isalnum() or text[at - 1] in signs)
+
+
+# -- addresses, headers, what people say ---------------------------------------------------------------------------
+
+_AUTHORITY = re.compile(r"""://([^\s/?#"'<>\\,()]{1,512}+)""")
+_LONG_USERINFO = re.compile(r"""[^\s"'<>@]{1,256}+@(?=[\w\[])""")
+_HARMLESS_USERS = frozenset({"git", "hg", "svn", "ssh", "root", "user", "username"})
+TEMPLATE = re.compile(r"\$?\{\{?[^{}]{0,200}\}\}?|\$[A-Z_][A-Z0-9_]*|%s|%\(\w+\)s|\{\}|<[\w ]+>")
+"""What stands for a value that is filled in later."""
+_HEADER_VALUE = re.compile(r"[Bb](?:(?i:earer)|(?i:asic))[ \t]{1,4}+([A-Za-z0-9._~+/=-]{12,8192}+)")
+_GIVEN = ("identified by '", "identified by password '", "password '")
+_GIVEN_VALUE = re.compile(r"[^'\r\n]{1,256}(?=')")
+_LOGIN = re.compile(r"login[ ]\S{1,100}[ ]password[ ](\S{3,256})")
+_SAID = (" is ", " was ", " ist ", " war ", " lautet ", ": ")
+_SAID_NAMES = ("password", "passwort", "passphrase", "passcode", "token", "api key", "secret", " pin")
+_SAID_VALUE = re.compile(r"""[ ]*:?[ ]*["']?([^\s"']{4,256}+)""")
+_CURL_USER = re.compile(r"""-(?:u|-user)[ =]{0,2}+["']?[\w.@+-]{1,100}+:([^\s"']{3,256}+)""")
+
+
+def _userinfo(text: str) -> Iterator[Span]:
+    """What stands before the host of an address: the password, or all of it where there is but one word."""
+    for match in _AUTHORITY.finditer(text):
+        start, end = match.span(1)
+        host = match[1].rfind("@")
+        if host < 0:
+            user, colon, rest = match[1].partition(":")
+            # a password may hold signs that it should not
+            if (
+                not colon
+                or rest.isdigit()
+                or match[1][0] == "["
+                or text[end : end + 1] not in {"/", "?", "#"}
+            ):
+                continue
+            longer = _LONG_USERINFO.match(text, start)
+            if longer is None or longer.end() <= end:
+                continue
+            host = longer.end() - 1 - start
+        user, colon, password = text[start : start + host].partition(":")
+        if colon and password and not TEMPLATE.fullmatch(password) and not is_nothing(password):
+            yield start + len(user) + 1, start + host, "password"
+            if len(user) >= 20 and is_secretive(user):
+                yield start, start + len(user), "token"
+        elif not colon and user not in _HARMLESS_USERS and len(user) >= 8:
+            yield start, start + len(user), "token"
+
+
+def _headers(text: str) -> Iterator[Span]:
+    for match in _HEADER_VALUE.finditer(text):
+        value = match[1]
+        if _is_inside_word(text, match.start()) or "=" in value.rstrip("="):
+            continue
+        if is_secretive(value) or is_random(value.ljust(20, "=")):
+            yield (*match.span(1), "authorization")
+
+
+def _places(text: str, word: str) -> Iterator[int]:
+    """The end of each place where a word stands."""
+    at = text.find(word)
+    while at >= 0:
+        yield at + len(word)
+        at = text.find(word, at + len(word))
+
+
+def _said(text: str, small: str) -> Iterator[Span]:
+    """Passwords that commands and sentences tell."""
+    for words in _GIVEN:
+        for at in _places(small, words):
+            value = _GIVEN_VALUE.match(text, at)
+            if value and not TEMPLATE.fullmatch(value[0]) and not is_nothing(value[0]):
+                yield (*value.span(), "password")
+    for verb in _SAID:
+        for at in _places(small, verb):
+            end = at - len(verb)
+            told = small.endswith(_SAID_NAMES, max(0, end - 12), end) and _SAID_VALUE.match(text, at)
+            if told and _is_told(said := told[1].rstrip(".,;:")):
+                yield told.start(1), told.start(1) + len(said), "password"
+    yield from _of_commands(text, small)
+
+
+def _is_told(word: str) -> bool:
+    return is_secretive(word) or (word.isalnum() and not word.isalpha() and len(word) >= 4)
+
+
+def _of_commands(text: str, small: str) -> Iterator[Span]:
+    if "login " in small:
+        for match in _LOGIN.finditer(small):
+            if not is_nothing(match[1]):
+                yield (*match.span(1), "password")
+    if " -u" in text or " --user" in text:
+        for match in _CURL_USER.finditer(text):
+            if not joined(text, match.start(), "-") and not is_code(match[1]):
+                yield (*match.span(1), "password")
+
+
+# -- numbers -------------------------------------------------------------------------------------------------------
+
+_CARD = re.compile(r"\d{4}(?:([ -])\d{4}\1\d{4}\1\d{1,7}|([ -])\d{6}\2\d{4,5}|\d{9,15})(?![\w/-]|[.,]\d)")
+_CARD_KINDS = re.compile(
+    r"4(?:\d{12}|\d{15}|\d{18})|5[1-5]\d{14}|2(?:22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}|3[47]\d{13}"
+    r"|3(?:0[0-5]|[68]\d)\d{11}|6(?:011|5\d\d|4[4-9]\d)\d{12}|35(?:2[89]|[3-8]\d)\d{12}|62\d{14,17}"
+)
+_IBAN = re.compile(r"[A-Z]{2}\d{2}(?:[ ]?[A-Z0-9]{4}){2,7}(?:[ ]?[A-Z0-9]{1,3})?(?![\w/-])")
+
+
+def _numbers(text: str) -> Iterator[Span]:
+    for match in _CARD.finditer(text):
+        digits = match[0].replace(" ", "").replace("-", "")
+        if (
+            _CARD_KINDS.fullmatch(digits)
+            and _luhn(digits)
+            and not joined(text, match.start(), "._,/-" if match[0] == digits else "./-")
+        ):
+            yield (*match.span(), "card")
+    for match in _IBAN.finditer(text):
+        if not _is_inside_word(text, match.start()) and _is_iban(match[0].replace(" ", "")):
+            yield (*match.span(), "iban")
+
+
+def _luhn(digits: str) -> bool:
+    doubled = (int(d) * 2 for d in digits[-2::-2])
+    return (sum(int(d) for d in digits[-1::-2]) + sum(d - 9 if d > 9 else d for d in doubled)) % 10 == 0
+
+
+def _is_iban(text: str) -> bool:
+    if not 15 <= len(text) <= 34:
+        return False
+    return int("".join(str(int(c, 36)) for c in text[4:] + text[:4])) % 97 == 1

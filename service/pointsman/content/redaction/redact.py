@@ -1,0 +1,148 @@
+"""Secrets and personal data masked before a text leaves: by the names of keys, by form, and by how random a value is.
+
+A secret becomes a placeholder such as ``[token 3f2a91]``. The same secret has the same one within an installation, so
+that grouping and reading still work; it is a keyed digest, and nobody without the key can guess from it. What was
+masked is known as counts by kind, never as values.
+
+Give whole texts: what has been cut may hold half a secret, which nothing here knows.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import hmac
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import msgspec
+
+from pointsman.content.redaction.heuristics import (
+    is_harmless_name,
+    is_nothing,
+    is_random,
+    is_suspect,
+    kind_of_name,
+)
+from pointsman.content.redaction.key_value import assigned
+from pointsman.content.redaction.patterns import Span, formed, lowered
+from pointsman.content.redaction.pii import personal
+
+
+class Profile(enum.Enum):
+    """How much is masked. ``STRICT`` is for destinations that the public reads: personal data too."""
+
+    NORMAL = "normal"
+    STRICT = "strict"
+
+
+class Redacted(msgspec.Struct, frozen=True, repr_omit_defaults=True):
+    """A text without its secrets, and how many there were, by kind."""
+
+    text: str
+    counts: Mapping[str, int]
+
+    def __repr__(self) -> str:
+        """No text: what was overlooked would stand in a log."""
+        return f"Redacted({len(self.text)} characters, counts={dict(self.counts)!r})"
+
+
+def redact(text: str, *, key: bytes, profile: Profile = Profile.NORMAL) -> Redacted:
+    """The text with its secrets masked. ``key`` is the installation's, and not empty."""
+    small = lowered(text)
+    found = [*assigned(text, small), *formed(text, small)]
+    if profile is Profile.STRICT:
+        found += personal(text)
+    return _masked(text, found, key)
+
+
+def redact_fact(name: str, value: str, *, key: bytes, profile: Profile = Profile.NORMAL) -> Redacted:
+    """The value of a key of this name."""
+    kind, always = kind_of_name(name)
+    bare = value.strip()
+    whole = bool(kind and bare and not is_nothing(bare) and (always or is_suspect(kind, bare)))
+    if whole or (not is_harmless_name(name) and is_random(bare)):
+        return _masked(value, [(value.find(bare), value.find(bare) + len(bare), kind or "token")], key)
+    return redact(value, key=key, profile=profile)
+
+
+def redact_facts(
+    facts: Sequence[Sequence[str]], *, key: bytes, profile: Profile = Profile.NORMAL
+) -> tuple[list[tuple[str, str]], dict[str, int]]:
+    """Pairs of name and value, and what was masked in all of them. Names are looked through as texts."""
+    made: list[tuple[str, str]] = []
+    counts: list[Mapping[str, int]] = []
+    for name, value in facts:
+        said, held = (
+            redact(name, key=key, profile=profile),
+            redact_fact(name, value, key=key, profile=profile),
+        )
+        made.append((said.text, held.text))
+        counts += [said.counts, held.counts]
+    return made, total(counts)
+
+
+def total(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Several counts as one."""
+    summed: Counter[str] = Counter()
+    for one in counts:
+        summed.update(one)
+    return dict(summed)
+
+
+# -- masking -------------------------------------------------------------------------------------------------------
+
+_PLACEHOLDER = re.compile(r"\[[a-z]{2,16}(?:-[a-z]{2,16})? [0-9a-f]{6}\]")
+
+
+def placeholder(kind: str, secret: str, key: bytes) -> str:
+    """What stands for a secret."""
+    if not key:
+        raise ValueError("a placeholder without a key could be guessed from")
+    digest = hmac.digest(key, secret.encode("utf-8", "surrogatepass"), hashlib.sha256)
+    return f"[{kind} {digest[:3].hex()}]"
+
+
+def _masked(text: str, found: list[Span], key: bytes) -> Redacted:
+    done = [match.span() for match in _PLACEHOLDER.finditer(text)] if "[" in text else []
+    parts: list[str] = []
+    counts: Counter[str] = Counter()
+    at = 0
+    for start, end, kind in _outside(_merged(found), text, done):
+        parts += [text[at:start], placeholder(kind, text[start:end], key)]
+        counts[kind] += 1
+        at = end
+    return Redacted("".join([*parts, text[at:]]), dict(counts))
+
+
+def _merged(found: Iterable[Span]) -> list[Span]:
+    """Spans in order, those that overlap as one; the one that begins first and reaches farthest gives the kind."""
+    merged: list[Span] = []
+    for start, end, kind in sorted(found, key=lambda span: (span[0], -span[1])):
+        if merged and start < merged[-1][1]:
+            before = merged[-1]
+            merged[-1] = (before[0], max(before[1], end), before[2])
+        else:
+            merged.append((start, end, kind))
+    return merged
+
+
+def _outside(found: Iterable[Span], text: str, done: Sequence[tuple[int, int]]) -> Iterator[Span]:
+    """What of the spans is no placeholder already, so that masking twice is masking once. Both are in order."""
+    at = 0
+    for start, end, kind in found:
+        while at < len(done) and done[at][1] <= start:
+            at += 1
+        rest, ahead = start, at
+        while ahead < len(done) and done[ahead][0] < end:
+            if _says_something(text[rest : done[ahead][0]]):
+                yield rest, done[ahead][0], kind
+            rest = max(rest, done[ahead][1])
+            ahead += 1
+        if rest == start or _says_something(text[rest:end]):
+            yield rest, end, kind
+
+
+def _says_something(text: str) -> bool:
+    return any(c.isalnum() for c in text)

@@ -1,0 +1,248 @@
+"""What an issue, a comment and a mail say. Values are strangers' and pass through ``text``; the words are ours."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+
+from pointsman.content import sanitize
+from pointsman.domain.ticket import TicketKind
+
+# Together they stay under the smallest limit of a tracker (Jira's 32,767 characters), so that the link to the ticket,
+# which has all of it, is never what a plugin cuts off.
+TEXT_LIMIT = 12_000
+CODE_LIMIT = 8_000
+LABEL_LIMIT = 200
+
+
+class TicketText(msgspec.Struct, frozen=True, kw_only=True):
+    """What rendering needs to know of a ticket."""
+
+    id: str
+    kind: TicketKind
+    title: str
+    source: str
+    description: str = ""
+    reporter_name: str = ""
+    close_reason: str | None = None
+    page: str = ""
+    """Address of the ticket at our console, empty if we have no public address."""
+
+
+class Mail(msgspec.Struct, frozen=True, kw_only=True):
+    """A mail in Markdown; it is sent as plain text and as HTML."""
+
+    subject: str
+    body: str
+
+
+_REASON = {
+    "NEW": "",
+    "opened": "",
+    "regressed": "This problem was thought solved and has come back.",
+    "recurred": "This problem has come back.",
+    "unmuted": "This problem was muted and is loud again.",
+    "resolved": "The source says that this problem is over.",
+    "details": "What the source knows of this problem; it could not say so when the issue was made.",
+}
+
+_CLOSED = {
+    "completed": "has been solved",
+    "not_planned": "has been closed without a change",
+    "duplicate": "has been closed because the same is already being worked on",
+}
+
+
+def issue_title(ticket: TicketText) -> str:
+    """The issue's title; the plugin cuts it to its tracker's limit."""
+    return sanitize.title(ticket.title) or "(no title)"
+
+
+def _facts(facts: Sequence[Sequence[str]]) -> list[str]:
+    return [
+        f"- **{_label(label[:LABEL_LIMIT])}:** {sanitize.inline_code(value)}"
+        for label, value in facts
+        if value and len(value) < 20_000
+    ]
+
+
+def facts(facts: Sequence[Sequence[str]]) -> str:
+    """Facts as a list."""
+    return "\n".join(_facts(facts))
+
+
+@lru_cache(maxsize=512)
+def _label(label: str) -> str:
+    """A fact's name; the same few come again and again."""
+    return sanitize.prose(sanitize.one_line(label, 80))
+
+
+def issue_body(ticket: TicketText, data: Mapping[str, Any]) -> str:
+    """The issue's body: what happened, the facts, the code, and where it came from."""
+    parts: list[str] = []
+    if first := _REASON.get(data.get("action", ""), ""):
+        parts.append(first)
+    match data.get("storm"):
+        case str() as parent:
+            storm = (
+                sanitize.link("a storm of new problems", page) if (page := _page(ticket, parent)) else parent
+            )
+            parts.append(f"This problem was first listed in {storm}. It was reported again after that.")
+        case Mapping() as storm_data:
+            parts.append(_STORM.format(source=sanitize.inline_code(ticket.source), **_counts(storm_data)))
+            parts += _listed(ticket, storm_data)
+    if times := data.get("times"):
+        parts.append(
+            f"This problem was only counted until it reached its threshold: it was reported **{int(times)}** times by now."
+        )
+    if earlier := data.get("earlier"):
+        parts.append(_earlier(ticket, earlier))
+    if said := data.get("text", ""):
+        parts.append(sanitize.prose(said, TEXT_LIMIT))
+    if facts := _facts(data.get("facts", ())):
+        parts.append("\n".join(facts))
+    if code := data.get("code", ""):
+        parts.append(sanitize.block_code(code, CODE_LIMIT))
+    if url := data.get("url", ""):
+        parts.append(sanitize.link("Open at the source", url, shows_host=True))
+    parts.append("---")
+    by = "Reported by a customer" if ticket.kind is TicketKind.SUPPORT else "Reported"
+    origin = f"{by} through {sanitize.inline_code(ticket.source)}"
+    parts.append(f"{origin} · {sanitize.link('ticket', ticket.page) if ticket.page else ticket.id}")
+    return "\n\n".join(parts)
+
+
+_STORM = (
+    "More than {allowed} new problems came from {source} within a minute. {allowed} of them have issues of their own; the"
+    " others are listed here, so that they do not drown everything else. One that is reported again after the storm gets an"
+    " issue of its own. Closing this issue closes those that are still listed."
+)
+
+
+def at_destination(data: Mapping[str, Any], destination_id: int) -> Mapping[str, Any]:
+    """An event's data as one destination may see it: where the issues before stand elsewhere is not its business."""
+    earlier = data.get("earlier")
+    if not isinstance(earlier, Mapping):
+        return data
+    url = earlier.get("issues", {}).get(str(destination_id), "")
+    return {**data, "earlier": {"ticket": earlier.get("ticket", ""), "url": url}}
+
+
+def _earlier(ticket: TicketText, earlier: Mapping[str, Any]) -> str:
+    """Where a problem was that comes back in a ticket of its own."""
+    name = str(earlier.get("ticket", ""))
+    if url := earlier.get("url", ""):
+        where = sanitize.link("its issue then", url)
+    elif page := _page(ticket, name):
+        where = sanitize.link("its ticket then", page)
+    else:
+        where = f"ticket {sanitize.inline_code(name)}"
+    return f"This problem was there before, and was closed: {where}."
+
+
+_STAYS: Mapping[str, str] = {
+    "duplicate": "This issue stays closed, because it was closed as a duplicate.",
+    "not_planned": "This issue stays closed, because it was closed as not planned.",
+}
+
+
+def _counts(storm: Mapping[str, Any]) -> dict[str, int]:
+    return {name: int(storm.get(name, 0)) for name in ("allowed", "total")}
+
+
+def _page(ticket: TicketText, other: str) -> str:
+    """Where another ticket stands at our console."""
+    return f"{ticket.page.rpartition('/')[0]}/{other}" if ticket.page else ""
+
+
+def _listed(ticket: TicketText, storm: Mapping[str, Any]) -> list[str]:
+    """The tickets listed in a storm, the newest ones by title."""
+    tickets: Sequence[Sequence[str]] = storm.get("tickets", ())
+    if not tickets:
+        return []
+    lines = []
+    for ticket_id, title in tickets:
+        said = sanitize.prose(sanitize.one_line(title, 120)) or "(no title)"
+        page = _page(ticket, ticket_id)
+        lines.append(f"- {said} ({sanitize.link('ticket', page)})" if page else f"- {said}")
+    more = _counts(storm)["total"] - len(tickets)
+    parts = ["The newest first:" if more > 0 else "These are:", "\n".join(lines)]
+    if more > 0:
+        whole = f": {sanitize.link('all of them', ticket.page)}" if ticket.page else ""
+        parts.append(f"… and {more} more{whole}")
+    return parts
+
+
+def missing_notice(ticket: TicketText, count: int, since: dt.datetime | None) -> str:
+    """That comments before this one could not be added, ``count`` of them, the first at ``since``; empty if none is missing."""
+    if not count:
+        return ""
+    which = "One update" if count == 1 else f"{count} updates"
+    when = (
+        f" {'of' if count == 1 else 'since'} {since.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC" if since else ""
+    )
+    where = sanitize.link("the ticket", ticket.page) if ticket.page else "the ticket"
+    return f"_{which}{when} could not be added here; see {where}._"
+
+
+def comment_body(
+    ticket: TicketText,
+    event_kind: str,
+    data: Mapping[str, Any],
+    *,
+    collapsed: int = 0,
+    since: dt.datetime | None = None,
+) -> str:
+    """A comment for an event of the ticket, and for ``collapsed`` earlier ones like it, the first of them at ``since``."""
+    if event_kind == "commented":
+        who = data.get("author", {}).get("name", "")
+        name = sanitize.one_line(who, 80)
+        said = sanitize.prose(data.get("body", ""), TEXT_LIMIT)
+        head = f"**{sanitize.prose(name)}** wrote:" if name else "The customer wrote:"
+        return f"{head}\n\n{said}" if ticket.kind is TicketKind.SUPPORT else said
+    storm = data.get("storm")
+    if isinstance(storm, Mapping):
+        total = _counts(storm)["total"]
+        return "\n\n".join(
+            [f"The storm goes on: **{total}** new problems are listed by now.", *_listed(ticket, storm)]
+        )
+    parts = [_REASON.get(event_kind, "") or f"Event: {event_kind}"]
+    if stays := data.get("stays"):
+        parts.append(
+            _STAYS.get(stays, "This issue stays closed.") + " Repeats are only counted from here on."
+        )
+    if collapsed:
+        when = f" since {since.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC" if since is not None else ""
+        parts.append(f"… and {collapsed} more like it{when}. This is the latest.")
+    if said := data.get("text", ""):
+        parts.append(sanitize.prose(said, TEXT_LIMIT))
+    if facts := _facts(data.get("facts", ())):
+        parts.append("\n".join(facts))
+    if event_kind == "details" and (code := data.get("code", "")):
+        parts.append(sanitize.block_code(code, CODE_LIMIT))
+    if url := data.get("url", ""):
+        parts.append(sanitize.link("Open at the source", url, shows_host=True))
+    return "\n\n".join(parts)
+
+
+def mail(ticket: TicketText, event_kind: str) -> Mail:
+    """The mail to a ticket's owner about a transition."""
+    title = sanitize.one_line(ticket.title, 150) or "(no title)"
+    hello = (
+        f"Hello {sanitize.prose(sanitize.one_line(ticket.reporter_name, 80))},"
+        if ticket.reporter_name
+        else "Hello,"
+    )
+    if event_kind == "closed":
+        how = _CLOSED.get(ticket.close_reason or "completed", "has been closed")
+        subject = f"Closed: {title}"
+        news = f"your request **{sanitize.prose(title)}** {how}."
+    else:
+        subject = f"Reopened: {title}"
+        news = f"your request **{sanitize.prose(title)}** is open again and being worked on."
+    parts = [hello, news, f"Your request's number is {sanitize.inline_code(ticket.id)}."]
+    return Mail(subject=subject, body="\n\n".join(parts))

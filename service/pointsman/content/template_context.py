@@ -1,0 +1,330 @@
+"""What a template works with: strangers' words as objects that only become text where they are put out, and filters on them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jinja2
+import msgspec
+
+from pointsman.content import render, sanitize
+from pointsman.domain.ticket import TicketKind
+
+MOST = 100
+"""So many tags, or lines of a text, a template is given."""
+WORK = 1_000_000
+"""So many characters may be gone through for one template; a filter in a loop would do without end."""
+FACT_LIMIT = 1_000
+
+TICKET = ("id", "page", "kind", "source", "title")
+EVENT = ("kind", "at")
+REQUESTER = ("name", "address")
+NAMES = (
+    *("ticket", "event", "title", "text", "code", "tags", "facts", "level", "environment", "release", "url"),
+    *("occurrences", "earlier", "author", "reason", "requester"),
+)
+JOINER = "\u2060"
+_PIECES = re.compile(r"\\(.)|`([^`]+)`|\]", re.DOTALL)
+"""What inert Markdown is made of: escapes, code, and a bracket that could close one of the author's."""
+
+
+class Given(msgspec.Struct, frozen=True, kw_only=True):
+    """A ticket and its event, as they may be shown: without secrets. ``earlier``: events that this one stands for too."""
+
+    ticket: render.TicketText
+    event_kind: str
+    at: dt.datetime | None = None
+    data: Mapping[str, Any] = {}
+    level: str = ""
+    environment: str = ""
+    release: str = ""
+    url: str = ""
+    occurrences: int = 1
+    earlier: int = 0
+    requester_name: str = ""
+    requester_address: str = ""
+
+
+class Output:
+    """One rendering: what came out as code and as links, to be looked for afterwards, and how much work is left."""
+
+    def __init__(self, *, plain: bool) -> None:
+        self.plain = plain
+        self.code: list[str] = []
+        self.links: list[str] = []
+        self._left = WORK
+
+    def spend(self, characters: int) -> None:
+        """Go through so many characters. Raises OverflowError when it was too much."""
+        self._left -= characters + 20
+        if self._left < 0:
+            raise OverflowError("it does too much")
+
+
+class Said:
+    """A stranger's words. What is asked of them is asked of the raw text; put out they are inert."""
+
+    __slots__ = ("_form", "_output", "_raw")
+
+    def __init__(self, raw: str, output: Output, form: str = "line") -> None:
+        self._raw = raw
+        self._output = output
+        self._form = form
+
+    def __str__(self) -> str:
+        raw, output = self._raw, self._output
+        output.spend(len(raw))
+        if output.plain:
+            return sanitize.one_line(raw, 1_000)
+        if self._form == "prose":
+            return in_any_place(sanitize.prose(raw, render.TEXT_LIMIT), output)
+        if self._form == "block":
+            return block(self)
+        return in_any_place(sanitize.prose(sanitize.one_line(raw, FACT_LIMIT)), output)
+
+    def __eq__(self, other: object) -> bool:
+        self._output.spend(len(self._raw))
+        return self._raw == (other._raw if isinstance(other, Said) else other)
+
+    def __hash__(self) -> int:
+        return hash(self._raw)
+
+    def __len__(self) -> int:
+        return len(self._raw)
+
+    def __bool__(self) -> bool:
+        return bool(self._raw.strip())
+
+    def __contains__(self, other: object) -> bool:
+        self._output.spend(len(self._raw))
+        return _raw(other) in self._raw
+
+    def __getitem__(self, place: object) -> Said:
+        if not isinstance(place, (slice, int)):
+            raise TypeError("a text has characters alone: text[:100]")
+        self._output.spend(len(self._raw))
+        return self.like(self._raw[place])
+
+    def __iter__(self) -> Iterator[Said]:
+        raise TypeError("a loop over a text goes over its lines: text | lines")
+
+    def like(self, raw: str) -> Said:
+        """Other words in the same form."""
+        return Said(raw, self._output, self._form)
+
+
+class Things:
+    """Names and values of a report. Put out they are the list that the built-in words have."""
+
+    __slots__ = ("_output", "_pairs")
+
+    def __init__(self, pairs: Sequence[Sequence[str]], output: Output) -> None:
+        self._pairs = [(name, value) for name, value in pairs if value][:MOST]
+        self._output = output
+
+    def __getitem__(self, name: object) -> Said:
+        wanted = str(name)
+        return Said(", ".join(value for one, value in self._pairs if one == wanted), self._output)
+
+    def __iter__(self) -> Iterator[tuple[Said, Said]]:
+        for name, value in self._pairs:
+            yield Said(name, self._output), Said(value, self._output)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __str__(self) -> str:
+        self._output.spend(sum(len(value) for _, value in self._pairs))
+        if self._output.plain:
+            return sanitize.one_line(", ".join(f"{name}: {value}" for name, value in self._pairs))
+        self._output.code += [
+            _within(sanitize.inline_code(one)) for _, one in self._pairs if len(one) < 20_000
+        ]
+        return "\n\n" + render.facts(self._pairs) + "\n\n" if self._pairs else ""
+
+
+def named(given: Given, output: Output) -> dict[str, Any]:
+    """The names of a template."""
+    ticket, data = given.ticket, given.data
+    if ticket.page:
+        output.links.append(ticket.page)
+
+    def said(raw: object, form: str = "line") -> Said:
+        return Said(str(raw or ""), output, form)
+
+    things = Things(data.get("facts", ()), output)
+    return {
+        "ticket": {
+            "id": ticket.id,
+            "page": ticket.page,
+            "kind": TicketKind(ticket.kind).name.lower(),
+            "source": ticket.source,
+            "title": said(ticket.title),
+        },
+        "event": {
+            "kind": given.event_kind,
+            "at": f"{given.at.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC" if given.at else "",
+        },
+        "title": said(ticket.title),
+        "text": said(data.get("body") if given.event_kind == "commented" else data.get("text"), "prose"),
+        "code": said(data.get("code"), "block"),
+        "tags": things,
+        "facts": things,
+        "level": said(given.level),
+        "environment": said(given.environment),
+        "release": said(given.release),
+        "url": said(given.url),
+        "occurrences": given.occurrences,
+        "earlier": given.earlier,
+        "author": said((data.get("author") or {}).get("name")),
+        "reason": ticket.close_reason or "",
+        "requester": {"name": said(given.requester_name), "address": said(given.requester_address)},
+    }
+
+
+def put_out(value: object) -> str:
+    """A value where it stands in the text."""
+    if value is None or isinstance(value, jinja2.Undefined):
+        return ""
+    if isinstance(value, (str, int, float, Said, Things)):
+        return str(value)
+    raise TypeError(f"a {type(value).__name__} is no text; name what is meant in it")
+
+
+def in_any_place(markdown: str, output: Output) -> str:
+    """Inert Markdown that is inert wherever it stands: next to a sign of the author's or to another value, with which it
+    could make a word that trackers act on, and within the author's brackets. What is code in it has to stay code.
+    """
+    if not markdown:
+        return ""
+
+    def kept(found: re.Match[str]) -> str:
+        if found[2]:
+            output.code.append(found[2])
+        return f"\\{found[0]}" if found[0] == "]" else found[0]
+
+    return f"{JOINER}{_PIECES.sub(kept, markdown)}{JOINER}"
+
+
+# -- filters ---------------------------------------------------------------------------------------------------------
+
+
+def _raw(value: object) -> str:
+    if isinstance(value, Said):
+        value._output.spend(len(value._raw))  # noqa: SLF001 - of one house
+        return value._raw  # noqa: SLF001
+    if isinstance(value, (str, int)):
+        return str(value)
+    if isinstance(value, jinja2.Undefined):
+        return ""
+    raise TypeError(f"a {type(value).__name__} is no text")
+
+
+def _changed(change: Callable[[str], str]) -> Callable[[object], Any]:
+    def changed(value: object) -> Any:
+        made = change(_raw(value))
+        return value.like(made) if isinstance(value, Said) else made
+
+    return changed
+
+
+def _within(made: str) -> str:
+    """What stands between the signs of code."""
+    signs = len(made) - len(made.lstrip("`"))
+    return made[signs:-signs]
+
+
+def block(value: object) -> str:
+    """As a block of code, with room around it: next to a tag it would be none."""
+    raw = _raw(value)
+    if not isinstance(value, Said) or value._output.plain:  # noqa: SLF001
+        return raw
+    if not raw.strip():
+        return ""
+    made = sanitize.block_code(raw, render.CODE_LIMIT)
+    value._output.code.append(made.partition("\n")[2].rpartition("\n")[0])  # noqa: SLF001
+    return f"\n\n{made}\n\n"
+
+
+def code(value: object) -> str:
+    """As code in a line."""
+    raw = _raw(value)
+    if not isinstance(value, Said) or value._output.plain:  # noqa: SLF001
+        return raw
+    if not sanitize.one_line(raw):
+        return ""
+    made = sanitize.inline_code(raw, FACT_LIMIT)
+    value._output.code.append(_within(made))  # noqa: SLF001
+    return made
+
+
+def link(value: object, label: object = "Open at the source") -> str:
+    """An address as a link, its host beside it; as code where it may not be one."""
+    raw = _raw(value)
+    if not isinstance(value, Said) or value._output.plain:  # noqa: SLF001
+        return raw
+    words = str(label) if isinstance(label, Said) else sanitize.prose(sanitize.one_line(_raw(label), 100))
+    value._output.links.append(raw)  # noqa: SLF001
+    return sanitize.link(words, raw, shows_host=True)
+
+
+def truncate(value: object, length: object = 255) -> Any:
+    """The beginning, with an ellipsis where something is missing."""
+    if not isinstance(length, int) or length < 1:
+        raise TypeError("truncate needs a number of characters: truncate(100)")
+    raw = _raw(value)
+    made = raw if len(raw) <= length else f"{raw[: length - 1].rstrip()}…"
+    return value.like(made) if isinstance(value, Said) else made
+
+
+def replace(value: object, old: object, new: object) -> Any:
+    """With other words in place of some."""
+    raw, before, after = _raw(value), _raw(old), _raw(new)
+    if not before or len(after) > 100:
+        raise ValueError("replace needs something to look for, and at most 100 characters to put there")
+    made = raw.replace(before, after)[: render.TEXT_LIMIT * 2]
+    return value.like(made) if isinstance(value, Said) else made
+
+
+def lines(value: object) -> list[Any]:
+    """The lines of a text, for a loop; the first hundred."""
+    found = _raw(value).splitlines()[:MOST]
+    return [Said(one, value._output) for one in found] if isinstance(value, Said) else list(found)  # noqa: SLF001
+
+
+def default(value: object, other: object = "") -> object:
+    """Something else where there is nothing."""
+    if (
+        value is None
+        or isinstance(value, jinja2.Undefined)
+        or (isinstance(value, (Said, Things, str)) and not value)
+    ):
+        return other
+    return value
+
+
+def length(value: object) -> int:
+    """How many characters, lines or tags."""
+    if isinstance(value, (Said, Things, str, list)):
+        return len(value)
+    raise TypeError("length is for texts, lines and tags")
+
+
+FILTERS: Mapping[str, Callable[..., Any]] = {
+    "code": code,
+    "block": block,
+    "link": link,
+    "truncate": truncate,
+    "replace": replace,
+    "lines": lines,
+    "default": default,
+    "length": length,
+    "upper": _changed(str.upper),
+    "lower": _changed(str.lower),
+    "capitalize": _changed(str.capitalize),
+    "trim": _changed(str.strip),
+    "line": _changed(lambda raw: sanitize.one_line(raw, FACT_LIMIT)),
+}

@@ -1,0 +1,212 @@
+"""Templates of one's own for issues, comments and mails: Jinja2, of which little is allowed, and nothing that is not bounded.
+
+A stranger's words are data here too. They stand in a template as objects that know their raw text; whatever is done to them
+is done to that, and only where they are put out they become Markdown, inert as everywhere. At the end the whole is parsed and
+looked through: what was to be code is code, each link is the author's or ours, and there is no HTML but a few plain tags. So
+no template, however it is written, brings a stranger's text to life; one that would is not used. Pure.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterator, Sequence
+from typing import Literal
+from urllib.parse import unquote
+
+import jinja2
+from jinja2 import meta, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from markdown_it import MarkdownIt
+from markdown_it.token import Token
+
+from pointsman.content import sanitize
+from pointsman.content import template_context as values
+from pointsman.content.render import TicketText
+from pointsman.content.template_context import EVENT, JOINER, NAMES, REQUESTER, TICKET, Given, Output
+from pointsman.domain.ticket import TicketKind
+
+What = Literal["title", "body", "comment", "mail_subject", "mail_body"]
+ONE_LINE = frozenset({"title", "mail_subject"})
+
+SOURCE_LIMIT = 16_000
+OUTPUT_LIMIT = 64_000
+EMPTY = "line 1: it comes out empty"
+EXAMPLE = Given(
+    ticket=TicketText(
+        id="0198f0c2-0000-7000-8000-000000000001",
+        kind=TicketKind.ALERT,
+        title="KeyError: 'basket'",
+        source="shop",
+        page="https://pointsman.example/console/tickets/0198f0c2-0000-7000-8000-000000000001",
+    ),
+    event_kind="opened",
+    data={
+        "text": "In `basket`, see https://errors.example/1",
+        "code": "KeyError: 'basket'",
+        "facts": [["Server", "web-1"]],
+    },
+    level="error",
+    environment="production",
+    release="1.4.2",
+    url="https://errors.example/issues/1",
+)
+"""What a template is tried on before it is taken."""
+_MEMBERS = {"ticket": TICKET, "event": EVENT, "requester": REQUESTER}
+_ALLOWED = (
+    *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.Const, nodes.Name, nodes.If, nodes.For),
+    *(nodes.Getattr, nodes.Getitem, nodes.Slice, nodes.Filter, nodes.Test, nodes.CondExpr, nodes.Keyword),
+    *(nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.List, nodes.Tuple, nodes.Neg),
+)
+"""What a template may be made of. There is neither a call nor a sum nor a way to keep anything, so nothing grows."""
+_LISTS = ("tags", "facts")
+_TESTS = ("eq", "ne", "lt", "le", "gt", "ge", "==", "!=", "<", "<=", ">", ">=", "in", "defined", "none")
+_SPOKEN = {
+    nodes.Call: "there are no functions",
+    nodes.Concat: "put {{ a }}{{ b }} in place of {{ a ~ b }}",
+    nodes.Assign: "nothing can be set",
+}
+
+_MARKDOWN = MarkdownIt("commonmark", {"html": True}).enable("table")
+_PLAIN_TAG = re.compile(r"</?(?:details|summary|br|hr|sub|sup|kbd)[ ]?/?>", re.IGNORECASE)
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    made = ImmutableSandboxedEnvironment(
+        undefined=jinja2.ChainableUndefined, finalize=values.put_out, autoescape=False, cache_size=0
+    )
+    made.globals.clear()
+    made.filters = dict(values.FILTERS)
+    made.tests = {name: made.tests[name] for name in _TESTS}
+    return made
+
+
+_ENVIRONMENT = _environment()
+
+
+@functools.lru_cache(maxsize=500)
+def _compiled(source: str) -> jinja2.Template:
+    if len(source) > SOURCE_LIMIT:
+        raise ValueError(f"line 1: it has {len(source)} characters; {SOURCE_LIMIT} are allowed")
+    try:
+        tree = _ENVIRONMENT.parse(source)
+        for line, problem in _problems(tree):
+            raise ValueError(f"line {line}: {problem}")
+        return _ENVIRONMENT.from_string(source)
+    except jinja2.TemplateSyntaxError as error:
+        raise ValueError(f"line {error.lineno}: {error.message}") from error
+    except (RecursionError, MemoryError, SyntaxError) as error:
+        raise ValueError("line 1: it is nested too deeply") from error
+
+
+def _problems(tree: nodes.Template) -> Iterator[tuple[int, str]]:
+    """What can't be in a template, by line."""
+    for node in tree.find_all((nodes.Expr, nodes.Stmt)):
+        if not isinstance(node, _ALLOWED):
+            yield node.lineno, f"{type(node).__name__}: {_SPOKEN.get(type(node), 'is not for templates')}"
+    for loop in tree.find_all(nodes.For):
+        if loop.recursive or any(part.find(nodes.For) or isinstance(part, nodes.For) for part in loop.body):
+            yield loop.lineno, "a loop in a loop is not for templates"
+        if not (isinstance(loop.iter, nodes.Name) and loop.iter.name in _LISTS) and not (
+            isinstance(loop.iter, nodes.Filter) and loop.iter.name == "lines"
+        ):
+            yield loop.lineno, "a loop goes over tags, or over the lines of a text: text | lines"
+    for node in tree.find_all(nodes.Getattr):
+        members = _MEMBERS.get(node.node.name) if isinstance(node.node, nodes.Name) else None
+        if members is not None and node.attr not in members:
+            yield node.lineno, f"there is no {node.attr!r} in it; there are {', '.join(members)}"
+    for name in sorted(meta.find_undeclared_variables(tree) - set(NAMES)):
+        line = min(one.lineno for one in tree.find_all(nodes.Name) if one.name == name)
+        yield line, f"there is no {name!r}; there are {', '.join(NAMES)}"
+
+
+def check(source: str) -> None:
+    """Raises ValueError, with line and cause, for a template that can't be used."""
+    _compiled(source)
+    try:
+        render("body", source, EXAMPLE)
+    except ValueError as error:
+        if EMPTY not in str(error):
+            raise
+
+
+def render(what: What, source: str, given: Given) -> str:
+    """What a template makes of a ticket and its event. Raises ValueError, with line and cause."""
+    template = _compiled(source)
+    output = Output(plain=what in ONE_LINE)
+    parts: list[str] = []
+    size = 0
+    try:
+        for part in template.generate(values.named(given, output)):
+            size += len(part)
+            if size > OUTPUT_LIMIT:
+                raise ValueError(f"line 1: it makes more than {OUTPUT_LIMIT} characters")  # noqa: TRY301
+            parts.append(part)
+    except Exception as error:
+        raise ValueError(_said(error)) from error
+    made = "".join(parts).strip()
+    if what in ONE_LINE:
+        line = sanitize.title(made) if what == "title" else sanitize.one_line(made, 200)
+        if not line:
+            raise ValueError(EMPTY)
+        return line
+    if not made:
+        raise ValueError(EMPTY)
+    _look_through(made, source, output)
+    return made
+
+
+def _said(error: Exception) -> str:
+    """An error of a template while it ran, with its line."""
+    if isinstance(error, ValueError) and str(error).startswith("line "):
+        return str(error)
+    line, trace = 1, error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == "<template>":
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f"line {line}: {type(error).__name__}: {str(error)[:200]}"
+
+
+# -- looking through what was made ---------------------------------------------------------------------------------
+
+
+def _look_through(made: str, source: str, output: Output) -> None:
+    """See that nothing in it lives but what the author wrote. Raises ValueError."""
+    code: list[str] = []
+    known = unquote(source)
+    allowed = {unquote(url) for url in output.links}
+    for token in _tokens(_MARKDOWN.parse(made)):
+        line = (token.map[0] if token.map else 0) + 1
+        if token.type in ("html_block", "html_inline"):
+            rest = _PLAIN_TAG.sub("", token.content)
+            if JOINER in rest or "<" in rest or "`" in rest:
+                raise ValueError(
+                    f"line {line} of what it makes: a value stands in HTML, or HTML that is not allowed;"
+                    " leave an empty line between a tag and a value"
+                )
+        elif token.type in ("code_inline", "fence", "code_block"):
+            code.append(" ".join(token.content.split()))
+        else:
+            url = token.attrs.get("href") or token.attrs.get("src")
+            if url and unquote(str(url)) not in allowed and unquote(str(url)) not in known:
+                raise ValueError(
+                    f"line {line} of what it makes: a value became the address of a link; write {{{{ url | link }}}}"
+                )
+    there = "\0".join(code)
+    for one in sorted((" ".join(one.split()) for one in output.code), key=len, reverse=True):
+        before, found, after = there.partition(one) if one else ("", "\0", there)
+        if not found:
+            raise ValueError(
+                "line 1: a value that was to be code is none; look for a stray ` or a missing empty line"
+            )
+        there = f"{before}\0{after}"
+
+
+def _tokens(tokens: Sequence[Token]) -> Iterator[Token]:
+    for token in tokens:
+        yield token
+        yield from _tokens(token.children or ())
+
+
+__all__ = ["NAMES", "Given", "What", "check", "render"]

@@ -1,0 +1,221 @@
+"""What is sent: rendered once from the ticket and its event, kept with the delivery, the same in every repeat."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import json
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from pointsman.content import render
+from pointsman.content.redaction.outgoing_filter import PROFILES, Gate
+from pointsman.content.redaction.redact import Profile
+from pointsman.content.template_selection import NOBODY, Rule, Wording, facts_of, has_say, rule_for
+from pointsman.content.templates import Given
+from pointsman.delivery.attempt import Attempt, ticket_text
+from pointsman.delivery.enrichment import DETAILS, Enrich, with_more
+from pointsman.domain.ticket import Kind, TicketKind
+from pointsman.domain.ticket_throttle import is_storm
+from pointsman.intake import throttle
+from pointsman.logs import logger, scrub
+from pointsman.plugin_host.snapshot import SOURCE, TRACKER, CatalogKeeper
+from pointsman.storage import tickets
+from pointsman.storage.db import Database, Row
+from pointsman.storage.queue import missing_comments
+from pointsman.sync.source_feedback import comment_text
+
+log = logger("drafts")
+
+SAYING = frozenset({Kind.CREATE, Kind.UPDATE, Kind.COMMENT})
+"""Deliveries that say something; the others only do."""
+INLINE_CHARACTERS = 8_000
+"""What is longer is masked and rendered in a thread: 64 kB take some 30 ms, in which nobody else would be served."""
+
+
+class Drafts:
+    """Makes the draft of a delivery that has none yet. ``on_masked`` is told what was masked, by kind."""
+
+    def __init__(
+        self,
+        database: Database,
+        catalog: CatalogKeeper,
+        base_url: str = "",
+        enrich: Enrich | None = None,
+        *,
+        on_masked: Callable[[Mapping[str, int]], None] = lambda _: None,
+    ) -> None:
+        self._database = database
+        self._catalog = catalog
+        self._base_url = base_url
+        self._enrich = enrich
+        self._on_masked = on_masked
+
+    async def of(self, one: Attempt) -> dict[str, Any]:
+        """What is sent, with what can be learned before. A database that is away is no reason to send less."""
+        head = one.head
+        if head["draft"] is not None:
+            kept: dict[str, Any] = json.loads(head["draft"])
+            return kept
+        if one.kind not in SAYING:
+            return {}
+        listed = more = None
+        rule = NOBODY
+        if is_storm(head["event_data"]):
+            listed = await throttle.listed(self._database, head["ticket_id"], one.lane.destination_id)
+        if one.destination.kind == TRACKER:
+            rule = await self._rule(head, one.lane.destination_id)
+            if self._enrich is not None:
+                more = await self._enrich.more(head, one.kind)
+        gate = Gate(
+            self._catalog.current.mask_key, PROFILES[one.destination.redact], person=rule.options.requester
+        )
+        missing: tuple[int, dt.datetime | None] = (0, None)
+        if one.kind is Kind.COMMENT and one.destination.kind == TRACKER:
+            missing = await missing_comments(self._database, one.lane.id, head["seq"])
+        make = partial(draft_of, one, self._base_url, gate, listed, more, rule, missing=missing)
+        return await self._made(head, make, more)
+
+    async def mail(self, head: Row) -> dict[str, Any]:
+        """What a ticket's owner is told. Their own name and address are theirs to see."""
+        if head["draft"] is not None:
+            kept: dict[str, Any] = json.loads(head["draft"])
+            return kept
+        gate = Gate(self._catalog.current.mask_key, Profile.NORMAL, person=True)
+        rule = await self._rule(head, None)
+        return await self._made(head, partial(mail_of, head, self._base_url, gate, rule))
+
+    async def _rule(self, head: Row, destination_id: int | None) -> Rule:
+        """The rule that says how this ticket is told. As good as always there is none, and nothing is asked."""
+        routes = self._catalog.current.routes
+        if not any(map(has_say, routes)):
+            return NOBODY
+        opening = json.loads(head["event_data"])
+        if head["event_n"] != 1:
+            opening = json.loads(await tickets.opening(self._database, head["ticket_id"]) or "{}")
+        return rule_for(routes, facts_of(head, opening), destination_id)
+
+    async def _made(
+        self, head: Row, make: Callable[[], dict[str, Any]], more: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        size = len(head["event_data"]) + len(head["title"]) + (len(str(more)) if more else 0)
+        draft = make() if size <= INLINE_CHARACTERS else await asyncio.to_thread(make)
+        if masked := draft.get("masked"):
+            self._on_masked(masked)
+        if problem := draft.get("problem"):
+            log.warning("the built-in words were used", ticket=str(head["ticket_id"]), problem=scrub(problem))
+        return draft
+
+
+def draft_of(
+    one: Attempt,
+    base_url: str,
+    gate: Gate,
+    listed: throttle.Listed | None = None,
+    more: Mapping[str, Any] | None = None,
+    rule: Rule = NOBODY,
+    *,
+    missing: tuple[int, dt.datetime | None] = (0, None),
+) -> dict[str, Any]:
+    """A new draft: title, body and facts of an issue, the body of a comment; what was masked in it (``masked``), and what
+    went wrong with a template (``problem``).
+
+    ``listed``: what a storm holds now. ``more``: what the ticket's source says beyond its report. ``missing``: how many
+    comments before this one were given up, and since when.
+    """
+    head = one.head
+    data = with_more(json.loads(head["event_data"]), more)
+    if listed is not None:
+        data["storm"].update(msgspec.to_builtins(listed))
+    data = gate.event(render.at_destination(data, one.lane.destination_id))
+    if one.destination.kind == SOURCE:
+        return _with_notes({"body": comment_text(data)}, gate, [])
+    ticket = gate.ticket(ticket_text(head, base_url))
+    if listed is not None or head["event_kind"] == DETAILS:
+        # what these tell, no template could: the list of a storm, and what is still missing in an issue
+        rule = NOBODY
+    wording = Wording(rule, partial(_given, head, ticket, data, gate, rule))
+    if one.kind is Kind.COMMENT:
+        collapsed, since = head["collapsed"], head["created_at"]
+        built_in = partial(
+            render.comment_body, ticket, head["event_kind"], data, collapsed=collapsed, since=since
+        )
+        said = wording.say("comment", built_in)
+        if notice := render.missing_notice(ticket, *missing):
+            said = f"{notice}\n\n{said}"
+        return _with_notes({"body": said}, gate, wording.problems)
+    told = {**data, "facts": [*_requester(head, rule), *data.get("facts", ())]}
+    draft = {
+        "title": wording.say("title", partial(render.issue_title, ticket)),
+        "body": wording.say("body", partial(render.issue_body, ticket, told)),
+        "facts": {
+            "ticket": ticket.id,
+            "kind": ticket.kind.name.lower(),
+            "source": ticket.source,
+            "title": ticket.title,
+            **_named(head, data, gate),
+        },
+    }
+    return _with_notes(draft, gate, wording.problems)
+
+
+def mail_of(head: Row, base_url: str, gate: Gate, rule: Rule = NOBODY) -> dict[str, Any]:
+    """The mail of one transition."""
+    ticket = gate.ticket(ticket_text(head, base_url))
+    wording = Wording(
+        rule, lambda: _given(head, ticket, gate.event(json.loads(head["event_data"])), gate, rule)
+    )
+    built_in = render.mail(ticket, head["event_kind"])
+    draft = {
+        "subject": wording.say("mail_subject", lambda: built_in.subject),
+        "body": wording.say("mail_body", lambda: built_in.body),
+    }
+    return _with_notes(draft, gate, wording.problems)
+
+
+def _with_notes(draft: dict[str, Any], gate: Gate, problems: list[str]) -> dict[str, Any]:
+    if gate.masked:
+        draft["masked"] = gate.masked
+    if problems:
+        draft["problem"] = "; ".join(problems)
+    return draft
+
+
+def _named(head: Row, data: Mapping[str, Any], gate: Gate) -> dict[str, str]:
+    """What a ticket is known by; where it does not say so itself, its report does."""
+    named = {
+        name: gate.fact(name, head[name]) or data.get(name, "")
+        for name in ("level", "environment", "release")
+    }
+    return {**named, "url": gate.text(head["ticket_url"])}
+
+
+def _given(head: Row, ticket: render.TicketText, data: Mapping[str, Any], gate: Gate, rule: Rule) -> Given:
+    """What a template is given."""
+    asked = rule.options.requester and ticket.kind is TicketKind.SUPPORT
+    named = _named(head, data, gate)
+    return Given(
+        ticket=ticket,
+        event_kind=head["event_kind"],
+        at=head["event_at"],
+        data=data,
+        level=named["level"],
+        environment=named["environment"],
+        release=named["release"],
+        url=data.get("url") or named["url"],
+        occurrences=head["occurrences"],
+        earlier=head["collapsed"],
+        requester_name=head["reporter_name"] if asked else "",
+        requester_address=head["reporter_email"] if asked else "",
+    )
+
+
+def _requester(head: Row, rule: Rule) -> list[tuple[str, str]]:
+    """Who asked for help, where the rule lets that out."""
+    if not rule.options.requester or head["ticket_kind"] != TicketKind.SUPPORT or not head["reporter_email"]:
+        return []
+    name, address = head["reporter_name"], head["reporter_email"]
+    return [("Requester", f"{name} <{address}>" if name else address)]

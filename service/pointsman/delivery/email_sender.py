@@ -1,0 +1,197 @@
+"""Towards people: a mail to a ticket's owner, one for each transition, kept and retried like any delivery.
+
+The Message-ID is the delivery's marker, so a repeat after an unknown outcome is known as one by mail servers that
+look (RFC 5322, section 3.6.4: https://www.rfc-editor.org/rfc/rfc5322#section-3.6.4).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import ssl
+import time
+from collections.abc import Mapping
+from email.message import EmailMessage
+from email.utils import format_datetime, formataddr, parseaddr
+from html import escape
+from typing import Any
+
+import aiosmtplib
+from markdown_it import MarkdownIt
+
+from pointsman.config.settings import Smtp
+from pointsman.content.sanitize import one_line
+from pointsman.delivery.attempt import Attempt
+from pointsman.delivery.attempt_result import OnAttempt, bury, note_failure, say
+from pointsman.delivery.draft import Drafts
+from pointsman.domain.circuit_breaker import Recent
+from pointsman.domain.retry_policy import Class, Next
+from pointsman.domain.ticket import Kind
+from pointsman.plugin_api import AuthFailed, Misconfigured, PluginError, Refused, Unavailable, UnknownOutcome
+from pointsman.plugin_host.snapshot import MAIL, LiveDestination
+from pointsman.storage.db import LOST, Database, Row
+from pointsman.storage.queue import Lane, Lanes
+
+TIMEOUT_SECONDS = 30.0
+_MARKDOWN = MarkdownIt("commonmark", {"html": False})
+_UNESCAPE = str.maketrans("", "", "\u2060")
+
+
+class Notification:
+    """The carrier for lanes that lead to people."""
+
+    def __init__(
+        self,
+        database: Database,
+        lanes: Lanes,
+        smtp: Smtp | None,
+        sender: str,
+        drafts: Drafts,
+        *,
+        on_attempt: OnAttempt = lambda *_: None,
+    ) -> None:
+        self._database = database
+        self._lanes = lanes
+        self._smtp = smtp
+        self._sender = sender
+        self._drafts = drafts
+        self._on_attempt = on_attempt
+        self._recent = Recent()
+
+    async def carry(self, lane: Lane) -> None:
+        """Send the mails of one ticket, in order."""
+        head = lane.first or await self._lanes.head(lane)
+        for _ in range(20):
+            if head is None or not await self._deliver(lane, head):
+                return
+            head = await self._lanes.head(lane)
+        await self._lanes.release(lane)
+
+    async def _deliver(self, lane: Lane, head: Row) -> bool:
+        one = Attempt(
+            lane=lane,
+            head=head,
+            kind=Kind(head["kind"]),
+            destination=LiveDestination(lane.destination_id, "@mail", MAIL, "mail"),
+            started=dt.datetime.now(dt.UTC),
+            began=time.monotonic(),
+            doubted=head["in_doubt"],
+        )
+        try:
+            draft = await self._drafts.mail(head)
+        except LOST:
+            raise
+        except Exception as error:  # noqa: BLE001 - judged below
+            await self._failed(one, error)
+            return False
+        attempts = await self._lanes.intent(lane, head["seq"], in_doubt=True, settle_seconds=0.0, draft=draft)
+        if attempts is None:
+            return False
+        try:
+            if head["expired"]:
+                raise Refused("not delivered within its time")  # noqa: TRY301
+            await self._send(head, draft)
+        except Exception as error:  # noqa: BLE001 - judged below
+            await self._failed(one, error)
+            return False
+        left = await self._lanes.finish(lane, head["seq"], keep=True, outcome=Class.DONE, started=one.started)
+        self._recent.note(went_away=False)
+        say(one, "stale" if left is None else Class.DONE, "", self._on_attempt)
+        return bool(left)
+
+    async def _send(self, head: Row, draft: Mapping[str, Any]) -> None:
+        if self._smtp is None:
+            raise Misconfigured("no mail server is set: give POINTSMAN_SMTP_URL and POINTSMAN_MAIL_FROM")
+        message = compose(head, self._sender, draft)
+        try:
+            await aiosmtplib.send(
+                message,
+                hostname=self._smtp.host,
+                port=self._smtp.port,
+                username=self._smtp.user or None,
+                password=self._smtp.password.reveal() or None,
+                use_tls=self._smtp.tls == "implicit",
+                start_tls=self._smtp.tls == "starttls",
+                tls_context=ssl.create_default_context() if self._smtp.tls != "none" else None,
+                timeout=TIMEOUT_SECONDS,
+            )
+        except aiosmtplib.SMTPAuthenticationError as error:
+            raise AuthFailed(f"the mail server refused our login: {error.code}", status=error.code) from error
+        except (aiosmtplib.SMTPRecipientsRefused, aiosmtplib.SMTPSenderRefused) as error:
+            code = (
+                error.recipients[0].code
+                if isinstance(error, aiosmtplib.SMTPRecipientsRefused)
+                else error.code
+            )
+            kind: type[PluginError] = Refused if 500 <= code < 600 else Unavailable
+            raise kind(f"the mail server refused the address: {code}", status=code) from error
+        except aiosmtplib.SMTPResponseException as error:
+            kind = Refused if 500 <= error.code < 600 else Unavailable
+            raise kind(
+                f"the mail server answered {error.code}: {error.message}", status=error.code
+            ) from error
+        except (aiosmtplib.SMTPConnectError, aiosmtplib.SMTPConnectTimeoutError) as error:
+            raise Unavailable(f"the mail server can't be reached: {error}") from error
+        except (aiosmtplib.SMTPException, OSError) as error:
+            raise UnknownOutcome(
+                f"the mail server did not answer: {type(error).__name__}: {error}"
+            ) from error
+
+    async def _failed(self, one: Attempt, error: Exception) -> None:
+        # doing it again is as good as once: a repeat carries the same Message-ID
+        failure, verdict = await note_failure(
+            self._database, one, error, creates=True, idempotent=True, recent=self._recent
+        )
+        message = str(failure)
+        if verdict.next is Next.RETRY:
+            say(one, verdict.cls, message, self._on_attempt)
+            await self._lanes.retry(
+                one.lane,
+                one.head["seq"],
+                delay_seconds=verdict.delay_seconds,
+                counts=verdict.counts,
+                in_doubt=False,
+                looks=0,
+                settle_seconds=0.0,
+                outcome=verdict.cls,
+                error=message,
+                status=failure.status,
+                started=one.started,
+            )
+        else:
+            await bury(self._lanes, one, verdict, message, failure.status, self._on_attempt, park=False)
+
+
+def compose(head: Row, sender: str, draft: Mapping[str, Any]) -> EmailMessage:
+    """The mail of one transition, as plain text and as HTML; its draft is a subject and Markdown."""
+    name, address = parseaddr(sender)
+    domain = address.rpartition("@")[2] or "localhost"
+    message = EmailMessage()
+    message["From"] = formataddr((name, address))
+    message["To"] = formataddr((one_line(head["reporter_name"], 80), head["reporter_email"]))
+    message["Subject"] = draft["subject"]
+    message["Date"] = format_datetime(head["event_at"])
+    message["Message-ID"] = f"<{head['marker']}@{domain}>"
+    message["References"] = f"<{head['ticket_id']}@{domain}>"
+    message["Auto-Submitted"] = "auto-generated"
+    message.set_content(plain(draft["body"]))
+    html = _MARKDOWN.render(draft["body"]).translate(_UNESCAPE)
+    message.add_alternative(
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(draft["subject"])}</title></head>'
+        f'<body style="font-family:sans-serif;line-height:1.5;max-width:40em">{html}</body></html>',
+        subtype="html",
+    )
+    return message
+
+
+def plain(markdown: str) -> str:
+    """Markdown as plain text: what is read, without its signs."""
+    parts: list[str] = []
+    for block in _MARKDOWN.parse(markdown):
+        for token in block.children or ():
+            if token.type in ("text", "code_inline"):
+                parts.append(token.content)
+            elif token.type in ("softbreak", "hardbreak"):
+                parts.append("\n")
+        if block.type == "paragraph_close":
+            parts.append("\n\n")
+    return "".join(parts).translate(_UNESCAPE).strip() + "\n"

@@ -1,0 +1,212 @@
+"""Asking sources for more: what stands in no report is read before an issue is made, or said in it later.
+
+An issue never waits long for that. One that was made without gets one comment with the details, once the source has told
+them; its body stays as people may have edited it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import json
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from pointsman.domain.ticket import Decided, Event, Kind, Promise
+from pointsman.intake import transaction
+from pointsman.logs import logger, scrub
+from pointsman.plugin_api import Enriched, NotFound, Problem
+from pointsman.plugin_host.snapshot import CatalogKeeper, LiveSource
+from pointsman.plugin_host.validate import checked
+from pointsman.storage import sources as store
+from pointsman.storage.db import AGAIN, LOST, Connection, Database, Row
+
+log = logger("enrich")
+
+PATIENCE_SECONDS = 4.0
+REST_SECONDS = 30.0
+"""A source that just failed is not waited for again; what it has is asked for later."""
+LOOK_SECONDS = 10.0
+ROWS = 50
+ASK_FOR = dt.timedelta(hours=24)
+DETAILS = "details"
+"""The event that brings what came too late for the issue."""
+ENRICHED_EVENTS = frozenset({"opened", "singled_out", "posted", "regressed", "recurred", "unmuted"})
+
+
+class _Silent(Exception):
+    """A source could not say more, or not in time."""
+
+
+class Enrich:
+    """Asks before a delivery, and again later where that was in vain."""
+
+    def __init__(
+        self,
+        database: Database,
+        catalog: CatalogKeeper,
+        *,
+        on_promise: Callable[[], None] = lambda: None,
+        patience_seconds: float = PATIENCE_SECONDS,
+        again_seconds: float = REST_SECONDS,
+    ) -> None:
+        self._database = database
+        self._catalog = catalog
+        self._on_promise = on_promise
+        self._patience = patience_seconds
+        self._again = again_seconds
+        self._rests: dict[int, float] = {}
+
+    # -- before a delivery -------------------------------------------------------------------------------------
+
+    async def more(self, head: Row, kind: Kind) -> Mapping[str, Any] | None:
+        """What the source says beyond the report that a delivery is about; None if it has none, or not in time."""
+        if kind not in (Kind.CREATE, Kind.COMMENT) or head["event_kind"] not in ENRICHED_EVENTS:
+            return None
+        source = self._catalog.current.sources.get(head["source"])
+        if source is None or not source.capabilities.enrich:
+            return None
+        data = json.loads(head["event_data"])
+        if not data.get("problem") or data.get("code"):
+            return None
+        ticket_id, n = head["ticket_id"], head["event_n"]
+        known = await store.enrichment(self._database, ticket_id, n)
+        if known is not None:
+            return json.loads(known["data"]) if known["state"] == store.KNOWN else None
+        try:
+            found = await self._ask(source, data)
+        except NotFound:
+            return None
+        except _Silent as silent:
+            await store.want_enrichment(self._database, ticket_id, n, source.id, str(silent), self._again)
+            return None
+        await store.keep_enrichment(self._database, ticket_id, n, source.id, found, said=True)
+        return msgspec.to_builtins(found)  # type: ignore[no-any-return]
+
+    async def _ask(self, source: LiveSource, data: Mapping[str, Any]) -> Enriched:
+        assert source.reader is not None
+        clock = asyncio.get_running_loop().time
+        if self._rests.get(source.id, 0.0) > clock():
+            raise _Silent("it failed just now")
+        problem = Problem(
+            id=data["problem"],
+            happening=data.get("happening", ""),
+            action=data.get("action", "opened"),
+            url=data.get("url", ""),
+        )
+        try:
+            async with asyncio.timeout(self._patience):
+                found: Enriched = checked(await source.reader.enrich(problem), Enriched)
+        except NotFound:
+            raise
+        except (Exception, SystemExit) as error:
+            why = scrub(f"{type(error).__name__}: {error}")[:500]
+            log.warning("a source could not say more in time", source=source.slug, error=why)
+            self._rests[source.id] = clock() + self._again
+            raise _Silent(why) from error
+        return found
+
+    # -- later -------------------------------------------------------------------------------------------------
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Ask again until the end."""
+        task = asyncio.create_task(self._forever(), name="enrich")
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _forever(self) -> None:
+        while True:
+            await asyncio.sleep(min(LOOK_SECONDS, self._again))
+            try:
+                while await self.complete() == ROWS:
+                    pass
+            except LOST:
+                continue
+            except Exception:
+                log.exception("completing issues failed")
+
+    async def complete(self) -> int:
+        """Ask for what is due; how much was."""
+        sources = {one.id: one for one in self._catalog.current.sources.values() if one.capabilities.enrich}
+        if not sources:
+            return 0
+        rows = await store.due_enrichments(self._database, list(sources), ROWS)
+        told: set[uuid.UUID] = set()
+        for row in rows:
+            if await self._complete(sources[row["source_id"]], row):
+                told.add(row["ticket_id"])
+        for ticket_id in told:
+            await self._say(ticket_id)
+        if told:
+            self._on_promise()
+        return len(rows)
+
+    async def _complete(self, source: LiveSource, row: Row) -> bool:
+        place = row["ticket_id"], row["event_n"]
+        try:
+            found = await self._ask(source, json.loads(row["event_data"]))
+        except NotFound as gone:
+            await store.end_enrichment(self._database, *place, str(gone)[:500])
+            return False
+        except _Silent as silent:
+            why = str(silent)
+            if dt.datetime.now(dt.UTC) - row["created_at"] > ASK_FOR:
+                await store.end_enrichment(self._database, *place, why)
+            else:
+                after = min(self._again * 2.0 ** min(row["tries"], 10), 3600.0)
+                await store.postpone_enrichment(self._database, *place, why, after)
+            return False
+        await store.keep_enrichment(self._database, *place, source.id, found, said=False)
+        return True
+
+    async def _say(self, ticket_id: uuid.UUID) -> None:
+        for tries in range(4):
+            try:
+                async with self._database.transaction() as con:
+                    await self._details(con, ticket_id)
+                return  # noqa: TRY300 - once it is committed
+            except AGAIN:
+                if tries == 3:
+                    raise
+
+    async def _details(self, con: Connection, ticket_id: uuid.UUID) -> None:
+        """One comment for all that came late, with the newest of it; none where the issue will have it itself."""
+        ticket = await transaction.lock_ticket(con, ticket_id)
+        if ticket is None:
+            return
+        rows = await store.unsaid(con, ticket_id)
+        sent = [row for row in rows if row["sent"]]
+        if sent:
+            data = {**json.loads(sent[0]["data"]), "of": sent[0]["event_n"]}
+            decided = Decided()
+            n = ticket.next_event
+            decided.events.append(Event(ticket_id, n, DETAILS, data))
+            for destination_id in (await transaction.places_of(con, [ticket_id]))[ticket_id]:
+                decided.promises.append(Promise(ticket_id, destination_id, n, Kind.COMMENT))
+            ticket.next_event += 1
+            await transaction.write_decided(
+                con, decided, {ticket_id: ticket}, self._catalog.current.marker_of
+            )
+        await store.mark_said(con, ticket_id, [row["event_n"] for row in rows])
+
+
+def with_more(data: Mapping[str, Any], more: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A report's own words with what its source said beyond them; where both speak, the report's stand."""
+    merged = dict(data)
+    for name in ("code", "level", "environment", "release"):
+        if more and more.get(name) and not merged.get(name):
+            merged[name] = more[name]
+    if more and more.get("facts"):
+        facts = [list(fact) for fact in merged.get("facts", ())]
+        said = {fact[0] for fact in facts if fact[1]}
+        merged["facts"] = facts + [list(fact) for fact in more["facts"] if fact[1] and fact[0] not in said]
+    return merged

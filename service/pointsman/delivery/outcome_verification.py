@@ -1,0 +1,64 @@
+"""In doubt: a request left and nobody knows whether it took effect. Here it is found out.
+
+In careful mode, after the database lost commits or may have, every issue and comment is looked for before it is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+
+from pointsman.delivery.attempt import Attempt
+from pointsman.domain.ticket import Kind
+from pointsman.plugin_api import CommentRef, IssueRef, Marker
+from pointsman.plugin_host.snapshot import Catalog
+from pointsman.plugin_host.validate import checked
+from pointsman.storage.db import Database
+from pointsman.storage.marker_observations import sight
+from pointsman.storage.queue import Lanes
+
+CAREFUL_LOOKS_BACK = dt.timedelta(days=2)
+CLOCKS_DIFFER = dt.timedelta(minutes=5)
+"""How much a tracker's clock may be behind the database's."""
+REQUESTS_OF_A_LOOK = 20
+"""As many of a tracker's slowest requests may a look take: a list has many pages, and one that is never read to its end
+never settles anything.
+"""
+
+
+async def look(
+    database: Database, lanes: Lanes, catalog: Catalog, one: Attempt
+) -> IssueRef | CommentRef | None:
+    """The issue or comment that an earlier request made after all: seen by somebody, or found at the tracker.
+
+    None: not there (yet), or the tracker can't be asked.
+    """
+    return await _sighted(lanes, one) or await _found(database, catalog, one)
+
+
+async def _sighted(lanes: Lanes, one: Attempt) -> IssueRef | None:
+    """The issue that somebody has seen with our marker."""
+    if one.kind is not Kind.CREATE:
+        return None
+    seen = await lanes.sightings(one.lane.destination_id, one.head["marker"])
+    return IssueRef(*seen[0]) if seen else None
+
+
+async def _found(database: Database, catalog: Catalog, one: Attempt) -> IssueRef | CommentRef | None:
+    """The issue or comment with our marker that the tracker itself finds."""
+    tracker = one.destination.need()
+    if not tracker.capabilities.find:
+        return None
+    marker = Marker(catalog.marker_text(one.head["marker"]))
+    # a database that came back from a backup does not know what it had sent since
+    sent = one.head["first_sent_at"] or one.head["event_at"] - CAREFUL_LOOKS_BACK
+    since = sent - CLOCKS_DIFFER
+    async with asyncio.timeout(tracker.capabilities.request_timeout_seconds * REQUESTS_OF_A_LOOK):
+        if one.kind is not Kind.CREATE:
+            comments = await tracker.find_comment(one.issue, marker, since)
+            return checked(comments[0], CommentRef) if comments else None
+        issues = [checked(each, IssueRef) for each in await tracker.find_issue(marker, since)]
+    for ref in issues:
+        place = (ref.remote_id, ref.key, ref.url)
+        await sight(database, one.lane.destination_id, one.head["marker"], place, "find")
+    return issues[0] if issues else None

@@ -1,0 +1,387 @@
+"""Towards trackers: one attempt after the other along a lane, each with its intent written before it is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from pointsman.delivery import outcome_verification
+from pointsman.delivery.attempt import Attempt
+from pointsman.delivery.attempt_result import OnAttempt, bury, note_failure, say
+from pointsman.delivery.draft import Drafts
+from pointsman.delivery.rate_limiter import Budgets
+from pointsman.domain.circuit_breaker import Recent
+from pointsman.domain.retry_policy import Class, Next, Verdict
+from pointsman.domain.ticket import Kind
+from pointsman.logs import logger
+from pointsman.plugin_api import (
+    CommentRef,
+    Draft,
+    IssueRef,
+    IssueSeen,
+    Marker,
+    PluginError,
+    RateLimited,
+    Unavailable,
+    UnknownOutcome,
+)
+from pointsman.plugin_host.http_client import count_writes, writes_left
+from pointsman.plugin_host.snapshot import CatalogKeeper
+from pointsman.plugin_host.validate import checked
+from pointsman.storage import destinations as standing
+from pointsman.storage.batching import Together
+from pointsman.storage.db import Database, Row
+from pointsman.storage.marker_observations import Sighting, write_sightings
+from pointsman.storage.queue import Lane, Lanes
+from pointsman.storage.webhooks import webhooks_waiting
+
+log = logger("delivery")
+
+DELIVERIES_PER_CLAIM = 20
+SECONDS_PER_CLAIM = 30.0
+SENDING_MARGIN_SECONDS = 5.0
+WAITS_IN_PLACE_SECONDS = 1.0
+FIRST_KINDS = frozenset({Kind.CREATE, Kind.CLOSE, Kind.REOPEN})
+LOOKED_FOR = frozenset({Kind.CREATE, Kind.COMMENT})
+
+
+class Linked(msgspec.Struct, frozen=True):
+    """News for the inbound side: an issue has just been linked."""
+
+    destination_id: int
+    ref: IssueRef
+
+
+class Outbound:
+    """The carrier for lanes that lead to a tracker."""
+
+    def __init__(
+        self,
+        database: Database,
+        lanes: Lanes,
+        catalog: CatalogKeeper,
+        drafts: Drafts,
+        *,
+        stopping: Callable[[], bool] = lambda: False,
+        budgets: Budgets,
+        on_linked: Callable[[Linked], Awaitable[None]] | None = None,
+        on_made: Callable[[], None] = lambda: None,
+        on_attempt: OnAttempt = lambda *_: None,
+    ) -> None:
+        self._database = database
+        self._lanes = lanes
+        self._catalog = catalog
+        self._drafts = drafts
+        self._stopping = stopping
+        self._budgets = budgets
+        self._calls: dict[int, Recent] = {}
+        self._sightings = Together(partial(write_sightings, database))
+        self._linked = Together(self._look_for_waiting)
+        self._on_linked = on_linked
+        self._on_made = on_made
+        self._on_attempt = on_attempt
+
+    async def carry(self, lane: Lane) -> None:
+        """Work along a lane until it is empty, must wait, or had its share."""
+        began = time.monotonic()
+        head = lane.first or await self._lanes.head(lane)
+        for number in range(1, DELIVERIES_PER_CLAIM + 1):
+            if head is None:
+                return
+            if self._stopping():
+                await self._lanes.release(lane)
+                return
+            share_left = number < DELIVERIES_PER_CLAIM and time.monotonic() - began < SECONDS_PER_CLAIM
+            if not await self._deliver(lane, head, keep=share_left):
+                return
+            head = await self._lanes.head(lane)
+
+    async def _deliver(self, lane: Lane, head: Row, *, keep: bool) -> bool:
+        """One delivery; whether the lane is still ours and has more."""
+        destination = self._catalog.current.destinations.get(lane.destination_id)
+        if destination is None:
+            await self._lanes.release(lane, delay_seconds=10.0)
+            return False
+        one = Attempt(
+            lane=lane,
+            head=head,
+            kind=Kind(head["kind"]),
+            destination=destination,
+            started=dt.datetime.now(dt.UTC),
+            began=time.monotonic(),
+            doubted=head["in_doubt"],
+        )
+        if head["expired"] and not head["in_doubt"]:
+            expired = Verdict(cls=Class.EXPIRED, next=Next.DEAD)
+            await self._bury(one, expired, "not delivered within its time", None)
+            return False
+        if head["link_state"] == 2 and one.kind is not Kind.CREATE:
+            await self._lanes.park(lane, "orphan")
+            return False
+        try:
+            if head["in_doubt"]:
+                settled = await self._settle(one, keep=keep)
+                if settled is not None:
+                    return settled
+            return await self._send(one, keep=keep)
+        except asyncio.CancelledError:
+            raise
+        except (PluginError, TimeoutError) as error:
+            await self._failed(one, error)
+        except (Exception, SystemExit) as error:
+            if _is_database(error):
+                raise
+            log.exception("plugin failed", destination=destination.slug, lane=lane.id)
+            await self._failed(one, error)
+        return False
+
+    # -- in doubt ----------------------------------------------------------------------------------------------
+
+    async def _settle(self, one: Attempt, *, keep: bool) -> bool | None:
+        """Find out whether an earlier request took effect. None: it did not, and may be sent again."""
+        head, lane = one.head, one.lane
+        count_writes()
+        if head["doubt_seconds"] > 0:
+            await self._lanes.release(lane, delay_seconds=head["doubt_seconds"])
+            return False
+        tracker = one.destination.tracker
+        found = await outcome_verification.look(self._database, self._lanes, self._catalog.current, one)
+        if found is not None:
+            return await self._found(one, found, keep=keep)
+        if tracker is None or not tracker.capabilities.find:
+            why = "in doubt: the tracker can't be asked; replay once you know it is not there"
+            await self._lanes.park(lane, why)
+            return False
+        looks = head["looks"] + 1
+        waits = tracker.capabilities.settle_seconds
+        if looks < len(waits):
+            await self._lanes.retry(
+                lane,
+                head["seq"],
+                delay_seconds=waits[looks],
+                counts=False,
+                in_doubt=True,
+                looks=looks,
+                settle_seconds=waits[looks],
+                outcome="not found yet",
+                error="",
+                status=None,
+                started=one.started,
+            )
+            return False
+        if not await self._lanes.clear_doubt(lane, head["seq"]):
+            return False
+        one.doubted = False
+        return None
+
+    async def _found(self, one: Attempt, found: IssueRef | CommentRef, *, keep: bool) -> bool:
+        issue, comment = (found, None) if isinstance(found, IssueRef) else (None, found)
+        return await self._done(one, keep=keep, outcome=Class.FOUND, issue=issue, comment=comment)
+
+    # -- sending -----------------------------------------------------------------------------------------------
+
+    async def _send(self, one: Attempt, *, keep: bool) -> bool:
+        tracker = one.destination.need()
+        head, lane = one.head, one.lane
+        if head["careful"] and one.kind in LOOKED_FOR and tracker.capabilities.find:
+            count_writes()
+            found = await outcome_verification.look(self._database, self._lanes, self._catalog.current, one)
+            if found is not None:
+                return await self._found(one, found, keep=keep)
+        if not await self._may_send(one):
+            return False
+        capabilities = tracker.capabilities
+        draft = await self._drafts.of(one)
+        timeout = capabilities.request_timeout_seconds
+        settle = capabilities.settle_seconds[0] if capabilities.settle_seconds else 0.0
+        attempts = await self._lanes.intent(
+            lane,
+            head["seq"],
+            in_doubt=not one.idempotent,
+            settle_seconds=timeout + settle,
+            draft=draft,
+        )
+        if attempts is None:
+            log.info("lease lost before sending", lane=lane.id, seq=head["seq"])
+            return False
+        if time.monotonic() > lane.trust_until - timeout - SENDING_MARGIN_SECONDS and not one.idempotent:
+            # too late to be sure that nobody else takes over while the request is on its way
+            kept = await self._lanes.renew([lane])
+            if lane.id not in kept:
+                return False
+        marker = Marker(self._catalog.current.marker_text(head["marker"]))
+        count_writes(lambda: time.monotonic() < lane.trust_until)
+        async with asyncio.timeout(timeout * 4):
+            return await self._call(one, draft, marker, keep=keep)
+
+    async def _may_send(self, one: Attempt) -> bool:
+        """Take what the destination's budgets ask for; if they are spent, the lane waits until they will not be."""
+        waited = 0.0
+        while (wait := await self._budgets.take(one.destination, one.kind, one.lane.id)) > 0:
+            waited += wait
+            if waited > WAITS_IN_PLACE_SECONDS or self._stopping():
+                await self._lanes.release(one.lane, delay_seconds=wait)
+                if one.kind in FIRST_KINDS and (hold := self._budgets.until_next(one.destination)):
+                    # nothing is left even for those that go first: no other lane need be claimed to find that out
+                    await standing.hold_back(self._database, one.lane.destination_id, hold)
+                return False
+            await asyncio.sleep(wait)
+        return True
+
+    async def _call(self, one: Attempt, draft: dict[str, Any], marker: Marker, *, keep: bool) -> bool:
+        """The request itself, and what its answer makes of the delivery."""
+        tracker, lane, head = one.destination.need(), one.lane, one.head
+        match one.kind:
+            case Kind.CREATE:
+                facts = draft.get("facts", {})
+                issue = checked(
+                    await tracker.create_issue(
+                        Draft(title=draft["title"], body=draft["body"], marker=marker, facts=facts)
+                    ),
+                    IssueRef,
+                )
+                if not issue.remote_id:
+                    raise UnknownOutcome("the plugin returned an issue without an id")
+                await self._sightings(
+                    Sighting(
+                        lane.destination_id, head["marker"], issue.remote_id, issue.key, issue.url, "answer"
+                    )
+                )
+                return await self._done(one, keep=keep, outcome=Class.DONE, issue=issue)
+            case Kind.COMMENT:
+                comment = checked(await tracker.add_comment(one.issue, draft["body"], marker), CommentRef)
+                return await self._done(one, keep=keep, outcome=Class.DONE, comment=comment)
+            case Kind.CLOSE:
+                reason = head["close_reason"] if tracker.capabilities.close_reasons else None
+                now = await tracker.set_state(one.issue, "closed", reason)
+                return await self._done(one, keep=keep, outcome=Class.DONE, remote_state=2, now=now)
+            case Kind.REOPEN:
+                now = await tracker.set_state(one.issue, "open", None)
+                return await self._done(one, keep=keep, outcome=Class.DONE, remote_state=1, now=now)
+            case _:
+                await tracker.update_issue(
+                    one.issue, Draft(title=draft["title"], body=draft["body"], marker=marker)
+                )
+                return await self._done(one, keep=keep, outcome=Class.DONE)
+
+    # -- outcomes ----------------------------------------------------------------------------------------------
+
+    async def _done(
+        self,
+        one: Attempt,
+        *,
+        keep: bool,
+        outcome: Class,
+        issue: IssueRef | None = None,
+        comment: CommentRef | None = None,
+        remote_state: int | None = None,
+        now: IssueSeen | None = None,
+    ) -> bool:
+        left = await self._lanes.finish(
+            one.lane,
+            one.head["seq"],
+            keep=keep,
+            outcome=outcome,
+            note="; ".join(issue.notes)[:2000] if issue is not None else "",
+            started=one.started,
+            issue=(issue.remote_id, issue.key, issue.url) if issue is not None else None,
+            comment_id=comment.remote_id if comment is not None else None,
+            remote_state=remote_state,
+            remote_version=now.version if isinstance(now, IssueSeen) else None,
+        )
+        say(
+            one,
+            "stale" if left is None else outcome,
+            issue.key if issue is not None else "",
+            self._on_attempt,
+        )
+        self._recent(one).note(went_away=False)
+        if issue is not None and left is not None:
+            self._on_made()
+        if issue is not None and left is not None and self._on_linked is not None:
+            await self._linked(Linked(one.lane.destination_id, issue))
+        return bool(left)
+
+    def _recent(self, one: Attempt) -> Recent:
+        return self._calls.setdefault(one.lane.destination_id, Recent())
+
+    async def _look_for_waiting(self, news: list[Linked]) -> list[None]:
+        """Issues were just linked: let webhooks that came too early be looked at again."""
+        assert self._on_linked is not None
+        issues = [(one.destination_id, one.ref.remote_id, one.ref.key) for one in news]
+        waiting = await webhooks_waiting(self._database, issues)
+        for one in news:
+            if (one.destination_id, one.ref.remote_id) in waiting:
+                await self._on_linked(one)
+        return [None] * len(news)
+
+    async def _failed(self, one: Attempt, error: BaseException) -> None:
+        if isinstance(error, UnknownOutcome) and one.destination.client is not None and not writes_left():
+            # only questions were asked so far: whatever became of them, nothing was done
+            error = Unavailable(
+                error.message, status=error.status, excerpt=error.excerpt, is_json=error.is_json
+            )
+        failure, verdict = await note_failure(
+            self._database,
+            one,
+            error,
+            creates=one.kind is Kind.CREATE,
+            idempotent=one.idempotent,
+            recent=self._recent(one),
+        )
+        if isinstance(error, RateLimited):
+            await self._budgets.limited(one.destination, error.scope, verdict.delay_seconds)
+        if one.doubted and not one.idempotent:
+            # the find failed, so the doubt of the earlier request stays
+            verdict = msgspec.structs.replace(verdict, in_doubt=True)
+        message = str(failure)
+        match verdict.next:
+            case Next.RETRY:
+                await self._retry(one, verdict, message, failure.status)
+            case Next.DEAD:
+                await self._bury(one, verdict, message, failure.status)
+            case Next.ORPHAN:
+                say(one, verdict.cls, message, self._on_attempt)
+                await self._lanes.park(
+                    one.lane,
+                    "orphan",
+                    orphaned=True,
+                    outcome=verdict.cls,
+                    error=message,
+                    status=failure.status,
+                    started=one.started,
+                )
+
+    async def _retry(self, one: Attempt, verdict: Verdict, message: str, status: int | None) -> None:
+        settle = 0.0
+        if (verdict.in_doubt or verdict.settles) and one.destination.capabilities.settle_seconds:
+            settle = one.destination.capabilities.settle_seconds[0]
+        say(one, verdict.cls, message, self._on_attempt)
+        await self._lanes.retry(
+            one.lane,
+            one.head["seq"],
+            delay_seconds=max(verdict.delay_seconds, settle),
+            counts=verdict.counts,
+            in_doubt=verdict.in_doubt,
+            looks=0 if verdict.in_doubt else one.head["looks"],
+            settle_seconds=settle,
+            outcome=verdict.cls,
+            error=message,
+            status=status,
+            started=one.started,
+        )
+
+    async def _bury(self, one: Attempt, verdict: Verdict, message: str, status: int | None) -> None:
+        # followers of an issue that can't be made wait with it; others go on without
+        park = one.kind is Kind.CREATE
+        await bury(self._lanes, one, verdict, message, status, self._on_attempt, park=park)
+
+
+def _is_database(error: BaseException) -> bool:
+    return type(error).__module__.startswith("asyncpg")

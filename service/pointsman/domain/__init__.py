@@ -1,0 +1,1 @@
+"""Pure decisions about tickets, routes and retries. No I/O."""

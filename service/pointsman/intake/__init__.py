@@ -1,0 +1,1 @@
+"""Accept reports: parse them, decide about their tickets and store both in one transaction."""

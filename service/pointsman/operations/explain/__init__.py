@@ -1,0 +1,1 @@
+"""Explain why a ticket has an issue or has none."""

@@ -1,0 +1,1 @@
+"""Find, check and instantiate plugins, and contain what they do."""

@@ -1,0 +1,65 @@
+"""What the process's settings make of the configuration: its vault, its defaults, its catalog."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from pointsman.config import secrets
+from pointsman.config.secrets import Vault
+from pointsman.config.settings import Settings
+from pointsman.errors import ConfigError
+from pointsman.plugin_host.egress_policy import Policy
+from pointsman.plugin_host.registry import Registry
+from pointsman.plugin_host.snapshot import CatalogKeeper
+from pointsman.storage.db import Database
+
+
+def make_vault(settings: Settings) -> Vault:
+    """The vault with our keys; a laptop installation makes its own.
+
+    In a container without keys and without a place to keep one, references work; only sealing asks for a key.
+    """
+    if settings.secret_keys:
+        return Vault(settings.secret_keys)
+    try:
+        return Vault(secrets.key_file(settings.data_dir))
+    except ConfigError:
+        if not settings.database_url:
+            raise
+        return Vault(())
+
+
+def process_defaults(settings: Settings) -> Mapping[str, Mapping[str, Any]]:
+    """Settings of trackers that the process's environment supplies."""
+    forgejo: dict[str, Any] = {}
+    if settings.forgejo_url:
+        forgejo["url"] = settings.forgejo_url
+    if settings.forgejo_api_token:
+        forgejo["token"] = {"env": "FORGEJO_API_TOKEN"}
+    return {"forgejo": forgejo}
+
+
+def open_catalog(settings: Settings, database: Database, registry: Registry) -> CatalogKeeper:
+    """The configuration, not loaded yet."""
+    return CatalogKeeper(
+        database,
+        registry,
+        make_vault(settings),
+        Policy(settings.outbound_hosts, settings.outbound_networks),
+        process_defaults(settings),
+        mails=settings.smtp is not None,
+        public_url=settings.public_url,
+    )
+
+
+@contextlib.asynccontextmanager
+async def opened_catalog(settings: Settings, database: Database) -> AsyncIterator[CatalogKeeper]:
+    """The configuration in force with the plugins that are installed, for a command; closed at its end."""
+    keeper = open_catalog(settings, database, Registry.load(allow=settings.plugins))
+    try:
+        await keeper.refresh()
+        yield keeper
+    finally:
+        await keeper.close()

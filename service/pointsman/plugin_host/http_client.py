@@ -1,0 +1,161 @@
+"""HTTP towards one destination: its base address, its credential, time limits, size caps, the address guard."""
+
+from __future__ import annotations
+
+import json as _json
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from pointsman import __version__
+from pointsman.plugin_api import Answer, Connection, Unavailable, UnknownOutcome
+from pointsman.plugin_host.egress_policy import Blocked, Policy, socket_factory
+
+ANSWER_LIMIT = 5 * 2**20
+
+# What can only happen before a request left.
+_NOT_SENT = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.InvalidURL,
+    Blocked,
+)
+
+_WRITES: ContextVar[list[str]] = ContextVar("writes")
+_MAY_WRITE: ContextVar[Callable[[], bool]] = ContextVar("may_write")
+_READS = frozenset({"GET", "HEAD"})
+
+
+def count_writes(may_write: Callable[[], bool] = lambda: True) -> None:
+    """From here on, in this task, remember whether a request left that may change something. ``may_write`` is asked once
+    more when its bytes go to the socket, after every wait for a connection: a process that stood still meanwhile may not
+    know that its turn is over.
+    """
+    _WRITES.set([])
+    _MAY_WRITE.set(may_write)
+
+
+def writes_left() -> bool:
+    """Whether such a request may have left since; True where nobody counts."""
+    writes = _WRITES.get(None)
+    return writes is None or bool(writes)
+
+
+async def _still_may(_: aiohttp.ClientSession, __: Any, sending: Any) -> None:
+    if sending.method.upper() not in _READS and (may := _MAY_WRITE.get(None)) is not None and not may():
+        raise Unavailable("its turn was over before the request left; whoever has it now goes on")
+
+
+def _watched() -> aiohttp.TraceConfig:
+    """Asked by aiohttp right before bytes are written: https://docs.aiohttp.org/en/stable/tracing_reference.html."""
+    trace = aiohttp.TraceConfig()
+    trace.on_request_headers_sent.append(_still_may)
+    trace.on_request_chunk_sent.append(_still_may)
+    return trace
+
+
+class HttpClient:
+    """The TrackerClient that the core gives to a plugin."""
+
+    def __init__(self, connection: Connection, policy: Policy, *, timeout_seconds: float) -> None:
+        self._base = connection.base_url.rstrip("/")
+        self._origin = _origin(self._base)
+        self._headers = connection.headers
+        self._policy = policy
+        self._timeout = aiohttp.ClientTimeout(
+            total=timeout_seconds, sock_connect=min(10.0, timeout_seconds), connect=timeout_seconds
+        )
+        self._session: aiohttp.ClientSession | None = None
+
+    def _open(self) -> aiohttp.ClientSession:
+        if self._session is None or self._session.closed:
+            host = urlsplit(self._base).hostname or ""
+            connector = aiohttp.TCPConnector(
+                socket_factory=socket_factory(host, self._policy), limit=32, ttl_dns_cache=30
+            )
+            self._session = aiohttp.ClientSession(
+                connector=connector,
+                timeout=self._timeout,
+                trust_env=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": f"pointsman/{__version__}"},
+                auto_decompress=True,
+                trace_configs=[_watched()],
+            )
+        return self._session
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: Mapping[str, str | int] | None = None,
+        json: Any = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        """Send one request and read the answer whole; redirects are not followed."""
+        url = path if path.startswith(("http://", "https://")) else f"{self._base}/{path.lstrip('/')}"
+        try:
+            same = _origin(url) == self._origin
+        except ValueError:
+            same = False
+        if not same:
+            raise Unavailable(f"{method} to another origin than the destination's is refused")
+        sent = {name: value.reveal() for name, value in self._headers.items()} | dict(headers or {})
+        body = None
+        if json is not None:
+            body = _json.dumps(json, ensure_ascii=True).encode()
+            sent["Content-Type"] = "application/json"
+        said = f"{method} {urlsplit(url).path}"
+        if method.upper() not in _READS and (writes := _WRITES.get(None)) is not None:
+            writes.append(said)
+        try:
+            async with self._open().request(
+                method, url, params=params, data=body, headers=sent, allow_redirects=False
+            ) as answer:
+                content = await _read(answer, said)
+                return Answer(
+                    method=method,
+                    path=urlsplit(url).path,
+                    status=answer.status,
+                    headers={name.lower(): value for name, value in answer.headers.items()},
+                    body=content,
+                )
+        except _NOT_SENT as error:
+            raise Unavailable(f"{said}: can't connect: {_cause(error)}") from error
+        except TimeoutError as error:
+            raise UnknownOutcome(f"{said}: no answer within {self._timeout.total:g} s") from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            raise UnknownOutcome(f"{said}: the answer was cut: {type(error).__name__}: {error}") from error
+
+
+async def _read(answer: aiohttp.ClientResponse, said: str) -> bytes:
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in answer.content.iter_chunked(65536):
+        size += len(chunk)
+        if size > ANSWER_LIMIT:
+            raise UnknownOutcome(
+                f"{said}: answered more than {ANSWER_LIMIT} bytes", status=answer.status, is_json=False
+            )
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _origin(url: str) -> tuple[str, str, int | None]:
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, (parts.hostname or "").lower(), port
+
+
+def _cause(error: BaseException) -> str:
+    inner = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
+    return str(inner) or type(inner).__name__

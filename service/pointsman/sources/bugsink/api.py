@@ -1,0 +1,200 @@
+"""Bugsink's API, as much of it as we use, in all the versions that differ. https://www.bugsink.com/docs/api/
+
+It grew from version to version: actions and comments came with 2.2.1, reopening with 2.4.0, the history of an issue with
+2.6.2. What an older one lacks is noticed by its answers, and done without.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+from urllib.parse import parse_qs, quote, urlsplit
+
+from pointsman.plugin_api import Answer, Misconfigured, NotFound, Refused, TrackerClient, UnknownOutcome
+from pointsman.sources.bugsink.payloads import text, time
+
+BASE = "/api/canonical/0"
+PAGES = 50
+_ALERTED = {"first_seen": "NEW", "regressed": "REGRESSED", "unmuted": "UNMUTED"}
+
+
+class Turning(dict[str, Any]):
+    """An entry of an issue's history."""
+
+    @property
+    def reason(self) -> str:
+        """The alert that Bugsink raised with it; empty if it raised none. What people do by hand raises none."""
+        return _ALERTED.get(text(self, "kind"), "") if text(self, "triggering_event") else ""
+
+    @property
+    def at(self) -> dt.datetime | None:
+        """When it happened."""
+        return time(self, "timestamp")
+
+
+class Api:
+    """Calls of one Bugsink."""
+
+    def __init__(self, client: TrackerClient) -> None:
+        self._client = client
+
+    async def get(self, path: str, params: Mapping[str, str | int] | None = None) -> Answer:
+        """One question, whatever the answer."""
+        return await self._client.request("GET", f"{BASE}/{path}", params=params)
+
+    async def post(self, path: str, body: Any = None) -> Answer:
+        """One write, whatever the answer."""
+        return await self._client.request("POST", f"{BASE}/{path}", json=body)
+
+    async def _dict(self, path: str, what: str) -> Mapping[str, Any]:
+        answer = await self.get(path)
+        if not answer.ok:
+            raise problem(answer, what)
+        said = answer.json()
+        if not isinstance(said, dict):
+            raise UnknownOutcome(
+                f"{what}: the answer is no object", status=answer.status, excerpt=answer.text()
+            )
+        return said
+
+    async def issue(self, issue: str) -> Mapping[str, Any]:
+        """An issue. Raises NotFound if it was deleted."""
+        return await self._dict(f"issues/{quote(issue, safe='')}/", "reading the issue")
+
+    async def event(self, event: str) -> Mapping[str, Any]:
+        """An event with all its data."""
+        return await self._dict(f"events/{quote(event, safe='')}/", "reading the event")
+
+    async def newest_event(self, issue: str) -> str:
+        """The id of the newest event that is still kept; empty if there is none."""
+        async for one in self.pages("events/", {"issue": issue}, "listing events", pages=1):
+            return text(one, "id")
+        return ""
+
+    async def pages(
+        self, path: str, params: Mapping[str, str | int], what: str, *, pages: int = PAGES
+    ) -> AsyncIterator[Mapping[str, Any]]:
+        """The objects of a list, page after page. Its address for the next page is not followed, only the cursor in it."""
+        asked = dict(params)
+        for _ in range(pages):
+            answer = await self.get(path, asked)
+            if not answer.ok:
+                raise problem(answer, what)
+            said = answer.json()
+            results = said.get("results") if isinstance(said, dict) else None
+            if not isinstance(results, list):
+                raise UnknownOutcome(
+                    f"{what}: the answer is no list", status=answer.status, excerpt=answer.text()
+                )
+            for one in results:
+                if isinstance(one, dict):
+                    yield one
+            cursor = _cursor(said.get("next"))
+            if not cursor or cursor == asked.get("cursor"):
+                return
+            asked["cursor"] = cursor
+
+    async def history(self, issue: str) -> list[Turning] | None:
+        """What happened to an issue, the newest first; None before 2.6.2. Raises NotFound if it was deleted."""
+        answer = await self.get("issue-history/", {"issue": issue})
+        if lacks_address(answer):
+            return None
+        if not answer.ok:
+            raise problem(answer, "reading the issue's history")
+        said = answer.json()
+        results = said.get("results") if isinstance(said, dict) else None
+        return [Turning(one) for one in results if isinstance(one, dict)] if isinstance(results, list) else []
+
+    async def act(self, issue: str, action: str, since: str, done: str) -> bool:
+        """Do something with an issue; whether it was done now, and not before. Raises Misconfigured before ``since``."""
+        path = f"issues/{quote(issue, safe='')}/{action}/"
+        answer = await self.post(path)
+        if answer.ok:
+            return True
+        if answer.status == 400 and _says(answer, "detail", done):
+            return False
+        if lacks_address(answer):
+            raise Misconfigured(
+                f"this Bugsink is older than {since} and can't {action} by its API: update it, or take it out of the"
+                " source's settings",
+                status=answer.status,
+            )
+        raise problem(answer, f"asking Bugsink to {action}")
+
+    async def comment(self, issue: str, said: str) -> str:
+        """Add a comment; its id."""
+        answer = await self.post("issue-comments/", {"issue": issue, "comment": said})
+        if answer.ok:
+            made = answer.json()
+            return str(made.get("id", "")) if isinstance(made, dict) else ""
+        if lacks_address(answer):
+            raise Misconfigured(
+                "this Bugsink is older than 2.2.1 and takes no comments by its API: update it, or set comment = false",
+                status=answer.status,
+            )
+        if answer.status == 400:
+            await self.issue(issue)  # one that is not there is answered like a bad comment
+        raise problem(answer, "adding a comment")
+
+    async def project(self, wanted: int | None, known: str) -> int:
+        """The number of the source's project: as set, that of a known issue, or the only one that the token sees."""
+        if wanted is not None:
+            return wanted
+        if known:
+            try:
+                found = (await self.issue(known)).get("project")
+            except NotFound:
+                found = None
+            if isinstance(found, int):
+                return found
+        answer = await self.get("projects/")
+        said = answer.json() if answer.ok else {}
+        results = said.get("results") if isinstance(said, dict) else None
+        if isinstance(results, list) and len(results) == 1 and isinstance(results[0], dict):
+            found = results[0].get("id")
+            if isinstance(found, int):
+                return found
+        if answer.status == 401:
+            raise problem(answer, "listing projects")
+        raise Misconfigured(
+            "which project this is can't be told until its first alert comes: set `project` in the source's settings, the"
+            " number in the project's addresses in Bugsink"
+        )
+
+
+def problem(answer: Answer, what: str) -> Exception:
+    """What an answer that is not 2xx means. A malformed id is answered 400 with a bare list: such an issue is not there."""
+    if answer.status == 400 and b"Invalid issue identifier" in answer.body[:200]:
+        return NotFound(f"{what}: no such issue", status=answer.status, excerpt=answer.text())
+    if answer.status == 403:
+        return Misconfigured(
+            f"{what}: the token lacks a right: {answer.text(300)}",
+            status=answer.status,
+            excerpt=answer.text(),
+        )
+    if answer.status == 400:
+        return Refused(f"{what}: {answer.text(300)}", status=answer.status, excerpt=answer.text())
+    return answer.problem(what)
+
+
+def lacks_address(answer: Answer) -> bool:
+    """Whether this Bugsink does not know the address at all; what it knows it answers with JSON, a missing issue too."""
+    return answer.status == 405 or (answer.status == 404 and not _says(answer, "detail", ""))
+
+
+def _says(answer: Answer, key: str, words: str) -> bool:
+    try:
+        said = answer.json()
+    except UnknownOutcome:
+        return False
+    return isinstance(said, dict) and key in said and words.lower() in str(said[key]).lower()
+
+
+def _cursor(url: Any) -> str:
+    if not isinstance(url, str):
+        return ""
+    try:
+        return parse_qs(urlsplit(url).query).get("cursor", [""])[0]
+    except ValueError:
+        return ""

@@ -1,0 +1,283 @@
+"""Bugsink: it posts each alert once; its API tells more of it, and what was lost, and is told how the issue stands."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+from msgspec import Meta
+
+from pointsman.plugin_api import (
+    CloseReason,
+    CommentRef,
+    Connection,
+    Enriched,
+    Finding,
+    Marker,
+    Missed,
+    NotFound,
+    PluginSettings,
+    Problem,
+    Report,
+    Secret,
+    Source,
+    SourceCapabilities,
+    State,
+    TrackerClient,
+    standard_webhook_key,
+    standard_webhook_matches,
+)
+from pointsman.sources.bugsink import payloads as bodies
+from pointsman.sources.bugsink.api import Api, Turning
+from pointsman.sources.bugsink.check import check
+from pointsman.sources.bugsink.trace import stack_trace
+
+HISTORIES = 400
+"""So many histories are read at most each time we ask."""
+_REASONS: Mapping[str, str] = {action: reason for reason, action in bodies.ACTIONS.items()}
+
+
+class BugsinkSettings(PluginSettings, frozen=True, kw_only=True):
+    """Where Bugsink's API is, and what is done with it. Without ``url`` and ``token`` alerts are taken as they come."""
+
+    url: Annotated[str, Meta(description="Bugsink's address, such as https://bugsink.example.com")] = ""
+    token: Annotated[
+        Secret | None,
+        Meta(description="A token of its API: issues:read, events:read, issues:triage, issues:comment"),
+    ] = None
+    project: Annotated[
+        Annotated[int, Meta(ge=1)] | None,
+        Meta(description="The project's number; needed only while no alert has come yet"),
+    ] = None
+    resolve: Annotated[
+        Literal["resolve", "resolve-next", "resolve-latest", "no"],
+        Meta(description="How an issue is resolved in Bugsink when its ticket is closed"),
+    ] = "resolve"
+    comment: Annotated[
+        bool, Meta(description="Whether the issue at the tracker is named in a comment in Bugsink")
+    ] = True
+    poll_seconds: Annotated[
+        float, Meta(ge=5, le=86_400, description="How often Bugsink is asked for alerts that were lost")
+    ] = 300.0
+    signing_secret: Annotated[
+        Secret | None,
+        Meta(description="Demands the signature of the messaging service kind Pointsman: whsec_..."),
+    ] = None
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be."""
+        if bool(self.url) != bool(self.token):
+            raise ValueError("url and token belong together: set both, or neither")
+        if self.url and not self.url.startswith(("http://", "https://")):
+            raise ValueError("url must begin with https:// or http://")
+        if self.signing_secret is not None:
+            try:
+                standard_webhook_key(self.signing_secret.reveal())
+            except ValueError as error:
+                raise ValueError(f"signing_secret {error}") from None
+
+
+class Bugsink(Source):
+    """One Bugsink project."""
+
+    kind: ClassVar[str] = "bugsink"
+    title: ClassVar[str] = "Bugsink"
+    api_version: ClassVar[int] = 1
+    Settings: ClassVar[type[PluginSettings]] = BugsinkSettings
+    ticket_kind: ClassVar[Literal["alert", "support"]] = "alert"
+
+    def __init__(self, settings: BugsinkSettings, client: TrackerClient | None = None) -> None:
+        super().__init__(settings, client)
+        self._api = Api(self.client)
+        self._keys: tuple[bytes, ...] = ()
+        if settings.signing_secret is not None:
+            self._keys = (standard_webhook_key(settings.signing_secret.reveal()),)
+        if settings.url:
+            self.capabilities = SourceCapabilities(
+                enrich=True,
+                list_missed=True,
+                set_state=settings.resolve != "no",
+                comment=settings.comment,
+                poll_seconds=settings.poll_seconds,
+            )
+
+    @classmethod
+    def connection(cls, settings: BugsinkSettings) -> Connection | None:
+        """Its API, if it may be used."""
+        if not settings.url or settings.token is None:
+            return None
+        token = Secret(f"Bearer {settings.token.reveal().strip()}")
+        headers = {"Authorization": token, "Accept": Secret("application/json")}
+        return Connection(base_url=settings.url, headers=headers)
+
+    def verify(self, headers: Mapping[str, str], body: bytes) -> bool:
+        """Whether our app in Bugsink signed it, where a secret is set; Bugsink's own kinds sign nothing."""
+        return not self._keys or standard_webhook_matches(headers, body, self._keys)
+
+    def read_report(self, headers: Mapping[str, str], body: bytes, decoded: Any) -> Sequence[Report]:
+        """One alert."""
+        del headers, body
+        return [bodies.read(decoded)]
+
+    # -- asking ------------------------------------------------------------------------------------------------
+
+    async def enrich(self, problem: Problem) -> Enriched:
+        """Read the event behind an alert: the one that triggered it where the history tells (2.6.2), else the newest."""
+        issue = await self._api.issue(problem.id)
+        event = problem.happening or await self._behind(problem) or await self._api.newest_event(problem.id)
+        if not event:
+            return Enriched(facts=_issue_facts(issue))
+        try:
+            found = await self._api.event(event)
+        except NotFound:
+            if not problem.happening:
+                raise
+            # evicted meanwhile, as Bugsink does with old events; another one of the issue is better than none
+            found = await self._api.event(await self._api.newest_event(problem.id))
+        return _enriched(found, issue)
+
+    async def _behind(self, problem: Problem) -> str:
+        """The event that the history names for the newest alert of this kind."""
+        for one in await self._api.history(problem.id) or ():
+            if one.reason == _REASONS.get(problem.action):
+                return bodies.text(one, "triggering_event")
+        return ""
+
+    async def list_missed(self, since: dt.datetime, known: Problem | None) -> Missed:
+        """Alerts since then, from the issues that had events and their histories.
+
+        Before 2.6.2 there is no history: new issues are found, and that an issue had events again.
+        """
+        number = await self._api.project(self.settings.project, known.id if known is not None else "")
+        # alerts name Bugsink as its own BASE_URL does, which may be another address than ours for it
+        origin = bodies.origin_of(known.url if known is not None else "") or bodies.origin_of(
+            self.settings.url
+        )
+        issues: list[Mapping[str, Any]] = []
+        asked: dict[str, str | int] = {"project": number, "sort": "last_seen", "order": "desc"}
+        async for issue in self._api.pages("issues/", asked, "listing issues"):
+            seen = bodies.time(issue, "last_seen")
+            if seen is not None and seen < since:
+                break
+            issues.append(issue)
+        issues.reverse()
+        found: list[tuple[dt.datetime, dict[str, Any]]] = []
+        with_history, known_to, read = True, None, 0
+        for issue in issues:
+            history: list[Turning] | None = None
+            if with_history and not _only_new(issue, since):
+                if read >= HISTORIES:
+                    known_to = bodies.time(issue, "last_seen")
+                    break
+                read += 1
+                try:
+                    history = await self._api.history(bodies.text(issue, "id"))
+                except NotFound:
+                    continue
+                with_history = history is not None
+            found += self._alerts(issue, history, since, origin)
+        found.sort(key=lambda one: one[0])
+        return Missed(bodies=[body for _, body in found], known_to=known_to)
+
+    def _alerts(
+        self, issue: Mapping[str, Any], history: list[Turning] | None, since: dt.datetime, origin: str
+    ) -> Sequence[tuple[dt.datetime, dict[str, Any]]]:
+        """What Bugsink posted of one issue, or should have."""
+        first, last = bodies.time(issue, "first_seen"), bodies.time(issue, "last_seen")
+        if history is not None:
+            return [
+                (one.at, _body(issue, one.reason, one.at, origin, bodies.text(one, "triggering_event")))
+                for one in history
+                if one.reason and one.at is not None and one.at >= since
+            ]
+        found = []
+        if first is not None and first >= since:
+            found.append((first, _body(issue, "NEW", first, origin)))
+        loud = not (issue.get("is_resolved") or issue.get("is_muted"))
+        if last is not None and last != first and loud and self.capabilities.set_state:
+            found.append((last, _body(issue, bodies.SEEN, last, origin)))
+        return found
+
+    # -- telling -----------------------------------------------------------------------------------------------
+
+    async def set_state(self, problem: Problem, state: State, reason: CloseReason | None) -> None:
+        """Resolve or reopen. What was closed without being solved stays open in Bugsink, where it makes no more noise."""
+        if state == "open":
+            await self._api.act(problem.id, "reopen", "2.4.0", "is not resolved")
+            return
+        if reason not in (None, "completed"):
+            return
+        how = self.settings.resolve
+        if how == "resolve-latest":
+            releases = (await self._api.issue(problem.id)).get("events_at")
+            if releases == [""]:
+                how = "resolve"  # a project without releases has no latest one
+        await self._api.act(problem.id, how, "2.2.1", "already resolved")
+
+    async def add_comment(self, problem: Problem, text: str, marker: Marker) -> CommentRef:
+        """A comment; Bugsink shows it as plain text."""
+        return CommentRef(await self._api.comment(problem.id, f"{text}\n{marker.text}"))
+
+    async def find_comment(self, problem: Problem, marker: Marker) -> Sequence[CommentRef]:
+        """Comments stand in an issue's history, since 2.6.2."""
+        return [
+            CommentRef(str(one.get("id", "")))
+            for one in reversed(await self._api.history(problem.id) or ())
+            if one.get("kind") == "manual_annotation" and marker.text in bodies.text(one, "comment")
+        ]
+
+    async def check(self) -> Sequence[Finding]:
+        """What an administrator of Bugsink still has to do."""
+        return await check(self._api, self.settings, self.intake_url, signed=bool(self._keys))
+
+
+def _only_new(issue: Mapping[str, Any], since: dt.datetime) -> bool:
+    """Whether an issue's only alert can have been its first."""
+    first = bodies.time(issue, "first_seen")
+    return first is not None and first >= since and issue.get("digested_event_count") == 1
+
+
+def _body(
+    issue: Mapping[str, Any], reason: str, at: dt.datetime, origin: str, event: str = ""
+) -> dict[str, Any]:
+    """An alert as the kind *Custom* would have posted it at that moment."""
+    kind, value = bodies.text(issue, "calculated_type"), bodies.text(issue, "calculated_value")
+    line = value.partition("\n")[0]
+    return {
+        **issue,
+        "title": f"{kind}: {line}" if kind and line and kind != "Log Message" else line or kind,
+        "project_name": "",
+        "url": f"{origin}/issues/issue/{bodies.text(issue, 'id')}/event/last/",
+        "alert_reason": reason,
+        "last_seen": at.isoformat().replace("+00:00", "Z"),
+        "pointsman_event": event,
+    }
+
+
+def _enriched(event: Mapping[str, Any], issue: Mapping[str, Any]) -> Enriched:
+    """What an event says. Never its user, request, local variables, breadcrumbs or extra data."""
+    data = event.get("data")
+    said: Mapping[str, Any] = data if isinstance(data, dict) else {}
+    tags = bodies.tags_of(said.get("tags"))
+    level, environment = bodies.text(said, "level")[:40], bodies.text(said, "environment")[:200]
+    server, release = bodies.text(said, "server_name")[:200], bodies.text(said, "release")[:250]
+    facts = bodies.event_facts(environment=environment, level=level, server=server, tags=tags)
+    return Enriched(
+        code=stack_trace(said),
+        facts=(*_issue_facts(issue), ("Release", release), *facts),
+        tags=tags,
+        level=level,
+        environment=environment,
+        release=release,
+    )
+
+
+def _issue_facts(issue: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """What the kind *Custom* says, and *Slack* does not."""
+    return (
+        ("Type", bodies.text(issue, "calculated_type")),
+        ("Value", bodies.text(issue, "calculated_value")),
+        ("Where", bodies.text(issue, "transaction")),
+        ("Bugsink issue", bodies.text(issue, "friendly_id")),
+    )

@@ -1,0 +1,179 @@
+"""Fields picked out of any JSON by JMESPath expressions, for senders that nobody wrote a kind for. Pure.
+
+https://jmespath.org/specification.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, get_args
+
+import jmespath
+import msgspec
+from jmespath.exceptions import ArityError, JMESPathError, UnknownFunctionError
+from msgspec import Meta
+
+from pointsman.plugin_api import Action, CloseReason, Report, Unreadable
+from pointsman.sources.json_access import fingerprint, shown
+from pointsman.sources.signature_settings import AnySignedSettings
+
+ACTIONS: tuple[str, ...] = get_args(Action)
+IGNORE, OTHERWISE = "ignore", "*"
+FACTS_LIMIT = 30
+TEXTS = ("title", "text", "code", "fingerprint", "url", "level", "environment", "release", "action", "dedupe")
+
+
+class PickingSettings(AnySignedSettings, frozen=True, kw_only=True):
+    """Expressions for the fields of a report. Empty ones pick nothing."""
+
+    reports: Annotated[
+        str, Meta(description="A list in the body, each item of which is a report; empty: the body is one")
+    ] = ""
+    title: Annotated[str, Meta(description="The problem in one line")] = ""
+    text: Annotated[str, Meta(description="What happened, as prose")] = ""
+    code: Annotated[str, Meta(description="What is shown as it is, such as a stack trace")] = ""
+    fingerprint: Annotated[
+        str, Meta(description="What names the problem: the same one, the same ticket; empty: the title")
+    ] = ""
+    url: Annotated[str, Meta(description="The problem's page")] = ""
+    level: Annotated[str, Meta(description="How bad it is, for routes")] = ""
+    environment: Annotated[str, Meta(description="Where it happened, for routes")] = ""
+    release: Annotated[str, Meta(description="The version it happened in, for routes")] = ""
+    action: Annotated[
+        str, Meta(description="What happened; its value is looked up in actions. Empty: opened")
+    ] = ""
+    actions: Annotated[
+        dict[str, str],
+        Meta(description="What each value of action means: opened, resolved, ..., ignore; * is any other"),
+    ] = msgspec.field(default_factory=dict)
+    dedupe: Annotated[str, Meta(description="What tells one report from another; empty: the whole body")] = ""
+    facts: Annotated[
+        dict[str, str], Meta(description="More to show: expressions by their labels", max_length=FACTS_LIMIT)
+    ] = msgspec.field(default_factory=dict)
+    close_on_resolved: Annotated[
+        bool, Meta(description="Whether a ticket is closed by a report with the action resolved")
+    ] = False
+
+    def __post_init__(self) -> None:
+        """Refuse expressions that are none, and actions that there are not."""
+        super().__post_init__()
+        for name in ("reports", *TEXTS):
+            _compile(name, getattr(self, name))
+        for label, expression in self.facts.items():
+            _compile(f"facts.{label}", expression)
+        for said, action in self.actions.items():
+            if action not in (*ACTIONS, IGNORE):
+                raise ValueError(
+                    f"actions.{said}: {action!r} is no action; there are {', '.join((*ACTIONS, IGNORE))}"
+                )
+
+
+class Picker:
+    """Reads reports with the expressions of one source."""
+
+    def __init__(self, settings: PickingSettings, defaults: Mapping[str, str] | None = None) -> None:
+        given = {name: getattr(settings, name) or (defaults or {}).get(name, "") for name in TEXTS}
+        self._fields = {name: _compile(name, said) for name, said in given.items() if said}
+        self._reports = _compile("reports", settings.reports) if settings.reports else None
+        self._facts = [(label, _compile(label, said)) for label, said in settings.facts.items() if said]
+        self._actions = settings.actions
+        self._reason: CloseReason | None = "completed" if settings.close_on_resolved else None
+
+    def read(self, decoded: Any) -> Sequence[Report]:
+        """The reports in a body. Raises Unreadable for what lacks a title, a fingerprint or a known action."""
+        if self._reports is None:
+            return [one for one in [self._one(decoded, "")] if one is not None]
+        found = _search(self._reports, decoded, "reports")
+        if not isinstance(found, list):
+            raise Unreadable("finds no list: the setting `reports` does not fit this body", field="reports")
+        made = [self._one(item, f"reports[{number}].") for number, item in enumerate(found)]
+        return [one for one in made if one is not None]
+
+    def _one(self, item: Any, place: str) -> Report | None:
+        picked = {
+            name: _text(_search(expression, item, f"{place}{name}"))
+            for name, expression in self._fields.items()
+        }
+        action = self._action(picked, place)
+        if action is None:
+            return None
+        title = picked.get("title", "")
+        if not title.strip():
+            raise Unreadable(
+                "finds nothing: the setting `title` does not fit this body", field=f"{place}title"
+            )
+        named = picked.get("fingerprint", title)
+        if not named.strip():
+            raise Unreadable(
+                "finds nothing: the setting `fingerprint` does not fit this body", field=f"{place}fingerprint"
+            )
+        return Report(
+            action=action,
+            fingerprint=fingerprint(named),
+            title=title,
+            text=picked.get("text", ""),
+            code=picked.get("code", ""),
+            facts=tuple(
+                (label, said)
+                for label, expression in self._facts
+                if (said := _text(_search(expression, item, f"{place}facts.{label}")))
+            ),
+            url=picked.get("url", ""),
+            level=picked.get("level", ""),
+            environment=picked.get("environment", ""),
+            release=picked.get("release", ""),
+            dedupe=picked.get("dedupe") or None,
+            close_reason=self._reason if action == "resolved" else None,
+        )
+
+    def _action(self, picked: Mapping[str, str], place: str) -> Action | None:
+        if "action" not in picked:
+            return "opened"
+        said = picked["action"]
+        meant = self._actions.get(said, self._actions.get(OTHERWISE))
+        if meant is None and not self._actions:
+            meant = said
+        if meant == IGNORE:
+            return None
+        if meant not in ACTIONS:
+            raise Unreadable(
+                f"is {said[:100]!r}, which the setting `actions` does not know; give it a meaning there, or `*`",
+                field=f"{place}action",
+            )
+        return meant  # type: ignore[return-value]  # it is one of them
+
+
+def _compile(name: str, expression: str) -> Any:
+    if not expression:
+        return None
+    try:
+        made = jmespath.compile(expression)
+    except JMESPathError as error:
+        why = str(error).partition("\n")[0]
+        raise ValueError(f"{name}: {expression!r} is no JMESPath expression: {why}") from None
+    try:
+        made.search({})
+    except (UnknownFunctionError, ArityError) as error:
+        raise ValueError(f"{name}: {expression!r} can't work: {error}") from None
+    except Exception:  # noqa: BLE001, S110 - of an empty body nothing else is to be learned
+        pass
+    return made
+
+
+def _search(expression: Any, item: Any, field: str) -> Any:
+    try:
+        return expression.search(item)
+    except Exception as error:  # noqa: BLE001 - the library's, and Python's for odd values
+        why = str(error).partition("\n")[0][:200]
+        raise Unreadable(f"can't be picked from this body: {why}", field=field) from None
+
+
+def _text(value: Any) -> str:
+    """Texts and numbers as they are, lists of them as words, what else there is as JSON."""
+    if value is None:
+        return ""
+    if isinstance(value, list) and all(one is None or isinstance(one, (str, int, float)) for one in value):
+        return " ".join(said for one in value if (said := shown(one)))
+    if isinstance(value, (list, dict)):
+        return msgspec.json.encode(value, order="sorted").decode()
+    return shown(value)

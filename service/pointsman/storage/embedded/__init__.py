@@ -1,0 +1,1 @@
+"""Run an embedded PostgreSQL server."""

@@ -1,0 +1,1 @@
+"""Apply changes that come back from trackers and sources."""

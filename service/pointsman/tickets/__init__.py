@@ -1,1 +1,0 @@
-"""Decisions about tickets, as functions from values to values: no I/O, no clock, no randomness."""
