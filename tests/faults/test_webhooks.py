@@ -15,7 +15,7 @@ import asyncpg
 import pytest
 from harness import LONG, Cluster, TrackerProcess, configuration, eventually
 
-from pointsman.testing.fake_forgejo import FakeForgejo
+from pointsman_forgejo.testing import FakeForgejo
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 

@@ -21,8 +21,8 @@ from typing import Any
 from aiohttp import web
 
 from pointsman.testing.fake import Fault
-from pointsman.testing.fake_forgejo import FakeForgejo
-from pointsman.testing.fake_forgejo_state import ForgejoComment, ForgejoIssue
+from pointsman_forgejo.testing import FakeForgejo
+from pointsman_forgejo.testing.state import ForgejoComment, ForgejoIssue
 
 REPOSITORY = "acme/shop"
 TOKEN = "forgejo-token-of-the-tests"

@@ -14,9 +14,9 @@ import asyncpg
 import pytest
 from aiohttp import web
 
-from house import ADMIN, SHOP, SOURCES, House, until
+from service_fixture import ADMIN, SHOP, SOURCES, RunningService, until
 from pointsman.cli.demo import samples
-from pointsman.testing.fake_forgejo import FakeForgejo
+from pointsman_forgejo.testing import FakeForgejo
 from real import bugsink as real
 
 VERSIONS = real.versions((2, 5, 1))  # the first with the kind Custom
@@ -35,16 +35,16 @@ async def running(version: str, url: str, folder: Path, step: Callable[[str], No
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_the_whole_way_with_a_real_bugsink(house: House, tmp_path: Path, step, version: str):
+async def test_the_whole_way_with_a_real_bugsink(service: RunningService, tmp_path: Path, step, version: str):
     """An exception becomes one issue; closed, resolved and come back, it is open again; nothing else happens."""
     async with (
         FakeForgejo(repository="acme/shop", token="forgejo-token-of-the-tests") as tracker,
-        house.replica(_config(tracker)),
+        service.replica(_config(tracker)),
     ):
-        tracker.webhook_url, tracker.webhook_secret = f"{house.url}/webhooks/forgejo/my-product", HOOK
-        intake = f"{house.url}/intake/shop/{SHOP}"
+        tracker.webhook_url, tracker.webhook_secret = f"{service.url}/webhooks/forgejo/my-product", HOOK
+        intake = f"{service.url}/intake/shop/{SHOP}"
         async with running(version, intake, tmp_path / "bugsink", step) as bugsink:
-            await _walk(house, tracker, bugsink, step)
+            await _walk(service, tracker, bugsink, step)
 
 
 def _config(tracker: FakeForgejo) -> str:
@@ -66,15 +66,15 @@ destination = "my-product"
     )
 
 
-async def _walk(house: House, tracker: FakeForgejo, bugsink: real.Bugsink, step) -> None:
+async def _walk(service: RunningService, tracker: FakeForgejo, bugsink: real.Bugsink, step) -> None:
     said = await bugsink.send_error("empty-basket", "shop@2.3.0")
     step(f"sentry-sdk reports {said}")
     assert said == "ZeroDivisionError: division by zero"
-    (new,) = await reports(house, 1)
+    (new,) = await reports(service, 1)
     assert new["action"] == "opened"
     issue, ticket = new["body"]["id"], new["ticket"]
     step(f"alert NEW for {new['body']['friendly_id']} makes ticket {ticket}")
-    link = await house.linked(ticket)
+    link = await service.linked(ticket)
     number = int(link["key"])
     assert (
         tracker.issues_made() == 1 and tracker.issues[number].title == "ZeroDivisionError: division by zero"
@@ -91,49 +91,49 @@ async def _walk(house: House, tracker: FakeForgejo, bugsink: real.Bugsink, step)
     await bugsink.counted(issue, 2)
     # whatever Bugsink has to say of the second event is queued before what the button says
     await bugsink.press_test(bugsink.service)
-    _, test = await reports(house, 2)
+    _, test = await reports(service, 2)
     assert test["action"] == "test" and test["ticket"] is None
     step("the same exception again brings no alert; the Test button's alert makes no ticket")
 
     assert await tracker.close_issue(number) == 200
-    seen = await house.ticket(ticket)
+    seen = await service.ticket(ticket)
     assert (seen["status"], seen["close_reason"]) == ("closed", "completed")
     step("the issue is closed, the signed webhook closes the ticket")
     assert (await bugsink.api("POST", f"issues/{issue}/resolve/"))["is_resolved"]
     step("the issue is resolved in Bugsink")
 
     await bugsink.send_error("empty-basket", "shop@2.3.1")
-    back = (await reports(house, 3))[2]
+    back = (await reports(service, 3))[2]
     assert (back["action"], back["ticket"]) == ("regressed", ticket)
-    await house.status(ticket, "open")
+    await service.status(ticket, "open")
     await until(_state(tracker, number, "open", comments=1))
     step("the exception comes back: alert REGRESSED, ticket and issue are open again, with a comment")
 
     body = {"period_name": "hour", "nr_of_periods": 1, "gte_threshold": 2}
     assert (await bugsink.api("POST", f"issues/{issue}/mute-until/", body))["is_muted"]
     await bugsink.send_error("empty-basket", "shop@2.3.1")
-    unmuted = (await reports(house, 4))[3]
+    unmuted = (await reports(service, 4))[3]
     assert (unmuted["action"], unmuted["ticket"]) == ("unmuted", ticket)
     await until(_state(tracker, number, "open", comments=2))
     assert unmuted["body"]["unmute_reason"] in tracker.issues[number].comments[1].body
     step(f"muted, and unmuted by volume: alert UNMUTED, a comment: {unmuted['body']['unmute_reason']}")
 
-    seen = await house.ticket(ticket)
+    seen = await service.ticket(ticket)
     assert [event["kind"] for event in seen["events"]] == ["opened", "closed", "regressed", "unmuted"]
-    listed = await house.call("GET", "/api/v1/tickets", token=ADMIN, status=200)
+    listed = await service.call("GET", "/api/v1/tickets", token=ADMIN, status=200)
     assert [one["id"] for one in listed["tickets"]] == [ticket]
     assert tracker.issues_made() == 1
     assert await bugsink.failure(bugsink.service) == {}
     step("one ticket, one issue; Bugsink notes no failure")
 
-    by_password = await bugsink.add_service(f"http://bugsink:{SHOP}@{house.url[7:]}/intake/shop")
+    by_password = await bugsink.add_service(f"http://bugsink:{SHOP}@{service.url[7:]}/intake/shop")
     await bugsink.press_test(by_password)
-    assert (await reports(house, 5))[4]["action"] == "test"
+    assert (await reports(service, 5))[4]["action"] == "test"
     step("the token as the password of Basic authentication is taken")
     for what, kind, url, status in (
-        ("a wrong token", "custom", f"{house.url}/intake/shop/a-wrong-token", 401),
-        ("another address", "custom", f"{house.url}/alerts/shop/{SHOP}", 404),
-        ("another kind of service", "discord", f"{house.url}/intake/shop/{SHOP}", 422),
+        ("a wrong token", "custom", f"{service.url}/intake/shop/a-wrong-token", 401),
+        ("another address", "custom", f"{service.url}/alerts/shop/{SHOP}", 404),
+        ("another kind of service", "discord", f"{service.url}/intake/shop/{SHOP}", 422),
     ):
         service = await bugsink.add_service(url, kind)
         await bugsink.press_test(service)
@@ -141,10 +141,10 @@ async def _walk(house: House, tracker: FakeForgejo, bugsink: real.Bugsink, step)
         assert failure["last_failure_status_code"] == status, failure
         step(f"{what}: Bugsink notes {failure['last_failure_error_message'].partition(' for url')[0]}")
     assert await bugsink.failure(by_password) == {}
-    await reports(house, 5)
+    await reports(service, 5)
 
 
-async def reports(house: House, count: int) -> list[dict[str, Any]]:
+async def reports(service: RunningService, count: int) -> list[dict[str, Any]]:
     """Wait for so many reports; all there are, in the order in which they came."""
 
     async def look() -> list[dict[str, Any]] | None:
@@ -159,7 +159,7 @@ async def reports(house: House, count: int) -> list[dict[str, Any]]:
         ]
         return found if len(found) >= count else None
 
-    con = await asyncpg.connect(house.settings.database_url.reveal())
+    con = await asyncpg.connect(service.settings.database_url.reveal())
     try:
         found = await until(look, 20)
     finally:

@@ -14,13 +14,13 @@ import asyncpg
 import msgspec
 import pytest
 
-from house import SHOP, House, until
+from service_fixture import SHOP, RunningService, until
 from pointsman import app
 from pointsman.operations import queries
 from pointsman.storage import sources as store
 from pointsman.storage.db import Database
 from pointsman.sync.source_backfill import Pull
-from pointsman.testing.fake_forgejo import FakeForgejo
+from pointsman_forgejo.testing import FakeForgejo
 from real import bugsink as real
 
 VERSIONS = real.versions()
@@ -57,13 +57,13 @@ class Story:
     """One Bugsink, one tracker, and a replica that comes and goes at one address."""
 
     def __init__(
-        self, house: House, tracker: FakeForgejo, bugsink: real.Bugsink, step: Callable[[str], None]
+        self, service: RunningService, tracker: FakeForgejo, bugsink: real.Bugsink, step: Callable[[str], None]
     ):
-        self.house, self.tracker, self.bugsink, self.step = house, tracker, bugsink, step
+        self.service, self.tracker, self.bugsink, self.step = service, tracker, bugsink, step
         self.version = tuple(int(part) for part in bugsink.version.split("."))
 
     async def rows(self, sql: str, *args: Any) -> list[Any]:
-        con = await asyncpg.connect(self.house.settings.database_url.reveal())
+        con = await asyncpg.connect(self.service.settings.database_url.reveal())
         try:
             return await con.fetch(sql, *args)
         finally:
@@ -101,12 +101,12 @@ class Story:
 
 
 @pytest.mark.parametrize("version", VERSIONS)
-async def test_both_ways_with_a_real_bugsink(house: House, tmp_path: Path, step, version: str):
+async def test_both_ways_with_a_real_bugsink(service: RunningService, tmp_path: Path, step, version: str):
     """Everything an alert does, what is lost while we are away, and what Bugsink is told in return."""
     await real.installed(version)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    house.settings = msgspec.structs.replace(house.settings, port=port)
+    service.settings = msgspec.structs.replace(service.settings, port=port)
     intake = f"http://127.0.0.1:{port}/intake/shop/{SHOP}"
     old = tuple(int(part) for part in version.split(".")) < (2, 5, 1)
     kind = "slack" if old else "custom"
@@ -117,9 +117,9 @@ async def test_both_ways_with_a_real_bugsink(house: House, tmp_path: Path, step,
         tracker.webhook_url = f"http://127.0.0.1:{port}/webhooks/forgejo/my-product"
         tracker.webhook_secret = HOOK
         step(f"Bugsink {version} is up, with a messaging service of the kind {kind} added in its form")
-        story = Story(house, tracker, bugsink, step)
+        story = Story(service, tracker, bugsink, step)
         told = "" if story.version >= (2, 4, 0) else 'resolve = "no"\ncomment = false'
-        async with house.replica(_config(tracker, bugsink, told)):
+        async with service.replica(_config(tracker, bugsink, told)):
             await _alerts(story)
             if story.version >= (2, 4, 0):
                 await _closes(story)
@@ -154,7 +154,7 @@ async def _alerts(story: Story) -> None:
 
 async def _doctor(story: Story) -> None:
     """What an administrator is told; nothing of it changes anything."""
-    here = msgspec.structs.replace(story.house.settings, public_url=story.house.url)
+    here = msgspec.structs.replace(story.service.settings, public_url=story.service.url)
     async with Database.open(here.database_url.reveal(), size=2) as database:
         found = await queries.doctor(here, database, "shop")
     for one in found:
@@ -221,13 +221,13 @@ async def _mutes(story: Story) -> None:
 
 async def _away(story: Story, *, muted: bool) -> None:
     """Alerts while nobody hears them; then they are found. The mute of a minute ends after that."""
-    bugsink, step, house = story.bugsink, story.step, story.house
+    bugsink, step, service = story.bugsink, story.step, story.service
     began = time.monotonic()
     await bugsink.send_error("unknown-code", "shop@2.3.1")
     failure = await until(lambda: bugsink.failure(bugsink.service), 20)
     step(f"a new exception; Bugsink notes {failure['last_failure_error_type']}, and does not try again")
     assert story.tracker.issues_made() == 1
-    async with house.replica() as running:
+    async with service.replica() as running:
         step("Pointsman is back")
         await story.reports("opened", 2, patience=60)
         body = await story.issue(2, "open", 0)

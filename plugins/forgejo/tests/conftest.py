@@ -22,8 +22,8 @@ from pointsman.plugin_api import (
     Unavailable,
     UnknownOutcome,
 )
-from pointsman.testing.fake_forgejo import FakeForgejo
 from pointsman_forgejo import ForgejoTracker
+from pointsman_forgejo.testing import FakeForgejo
 from pointsman_forgejo.tracker import ForgejoSettings
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"

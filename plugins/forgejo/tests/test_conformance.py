@@ -14,8 +14,8 @@ from pointsman.testing.conformance import (
     TrackerDouble,
     WebhookCall,
 )
-from pointsman.testing.fake_forgejo import FakeForgejo
 from pointsman_forgejo import ForgejoTracker
+from pointsman_forgejo.testing import FakeForgejo
 
 pytestmark = pytest.mark.slow
 

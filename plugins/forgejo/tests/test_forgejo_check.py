@@ -8,9 +8,9 @@ import pytest
 
 from pointsman.plugin_api import Answer, Secret
 from pointsman.testing.fake import Fault
-from pointsman.testing.fake_forgejo import ForgejoHook
 from pointsman_forgejo import checks
 from pointsman_forgejo.settings import ForgejoSettings
+from pointsman_forgejo.testing import ForgejoHook
 
 URL = "https://pointsman.example/webhooks/forgejo/shop"
 

@@ -10,8 +10,8 @@ from aiohttp import web
 
 from pointsman.plugin_api import AuthFailed, Ignored, IssueSeen, RateLimited, Refused, Secret, UnknownOutcome
 from pointsman.testing.fake import Fault
-from pointsman.testing.fake_forgejo import ForgejoHook
 from pointsman_forgejo import ForgejoTracker, hooks
+from pointsman_forgejo.testing import ForgejoHook
 
 URL = "https://pointsman.example/webhooks/forgejo/shop"
 SECRET = Secret("webhook-secret")

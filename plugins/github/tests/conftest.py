@@ -24,9 +24,9 @@ from pointsman.plugin_api import (
     Unavailable,
     UnknownOutcome,
 )
-from pointsman.testing.fake_github import FakeGitHub
 from pointsman_github import GitHubTracker
 from pointsman_github.settings import GitHubSettings
+from pointsman_github.testing import FakeGitHub
 
 DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 TOKEN = "github-token"

@@ -14,8 +14,8 @@ from pointsman.testing.conformance import (
     TrackerDouble,
     WebhookCall,
 )
-from pointsman.testing.fake_github import FakeGitHub
 from pointsman_github import GitHubTracker
+from pointsman_github.testing import FakeGitHub
 
 pytestmark = pytest.mark.slow
 

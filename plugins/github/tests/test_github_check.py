@@ -8,8 +8,8 @@ import pytest
 
 from pointsman.plugin_api import Secret
 from pointsman.testing.fake import Fault
-from pointsman.testing.fake_github import GitHubHook
 from pointsman_github import checks
+from pointsman_github.testing import GitHubHook
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ from aiohttp import web
 
 from pointsman.plugin_api import Misconfigured, RateLimited, Secret, Unavailable, UnknownOutcome
 from pointsman.testing.fake import Fault
-from pointsman.testing.fake_github import GitHubHook
 from pointsman_github import hooks
+from pointsman_github.testing import GitHubHook
 
 URL = "https://pointsman.example/webhooks/github/shop"
 SECRET = Secret("webhook-secret")

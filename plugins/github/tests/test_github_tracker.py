@@ -23,9 +23,9 @@ from pointsman.plugin_api import (
     UnknownOutcome,
 )
 from pointsman.testing.fake import Fault
-from pointsman.testing.fake_github import FakeGitHub
 from pointsman_github import GitHubTracker, wire
 from pointsman_github.settings import GitHubSettings
+from pointsman_github.testing import FakeGitHub
 
 # -- errors --------------------------------------------------------------------------------------------------------
 

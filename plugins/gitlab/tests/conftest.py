@@ -20,9 +20,9 @@ from pointsman.plugin_api import (
     Unavailable,
     UnknownOutcome,
 )
-from pointsman.testing.fake_gitlab import FakeGitLab
 from pointsman_gitlab import GitLabTracker
 from pointsman_gitlab.settings import GitLabSettings
+from pointsman_gitlab.testing import FakeGitLab
 
 TOKEN = "gitlab-token"
 

@@ -15,8 +15,8 @@ from pointsman.testing.conformance import (
     TrackerDouble,
     WebhookCall,
 )
-from pointsman.testing.fake_gitlab import PERSON, FakeGitLab
 from pointsman_gitlab import GitLabTracker
+from pointsman_gitlab.testing import PERSON, FakeGitLab
 
 
 class GitLabDouble(TrackerDouble):

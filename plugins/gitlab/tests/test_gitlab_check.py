@@ -8,9 +8,9 @@ import pytest
 
 from pointsman.plugin_api import Secret, Unavailable
 from pointsman.testing.fake import Fault
-from pointsman.testing.fake_gitlab import GitLabHook
 from pointsman_gitlab.doctor import project_findings, token_findings
 from pointsman_gitlab.settings import GitLabSettings
+from pointsman_gitlab.testing import GitLabHook
 
 URL = "https://pointsman.example.com/webhooks/gitlab/shop"
 SIGNING = "whsec_" + "A" * 43 + "="

@@ -21,7 +21,7 @@ from pointsman.plugin_api import (
     UnknownOutcome,
 )
 from pointsman.testing.fake import Fault
-from pointsman.testing.fake_gitlab import PERSON
+from pointsman_gitlab.testing import PERSON
 
 # -- writing -------------------------------------------------------------------------------------------------------
 

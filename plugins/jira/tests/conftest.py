@@ -10,9 +10,9 @@ import aiohttp
 import pytest
 
 from pointsman.plugin_api import Answer, Secret, Unavailable, UnknownOutcome
-from pointsman.testing.fake_jira import FakeJira
 from pointsman_jira import JiraTracker
 from pointsman_jira.settings import JiraSettings
+from pointsman_jira.testing import FakeJira
 
 RECORDED = Path(__file__).parents[4] / "shared/data/trackers/jira"
 

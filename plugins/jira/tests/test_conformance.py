@@ -14,8 +14,8 @@ from pointsman.testing.conformance import (
     TrackerDouble,
     WebhookCall,
 )
-from pointsman.testing.fake_jira import FakeJira, words_of
 from pointsman_jira import JiraTracker
+from pointsman_jira.testing import FakeJira, words_of
 
 pytestmark = pytest.mark.slow
 

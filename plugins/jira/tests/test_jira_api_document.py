@@ -11,8 +11,8 @@ import pytest
 from jsonschema import Draft7Validator
 
 from pointsman.plugin_api import Draft, Marker
-from pointsman.testing.fake_jira import JiraTransition
 from pointsman_jira import JiraTracker
+from pointsman_jira.testing import JiraTransition
 
 DOCUMENT = Path(__file__).parents[4] / "shared/data/openapi/jira-cloud-v3.json"
 

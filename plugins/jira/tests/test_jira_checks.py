@@ -6,8 +6,8 @@ import pytest
 
 from pointsman.plugin_api import Draft, Marker
 from pointsman.testing.fake import Fault
-from pointsman.testing.fake_jira import JiraTransition
 from pointsman_jira import screens
+from pointsman_jira.testing import JiraTransition
 
 NEEDED = {"required": True, "hasDefaultValue": False}
 DRAFT = Draft(title="Title", body="Text", marker=Marker("pm1-a-b"))

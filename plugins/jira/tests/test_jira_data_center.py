@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from pointsman.plugin_api import Actor, AuthFailed, Draft, Marker, Secret, UnknownOutcome
 from pointsman.testing.fake import Fault
-from pointsman.testing.fake_jira import FakeJira, JiraTransition
 from pointsman_jira import JiraTracker, wiki
 from pointsman_jira.settings import JiraSettings
+from pointsman_jira.testing import FakeJira, JiraTransition
 
 quick = settings(max_examples=200, deadline=None)
 MARKER = Marker("pm1-a-b")

@@ -24,8 +24,8 @@ from pointsman.plugin_api import (
     UnknownOutcome,
 )
 from pointsman.testing.fake import Fault
-from pointsman.testing.fake_jira import FakeJira, JiraTransition
 from pointsman_jira import adf
+from pointsman_jira.testing import FakeJira, JiraTransition
 
 MARKER = Marker("pm1-0190c2a4-0000-7000-8000-000000000001-1a2b3c4d")
 LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)

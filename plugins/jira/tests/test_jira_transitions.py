@@ -8,8 +8,8 @@ import pytest
 
 from pointsman.plugin_api import Conflict, Draft, Marker, Misconfigured, Refused
 from pointsman.testing.fake import Fault
-from pointsman.testing.fake_jira import JiraTransition
 from pointsman_jira import transitions
+from pointsman_jira.testing import JiraTransition
 from pointsman_jira.transitions import Wish
 
 

@@ -14,8 +14,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
 
-from pointsman.testing.fake_github_model import GitHubApp, GitHubHook, GitHubWebhook, stamp
-from pointsman.testing.fake_github_state import GitHubState
+from pointsman_github.testing.model import GitHubApp, GitHubHook, GitHubWebhook, stamp
+from pointsman_github.testing.state import GitHubState
 
 
 class GitHubAdministration(GitHubState):

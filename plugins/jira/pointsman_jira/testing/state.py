@@ -1,4 +1,4 @@
-"""What a Jira site's double holds, what people do there, and the webhooks it sends. The calls stand in ``fake_jira``."""
+"""What a Jira site's double holds, what people do there, and the webhooks it sends. The calls are in ``double``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 import aiohttp
 
 from pointsman.testing.fake import FakeTracker
-from pointsman.testing.fake_jira_model import (
+from pointsman_jira.testing.model import (
     JiraComment,
     JiraIssue,
     JiraTransition,

@@ -13,8 +13,8 @@ from typing import Any
 
 from aiohttp import web
 
-from pointsman.testing.fake_github_admin import GitHubAdministration, error, invalid, json_object
-from pointsman.testing.fake_github_model import (
+from pointsman_github.testing.admin import GitHubAdministration, error, invalid, json_object
+from pointsman_github.testing.model import (
     GitHubApp,
     GitHubComment,
     GitHubHook,

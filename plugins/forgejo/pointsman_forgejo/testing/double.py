@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from aiohttp import web
 
-from pointsman.testing.fake_forgejo_hooks import ForgejoHookCalls, json_object
-from pointsman.testing.fake_forgejo_state import (
+from pointsman_forgejo.testing.hooks import ForgejoHookCalls, json_object
+from pointsman_forgejo.testing.state import (
     ForgejoComment,
     ForgejoHook,
     ForgejoIssue,

@@ -12,7 +12,7 @@ from typing import Any
 
 import aiohttp
 
-from pointsman.testing.fake_forgejo_state import (
+from pointsman_forgejo.testing.state import (
     ForgejoComment,
     ForgejoHook,
     ForgejoIssue,

@@ -72,7 +72,7 @@ class ForgejoHook:
 
 
 class ForgejoState(FakeTracker):
-    """What the server holds. What people do stands in ``fake_forgejo_people``, the calls in ``fake_forgejo``."""
+    """What the server holds. The module ``people`` has what people do, ``double`` the API calls."""
 
     def __init__(
         self,

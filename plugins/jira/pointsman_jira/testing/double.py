@@ -14,7 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
-from pointsman.testing.fake_jira_model import (
+from pointsman_jira.testing.model import (
     JiraComment,
     JiraIssue,
     JiraTransition,
@@ -22,7 +22,7 @@ from pointsman.testing.fake_jira_model import (
     change_item,
     words_of,
 )
-from pointsman.testing.fake_jira_rules import (
+from pointsman_jira.testing.rules import (
     OFF_SCREEN,
     json_object,
     label_problem,
@@ -33,7 +33,7 @@ from pointsman.testing.fake_jira_rules import (
     summary_problem,
     text_problem,
 )
-from pointsman.testing.fake_jira_state import JiraState
+from pointsman_jira.testing.state import JiraState
 
 __all__ = ["FakeJira", "JiraComment", "JiraIssue", "JiraTransition", "JiraWebhook", "words_of"]
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from aiohttp import web
 
-from pointsman.testing.fake_gitlab_state import (
+from pointsman_gitlab.testing.state import (
     BOT,
     PERSON,
     GitLabHook,

@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 
 from pointsman.testing.fake import FakeTracker
-from pointsman.testing.fake_github_model import (
+from pointsman_github.testing.model import (
     GitHubApp,
     GitHubComment,
     GitHubHook,
@@ -25,7 +25,7 @@ from pointsman.testing.fake_github_model import (
 
 
 class GitHubState(FakeTracker):
-    """The repository, the people and the webhook. The calls of the API stand in ``fake_github``."""
+    """The repository, the people and the webhook. The API calls are in ``double``."""
 
     def __init__(
         self,

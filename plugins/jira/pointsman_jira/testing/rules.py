@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from pointsman.testing.fake_jira_model import JiraIssue, words_of
+from pointsman_jira.testing.model import JiraIssue, words_of
 
 TOO_LONG = "The entered text is too long. It exceeds the allowed limit of 32,767 characters."
 OFF_SCREEN = "Field '{}' cannot be set. It is not on the appropriate screen, or unknown."

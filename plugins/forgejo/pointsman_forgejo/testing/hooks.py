@@ -11,8 +11,8 @@ from typing import Any
 
 from aiohttp import web
 
-from pointsman.testing.fake_forgejo_people import ForgejoPeople
-from pointsman.testing.fake_forgejo_state import ForgejoHook
+from pointsman_forgejo.testing.people import ForgejoPeople
+from pointsman_forgejo.testing.state import ForgejoHook
 
 _ISSUE_EVENTS = ("issue_assign", "issue_label", "issue_milestone", "issue_comment")
 
