@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import traceback
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,8 @@ from pointsman.domain.ticket import Decided, Places, Ticket, TicketKind, on_repo
 from pointsman.domain.ticket_throttle import NEW_TICKETS_PER_MINUTE
 from pointsman.errors import DatabaseError, Overloaded
 from pointsman.intake import transaction as store
+from pointsman.intake.errors import describe_failure
+from pointsman.intake.request_parser import PART_HEADER
 from pointsman.intake.transaction import Accepted, Incoming
 from pointsman.logs import logger, scrub
 from pointsman.plugin_api import Report
@@ -35,9 +36,6 @@ from pointsman.storage.db import AGAIN, LOST, Database, uuid7
 from pointsman.storage.delivery_writer import restore, standing
 
 log = logger("acceptance")
-
-PART = "pointsman-part"
-"""The header of a kept report that was not the first of its request: which it was. Its body is the report as it was read."""
 
 BATCH_ROWS = 256
 BATCH_BYTES = 4 * 2**20
@@ -63,14 +61,7 @@ def decide(ticket: Ticket, incoming: Incoming, places: Places, decided: Decided)
     except Exception as error:  # noqa: BLE001 - nothing accepted is lost to a bug
         del decided.events[events:], decided.promises[promises:]
         restore(ticket, before)
-        incoming.report, incoming.error = None, fault(error)
-
-
-def fault(error: BaseException) -> str:
-    """What went wrong in our own code, with the place, for the operator."""
-    frames = traceback.extract_tb(error.__traceback__)
-    place = f" ({frames[-1].name}, line {frames[-1].lineno})" if frames else ""
-    return scrub(f"{type(error).__name__}: {error}{place}")
+        incoming.report, incoming.error = None, describe_failure(error)
 
 
 def allowed(source: LiveSource, kind: TicketKind) -> int:
@@ -148,7 +139,7 @@ class Acceptance:
         if part and (key is not None or report is None or report.dedupe is None):
             key_hash = sha256(b"part %d\n" % part + key_hash)
         if part:
-            body, headers = msgspec.json.encode(report), {**headers, PART: str(part)}
+            body, headers = msgspec.json.encode(report), {**headers, PART_HEADER: str(part)}
         choice = Choice()
         fit: tuple[Route, ...] = ()
         ticket_id = uuid7()
@@ -375,8 +366,8 @@ class Acceptance:
         if incoming.report is None:
             _fail([one], error)
             return
-        log.error("report parked", report=str(incoming.report_id), error=fault(error))
-        incoming.report, incoming.error = None, fault(error)
+        log.error("report parked", report=str(incoming.report_id), error=describe_failure(error))
+        incoming.report, incoming.error = None, describe_failure(error)
         await self._flush([one])
 
 

@@ -11,6 +11,8 @@ from pointsman.config.settings import Settings
 from pointsman.errors import PointsmanError
 from pointsman.intake import transaction
 from pointsman.intake.batcher import Acceptance, decide
+from pointsman.intake.errors import InvalidRequest
+from pointsman.intake.request_parser import read_stored_reports
 from pointsman.intake.transaction import Incoming
 from pointsman.logs import scrub
 from pointsman.plugin_api import Ignored, IssueGone, IssueSeen
@@ -19,8 +21,6 @@ from pointsman.plugin_host.validate import checked
 from pointsman.storage import webhooks
 from pointsman.storage.db import Database, Row
 from pointsman.sync.tracker_updates import Inbound
-from pointsman.web.intake_api import reports_of
-from pointsman.web.problems import Problem
 
 AT_ONCE = 10_000
 
@@ -51,7 +51,7 @@ async def rerun_reports(settings: Settings, database: Database, report_id: uuid.
             if source is None:
                 raise ValueError("its source is no longer configured")
             headers = json.loads(row["headers"])
-            reports, error = reports_of(source, headers, row["body"])
+            reports, error = read_stored_reports(source, headers, row["body"])
             if error is not None or not reports:
                 raise ValueError(error or "it concerns nobody any more")
             first, *others = (
@@ -72,7 +72,7 @@ async def rerun_reports(settings: Settings, database: Database, report_id: uuid.
                 ticket_id = await transaction.rerun(
                     database, one, read, decide, catalog.marker_of, catalog.mail_id
                 )
-            except (ValueError, Problem) as error:
+            except (ValueError, InvalidRequest) as error:
                 lines.append(f"{one} stays parked: {error}")
                 continue
             if ticket_id is None:

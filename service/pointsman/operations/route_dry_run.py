@@ -32,13 +32,14 @@ from pointsman.domain.routing import (
     weigh,
 )
 from pointsman.errors import ConfigError
+from pointsman.intake.errors import InvalidRequest
+from pointsman.intake.json_body import decode
+from pointsman.intake.request_parser import kept_headers, read_reports
 from pointsman.plugin_api import PluginSettings, Report, Secret
 from pointsman.plugin_host import snapshot
 from pointsman.plugin_host.bootstrap import process_defaults
 from pointsman.plugin_host.instances import LiveSource
 from pointsman.plugin_host.registry import Registry
-from pointsman.web import body, intake_api
-from pointsman.web.problems import Problem
 
 _STAND_IN = Secret("whsec_" + base64.b64encode(b"stands in for one that's missing").decode())
 """For a secret that is not there: long enough, and in the form that signing secrets have."""
@@ -184,13 +185,13 @@ def read_request(
     source = _source(rules, slug)
     given = {"content-type": "application/json", **dict(map(_header, headers))}
     try:
-        decoded = body.decode(raw)
-        reports, error = intake_api.read_reports(source, intake_api.kept_headers(source, given), raw, decoded)
-    except Problem as problem:
-        said = [problem.detail, *(f"{field}: {what}" for field, what in problem.errors.items())]
-        words = "; ".join(one for one in said if one)
+        decoded = decode(raw)
+        reports, error = read_reports(source, kept_headers(source, given), raw, decoded)
+    except InvalidRequest as refused:
+        details = [refused.detail, *(f"{field}: {message}" for field, message in refused.fields.items())]
+        reason = "; ".join(detail for detail in details if detail)
         raise ConfigError(
-            [f"the request would be refused: {problem.title}: {words}; mend it, or name its --source"]
+            [f"the request would be refused: {refused.summary}: {reason}; mend it, or name its --source"]
         ) from None
     if error is not None:
         raise ConfigError(

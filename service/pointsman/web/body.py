@@ -1,30 +1,18 @@
-"""Bodies: read up to a limit, decoded with care. Any bytes come to a decision."""
+"""Read request bodies up to a limit and within a deadline."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import math
-import re
 import zlib
-from typing import Any
 
-import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from pointsman.content.sanitize import clean_json
 from pointsman.web.admission import LOAN, Room
 from pointsman.web.problems import Problem
 from pointsman.web.timeouts import Patience
 
 INTAKE_LIMIT = 256 * 1024
-DEPTH_LIMIT = 64
-DIGITS_LIMIT = 4300  # of one integer, as Python and msgspec have it
-
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
-_BRACKET = re.compile(rb"[\[\]{}]")
-_DECODER = msgspec.json.Decoder()
 
 
 async def read(request: web.Request, limit: int, room: Room, patience: Patience) -> bytes:
@@ -110,61 +98,3 @@ def need_json(request: web.Request) -> None:
     kind = given.partition(";")[0].strip().lower()
     if kind and kind not in ("application/json", "text/json") and not kind.endswith("+json"):
         raise Problem("unsupported-type", "send JSON, with Content-Type: application/json")
-
-
-def decode(body: bytes) -> Any:
-    """A body as JSON, its texts free of NUL and lone surrogates. Raises Problem with the position."""
-    if body.startswith(b"\xef\xbb\xbf"):
-        body = body[3:]
-    if too_deep(body):
-        raise Problem("invalid-json", f"it is nested deeper than {DEPTH_LIMIT} levels")
-    try:
-        value = _DECODER.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return clean_json(_decode_slowly(body))
-    if b"\\u" in body or b"\x00" in body:
-        return clean_json(value)
-    return value
-
-
-def _decode_slowly(body: bytes) -> Any:
-    """For what msgspec refuses: lone surrogates, which real senders produce, are taken; the rest gets a position."""
-    try:
-        text = body.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise Problem("invalid-json", f"it is not UTF-8 at byte {error.start}") from None
-    try:
-        return json.loads(text, parse_constant=_no_constant, parse_float=_float, parse_int=_int)
-    except json.JSONDecodeError as error:
-        raise Problem("invalid-json", f"line {error.lineno}, column {error.colno}: {error.msg}") from None
-    except (ValueError, RecursionError) as error:
-        raise Problem("invalid-json", str(error) if isinstance(error, ValueError) else "too deep") from None
-
-
-def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON value")
-
-
-def _float(text: str) -> float:
-    value = float(text)
-    if math.isinf(value):
-        raise ValueError("a number is too large")
-    return value
-
-
-def _int(text: str) -> int:
-    if len(text) > DIGITS_LIMIT:
-        raise ValueError("a number is too large")
-    return int(text)
-
-
-def too_deep(body: bytes) -> bool:
-    """Whether brackets nest deeper than the limit; linear in the size of the body."""
-    if body.count(b"[") + body.count(b"{") <= DEPTH_LIMIT:
-        return False
-    depth = 0
-    for bracket in _BRACKET.finditer(_STRING.sub(b"", body)):
-        depth += 1 if bracket.group() in b"[{" else -1
-        if depth > DEPTH_LIMIT:
-            return True
-    return False

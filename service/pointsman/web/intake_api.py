@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property, lru_cache
-from typing import Any
+from functools import cached_property
 
 import msgspec
 from aiohttp import web
 
-from pointsman.content.sanitize import clean_stored
-from pointsman.intake.batcher import PART, fault
+from pointsman.intake.json_body import decode
+from pointsman.intake.request_parser import PART_HEADER, kept_headers, read_reports
 from pointsman.intake.transaction import Accepted, Incoming
 from pointsman.logs import logger
-from pointsman.plugin_api import MOST_REPORTS, Report, Unreadable
+from pointsman.plugin_api import Report
 from pointsman.plugin_host.snapshot import LiveSource
 from pointsman.web import auth, body
 from pointsman.web.middleware import say
@@ -21,10 +20,6 @@ from pointsman.web.problems import Problem, unauthorized, unavailable
 from pointsman.web.services import Context, context
 
 log = logger("intake")
-
-KEPT_HEADERS = ("content-type", "user-agent")
-HEADER_LIMIT = 1000
-"""So long a kept header may be; what is longer is cut."""
 
 
 class OneBody(msgspec.Struct):
@@ -57,7 +52,7 @@ async def post(request: web.Request) -> web.Response:
     raw = await body.read(request, body.INTAKE_LIMIT, ctx.doors.report_room, ctx.patience)
     if not _signed(source, request, raw):
         raise unauthorized("wrong signature")
-    decoded = body.decode(raw)
+    decoded = decode(raw)
     headers = kept_headers(source, request.headers)
     reports, error = read_reports(source, headers, raw, decoded)
     key = idempotency_key(request, "intake")
@@ -93,7 +88,7 @@ def _incoming(
     if error is not None:
         return [ctx.acceptance.incoming(source, None, raw, headers, key=key, error=error)]
     if len(reports) > 1:
-        headers = {**headers, PART: "0"}
+        headers = {**headers, PART_HEADER: "0"}
     return [
         ctx.acceptance.incoming(source, report, raw, headers, key=key, part=part)
         for part, report in enumerate(reports)
@@ -108,26 +103,6 @@ def _told(accepted: Accepted, report: Report | None) -> OneBody:
         state = "repeated"
     ticket = str(accepted.ticket_id) if accepted.ticket_id is not None else None
     return OneBody(str(accepted.report_id), ticket, state)
-
-
-def kept_headers(source: LiveSource, given: Mapping[str, str]) -> dict[str, str]:
-    """The headers that are kept with a report and shown to its source; ``given`` are found by names in any case."""
-    whole, begin = _wanted(tuple(source.reader.kept_headers) if source.reader is not None else ())
-    kept = {name: clean_stored(given[name])[:HEADER_LIMIT] for name in whole if name in given}
-    if begin:
-        for name, value in given.items():
-            low = name.lower()
-            if low.startswith(begin) and low not in kept:
-                kept[low] = clean_stored(value)[:HEADER_LIMIT]
-    return kept
-
-
-@lru_cache
-def _wanted(of_source: tuple[str, ...]) -> tuple[Sequence[str], tuple[str, ...]]:
-    """The names of the headers that are kept, and how others begin that are kept too."""
-    wanted = (*KEPT_HEADERS, *of_source)
-    whole = [name for name in wanted if not name.endswith("*")]
-    return whole, tuple(name[:-1] for name in wanted if name.endswith("*"))
 
 
 class _Lowered(Mapping[str, str]):
@@ -159,37 +134,6 @@ def _signed(source: LiveSource, request: web.Request, raw: bytes) -> bool:
     except Exception:
         log.exception("a source failed to verify", source=source.slug)
         return False
-
-
-def read_reports(
-    source: LiveSource, headers: dict[str, str], raw: bytes, decoded: Any
-) -> tuple[Sequence[Report], str | None]:
-    """The reports in a body, or why it is parked. Raises Problem for what the sender must mend."""
-    if source.reader is None:
-        return (), source.problem
-    try:
-        reports = list(source.reader.read_report(headers, raw, decoded))
-        if not all(type(one) is Report for one in reports):
-            raise TypeError("the source returned something else than reports")  # noqa: TRY301
-        if len(reports) > MOST_REPORTS:
-            raise Unreadable(f"{len(reports)} reports in one request: send {MOST_REPORTS} at most")  # noqa: TRY301
-    except Unreadable as unreadable:
-        field = {unreadable.field: str(unreadable)} if unreadable.field else None
-        raise Problem("invalid-fields", "" if field else str(unreadable), errors=field) from None
-    except Exception as error:  # noqa: BLE001 - kept, and run again when the cause is mended
-        return (), fault(error)
-    return reports, None
-
-
-def reports_of(
-    source: LiveSource, headers: dict[str, str], raw: bytes
-) -> tuple[Sequence[Report], str | None]:
-    """The reports in what was kept: all of a request that could not be read, or the one that this was."""
-    part = headers.get(PART)
-    if part is not None and part != "0":
-        return [msgspec.json.decode(raw, type=Report)], None
-    reports, error = read_reports(source, headers, raw, body.decode(raw))
-    return (reports if part is None else reports[:1]), error
 
 
 def idempotency_key(request: web.Request, operation: str) -> str | None:

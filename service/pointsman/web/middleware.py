@@ -11,11 +11,12 @@ from contextlib import AbstractContextManager
 from aiohttp import web
 
 from pointsman.errors import DatabaseError, Overloaded
+from pointsman.intake.errors import InvalidRequest
 from pointsman.logs import logger
 from pointsman.storage.db import LOST
 from pointsman.web import client_address
 from pointsman.web.admission import LOAN, Loan
-from pointsman.web.problems import Problem, unavailable
+from pointsman.web.problems import Problem, as_problem, unavailable
 from pointsman.web.services import context
 
 log = logger("web")
@@ -101,7 +102,8 @@ async def _answer(
     try:
         with door:
             return await handler(request), None
-    except Problem as problem:
+    except (Problem, InvalidRequest) as refused:
+        problem = as_problem(refused)
         if problem.note or problem.detail:
             say(request, problem=problem.name, why=problem.note or problem.detail)
         return problem.response(), None

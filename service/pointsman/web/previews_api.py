@@ -9,11 +9,14 @@ import msgspec
 from aiohttp import web
 
 from pointsman.delivery.preview import PARTS, Part, Place, Preview, previews
+from pointsman.intake.json_body import decode
+from pointsman.intake.request_parser import kept_headers, read_reports
 from pointsman.plugin_api import Report, Unreadable
 from pointsman.plugin_host.instances import TRACKER
 from pointsman.sources.tickets import convert
-from pointsman.web import body, intake_api
+from pointsman.web import body
 from pointsman.web.auth import principal
+from pointsman.web.intake_api import answer
 from pointsman.web.problems import Problem, unavailable
 from pointsman.web.services import context
 
@@ -42,7 +45,7 @@ async def create(request: web.Request) -> web.Response:
     body.need_json(request)
     raw = await body.read(request, body.INTAKE_LIMIT, ctx.doors.report_room, ctx.patience)
     try:
-        asked: PreviewBody = convert(body.decode(raw), PreviewBody)
+        asked: PreviewBody = convert(decode(raw), PreviewBody)
     except Unreadable as error:
         raise Problem(
             "invalid-fields", str(error), errors={error.field: str(error)} if error.field else None
@@ -51,8 +54,8 @@ async def create(request: web.Request) -> web.Response:
     source = catalog.sources.get(asked.source)
     if source is None or source.reader is None:
         raise Problem("invalid-fields", "", errors={"source": "there is no such source, or it can't read"})
-    given = intake_api.kept_headers(source, {"content-type": "application/json"})
-    reports, why = intake_api.read_reports(source, given, msgspec.json.encode(asked.body), asked.body)
+    given = kept_headers(source, {"content-type": "application/json"})
+    reports, why = read_reports(source, given, msgspec.json.encode(asked.body), asked.body)
     if why is not None:
         raise Problem("invalid-fields", "", errors={"body": f"it would be kept, but not be read: {why}"})
     kind = source.reader.ticket_kind
@@ -77,4 +80,4 @@ async def create(request: web.Request) -> web.Response:
         )
 
     made = [await asyncio.to_thread(make, report) for report in reports]
-    return intake_api.answer(200, PreviewsView([one for some in made for one in some]))
+    return answer(200, PreviewsView([one for some in made for one in some]))

@@ -8,11 +8,13 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from pointsman.intake.errors import InvalidBody, InvalidFields, InvalidRequest
+
 TYPE_BASE = "urn:pointsman:problem:"
 
 TITLES: Mapping[str, tuple[int, str]] = {
     "bad-request": (400, "The request can't be read"),
-    "invalid-json": (400, "The body is not valid JSON"),
+    "invalid-json": (400, InvalidBody.summary),
     "unauthorized": (401, "The credentials are missing or wrong"),
     "forbidden": (403, "This token may not do that"),
     "not-found": (404, "There is no such thing here"),
@@ -23,7 +25,7 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "too-large": (413, "The body is too large"),
     "head-too-large": (431, "The head of the request is too large"),
     "unsupported-type": (415, "This content type is not taken"),
-    "invalid-fields": (422, "Some fields are missing or wrong"),
+    "invalid-fields": (422, InvalidFields.summary),
     "rate-limited": (429, "Too many requests"),
     "internal": (500, "Something went wrong here"),
     "unavailable": (503, "Come again later"),
@@ -65,6 +67,19 @@ class Problem(Exception):
             content_type="application/problem+json",
             headers=self.headers,
         )
+
+
+def as_problem(error: Problem | InvalidRequest) -> Problem:
+    """Return the answer to a request that is refused."""
+    match error:
+        case Problem():
+            return error
+        case InvalidBody():
+            return Problem("invalid-json", error.detail)
+        case InvalidFields():
+            return Problem("invalid-fields", error.detail, errors=error.fields)
+        case _:
+            return Problem("bad-request", error.detail, errors=error.fields)
 
 
 def unauthorized(note: str) -> Problem:

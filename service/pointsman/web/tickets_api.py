@@ -12,6 +12,8 @@ import msgspec
 from aiohttp import web
 
 from pointsman.domain.ticket import Status, TicketKind
+from pointsman.intake.json_body import decode
+from pointsman.intake.request_parser import KEPT_HEADERS
 from pointsman.plugin_api import CloseReason, Person, Report, Unreadable
 from pointsman.plugin_host.snapshot import LiveSource
 from pointsman.sources.tickets import CommentBody, PersonBody, TicketBody, convert
@@ -19,7 +21,7 @@ from pointsman.storage import tickets as store
 from pointsman.storage.db import Row
 from pointsman.web import body
 from pointsman.web.auth import Principal, principal
-from pointsman.web.intake_api import KEPT_HEADERS, answer, idempotency_key
+from pointsman.web.intake_api import answer, idempotency_key
 from pointsman.web.middleware import say
 from pointsman.web.problems import Problem, unavailable
 from pointsman.web.services import Context, context
@@ -195,7 +197,7 @@ async def close(request: web.Request) -> web.Response:
     ctx, who = context(request), principal(request)
     row = await _ticket(request, ctx, who)
     raw = await body.read(request, body.INTAKE_LIMIT, ctx.doors.report_room, ctx.patience)
-    asked: CloseBody = _convert(body.decode(raw), CloseBody) if raw.strip() else CloseBody()
+    asked: CloseBody = _convert(decode(raw), CloseBody) if raw.strip() else CloseBody()
     async with ctx.doors.reads.through():
         await ctx.inbound.by_person(row["id"], "closed", asked.reason, _who(who))
     ctx.wake()
@@ -270,7 +272,7 @@ async def _body(request: web.Request) -> tuple[bytes, Any]:
         raise unavailable("too much waits already")
     body.need_json(request)
     raw = await body.read(request, body.INTAKE_LIMIT, ctx.doors.report_room, ctx.patience)
-    return raw, body.decode(raw)
+    return raw, decode(raw)
 
 
 def _convert(decoded: Any, kind: type[Any]) -> Any:
