@@ -18,8 +18,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 # So many processes run the tests, each with a Postgres of its own.
 PROCESSES ?= 3
-# Where no quick test is: to collect the others costs each process seconds.
-NOTHING_QUICK := $(foreach room,flow faults real simulation storage testing,--ignore=tests/$(room)) --ignore-glob='*conformance.py'
+UNIT_TESTS := tests/unit $(wildcard plugins/*/tests/unit) plugins/bugsink-messaging/tests
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -48,11 +47,11 @@ else
 	exit $$failed
 endif
 
-unit: dev ## The quick tests
-	$(BIN)/pytest -n $(PROCESSES) --dist loadfile -m "not slow and not faults and not real" $(NOTHING_QUICK) $(ARGS)
+unit: dev ## The unit tests: no database, no server
+	$(BIN)/pytest $(UNIT_TESTS) -n $(PROCESSES) --dist loadfile $(ARGS)
 
 conformance: dev ## The report cards of trackers and sources (ARGS=--pointsman-all-cells for every cell)
-	$(BIN)/pytest plugins/*/tests/test_conformance.py tests/sources/test_source_conformance.py -q $(ARGS)
+	$(BIN)/pytest plugins/*/tests/test_conformance.py tests/integration/sources/test_source_conformance.py -q $(ARGS)
 
 real: dev ## Real Bugsinks of all ages; make test runs the newest (BUGSINK_VERSIONS=2.6.2)
 	BUGSINK_VERSIONS=$${BUGSINK_VERSIONS:-2.6.2,2.5.1,2.5.0,2.0.14} $(BIN)/pytest tests/real -s $(ARGS)
@@ -67,7 +66,7 @@ bench: install $(BENCH)/.stamp ## Measure Pointsman beside others (ARGS="--only 
 	$(BIN)/python bench/run.py $(ARGS)
 
 simulate: dev ## Lives of a simulated world (SEEDS=10000; FIRST=seed)
-	cd tests && ../$(BIN)/python -m simulation.life $(or $(SEEDS),1000) $(or $(FIRST),0)
+	cd tests && ../$(BIN)/python -m simulation.run $(or $(SEEDS),1000) $(or $(FIRST),0)
 
 mutants: dev ## Break statements and code on purpose: a test has to notice each (ARGS=--python, ARGS=--statements)
 	cd tests && ../$(BIN)/python -m mutation $(ARGS)

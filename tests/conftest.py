@@ -1,4 +1,4 @@
-"""Fixtures: a real Postgres for the whole run, a database of its own for each test, a house to live in."""
+"""Fixtures: a real Postgres for the whole run, a database of its own for each test, a service to live in."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from house import House
 from pointsman import logs
 from pointsman.storage import migrate
 from pointsman.storage.db import Database
+from service_fixture import RunningService
 
 _SERVER = """
 import asyncio, pathlib, sys
@@ -29,32 +29,6 @@ async def main():
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 asyncio.run(main())
 """
-
-
-_SLOW = (
-    "tests/flow/",
-    "tests/real/",
-    "tests/simulation/",
-    "tests/storage/",
-    "tests/testing/",
-    "tests/test_bench",
-    "tests/test_cli",
-    "tests/test_deploy",
-    "tests/test_docs",
-    "tests/test_embedded",
-    "tests/test_packaging",
-    "tests/test_scaffold",
-    "tests/tickets/test_templates",
-    "test_conformance",
-    "test_source_conformance",
-)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What needs a server or a whole house, or builds and installs, is not among the quick tests."""
-    for item in items:
-        if "server_dsn" in getattr(item, "fixturenames", ()) or any(part in item.nodeid for part in _SLOW):
-            item.add_marker("slow")
 
 
 @pytest.fixture(scope="session")
@@ -127,10 +101,10 @@ async def database(dsn: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def house(dsn: str, tmp_path: Path) -> AsyncIterator[House]:
+async def service(dsn: str, tmp_path: Path) -> AsyncIterator[RunningService]:
     """Everything around a replica: configuration file, mail server, client."""
-    async with House(dsn, tmp_path) as house:
-        yield house
+    async with RunningService(dsn, tmp_path) as service:
+        yield service
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from hashlib import sha256
 from typing import Any
 
-from house import alert
 from pointsman.sources.alertmanager import Alertmanager
 from pointsman.sources.bugsink.source import Bugsink
 from pointsman.sources.cloudevents import CloudEvents
@@ -17,6 +16,7 @@ from pointsman.sources.generic import Generic
 from pointsman.sources.sentry import Sentry
 from pointsman.sources.tickets import Tickets
 from pointsman.testing.conformance import SourceCase, SourceExample
+from service_fixture import alert
 
 SECRET, OTHER = "the-secret-of-the-tests", "another-secret-of-the-tests"
 WHSEC = "whsec_" + base64.b64encode(b"a key of more than 24 bytes").decode()

@@ -24,7 +24,7 @@ from load import Load
 from server import free_port
 from tracker_main import REPOSITORY, TOKEN
 
-from house import until
+from service_fixture import until
 
 HERE = Path(__file__).parent
 LONG = os.environ.get("FAULTS_LONG") == "1"
@@ -61,7 +61,7 @@ class Zygote:
 
     def __init__(self, folder: Path) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "zygote.py")],
+            [sys.executable, str(HERE / "fork_server.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=_with_paths(),

@@ -12,7 +12,7 @@ from typing import Self
 import aiohttp
 from oracle import KNOWN, Promises
 
-from house import alert
+from service_fixture import alert
 
 _ORDERS = itertools.count(1)
 

@@ -18,7 +18,7 @@ from mutation import statements
 from pointsman import logs
 from pointsman.storage import migrate
 from pointsman.storage.db import Database
-from simulation.ground import on_ground
+from simulation.environment import on_ground
 
 EXAMPLES = 40
 _SERVER = """

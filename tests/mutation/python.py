@@ -18,12 +18,12 @@ ENOUGH = 0.9
 #: Module, its tests, and which of them run without a database.
 MODULES = {
     "pointsman.crypto": (
-        ("tests/test_signing.py", "tests/test_standard_webhooks.py", "tests/sources/test_generic.py"),
+        ("tests/unit/test_crypto.py", "tests/unit/test_standard_webhooks.py", "tests/unit/sources/test_generic.py"),
         "",
     ),
-    "pointsman.domain.retry_policy": (("tests/delivery/test_attempt.py",), ""),
+    "pointsman.domain.retry_policy": (("tests/unit/domain/test_retry_policy.py",), ""),
     "pointsman.domain.circuit_breaker": (
-        ("tests/delivery/test_breaker.py", "tests/delivery/test_recent.py"),
+        ("tests/integration/storage/test_circuit_breaker.py", "tests/unit/domain/test_circuit_breaker.py"),
         "silence or half or window or minutes or test_recent",
     ),
 }

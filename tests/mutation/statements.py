@@ -16,11 +16,11 @@ from typing import NamedTuple
 from hypothesis import Phase
 
 from pointsman.storage.queries import Queries, queries
-from simulation.ground import Ground
+from simulation.environment import Ground
 from simulation.machine import play
 
 ROOT = Path(__file__).parents[2]
-TESTS = ("tests/storage/test_lanes.py", "tests/delivery/test_breaker.py")
+TESTS = ("tests/integration/storage/test_queue.py", "tests/integration/storage/test_circuit_breaker.py")
 _PREDICATE = re.compile(
     r"(?<=[\s(])(?P<what>(?:\w+\.)?(?P<column>lease_id|state|lease_until|head_seq)(?: \+ 0)? (?:=|<>|<|>|<=) "
     r"(?P<value>now\(\)|\$\d|\d|[\w.]+))(?=[\s),]|$)"

@@ -14,10 +14,10 @@ import asyncpg
 import pytest
 from aiohttp import web
 
-from service_fixture import ADMIN, SHOP, SOURCES, RunningService, until
 from pointsman.cli.demo import samples
 from pointsman_forgejo.testing import FakeForgejo
 from real import bugsink as real
+from service_fixture import ADMIN, SHOP, SOURCES, RunningService, until
 
 VERSIONS = real.versions((2, 5, 1))  # the first with the kind Custom
 HOOK = "hook-secret-of-the-tests"

@@ -24,8 +24,8 @@ import msgspec
 import pytest
 from aiohttp import web
 
-from house import ADMIN, SHOP, SOURCES, House, until
 from real import bugsink as real
+from service_fixture import ADMIN, SHOP, SOURCES, RunningService, until
 
 VERSIONS = real.versions((2, 5, 1))
 APP = real.REPOSITORY / "plugins" / "bugsink-messaging"
@@ -353,20 +353,20 @@ async def test_a_bugsink_that_is_not_supported_runs_on(tmp_path: Path, step):
         step("a service of the kind from before sends nothing; those beside it are sent")
 
 
-async def test_pointsman_takes_its_alerts_by_the_token_in_the_path(house: House, tmp_path: Path, step):
+async def test_pointsman_takes_its_alerts_by_the_token_in_the_path(service: RunningService, tmp_path: Path, step):
     """A source of the kind bugsink needs no change: a test makes no ticket, an alert makes one."""
-    async with house.replica(SOURCES):
-        intake = f"{house.url}/intake/shop/{SHOP}"
-        async with running(VERSIONS[0], f"{house.url}/health", tmp_path, step) as bugsink:
-            service, _ = await add(bugsink, intake, await _secret(bugsink))
-            await bugsink.press_test(service)
+    async with service.replica(SOURCES):
+        intake = f"{service.url}/intake/shop/{SHOP}"
+        async with running(VERSIONS[0], f"{service.url}/health", tmp_path, step) as bugsink:
+            alert_service, _ = await add(bugsink, intake, await _secret(bugsink))
+            await bugsink.press_test(alert_service)
             await bugsink.send_error("empty-basket", "shop@2.3.0")
 
             async def opened() -> list[dict[str, Any]]:
-                listed = await house.call("GET", "/api/v1/tickets", token=ADMIN, status=200)
+                listed = await service.call("GET", "/api/v1/tickets", token=ADMIN, status=200)
                 return listed["tickets"]
 
             (ticket,) = await until(opened, 20)
             assert ticket["title"] == "ZeroDivisionError: division by zero"
-            assert await bugsink.failure(service) == {}
+            assert await bugsink.failure(alert_service) == {}
             step("Pointsman makes a ticket of an alert, none of a test")

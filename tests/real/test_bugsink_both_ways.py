@@ -14,7 +14,6 @@ import asyncpg
 import msgspec
 import pytest
 
-from service_fixture import SHOP, RunningService, until
 from pointsman import app
 from pointsman.operations import queries
 from pointsman.storage import sources as store
@@ -22,6 +21,7 @@ from pointsman.storage.db import Database
 from pointsman.sync.source_backfill import Pull
 from pointsman_forgejo.testing import FakeForgejo
 from real import bugsink as real
+from service_fixture import SHOP, RunningService, until
 
 VERSIONS = real.versions()
 HOOK = "hook-secret-of-the-tests"

@@ -24,7 +24,17 @@ from pointsman.storage.destinations import Failure
 from pointsman.storage.marker_observations import Sighting, write_sightings
 from pointsman.storage.queries import queries
 from pointsman.storage.queue import Lane, Lanes, missing_comments, replay
-from simulation.ground import CLEAR, LOOK, PASS, PLACES, SLACK_SECONDS, TICKETS, Ground, OnMemory, compare
+from simulation.environment import (
+    CLEAR,
+    LOOK,
+    PASS,
+    PLACES,
+    SLACK_SECONDS,
+    TICKETS,
+    Ground,
+    OnMemory,
+    compare,
+)
 from simulation.memory import HEAD_ONLY, Memory
 from simulation.rows import DEAD, LEASED, Place, Ticket
 

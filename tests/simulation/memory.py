@@ -1,6 +1,6 @@
 """What the statements of the queue do, in plain Python: a model of these statements, not of Postgres.
 
-The simulation works on it; ``tests/storage/test_lane_model.py`` holds it against the real statements, step by step. Each
+The simulation works on it; ``tests/integration/storage/test_lane_model.py`` holds it against the real statements, step by step. Each
 method is named after its statement and takes the statement's arguments in their order. Times are seconds.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from pointsman.domain.ticket import Kind
 from pointsman.storage.queries import queries
-from simulation.others import Others
+from simulation.replicas import Others
 from simulation.rows import (
     DEAD,
     DONE,

@@ -10,8 +10,8 @@ from simulation.memory import HEAD_ONLY
 from simulation.rows import PENDING
 
 if TYPE_CHECKING:
+    from simulation.model import World
     from simulation.tracker import Tracker
-    from simulation.world import World
 
 
 def judge(world: World) -> None:

@@ -12,7 +12,7 @@ import asyncpg
 from simulation.memory import Memory
 
 if TYPE_CHECKING:
-    from simulation.world import World
+    from simulation.model import World
 
 READS = frozenset({"destinations_in_turn", "heads_of_lanes", "known_keys", "lanes_of_tickets", "lock_lane"})
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 from pointsman import logs
-from simulation.life import live, live_many
 from simulation.loop import REPLICA, Loop, NothingLeft
-from simulation.plan import Off, Plan
+from simulation.run import live, live_many
+from simulation.schedule import Off, Plan
 
 pytestmark = pytest.mark.slow
 
@@ -80,7 +80,7 @@ def test_the_same_seed_is_the_same_life_to_the_byte():
     assert first.trace and first.trace == again.trace
     assert first.trace != other.trace
     found = subprocess.run(
-        [sys.executable, "-m", "simulation.life", "1", "7"],
+        [sys.executable, "-m", "simulation.run", "1", "7"],
         cwd=TESTS,
         env={**os.environ, "PYTHONHASHSEED": "12345"},
         capture_output=True,

@@ -7,10 +7,10 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from pointsman.plugin_api import Capabilities, CommentRef, IssueRef, RateLimited, Unavailable, UnknownOutcome
-from simulation.plan import LATENESS_SECONDS, SETTLE_SECONDS, TIMEOUT_SECONDS
+from simulation.schedule import LATENESS_SECONDS, SETTLE_SECONDS, TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
-    from simulation.world import World
+    from simulation.model import World
 
 
 class Tracker:

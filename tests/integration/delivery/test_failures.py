@@ -1,0 +1,254 @@
+"""Trouble on the way out: what is retried, what is given up, what the operator sees, what heals by itself."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from pointsman.operations import queries
+from pointsman.storage.db import Database
+from pointsman.testing.fake import Fault
+from pointsman_forgejo.testing import FakeForgejo
+from service_fixture import HELPDESK, SOURCES, RunningService, count_dead, count_pending, until
+
+CREATE = "POST /api/v1/repos/acme/shop/issues"
+
+
+@pytest.fixture
+async def tracker():
+    async with FakeForgejo(repository="acme/shop", token="tracker-token") as fake:
+        yield fake
+
+
+def config(fake: FakeForgejo) -> str:
+    return (
+        SOURCES
+        + f"""
+[[destination]]
+slug = "there"
+tracker = "forgejo"
+[destination.settings]
+url = "{fake.url}"
+token = "tracker-token"
+repository = "acme/shop"
+[[route]]
+destination = "there"
+"""
+    )
+
+
+async def failing(database: Database) -> dict:
+    async def look():
+        [row] = [row for row in await queries.destinations(database) if row["slug"] == "there"]
+        return row if row["failed_at"] is not None else None
+
+    return await until(look)
+
+
+async def test_the_last_failure_is_shown_until_the_next_success(
+    service: RunningService, tracker: FakeForgejo, database: Database
+):
+    said = json.dumps({"message": "tracker-says-no"}).encode()
+    tracker.faults = [Fault(CREATE, status=403, body=said, headers={"Content-Type": "application/json"})]
+    async with service.replica(config(tracker)):
+        ticket = await service.new_ticket()
+        row = await failing(database)
+        assert (row["failure_type"], row["failure_status"], row["failure_is_json"]) == (
+            "Misconfigured",
+            403,
+            True,
+        )
+        assert "tracker-says-no" in row["failure_excerpt"]
+        seen = await service.until_ticket(ticket, lambda seen: seen["links"][0].get("problem"))
+        assert "403" in seen["links"][0]["problem"]
+        await _hurry(database)
+        await service.linked(ticket)
+        [row] = [row for row in await queries.destinations(database) if row["slug"] == "there"]
+        assert (row["failed_at"], row["state"]) == (None, "ready")
+
+
+async def test_a_wrong_credential_holds_the_destination_back_and_kills_nothing(
+    service: RunningService, tracker: FakeForgejo, database: Database
+):
+    tracker.token = "another-token"
+    async with service.replica(config(tracker)):
+        tickets = [await service.new_ticket(f"number {n}") for n in range(3)]
+
+        async def held():
+            row = await failing(database)
+            return row if row["blocked_until"] is not None else None
+
+        assert (await until(held))["failure_type"] == "AuthFailed"
+        tracker.token = "tracker-token"
+
+        async def made():
+            await _hurry(database)
+            return tracker.issues_made() == 3
+
+        await until(made)
+        for ticket in tickets:
+            await service.linked(ticket)
+        assert tracker.issues_made() == 3
+        assert await count_dead(database) == 0
+
+
+async def test_what_the_tracker_refuses_is_dead_visible_and_can_be_replayed(
+    service: RunningService, tracker: FakeForgejo, database: Database
+):
+    tracker.faults = [Fault(CREATE, status=422, body=b'{"message": "no such thing"}')]
+    async with service.replica(config(tracker)):
+        ticket = await service.new_ticket()
+        await service.comment(ticket, "waits behind its issue")
+
+        async def dead():
+            return await queries.deliveries(database, "dead", None, 10)
+
+        [row] = await until(dead)
+        assert "422" in row["problem"]
+        assert tracker.effects == []
+        lane, _, seq = row["delivery"].partition("/")
+        await queries.replay(database, int(lane), int(seq))
+        await service.linked(ticket)
+
+        async def commented():
+            return [effect.kind for effect in tracker.effects] == ["issue", "comment"]
+
+        await until(commented)
+
+
+async def test_a_comment_that_is_missing_is_named_by_the_next_one_alone(
+    service: RunningService, tracker: FakeForgejo, database: Database
+):
+    async with service.replica(config(tracker)):
+        ticket = await service.new_ticket()
+        await service.linked(ticket)
+        refused = Fault(
+            "POST /api/v1/repos/acme/shop/issues/1/comments", status=422, body=b'{"message": "no"}'
+        )
+        tracker.faults = [refused]
+        await service.comment(ticket, "first")
+
+        async def dead():
+            return await queries.deliveries(database, "dead", None, 10)
+
+        await until(dead)
+        for number, words in enumerate(("second", "third"), start=1):
+            await service.comment(ticket, words)
+
+            async def said(number: int = number):
+                return len(tracker.issues[1].comments) == number
+
+            await until(said)
+        second, third = (comment.body for comment in tracker.issues[1].comments)
+        assert "second" in second and "third" in third
+        assert second.startswith("_One update of 20") and "/console/tickets/" in second
+        assert "update" not in third
+
+
+async def test_a_rate_limit_is_obeyed_by_all_lanes(service: RunningService, tracker: FakeForgejo, database: Database):
+    tracker.faults = [Fault(CREATE, status=429, headers={"Retry-After": "120"})]
+    async with service.replica(config(tracker)):
+        await service.new_ticket()
+        row = await failing(database)
+
+        async def held():
+            return await database.fetchval(
+                "select extract(epoch from blocked_until - now())::float8 from destination_state"
+                " where blocked_until is not null"
+            )
+
+        wait = await until(held)
+        assert row["failure_type"] == "RateLimited" and 100 < wait <= 120
+        asked = len(tracker.requests)
+        await service.new_ticket("another")
+        assert len(tracker.requests) == asked
+
+
+async def test_an_issue_that_was_deleted_parks_its_lane(
+    service: RunningService, tracker: FakeForgejo, database: Database
+):
+    async with service.replica(config(tracker)):
+        ticket = await service.new_ticket()
+        link = await service.linked(ticket)
+        tracker.delete_issue(int(link["key"]))
+        await service.comment(ticket, "where is it?")
+        seen = await service.until_ticket(ticket, lambda seen: seen["links"][0]["state"] == "orphaned")
+        assert seen["status"] == "open"
+
+
+async def test_a_mail_server_that_is_away_gets_the_mail_later_and_once(service: RunningService, database: Database):
+    async with service.replica(SOURCES):
+        ticket = await service.new_ticket()
+        answers = ["451 come again later", "250 kept", "250 kept"]
+        keep = service.sink.handle_DATA
+
+        async def moody(server, session, envelope):
+            said = answers.pop(0)
+            if said.startswith("250"):
+                await keep(server, session, envelope)
+            return said
+
+        service.sink.handle_DATA = moody
+        await service.call("POST", f"/api/v1/tickets/{ticket}/close", token=HELPDESK, status=200)
+
+        async def refused():
+            return len(answers) == 2
+
+        await until(refused)
+        await _hurry(database)
+
+        async def mailed():
+            await _hurry(database)
+            return len(service.sink.mails) == 1
+
+        await until(mailed)
+
+        async def nothing_waits():
+            return await count_pending(database) == 0
+
+        await until(nothing_waits)
+        assert len(service.sink.mails) == 1
+
+
+async def test_an_address_that_the_mail_server_refuses_is_a_dead_letter(service: RunningService, database: Database):
+    async def refuse(_server, _session, _envelope):
+        return "550 no such person"
+
+    service.sink.handle_DATA = refuse
+    async with service.replica(SOURCES):
+        ticket = await service.new_ticket()
+        await service.call("POST", f"/api/v1/tickets/{ticket}/close", token=HELPDESK, status=200)
+
+        async def dead():
+            return await queries.deliveries(database, "dead", None, 10)
+
+        [row] = await until(dead)
+        assert row["kind"] == "mail" and "550" in row["problem"]
+
+
+async def test_a_destination_with_wrong_settings_does_not_disturb_another(
+    service: RunningService, tracker: FakeForgejo, database
+):
+    """Its deliveries wait and say why; the other destination's go on."""
+    more = (
+        '[[destination]]\nslug = "broken"\ntracker = "folder"\n[destination.settings]\npath = "/proc/no/such/place"\n'
+        '[[route]]\nmatch = { source = "helpdesk" }\ndestination = ["broken", "there"]\n'
+    )
+    base, route = config(tracker).split("[[route]]")
+    async with service.replica(f"{base}{more}[[route]]{route}"):
+        ticket = await service.new_ticket()
+        seen = await service.until_ticket(
+            ticket,
+            lambda seen: (
+                {link["destination"]: link["state"] for link in seen["links"]}
+                == {"broken": "pending", "there": "active"}
+            ),
+        )
+        assert seen["status"] == "open"
+
+
+async def _hurry(database: Database) -> None:
+    """Time passes: whatever waits is due now."""
+    await database.execute("update destination_state set blocked_until = null")
+    await database.execute("update lane set due_at = now() where state = 1")

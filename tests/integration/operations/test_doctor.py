@@ -1,0 +1,60 @@
+"""The doctor on destinations that the public reads."""
+
+from __future__ import annotations
+
+import pytest
+
+from pointsman.operations import queries, source_health
+from pointsman.plugin_api import Finding
+from pointsman.storage.db import Database
+from pointsman_forgejo.testing import FakeForgejo
+from service_fixture import RunningService
+
+
+@pytest.fixture
+async def tracker():
+    async with FakeForgejo(repository="acme/shop", token="forgejo-token-of-the-tests") as fake:
+        yield fake
+
+
+@pytest.mark.parametrize(
+    ("redact", "private", "level", "read"),
+    [
+        ("normal", False, "warning", "telephone numbers"),
+        ("off", False, "warning", "secrets"),
+        ("strict", False, "ok", ""),
+        ("normal", True, "ok", ""),
+    ],
+)
+async def test_a_public_repository_wants_strict_masks(
+    service: RunningService, tracker: FakeForgejo, redact: str, private: bool, level: str, read: str
+):
+    tracker.private = private
+    config = f"""
+[[destination]]
+slug = "forge"
+tracker = "forgejo"
+redact = "{redact}"
+[destination.settings]
+url = "{tracker.url}"
+token = "{tracker.token}"
+repository = "acme/shop"
+"""
+    async with (
+        service.replica(config),
+        Database.open(service.settings.database_url.reveal(), size=2) as database,
+    ):
+        found = await queries.doctor(service.settings, database, "forge")
+    [one] = [one for one in found if one.what.startswith("forge: repository acme/shop is visible")]
+    assert one.level == level
+    assert read in one.breaks
+    assert one.mend.startswith('set redact = "strict"') is (level == "warning")
+    assert bool(one.breaks) is (level == "warning")
+
+
+def test_what_is_broken_stays_as_it_is_said():
+    found = [
+        Finding(level="error", what="it is gone", mend="find it", public=True),
+        Finding(level="ok", what="well"),
+    ]
+    assert source_health.strangers(found, "normal") == found

@@ -1,0 +1,132 @@
+"""Why there is an issue, or none: the story of a ticket, asked of a running service."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import json
+import os
+import uuid
+from pathlib import Path
+
+import pytest
+
+from pointsman.errors import PointsmanError
+from pointsman.operations import lookup
+from pointsman.storage.db import Database
+from service_fixture import SOURCES, RunningService, alert, until
+
+
+def config(folder: Path) -> str:
+    return (
+        SOURCES
+        + f'[[destination]]\nslug = "there"\ntracker = "folder"\n[destination.settings]\npath = "{folder}"\n'
+        + '[[route]]\ndestination = "there"\n[route.match]\nsource = "shop"\n'
+    )
+
+
+async def test_a_ticket_is_found_by_any_word_for_it(service: RunningService, tmp_path: Path):
+    """Its id, its report, its delivery, its issue's key and address, its fingerprint, its address at the source."""
+    async with service.replica(config(tmp_path / "issues")):
+        said = await service.alert()
+        counted = await service.alert(last_seen="2026-11-21T10:00:00Z", id=alert()["id"], title="again")
+        link = await service.linked(said["ticket"])
+        parked = await service.alert("ESCALATED", id="other")
+        helped = await service.new_ticket()
+        async with Database.open(service.settings.database_url.reveal(), size=2) as database:
+
+            async def done():
+                return not await database.fetchval("select count(*) from lane where state <> 0")
+
+            await until(done)
+            fingerprint = await database.fetchval(
+                "select fingerprint from ticket where id = $1", uuid.UUID(said["ticket"])
+            )
+            lane = await database.fetchval("select id from lane order by id limit 1")
+            for word in (
+                said["ticket"],
+                said["report"],
+                counted["report"],
+                f"{lane}/1",
+                link["key"],
+                f"#{link['key']}",
+                link["url"],
+                fingerprint,
+                alert()["url"],
+            ):
+                story = await lookup.why(database, f" {word} ")
+                assert story.ticket == said["ticket"], word
+                assert story.places[0].issue == "1"
+                assert story.places[0].deliveries[0].state == "done"
+            assert "could not be decided on" in (await lookup.why(database, parked["report"])).because[0]
+            none = await lookup.why(database, helped)
+            assert none.because[0].startswith("There is no issue: no route took the ticket")
+            assert "source shop, and the ticket's is helpdesk" in none.routes[0].says
+            for word in (
+                "nothing",
+                str(uuid.uuid4()),
+                "99/1",
+                "https://[",
+                "https://git.example/9",
+                "",
+                "\u0660/1",
+            ):
+                with pytest.raises(PointsmanError, match="is no ticket"):
+                    await lookup.why(database, word)
+            await database.execute("update ticket set fingerprint = 'same'")
+            with pytest.raises(PointsmanError, match="names several tickets"):
+                await lookup.why(database, "same")
+
+
+async def test_looking_for_an_issue_uses_indexes(database: Database):
+    """By key and by fingerprint, among many."""
+    from pointsman.storage.queries import queries
+
+    sql = queries("explain")
+    async with database.pool.acquire() as con:
+        await con.execute(
+            "insert into source (slug, kind) values ('s', 'tickets');"
+            "insert into destination (slug, tracker) values ('there', 'folder');"
+            "insert into ticket (id, source_id, kind, fingerprint, title)"
+            " select gen_random_uuid(), 1, 2, n::text, 't' from generate_series(1, 20000) n;"
+            "insert into lane (ticket_id, destination_id) select id, 2 from ticket;"
+            "insert into link (lane_id, destination_id, remote_id, remote_key) select id, 2, id, id from lane;"
+            "analyze"
+        )
+        for name, given in (
+            ("tickets_of_keys", {"$1::text[]": "array['17']", "$2::text": "null::text", "$2": "null"}),
+            ("tickets_of_fingerprint", {"$1": "'17'"}),
+        ):
+            statement = sql[name]
+            for old, new in given.items():
+                statement = statement.replace(old, new)
+            plan = "\n".join(row[0] for row in await con.fetch(f"explain {statement}"))
+            assert not any(f"Seq Scan on {table}" in plan for table in ("link", "lane", "ticket")), plan
+
+
+def test_the_command_prints_text_and_json(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from click.testing import CliRunner
+
+    from pointsman.cli.main import main
+
+    async def live() -> str:
+        async with RunningService(dsn, tmp_path) as service, service.replica(config(tmp_path / "issues")):
+            ticket = (await service.alert())["ticket"]
+            await service.linked(ticket)
+            return ticket
+
+    ticket = asyncio.run(live())
+    for name in [name for name in os.environ if name.startswith(("POINTSMAN", "DATABASE_URL", "FORGEJO"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("POINTSMAN_DATABASE_URL", dsn)
+    monkeypatch.setenv("POINTSMAN_DATA_DIR", str(tmp_path / "data"))
+    text = CliRunner().invoke(main, ["explain", ticket])
+    assert text.exit_code == 0, text.output
+    for said in ("Issue 1 at there", "route 1 matches: to there", "create: done", "event 1: opened"):
+        assert said in text.output
+    as_json = json.loads(CliRunner().invoke(main, ["explain", "1", "--json"]).output)
+    assert as_json["ticket"] == ticket
+    assert as_json["places"][0]["deliveries"][0]["attempts"][0]["what"] == "done"
+    assert dt.datetime.fromisoformat(as_json["reports"][0]["at"])
+    gone = CliRunner().invoke(main, ["explain", "nothing"])
+    assert gone.exit_code == 1 and gone.stderr.startswith("pointsman: ")

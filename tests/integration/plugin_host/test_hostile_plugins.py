@@ -1,0 +1,233 @@
+"""Plugins that hang, block, raise, lie or answer nonsense harm only their own destinations."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import ModuleType
+from typing import ClassVar
+
+import pytest
+
+from pointsman.operations import queries
+from pointsman.plugin_api import (
+    Capabilities,
+    CommentRef,
+    IssueRef,
+    PluginSettings,
+    Tracker,
+    hookimpl,
+)
+from pointsman.plugin_host.registry import Registry
+from pointsman.storage.db import Database
+from service_fixture import SOURCES, RunningService, until
+
+
+class NoSettings(PluginSettings, frozen=True, kw_only=True):
+    """Nothing to set."""
+
+
+class Good(Tracker):
+    """Keeps issues in memory."""
+
+    kind: ClassVar[str] = "good"
+    title: ClassVar[str] = "Good"
+    api_version: ClassVar[int] = 1
+    Settings = NoSettings
+    capabilities = Capabilities(request_timeout_seconds=5.0)
+    made: ClassVar[list[str]] = []
+
+    @classmethod
+    def connection(cls, settings):
+        return None
+
+    async def create_issue(self, draft):
+        self.made.append(draft.title)
+        return IssueRef(str(len(self.made)), str(len(self.made)))
+
+    async def add_comment(self, issue, body, marker):
+        return CommentRef("1")
+
+    async def set_state(self, issue, state, reason):
+        return None
+
+
+class Hangs(Good):
+    kind = "hangs"
+    capabilities = Capabilities(request_timeout_seconds=0.3)
+
+    async def create_issue(self, draft):
+        await asyncio.Event().wait()
+
+
+class Blocks(Good):
+    kind = "blocks"
+
+    async def create_issue(self, draft):
+        time.sleep(1.6)
+        raise RuntimeError("slept")
+
+
+class Raises(Good):
+    kind = "raises"
+
+    async def create_issue(self, draft):
+        raise ZeroDivisionError("oops")
+
+
+class Exits(Good):
+    kind = "exits"
+
+    async def create_issue(self, draft):
+        raise SystemExit(3)
+
+
+class Nonsense(Good):
+    kind = "nonsense"
+
+    async def create_issue(self, draft):
+        return {"number": 1}
+
+
+class WrongTypes(Good):
+    kind = "wrong-types"
+
+    async def create_issue(self, draft):
+        return IssueRef(4711, None, b"\x00")  # type: ignore[arg-type]
+
+
+class Empty(Good):
+    kind = "empty"
+
+    async def create_issue(self, draft):
+        return IssueRef("", "")
+
+
+class Unfit(Good):
+    """Can't even be made."""
+
+    kind = "unfit"
+
+    def __init__(self, settings, client):
+        raise ValueError("not today")
+
+
+class BadNews(Good):
+    """Creates well, but its webhooks and polls are broken."""
+
+    kind = "bad-news"
+    capabilities = Capabilities(
+        request_timeout_seconds=0.3, webhooks=True, list_changes=True, poll_seconds=0.2
+    )
+
+    @classmethod
+    def verify_webhook(cls, headers, body, secrets):
+        if body == b"raise":
+            raise KeyError("verify")
+        return True
+
+    def read_webhook(self, headers, body):
+        raise RecursionError("read")
+
+    async def list_changes(self, since):
+        return ["nonsense", None]
+
+
+HOSTILE = [Hangs, Blocks, Raises, Exits, Nonsense, WrongTypes, Empty, Unfit, BadNews]
+
+
+@pytest.fixture
+def registry():
+    module = ModuleType("hostile")
+
+    @hookimpl
+    def pointsman_register_trackers(register):
+        for one in [Good, *HOSTILE]:
+            register(one)
+
+    module.pointsman_register_trackers = pointsman_register_trackers
+    found = Registry.load([])
+    found.add("hostile", "tests", "1", module)
+    assert set(found.trackers) == {one.kind for one in [Good, *HOSTILE]}, found.standing
+    Good.made.clear()
+    return found
+
+
+def config(*kinds: type[Tracker]) -> str:
+    places = "".join(
+        f'[[destination]]\nslug = "{one.kind}"\ntracker = "{one.kind}"\nwebhook_secrets = ["a-secret-of-tests"]\n'
+        for one in kinds
+    )
+    names = ", ".join(f'"{one.kind}"' for one in kinds)
+    return f"{SOURCES}{places}[[route]]\ndestination = [{names}]\n"
+
+
+@pytest.mark.parametrize("hostile", HOSTILE, ids=lambda one: one.kind)
+async def test_a_hostile_plugin_harms_only_its_own_destination(
+    service: RunningService, database: Database, registry, hostile
+):
+    """Tickets reach the good destination at once, the bad one says what is wrong, and the service lives."""
+    async with service.replica(config(hostile, Good), registry=registry):
+        tickets = [await service.new_ticket(f"number {n}") for n in range(3)]
+        for ticket in tickets:
+            await service.until_ticket(
+                ticket,
+                lambda seen: any(
+                    one["destination"] == "good" and one["state"] == "active" for one in seen["links"]
+                ),
+            )
+
+        async def failing():
+            rows = {row["slug"]: row for row in await queries.destinations(database)}
+            return rows[hostile.kind]["failure_type"]
+
+        assert await until(failing)
+        assert (await queries.destinations(database))[0]["slug"]
+        assert (await service.call("GET", "/health/ready", status=200))["status"] == "ready"
+        rows = {row["slug"]: row for row in await queries.destinations(database)}
+        if hostile is not Blocks:  # one that blocks the loop makes others wait, until it is paused
+            assert rows["good"]["failure_type"] is None
+
+
+async def test_a_webhook_that_the_plugin_can_not_read_is_kept(service: RunningService, database: Database, registry):
+    async with service.replica(config(BadNews), registry=registry):
+        await service.call("POST", "/webhooks/bad-news/bad-news", data=b"raise", status=401)
+        await service.call("POST", "/webhooks/bad-news/bad-news", data=b"{}", status=200)
+        row = await database.fetchrow("select state, body from webhook")
+        assert (row["state"], row["body"]) == (4, b"{}")
+
+
+async def test_a_plugin_that_blocks_the_loop_is_named_and_in_the_end_paused(service, database, registry, capfd):
+    from pointsman import logs
+
+    logs.configure("json", level="error")
+    from unittest.mock import patch
+
+    with patch(
+        "pointsman.plugin_host.registry.Registry.modules",
+        lambda _: {Blocks.__module__.partition(".")[0]: "blocks"},
+    ):
+        async with service.replica(config(Blocks, Good), registry=registry):
+            for n in range(4):
+                await service.new_ticket(f"number {n}")
+
+            async def paused():
+                await database.execute("update lane set due_at = now(), state = 1 where state = 1")
+                # several that block one after the other are one stall: let them come again
+                await database.execute("update delivery set in_doubt = false, attempts = 0 where state = 0")
+                await database.execute("update destination_state set blocked_until = null")
+                rows = {row["slug"]: row for row in await queries.destinations(database)}
+                return rows["blocks"]["state"].startswith("paused")
+
+            assert await until(paused, 30)
+            page = await service.call("GET", "/metrics", status=200)
+            assert 'pointsman_loop_stalls_total{plugin="blocks"}' in page
+    assert "create_issue" in capfd.readouterr().err
+
+
+async def test_only_allowed_plugins_are_imported():
+    from pointsman.plugin_host.registry import Registry
+
+    found = Registry.load(allow=["folder"])
+    assert set(found.trackers) == {"folder"}
+    assert {one.name for one in found.standing if one.refused} == {"forgejo", "github", "gitlab", "jira"}

@@ -1,0 +1,210 @@
+"""The metrics: true, cheap however much is done, and there when the database is not."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+import uuid
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import pytest
+
+from pointsman.storage import metrics as stored
+from pointsman.storage.db import Database
+from pointsman.storage.queries import queries
+from pointsman.web.metrics import Metrics
+from service_fixture import SOURCES, RunningService, alert, until
+from stored_lanes import DEAD, DONE, PENDING, StoredLanes, insert_finished
+
+HOUR = dt.timedelta(hours=1)
+
+
+@pytest.fixture
+async def stage(database: Database) -> StoredLanes:
+    """Set up."""
+    stage = StoredLanes(database)
+    await stage.set_up()
+    return stage
+
+
+async def page(database: Database, metrics: Metrics | None = None) -> str:
+    return (await (metrics or Metrics()).page(lambda: stored.now(database))).decode()
+
+
+def value(text: str, name: str) -> float | None:
+    """The value of a series, named as it stands on the page."""
+    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+    return float(found[1]) if found else None
+
+
+async def test_the_queue_is_told_by_destination(stage: StoredLanes):
+    pending = {"state": PENDING, "cls": None}
+    await stage.lane(
+        "here", {**pending, "in_doubt": True, "ago": 2 * HOUR}, {**pending, "ago": HOUR}, state=1
+    )
+    await stage.lane("here", {**pending, "ago": 3 * HOUR}, state=3, parked_why="orphan")
+    await stage.lane("there", {"kind": 1}, {**pending, "ago": HOUR}, parked_why="refused")
+    await stage.lane("there", {"state": DONE}, {"cls": "defect"}, {"cls": "defect"}, state=0, head=4)
+    await stage.lane("there", {"state": DEAD, "cls": "a stranger's word", "in_doubt": True}, state=0, head=2)
+    text = await page(stage.database)
+    for name, wanted in {
+        "pointsman_deliveries_pending": 4,
+        'pointsman_deliveries_in_doubt{destination="here"}': 1,
+        'pointsman_deliveries_in_doubt{destination="there"}': 0,
+        'pointsman_deliveries_dead{class="refused",destination="there"}': 1,
+        'pointsman_deliveries_dead{class="defect",destination="there"}': 2,
+        'pointsman_deliveries_dead{class="other",destination="there"}': 1,
+        'pointsman_lanes_parked{destination="here"}': 1,
+        'pointsman_lanes_parked{destination="there"}': 1,
+        'pointsman_oldest_undelivered_seconds{destination="@mail"}': 0,
+        "pointsman_database_up": 1,
+    }.items():
+        assert value(text, name) == wanted, name
+    assert value(text, 'pointsman_oldest_undelivered_seconds{destination="here"}') == pytest.approx(
+        3 * 3600, abs=60
+    )
+    assert value(text, 'pointsman_oldest_undelivered_seconds{destination="there"}') == pytest.approx(
+        3600, abs=60
+    )
+    assert "stranger" not in text
+
+
+async def test_how_a_destination_stands(stage: StoredLanes):
+    await stage.database.execute(
+        "update destination_state s set breaker = 2, failures = 7, paused_why = 'operator', credential = 'k',"
+        " blocked_until = now() + interval '90 s' from destination d where d.id = s.destination_id and slug = 'here';"
+        "insert into budget (credential, scope, declared_rate, rate, burst, tokens)"
+        " values ('k', 'content', 1, 0.5, 20, 20)"
+    )
+    text = await page(stage.database)
+    here = '{destination="here"}'
+    assert value(text, f"pointsman_destination_breaker{here}") == 2
+    assert value(text, f"pointsman_destination_failures{here}") == 7
+    assert value(text, f"pointsman_destination_paused{here}") == 1
+    assert value(text, f"pointsman_destination_held_seconds{here}") == pytest.approx(90, abs=20)
+    assert value(text, 'pointsman_destination_breaker{destination="there"}') == 0
+    assert value(text, 'pointsman_budget_tokens{destination="here",scope="content"}') == 20
+    assert value(text, 'pointsman_budget_rate{destination="here",scope="content"}') == pytest.approx(
+        0.5, abs=0.1
+    )
+
+
+async def test_parked_reports_and_careful_mode(stage: StoredLanes):
+    database = stage.database
+    text = await page(database)
+    assert (value(text, "pointsman_reports_parked"), value(text, "pointsman_careful_mode")) == (0, 0)
+    await database.execute(
+        "insert into report (id, source_id, body, body_sha256, state) values (gen_random_uuid(), 1, '', '', 2);"
+        "update installation set careful_until = now() + interval '1 hour'"
+    )
+    text = await page(database)
+    assert (value(text, "pointsman_reports_parked"), value(text, "pointsman_careful_mode")) == (1, 1)
+
+
+async def test_attempts_tell_the_last_success_and_what_came_too_late():
+    metrics = Metrics()
+    for outcome in ("unknown", "stale", "stale"):
+        metrics.attempt("here", "create", outcome, 0.1)
+    metrics.attempt("there", "create", "found", 0.1)
+    text = (await metrics.page(_away)).decode()
+    assert value(text, 'pointsman_stale_results_total{destination="here"}') == 2
+    assert value(text, 'pointsman_last_success_timestamp_seconds{destination="here"}') is None
+    assert value(text, 'pointsman_last_success_timestamp_seconds{destination="there"}')
+
+
+async def _away() -> stored.Now:
+    raise OSError("gone")
+
+
+async def test_what_is_over_is_shown_no_more(stage: StoredLanes):
+    metrics = Metrics()
+    lane = await stage.lane("here", {"kind": 1}, parked_why="refused")
+    dead = 'pointsman_deliveries_dead{class="refused",destination="here"}'
+    assert value(await page(stage.database, metrics), dead) == 1
+    await stage.database.execute("update delivery set state = 1 where lane_id = $1", lane)
+    metrics._asked_at -= 5
+    assert value(await page(stage.database, metrics), dead) is None
+
+
+async def test_the_database_is_asked_once_in_five_seconds(stage: StoredLanes):
+    metrics, asked = Metrics(), 0
+
+    async def read() -> stored.Now:
+        nonlocal asked
+        asked += 1
+        return await stored.now(stage.database)
+
+    for _ in range(20):
+        await metrics.page(read)
+    assert asked == 1
+    metrics._asked_at -= 5
+    await metrics.page(read)
+    assert asked == 2
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("gone"), TimeoutError(), asyncpg.ConnectionDoesNotExistError("gone")]
+)
+async def test_without_the_database_the_rest_is_shown(error: Exception):
+    metrics = Metrics()
+    metrics.reports.labels("shop", "accepted").inc()
+
+    async def read() -> stored.Now:
+        raise error
+
+    text = (await metrics.page(read)).decode()
+    assert value(text, "pointsman_database_up") == 0
+    assert value(text, 'pointsman_reports_total{result="accepted",source="shop"}') == 1
+
+
+async def test_nothing_that_is_done_is_read(stage: StoredLanes):
+    """Among 20,000 finished deliveries the statements find the few that are not by the small indexes."""
+    await stage.lane("here", {"state": PENDING}, state=1)
+    await stage.lane("there", {"kind": 1}, parked_why="refused")
+    async with stage.database.pool.acquire() as con:
+        await insert_finished(con, 20_000)
+        for name in ("destinations_now", "dead_now", "house_now"):
+            rows = await con.fetch(f"explain (analyze, costs off, timing off) {queries('metrics')[name]}")
+            plan = "\n".join(row[0] for row in rows)
+            assert "Seq Scan on lane" not in plan and "Seq Scan on delivery" not in plan, plan
+            # nor by an index that holds what is done
+            most = max(int(found) for found in re.findall(r"rows=(\d+)", plan.replace("rows=0.", "rows=0 ")))
+            assert most < 100, plan
+
+
+async def test_a_running_replica_measures_itself(service: RunningService, tmp_path: Path):
+    there = (
+        f'[[destination]]\nslug = "there"\ntracker = "folder"\n[destination.settings]\npath = "{tmp_path}/issues"\n'
+        '[[route]]\ndestination = "there"\n'
+    )
+    async with service.replica(SOURCES + there) as running:
+        await service.linked((await service.alert())["ticket"])
+
+        async def beaten() -> str | None:
+            text: str = await service.call("GET", "/metrics", status=200)
+            return text if value(text, "pointsman_loop_lag_seconds_count") else None
+
+        text = await until(beaten)
+        assert value(text, "pointsman_database_connections_max") == 10
+        assert value(text, "pointsman_accept_waiting_rows") == 0
+        success = value(text, 'pointsman_last_success_timestamp_seconds{destination="there"}')
+        assert abs(success - dt.datetime.now(dt.UTC).timestamp()) < 60
+        assert value(text, "pointsman_database_up") == 1
+        before = series(text)
+        for n in range(20):
+            await service.alert(id=str(uuid.uuid4()), title=f"number {n}")
+        running.context.metrics._asked_at -= 5
+        assert series(await service.call("GET", "/metrics", status=200)) - before <= MAY_COME
+        assert alert()["id"] not in text
+
+
+MAY_COME: set[str] = set()
+"""Series that more reports may bring."""
+
+
+def series(text: str) -> set[str]:
+    """The series of a page, but for those of buckets and of the requests of this test itself."""
+    found: set[Any] = {line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")}
+    return {one for one in found if not one.startswith("pointsman_http_request")}

@@ -1,0 +1,199 @@
+"""Slow clients: each way of keeping a connection for nothing ends in time, and nobody else notices."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+
+import msgspec
+import pytest
+
+from pointsman.web.timeouts import Patience
+from raw_http import Wire, request, said
+from service_fixture import HELPDESK, SHOP, SOURCES, RunningService, alert, until
+
+pytestmark = pytest.mark.slow
+
+HASTE = Patience(
+    first_byte=0.5,
+    head=1.5,
+    body=1.2,
+    body_grace=0.4,
+    body_bytes_per_second=2000,
+    idle=0.3,
+    write=0.6,
+    linger=0.3,
+    sweep=0.05,
+    drain=1.0,
+    drain_idle=0.2,
+)
+LATE = 1.0  # how much later than its limit a connection may be closed
+
+
+async def drip(wire: Wire, data: bytes, seconds: float, size: int = 1) -> None:
+    """A little at a time."""
+    with contextlib.suppress(ConnectionError):
+        for n in range(0, len(data), size):
+            await wire.send(data[n : n + size])
+            await asyncio.sleep(seconds)
+
+
+async def test_each_slow_shape_ends_in_time(service: RunningService):
+    """No byte, half a head, a head byte by byte, half a body, a body byte by byte, and silence after an answer."""
+    body = json.dumps(alert()).encode()
+    head = request(f"/intake/shop/{SHOP}", b"", f"Content-Length: {len(body)}")
+    length = b"Content-Length: %d" % len(body)
+    async with service.replica(SOURCES, patience=HASTE):
+        url = service.url
+
+        async def nothing():
+            return await said(url)
+
+        async def newlines():
+            async with Wire.to(url) as wire:
+                task = asyncio.create_task(drip(wire, b"\r\n" * 50, 0.05))
+                ended = await wire.end()
+                task.cancel()
+                return ended
+
+        async def dripping(data: bytes, first: bytes = b"", size: int = 1):
+            async with Wire.to(url) as wire:
+                await wire.send(first)
+                task = asyncio.create_task(drip(wire, data, 0.1, size))
+                ended = await wire.end()
+                task.cancel()
+                return ended
+
+        async def silent_after_an_answer():
+            async with Wire.to(url) as wire:
+                await wire.send(request("/health/live", method="GET"))
+                status, headers, _ = await wire.answer()
+                assert (status, headers.get("connection")) == (200, None)
+                wire.began = time.monotonic()
+                return await wire.end()
+
+        shapes = {
+            "no byte": (nothing(), HASTE.first_byte, 0),
+            "newlines": (newlines(), HASTE.first_byte, 0),
+            "half a head": (said(url, head[:40]), HASTE.head, 408),
+            "a dripping head": (dripping(head), HASTE.head, 408),
+            "half a body": (said(url, head + body[:20]), HASTE.body_grace, 408),
+            "a dripping body": (dripping(body, head), HASTE.body_grace, 408),
+            "an unread body": (said(url, head.replace(SHOP.encode(), b"wrong")), HASTE.linger, 401),
+            "dripping chunks": (
+                dripping(b"100\r\n" + b"x" * 256, head.replace(length, b"Transfer-Encoding: chunked")),
+                HASTE.body_grace,
+                408,
+            ),
+            "a body that comes, and comes": (
+                dripping(b" " * 200_000, head.replace(length, b"Content-Length: 200000"), 1000),
+                HASTE.body,
+                408,
+            ),
+            "silence after an answer": (silent_after_an_answer(), HASTE.idle, 0),
+        }
+        ended = dict(zip(shapes, await asyncio.gather(*(one for one, _, _ in shapes.values())), strict=True))
+        for name, (_, limit, status) in shapes.items():
+            assert ended[name].status == status, (name, ended[name])
+            assert ended[name].seconds <= limit + LATE, (name, ended[name].seconds)
+            if status not in (0, 401):
+                assert ended[name].seconds >= limit * 0.9, (name, ended[name].seconds)
+        await service.alert()
+
+
+async def test_a_body_that_comes_fast_enough_is_taken(service: RunningService):
+    """Ten pieces over the grace, each faster than the least pace."""
+    body = json.dumps(alert(title="x" * 4000)).encode()
+    async with service.replica(SOURCES, patience=HASTE), Wire.to(service.url) as wire:
+        await wire.send(request(f"/intake/shop/{SHOP}", b"", f"Content-Length: {len(body)}"))
+        for n in range(0, len(body), 500):
+            await wire.send(body[n : n + 500])
+            await asyncio.sleep(0.06)
+        status, _, _ = await wire.answer()
+        assert status == 202
+
+
+async def test_who_leaves_in_the_middle_is_no_trouble_of_ours(service: RunningService):
+    """A body that ends with the connection is a bad request, not a database that is away."""
+    async with service.replica(SOURCES, patience=HASTE) as running:
+        async with Wire.to(service.url) as wire:
+            await wire.send(request(f"/intake/shop/{SHOP}", b"{", "Content-Length: 100"))
+
+        async def noted() -> bool:
+            page = await service.call("GET", "/metrics", status=200)
+            assert 'status="503"' not in page
+            return 'route="/intake/{source}/{token}",status="400"' in page
+
+        await until(noted)
+        assert running.context.doors.reports.inside == 0
+
+
+async def test_who_does_not_read_is_cut(service: RunningService):
+    """A client asks for big pages and reads none of them."""
+    async with service.replica(SOURCES, patience=HASTE) as running:
+        for n in range(30):
+            await service.call(
+                "POST",
+                "/api/v1/tickets",
+                token=HELPDESK,
+                json={"title": "x", "description": "y" * 60_000},
+                status=201,
+                headers={"Idempotency-Key": str(n)},
+            )
+        page = request("/api/v1/tickets?limit=200", b"", f"Authorization: Bearer {HELPDESK}", method="GET")
+        async with Wire.to(service.url) as wire:
+            wire.writer.transport.pause_reading()
+            await wire.send(page * 20)
+
+            cut = running.context.metrics.turned_away.labels("reads too slowly")
+
+            async def once() -> bool:
+                return cut._value.get() == 1
+
+            await until(once)
+
+
+async def test_three_hundred_half_open_connections_and_health_answers(service: RunningService):
+    """They are more than may be: the oldest make room, and what has something to say is heard."""
+    async with contextlib.AsyncExitStack() as stack:
+        service.settings = msgspec.structs.replace(service.settings, max_connections=200)
+        running = await stack.enter_async_context(service.replica(SOURCES, patience=Patience()))
+        for n in range(300):
+            wire = await stack.enter_async_context(Wire.to(service.url))
+            await wire.send(
+                [b"", b"GET / HT", b"POST /webhooks/forgejo/x HTTP/1.1\r\nHost: a\r\n", b"\r\n"][n % 4]
+            )
+            if n == 150:
+                await asyncio.sleep(0.3)
+        assert len(running.context.connections) <= 200
+        await service.call("GET", "/health/live", status=200)
+        await service.call("GET", "/health/ready", status=200)
+        assert "pointsman_http_connections" in await service.call("GET", "/metrics", status=200)
+        await service.alert()
+
+
+async def test_one_address_has_its_share_and_this_machine_has_none(service: RunningService, monkeypatch):
+    """Loopback is a sidecar, a tunnel or a proxy on the machine: not one client. Others get 503 at once."""
+    from pointsman.web.connection_manager import Connections
+
+    service.settings = msgspec.structs.replace(service.settings, max_connections_per_address=3)
+    async with service.replica(SOURCES), contextlib.AsyncExitStack() as stack:
+        for _ in range(6):
+            await stack.enter_async_context(Wire.to(service.url))
+        await service.call("GET", "/health/live", status=200)
+    with monkeypatch.context() as patch:
+        patch.setattr(Connections, "limited", lambda *_: True)
+        async with service.replica(SOURCES), contextlib.AsyncExitStack() as stack:
+            wires = [await stack.enter_async_context(Wire.to(service.url)) for _ in range(3)]
+            refused = await said(service.url, request("/health/live", method="GET"))
+            assert refused.status == 503 and b"Retry-After: " in refused.raw
+            assert refused.seconds < 2.0
+            await wires[0].send(request("/health/live", method="GET"))
+            assert (await wires[0].answer())[0] == 200
+            wires[0].writer.close()
+            await wires[0].reader.read()
+            async with Wire.to(service.url) as wire:
+                await wire.send(request("/health/live", method="GET"))
+                assert (await wire.answer())[0] == 200

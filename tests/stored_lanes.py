@@ -1,0 +1,95 @@
+"""Insert lanes and deliveries in given states, without the service."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from typing import Any
+
+from pointsman.storage.db import Database, uuid7
+
+HOUR = dt.timedelta(hours=1)
+PENDING, DONE, DEAD = 0, 1, 2
+
+
+class StoredLanes:
+    """Insert lanes of two destinations (``here`` and ``there``) directly into the database."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    async def set_up(self) -> None:
+        """A source and two destinations."""
+        await self.database.execute(
+            "insert into source (slug, kind) values ('s', 'tickets');"
+            "insert into destination (slug, tracker) values ('here', 'folder'), ('there', 'folder');"
+            "insert into destination_state (destination_id) select id from destination where kind = 1"
+        )
+
+    async def lane(self, destination: str, *deliveries: dict[str, Any], **words: Any) -> int:
+        """One lane with its deliveries in order; the head is the first that is not passed."""
+        fetchval = self.database.fetchval
+        ticket = uuid7()
+        await self.database.execute(
+            "insert into ticket (id, source_id, kind, fingerprint, title) values ($1, 1, 2, $2, 'a title')",
+            ticket,
+            str(ticket),
+        )
+        head = words.get("head", 1)
+        lane: int = await fetchval(
+            "insert into lane (ticket_id, destination_id, state, head_seq, next_seq, parked_why, due_at)"
+            " select $1, id, $3, $4, $5, $6, now() - $7::interval from destination where slug = $2 returning id",
+            ticket,
+            destination,
+            words.get("state", 3),
+            head,
+            len(deliveries) + 1,
+            words.get("parked_why"),
+            words.get("ago", HOUR),
+        )
+        for seq, one in enumerate(deliveries, 1):
+            await self.database.execute(
+                "insert into event (ticket_id, n, kind) values ($1, $2, 'commented')", ticket, seq
+            )
+            await self.database.execute(
+                "insert into delivery (lane_id, seq, event_n, kind, marker, state, attempts, in_doubt, last_class,"
+                " done_at, created_at, expires_at) values ($1, $2::integer, $2::integer, $3, $4, $5, 9, $6, $7, now() - $8::interval,"
+                " now() - $8::interval, now() - interval '1 day')",
+                lane,
+                seq,
+                one.get("kind", 2),
+                uuid.uuid4(),
+                one.get("state", DEAD),
+                one.get("in_doubt", False),
+                one.get("cls", "refused"),
+                one.get("ago", HOUR),
+            )
+        return lane
+
+    async def everything(self) -> list[Any]:
+        """All that a replay could change."""
+        found: list[Any] = []
+        for table in ("lane", "delivery", "audit"):
+            rows = await self.database.fetch(f"select * from {table} order by 1, 2")
+            found += [tuple(row) for row in rows]
+        return found
+
+    async def delivery(self, lane: int, marker: uuid.UUID) -> Any:
+        """One delivery, wherever in its lane it is now."""
+        return await self.database.fetchrow(
+            "select * from delivery where lane_id = $1 and marker = $2", lane, marker
+        )
+
+
+async def insert_finished(con: Any, count: int) -> None:
+    """Insert ``count`` lanes whose deliveries are done."""
+    await con.execute(
+        "insert into ticket (id, source_id, kind, fingerprint, title)"
+        f" select gen_random_uuid(), 1, 2, 'f' || n, 't' from generate_series(1, {count}) n;"
+        "insert into lane (ticket_id, destination_id, head_seq, next_seq) select id, 2, 2, 2 from ticket"
+        " where fingerprint like 'f%';"
+        "insert into event (ticket_id, n, kind) select id, 1, 'opened' from ticket where fingerprint like 'f%';"
+        "insert into delivery (lane_id, seq, event_n, kind, marker, state, done_at)"
+        " select id, 1, 1, 1, gen_random_uuid(), 1, now() from lane where next_seq = 2 and head_seq = 2;"
+        "analyze"
+    )
