@@ -31,10 +31,6 @@ three times and then given up with the plugin's name.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import pluggy
-
 from pointsman.crypto import hmac_sha256_matches, standard_webhook_key, standard_webhook_matches
 from pointsman.plugin_api.errors import (
     AuthFailed,
@@ -48,6 +44,7 @@ from pointsman.plugin_api.errors import (
     Unavailable,
     UnknownOutcome,
 )
+from pointsman.plugin_api.hookspecs import hookimpl
 from pointsman.plugin_api.source import (
     MOST_REPORTS,
     Action,
@@ -129,25 +126,9 @@ __all__ = [
     "WebhookNews",
     "hmac_sha256_matches",
     "hookimpl",
-    "hookspec",
     "standard_webhook_key",
     "standard_webhook_matches",
 ]
 
 API_VERSION = 1
 """The major version of this contract. A class names the one it was written for in ``api_version``."""
-
-hookspec = pluggy.HookspecMarker("pointsman")
-hookimpl = pluggy.HookimplMarker("pointsman")
-
-
-class Hooks:
-    """The two hooks a plugin module may have."""
-
-    @hookspec
-    def pointsman_register_trackers(self, register: Callable[[type[Tracker]], None]) -> None:
-        """Call ``register`` with each Tracker class of the plugin."""
-
-    @hookspec
-    def pointsman_register_sources(self, register: Callable[[type[Source]], None]) -> None:
-        """Call ``register`` with each Source class of the plugin."""

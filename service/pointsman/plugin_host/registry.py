@@ -12,7 +12,7 @@ import msgspec
 import pluggy
 
 from pointsman import sources
-from pointsman.plugin_api import API_VERSION, Hooks, PluginSettings, Source, Tracker
+from pointsman.plugin_api import API_VERSION, PluginSettings, Source, Tracker, hookspecs
 
 GROUP = "pointsman"
 
@@ -72,7 +72,7 @@ class Registry:
     def add(self, name: str, origin: str, version: str, module: ModuleType) -> None:
         """Take what a plugin registers, all of it or nothing."""
         manager = pluggy.PluginManager("pointsman")
-        manager.add_hookspecs(Hooks)
+        manager.add_hookspecs(hookspecs)
         trackers: list[Any] = []
         kinds: list[Any] = []
         try:
