@@ -16,14 +16,16 @@ from typing import Any
 
 import msgspec
 
-from pointsman.domain.ticket import Decided, Event, Kind, Promise
-from pointsman.intake import transaction
+from pointsman.bus.publish import publish
+from pointsman.domain.ticket import Decided, Event, Kind, PlannedDelivery
 from pointsman.logs import logger, scrub
 from pointsman.plugin_api import Enriched, NotFound, Problem
 from pointsman.plugin_host.snapshot import CatalogKeeper, LiveSource
 from pointsman.plugin_host.validate import checked
 from pointsman.storage import sources as store
-from pointsman.storage.db import AGAIN, LOST, Connection, Database, Row
+from pointsman.storage.db import Connection, Database, Row
+from pointsman.storage.errors import DatabaseUnavailable
+from pointsman.storage.delivery_writer import lock_ticket, lock_tracker_destinations
 
 log = logger("enrich")
 
@@ -129,7 +131,7 @@ class Enrich:
             try:
                 while await self.complete() == ROWS:
                     pass
-            except LOST:
+            except DatabaseUnavailable:
                 continue
             except Exception:
                 log.exception("completing issues failed")
@@ -169,18 +171,11 @@ class Enrich:
         return True
 
     async def _say(self, ticket_id: uuid.UUID) -> None:
-        for tries in range(4):
-            try:
-                async with self._database.transaction() as con:
-                    await self._details(con, ticket_id)
-                return  # noqa: TRY300 - once it is committed
-            except AGAIN:
-                if tries == 3:
-                    raise
+        await self._database.run_transaction(lambda con: self._details(con, ticket_id))
 
     async def _details(self, con: Connection, ticket_id: uuid.UUID) -> None:
         """One comment for all that came late, with the newest of it; none where the issue will have it itself."""
-        ticket = await transaction.lock_ticket(con, ticket_id)
+        ticket = await lock_ticket(con, ticket_id)
         if ticket is None:
             return
         rows = await store.unsaid(con, ticket_id)
@@ -190,10 +185,10 @@ class Enrich:
             decided = Decided()
             n = ticket.next_event
             decided.events.append(Event(ticket_id, n, DETAILS, data))
-            for destination_id in (await transaction.places_of(con, [ticket_id]))[ticket_id]:
-                decided.promises.append(Promise(ticket_id, destination_id, n, Kind.COMMENT))
+            for destination_id in (await lock_tracker_destinations(con, [ticket_id]))[ticket_id]:
+                decided.promises.append(PlannedDelivery(ticket_id, destination_id, n, Kind.COMMENT))
             ticket.next_event += 1
-            await transaction.write_decided(
+            await publish(
                 con, decided, {ticket_id: ticket}, self._catalog.current.marker_of
             )
         await store.mark_said(con, ticket_id, [row["event_n"] for row in rows])

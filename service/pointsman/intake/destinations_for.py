@@ -11,12 +11,12 @@ import msgspec
 from pointsman.domain.quiet_hours import hours_at, quiet_until
 from pointsman.domain.recurrence import stays_silent
 from pointsman.domain.routing import Route
-from pointsman.domain.ticket import Decided, Kind, Places, Promise, Ticket, may_promise
+from pointsman.domain.ticket import Decided, Kind, DeliveryTargets, PlannedDelivery, Ticket, may_plan_deliveries
 from pointsman.intake import throttle
 from pointsman.intake.generations import Part
 from pointsman.intake.incoming import Incoming
 from pointsman.storage.db import Connection
-from pointsman.storage.delivery_writer import Standing, places_of
+from pointsman.storage.delivery_writer import TicketState, lock_tracker_destinations
 
 
 class Outcome(msgspec.Struct):
@@ -26,32 +26,32 @@ class Outcome(msgspec.Struct):
     now: dt.datetime | None = None
     """The database's time, if a report asks for it."""
     tickets: dict[uuid.UUID, Ticket] = {}
-    stood: dict[uuid.UUID, Standing] = {}
+    stood: dict[uuid.UUID, TicketState] = {}
     ticket_of: dict[uuid.UUID, uuid.UUID] = {}
     ends_at: dict[uuid.UUID, dt.datetime] = {}
     storms: list[str] = []
     begins: dict[uuid.UUID, Part] = {}
     """The parts that begin in the midst of a batch, by the report with which they do."""
-    posts: dict[uuid.UUID, Places] = {}
+    posts: dict[uuid.UUID, DeliveryTargets] = {}
     """Where tickets that reach their threshold go, by the report with which they do."""
 
 
 async def places_for(
     con: Connection, outcome: Outcome, parts: Sequence[Part], mail_id: int | None
-) -> dict[uuid.UUID, Places]:
+) -> dict[uuid.UUID, DeliveryTargets]:
     """Where each ticket's deliveries go, with what a storm holds back. What promises nothing is not asked."""
-    places: dict[uuid.UUID, Places] = {}
+    places: dict[uuid.UUID, DeliveryTargets] = {}
     ask: list[uuid.UUID] = []
     wants = _Wants([], [], {})
     for part in parts:
         ticket, reports = part.ticket, part.reports
-        places[ticket.id] = Places((), mail_id)
+        places[ticket.id] = DeliveryTargets((), mail_id)
         if part.is_new:
             first = reports[0]
-            places[ticket.id] = Places(first.routed, mail_id, held=first.held)
+            places[ticket.id] = DeliveryTargets(first.routed, mail_id, below_threshold=first.held)
             if first.allowed and first.routed:
                 wants.new.append(wants.asking(ticket, first))
-        elif ticket.storm_parent is not None:
+        elif ticket.summary_ticket_id is not None:
             back = [one for one in reports if one.routed and one.counts]
             wants.again += [wants.asking(ticket, one) for one in back[:1]]
         elif any(_may_promise(ticket, one) for one in reports):
@@ -59,8 +59,8 @@ async def places_for(
         if (post := part.posted_by) is not None:
             wants.again.append(wants.asking(ticket, post))
     if ask:
-        for ticket_id, trackers in (await places_of(con, ask)).items():
-            places[ticket_id] = Places(trackers, mail_id)
+        for ticket_id, trackers in (await lock_tracker_destinations(con, ask)).items():
+            places[ticket_id] = DeliveryTargets(trackers, mail_id)
     if wants.new or wants.again:
         answer = await throttle.admit(con, wants.new, wants.again, outcome.decided, mail_id)
         _heed(answer, outcome, places, mail_id, wants)
@@ -82,31 +82,31 @@ class _Wants(msgspec.Struct):
 
 def _may_promise(ticket: Ticket, one: Incoming) -> bool:
     report = one.report
-    return report is not None and may_promise(ticket, report) and not stays_silent(ticket, report, one.rules)
+    return report is not None and may_plan_deliveries(ticket, report) and not stays_silent(ticket, report, one.rules)
 
 
 def _heed(
     answer: throttle.Answer,
     outcome: Outcome,
-    places: dict[uuid.UUID, Places],
+    places: dict[uuid.UUID, DeliveryTargets],
     mail_id: int | None,
     wants: _Wants,
 ) -> None:
     """Do as a storm's rules say: what is held goes nowhere, what is singled out goes where it should have gone."""
     for one in wants.new:
         if one.ticket.id in answer.held:
-            places[one.ticket.id] = Places((), mail_id, one.routed)
+            places[one.ticket.id] = DeliveryTargets((), mail_id, one.routed)
     for one in wants.again:
         if one.ticket.id not in answer.singled_out:
             continue
-        if one.ticket.storm_parent is not None:
-            places[one.ticket.id] = Places(one.routed, mail_id)
+        if one.ticket.summary_ticket_id is not None:
+            places[one.ticket.id] = DeliveryTargets(one.routed, mail_id)
         else:
             by = wants.by[one.ticket.id]
-            outcome.posts[by.report_id] = Places(one.routed, mail_id, times=by.times)
+            outcome.posts[by.report_id] = DeliveryTargets(one.routed, mail_id, occurrences=by.times)
     for number, promise in enumerate(outcome.decided.promises if answer.held else ()):
         # a storm's own issue keeps to the hours of the first that is listed in it
-        first = next((one for one in wants.new if one.ticket.storm_parent == promise.ticket_id), None)
+        first = next((one for one in wants.new if one.ticket.summary_ticket_id == promise.ticket_id), None)
         if first is not None:
             took = wants.by[first.ticket.id].took
             outcome.decided.promises[number] = _later(promise, took, outcome.now)
@@ -122,7 +122,7 @@ def delay(outcome: Outcome, begin: int, took: Sequence[Route]) -> None:
         promises[begin:] = [_later(one, took, outcome.now) for one in promises[begin:]]
 
 
-def _later(promise: Promise, took: Sequence[Route], now: dt.datetime | None) -> Promise:
+def _later(promise: PlannedDelivery, took: Sequence[Route], now: dt.datetime | None) -> PlannedDelivery:
     if now is None or promise.kind not in (Kind.CREATE, Kind.COMMENT, Kind.REOPEN):
         return promise
     hours = hours_at(took, promise.destination_id)

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from pointsman.domain import ticket_throttle
-from pointsman.domain.ticket import Decided, Places, Ticket
+from pointsman.domain.ticket import Decided, DeliveryTargets, Ticket
 from pointsman.domain.ticket_throttle import Window
-from pointsman.storage.db import Connection, Database, Row, uuid7
-from pointsman.storage.delivery_writer import Standing, places_of, standing, ticket_from
+from pointsman.storage.db import Connection, Database, Row
+from pointsman.storage.ids import uuid7
+from pointsman.storage.delivery_writer import TicketState, lock_tracker_destinations, state_of, ticket_from
 from pointsman.storage.queries import queries
 
 SQL = queries("ticket_throttle")
@@ -44,7 +45,7 @@ class Answer(msgspec.Struct):
     held: set[uuid.UUID] = set()
     singled_out: set[uuid.UUID] = set()
     parents: list[Ticket] = []
-    stood: dict[uuid.UUID, Standing] = {}
+    stood: dict[uuid.UUID, TicketState] = {}
     ends_at: dict[uuid.UUID, dt.datetime] = {}
     began: list[str] = []
 
@@ -117,19 +118,19 @@ async def _list(
     assert window.parent_id is not None
     parent = ticket_from(await con.fetchrow(SQL["count_held"], window.parent_id, len(held)))
     answer.parents.append(parent)
-    answer.stood[parent.id] = standing(parent)
+    answer.stood[parent.id] = state_of(parent)
     trackers: tuple[int, ...] = ()
     waiting: set[int] = set()
     if parent.next_event > 1:
-        trackers = (await places_of(con, [parent.id]))[parent.id]
+        trackers = (await lock_tracker_destinations(con, [parent.id]))[parent.id]
         rows = await con.fetch(SQL["unsent_news"], parent.id)
         waiting = {row["destination_id"] for row in rows}
         answer.ends_at[parent.id] = window.ends_at
     wanted = list(dict.fromkeys(place for one in held for place in one.routed))
-    places = Places(trackers, mail_id)
+    places = DeliveryTargets(trackers, mail_id)
     ticket_throttle.on_surplus(parent, wanted, places, waiting, decided, allowed=first.allowed)
     for one in held:
-        one.ticket.storm_parent = parent.id
+        one.ticket.summary_ticket_id = parent.id
         answer.held.add(one.ticket.id)
     return window
 

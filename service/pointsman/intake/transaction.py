@@ -9,25 +9,18 @@ from typing import Any
 
 import msgspec
 
-from pointsman.domain.ticket import RESOLVED, Decided, Places, Status, Ticket, TicketKind
+from pointsman.bus.publish import MarkerOf, publish
+from pointsman.domain.ticket import RESOLVED, Decided, DeliveryTargets, Status, Ticket, TicketKind
 from pointsman.intake import generations as past
 from pointsman.intake import throttle
 from pointsman.intake.destinations_for import Outcome, delay, places_for
 from pointsman.intake.generations import Part
 from pointsman.intake.incoming import Incoming
 from pointsman.storage.db import Connection, Database, Row
-from pointsman.storage.delivery_writer import (
-    MarkerOf,
-    as_json,
-    lock_ticket,
-    places_of,
-    standing,
-    ticket_from,
-    write_decided,
-)
+from pointsman.storage.delivery_writer import ReportRow, as_json, state_of, ticket_from
 from pointsman.storage.queries import queries
 
-__all__ = ["Accepted", "Incoming", "accept", "lock_ticket", "parked", "places_of", "rerun", "write_decided"]
+__all__ = ["Accepted", "Incoming", "accept", "parked", "rerun"]
 
 SQL = queries("intake")
 
@@ -45,7 +38,7 @@ class Accepted:
     parked: bool = False
 
 
-Decide = Callable[[Ticket, Incoming, Places, Decided], None]
+Decide = Callable[[Ticket, Incoming, DeliveryTargets, Decided], None]
 OnStorm = Callable[[str], None]
 
 
@@ -161,18 +154,18 @@ async def _touch(
     parts: list[Part] = []
     for row in rows:
         ticket = ticket_from(row)
-        outcome.stood[ticket.id] = standing(ticket)
+        outcome.stood[ticket.id] = state_of(ticket)
         if row["inserted"]:
             ticket.next_event = 1  # its opening event is counted in the row, and written below
         if ticket.next_event == 1:
-            ticket.storm_parent, ticket.held = None, False
+            ticket.summary_ticket_id, ticket.below_threshold = None, False
         ticket.closed_seconds = row["closed_seconds"] or 0.0
         outcome.tickets[ticket.id] = ticket
         parts.append(Part(ticket, by_ticket[ticket.source_id, ticket.fingerprint], row))
     return parts
 
 
-def _apply(outcome: Outcome, decide: Decide, ticket: Ticket, one: Incoming, places: Places) -> None:
+def _apply(outcome: Outcome, decide: Decide, ticket: Ticket, one: Incoming, places: DeliveryTargets) -> None:
     """Let a report say what it changes, and when what it promises is due."""
     assert one.report is not None
     release, promised = one.report.release, len(outcome.decided.promises)
@@ -196,7 +189,7 @@ async def _follow(con: Connection, outcome: Outcome, parts: Sequence[Part]) -> l
         for one in more:
             outcome.begins[one.reports[0].report_id] = one
             outcome.tickets[one.ticket.id] = one.ticket
-            outcome.stood[one.ticket.id] = standing(msgspec.structs.replace(one.ticket, next_event=2))
+            outcome.stood[one.ticket.id] = state_of(msgspec.structs.replace(one.ticket, next_event=2))
         all_parts += more
     return all_parts
 
@@ -261,22 +254,22 @@ def _release(reports: Sequence[Incoming]) -> str:
 async def _write(
     con: Connection, outcome: Outcome, marker_of: MarkerOf, fresh: Sequence[Incoming] = ()
 ) -> None:
-    await write_decided(
+    await publish(
         con,
         outcome.decided,
         outcome.tickets,
         marker_of,
-        stood=outcome.stood,
+        stored_states=outcome.stood,
         reports=[_report_row(one, outcome.ticket_of.get(one.report_id)) for one in fresh],
     )
     for parent_id, until in outcome.ends_at.items():
         await throttle.wait_for_more(con, parent_id, until)
 
 
-def _report_row(one: Incoming, ticket_id: uuid.UUID | None) -> tuple[Any, ...]:
+def _report_row(one: Incoming, ticket_id: uuid.UUID | None) -> ReportRow:
     report = one.report
     state = PARKED if report is None else TEST if report.action == "test" else STORED
-    return (
+    return ReportRow(
         one.report_id,
         one.source_id,
         ticket_id,

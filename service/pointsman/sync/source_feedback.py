@@ -14,9 +14,9 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
+from pointsman.bus.publish import MarkerOf, publish
 from pointsman.content.sanitize import one_line
-from pointsman.domain.ticket import Decided, Event, Kind, Promise, Ticket
-from pointsman.intake import transaction
+from pointsman.domain.ticket import Decided, Event, Kind, PlannedDelivery, Ticket
 from pointsman.logs import logger
 from pointsman.plugin_api import (
     Capabilities,
@@ -35,8 +35,9 @@ from pointsman.plugin_api import (
     TrackerClient,
 )
 from pointsman.storage import sources as store
-from pointsman.storage.db import AGAIN, LOST, Connection, Database, Row
-from pointsman.storage.delivery_writer import MarkerOf
+from pointsman.storage.db import Connection, Database, Row
+from pointsman.storage.errors import DatabaseUnavailable
+from pointsman.storage.delivery_writer import lock_ticket, lock_tracker_destinations
 
 log = logger("sources")
 
@@ -99,7 +100,7 @@ def promise_state(
     if source is None or not source.capabilities.set_state or not decided.events:
         return False
     kind = Kind.CLOSE if state == "closed" else Kind.REOPEN
-    decided.promises.append(Promise(ticket.id, destination_id, decided.events[-1].n, kind))
+    decided.promises.append(PlannedDelivery(ticket.id, destination_id, decided.events[-1].n, kind))
     return True
 
 
@@ -111,15 +112,15 @@ async def tell_closed(
         return
     tickets = {one.id: one for one in listed}
     # for their locks: the lanes that are there already, in the order of their ids as everywhere
-    await transaction.places_of(con, list(tickets))
+    await lock_tracker_destinations(con, list(tickets))
     for start in range(0, len(listed), CLOSED):
         ids = [one.id for one in listed[start : start + CLOSED]]
         problems = await store.problems_of(con, ids, destination_id)
         decided = Decided()
         for row in problems:
             ticket = tickets[row["ticket_id"]]
-            decided.promises.append(Promise(ticket.id, destination_id, ticket.next_event - 1, Kind.CLOSE))
-        await transaction.write_decided(con, decided, tickets, marker_of)
+            decided.promises.append(PlannedDelivery(ticket.id, destination_id, ticket.next_event - 1, Kind.CLOSE))
+        await publish(con, decided, tickets, marker_of)
         await store.link_back(con, destination_id, problems)
 
 
@@ -187,7 +188,7 @@ class Links:
             try:
                 while await self.tell():
                     pass
-            except LOST:
+            except DatabaseUnavailable:
                 continue
             except Exception:
                 log.exception("telling sources of new issues failed")
@@ -212,20 +213,13 @@ class Links:
         return more
 
     async def _promise(self, row: Row, places: Places) -> None:
-        for tries in range(4):
-            try:
-                async with self._database.transaction() as con:
-                    await _linked(con, row, places)
-                return  # noqa: TRY300 - once it is committed
-            except AGAIN:
-                if tries == 3:
-                    raise
+        await self._database.run_transaction(lambda con: _linked(con, row, places))
 
 
 async def _linked(con: Connection, row: Row, places: Places) -> None:
     ticket_id: uuid.UUID = row["ticket_id"]
     destination_id = places.backs[row["source_id"]]
-    ticket = await transaction.lock_ticket(con, ticket_id)
+    ticket = await lock_ticket(con, ticket_id)
     if ticket is None or await store.told_of(con, ticket_id, row["lane_id"]):
         return
     problem = await store.problem_of(con, ticket_id, destination_id)
@@ -238,8 +232,8 @@ async def _linked(con: Connection, row: Row, places: Places) -> None:
     decided = Decided()
     decided.events.append(Event(ticket_id, ticket.next_event, LINKED, data))
     if problem is not None:
-        decided.promises.append(Promise(ticket_id, destination_id, ticket.next_event, Kind.COMMENT))
+        decided.promises.append(PlannedDelivery(ticket_id, destination_id, ticket.next_event, Kind.COMMENT))
     ticket.next_event += 1
-    await transaction.write_decided(con, decided, {ticket_id: ticket}, places.marker_of)
+    await publish(con, decided, {ticket_id: ticket}, places.marker_of)
     if problem is not None:
         await store.link_back(con, destination_id, [problem])

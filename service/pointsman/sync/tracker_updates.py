@@ -14,15 +14,17 @@ from typing import Any
 
 import msgspec
 
+from pointsman.bus.publish import publish
 from pointsman.delivery.tracker_sender import Linked
 from pointsman.domain.change_origin import Origin, Sent, is_ours, origin_of
-from pointsman.domain.ticket import Decided, Kind, Places, Status, Ticket, on_state
-from pointsman.intake import transaction
+from pointsman.domain.ticket import Decided, Kind, DeliveryTargets, Status, Ticket, on_state
 from pointsman.logs import logger
 from pointsman.plugin_api import CloseReason, Ignored, IssueGone, IssueRef, IssueSeen, State, WebhookNews
 from pointsman.plugin_host.snapshot import CatalogKeeper, LiveDestination
 from pointsman.storage import reconcile, sources, webhooks
-from pointsman.storage.db import AGAIN, Connection, Database, Row, uuid7
+from pointsman.storage.db import Connection, Database, Row
+from pointsman.storage.ids import uuid7
+from pointsman.storage.delivery_writer import lock_ticket, lock_tracker_destinations
 from pointsman.storage.marker_observations import sight
 from pointsman.sync.source_feedback import promise_state, tell_closed
 
@@ -227,7 +229,7 @@ class Inbound:
         if link is None:
             return Heard(webhooks.WAITING, "no ticket has this issue")
         # the ticket first, then what belongs to it: the order in which reports lock
-        ticket = await transaction.lock_ticket(con, link["ticket_id"])
+        ticket = await lock_ticket(con, link["ticket_id"])
         known = await webhooks.lock_link(con, link["lane_id"])
         if ticket is None or known is None:
             return Heard(webhooks.NOTHING, "no ticket has this issue")
@@ -334,17 +336,17 @@ class Inbound:
         seen_at: int | None,
         by: dict[str, Any],
     ) -> Heard:
-        ticket = await transaction.lock_ticket(con, ticket_id)
+        ticket = await lock_ticket(con, ticket_id)
         if ticket is None:
             return Heard(webhooks.NOTHING, "no such ticket")
         catalog = self._catalog.current
-        trackers = (await transaction.places_of(con, [ticket_id]))[ticket_id]
+        trackers = (await lock_tracker_destinations(con, [ticket_id]))[ticket_id]
         decided = Decided()
         changed = on_state(
-            ticket, state, reason, Places(trackers, catalog.mail_id), decided, seen_at=seen_at, by=by
+            ticket, state, reason, DeliveryTargets(trackers, catalog.mail_id), decided, seen_at=seen_at, by=by
         )
         problem = await self._tell_source(con, ticket, state, decided) if changed else None
-        listed = await transaction.write_decided(con, decided, {ticket.id: ticket}, catalog.marker_of)
+        listed = await publish(con, decided, {ticket.id: ticket}, catalog.marker_of)
         place, source = catalog.backs.get(ticket.source_id), catalog.source_of(ticket.source_id)
         if problem is not None and place is not None:
             await sources.link_back(con, place, [problem])

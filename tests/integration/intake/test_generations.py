@@ -11,15 +11,19 @@ from typing import Any
 import asyncpg
 import pytest
 
+from pointsman.bus.publish import publish
 from pointsman.crypto import sha256
 from pointsman.domain.routing import Again, Match, Options, QuietHours, Route, weigh
-from pointsman.domain.ticket import Decided, Places, Promise, Ticket, TicketKind, on_state
+from pointsman.domain.ticket import Decided, DeliveryTargets, PlannedDelivery, Ticket, TicketKind, on_state
 from pointsman.intake import transaction
 from pointsman.intake.batcher import decide
 from pointsman.intake.transaction import Accepted, Incoming
 from pointsman.plugin_api import Report
 from pointsman.storage import sources
-from pointsman.storage.db import AGAIN, Database, Row, uuid7
+from pointsman.storage.db import Database, Row
+from pointsman.storage.errors import TransactionConflict
+from pointsman.storage.ids import uuid7
+from pointsman.storage.delivery_writer import lock_ticket
 from pointsman.storage.leases import take_turn
 from pointsman.storage.maintenance import keep_house
 from pointsman.storage.queries import queries
@@ -29,7 +33,7 @@ NEW = Options(recurrence=[Again(then="new")])
 THREE = Match(occurrences=3, within="10m")
 
 
-def marker_of(ticket: Ticket, promise: Promise) -> uuid.UUID:
+def marker_of(ticket: Ticket, promise: PlannedDelivery) -> uuid.UUID:
     parts = (ticket.fingerprint, ticket.generation, promise.destination_id, promise.kind, promise.event_n)
     return uuid.uuid5(NAMESPACE, "\n".join(map(str, parts)))
 
@@ -81,7 +85,7 @@ class Shop:
         while True:
             try:
                 return await transaction.accept(self.database, batch, decide, marker_of, None)
-            except AGAIN:
+            except TransactionConflict:
                 continue
 
     async def again(self, action: str = "opened", times: int = 1, **more: str) -> None:
@@ -91,11 +95,11 @@ class Shop:
     async def close(self, reason: str = "completed", places: tuple[int, ...] = ()) -> None:
         ticket_id = (await self.tickets())[-1]["id"]
         async with self.database.transaction() as con:
-            ticket = await transaction.lock_ticket(con, ticket_id)
+            ticket = await lock_ticket(con, ticket_id)
             assert ticket is not None
             decided = Decided()
-            on_state(ticket, "closed", reason, Places(places, None), decided, seen_at=None, by={})
-            await transaction.write_decided(con, decided, {ticket_id: ticket}, marker_of)
+            on_state(ticket, "closed", reason, DeliveryTargets(places, None), decided, seen_at=None, by={})
+            await publish(con, decided, {ticket_id: ticket}, marker_of)
 
     async def pass_time(self, minutes: float) -> None:
         """The database's clock can't be turned; what it is compared with can."""

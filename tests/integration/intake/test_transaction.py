@@ -12,21 +12,24 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pointsman.bus.publish import publish
 from pointsman.crypto import sha256
-from pointsman.domain.ticket import Decided, Places, Promise, Ticket, TicketKind, on_state
+from pointsman.domain.ticket import Decided, DeliveryTargets, PlannedDelivery, Ticket, TicketKind, on_state
 from pointsman.intake import transaction
 from pointsman.intake.batcher import decide
 from pointsman.intake.throttle import listed
 from pointsman.intake.transaction import Accepted, Incoming
 from pointsman.plugin_api import Report
 from pointsman.storage import delivery_writer
-from pointsman.storage.db import AGAIN, Database, Row, uuid7
+from pointsman.storage.db import Database, Row
+from pointsman.storage.errors import TransactionConflict
+from pointsman.storage.ids import uuid7
 from pointsman.storage.queue import Lanes
 
 NAMESPACE = uuid.UUID("0192aaaa-0000-7000-8000-00000000000a")
 
 
-def marker_of(ticket: Ticket, promise: Promise) -> uuid.UUID:
+def marker_of(ticket: Ticket, promise: PlannedDelivery) -> uuid.UUID:
     parts = (ticket.fingerprint, promise.destination_id, promise.kind, promise.event_n)
     return uuid.uuid5(NAMESPACE, "\n".join(map(str, parts)))
 
@@ -79,7 +82,7 @@ class Shop:
                 return await transaction.accept(
                     database or self.database, batch, decide, marker_of, None, on_storm=self.storms.append
                 )
-            except AGAIN:
+            except TransactionConflict:
                 continue
 
     async def opens(self, *fingerprints: str) -> list[uuid.UUID]:
@@ -132,11 +135,11 @@ class Shop:
 
     async def close(self, ticket_id: uuid.UUID, seen_at: int | None = None) -> None:
         async with self.database.transaction() as con:
-            ticket = await transaction.lock_ticket(con, ticket_id)
-            places = Places((await transaction.places_of(con, [ticket_id]))[ticket_id], None)
+            ticket = await delivery_writer.lock_ticket(con, ticket_id)
+            places = DeliveryTargets((await delivery_writer.lock_tracker_destinations(con, [ticket_id]))[ticket_id], None)
             decided = Decided()
             on_state(ticket, "closed", None, places, decided, seen_at=seen_at, by={"by": "ann"})
-            await transaction.write_decided(con, decided, {ticket_id: ticket}, marker_of)
+            await publish(con, decided, {ticket_id: ticket}, marker_of)
 
 
 @pytest.fixture
@@ -318,13 +321,13 @@ async def test_a_ticket_that_is_reported_while_its_parent_closes_is_passed_over(
     parent = (await shop.parent())["id"]
     held = (await shop.tickets())["d"]["id"]
     async with shop.database.transaction() as con:
-        assert await transaction.lock_ticket(con, held) is not None
+        assert await delivery_writer.lock_ticket(con, held) is not None
         await shop.close(parent)
     tickets = await shop.tickets()
     assert (tickets["d"]["status"], tickets["e"]["status"]) == (1, 2)
 
 
-def park(_ticket: Ticket, incoming: Incoming, _places: Places, _decided: Decided) -> None:
+def park(_ticket: Ticket, incoming: Incoming, _places: DeliveryTargets, _decided: Decided) -> None:
     incoming.report, incoming.error = None, "a defect"
 
 
@@ -355,7 +358,7 @@ async def test_fifty_updates_that_nobody_took_are_one_comment(shop: Shop):
     assert len(await shop.events(ticket)) == 51, "every one of them stands in the ticket"
     marker = await shop.database.fetchval("select marker from delivery where seq = 2")
     [found] = [row for row in (await shop.tickets()).values() if row["fingerprint"] == "a"]
-    wanted = Promise(found["id"], shop.here, 51, 2)
+    wanted = PlannedDelivery(found["id"], shop.here, 51, 2)
     assert marker == marker_of(Ticket(found["id"], 1, TicketKind.ALERT, "a", 1, 1, None, 1), wanted)
 
 
@@ -460,7 +463,7 @@ async def test_batches_at_once_on_the_same_tickets_leave_no_gap_and_no_deadlock(
                         await transaction.accept(database, batch, decide, marker_of, None)
                     except asyncpg.DeadlockDetectedError as error:
                         failed.append(error)
-                    except AGAIN:
+                    except TransactionConflict:
                         await shop.accept(*batch, database=database)
 
             await asyncio.gather(*(batches(worker) for worker in range(3)))

@@ -9,9 +9,11 @@ import uuid
 import asyncpg
 import pytest
 
-from pointsman.domain.ticket import Decided, Event, Kind, Promise
-from pointsman.storage.db import Database, uuid7
-from pointsman.storage.delivery_writer import lock_ticket, write_decided
+from pointsman.bus.publish import publish
+from pointsman.domain.ticket import Decided, Event, Kind, PlannedDelivery
+from pointsman.storage.db import Database
+from pointsman.storage.ids import uuid7
+from pointsman.storage.delivery_writer import lock_ticket
 from pointsman.storage.queries import queries
 from pointsman.storage.queue import Lane, Lanes, replay
 from service_fixture import until
@@ -210,9 +212,9 @@ async def test_no_wake_up_is_lost_between_inserting_and_finishing(database: Data
                 ticket.next_event = n + 1
                 decided = Decided(
                     [Event(ticket.id, n, "commented", {})],
-                    [Promise(ticket.id, row["destination_id"], n, Kind.COMMENT)],
+                    [PlannedDelivery(ticket.id, row["destination_id"], n, Kind.COMMENT)],
                 )
-                await write_decided(con, decided, {ticket.id: ticket}, lambda *_: uuid.uuid4())
+                await publish(con, decided, {ticket.id: ticket}, lambda *_: uuid.uuid4())
             added += 1
 
     inserting = asyncio.gather(inserter(), inserter())
