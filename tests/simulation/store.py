@@ -7,8 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
-
+from pointsman.storage.errors import DatabaseUnavailable
 from simulation.memory import Memory
 
 if TYPE_CHECKING:
@@ -34,7 +33,7 @@ class Store:
         # nobody is there any more to end it
         there = any(one.name == owner.replica and one.alive for one in self.world.replicas)
         if owner.closed or not there:
-            raise asyncpg.ConnectionDoesNotExistError("nobody is there")
+            raise DatabaseUnavailable("the replica is gone")
         self.owner, self.kept = owner, None
 
     def end(self, owner: Connection, *, commit: bool) -> None:
@@ -88,7 +87,7 @@ class Connection:
             await asyncio.sleep(there)
             result, error = None, None
             if world.loop.now < store.down_until:
-                error = asyncpg.ConnectionFailureError("the database is away")
+                error = DatabaseUnavailable("the database is away")
             elif before:
                 error = self._break()
             else:
@@ -111,8 +110,7 @@ class Connection:
     def _break(self) -> BaseException:
         self.world.happened["database error"] += 1
         self.world.store.end(self, commit=False)
-        kind = self.world.dice.choice((asyncpg.ConnectionDoesNotExistError, asyncpg.ConnectionFailureError))
-        return kind("connection lost")
+        return DatabaseUnavailable("connection lost")
 
     async def fetch(self, sql: str, *args: Any, inside: bool = False) -> list[dict[str, Any]]:
         return await self._ask(lambda: self.world.store.run(sql, args, self.replica), inside=inside)
@@ -163,4 +161,4 @@ class Inside:
 
 
 def _ended() -> None:
-    raise asyncpg.IdleInTransactionSessionTimeoutError("the transaction was ended")
+    raise DatabaseUnavailable("the transaction was ended")

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Coroutine, Hashable
 from typing import Any, ClassVar
 
 from pointsman.logs import logger
-from pointsman.storage.db import LOST
+from pointsman.storage.errors import DatabaseUnavailable
 
 log = logger("periodic")
 
@@ -48,7 +48,7 @@ class PeriodicService(abc.ABC):
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run in the background until the end of the context."""
-        with contextlib.suppress(*LOST):
+        with contextlib.suppress(DatabaseUnavailable):
             await self.started()
         task = asyncio.create_task(self._run(), name=self.name)
         try:
@@ -57,7 +57,7 @@ class PeriodicService(abc.ABC):
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-            with contextlib.suppress(*LOST):
+            with contextlib.suppress(DatabaseUnavailable):
                 await self.stopped()
 
     async def _run(self) -> None:
@@ -65,7 +65,7 @@ class PeriodicService(abc.ABC):
             await self._wait()
             try:
                 await self.run_once()
-            except LOST:
+            except DatabaseUnavailable:
                 continue
             except Exception:
                 log.exception("background service failed", service=self.name)

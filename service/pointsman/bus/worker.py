@@ -1,7 +1,7 @@
-"""The bus: wake, claim lanes, hand them over, keep their leases. It knows nothing of what it carries.
+"""Claim lanes, call the handler of their destination's kind, and renew their leases.
 
-Polling is the truth; a notification only makes it quicker. A lane in our hands is renewed until its carrier is done;
-if the lease is lost all the same, its work is cancelled, and the fence in every statement keeps a late result out.
+Polling finds all work; a wake-up only finds it sooner. A claimed lane is renewed until its handler returns. If its lease is
+lost all the same, the handler is cancelled, and the lease id in every statement keeps a late result out.
 """
 
 from __future__ import annotations
@@ -10,141 +10,185 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import NamedTuple
 
 from pointsman.logs import logger
-from pointsman.storage.db import LOST
+from pointsman.storage.errors import DatabaseUnavailable
 from pointsman.storage.queue import Lane, Lanes
 
-log = logger("bus")
+log = logger("worker")
 
 IDLE_SECONDS = 1.0
 BUSY_SECONDS = 0.25
+FAILED_HANDLER_DELAY_SECONDS = 5.0
+NO_HANDLER_DELAY_SECONDS = 10.0
 
-Carry = Callable[[Lane], Awaitable[None]]
+Handler = Callable[[Lane], Awaitable[None]]
+"""Work on a claimed lane until it is empty, must wait, or had its share of time; then release it."""
 
 
-class Bus:
-    """Claims lanes and lets ``carry`` work on them, up to ``width`` at once."""
+class Handlers:
+    """Handlers of lanes by the kind of their destination.
+
+    ``kind_of`` returns the kind of a destination id, None while this replica's configuration does not have it.
+    """
+
+    def __init__(self, kind_of: Callable[[int], int | None]) -> None:
+        self._kind_of = kind_of
+        self._handlers: dict[int, Handler] = {}
+
+    def register(self, kind: int, handler: Handler) -> None:
+        """Let a handler work on the lanes of all destinations of a kind."""
+        self._handlers[kind] = handler
+
+    def handler_of(self, destination_id: int) -> Handler | None:
+        """Return the handler of a destination, None if it has none yet."""
+        kind = self._kind_of(destination_id)
+        return self._handlers.get(kind) if kind is not None else None
+
+
+class _ClaimedLane(NamedTuple):
+    lane: Lane
+    task: asyncio.Task[None]
+
+
+class Worker:
+    """Pool of handler tasks, one for each claimed lane, at most ``width`` at once.
+
+    Leases are renewed four times in their lifetime. ``stopping`` is set when no more lanes are claimed and handlers should
+    release theirs; ``drain_seconds`` later those that still run are cancelled.
+    """
 
     def __init__(
-        self, lanes: Lanes, carry: Carry, *, width: int = 128, keep_every_seconds: float = 15.0
+        self,
+        lanes: Lanes,
+        handlers: Handlers,
+        *,
+        width: int = 128,
+        renew_every_seconds: float = 15.0,
+        drain_seconds: float = 25.0,
     ) -> None:
         self._lanes = lanes
-        self._carry = carry
+        self._handlers = handlers
         self._width = width
-        self._keep_every = keep_every_seconds
-        self._wake = asyncio.Event()
-        self._held: dict[int, tuple[Lane, asyncio.Task[None]]] = {}
-        self._stopping = False
+        self._renew_every_seconds = renew_every_seconds
+        self._drain_seconds = drain_seconds
+        self._wake_event = asyncio.Event()
+        self._claimed: dict[int, _ClaimedLane] = {}
+        self.stopping = asyncio.Event()
         self.stalled: str = ""
         """Why nothing is claimed right now, for the readiness page."""
 
     def wake(self) -> None:
         """Look for work now."""
-        self._wake.set()
+        self._wake_event.set()
 
     @property
-    def held(self) -> int:
-        """How many lanes are being worked on."""
-        return len(self._held)
+    def claimed_lanes(self) -> int:
+        """Number of lanes that are being worked on."""
+        return len(self._claimed)
 
     @contextlib.asynccontextmanager
-    async def running(self, *, drain_seconds: float = 25.0) -> AsyncIterator[None]:
-        """Work until the end; then claim no more, and give those at work time to finish."""
-        loop = asyncio.create_task(self._work(), name="bus")
-        keeper = asyncio.create_task(self._keep(), name="bus-keeper")
+    async def running(self) -> AsyncIterator[None]:
+        """Work until the end of the context; then claim no more, and give running handlers time to finish."""
+        claiming = asyncio.create_task(self._claim_forever(), name="worker")
+        renewing = asyncio.create_task(self._renew_forever(), name="worker: leases")
         try:
             yield
         finally:
-            self._stopping = True
-            self.wake()
-            loop.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await loop
-            await self._drain(drain_seconds)
-            keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeper
+            self.stopping.set()
+            await _cancel(claiming)
+            await self._drain()
+            await _cancel(renewing)
 
-    @property
-    def stopping(self) -> bool:
-        """Whether lanes should be given back at the next good moment."""
-        return self._stopping
-
-    async def _drain(self, drain_seconds: float) -> None:
-        tasks = [task for _, task in self._held.values()]
+    async def _drain(self) -> None:
+        tasks = [claimed.task for claimed in self._claimed.values()]
         if tasks:
-            _, late = await asyncio.wait(tasks, timeout=drain_seconds)
+            _, late = await asyncio.wait(tasks, timeout=self._drain_seconds)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    async def _work(self) -> None:
+    async def _claim_forever(self) -> None:
         while True:
-            self._wake.clear()
-            claimed = 0
-            room = self._width - len(self._held)
-            if room > 0:
-                try:
-                    lanes = await self._lanes.claim(room)
-                    self.stalled = ""
-                except LOST as error:
-                    lanes = []
-                    if not self.stalled:
-                        log.warning("the database is away, nothing is claimed", error=type(error).__name__)
-                    self.stalled = f"the database is away: {type(error).__name__}"
-                except Exception:
-                    lanes = []
-                    self.stalled = "claiming failed; see the log"
-                    log.exception("claiming failed")
-                claimed = len(lanes)
-                for lane in lanes:
-                    if (before := self._held.get(lane.id)) is not None:
-                        # its lease ran out while nobody could renew it, and it came back to us
-                        log.warning("lease lost, work cancelled", lane=lane.id)
-                        before[1].cancel()
-                    task = asyncio.create_task(self._one(lane), name=f"lane-{lane.id}")
-                    self._held[lane.id] = (lane, task)
-            if claimed and claimed == room:
+            self._wake_event.clear()
+            free = self._width - len(self._claimed)
+            lanes = await self._claim(free) if free > 0 else []
+            for lane in lanes:
+                self._start(lane)
+            if lanes and len(lanes) == free:
                 continue
-            pause = BUSY_SECONDS if claimed or self._held else IDLE_SECONDS
+            pause = BUSY_SECONDS if lanes or self._claimed else IDLE_SECONDS
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause * random.uniform(0.7, 1.3)):  # noqa: S311
-                    await self._wake.wait()
+                    await self._wake_event.wait()
 
-    async def _one(self, lane: Lane) -> None:
+    async def _claim(self, limit: int) -> list[Lane]:
         try:
-            await self._carry(lane)
+            lanes = await self._lanes.claim(limit)
+        except DatabaseUnavailable as error:
+            if not self.stalled:
+                log.warning("the database is away, nothing is claimed", error=error.reason)
+            self.stalled = f"the database is away: {error.reason}"
+            return []
+        except Exception:
+            self.stalled = "claiming failed; see the log"
+            log.exception("claiming failed")
+            return []
+        self.stalled = ""
+        return lanes
+
+    def _start(self, lane: Lane) -> None:
+        if (earlier := self._claimed.get(lane.id)) is not None:
+            # its lease ran out before it was renewed, and this replica claimed the lane again
+            log.warning("lease lost, work cancelled", lane=lane.id)
+            earlier.task.cancel()
+        task = asyncio.create_task(self._handle(lane), name=f"lane-{lane.id}")
+        self._claimed[lane.id] = _ClaimedLane(lane, task)
+
+    async def _handle(self, lane: Lane) -> None:
+        try:
+            handler = self._handlers.handler_of(lane.destination_id)
+            if handler is None:
+                await self._lanes.release(lane, delay_seconds=NO_HANDLER_DELAY_SECONDS)
+            else:
+                await handler(lane)
         except asyncio.CancelledError:
             raise
-        except LOST as error:
-            # the lease runs out by itself, and whoever comes next looks before it repeats
-            log.warning(
-                "lane left where it was, the database is away", lane=lane.id, error=type(error).__name__
-            )
+        except DatabaseUnavailable as error:
+            # the lease runs out by itself, and an unknown outcome is verified before anything is sent again
+            log.warning("lane left as it was, the database is away", lane=lane.id, error=error.reason)
         except Exception:
-            log.exception("carrier failed", lane=lane.id)
-            with contextlib.suppress(*LOST):
-                await self._lanes.release(lane, delay_seconds=5.0)
+            log.exception("handler failed", lane=lane.id)
+            with contextlib.suppress(DatabaseUnavailable):
+                await self._lanes.release(lane, delay_seconds=FAILED_HANDLER_DELAY_SECONDS)
         finally:
-            if self._held.get(lane.id, (None, None))[0] is lane:
-                del self._held[lane.id]
-            self._wake.set()
+            if (claimed := self._claimed.get(lane.id)) is not None and claimed.lane is lane:
+                del self._claimed[lane.id]
+            self._wake_event.set()
 
-    async def _keep(self) -> None:
+    async def _renew_forever(self) -> None:
         while True:
-            await asyncio.sleep(self._keep_every)
-            held = list(self._held.values())
-            if not held:
-                continue
-            try:
-                kept = await self._lanes.renew([lane for lane, _ in held])
-            except LOST:
-                continue
-            except Exception:
-                log.exception("renewing leases failed")
-                continue
-            for lane, task in held:
-                if lane.id not in kept and self._held.get(lane.id, (None, None))[1] is task:
-                    log.warning("lease lost, work cancelled", lane=lane.id)
-                    task.cancel()
+            await asyncio.sleep(self._renew_every_seconds)
+            claimed_lanes = list(self._claimed.values())
+            if claimed_lanes:
+                await self._renew_leases(claimed_lanes)
+
+    async def _renew_leases(self, claimed_lanes: list[_ClaimedLane]) -> None:
+        try:
+            renewed = await self._lanes.renew([claimed.lane for claimed in claimed_lanes])
+        except DatabaseUnavailable:
+            return
+        except Exception:
+            log.exception("renewing leases failed")
+            return
+        for claimed in claimed_lanes:
+            if claimed.lane.id not in renewed and self._claimed.get(claimed.lane.id) is claimed:
+                log.warning("lease lost, work cancelled", lane=claimed.lane.id)
+                claimed.task.cancel()
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

@@ -1,7 +1,7 @@
-"""Calls made at the same time share one statement.
+"""Coalescing of calls: calls made at the same time share one statement.
 
-Nothing lingers: a call that comes alone runs alone and at once; what comes while a statement runs goes with the next
-one. Under load batches grow by themselves.
+A call never waits for others: a single call runs alone and at once, and the calls that arrive while a statement runs
+share the next one. Batches grow with the load.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Generic, TypeVar
 
-from pointsman.storage.db import AGAIN, LOST
+from pointsman.storage.db import retry_conflicts
+from pointsman.storage.errors import DatabaseUnavailable
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-MOST = 128
-TRIES = 4
+MAX_BATCH = 128
 
 
-class Together(Generic[Item, Result]):
-    """``await together(item)`` gives the item's own result of ``run``, which is called with many items at once.
+class CallCoalescer(Generic[Item, Result]):
+    """Makes a function of many items callable with one: ``await coalescer(item)`` returns the item's own result.
 
-    ``run`` gives as many results as it got items. An item that it can't do fails alone: after an error each item is
-    run by itself. Conflicts with other transactions are tried again.
+    ``run`` returns as many results as it gets items. Conflicts with other transactions are retried. After any other
+    error each item is run by itself, so that an item that can't be processed fails alone.
     """
 
     def __init__(self, run: Callable[[list[Item]], Awaitable[list[Result]]]) -> None:
@@ -33,50 +33,42 @@ class Together(Generic[Item, Result]):
         self._task: asyncio.Task[None] | None = None
 
     async def __call__(self, item: Item) -> Result:
-        """Do one item, together with whatever else waits."""
+        """Process one item, in one batch with all others that wait."""
         future: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
         if self._task is None:
-            self._task = asyncio.create_task(self._work())
+            self._task = asyncio.create_task(self._run_batches())
         return await future
 
-    async def _work(self) -> None:
+    async def _run_batches(self) -> None:
         batch: list[tuple[Item, asyncio.Future[Result]]] = []
         try:
             while self._waiting:
-                batch = [self._waiting.popleft() for _ in range(min(MOST, len(self._waiting)))]
-                await self._do(batch)
+                batch = [self._waiting.popleft() for _ in range(min(MAX_BATCH, len(self._waiting)))]
+                await self._run_batch(batch)
         finally:
             self._task = None
-            # only a cancelled worker leaves anybody behind
+            # futures that are still pending: this task was cancelled
             for _, future in (*batch, *self._waiting):
                 future.cancel()
             self._waiting.clear()
 
-    async def _do(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+    async def _run_batch(self, batch: list[tuple[Item, asyncio.Future[Result]]]) -> None:
+        items = [item for item, _ in batch]
         try:
-            results = await self._again([item for item, _ in batch])
-        except LOST as error:
+            results = await retry_conflicts(lambda: self._run(items))
+        except DatabaseUnavailable as error:
             _fail(batch, error)
-        except Exception as error:  # noqa: BLE001 - told to whoever asked
+        except Exception as error:  # noqa: BLE001 - raised to the caller
             if len(batch) == 1:
                 _fail(batch, error)
                 return
-            for one in batch:
-                await self._do([one])
+            for call in batch:
+                await self._run_batch([call])
         else:
             for (_, future), result in zip(batch, results, strict=True):
                 if not future.done():
                     future.set_result(result)
-
-    async def _again(self, items: list[Item]) -> list[Result]:
-        """Run, and again after a conflict with another transaction."""
-        for _ in range(TRIES - 1):
-            try:
-                return await self._run(items)
-            except AGAIN:
-                continue
-        return await self._run(items)
 
 
 def _fail(batch: list[tuple[Item, asyncio.Future[Result]]], error: Exception) -> None:
@@ -86,5 +78,5 @@ def _fail(batch: list[tuple[Item, asyncio.Future[Result]]], error: Exception) ->
 
 
 def columns(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
-    """Rows as the arrays that a set-based statement takes."""
+    """Transpose rows into the arrays that a set-based statement takes."""
     return [list(column) for column in zip(*rows, strict=True)]

@@ -9,13 +9,19 @@ from typing import Any
 import asyncpg
 
 from pointsman.logs import logger
-from pointsman.storage.db import AGAIN, LOST, Database
+from pointsman.storage.db import Database
+from pointsman.storage.errors import DatabaseUnavailable, StatementError, TransactionConflict
 from pointsman.storage.leases import Turn
 from pointsman.storage.queries import queries
 from pointsman.storage.queue import seconds
 
 SQL = queries("maintenance")
 log = logger("house")
+_UNREADABLE = (
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.FeatureNotSupportedError,
+    asyncpg.UndefinedFunctionError,
+)
 
 BATCH = 1000
 SECONDS_PER_STEP = 20.0
@@ -54,11 +60,13 @@ async def _partition(database: Database, turn: Turn, name: str) -> Any:
     try:
         async with database.transaction() as con:
             return await con.fetchval(SQL[name], *turn)
-    except (*AGAIN, asyncpg.QueryCanceledError):
+    except TransactionConflict:
         log.info("partitions are in use, and seen to in the next turn", step=name)
-    except LOST:
-        raise
-    except asyncpg.PostgresError as error:
+    except DatabaseUnavailable as error:
+        if not isinstance(error.__cause__, asyncpg.QueryCanceledError):
+            raise
+        log.info("partitions are in use, and seen to in the next turn", step=name)
+    except StatementError as error:
         # rows of a day in the default partition, say: what else there is to do must not wait for that
         log.error("partitions can't be kept", step=name, error=str(error))  # noqa: TRY400 - it is said in words
     return None
@@ -100,12 +108,10 @@ async def _ask(database: Database, name: str) -> str:
     """A part of the cluster's identity, empty where it can't be read."""
     try:
         return str(await database.fetchval(SQL[name]))
-    except (
-        asyncpg.InsufficientPrivilegeError,
-        asyncpg.FeatureNotSupportedError,
-        asyncpg.UndefinedFunctionError,
-    ):
-        return ""
+    except StatementError as error:
+        if isinstance(error.__cause__, _UNREADABLE):
+            return ""
+        raise
 
 
 async def careful(database: Database) -> tuple[dt.datetime | None, bool]:

@@ -12,6 +12,7 @@ import asyncpg
 
 from pointsman.errors import SchemaError
 from pointsman.storage.db import Database, Row
+from pointsman.storage.errors import StatementError, TransactionConflict
 
 _LOCK = 0x706F696E74736D6E  # "pointsmn"
 _WAIT_SECONDS = 120.0
@@ -50,7 +51,7 @@ async def migrate(database: Database) -> list[str]:
     while True:
         try:
             name = await _migrate_once(database)
-        except (_Busy, asyncpg.LockNotAvailableError):
+        except (_Busy, TransactionConflict):
             if time.monotonic() > end:
                 raise SchemaError(
                     "another process has been migrating, or using what must change, for two minutes; see what it"
@@ -120,7 +121,9 @@ async def require(database: Database) -> None:
     await _require_version(database)
     try:
         done = _checked(await database.fetch(_APPLIED))
-    except asyncpg.UndefinedTableError:
+    except StatementError as error:
+        if not isinstance(error.__cause__, asyncpg.UndefinedTableError):
+            raise
         raise SchemaError("the database is empty: run `pointsman migrate` first") from None
     if missing := [name for name, _, _ in known() if name not in done]:
         raise SchemaError(f"the database lacks {', '.join(missing)}: run `pointsman migrate` first")

@@ -15,8 +15,10 @@ from typing import Any
 
 import asyncpg
 
+from pointsman.errors import DatabaseError
 from pointsman.logs import logger
-from pointsman.storage.db import LOST, Connection, Database, connect
+from pointsman.storage.db import Database, connect
+from pointsman.storage.errors import DRIVER_ERRORS, StatementError
 from pointsman.storage.queries import queries
 
 log = logger("listener")
@@ -66,7 +68,7 @@ class Listener:
         while True:
             await self._told.wait()
             self._told.clear()
-            with contextlib.suppress(*LOST, asyncpg.PostgresError):
+            with contextlib.suppress(DatabaseError, StatementError):
                 await self._database.execute(SQL["tell"], CHANNEL, self._self)
             await asyncio.sleep(QUIET_SECONDS)
 
@@ -79,7 +81,7 @@ class Listener:
 
     async def _listen(self, dsn: str) -> None:
         while True:
-            con: Connection = None
+            con: asyncpg.Connection | None = None
             try:
                 con = await connect(dsn)
                 async with asyncio.timeout(PROVE_WITHIN_SECONDS):
@@ -91,7 +93,7 @@ class Listener:
                         log.warning("listening anew", error="the server takes no writes")
                         break
                     await asyncio.sleep(PROVE_EVERY_SECONDS)
-            except (*LOST, asyncpg.PostgresError) as error:
+            except DRIVER_ERRORS as error:
                 log.warning("listening anew", error=type(error).__name__)
             except Exception:
                 log.exception("listening failed")
@@ -101,7 +103,7 @@ class Listener:
             # not all replicas at the same moment when a server comes back
             await asyncio.sleep(random.uniform(0.1, AGAIN_WITHIN_SECONDS))  # noqa: S311
 
-    async def _proved(self, con: Connection) -> bool:
+    async def _proved(self, con: asyncpg.Connection) -> bool:
         """Whether we hear our own voice in time, on a server that takes writes. Raises TimeoutError if we don't."""
         self._nonce = f"prove {uuid.uuid4()}"
         self._heard.clear()

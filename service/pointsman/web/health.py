@@ -7,7 +7,7 @@ import asyncio
 from aiohttp import web
 
 from pointsman.storage import metrics as stored
-from pointsman.storage.db import LOST
+from pointsman.storage.errors import DatabaseUnavailable
 from pointsman.web.intake_api import answer
 from pointsman.web.services import Context, context
 
@@ -37,16 +37,15 @@ async def _database_answers(ctx: Context) -> str:
     try:
         async with asyncio.timeout(2):
             await ctx.database.fetchval("select 1")
-    except (TimeoutError, *LOST) as error:
-        return f"the database does not answer: {type(error).__name__}"
+    except DatabaseUnavailable as error:
+        return f"the database does not answer: {error.reason}"
+    except TimeoutError:
+        return "the database does not answer: TimeoutError"
     return ""
 
 
 async def metrics(request: web.Request) -> web.Response:
     """The metrics page."""
     ctx = context(request)
-    used, most = stored.connections(ctx.database)
-    ctx.metrics.pool_used.set(used)
-    ctx.metrics.pool_size.set(most)
-    page = await ctx.metrics.page(lambda: stored.now(ctx.database))
+    page = await ctx.metrics.render(stored.pool_usage(ctx.database), lambda: stored.read(ctx.database))
     return web.Response(body=page, headers={"Content-Type": ctx.metrics.content_type})

@@ -1,13 +1,9 @@
 """Named statements: each has a name, a sentence and a body, and the files of the house are well-formed."""
 
-import threading
-import time
-import uuid
 from importlib.resources import files
 
 import pytest
 
-from pointsman.storage.db import uuid5, uuid7
 from pointsman.storage.queries import Queries, queries
 
 FILES = sorted(one.name.removesuffix(".sql") for one in (files("pointsman.sql") / "queries").iterdir())
@@ -51,41 +47,3 @@ def test_every_file_of_the_house_can_be_read(file):
     for name in made:
         assert made[name].startswith(f"/* {name} */ ")
         assert ";" not in made[name].rstrip(";"), "one statement each: the driver takes no more"
-
-
-# -- uuid7 -----------------------------------------------------------------------------------------------------------
-
-
-def test_a_uuid7_has_its_version_its_variant_and_the_time():
-    before = time.time_ns() // 1_000_000
-    made = uuid7()
-    after = time.time_ns() // 1_000_000
-    assert (made.version, made.variant) == (7, uuid.RFC_4122)
-    assert before <= made.int >> 80 <= after
-
-
-def test_uuid7s_are_all_different_and_sort_by_time(monkeypatch):
-    assert len({uuid7() for _ in range(5000)}) == 5000
-    times = iter(range(1_700_000_000_000_000_000, 1_700_000_001_000_000_000, 1_000_000))
-    monkeypatch.setattr(time, "time_ns", lambda: next(times))
-    made = [uuid7() for _ in range(1000)]
-    assert made == sorted(made)
-    assert [str(one) for one in made] == sorted(str(one) for one in made)
-
-
-def test_uuid7s_of_many_threads_are_all_different():
-    made = []
-    threads = [threading.Thread(target=lambda: made.extend(uuid7() for _ in range(5000))) for _ in range(4)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
-    assert len(set(made)) == 20_000
-
-
-@pytest.mark.parametrize("name", ["", "shop\nfingerprint\n1\nboard\ncreate", "ä\n€ \U0001f600", "x" * 10_000])
-def test_a_uuid5_is_the_one_of_the_standard_library(name):
-    """Markers stand in issues for years: they must come out the same."""
-    space = uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
-    assert uuid5(space, name) == uuid.uuid5(space, name)
-    assert str(uuid5(space, name)) == str(uuid.uuid5(space, name))
