@@ -272,8 +272,8 @@ async def run(url: str, pid: int, asked: argparse.Namespace) -> None:
         print("  " + told(path, values))
     async with aiohttp.ClientSession(url) as session, session.get("/metrics") as answer:
         page = await answer.text()
-    away = dict(re.findall(r'pointsman_http_turned_away_total\{why="([^"]+)"\} ([0-9.]+)', page))
-    print(f"  turned away at the door since the start: {away}")
+    away = dict(re.findall(r'pointsman_http_rejected_connections_total\{reason="([^"]+)"\} ([0-9.]+)', page))
+    print(f"  connections rejected since the start: {away}")
     print(f"  badly answered: {dict(+bad)}; memory {middle:.0f} -> {after:.0f} MiB")
 
 

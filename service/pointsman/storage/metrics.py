@@ -1,38 +1,78 @@
-"""What the metrics show of the database."""
+"""Reading the values that the metrics page shows."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from pointsman.storage import rate_limits
 from pointsman.storage.db import Database, Row
 from pointsman.storage.queries import queries
+from pointsman.storage.rows import row_of, rows_of
 
 SQL = queries("metrics")
 
 
-class Now(msgspec.Struct, frozen=True, kw_only=True):
-    """How everything stands."""
+class DestinationMetrics(NamedTuple):
+    """State of one destination, and what waits for it."""
 
-    destinations: Sequence[Row]
-    dead: Sequence[Row]
+    slug: str
+    circuit_breaker_state: int
+    paused: bool
+    consecutive_failures: int
+    backoff_seconds: float
+    pending: int
+    outcome_unknown: int
+    oldest_pending_seconds: float
+    parked_lanes: int
+
+
+class DeadLetterMetrics(NamedTuple):
+    """Dead letters of one destination with one outcome."""
+
+    slug: str
+    outcome: str
+    count: int
+
+
+class MaintenanceMetrics(NamedTuple):
+    """Parked reports, and whether every write is verified first."""
+
+    reports_parked: int
+    verify_writes: bool
+
+
+class DatabaseMetrics(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the metrics page reads from the database."""
+
+    destinations: Sequence[DestinationMetrics]
+    dead_letters: Sequence[DeadLetterMetrics]
     rate_limits: Sequence[Row]
-    house: Row
+    maintenance: MaintenanceMetrics
 
 
-async def now(database: Database) -> Now:
-    """Read it; reads nothing that is done."""
-    return Now(
-        destinations=await database.fetch(SQL["destinations_now"]),
-        dead=await database.fetch(SQL["dead_now"]),
+class PoolUsage(NamedTuple):
+    """Connections of the pool: in use, and at most."""
+
+    used: int
+    size: int
+
+
+async def read(database: Database) -> DatabaseMetrics:
+    """Read unfinished work and the state of the destinations. Finished deliveries are never read."""
+    maintenance = row_of(MaintenanceMetrics, await database.fetchrow(SQL["maintenance_metrics"]))
+    assert maintenance is not None
+    return DatabaseMetrics(
+        destinations=rows_of(DestinationMetrics, await database.fetch(SQL["destination_metrics"])),
+        dead_letters=rows_of(DeadLetterMetrics, await database.fetch(SQL["dead_letter_metrics"])),
         rate_limits=await rate_limits.standing(database),
-        house=await database.fetchrow(SQL["house_now"]),
+        maintenance=maintenance,
     )
 
 
-def connections(database: Database) -> tuple[int, int]:
-    """Connections of the pool that are in use, and how many there may be."""
+def pool_usage(database: Database) -> PoolUsage:
+    """Return how many connections of the pool are in use."""
     pool = database.pool
-    return pool.get_size() - pool.get_idle_size(), pool.get_max_size()
+    return PoolUsage(pool.get_size() - pool.get_idle_size(), pool.get_max_size())

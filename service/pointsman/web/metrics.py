@@ -1,282 +1,265 @@
-"""Metrics for Prometheus. Labels come from the configuration and from code, never from what strangers send."""
+"""Metrics for Prometheus. Label values come from the configuration and the code, never from requests."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from pointsman.domain.retry_policy import Class
+from pointsman.bus import signals as sent
+from pointsman.bus.signals import Signals
+from pointsman.domain.retry_policy import Outcome
 from pointsman.logs import logger
-from pointsman.storage.db import LOST
-from pointsman.storage.metrics import Now
+from pointsman.storage.errors import DatabaseUnavailable
+from pointsman.storage.metrics import DatabaseMetrics, PoolUsage
 
 log = logger("metrics")
 
-_AGE_SECONDS = 5.0
-_PATIENCE_SECONDS = 4.0
-STALE = "stale"
-"""The outcome of an attempt whose lane was lost before it could be written down."""
-_CLASSES = frozenset(map(str, Class))
+_MAX_AGE_SECONDS = 5.0
+_READ_TIMEOUT_SECONDS = 4.0
+LEASE_LOST = "stale"
+"""Outcome of an attempt whose lane lease was lost before its result could be stored."""
+_SUCCESSES = frozenset({str(Outcome.DONE), str(Outcome.FOUND)})
+_OUTCOMES = frozenset(map(str, Outcome))
 
 
 class Metrics:
-    """All counters of one process."""
+    """All metrics of one process."""
 
     content_type = CONTENT_TYPE_LATEST
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        registry = self.registry
-        self.requests = Counter(
-            "pointsman_http_requests", "Requests by route and status", ["route", "status"], registry=registry
+        self._define_http()
+        self._define_events()
+        self._define_deliveries()
+        self._define_destinations()
+        self._define_maintenance()
+        self._read_at = -_MAX_AGE_SECONDS
+
+    def subscribe(self, signals: Signals) -> None:
+        """Count what the other packages announce."""
+        signals.subscribe(
+            sent.BatchAccepted, lambda signal: self.intake_batch_size.observe(signal.report_count)
         )
-        self.connections = Gauge("pointsman_http_connections", "Connections that are open", registry=registry)
-        self.turned_away = Counter(
-            "pointsman_http_turned_away",
-            "Clients turned away at the door, by why",
-            ["why"],
-            registry=registry,
+        signals.subscribe(
+            sent.ThrottleStarted, lambda signal: self.ticket_rate_exceeded.labels(signal.source).inc()
         )
-        self.request_seconds = Histogram(
-            "pointsman_http_request_seconds", "Time to answer, by route", ["route"], registry=registry
+        signals.subscribe(
+            sent.ReportBackfilled, lambda signal: self.reports.labels(signal.source, "backfilled").inc()
         )
-        self.batch = Histogram(
-            "pointsman_accept_batch_rows",
-            "Reports that shared one transaction",
+        signals.subscribe(sent.AttemptFinished, self._count_attempt)
+        signals.subscribe(sent.TextRedacted, self._count_redactions)
+        signals.subscribe(
+            sent.DriftDetected, lambda signal: self.poll_detected_changes.labels(signal.destination).inc()
+        )
+        signals.subscribe(sent.DuplicateFound, self._count_duplicate)
+        signals.subscribe(
+            sent.MaintenanceChecked,
+            lambda signal: self.maintenance_alarm.labels(signal.check).set(signal.value),
+        )
+        signals.subscribe(
+            sent.EventLoopStalled, lambda signal: self.event_loop_stalls.labels(signal.plugin).inc()
+        )
+        signals.subscribe(
+            sent.EventLoopLagMeasured, lambda signal: self.event_loop_lag.observe(signal.seconds)
+        )
+
+    def _counter(self, name: str, description: str, *labels: str) -> Counter:
+        return Counter(f"pointsman_{name}", description, labels, registry=self.registry)
+
+    def _gauge(self, name: str, description: str, *labels: str) -> Gauge:
+        return Gauge(f"pointsman_{name}", description, labels, registry=self.registry)
+
+    def _histogram(
+        self, name: str, description: str, *labels: str, buckets: Sequence[float] = Histogram.DEFAULT_BUCKETS
+    ) -> Histogram:
+        return Histogram(f"pointsman_{name}", description, labels, buckets=buckets, registry=self.registry)
+
+    def _define_http(self) -> None:
+        self.requests = self._counter("http_requests", "Requests by route and status", "route", "status")
+        self.request_duration = self._histogram(
+            "http_request_duration_seconds", "Time to answer a request", "route"
+        )
+        self.connections = self._gauge("http_connections", "Open connections of clients")
+        self.rejected_connections = self._counter(
+            "http_rejected_connections", "Connections that were refused or cut, by reason", "reason"
+        )
+        self.intake_batch_size = self._histogram(
+            "intake_batch_size",
+            "Reports committed in one transaction",
             buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256),
-            registry=registry,
         )
-        self.reports = Counter(
-            "pointsman_reports", "Reports by source and result", ["source", "result"], registry=registry
-        )
-        self.attempts = Counter(
-            "pointsman_attempts",
-            "Attempts by destination, kind and outcome",
-            ["destination", "kind", "outcome"],
-            registry=registry,
-        )
-        self.attempt_seconds = Histogram(
-            "pointsman_attempt_seconds",
-            "Time of an attempt, by destination",
-            ["destination"],
-            registry=registry,
-        )
-        self.webhooks = Counter(
-            "pointsman_webhooks",
-            "Webhooks by destination and result",
-            ["destination", "result"],
-            registry=registry,
-        )
-        self.drift = Counter(
-            "pointsman_drift", "Changes no webhook told, found by asking", ["destination"], registry=registry
-        )
-        self.stalls = Counter(
-            "pointsman_loop_stalls",
-            "Times the event loop stood still, by the plugin it stood in",
-            ["plugin"],
-            registry=registry,
-        )
-        self._of_deliveries()
-        self._of_destinations()
-        self._of_the_house()
-        self._asked_at = -_AGE_SECONDS
-        # what labels() finds, found once: it costs more than counting
-        self._of_route: dict[tuple[str, int], tuple[Counter, Histogram]] = {}
-        self._of_report: dict[tuple[str, str], Counter] = {}
-
-    def _of_deliveries(self) -> None:
-        registry = self.registry
-        self.stale = Counter(
-            "pointsman_stale_results",
-            "Results that came after the lease was lost, and were dropped",
-            ["destination"],
-            registry=registry,
-        )
-        self.doubles = Counter(
-            "pointsman_doubles",
-            "Issues and comments that were there twice, by what became of them",
-            ["destination", "what", "result"],
-            registry=registry,
-        )
-        self.masked = Counter(
-            "pointsman_masked", "Secrets masked in what was sent, by kind", ["kind"], registry=registry
-        )
-        self.storms = Counter(
-            "pointsman_storms",
-            "Times a source opened more tickets than it may",
-            ["source"],
-            registry=registry,
-        )
-        self.pending = Gauge("pointsman_deliveries_pending", "Deliveries not yet made", registry=registry)
-        self.in_doubt = Gauge(
-            "pointsman_deliveries_in_doubt",
-            "Deliveries of unknown outcome that are not given up",
-            ["destination"],
-            registry=registry,
-        )
-        self.dead = Gauge(
-            "pointsman_deliveries_dead",
-            "Deliveries given up and not replayed",
-            ["destination", "class"],
-            registry=registry,
-        )
-        self.oldest = Gauge(
-            "pointsman_oldest_undelivered_seconds",
-            "Age of the oldest delivery not yet made",
-            ["destination"],
-            registry=registry,
-        )
-        self.parked = Gauge(
-            "pointsman_lanes_parked", "Lanes that wait for a person", ["destination"], registry=registry
-        )
-        self.lanes = Gauge("pointsman_lanes_held", "Lanes being worked on by this replica", registry=registry)
-
-    def _of_destinations(self) -> None:
-        registry = self.registry
-        self.last_success = Gauge(
-            "pointsman_last_success_timestamp_seconds",
-            "When this replica last made a delivery there, in Unix time",
-            ["destination"],
-            registry=registry,
-        )
-        self.breaker = Gauge(
-            "pointsman_destination_breaker",
-            "Its breaker: 0 closed, 1 half open, 2 open",
-            ["destination"],
-            registry=registry,
-        )
-        self.paused = Gauge(
-            "pointsman_destination_paused", "Whether it is paused", ["destination"], registry=registry
-        )
-        self.held = Gauge(
-            "pointsman_destination_held_seconds",
-            "For how long it is held, because it asked to wait or refused us",
-            ["destination"],
-            registry=registry,
-        )
-        self.failures = Gauge(
-            "pointsman_destination_failures",
-            "Failures in a row, up to now",
-            ["destination"],
-            registry=registry,
-        )
-        self.tokens = Gauge(
-            "pointsman_budget_tokens",
-            "Writes that may be made at once",
-            ["destination", "scope"],
-            registry=registry,
-        )
-        self.rate = Gauge(
-            "pointsman_budget_rate",
-            "Writes per second that are allowed now",
-            ["destination", "scope"],
-            registry=registry,
+        self.intake_queue_length = self._gauge(
+            "intake_queue_length", "Reports that wait to be committed by this replica"
         )
 
-    def _of_the_house(self) -> None:
-        registry = self.registry
-        self.house_alarms = Gauge(
-            "pointsman_house_alarm", "What keeping house found wrong; 0 is well", ["what"], registry=registry
+    def _define_events(self) -> None:
+        self.reports = self._counter("reports", "Reports by source and result", "source", "result")
+        self.reports_parked = self._gauge("reports_parked", "Reports that could not be processed")
+        self.ticket_rate_exceeded = self._counter(
+            "ticket_rate_exceeded", "Times a source opened more tickets in a minute than allowed", "source"
         )
-        self.reports_parked = Gauge(
-            "pointsman_reports_parked", "Reports that could not be decided on", registry=registry
+        self.webhooks = self._counter(
+            "webhooks", "Webhooks by destination and result", "destination", "result"
         )
-        self.careful = Gauge("pointsman_careful_mode", "Whether every write looks first", registry=registry)
-        self.waiting = Gauge(
-            "pointsman_accept_waiting_rows", "Reports that wait to be committed", registry=registry
+        self.poll_detected_changes = self._counter(
+            "poll_detected_changes",
+            "Changes of issues that polling found and no webhook had announced",
+            "destination",
         )
-        self.database_up = Gauge(
-            "pointsman_database_up", "Whether the database answered this page", registry=registry
+        self.redactions = self._counter("redactions", "Secrets masked in outgoing texts, by kind", "kind")
+
+    def _define_deliveries(self) -> None:
+        self.attempts = self._counter(
+            "attempts",
+            "Delivery attempts by destination, kind and outcome",
+            *("destination", "kind", "outcome"),
         )
-        self.pool_used = Gauge(
-            "pointsman_database_connections_used", "Connections in use, of the pool", registry=registry
+        self.attempt_duration = self._histogram(
+            "attempt_duration_seconds", "Duration of a delivery attempt", "destination"
         )
-        self.pool_size = Gauge(
-            "pointsman_database_connections_max", "Connections the pool may have", registry=registry
+        self.lost_lease_results = self._counter(
+            "lost_lease_results", "Results dropped because the lease of their lane was lost", "destination"
         )
-        self.loop_lag = Histogram(
-            "pointsman_loop_lag_seconds",
-            "How late the event loop comes to what is due, sampled four times a second",
+        self.duplicate_writes = self._counter(
+            "duplicate_writes",
+            "Issues and comments that existed twice, by whether they could be repaired",
+            *("destination", "object", "result"),
+        )
+        self.deliveries_pending = self._gauge("deliveries_pending", "Deliveries that are not finished")
+        self.deliveries_outcome_unknown = self._gauge(
+            "deliveries_outcome_unknown", "Pending deliveries with an unknown outcome", "destination"
+        )
+        self.dead_letters = self._gauge(
+            "dead_letters",
+            "Deliveries that were given up and not replayed",
+            *("destination", "outcome"),
+        )
+        self.oldest_pending_delivery_age = self._gauge(
+            "oldest_pending_delivery_age_seconds", "Age of the oldest pending delivery", "destination"
+        )
+        self.lanes_parked = self._gauge("lanes_parked", "Lanes that wait for an operator", "destination")
+        self.lanes_claimed = self._gauge("lanes_claimed", "Lanes that this replica works on")
+
+    def _define_destinations(self) -> None:
+        self.last_success = self._gauge(
+            "last_success_timestamp_seconds",
+            "Unix time of this replica's last successful delivery",
+            "destination",
+        )
+        self.circuit_breaker_state = self._gauge(
+            "destination_circuit_breaker_state", "0 closed, 1 half open, 2 open", "destination"
+        )
+        self.destination_paused = self._gauge(
+            "destination_paused", "1 if the destination is paused", "destination"
+        )
+        self.destination_backoff = self._gauge(
+            "destination_backoff_seconds",
+            "Time until the destination is tried again after a failure or a request to wait",
+            "destination",
+        )
+        self.destination_failures = self._gauge(
+            "destination_consecutive_failures", "Failures since the last success", "destination"
+        )
+        self.rate_limit_tokens = self._gauge(
+            "rate_limit_tokens", "Writes that are allowed at once", "destination", "scope"
+        )
+        self.rate_limit_writes_per_second = self._gauge(
+            "rate_limit_writes_per_second", "Writes per second that are allowed", "destination", "scope"
+        )
+
+    def _define_maintenance(self) -> None:
+        self.maintenance_alarm = self._gauge(
+            "maintenance_alarm", "Value of a maintenance check; 0 is healthy", "check"
+        )
+        self.verify_writes_mode = self._gauge(
+            "verify_writes_mode", "1 while every write is preceded by a search for its marker"
+        )
+        self.database_up = self._gauge("database_up", "Whether the database answered when this page was made")
+        self.database_connections_used = self._gauge(
+            "database_connections_used", "Connections of the pool that are in use"
+        )
+        self.database_connections_max = self._gauge("database_connections_max", "Size of the connection pool")
+        self.event_loop_lag = self._histogram(
+            "event_loop_lag_seconds",
+            "Delay of a timer of the event loop, sampled four times a second",
             buckets=(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
-            registry=registry,
+        )
+        self.event_loop_stalls = self._counter(
+            "event_loop_stalls",
+            "Times the event loop was blocked for over a second, by the plugin that blocked it",
+            "plugin",
         )
 
-    def request(self, route: str, status: int, seconds: float) -> None:
-        """Count a request."""
-        found = self._of_route.get((route, status))
-        if found is None:
-            found = self.requests.labels(route, status), self.request_seconds.labels(route)
-            self._of_route[route, status] = found
-        found[0].inc()
-        found[1].observe(seconds)
+    def count_request(self, route: str, status: int, seconds: float) -> None:
+        """Count an answered request."""
+        self.requests.labels(route, status).inc()
+        self.request_duration.labels(route).observe(seconds)
 
-    def report(self, source: str, result: str) -> None:
-        """Count a report."""
-        found = self._of_report.get((source, result))
-        if found is None:
-            found = self._of_report[source, result] = self.reports.labels(source, result)
-        found.inc()
+    def _count_attempt(self, attempt: sent.AttemptFinished) -> None:
+        self.attempts.labels(attempt.destination, attempt.kind, attempt.outcome).inc()
+        self.attempt_duration.labels(attempt.destination).observe(attempt.seconds)
+        if attempt.outcome in _SUCCESSES:
+            self.last_success.labels(attempt.destination).set_to_current_time()
+        elif attempt.outcome == LEASE_LOST:
+            self.lost_lease_results.labels(attempt.destination).inc()
 
-    def attempt(self, destination: str, kind: str, outcome: str, seconds: float) -> None:
-        """Count an attempt."""
-        self.attempts.labels(destination, kind, outcome).inc()
-        self.attempt_seconds.labels(destination).observe(seconds)
-        if outcome in (Class.DONE, Class.FOUND):
-            self.last_success.labels(destination).set_to_current_time()
-        elif outcome == STALE:
-            self.stale.labels(destination).inc()
+    def _count_duplicate(self, duplicate: sent.DuplicateFound) -> None:
+        result = "repaired" if duplicate.repaired else "left"
+        self.duplicate_writes.labels(duplicate.destination, duplicate.subject, result).inc()
 
-    def double(self, destination: str, what: str, repaired: bool) -> None:  # noqa: FBT001 - a callback
-        """Count an issue or a comment that was made twice."""
-        self.doubles.labels(destination, what, "repaired" if repaired else "left").inc()
+    def _count_redactions(self, redacted: sent.TextRedacted) -> None:
+        for kind, number in redacted.counts.items():
+            self.redactions.labels(kind).inc(number)
 
-    def mask(self, masked: Mapping[str, int]) -> None:
-        """Count what was masked in a draft. The kinds are few: they stand in the code."""
-        for kind, number in masked.items():
-            self.masked.labels(kind).inc(number)
+    async def render(self, pool: PoolUsage, read: Callable[[], Awaitable[DatabaseMetrics]]) -> bytes:
+        """Return the page in the text format.
 
-    async def page(self, read: Callable[[], Awaitable[Now]]) -> bytes:
-        """The page; the database is asked at most every few seconds, and without it the rest is shown."""
-        if time.monotonic() - self._asked_at >= _AGE_SECONDS:
-            self._asked_at = time.monotonic()
+        ``read`` is called at most every five seconds; when it fails, the page has the last values.
+        """
+        self.database_connections_used.set(pool.used)
+        self.database_connections_max.set(pool.size)
+        if time.monotonic() - self._read_at >= _MAX_AGE_SECONDS:
+            self._read_at = time.monotonic()
             try:
-                async with asyncio.timeout(_PATIENCE_SECONDS):
-                    now = await read()
-            except LOST as error:
+                async with asyncio.timeout(_READ_TIMEOUT_SECONDS):
+                    metrics = await read()
+            except (DatabaseUnavailable, TimeoutError) as error:
                 self.database_up.set(0)
-                log.warning("the metrics lack what the database knows", error=type(error).__name__)
+                log.warning("metrics of the database are missing", error=str(error) or type(error).__name__)
             else:
-                self._show(now)
+                self._show(metrics)
         return generate_latest(self.registry)
 
-    def _show(self, now: Now) -> None:
-        """Set every gauge that is read from the database; what is no longer there is shown no more."""
+    def _show(self, metrics: DatabaseMetrics) -> None:
+        """Set every gauge that is read from the database. Series of destinations that are gone disappear."""
         for gauge in (
-            *(self.in_doubt, self.dead, self.oldest, self.parked, self.breaker, self.paused),
-            *(self.held, self.failures, self.tokens, self.rate),
+            *(self.deliveries_outcome_unknown, self.dead_letters, self.oldest_pending_delivery_age),
+            *(self.lanes_parked, self.circuit_breaker_state, self.destination_paused),
+            *(self.destination_backoff, self.destination_failures),
+            *(self.rate_limit_tokens, self.rate_limit_writes_per_second),
         ):
             gauge.clear()
         self.database_up.set(1)
-        self.pending.set(sum(row["pending"] for row in now.destinations))
-        for row in now.destinations:
-            slug = row["slug"]
-            self.in_doubt.labels(slug).set(row["in_doubt"])
-            self.oldest.labels(slug).set(row["oldest_seconds"])
-            self.parked.labels(slug).set(row["parked_lanes"])
-            self.breaker.labels(slug).set(row["breaker"])
-            self.paused.labels(slug).set(row["paused"])
-            self.held.labels(slug).set(max(0.0, row["held_seconds"]))
-            self.failures.labels(slug).set(row["failures"])
-        for row in now.dead:
-            cls = row["class"] if row["class"] in _CLASSES else "other"
-            self.dead.labels(row["slug"], cls).inc(row["dead"])
-        for row in now.rate_limits:
-            for slug in row["destinations"]:
-                self.tokens.labels(slug, row["scope"]).set(row["tokens"])
-                self.rate.labels(slug, row["scope"]).set(row["rate"])
-        self.reports_parked.set(now.house["reports_parked"])
-        self.careful.set(now.house["careful"])
+        self.deliveries_pending.set(sum(row.pending for row in metrics.destinations))
+        for row in metrics.destinations:
+            self.deliveries_outcome_unknown.labels(row.slug).set(row.outcome_unknown)
+            self.oldest_pending_delivery_age.labels(row.slug).set(row.oldest_pending_seconds)
+            self.lanes_parked.labels(row.slug).set(row.parked_lanes)
+            self.circuit_breaker_state.labels(row.slug).set(row.circuit_breaker_state)
+            self.destination_paused.labels(row.slug).set(row.paused)
+            self.destination_backoff.labels(row.slug).set(max(0.0, row.backoff_seconds))
+            self.destination_failures.labels(row.slug).set(row.consecutive_failures)
+        for dead in metrics.dead_letters:
+            outcome = dead.outcome if dead.outcome in _OUTCOMES else "other"
+            self.dead_letters.labels(dead.slug, outcome).inc(dead.count)
+        for limit in metrics.rate_limits:
+            for slug in limit["destinations"]:
+                self.rate_limit_tokens.labels(slug, limit["scope"]).set(limit["tokens"])
+                self.rate_limit_writes_per_second.labels(slug, limit["scope"]).set(limit["rate"])
+        self.reports_parked.set(metrics.maintenance.reports_parked)
+        self.verify_writes_mode.set(metrics.maintenance.verify_writes)

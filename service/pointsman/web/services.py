@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from aiohttp import web
 
 from pointsman.config.settings import Settings
-from pointsman.intake.batcher import Acceptance
+from pointsman.intake.batcher import IntakeBatcher
 from pointsman.plugin_host.registry import Registry
-from pointsman.plugin_host.snapshot import CatalogKeeper
+from pointsman.plugin_host.snapshot import ConfigReloader
 from pointsman.storage.db import Database
-from pointsman.sync.tracker_updates import Inbound
+from pointsman.sync.tracker_updates import TrackerUpdates
 from pointsman.web.admission import Doors, Reads
 from pointsman.web.connection_manager import Connections
 from pointsman.web.metrics import Metrics
@@ -27,10 +27,10 @@ class Context:
     settings: Settings
     base_url: str
     database: Database
-    catalog: CatalogKeeper
+    catalog: ConfigReloader
     registry: Registry
-    acceptance: Acceptance
-    inbound: Inbound
+    acceptance: IntakeBatcher
+    inbound: TrackerUpdates
     metrics: Metrics
     wake: Callable[[], None]
     stalled: Callable[[], str]
@@ -58,7 +58,7 @@ class Context:
             trusted=settings.trusted_proxies,
             patience=self.patience,
             overloaded=lambda: doors.reports.full or self.acceptance.full,
-            turned_away=lambda why: self.metrics.turned_away.labels(why).inc(),
+            turned_away=lambda why: self.metrics.rejected_connections.labels(why).inc(),
         )
         self.metrics.connections.set_function(lambda: len(self.connections))
 

@@ -8,17 +8,19 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 
+from pointsman.bus.signals import AttemptFinished, Signals
 from pointsman.storage import metrics as stored
 from pointsman.storage.db import Database
+from pointsman.storage.errors import DatabaseUnavailable
 from pointsman.storage.queries import queries
 from pointsman.web.metrics import Metrics
 from service_fixture import SOURCES, RunningService, alert, until
 from stored_lanes import DEAD, DONE, PENDING, StoredLanes, insert_finished
 
 HOUR = dt.timedelta(hours=1)
+NO_POOL = stored.PoolUsage(0, 0)
 
 
 @pytest.fixture
@@ -30,7 +32,8 @@ async def stage(database: Database) -> StoredLanes:
 
 
 async def page(database: Database, metrics: Metrics | None = None) -> str:
-    return (await (metrics or Metrics()).page(lambda: stored.now(database))).decode()
+    metrics = metrics or Metrics()
+    return (await metrics.render(stored.pool_usage(database), lambda: stored.read(database))).decode()
 
 
 def value(text: str, name: str) -> float | None:
@@ -51,21 +54,21 @@ async def test_the_queue_is_told_by_destination(stage: StoredLanes):
     text = await page(stage.database)
     for name, wanted in {
         "pointsman_deliveries_pending": 4,
-        'pointsman_deliveries_in_doubt{destination="here"}': 1,
-        'pointsman_deliveries_in_doubt{destination="there"}': 0,
-        'pointsman_deliveries_dead{class="refused",destination="there"}': 1,
-        'pointsman_deliveries_dead{class="defect",destination="there"}': 2,
-        'pointsman_deliveries_dead{class="other",destination="there"}': 1,
+        'pointsman_deliveries_outcome_unknown{destination="here"}': 1,
+        'pointsman_deliveries_outcome_unknown{destination="there"}': 0,
+        'pointsman_dead_letters{destination="there",outcome="refused"}': 1,
+        'pointsman_dead_letters{destination="there",outcome="defect"}': 2,
+        'pointsman_dead_letters{destination="there",outcome="other"}': 1,
         'pointsman_lanes_parked{destination="here"}': 1,
         'pointsman_lanes_parked{destination="there"}': 1,
-        'pointsman_oldest_undelivered_seconds{destination="@mail"}': 0,
+        'pointsman_oldest_pending_delivery_age_seconds{destination="@mail"}': 0,
         "pointsman_database_up": 1,
     }.items():
         assert value(text, name) == wanted, name
-    assert value(text, 'pointsman_oldest_undelivered_seconds{destination="here"}') == pytest.approx(
+    assert value(text, 'pointsman_oldest_pending_delivery_age_seconds{destination="here"}') == pytest.approx(
         3 * 3600, abs=60
     )
-    assert value(text, 'pointsman_oldest_undelivered_seconds{destination="there"}') == pytest.approx(
+    assert value(text, 'pointsman_oldest_pending_delivery_age_seconds{destination="there"}') == pytest.approx(
         3600, abs=60
     )
     assert "stranger" not in text
@@ -80,13 +83,13 @@ async def test_how_a_destination_stands(stage: StoredLanes):
     )
     text = await page(stage.database)
     here = '{destination="here"}'
-    assert value(text, f"pointsman_destination_breaker{here}") == 2
-    assert value(text, f"pointsman_destination_failures{here}") == 7
+    assert value(text, f"pointsman_destination_circuit_breaker_state{here}") == 2
+    assert value(text, f"pointsman_destination_consecutive_failures{here}") == 7
     assert value(text, f"pointsman_destination_paused{here}") == 1
-    assert value(text, f"pointsman_destination_held_seconds{here}") == pytest.approx(90, abs=20)
-    assert value(text, 'pointsman_destination_breaker{destination="there"}') == 0
-    assert value(text, 'pointsman_budget_tokens{destination="here",scope="content"}') == 20
-    assert value(text, 'pointsman_budget_rate{destination="here",scope="content"}') == pytest.approx(
+    assert value(text, f"pointsman_destination_backoff_seconds{here}") == pytest.approx(90, abs=20)
+    assert value(text, 'pointsman_destination_circuit_breaker_state{destination="there"}') == 0
+    assert value(text, 'pointsman_rate_limit_tokens{destination="here",scope="content"}') == 20
+    assert value(text, 'pointsman_rate_limit_writes_per_second{destination="here",scope="content"}') == pytest.approx(
         0.5, abs=0.1
     )
 
@@ -94,67 +97,68 @@ async def test_how_a_destination_stands(stage: StoredLanes):
 async def test_parked_reports_and_careful_mode(stage: StoredLanes):
     database = stage.database
     text = await page(database)
-    assert (value(text, "pointsman_reports_parked"), value(text, "pointsman_careful_mode")) == (0, 0)
+    assert (value(text, "pointsman_reports_parked"), value(text, "pointsman_verify_writes_mode")) == (0, 0)
     await database.execute(
         "insert into report (id, source_id, body, body_sha256, state) values (gen_random_uuid(), 1, '', '', 2);"
         "update installation set careful_until = now() + interval '1 hour'"
     )
     text = await page(database)
-    assert (value(text, "pointsman_reports_parked"), value(text, "pointsman_careful_mode")) == (1, 1)
+    assert (value(text, "pointsman_reports_parked"), value(text, "pointsman_verify_writes_mode")) == (1, 1)
 
 
 async def test_attempts_tell_the_last_success_and_what_came_too_late():
-    metrics = Metrics()
+    metrics, signals = Metrics(), Signals()
+    metrics.subscribe(signals)
     for outcome in ("unknown", "stale", "stale"):
-        metrics.attempt("here", "create", outcome, 0.1)
-    metrics.attempt("there", "create", "found", 0.1)
-    text = (await metrics.page(_away)).decode()
-    assert value(text, 'pointsman_stale_results_total{destination="here"}') == 2
+        signals.emit(AttemptFinished("here", "create", outcome, 0.1))
+    signals.emit(AttemptFinished("there", "create", "found", 0.1))
+    text = (await metrics.render(NO_POOL, _unavailable)).decode()
+    assert value(text, 'pointsman_lost_lease_results_total{destination="here"}') == 2
     assert value(text, 'pointsman_last_success_timestamp_seconds{destination="here"}') is None
     assert value(text, 'pointsman_last_success_timestamp_seconds{destination="there"}')
 
 
-async def _away() -> stored.Now:
-    raise OSError("gone")
+async def _unavailable() -> stored.DatabaseMetrics:
+    raise DatabaseUnavailable("gone")
 
 
 async def test_what_is_over_is_shown_no_more(stage: StoredLanes):
     metrics = Metrics()
     lane = await stage.lane("here", {"kind": 1}, parked_why="refused")
-    dead = 'pointsman_deliveries_dead{class="refused",destination="here"}'
+    dead = 'pointsman_dead_letters{destination="here",outcome="refused"}'
     assert value(await page(stage.database, metrics), dead) == 1
     await stage.database.execute("update delivery set state = 1 where lane_id = $1", lane)
-    metrics._asked_at -= 5
+    metrics._read_at -= 5
     assert value(await page(stage.database, metrics), dead) is None
 
 
 async def test_the_database_is_asked_once_in_five_seconds(stage: StoredLanes):
     metrics, asked = Metrics(), 0
 
-    async def read() -> stored.Now:
+    async def read() -> stored.DatabaseMetrics:
         nonlocal asked
         asked += 1
-        return await stored.now(stage.database)
+        return await stored.read(stage.database)
 
     for _ in range(20):
-        await metrics.page(read)
+        await metrics.render(NO_POOL, read)
     assert asked == 1
-    metrics._asked_at -= 5
-    await metrics.page(read)
+    metrics._read_at -= 5
+    await metrics.render(NO_POOL, read)
     assert asked == 2
 
 
 @pytest.mark.parametrize(
-    "error", [OSError("gone"), TimeoutError(), asyncpg.ConnectionDoesNotExistError("gone")]
+    "error", [TimeoutError(), DatabaseUnavailable("gone")]
 )
 async def test_without_the_database_the_rest_is_shown(error: Exception):
     metrics = Metrics()
     metrics.reports.labels("shop", "accepted").inc()
 
-    async def read() -> stored.Now:
+    async def read() -> stored.DatabaseMetrics:
         raise error
 
-    text = (await metrics.page(read)).decode()
+    text = (await metrics.render(NO_POOL, read)).decode()
     assert value(text, "pointsman_database_up") == 0
     assert value(text, 'pointsman_reports_total{result="accepted",source="shop"}') == 1
 
@@ -165,7 +169,7 @@ async def test_nothing_that_is_done_is_read(stage: StoredLanes):
     await stage.lane("there", {"kind": 1}, parked_why="refused")
     async with stage.database.pool.acquire() as con:
         await insert_finished(con, 20_000)
-        for name in ("destinations_now", "dead_now", "house_now"):
+        for name in ("destination_metrics", "dead_letter_metrics", "maintenance_metrics"):
             rows = await con.fetch(f"explain (analyze, costs off, timing off) {queries('metrics')[name]}")
             plan = "\n".join(row[0] for row in rows)
             assert "Seq Scan on lane" not in plan and "Seq Scan on delivery" not in plan, plan
@@ -184,18 +188,18 @@ async def test_a_running_replica_measures_itself(service: RunningService, tmp_pa
 
         async def beaten() -> str | None:
             text: str = await service.call("GET", "/metrics", status=200)
-            return text if value(text, "pointsman_loop_lag_seconds_count") else None
+            return text if value(text, "pointsman_event_loop_lag_seconds_count") else None
 
         text = await until(beaten)
         assert value(text, "pointsman_database_connections_max") == 10
-        assert value(text, "pointsman_accept_waiting_rows") == 0
+        assert value(text, "pointsman_intake_queue_length") == 0
         success = value(text, 'pointsman_last_success_timestamp_seconds{destination="there"}')
         assert abs(success - dt.datetime.now(dt.UTC).timestamp()) < 60
         assert value(text, "pointsman_database_up") == 1
         before = series(text)
         for n in range(20):
             await service.alert(id=str(uuid.uuid4()), title=f"number {n}")
-        running.context.metrics._asked_at -= 5
+        running.context.metrics._read_at -= 5
         assert series(await service.call("GET", "/metrics", status=200)) - before <= MAY_COME
         assert alert()["id"] not in text
 

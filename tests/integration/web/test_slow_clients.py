@@ -147,7 +147,7 @@ async def test_who_does_not_read_is_cut(service: RunningService):
             wire.writer.transport.pause_reading()
             await wire.send(page * 20)
 
-            cut = running.context.metrics.turned_away.labels("reads too slowly")
+            cut = running.context.metrics.rejected_connections.labels("reads too slowly")
 
             async def once() -> bool:
                 return cut._value.get() == 1
