@@ -12,7 +12,7 @@ import msgspec
 
 from pointsman.content import templates
 from pointsman.content.templates import Given, What
-from pointsman.domain.routing import Facts, Options, Route, verdict
+from pointsman.domain.routing import Facts, Options, Route, match_route
 from pointsman.domain.ticket import TicketKind
 from pointsman.storage.db import Row
 
@@ -26,10 +26,10 @@ class Rule(msgspec.Struct, frozen=True):
     options: Options = PLAIN
 
 
-NOBODY = Rule("")
+NO_RULE = Rule("")
 
 
-def has_say(route: Route) -> bool:
+def has_templates(route: Route) -> bool:
     """Whether a rule says anything of how tickets are told."""
     return route.options.templates != PLAIN.templates or route.options.requester
 
@@ -41,10 +41,10 @@ def rule_for(routes: Sequence[Route], facts: Facts, destination_id: int | None) 
     for route in routes:
         if destination_id is not None and destination_id not in route.destinations:
             continue
-        said = verdict(route, facts)
+        said = match_route(route, facts)
         if said.matched or said.pending:
             return Rule(route.options.name or f"number {route.position}", route.options)
-    return NOBODY
+    return NO_RULE
 
 
 def facts_of(head: Row, opening: Mapping[str, Any]) -> Facts:
@@ -60,7 +60,7 @@ def facts_of(head: Row, opening: Mapping[str, Any]) -> Facts:
     )
 
 
-class Wording:
+class TemplateSelector:
     """The words of one draft. ``problems``: templates that failed, with line and cause."""
 
     def __init__(self, rule: Rule, given: Callable[[], Given]) -> None:

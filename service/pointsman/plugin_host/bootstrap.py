@@ -12,7 +12,7 @@ from pointsman.config.settings import Settings
 from pointsman.errors import ConfigError
 from pointsman.plugin_host.egress_policy import Policy
 from pointsman.plugin_host.registry import Registry
-from pointsman.plugin_host.snapshot import CatalogKeeper
+from pointsman.plugin_host.snapshot import ConfigReloader
 from pointsman.storage.db import Database
 
 
@@ -41,9 +41,9 @@ def process_defaults(settings: Settings) -> Mapping[str, Mapping[str, Any]]:
     return {"forgejo": forgejo}
 
 
-def open_catalog(settings: Settings, database: Database, registry: Registry) -> CatalogKeeper:
+def open_catalog(settings: Settings, database: Database, registry: Registry) -> ConfigReloader:
     """The configuration, not loaded yet."""
-    return CatalogKeeper(
+    return ConfigReloader(
         database,
         registry,
         make_vault(settings),
@@ -55,7 +55,7 @@ def open_catalog(settings: Settings, database: Database, registry: Registry) -> 
 
 
 @contextlib.asynccontextmanager
-async def opened_catalog(settings: Settings, database: Database) -> AsyncIterator[CatalogKeeper]:
+async def opened_catalog(settings: Settings, database: Database) -> AsyncIterator[ConfigReloader]:
     """The configuration in force with the plugins that are installed, for a command; closed at its end."""
     keeper = open_catalog(settings, database, Registry.load(allow=settings.plugins))
     try:

@@ -30,13 +30,13 @@ from pointsman.plugin_host.http_client import HttpClient
 from pointsman.plugin_host.instances import TRACKER, LiveDestination, LiveSource
 from pointsman.plugin_host.registry import Registry
 from pointsman.storage import config as rows
-from pointsman.sync.source_feedback import Back
+from pointsman.sync.source_feedback import SourceAsTracker
 
 log = logger("catalog")
 
 
 @dataclass(slots=True, frozen=True)
-class Maker:
+class InstanceFactory:
     """What making needs. ``defaults`` are settings that the process supplies, by tracker."""
 
     registry: Registry
@@ -74,8 +74,8 @@ class Maker:
         """The source itself, with its connection, and what both were made from."""
         resolved = self._resolved(row.settings)
         same = (row.id, row.slug, row.kind, resolved)
-        if old is not None and old.reader is not None and old.same == same:
-            return old.reader, old.client, same
+        if old is not None and old.plugin is not None and old.build_inputs == same:
+            return old.plugin, old.client, same
         settings = make_settings(kind.Settings, resolved)
         connection = kind.connection(settings)
         if connection is None:
@@ -100,8 +100,8 @@ class Maker:
                 self.vault.resolve(one).reveal().encode() for one in row.webhook_secrets
             )
             resolved = self._resolved({**self.defaults.get(row.tracker, {}), **row.settings})
-            made.same = (row.tracker, resolved)
-            if old is not None and old.same == made.same and old.tracker is not None:
+            made.build_inputs = (row.tracker, resolved)
+            if old is not None and old.build_inputs == made.build_inputs and old.tracker is not None:
                 made.tracker, made.client, made.account = old.tracker, old.client, old.account
                 made.credential = old.credential
                 return made
@@ -134,15 +134,15 @@ class Maker:
         return HttpClient(connection, self.policy, timeout_seconds=kind.capabilities.request_timeout_seconds)
 
 
-def back(row: rows.DestinationRow, source: LiveSource | None) -> LiveDestination:
+def source_feedback_destination(row: rows.DestinationRow, source: LiveSource | None) -> LiveDestination:
     """The destination by which a source is told how its problems stand."""
     made = LiveDestination(row.id, row.slug, row.kind, row.tracker, retired=row.retired)
     if row.retired:
         return made
-    if source is None or source.reader is None:
+    if source is None or source.plugin is None:
         made.problem = source.problem if source is not None else "its source is no longer configured"
     elif source.capabilities.writes_back:
-        made.tracker, made.client = Back(source.reader, source.reader.client), source.client
+        made.tracker, made.client = SourceAsTracker(source.plugin, source.plugin.client), source.client
     return made
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pointsman.config import file as config_file
-from pointsman.domain.token_bucket import Pace
+from pointsman.domain.token_bucket import RateLimit
 from pointsman.plugin_api import Actor, Capabilities, Misconfigured, Source, SourceCapabilities, Tracker
 from pointsman.plugin_host.http_client import HttpClient
 
@@ -21,19 +21,19 @@ class LiveSource:
     id: int
     slug: str
     kind: str
-    reader: Source | None
+    plugin: Source | None
     digests: tuple[bytes, ...]
     problem: str = ""
     limits: config_file.SourceLimits = field(default_factory=config_file.SourceLimits)
     client: HttpClient | None = None
     """Towards its API, if it has one."""
-    same: Any = None
+    build_inputs: Any = None
     """What it was made from: an unchanged source keeps its reader and connections over a reload."""
 
     @property
     def capabilities(self) -> SourceCapabilities:
         """What it can do; nothing, if it can't even read."""
-        return self.reader.capabilities if self.reader is not None else SourceCapabilities()
+        return self.plugin.capabilities if self.plugin is not None else SourceCapabilities()
 
     @property
     def new_tickets_per_minute(self) -> int | None:
@@ -43,7 +43,7 @@ class LiveSource:
     @property
     def owns_tickets(self) -> bool:
         """Whether its token reaches its own tickets."""
-        return self.reader is not None and self.reader.owns_tickets
+        return self.plugin is not None and self.plugin.owns_tickets
 
 
 @dataclass(slots=True)
@@ -62,13 +62,13 @@ class LiveDestination:
     """How much is masked of what goes there: ``normal``, ``strict``, ``off``."""
     credential: bytes | None = None
     """What tells the credential apart, a digest; destinations with the same one share its budgets. None without one."""
-    budgets: tuple[Pace, ...] = ()
+    rate_limits: tuple[RateLimit, ...] = ()
     """How fast it may be written to; the slowest first."""
     problem: str = ""
     retired: bool = False
     account: Actor | None = None
     """Who we are there, once that was asked."""
-    same: Any = None
+    build_inputs: Any = None
     """What it was made from: an unchanged destination keeps its tracker and connections over a reload."""
 
     @property
@@ -76,7 +76,7 @@ class LiveDestination:
         """What its tracker can do; nothing, if there is none."""
         return self.tracker.capabilities if self.tracker is not None else Capabilities()
 
-    def need(self) -> Tracker:
+    def require_tracker(self) -> Tracker:
         """The tracker, or Misconfigured with the cause."""
         if self.tracker is None:
             raise Misconfigured(self.problem or f"destination {self.slug} has no tracker")

@@ -17,7 +17,7 @@ from pointsman.plugin_api import API_VERSION, PluginSettings, Source, Tracker, h
 GROUP = "pointsman"
 
 
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
+class PluginStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one plugin."""
 
     name: str
@@ -35,7 +35,7 @@ class Registry:
     def __init__(self) -> None:
         self.trackers: dict[str, type[Tracker]] = {}
         self.sources: dict[str, type[Source]] = {}
-        self.standing: list[Standing] = []
+        self.statuses: list[PluginStatus] = []
 
     @classmethod
     def load(
@@ -67,7 +67,7 @@ class Registry:
 
     def refuse(self, name: str, origin: str, version: str, why: str) -> None:
         """Remember that a plugin is not used, and why."""
-        self.standing.append(Standing(name=name, origin=origin, version=version, refused=why))
+        self.statuses.append(PluginStatus(name=name, origin=origin, version=version, refused=why))
 
     def add(self, name: str, origin: str, version: str, module: ModuleType) -> None:
         """Take what a plugin registers, all of it or nothing."""
@@ -96,8 +96,8 @@ class Registry:
             return
         self.trackers.update({one.kind: one for one in trackers})
         self.sources.update({one.kind: one for one in kinds})
-        self.standing.append(
-            Standing(
+        self.statuses.append(
+            PluginStatus(
                 name=name,
                 origin=origin,
                 version=version,

@@ -13,25 +13,25 @@ from pointsman.config import file as config_file
 from pointsman.config.secrets import Vault, secret_fields
 from pointsman.crypto import hmac_sha256
 from pointsman.domain.routing import Route
-from pointsman.domain.ticket import Kind, Promise, Ticket
-from pointsman.domain.token_bucket import paces_of, shared_limit
+from pointsman.domain.ticket import Kind, PlannedDelivery, Ticket
+from pointsman.domain.token_bucket import rate_limits_of, shared_limit
 from pointsman.logs import logger
 from pointsman.plugin_host.egress_policy import Policy
-from pointsman.plugin_host.factory import Maker, back, credential_of, intake_url, make_settings, webhook_url
+from pointsman.plugin_host.factory import InstanceFactory, source_feedback_destination, credential_of, intake_url, make_settings, webhook_url
 from pointsman.plugin_host.http_client import HttpClient
 from pointsman.plugin_host.instances import MAIL, SOURCE, TRACKER, LiveDestination, LiveSource
 from pointsman.plugin_host.registry import Registry
 from pointsman.storage import config as rows
 from pointsman.storage import rate_limits
 from pointsman.storage import sources as source_rows
-from pointsman.storage.db import Database, uuid5
+from pointsman.storage.db import Database
 
 __all__ = [
     "MAIL",
     "SOURCE",
     "TRACKER",
-    "Catalog",
-    "CatalogKeeper",
+    "ConfigSnapshot",
+    "ConfigReloader",
     "LiveDestination",
     "LiveSource",
     "credential_of",
@@ -45,7 +45,7 @@ log = logger("catalog")
 
 
 @dataclass(slots=True, frozen=True)
-class Catalog:
+class ConfigSnapshot:
     """One state of the configuration."""
 
     version: int
@@ -56,16 +56,16 @@ class Catalog:
     destinations: Mapping[int, LiveDestination]
     routes: Sequence[Route]
     source_slugs: Mapping[int, str] = field(default_factory=dict)
-    backs: Mapping[int, int] = field(default_factory=dict)
+    feedback_destinations: Mapping[int, int] = field(default_factory=dict)
     """The destination by which each source is told how its problems stand, by source."""
 
     def source_of(self, source_id: int) -> LiveSource | None:
         """A source by its number."""
         return next((one for one in self.sources.values() if one.id == source_id), None)
 
-    def commented(self) -> Sequence[int]:
+    def sources_wanting_comments(self) -> Sequence[int]:
         """The sources that are told where issues were made."""
-        return [one.id for one in self.sources.values() if one.id in self.backs and one.capabilities.comment]
+        return [one.id for one in self.sources.values() if one.id in self.feedback_destinations and one.capabilities.comment]
 
     def destination(self, slug: str) -> LiveDestination | None:
         """A tracker destination by its slug."""
@@ -74,7 +74,7 @@ class Catalog:
                 return one
         return None
 
-    def marker_of(self, ticket: Ticket, promise: Promise) -> uuid.UUID:
+    def marker_of(self, ticket: Ticket, promise: PlannedDelivery) -> uuid.UUID:
         """The marker of a delivery: the same again after a database was restored, or a source was replayed."""
         destination = self.destinations[promise.destination_id].slug
         what = "create" if promise.kind is Kind.CREATE else f"{promise.kind.name.lower()} {promise.event_n}"
@@ -85,7 +85,7 @@ class Catalog:
             destination,
             what,
         )
-        return uuid5(self.installation_id, "\n".join(parts))
+        return uuid.uuid5(self.installation_id, "\n".join(parts))
 
     @property
     def mask_key(self) -> bytes:
@@ -117,7 +117,7 @@ def kinds(registry: Registry, defaults: Mapping[str, Mapping[str, Any]]) -> conf
     )
 
 
-class CatalogKeeper:
+class ConfigReloader:
     """Loads the configuration, and again when another replica or the command line changed it."""
 
     def __init__(
@@ -132,14 +132,14 @@ class CatalogKeeper:
         public_url: str = "",
     ) -> None:
         self._database = database
-        self._make = Maker(registry, vault, policy, defaults, public_url)
+        self._make = InstanceFactory(registry, vault, policy, defaults, public_url)
         self._mails = mails
-        self._current: Catalog | None = None
+        self._current: ConfigSnapshot | None = None
         self._lock = asyncio.Lock()
         self.on_change: Callable[[], None] = lambda: None
 
     @property
-    def current(self) -> Catalog:
+    def current(self) -> ConfigSnapshot:
         """The configuration in force."""
         assert self._current is not None, "load first"
         return self._current
@@ -179,10 +179,10 @@ class CatalogKeeper:
             for one in _clients(self._current):
                 await one.close()
 
-    async def _settle_sources(self, made: Catalog) -> bool:
+    async def _settle_sources(self, made: ConfigSnapshot) -> bool:
         """Sources that are told something have a destination for it; whether one came or went."""
-        live = [one for one in made.sources.values() if one.reader is not None]
-        broken = [one.id for one in made.sources.values() if one.reader is None]
+        live = [one for one in made.sources.values() if one.plugin is not None]
+        broken = [one.id for one in made.sources.values() if one.plugin is None]
         return await source_rows.settle(
             self._database,
             with_api=[one.id for one in live if one.client is not None],
@@ -190,7 +190,7 @@ class CatalogKeeper:
             as_they_are=broken,
         )
 
-    def _build(self, loaded: rows.Rows) -> Catalog:
+    def _build(self, loaded: rows.Rows) -> ConfigSnapshot:
         old = self._current
         sources = {
             row.slug: self._make.source(row, old.source_of(row.id) if old is not None else None)
@@ -199,7 +199,7 @@ class CatalogKeeper:
         }
         by_back = {back_slug(slug): one for slug, one in sources.items()}
         destinations = {
-            row.id: back(row, by_back.get(row.slug))
+            row.id: source_feedback_destination(row, by_back.get(row.slug))
             if row.kind == SOURCE
             else self._make.destination(row, old.destinations.get(row.id) if old is not None else None)
             for row in loaded.destinations
@@ -207,7 +207,7 @@ class CatalogKeeper:
         _set_budgets(destinations.values())
         ids = {one.slug: one.id for one in destinations.values()}
         mail = [one.id for one in destinations.values() if one.kind == MAIL]
-        return Catalog(
+        return ConfigSnapshot(
             version=loaded.version,
             installation_id=loaded.installation_id,
             marker_key=loaded.marker_key,
@@ -216,7 +216,7 @@ class CatalogKeeper:
             destinations=destinations,
             routes=[row.rule(ids) for row in loaded.routes],
             source_slugs={row.id: row.slug for row in loaded.sources},
-            backs={
+            feedback_destinations={
                 by_back[one.slug].id: one.id
                 for one in destinations.values()
                 if one.kind == SOURCE and one.tracker is not None
@@ -229,7 +229,7 @@ def back_slug(slug: str) -> str:
     return f"@source:{slug}"
 
 
-def _clients(catalog: Catalog) -> Sequence[HttpClient]:
+def _clients(catalog: ConfigSnapshot) -> Sequence[HttpClient]:
     """The connections of a configuration, each once."""
     found = [one.client for one in catalog.destinations.values()]
     found += [one.client for one in catalog.sources.values()]
@@ -245,4 +245,4 @@ def _set_budgets(destinations: Iterable[LiveDestination]) -> None:
     for group in sharing.values():
         writes_per_minute = shared_limit(one.limits.writes_per_minute for one in group)
         for one in group:
-            one.budgets = paces_of(one.capabilities.budgets, writes_per_minute)
+            one.rate_limits = rate_limits_of(one.capabilities.budgets, writes_per_minute)

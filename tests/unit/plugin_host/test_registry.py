@@ -84,7 +84,7 @@ def load(*points, **more):
 
 
 def standing(registry, name):
-    (one,) = [one for one in registry.standing if one.name == name]
+    (one,) = [one for one in registry.statuses if one.name == name]
     return one
 
 
@@ -180,7 +180,7 @@ def test_a_broken_plugin_is_refused_by_name_with_the_cause_and_the_others_are_lo
         assert word in refused.refused
     assert set(registry.trackers) == {"fine"}
     assert set(registry.sources) == {*OURS, "fine-source"}
-    assert [one.name for one in registry.standing if one.refused] == ["broken"]
+    assert [one.name for one in registry.statuses if one.refused] == ["broken"]
 
 
 def test_nothing_is_taken_from_a_plugin_that_is_half_broken():

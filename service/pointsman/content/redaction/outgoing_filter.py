@@ -39,7 +39,7 @@ def _redact_text(_: str, said: str, *, key: bytes, profile: Profile) -> Redacted
     return redact(said, key=key, profile=profile)
 
 
-class Gate:
+class OutgoingFilter:
     """The gate before one destination. ``key`` makes the placeholders; ``person``: the requester may be named there."""
 
     def __init__(self, key: bytes, profile: Profile | None, *, person: bool = False) -> None:
