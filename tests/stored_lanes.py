@@ -6,10 +6,11 @@ import datetime as dt
 import uuid
 from typing import Any
 
-from pointsman.storage.db import Database, uuid7
+from pointsman.domain.states import DeliveryState
+from pointsman.storage.db import Database
+from pointsman.storage.ids import uuid7
 
 HOUR = dt.timedelta(hours=1)
-PENDING, DONE, DEAD = 0, 1, 2
 
 
 class StoredLanes:
@@ -59,7 +60,7 @@ class StoredLanes:
                 seq,
                 one.get("kind", 2),
                 uuid.uuid4(),
-                one.get("state", DEAD),
+                one.get("state", DeliveryState.DEAD),
                 one.get("in_doubt", False),
                 one.get("cls", "refused"),
                 one.get("ago", HOUR),

@@ -19,6 +19,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from pointsman.domain.states import DeliveryState, LaneState
 from pointsman.storage import destinations
 from pointsman.storage.destinations import Failure
 from pointsman.storage.marker_observations import Sighting, write_sightings
@@ -36,7 +37,7 @@ from simulation.environment import (
     compare,
 )
 from simulation.memory import HEAD_ONLY, Memory
-from simulation.rows import DEAD, LEASED, Place, Ticket
+from simulation.rows import Place, Ticket
 
 NOW = dt.datetime(2026, 11, 20, tzinfo=dt.UTC)
 FAILURE = Failure(error_type="T", message="m")
@@ -92,7 +93,7 @@ class QueueMachine(RuleBasedStateMachine):
         """A holder and a lane that it was given once: it still has it, or somebody else has it by now, or nobody."""
         held = [one for one in self.leases if self.holds(one[1])]
         late = [
-            one for one in self.leases if one not in held and self.memory.lanes[one[1].id].state == LEASED
+            one for one in self.leases if one not in held and self.memory.lanes[one[1].id].state == LaneState.LEASED
         ]
         among = (held or self.leases, held or self.leases, late or self.leases, self.leases)[n % 4]
         return among[n // 4 % len(among)]
@@ -104,7 +105,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     def holds(self, lane: Lane) -> bool:
         row = self.memory.lanes[lane.id]
-        return row.state == LEASED and row.lease_id == lane.lease_id
+        return row.state == LaneState.LEASED and row.lease_id == lane.lease_id
 
     # -- rules -------------------------------------------------------------------------------------------------------
 
@@ -305,7 +306,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(n=index, not_there=st.booleans())
     def replay(self, n: int, not_there: bool) -> None:
         keys = sorted(self.memory.deliveries)
-        dead = [key for key in keys if self.memory.deliveries[key].state == DEAD]
+        dead = [key for key in keys if self.memory.deliveries[key].state == DeliveryState.DEAD]
         parked = [(one.id, one.head_seq) for one in self.memory.lanes.values() if one.state == 3]
         keys = (dead or keys, parked or keys, keys)[n % 3]
         lane_id, seq = keys[n // 3 % len(keys)]
@@ -315,7 +316,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(n=index, after=st.integers(0, 3))
     def missing(self, n: int, after: int) -> None:
         keys = sorted(self.memory.deliveries)
-        dead = [key for key in keys if self.memory.deliveries[key].state == DEAD] or keys
+        dead = [key for key in keys if self.memory.deliveries[key].state == DeliveryState.DEAD] or keys
         lane_id, seq = dead[n % len(dead)]
 
         async def do(lanes: Lanes) -> tuple[int, bool]:

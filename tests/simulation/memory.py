@@ -11,25 +11,10 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from pointsman.domain.ticket import Kind
+from pointsman.domain.states import DeliveryKind, DeliveryState, LaneState
 from pointsman.storage.queries import queries
 from simulation.replicas import Others
-from simulation.rows import (
-    DEAD,
-    DONE,
-    EPOCH,
-    IDLE,
-    LEASED,
-    PARKED,
-    PENDING,
-    READY,
-    Lane,
-    Link,
-    Place,
-    Sighting,
-    at,
-    check,
-)
+from simulation.rows import EPOCH, Lane, Link, Place, Sighting, at, check
 
 NAME = re.compile(r"^/\* (\w+) \*/")
 
@@ -58,7 +43,7 @@ class Memory(Others):
     def _mine(self, lane_id: int, lease_id: uuid.UUID) -> Lane | None:
         """The lane, if this lease holds it."""
         lane = self.lanes.get(lane_id)
-        return lane if lane is not None and lane.state == LEASED and lane.lease_id == lease_id else None
+        return lane if lane is not None and lane.state == LaneState.LEASED and lane.lease_id == lease_id else None
 
     def open(self, place: Place) -> bool:
         """Whether lanes of a destination may be claimed."""
@@ -79,21 +64,21 @@ class Memory(Others):
             (
                 lane
                 for lane in self.lanes.values()
-                if lane.destination_id == destination_id and lane.state == READY and lane.due_at <= self.now()
+                if lane.destination_id == destination_id and lane.state == LaneState.READY and lane.due_at <= self.now()
             ),
             key=lambda lane: (lane.due_at, lane.id),
         )
 
     def leased(self, destination_id: int) -> int:
         return sum(
-            lane.state == LEASED and lane.destination_id == destination_id for lane in self.lanes.values()
+            lane.state == LaneState.LEASED and lane.destination_id == destination_id for lane in self.lanes.values()
         )
 
     def _lapsed(self) -> list[Lane]:
         return [
             lane
             for lane in self.lanes.values()
-            if lane.state == LEASED and lane.lease_until is not None and lane.lease_until < self.now()
+            if lane.state == LaneState.LEASED and lane.lease_until is not None and lane.lease_until < self.now()
         ]
 
     def anything_to_do(self):
@@ -106,7 +91,7 @@ class Memory(Others):
 
     def reap_lanes(self):
         for lane in sorted(self._lapsed(), key=lambda one: one.lease_until or 0)[:100]:
-            lane.let_go(READY)
+            lane.let_go(LaneState.READY)
             lane.due_at = self.now()
 
     def destinations_in_turn(self, limit):
@@ -131,7 +116,7 @@ class Memory(Others):
         else:
             taken = self._as_claimed(picks, room)
         for lane, lease_id in taken:
-            lane.state, lane.epoch, lane.lease_id = LEASED, lane.epoch + 1, lease_id
+            lane.state, lane.epoch, lane.lease_id = LaneState.LEASED, lane.epoch + 1, lease_id
             lane.holder, lane.lease_until = holder, self.now() + lease.total_seconds()
         touched = {lane.destination_id for lane, _ in taken}
         for destination_id in places:
@@ -184,7 +169,7 @@ class Memory(Others):
 
     def release_lane(self, lane_id, lease_id, delay):
         if (lane := self._mine(lane_id, lease_id)) is not None:
-            lane.let_go(READY)
+            lane.let_go(LaneState.READY)
             lane.due_at = self.now() + delay.total_seconds()
 
     def heads_of_lanes(self, lane_ids, lease_ids):
@@ -220,10 +205,10 @@ class Memory(Others):
         before = [
             d
             for d in self.deliveries.values()
-            if (d.lane_id, d.kind) == (lane_id, Kind.COMMENT) and d.seq < seq
+            if (d.lane_id, d.kind) == (lane_id, DeliveryKind.COMMENT) and d.seq < seq
         ]
-        there = max((d.seq for d in before if d.state == DONE), default=-1)
-        missing = [d.created_at for d in before if d.state == DEAD and d.seq > there]
+        there = max((d.seq for d in before if d.state == DeliveryState.DONE), default=-1)
+        missing = [d.created_at for d in before if d.state == DeliveryState.DEAD and d.seq > there]
         return [{"count": len(missing), "since": at(min(missing, default=None))}]
 
     def lock_lane(self, lane_id, lease_id):
@@ -233,7 +218,7 @@ class Memory(Others):
         written = []
         for lane_id, lease_id, seq, in_doubt, settle, draft in zip(*columns, strict=True):
             lane, d = self._mine(lane_id, lease_id), self.deliveries.get((lane_id, seq))
-            if lane is None or (lane.lease_until or 0) <= self.now() or d is None or d.state != PENDING:
+            if lane is None or (lane.lease_until or 0) <= self.now() or d is None or d.state != DeliveryState.PENDING:
                 continue
             d.in_doubt, d.attempts = in_doubt, d.attempts + 1
             d.first_sent_at = self.now() if d.first_sent_at is None else d.first_sent_at
@@ -250,10 +235,10 @@ class Memory(Others):
             lane = self._mine(lane_id, lease_id)
             if lane is None or lane.head_seq != seq:
                 continue
-            self._step(lane, LEASED if keep else READY)
+            self._step(lane, LaneState.LEASED if keep else LaneState.READY)
             lane.due_at = self.now()
             d = self.deliveries[lane_id, seq]
-            d.state, d.in_doubt, d.done_at, d.last_class = DONE, False, self.now(), outcome
+            d.state, d.in_doubt, d.done_at, d.last_class = DeliveryState.DONE, False, self.now(), outcome
             d.last_error, d.remote_id = None, comment_id
             if remote_id is not None:
                 self._link(lane, remote_id, remote_key, url)
@@ -266,8 +251,8 @@ class Memory(Others):
     def _step(self, lane: Lane, more: int) -> None:
         """The head is done with: the lane is idle, or goes on as told."""
         lane.head_seq += 1
-        state = IDLE if lane.next_seq <= lane.head_seq else more
-        if state != LEASED:
+        state = LaneState.IDLE if lane.next_seq <= lane.head_seq else more
+        if state != LaneState.LEASED:
             lane.let_go(state)
 
     def _link(self, lane: Lane, remote_id: str, key: str, url: str) -> None:
@@ -289,7 +274,7 @@ class Memory(Others):
         lane, d = self._mine(lane_id, lease_id), self.deliveries.get((lane_id, seq))
         if lane is None or (HEAD_ONLY["retry_delivery"] and lane.head_seq != seq):
             return []
-        lane.let_go(READY)
+        lane.let_go(LaneState.READY)
         lane.due_at = self.now() + delay.total_seconds()
         if d is not None:
             d.attempts = max(0, d.attempts - (0 if counts else 1))
@@ -310,19 +295,19 @@ class Memory(Others):
         if lane is None or lane.head_seq != seq:
             return []
         if park:
-            lane.let_go(PARKED)
+            lane.let_go(LaneState.PARKED)
         else:
-            self._step(lane, READY)
+            self._step(lane, LaneState.READY)
         lane.parked_why, lane.due_at = (why if park else None), self.now()
         d = self.deliveries[lane_id, seq]
-        d.state, d.done_at, d.last_class, d.last_error = DEAD, self.now(), why, error
+        d.state, d.done_at, d.last_class, d.last_error = DeliveryState.DEAD, self.now(), why, error
         d.in_doubt = d.in_doubt and in_doubt
         return [{"id": lane_id}]
 
     def park_lane(self, lane_id, lease_id, why, orphaned, outcome, error, *_):
         if (lane := self._mine(lane_id, lease_id)) is None:
             return []
-        lane.let_go(PARKED)
+        lane.let_go(LaneState.PARKED)
         lane.parked_why = why
         if (d := self.deliveries.get((lane_id, lane.head_seq))) is not None:
             d.last_class = d.last_class if outcome is None else outcome
@@ -348,15 +333,15 @@ class Memory(Others):
 
     def replay_parked(self, lane_id, seq, not_there):
         lane, d = self.lanes.get(lane_id), self.deliveries.get((lane_id, seq))
-        if lane is None or d is None or lane.state != PARKED or lane.head_seq != seq or d.state == DONE:
+        if lane is None or d is None or lane.state != LaneState.PARKED or lane.head_seq != seq or d.state == DeliveryState.DONE:
             return []
         d.revive(self.now(), not_there=not_there)
-        lane.state, lane.due_at, lane.parked_why = READY, self.now(), None
+        lane.state, lane.due_at, lane.parked_why = LaneState.READY, self.now(), None
         return [{"id": lane_id}]
 
     def replay_skipped(self, lane_id, seq, not_there):
         lane, d = self.lanes.get(lane_id), self.deliveries.get((lane_id, seq))
-        if lane is None or d is None or d.state != DEAD or lane.head_seq <= seq:
+        if lane is None or d is None or d.state != DeliveryState.DEAD or lane.head_seq <= seq:
             return []
         del self.deliveries[lane_id, seq]
         d.seq = lane.next_seq

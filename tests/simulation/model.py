@@ -8,23 +8,21 @@ import random
 import uuid
 from typing import Any
 
-import asyncpg
-
 from pointsman.bus.worker import Bus
 from pointsman.delivery.draft import Drafts
 from pointsman.delivery.rate_limiter import Budgets
 from pointsman.delivery.tracker_sender import Outbound
 from pointsman.domain.routing import Match, Route
-from pointsman.domain.ticket import TicketKind
-from pointsman.domain.token_bucket import paces_of
+from pointsman.domain.states import DeliveryState, LaneState, TicketKind
+from pointsman.domain.token_bucket import rate_limits_of
 from pointsman.errors import DatabaseError, Overloaded
-from pointsman.intake.batcher import Acceptance
+from pointsman.intake.batcher import IntakeBatcher
 from pointsman.plugin_api import Report
-from pointsman.plugin_host.snapshot import Catalog, LiveDestination, LiveSource
+from pointsman.plugin_host.snapshot import ConfigSnapshot, LiveDestination, LiveSource
 from pointsman.storage.queue import Lanes
 from simulation.loop import REPLICA, Loop
 from simulation.oracle import judge
-from simulation.rows import LEASED, PENDING, Place
+from simulation.rows import Place
 from simulation.schedule import LATENESS_SECONDS, LEASE_SECONDS, TIMEOUT_SECONDS, Plan, Result
 from simulation.store import Connection, Store
 from simulation.tracker import Tracker
@@ -55,7 +53,7 @@ class Replica:
         self.bus = Bus(
             self.lanes, self.outbound.carry, width=world.plan.width, keep_every_seconds=LEASE_SECONDS / 4
         )
-        self.acceptance = Acceptance(database, keeper, on_commit=self.bus.wake)
+        self.acceptance = IntakeBatcher(database, keeper, on_commit=self.bus.wake)
         self.stop = asyncio.Event()
         self.context = contextvars.copy_context()
         self.context.run(REPLICA.set, name)
@@ -147,10 +145,10 @@ class World:
             tracker: Any = Tracker(self, n)
             self.trackers[n] = tracker
             live = LiveDestination(n, f"d{n}", 1, "sim", tracker=tracker)
-            live.budgets = paces_of(tracker.capabilities.budgets, None)
+            live.rate_limits = rate_limits_of(tracker.capabilities.budgets, None)
             destinations[n] = live
             self.store.memory.places[n] = Place(n)
-        self.current = Catalog(
+        self.current = ConfigSnapshot(
             version=1,
             installation_id=uuid.UUID(int=1),
             marker_key=b"key",
@@ -179,7 +177,7 @@ class World:
 
     def _on_error(self, said: dict[str, Any]) -> None:
         error = said.get("exception")
-        if error is not None and not isinstance(error, OSError | asyncpg.PostgresError | DatabaseError):
+        if error is not None and not isinstance(error, OSError | DatabaseError):
             self.broken(f"{said.get('message')}: {error!r}")
 
     def sent(self, tracker: Tracker, marker: str) -> None:
@@ -191,9 +189,9 @@ class World:
         [d] = [one for one in memory.deliveries.values() if one.marker == wanted]
         lane = memory.lanes[d.lane_id]
         holder = next(one.holder for one in self.replicas if one.name == replica)
-        if not (d.state == PENDING and d.in_doubt and d.attempts):
+        if not (d.state == DeliveryState.PENDING and d.in_doubt and d.attempts):
             self.broken(f"sent without an intent: {d.lane_id}/{d.seq}")
-        if lane.state != LEASED or lane.holder != holder or (lane.lease_until or 0) <= self.loop.now:
+        if lane.state != LaneState.LEASED or lane.holder != holder or (lane.lease_until or 0) <= self.loop.now:
             self.broken(f"sent without the lease: {d.lane_id}/{d.seq}")
         if lane.head_seq != d.seq:
             self.broken(f"sent out of turn: {d.lane_id}/{d.seq}")
@@ -225,7 +223,7 @@ class World:
         self.tracker_trouble = self.database_trouble = 0.0
         await asyncio.gather(*senders, *trouble)
         end = self.loop.now + self.plan.patience_seconds
-        while self.loop.now < end and any(d.state == PENDING for d in self.store.memory.deliveries.values()):
+        while self.loop.now < end and any(d.state == DeliveryState.PENDING for d in self.store.memory.deliveries.values()):
             await asyncio.sleep(1.0)
         await asyncio.sleep(LATENESS_SECONDS + TIMEOUT_SECONDS + 1.0)
         judge(self)

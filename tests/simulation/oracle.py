@@ -5,9 +5,9 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING
 
-from pointsman.plugin_api import Budget
+from pointsman.domain.states import DeliveryState
+from pointsman.plugin_api import Quota
 from simulation.memory import HEAD_ONLY
-from simulation.rows import PENDING
 
 if TYPE_CHECKING:
     from simulation.model import World
@@ -32,9 +32,9 @@ def judge(world: World) -> None:
             of_lane = sorted(
                 (d for d in memory.deliveries.values() if d.lane_id == lane.id), key=lambda d: d.event_n
             )
-            result.stuck += sum(d.state == PENDING for d in of_lane)
+            result.stuck += sum(d.state == DeliveryState.PENDING for d in of_lane)
             if HEAD_ONLY["retry_delivery"]:
-                result.stuck += sum(d.state != PENDING and d.in_doubt for d in of_lane)
+                result.stuck += sum(d.state != DeliveryState.PENDING and d.in_doubt for d in of_lane)
             texts = [world.current.marker_text(d.marker) for d in of_lane]
             result.lost += sum(text not in first for text in texts)
             places = [first[text] for text in texts if text in first]
@@ -47,7 +47,7 @@ def judge(world: World) -> None:
     result.stuck += sum(lane.state != 0 for lane in memory.lanes.values())
 
 
-def _judge_limit(world: World, tracker: Tracker, limit: Budget) -> None:
+def _judge_limit(world: World, tracker: Tracker, limit: Quota) -> None:
     calls = sorted(tracker.calls)
     start = 0
     for end, at in enumerate(calls):

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from pointsman.domain.states import DeliveryState, LaneState
+
 EPOCH = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 DAYS_3 = 72 * 3600.0
 
-IDLE, READY, LEASED, PARKED = range(4)
-PENDING, DONE, DEAD = range(3)
 
 
 @dataclass(slots=True)
@@ -20,7 +20,7 @@ class Lane:
     id: int
     ticket_id: uuid.UUID
     destination_id: int
-    state: int = IDLE
+    state: int = LaneState.IDLE
     due_at: float = 0.0
     lease_until: float | None = None
     lease_id: uuid.UUID | None = None
@@ -43,7 +43,7 @@ class Delivery:
     marker: uuid.UUID
     created_at: float
     expires_at: float
-    state: int = PENDING
+    state: int = DeliveryState.PENDING
     attempts: int = 0
     in_doubt: bool = False
     doubt_until: float | None = None
@@ -57,7 +57,7 @@ class Delivery:
     resent_at: float | None = None
 
     def revive(self, now: float, *, not_there: bool) -> None:
-        self.state, self.attempts, self.looks, self.done_at = PENDING, 0, 0, None
+        self.state, self.attempts, self.looks, self.done_at = DeliveryState.PENDING, 0, 0, None
         self.expires_at = now + DAYS_3
         self.in_doubt = self.in_doubt and not not_there
 
@@ -192,8 +192,8 @@ class Tables:
 
     def _more(self, lane: Lane, more: int) -> None:
         lane.next_seq += more
-        if lane.state == IDLE:
-            lane.state, lane.due_at = READY, self.now()
+        if lane.state == LaneState.IDLE:
+            lane.state, lane.due_at = LaneState.READY, self.now()
 
 
 def check(
@@ -206,13 +206,13 @@ def check(
     for lane_id, seq, state in deliveries:
         states.setdefault(lane_id, {})[seq] = state
     for lane_id, state, head, end, leased in lanes:
-        assert (state == LEASED) == leased, f"lane {lane_id}"
+        assert (state == LaneState.LEASED) == leased, f"lane {lane_id}"
         assert head <= end
-        assert state != IDLE or head == end, f"lane {lane_id} is idle with work"
+        assert state != LaneState.IDLE or head == end, f"lane {lane_id} is idle with work"
         of_lane = states.get(lane_id, {})
         for seq in range(head, end):
-            may = {PENDING, DEAD} if seq == head and state == PARKED else {PENDING}
+            may = {DeliveryState.PENDING, DeliveryState.DEAD} if seq == head and state == LaneState.PARKED else {DeliveryState.PENDING}
             assert of_lane.get(seq) in may, f"delivery {lane_id}/{seq} from the head on is {of_lane.get(seq)}"
         for seq, one in of_lane.items():
             assert seq < end
-            assert seq >= head or one != PENDING, f"delivery {lane_id}/{seq} was passed by"
+            assert seq >= head or one != DeliveryState.PENDING, f"delivery {lane_id}/{seq} was passed by"

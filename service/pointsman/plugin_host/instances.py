@@ -6,12 +6,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pointsman.config import file as config_file
+from pointsman.domain.states import DestinationKind
 from pointsman.domain.token_bucket import RateLimit
-from pointsman.plugin_api import Actor, Capabilities, Misconfigured, Source, SourceCapabilities, Tracker
+from pointsman.plugin_api import (
+    Actor,
+    Misconfigured,
+    Source,
+    SourceCapabilities,
+    Tracker,
+    TrackerCapabilities,
+)
 from pointsman.plugin_host.http_client import HttpClient
-
-TRACKER, MAIL, SOURCE = 1, 2, 3
-"""Kinds of destinations, as they stand in the database; the last is how a source is told of its problems."""
 
 
 @dataclass(slots=True, frozen=True)
@@ -52,7 +57,7 @@ class LiveDestination:
 
     id: int
     slug: str
-    kind: int
+    kind: DestinationKind
     tracker_kind: str
     tracker: Tracker | None = None
     client: HttpClient | None = None
@@ -72,9 +77,9 @@ class LiveDestination:
     """What it was made from: an unchanged destination keeps its tracker and connections over a reload."""
 
     @property
-    def capabilities(self) -> Capabilities:
+    def capabilities(self) -> TrackerCapabilities:
         """What its tracker can do; nothing, if there is none."""
-        return self.tracker.capabilities if self.tracker is not None else Capabilities()
+        return self.tracker.capabilities if self.tracker is not None else TrackerCapabilities()
 
     def require_tracker(self) -> Tracker:
         """The tracker, or Misconfigured with the cause."""

@@ -11,6 +11,7 @@ import msgspec
 
 from pointsman.config import file as config_file
 from pointsman.domain.routing import Match, Options, Route
+from pointsman.domain.states import DestinationKind
 from pointsman.storage.db import Connection, Database, Row
 from pointsman.storage.queries import queries
 
@@ -34,7 +35,7 @@ class DestinationRow(msgspec.Struct, frozen=True, kw_only=True):
 
     id: int = 0
     slug: str
-    kind: int = 1
+    kind: DestinationKind = DestinationKind.TRACKER
     tracker: str
     settings: dict[str, Any]
     webhook_secrets: list[dict[str, str]]
@@ -178,7 +179,7 @@ def _destination(row: Row) -> DestinationRow:
     return DestinationRow(
         id=row["id"],
         slug=row["slug"],
-        kind=row["kind"],
+        kind=DestinationKind(row["kind"]),
         tracker=row["tracker"],
         settings=json.loads(row["settings"]),
         webhook_secrets=json.loads(row["webhook_secrets"]),

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from pointsman.domain.ticket import Status, Ticket, TicketKind
+from pointsman.domain.states import DestinationKind, TicketKind, TicketStatus
+from pointsman.domain.ticket import Ticket
 from pointsman.storage.db import Connection, Row
 from pointsman.storage.queries import queries
 
@@ -20,7 +21,7 @@ CLOSED_AT_ONCE = 3_000
 _to_json = msgspec.json.Encoder().encode
 # a look-up in a dict takes a tenth of the time of an enum's constructor
 _KINDS = {int(kind): kind for kind in TicketKind}
-_STATUSES = {int(status): status for status in Status}
+_STATUSES = {int(status): status for status in TicketStatus}
 
 
 class ReportRow(NamedTuple):
@@ -84,7 +85,7 @@ class ReplaceableDelivery(NamedTuple):
 class TicketState(NamedTuple):
     """What of a ticket a decision can change."""
 
-    status: Status
+    status: TicketStatus
     close_reason: str | None
     next_event: int
     storm_parent: uuid.UUID | None
@@ -147,7 +148,7 @@ async def lock_tracker_destinations(
     """Lock the lanes of locked tickets. Return the ids of the tracker destinations that each ticket has."""
     destinations: dict[uuid.UUID, tuple[int, ...]] = dict.fromkeys(ticket_ids, ())
     for row in await con.fetch(SQL["lanes_of_tickets"], ticket_ids):
-        if row["kind"] == 1:
+        if row["kind"] == DestinationKind.TRACKER:
             destinations[row["ticket_id"]] += (row["destination_id"],)
     return destinations
 

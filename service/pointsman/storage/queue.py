@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from pointsman.storage.batching import Together, columns
+from pointsman.domain.states import LaneState
+from pointsman.storage.batching import CallCoalescer, columns
 from pointsman.storage.db import Database, Row
 from pointsman.storage.queries import queries
 
@@ -20,7 +21,6 @@ LEASE_SECONDS = 60.0
 TRUST_MARGIN_SECONDS = 5.0
 LOOK_SECONDS = 1.0
 
-LEASED = 2
 
 
 def seconds(value: float) -> dt.timedelta:
@@ -88,9 +88,9 @@ class Lanes:
         self.lease_seconds = lease_seconds
         self._found_work = False
         self._looked_at = -LOOK_SECONDS
-        self._heads = Together(self._read_heads)
-        self._intents = Together(self._write_intents)
-        self._finishes = Together(self._finish_deliveries)
+        self._heads = CallCoalescer(self._read_heads)
+        self._intents = CallCoalescer(self._write_intents)
+        self._finishes = CallCoalescer(self._finish_deliveries)
 
     def _trust(self, before: float) -> float:
         return before + self.lease_seconds - min(TRUST_MARGIN_SECONDS, self.lease_seconds / 4)
@@ -244,7 +244,7 @@ class Lanes:
                 note or None,
             )
         )
-        return None if state is None else state == LEASED
+        return None if state is None else state == LaneState.LEASED
 
     async def _finish_deliveries(self, asked: list[Finish]) -> list[int | None]:
         return await self._fenced("finish_deliveries", asked, "state", self.holder)

@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from pointsman.plugin_api import Enriched
+from pointsman.plugin_api import EnrichmentResult
 from pointsman.storage.db import Connection, Database, Row
 from pointsman.storage.delivery_writer import as_json
 from pointsman.storage.queries import queries
@@ -15,7 +15,6 @@ from pointsman.storage.queue import seconds
 
 SQL = queries("sources")
 
-PENDING, KNOWN, GONE = 0, 1, 2
 
 
 class Turn(NamedTuple):
@@ -159,7 +158,7 @@ async def keep_enrichment(
     ticket_id: uuid.UUID,
     event_n: int,
     source_id: int,
-    enriched: Enriched,
+    enriched: EnrichmentResult,
     *,
     said: bool,
 ) -> None:

@@ -8,23 +8,22 @@ import uuid
 from collections.abc import Mapping, Sequence
 
 from pointsman.crypto import sha256
+from pointsman.domain.states import WebhookKeyKind
 from pointsman.storage.batching import columns
 from pointsman.storage.db import Connection, Database, Row
 from pointsman.storage.queries import queries
 
 SQL = queries("webhooks")
 
-APPLIED, NOTHING, WAITING, PARKED = 1, 2, 3, 4
-_BY_ID, _BY_BODY = 1, 2
 
 
 async def keep(
     con: Connection, destination_id: int, webhook_id: uuid.UUID, delivery_id: str | None, body: bytes
 ) -> bool:
     """Claim a webhook's delivery id and body digest; False if either was here before."""
-    keys = [(_BY_BODY, sha256(body))]
+    keys = [(WebhookKeyKind.BODY_DIGEST, sha256(body))]
     if delivery_id:
-        keys.append((_BY_ID, sha256(delivery_id.encode("utf-8", "surrogateescape"))))
+        keys.append((WebhookKeyKind.DELIVERY_ID, sha256(delivery_id.encode("utf-8", "surrogateescape"))))
     rows = await con.fetch(
         SQL["keep_webhook_keys"],
         destination_id,
