@@ -53,7 +53,7 @@ _FORBIDDEN = (
 _UNFIT = ("random", "urlize", "pprint", "center", "indent", "wordwrap", "map", "batch", "slice")
 
 
-class Made(msgspec.Struct, frozen=True):
+class FingerprintResult(msgspec.Struct, frozen=True):
     """A report's fingerprint, and the rule whose template it is by; ``problem`` says why that was of no use."""
 
     fingerprint: str
@@ -74,7 +74,7 @@ class _Tags:
         return ", ".join(value for one, value in self._facts if one == name)
 
 
-def _said(value: object) -> object:
+def _plain_value(value: object) -> object:
     """A value as it is written; what looks different each time is refused."""
     if isinstance(value, (str, int, float, jinja2.Undefined)):
         return value
@@ -85,7 +85,7 @@ def _said(value: object) -> object:
 
 def _environment() -> ImmutableSandboxedEnvironment:
     made = ImmutableSandboxedEnvironment(
-        undefined=jinja2.ChainableUndefined, finalize=_said, autoescape=False, cache_size=0
+        undefined=jinja2.ChainableUndefined, finalize=_plain_value, autoescape=False, cache_size=0
     )
     made.globals.clear()
     for name in _UNFIT:
@@ -127,7 +127,7 @@ def render(template: str, source: str, kind: str, report: Report) -> str:
         "level": report.level,
         "environment": report.environment,
         "release": report.release,
-        "problem": report.problem,
+        "problem": report.problem_id,
         "fingerprint": report.fingerprint,
         "tags": _Tags(report.facts),
     }
@@ -143,7 +143,7 @@ def render(template: str, source: str, kind: str, report: Report) -> str:
     return MADE + said
 
 
-def made(fit: Sequence[Route], source: str, kind: str, report: Report) -> Made:
+def compute_fingerprint(fit: Sequence[Route], source: str, kind: str, report: Report) -> FingerprintResult:
     """A report's fingerprint by the first of the rules that fit it and have a template; else the one that it has."""
     for route in fit:
         template = route.options.fingerprint
@@ -154,5 +154,5 @@ def made(fit: Sequence[Route], source: str, kind: str, report: Report) -> Made:
             said = render(template, source, kind, report)
         except Exception as error:  # noqa: BLE001 - a report is worth more than its template
             problem = str(error)[:300]
-        return Made(said, route.position, route.options.name, problem)
-    return Made(report.fingerprint)
+        return FingerprintResult(said, route.position, route.options.name, problem)
+    return FingerprintResult(report.fingerprint)

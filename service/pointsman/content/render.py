@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from pointsman.content import sanitize
-from pointsman.domain.ticket import TicketKind
+from pointsman.domain.states import TicketKind
 
 # Together they stay under the smallest limit of a tracker (Jira's 32,767 characters), so that the link to the ticket,
 # which has all of it, is never what a plugin cuts off.

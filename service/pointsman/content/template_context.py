@@ -11,7 +11,7 @@ import jinja2
 import msgspec
 
 from pointsman.content import render, sanitize
-from pointsman.domain.ticket import TicketKind
+from pointsman.domain.states import TicketKind
 
 MOST = 100
 """So many tags, or lines of a text, a template is given."""
@@ -31,7 +31,7 @@ _PIECES = re.compile(r"\\(.)|`([^`]+)`|\]", re.DOTALL)
 """What inert Markdown is made of: escapes, code, and a bracket that could close one of the author's."""
 
 
-class Given(msgspec.Struct, frozen=True, kw_only=True):
+class TemplateContext(msgspec.Struct, frozen=True, kw_only=True):
     """A ticket and its event, as they may be shown: without secrets. ``earlier``: events that this one stands for too."""
 
     ticket: render.TicketText
@@ -64,7 +64,7 @@ class Output:
             raise OverflowError("it does too much")
 
 
-class Said:
+class UntrustedText:
     """A stranger's words. What is asked of them is asked of the raw text; put out they are inert."""
 
     __slots__ = ("_form", "_output", "_raw")
@@ -80,14 +80,14 @@ class Said:
         if output.plain:
             return sanitize.one_line(raw, 1_000)
         if self._form == "prose":
-            return in_any_place(sanitize.prose(raw, render.TEXT_LIMIT), output)
+            return context_safe(sanitize.prose(raw, render.TEXT_LIMIT), output)
         if self._form == "block":
             return block(self)
-        return in_any_place(sanitize.prose(sanitize.one_line(raw, FACT_LIMIT)), output)
+        return context_safe(sanitize.prose(sanitize.one_line(raw, FACT_LIMIT)), output)
 
     def __eq__(self, other: object) -> bool:
         self._output.spend(len(self._raw))
-        return self._raw == (other._raw if isinstance(other, Said) else other)
+        return self._raw == (other._raw if isinstance(other, UntrustedText) else other)
 
     def __hash__(self) -> int:
         return hash(self._raw)
@@ -102,21 +102,21 @@ class Said:
         self._output.spend(len(self._raw))
         return _raw(other) in self._raw
 
-    def __getitem__(self, place: object) -> Said:
+    def __getitem__(self, place: object) -> UntrustedText:
         if not isinstance(place, (slice, int)):
             raise TypeError("a text has characters alone: text[:100]")
         self._output.spend(len(self._raw))
         return self.like(self._raw[place])
 
-    def __iter__(self) -> Iterator[Said]:
+    def __iter__(self) -> Iterator[UntrustedText]:
         raise TypeError("a loop over a text goes over its lines: text | lines")
 
-    def like(self, raw: str) -> Said:
+    def like(self, raw: str) -> UntrustedText:
         """Other words in the same form."""
-        return Said(raw, self._output, self._form)
+        return UntrustedText(raw, self._output, self._form)
 
 
-class Things:
+class UntrustedFacts:
     """Names and values of a report. Put out they are the list that the built-in words have."""
 
     __slots__ = ("_output", "_pairs")
@@ -125,13 +125,13 @@ class Things:
         self._pairs = [(name, value) for name, value in pairs if value][:MOST]
         self._output = output
 
-    def __getitem__(self, name: object) -> Said:
+    def __getitem__(self, name: object) -> UntrustedText:
         wanted = str(name)
-        return Said(", ".join(value for one, value in self._pairs if one == wanted), self._output)
+        return UntrustedText(", ".join(value for one, value in self._pairs if one == wanted), self._output)
 
-    def __iter__(self) -> Iterator[tuple[Said, Said]]:
+    def __iter__(self) -> Iterator[tuple[UntrustedText, UntrustedText]]:
         for name, value in self._pairs:
-            yield Said(name, self._output), Said(value, self._output)
+            yield UntrustedText(name, self._output), UntrustedText(value, self._output)
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -146,16 +146,16 @@ class Things:
         return "\n\n" + render.facts(self._pairs) + "\n\n" if self._pairs else ""
 
 
-def named(given: Given, output: Output) -> dict[str, Any]:
+def named(given: TemplateContext, output: Output) -> dict[str, Any]:
     """The names of a template."""
     ticket, data = given.ticket, given.data
     if ticket.page:
         output.links.append(ticket.page)
 
-    def said(raw: object, form: str = "line") -> Said:
-        return Said(str(raw or ""), output, form)
+    def said(raw: object, form: str = "line") -> UntrustedText:
+        return UntrustedText(str(raw or ""), output, form)
 
-    things = Things(data.get("facts", ()), output)
+    things = UntrustedFacts(data.get("facts", ()), output)
     return {
         "ticket": {
             "id": ticket.id,
@@ -185,16 +185,16 @@ def named(given: Given, output: Output) -> dict[str, Any]:
     }
 
 
-def put_out(value: object) -> str:
+def finalize(value: object) -> str:
     """A value where it stands in the text."""
     if value is None or isinstance(value, jinja2.Undefined):
         return ""
-    if isinstance(value, (str, int, float, Said, Things)):
+    if isinstance(value, (str, int, float, UntrustedText, UntrustedFacts)):
         return str(value)
     raise TypeError(f"a {type(value).__name__} is no text; name what is meant in it")
 
 
-def in_any_place(markdown: str, output: Output) -> str:
+def context_safe(markdown: str, output: Output) -> str:
     """Inert Markdown that is inert wherever it stands: next to a sign of the author's or to another value, with which it
     could make a word that trackers act on, and within the author's brackets. What is code in it has to stay code.
     """
@@ -213,7 +213,7 @@ def in_any_place(markdown: str, output: Output) -> str:
 
 
 def _raw(value: object) -> str:
-    if isinstance(value, Said):
+    if isinstance(value, UntrustedText):
         value._output.spend(len(value._raw))  # noqa: SLF001 - of one house
         return value._raw  # noqa: SLF001
     if isinstance(value, (str, int)):
@@ -226,7 +226,7 @@ def _raw(value: object) -> str:
 def _changed(change: Callable[[str], str]) -> Callable[[object], Any]:
     def changed(value: object) -> Any:
         made = change(_raw(value))
-        return value.like(made) if isinstance(value, Said) else made
+        return value.like(made) if isinstance(value, UntrustedText) else made
 
     return changed
 
@@ -240,7 +240,7 @@ def _within(made: str) -> str:
 def block(value: object) -> str:
     """As a block of code, with room around it: next to a tag it would be none."""
     raw = _raw(value)
-    if not isinstance(value, Said) or value._output.plain:  # noqa: SLF001
+    if not isinstance(value, UntrustedText) or value._output.plain:  # noqa: SLF001
         return raw
     if not raw.strip():
         return ""
@@ -252,7 +252,7 @@ def block(value: object) -> str:
 def code(value: object) -> str:
     """As code in a line."""
     raw = _raw(value)
-    if not isinstance(value, Said) or value._output.plain:  # noqa: SLF001
+    if not isinstance(value, UntrustedText) or value._output.plain:  # noqa: SLF001
         return raw
     if not sanitize.one_line(raw):
         return ""
@@ -264,9 +264,9 @@ def code(value: object) -> str:
 def link(value: object, label: object = "Open at the source") -> str:
     """An address as a link, its host beside it; as code where it may not be one."""
     raw = _raw(value)
-    if not isinstance(value, Said) or value._output.plain:  # noqa: SLF001
+    if not isinstance(value, UntrustedText) or value._output.plain:  # noqa: SLF001
         return raw
-    words = str(label) if isinstance(label, Said) else sanitize.prose(sanitize.one_line(_raw(label), 100))
+    words = str(label) if isinstance(label, UntrustedText) else sanitize.prose(sanitize.one_line(_raw(label), 100))
     value._output.links.append(raw)  # noqa: SLF001
     return sanitize.link(words, raw, shows_host=True)
 
@@ -277,7 +277,7 @@ def truncate(value: object, length: object = 255) -> Any:
         raise TypeError("truncate needs a number of characters: truncate(100)")
     raw = _raw(value)
     made = raw if len(raw) <= length else f"{raw[: length - 1].rstrip()}…"
-    return value.like(made) if isinstance(value, Said) else made
+    return value.like(made) if isinstance(value, UntrustedText) else made
 
 
 def replace(value: object, old: object, new: object) -> Any:
@@ -286,13 +286,13 @@ def replace(value: object, old: object, new: object) -> Any:
     if not before or len(after) > 100:
         raise ValueError("replace needs something to look for, and at most 100 characters to put there")
     made = raw.replace(before, after)[: render.TEXT_LIMIT * 2]
-    return value.like(made) if isinstance(value, Said) else made
+    return value.like(made) if isinstance(value, UntrustedText) else made
 
 
 def lines(value: object) -> list[Any]:
     """The lines of a text, for a loop; the first hundred."""
     found = _raw(value).splitlines()[:MOST]
-    return [Said(one, value._output) for one in found] if isinstance(value, Said) else list(found)  # noqa: SLF001
+    return [UntrustedText(one, value._output) for one in found] if isinstance(value, UntrustedText) else list(found)  # noqa: SLF001
 
 
 def default(value: object, other: object = "") -> object:
@@ -300,7 +300,7 @@ def default(value: object, other: object = "") -> object:
     if (
         value is None
         or isinstance(value, jinja2.Undefined)
-        or (isinstance(value, (Said, Things, str)) and not value)
+        or (isinstance(value, (UntrustedText, UntrustedFacts, str)) and not value)
     ):
         return other
     return value
@@ -308,7 +308,7 @@ def default(value: object, other: object = "") -> object:
 
 def length(value: object) -> int:
     """How many characters, lines or tags."""
-    if isinstance(value, (Said, Things, str, list)):
+    if isinstance(value, (UntrustedText, UntrustedFacts, str, list)):
         return len(value)
     raise TypeError("length is for texts, lines and tags")
 

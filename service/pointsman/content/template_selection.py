@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from pointsman.content import templates
-from pointsman.content.templates import Given, What
+from pointsman.content.templates import TemplateContext, What
 from pointsman.domain.routing import Facts, Options, Route, match_route
-from pointsman.domain.ticket import TicketKind
+from pointsman.domain.states import TicketKind
 from pointsman.storage.db import Row
 
 PLAIN = Options()
@@ -63,13 +63,13 @@ def facts_of(head: Row, opening: Mapping[str, Any]) -> Facts:
 class TemplateSelector:
     """The words of one draft. ``problems``: templates that failed, with line and cause."""
 
-    def __init__(self, rule: Rule, given: Callable[[], Given]) -> None:
+    def __init__(self, rule: Rule, given: Callable[[], TemplateContext]) -> None:
         self._rule = rule
         self._make_given = given
-        self._given: Given | None = None
+        self._given: TemplateContext | None = None
         self.problems: list[str] = []
 
-    def say(self, what: What, built_in: Callable[[], str]) -> str:
+    def render(self, what: What, built_in: Callable[[], str]) -> str:
         """One text of the draft."""
         source = getattr(self._rule.options.templates, what)
         if source is None:

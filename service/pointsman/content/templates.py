@@ -23,8 +23,8 @@ from markdown_it.token import Token
 from pointsman.content import sanitize
 from pointsman.content import template_context as values
 from pointsman.content.render import TicketText
-from pointsman.content.template_context import EVENT, JOINER, NAMES, REQUESTER, TICKET, Given, Output
-from pointsman.domain.ticket import TicketKind
+from pointsman.content.template_context import EVENT, JOINER, NAMES, REQUESTER, TICKET, TemplateContext, Output
+from pointsman.domain.states import TicketKind
 
 What = Literal["title", "body", "comment", "mail_subject", "mail_body"]
 ONE_LINE = frozenset({"title", "mail_subject"})
@@ -32,7 +32,7 @@ ONE_LINE = frozenset({"title", "mail_subject"})
 SOURCE_LIMIT = 16_000
 OUTPUT_LIMIT = 64_000
 EMPTY = "line 1: it comes out empty"
-EXAMPLE = Given(
+EXAMPLE = TemplateContext(
     ticket=TicketText(
         id="0198f0c2-0000-7000-8000-000000000001",
         kind=TicketKind.ALERT,
@@ -73,7 +73,7 @@ _PLAIN_TAG = re.compile(r"</?(?:details|summary|br|hr|sub|sup|kbd)[ ]?/?>", re.I
 
 def _environment() -> ImmutableSandboxedEnvironment:
     made = ImmutableSandboxedEnvironment(
-        undefined=jinja2.ChainableUndefined, finalize=values.put_out, autoescape=False, cache_size=0
+        undefined=jinja2.ChainableUndefined, finalize=values.finalize, autoescape=False, cache_size=0
     )
     made.globals.clear()
     made.filters = dict(values.FILTERS)
@@ -130,7 +130,7 @@ def check(source: str) -> None:
             raise
 
 
-def render(what: What, source: str, given: Given) -> str:
+def render(what: What, source: str, given: TemplateContext) -> str:
     """What a template makes of a ticket and its event. Raises ValueError, with line and cause."""
     template = _compiled(source)
     output = Output(plain=what in ONE_LINE)
@@ -209,4 +209,4 @@ def _tokens(tokens: Sequence[Token]) -> Iterator[Token]:
         yield from _tokens(token.children or ())
 
 
-__all__ = ["NAMES", "Given", "What", "check", "render"]
+__all__ = ["NAMES", "TemplateContext", "What", "check", "render"]

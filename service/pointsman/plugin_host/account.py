@@ -15,5 +15,5 @@ async def learn_account(destination: LiveDestination) -> Actor | None:
     if destination.account is None and destination.tracker is not None:
         with contextlib.suppress(NotImplementedError, PluginError, TimeoutError):
             async with asyncio.timeout(destination.capabilities.request_timeout_seconds):
-                destination.account = checked(await destination.tracker.who_am_i(), Actor)
+                destination.account = checked(await destination.tracker.own_account(), Actor)
     return destination.account

@@ -41,7 +41,7 @@ def process_defaults(settings: Settings) -> Mapping[str, Mapping[str, Any]]:
     return {"forgejo": forgejo}
 
 
-def open_catalog(settings: Settings, database: Database, registry: Registry) -> ConfigReloader:
+def build_reloader(settings: Settings, database: Database, registry: Registry) -> ConfigReloader:
     """The configuration, not loaded yet."""
     return ConfigReloader(
         database,
@@ -55,9 +55,9 @@ def open_catalog(settings: Settings, database: Database, registry: Registry) -> 
 
 
 @contextlib.asynccontextmanager
-async def opened_catalog(settings: Settings, database: Database) -> AsyncIterator[ConfigReloader]:
+async def open_reloader(settings: Settings, database: Database) -> AsyncIterator[ConfigReloader]:
     """The configuration in force with the plugins that are installed, for a command; closed at its end."""
-    keeper = open_catalog(settings, database, Registry.load(allow=settings.plugins))
+    keeper = build_reloader(settings, database, Registry.load(allow=settings.plugins))
     try:
         await keeper.refresh()
         yield keeper

@@ -15,19 +15,20 @@ import msgspec
 from pointsman.config import file as config_file
 from pointsman.config.secrets import Vault, decode_secret, is_reference, secret_fields
 from pointsman.crypto import sha256
+from pointsman.domain.states import DestinationKind
 from pointsman.logs import logger
 from pointsman.plugin_api import (
+    ApiClient,
     Connection,
     Misconfigured,
     PluginSettings,
     Secret,
     Source,
     Tracker,
-    TrackerClient,
 )
 from pointsman.plugin_host.egress_policy import Policy
 from pointsman.plugin_host.http_client import HttpClient
-from pointsman.plugin_host.instances import TRACKER, LiveDestination, LiveSource
+from pointsman.plugin_host.instances import LiveDestination, LiveSource
 from pointsman.plugin_host.registry import Registry
 from pointsman.storage import config as rows
 from pointsman.sync.source_feedback import SourceAsTracker
@@ -93,7 +94,7 @@ class InstanceFactory:
             row.id, row.slug, row.kind, row.tracker, redact=row.redact, retired=row.retired
         )
         made.limits = msgspec.convert(row.limits, config_file.DestinationLimits)
-        if row.kind != TRACKER or row.retired:
+        if row.kind != DestinationKind.TRACKER or row.retired:
             return made
         try:
             made.webhook_secrets = tuple(
@@ -110,7 +111,7 @@ class InstanceFactory:
                 raise ValueError(f"no plugin brings the tracker {row.tracker!r}; install it")  # noqa: TRY301
             settings = make_settings(kind.Settings, resolved)
             connection = kind.connection(settings)
-            client: TrackerClient
+            client: ApiClient
             if connection is None:
                 client = _NoClient()
             else:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from pointsman import __version__
-from pointsman.plugin_api import Answer, Connection, Unavailable, UnknownOutcome
+from pointsman.plugin_api import Connection, Response, Unavailable, UnknownOutcome
 from pointsman.plugin_host.egress_policy import Blocked, Policy, socket_factory
 
 ANSWER_LIMIT = 5 * 2**20
@@ -29,7 +29,7 @@ _MAY_WRITE: ContextVar[Callable[[], bool]] = ContextVar("may_write")
 _READS = frozenset({"GET", "HEAD"})
 
 
-def count_writes(may_write: Callable[[], bool] = lambda: True) -> None:
+def track_writes(may_write: Callable[[], bool] = lambda: True) -> None:
     """From here on, in this task, remember whether a request left that may change something. ``may_write`` is asked once
     more when its bytes go to the socket, after every wait for a connection: a process that stood still meanwhile may not
     know that its turn is over.
@@ -38,7 +38,7 @@ def count_writes(may_write: Callable[[], bool] = lambda: True) -> None:
     _MAY_WRITE.set(may_write)
 
 
-def writes_left() -> bool:
+def write_may_have_left() -> bool:
     """Whether such a request may have left since; True where nobody counts."""
     writes = _WRITES.get(None)
     return writes is None or bool(writes)
@@ -58,7 +58,7 @@ def _watched() -> aiohttp.TraceConfig:
 
 
 class HttpClient:
-    """The TrackerClient that the core gives to a plugin."""
+    """The ApiClient that the core gives to a plugin."""
 
     def __init__(self, connection: Connection, policy: Policy, *, timeout_seconds: float) -> None:
         self._base = connection.base_url.rstrip("/")
@@ -100,7 +100,7 @@ class HttpClient:
         params: Mapping[str, str | int] | None = None,
         json: Any = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Send one request and read the answer whole; redirects are not followed."""
         url = path if path.startswith(("http://", "https://")) else f"{self._base}/{path.lstrip('/')}"
         try:
@@ -122,7 +122,7 @@ class HttpClient:
                 method, url, params=params, data=body, headers=sent, allow_redirects=False
             ) as answer:
                 content = await _read(answer, said)
-                return Answer(
+                return Response(
                     method=method,
                     path=urlsplit(url).path,
                     status=answer.status,

@@ -13,13 +13,21 @@ from pointsman.config import file as config_file
 from pointsman.config.secrets import Vault, secret_fields
 from pointsman.crypto import hmac_sha256
 from pointsman.domain.routing import Route
-from pointsman.domain.ticket import Kind, PlannedDelivery, Ticket
+from pointsman.domain.states import DeliveryKind, DestinationKind
+from pointsman.domain.ticket import PlannedDelivery, Ticket
 from pointsman.domain.token_bucket import rate_limits_of, shared_limit
 from pointsman.logs import logger
 from pointsman.plugin_host.egress_policy import Policy
-from pointsman.plugin_host.factory import InstanceFactory, source_feedback_destination, credential_of, intake_url, make_settings, webhook_url
+from pointsman.plugin_host.factory import (
+    InstanceFactory,
+    credential_of,
+    intake_url,
+    make_settings,
+    source_feedback_destination,
+    webhook_url,
+)
 from pointsman.plugin_host.http_client import HttpClient
-from pointsman.plugin_host.instances import MAIL, SOURCE, TRACKER, LiveDestination, LiveSource
+from pointsman.plugin_host.instances import LiveDestination, LiveSource
 from pointsman.plugin_host.registry import Registry
 from pointsman.storage import config as rows
 from pointsman.storage import rate_limits
@@ -27,9 +35,6 @@ from pointsman.storage import sources as source_rows
 from pointsman.storage.db import Database
 
 __all__ = [
-    "MAIL",
-    "SOURCE",
-    "TRACKER",
     "ConfigSnapshot",
     "ConfigReloader",
     "LiveDestination",
@@ -70,14 +75,14 @@ class ConfigSnapshot:
     def destination(self, slug: str) -> LiveDestination | None:
         """A tracker destination by its slug."""
         for one in self.destinations.values():
-            if one.slug == slug and one.kind == TRACKER:
+            if one.slug == slug and one.kind == DestinationKind.TRACKER:
                 return one
         return None
 
     def marker_of(self, ticket: Ticket, promise: PlannedDelivery) -> uuid.UUID:
         """The marker of a delivery: the same again after a database was restored, or a source was replayed."""
         destination = self.destinations[promise.destination_id].slug
-        what = "create" if promise.kind is Kind.CREATE else f"{promise.kind.name.lower()} {promise.event_n}"
+        what = "create" if promise.kind is DeliveryKind.CREATE else f"{promise.kind.name.lower()} {promise.event_n}"
         parts = (
             self.source_slugs[ticket.source_id],
             ticket.fingerprint,
@@ -200,13 +205,13 @@ class ConfigReloader:
         by_back = {back_slug(slug): one for slug, one in sources.items()}
         destinations = {
             row.id: source_feedback_destination(row, by_back.get(row.slug))
-            if row.kind == SOURCE
+            if row.kind == DestinationKind.SOURCE
             else self._make.destination(row, old.destinations.get(row.id) if old is not None else None)
             for row in loaded.destinations
         }
         _set_budgets(destinations.values())
         ids = {one.slug: one.id for one in destinations.values()}
-        mail = [one.id for one in destinations.values() if one.kind == MAIL]
+        mail = [one.id for one in destinations.values() if one.kind == DestinationKind.MAIL]
         return ConfigSnapshot(
             version=loaded.version,
             installation_id=loaded.installation_id,
@@ -219,7 +224,7 @@ class ConfigReloader:
             feedback_destinations={
                 by_back[one.slug].id: one.id
                 for one in destinations.values()
-                if one.kind == SOURCE and one.tracker is not None
+                if one.kind == DestinationKind.SOURCE and one.tracker is not None
             },
         )
 
@@ -245,4 +250,4 @@ def _set_budgets(destinations: Iterable[LiveDestination]) -> None:
     for group in sharing.values():
         writes_per_minute = shared_limit(one.limits.writes_per_minute for one in group)
         for one in group:
-            one.rate_limits = rate_limits_of(one.capabilities.budgets, writes_per_minute)
+            one.rate_limits = rate_limits_of(one.capabilities.quotas, writes_per_minute)
