@@ -27,6 +27,7 @@ from msgspec.structs import replace
 from pointsman import app, logs
 from pointsman.bus import worker
 from pointsman.config import settings
+from pointsman.storage import connect
 from pointsman.delivery import outcome_verification, tracker_sender
 from pointsman.domain import circuit_breaker, retry_policy
 from pointsman.plugin_host.registry import Registry
@@ -85,7 +86,7 @@ def hasten() -> None:
     put(db, "IDLE_SECONDS", 1)
     put(db, "TRANSACTION_SECONDS", 3)
     # a new process pays for each connection anew
-    put(app, "_pool", functools.partial(app._pool, size=5))
+    put(connect, "POOL_SIZE", 5)
     put(app, "wait_for_database", _no_wait)
     put(app, "ENDPOINT_PROPAGATION_SECONDS", number("QUICK_PROPAGATION_SECONDS", 0.0))
     if os.environ.get("QUICK_WITHOUT_POLLING"):

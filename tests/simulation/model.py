@@ -8,7 +8,8 @@ import random
 import uuid
 from typing import Any
 
-from pointsman.bus.worker import Bus
+from pointsman.bus.signals import Signals, WorkAvailable
+from pointsman.bus.worker import Handlers, Worker
 from pointsman.delivery.draft import Drafts
 from pointsman.delivery.rate_limiter import Budgets
 from pointsman.delivery.tracker_sender import Outbound
@@ -17,6 +18,7 @@ from pointsman.domain.states import DeliveryState, LaneState, TicketKind
 from pointsman.domain.token_bucket import rate_limits_of
 from pointsman.errors import DatabaseError, Overloaded
 from pointsman.intake.batcher import IntakeBatcher
+from pointsman.intake.preparation import ReportPreparer
 from pointsman.plugin_api import Report
 from pointsman.plugin_host.snapshot import ConfigSnapshot, LiveDestination, LiveSource
 from pointsman.storage.queue import Lanes
@@ -42,18 +44,28 @@ class Replica:
         self.holder = world.uuid()
         self.lanes = Lanes(database, self.holder, lease_seconds=LEASE_SECONDS)
         keeper: Any = world
+        signals = Signals()
+        handlers = Handlers(lambda _: 1)
+        self.bus = Worker(
+            self.lanes,
+            handlers,
+            width=world.plan.width,
+            renew_every_seconds=LEASE_SECONDS / 4,
+            drain_seconds=5.0,
+        )
+        signals.subscribe(WorkAvailable, lambda _: self.bus.wake())
         self.outbound = Outbound(
             database,
             self.lanes,
             keeper,
             Drafts(database, keeper),
-            stopping=lambda: self.bus.stopping,
             budgets=Budgets(database),
+            signals=signals,
+            stopping=self.bus.stopping,
         )
-        self.bus = Bus(
-            self.lanes, self.outbound.carry, width=world.plan.width, keep_every_seconds=LEASE_SECONDS / 4
-        )
-        self.acceptance = IntakeBatcher(database, keeper, on_commit=self.bus.wake)
+        handlers.register(1, self.outbound.handle)
+        self.preparer = ReportPreparer(keeper)
+        self.acceptance = IntakeBatcher(database, keeper, signals=signals)
         self.stop = asyncio.Event()
         self.context = contextvars.copy_context()
         self.context.run(REPLICA.set, name)
@@ -64,7 +76,7 @@ class Replica:
         return self.alive and self.name not in self.world.loop.held
 
     async def _main(self) -> None:
-        async with self.bus.running(drain_seconds=5.0), self.acceptance.running():
+        async with self.bus.running(), self.acceptance.running():
             await self.stop.wait()
 
     def kill(self) -> None:
@@ -82,7 +94,7 @@ class Replica:
 
         async def submit() -> None:
             try:
-                incoming = self.acceptance.incoming(
+                incoming = self.preparer.prepare(
                     self.world.source,
                     Report(
                         action="commented" if n else "opened",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 
-from pointsman.domain.ticket import Decided, PlannedDelivery, Ticket, coalesce
-from pointsman.domain.ticket_throttle import STORM, is_parent
+from pointsman.domain.ticket import Changes, PlannedDelivery, Ticket, coalesce
+from pointsman.domain.ticket_throttle import THROTTLE_KEY, is_summary
 from pointsman.storage import delivery_writer
 from pointsman.storage.db import Connection
 from pointsman.storage.delivery_writer import (
@@ -28,7 +28,7 @@ LaneKey = tuple[uuid.UUID, int]
 
 async def publish(
     con: Connection,
-    changes: Decided,
+    changes: Changes,
     tickets: Mapping[uuid.UUID, Ticket],
     marker_of: MarkerOf,
     *,
@@ -49,7 +49,7 @@ async def publish(
         changed = [ticket for ticket in tickets.values() if stored_states[ticket.id] != state_of(ticket)]
     if changed:
         await delivery_writer.write_tickets(con, changed)
-    lanes = await _without_replaced(con, changes.promises, tickets, marker_of)
+    lanes = await _without_replaced(con, changes.deliveries, tickets, marker_of)
     if reports or changes.events or lanes:
         await delivery_writer.append(
             con,
@@ -77,20 +77,23 @@ async def publish(
 
 
 async def _close_listed(
-    con: Connection, changes: Decided, tickets: Mapping[uuid.UUID, Ticket]
+    con: Connection, changes: Changes, tickets: Mapping[uuid.UUID, Ticket]
 ) -> Sequence[Ticket]:
     """Close the throttled tickets of each summary ticket that is closed."""
     closed: list[Ticket] = []
     for event in changes.events:
-        if event.kind == "closed" and is_parent(tickets[event.ticket_id]):
-            data = as_json({**event.data, STORM: str(event.ticket_id)})
+        if event.kind == "closed" and is_summary(tickets[event.ticket_id]):
+            data = as_json({**event.data, THROTTLE_KEY: str(event.ticket_id)})
             reason = event.data.get("reason") or "completed"
             closed += await delivery_writer.close_throttled(con, event.ticket_id, reason, data)
     return closed
 
 
 async def _without_replaced(
-    con: Connection, deliveries: Sequence[PlannedDelivery], tickets: Mapping[uuid.UUID, Ticket], marker_of: MarkerOf
+    con: Connection,
+    deliveries: Sequence[PlannedDelivery],
+    tickets: Mapping[uuid.UUID, Ticket],
+    marker_of: MarkerOf,
 ) -> dict[LaneKey, list[PlannedDelivery]]:
     """Return the deliveries to append to each lane, without those that replaced an older delivery that was not sent."""
     lanes: dict[LaneKey, list[PlannedDelivery]] = {}

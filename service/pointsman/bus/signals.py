@@ -22,7 +22,7 @@ class WorkAvailable(Signal, frozen=True):
 
 
 class BatchAccepted(Signal, frozen=True):
-    """A batch of reports is about to be committed in one transaction."""
+    """A batch of reports was committed in one transaction."""
 
     report_count: int
 

@@ -8,13 +8,13 @@ import uuid
 import msgspec
 
 from pointsman.content import render
-from pointsman.domain.ticket import Kind, TicketKind
+from pointsman.domain.states import DeliveryKind, TicketKind
 from pointsman.plugin_api import IssueRef, NotFound
 from pointsman.plugin_host.snapshot import LiveDestination
 from pointsman.storage.db import Row
 from pointsman.storage.queue import Lane
 
-IDEMPOTENT = frozenset({Kind.CLOSE, Kind.REOPEN, Kind.UPDATE})
+IDEMPOTENT = frozenset({DeliveryKind.CLOSE, DeliveryKind.REOPEN, DeliveryKind.UPDATE})
 
 
 class Attempt(msgspec.Struct, kw_only=True):
@@ -22,7 +22,7 @@ class Attempt(msgspec.Struct, kw_only=True):
 
     lane: Lane
     head: Row
-    kind: Kind
+    kind: DeliveryKind
     destination: LiveDestination
     started: dt.datetime
     began: float

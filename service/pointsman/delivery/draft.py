@@ -11,48 +11,56 @@ from typing import Any
 
 import msgspec
 
+from pointsman.bus.signals import Signals, TextRedacted
 from pointsman.content import render
-from pointsman.content.redaction.outgoing_filter import PROFILES, Gate
+from pointsman.content.redaction.outgoing_filter import PROFILES, OutgoingFilter
 from pointsman.content.redaction.redact import Profile
-from pointsman.content.template_selection import NOBODY, Rule, Wording, facts_of, has_say, rule_for
-from pointsman.content.templates import Given
+from pointsman.content.template_selection import (
+    NO_RULE,
+    Rule,
+    TemplateSelector,
+    facts_of,
+    has_templates,
+    rule_for,
+)
+from pointsman.content.templates import TemplateContext
 from pointsman.delivery.attempt import Attempt, ticket_text
 from pointsman.delivery.enrichment import DETAILS, Enrich, with_more
-from pointsman.domain.ticket import Kind, TicketKind
-from pointsman.domain.ticket_throttle import is_storm
-from pointsman.intake import throttle
+from pointsman.domain.states import DeliveryKind, DestinationKind, TicketKind
+from pointsman.domain.ticket_throttle import is_summary_event
 from pointsman.logs import logger, scrub
-from pointsman.plugin_host.snapshot import SOURCE, TRACKER, CatalogKeeper
+from pointsman.plugin_host.snapshot import ConfigReloader
 from pointsman.storage import tickets
 from pointsman.storage.db import Database, Row
 from pointsman.storage.queue import missing_comments
+from pointsman.storage.ticket_throttle import ThrottledTickets, throttled_tickets_for
 from pointsman.sync.source_feedback import comment_text
 
 log = logger("drafts")
 
-SAYING = frozenset({Kind.CREATE, Kind.UPDATE, Kind.COMMENT})
+SAYING = frozenset({DeliveryKind.CREATE, DeliveryKind.UPDATE, DeliveryKind.COMMENT})
 """Deliveries that say something; the others only do."""
 INLINE_CHARACTERS = 8_000
 """What is longer is masked and rendered in a thread: 64 kB take some 30 ms, in which nobody else would be served."""
 
 
 class Drafts:
-    """Makes the draft of a delivery that has none yet. ``on_masked`` is told what was masked, by kind."""
+    """Makes the draft of a delivery that has none yet."""
 
     def __init__(
         self,
         database: Database,
-        catalog: CatalogKeeper,
+        catalog: ConfigReloader,
         base_url: str = "",
         enrich: Enrich | None = None,
         *,
-        on_masked: Callable[[Mapping[str, int]], None] = lambda _: None,
+        signals: Signals | None = None,
     ) -> None:
         self._database = database
         self._catalog = catalog
         self._base_url = base_url
         self._enrich = enrich
-        self._on_masked = on_masked
+        self._signals = signals or Signals()
 
     async def of(self, one: Attempt) -> dict[str, Any]:
         """What is sent, with what can be learned before. A database that is away is no reason to send less."""
@@ -63,18 +71,18 @@ class Drafts:
         if one.kind not in SAYING:
             return {}
         listed = more = None
-        rule = NOBODY
-        if is_storm(head["event_data"]):
-            listed = await throttle.listed(self._database, head["ticket_id"], one.lane.destination_id)
-        if one.destination.kind == TRACKER:
+        rule = NO_RULE
+        if is_summary_event(head["event_data"]):
+            listed = await throttled_tickets_for(self._database, head["ticket_id"], one.lane.destination_id)
+        if one.destination.kind == DestinationKind.TRACKER:
             rule = await self._rule(head, one.lane.destination_id)
             if self._enrich is not None:
                 more = await self._enrich.more(head, one.kind)
-        gate = Gate(
+        gate = OutgoingFilter(
             self._catalog.current.mask_key, PROFILES[one.destination.redact], person=rule.options.requester
         )
         missing: tuple[int, dt.datetime | None] = (0, None)
-        if one.kind is Kind.COMMENT and one.destination.kind == TRACKER:
+        if one.kind is DeliveryKind.COMMENT and one.destination.kind == DestinationKind.TRACKER:
             missing = await missing_comments(self._database, one.lane.id, head["seq"])
         make = partial(draft_of, one, self._base_url, gate, listed, more, rule, missing=missing)
         return await self._made(head, make, more)
@@ -84,15 +92,15 @@ class Drafts:
         if head["draft"] is not None:
             kept: dict[str, Any] = json.loads(head["draft"])
             return kept
-        gate = Gate(self._catalog.current.mask_key, Profile.NORMAL, person=True)
+        gate = OutgoingFilter(self._catalog.current.mask_key, Profile.NORMAL, person=True)
         rule = await self._rule(head, None)
         return await self._made(head, partial(mail_of, head, self._base_url, gate, rule))
 
     async def _rule(self, head: Row, destination_id: int | None) -> Rule:
         """The rule that says how this ticket is told. As good as always there is none, and nothing is asked."""
         routes = self._catalog.current.routes
-        if not any(map(has_say, routes)):
-            return NOBODY
+        if not any(map(has_templates, routes)):
+            return NO_RULE
         opening = json.loads(head["event_data"])
         if head["event_n"] != 1:
             opening = json.loads(await tickets.opening(self._database, head["ticket_id"]) or "{}")
@@ -104,7 +112,7 @@ class Drafts:
         size = len(head["event_data"]) + len(head["title"]) + (len(str(more)) if more else 0)
         draft = make() if size <= INLINE_CHARACTERS else await asyncio.to_thread(make)
         if masked := draft.get("masked"):
-            self._on_masked(masked)
+            self._signals.emit(TextRedacted(masked))
         if problem := draft.get("problem"):
             log.warning("the built-in words were used", ticket=str(head["ticket_id"]), problem=scrub(problem))
         return draft
@@ -113,10 +121,10 @@ class Drafts:
 def draft_of(
     one: Attempt,
     base_url: str,
-    gate: Gate,
-    listed: throttle.Listed | None = None,
+    gate: OutgoingFilter,
+    listed: ThrottledTickets | None = None,
     more: Mapping[str, Any] | None = None,
-    rule: Rule = NOBODY,
+    rule: Rule = NO_RULE,
     *,
     missing: tuple[int, dt.datetime | None] = (0, None),
 ) -> dict[str, Any]:
@@ -131,26 +139,26 @@ def draft_of(
     if listed is not None:
         data["storm"].update(msgspec.to_builtins(listed))
     data = gate.event(render.at_destination(data, one.lane.destination_id))
-    if one.destination.kind == SOURCE:
+    if one.destination.kind == DestinationKind.SOURCE:
         return _with_notes({"body": comment_text(data)}, gate, [])
     ticket = gate.ticket(ticket_text(head, base_url))
     if listed is not None or head["event_kind"] == DETAILS:
         # what these tell, no template could: the list of a storm, and what is still missing in an issue
-        rule = NOBODY
-    wording = Wording(rule, partial(_given, head, ticket, data, gate, rule))
-    if one.kind is Kind.COMMENT:
+        rule = NO_RULE
+    wording = TemplateSelector(rule, partial(_given, head, ticket, data, gate, rule))
+    if one.kind is DeliveryKind.COMMENT:
         collapsed, since = head["collapsed"], head["created_at"]
         built_in = partial(
             render.comment_body, ticket, head["event_kind"], data, collapsed=collapsed, since=since
         )
-        said = wording.say("comment", built_in)
+        said = wording.render("comment", built_in)
         if notice := render.missing_notice(ticket, *missing):
             said = f"{notice}\n\n{said}"
         return _with_notes({"body": said}, gate, wording.problems)
     told = {**data, "facts": [*_requester(head, rule), *data.get("facts", ())]}
     draft = {
-        "title": wording.say("title", partial(render.issue_title, ticket)),
-        "body": wording.say("body", partial(render.issue_body, ticket, told)),
+        "title": wording.render("title", partial(render.issue_title, ticket)),
+        "body": wording.render("body", partial(render.issue_body, ticket, told)),
         "facts": {
             "ticket": ticket.id,
             "kind": ticket.kind.name.lower(),
@@ -162,21 +170,21 @@ def draft_of(
     return _with_notes(draft, gate, wording.problems)
 
 
-def mail_of(head: Row, base_url: str, gate: Gate, rule: Rule = NOBODY) -> dict[str, Any]:
+def mail_of(head: Row, base_url: str, gate: OutgoingFilter, rule: Rule = NO_RULE) -> dict[str, Any]:
     """The mail of one transition."""
     ticket = gate.ticket(ticket_text(head, base_url))
-    wording = Wording(
+    wording = TemplateSelector(
         rule, lambda: _given(head, ticket, gate.event(json.loads(head["event_data"])), gate, rule)
     )
     built_in = render.mail(ticket, head["event_kind"])
     draft = {
-        "subject": wording.say("mail_subject", lambda: built_in.subject),
-        "body": wording.say("mail_body", lambda: built_in.body),
+        "subject": wording.render("mail_subject", lambda: built_in.subject),
+        "body": wording.render("mail_body", lambda: built_in.body),
     }
     return _with_notes(draft, gate, wording.problems)
 
 
-def _with_notes(draft: dict[str, Any], gate: Gate, problems: list[str]) -> dict[str, Any]:
+def _with_notes(draft: dict[str, Any], gate: OutgoingFilter, problems: list[str]) -> dict[str, Any]:
     if gate.masked:
         draft["masked"] = gate.masked
     if problems:
@@ -184,7 +192,7 @@ def _with_notes(draft: dict[str, Any], gate: Gate, problems: list[str]) -> dict[
     return draft
 
 
-def _named(head: Row, data: Mapping[str, Any], gate: Gate) -> dict[str, str]:
+def _named(head: Row, data: Mapping[str, Any], gate: OutgoingFilter) -> dict[str, str]:
     """What a ticket is known by; where it does not say so itself, its report does."""
     named = {
         name: gate.fact(name, head[name]) or data.get(name, "")
@@ -193,11 +201,13 @@ def _named(head: Row, data: Mapping[str, Any], gate: Gate) -> dict[str, str]:
     return {**named, "url": gate.text(head["ticket_url"])}
 
 
-def _given(head: Row, ticket: render.TicketText, data: Mapping[str, Any], gate: Gate, rule: Rule) -> Given:
+def _given(
+    head: Row, ticket: render.TicketText, data: Mapping[str, Any], gate: OutgoingFilter, rule: Rule
+) -> TemplateContext:
     """What a template is given."""
     asked = rule.options.requester and ticket.kind is TicketKind.SUPPORT
     named = _named(head, data, gate)
-    return Given(
+    return TemplateContext(
         ticket=ticket,
         event_kind=head["event_kind"],
         at=head["event_at"],

@@ -18,17 +18,20 @@ from typing import Any
 import aiosmtplib
 from markdown_it import MarkdownIt
 
+from pointsman.bus.signals import Signals
 from pointsman.config.settings import Smtp
 from pointsman.content.sanitize import one_line
 from pointsman.delivery.attempt import Attempt
-from pointsman.delivery.attempt_result import OnAttempt, bury, note_failure, say
+from pointsman.delivery.attempt_result import bury, note_failure, say
 from pointsman.delivery.draft import Drafts
-from pointsman.domain.circuit_breaker import Recent
-from pointsman.domain.retry_policy import Class, Next
-from pointsman.domain.ticket import Kind
+from pointsman.domain.circuit_breaker import RecentCalls
+from pointsman.domain.retry_policy import NextStep, Outcome
+from pointsman.domain.states import DeliveryKind, DestinationKind
+from pointsman.errors import DatabaseError
 from pointsman.plugin_api import AuthFailed, Misconfigured, PluginError, Refused, Unavailable, UnknownOutcome
-from pointsman.plugin_host.snapshot import MAIL, LiveDestination
-from pointsman.storage.db import LOST, Database, Row
+from pointsman.plugin_host.snapshot import LiveDestination
+from pointsman.storage.db import Database, Row
+from pointsman.storage.errors import StatementError
 from pointsman.storage.queue import Lane, Lanes
 
 TIMEOUT_SECONDS = 30.0
@@ -47,17 +50,17 @@ class Notification:
         sender: str,
         drafts: Drafts,
         *,
-        on_attempt: OnAttempt = lambda *_: None,
+        signals: Signals | None = None,
     ) -> None:
         self._database = database
         self._lanes = lanes
         self._smtp = smtp
         self._sender = sender
         self._drafts = drafts
-        self._on_attempt = on_attempt
-        self._recent = Recent()
+        self._signals = signals or Signals()
+        self._recent = RecentCalls()
 
-    async def carry(self, lane: Lane) -> None:
+    async def handle(self, lane: Lane) -> None:
         """Send the mails of one ticket, in order."""
         head = lane.first or await self._lanes.head(lane)
         for _ in range(20):
@@ -70,15 +73,15 @@ class Notification:
         one = Attempt(
             lane=lane,
             head=head,
-            kind=Kind(head["kind"]),
-            destination=LiveDestination(lane.destination_id, "@mail", MAIL, "mail"),
+            kind=DeliveryKind(head["kind"]),
+            destination=LiveDestination(lane.destination_id, "@mail", DestinationKind.MAIL, "mail"),
             started=dt.datetime.now(dt.UTC),
             began=time.monotonic(),
             doubted=head["in_doubt"],
         )
         try:
             draft = await self._drafts.mail(head)
-        except LOST:
+        except (DatabaseError, StatementError):
             raise
         except Exception as error:  # noqa: BLE001 - judged below
             await self._failed(one, error)
@@ -93,9 +96,9 @@ class Notification:
         except Exception as error:  # noqa: BLE001 - judged below
             await self._failed(one, error)
             return False
-        left = await self._lanes.finish(lane, head["seq"], keep=True, outcome=Class.DONE, started=one.started)
-        self._recent.note(went_away=False)
-        say(one, "stale" if left is None else Class.DONE, "", self._on_attempt)
+        left = await self._lanes.finish(lane, head["seq"], keep=True, outcome=Outcome.DONE, started=one.started)
+        self._recent.record(unreachable=False)
+        say(one, "stale" if left is None else Outcome.DONE, "", self._signals)
         return bool(left)
 
     async def _send(self, head: Row, draft: Mapping[str, Any]) -> None:
@@ -142,8 +145,8 @@ class Notification:
             self._database, one, error, creates=True, idempotent=True, recent=self._recent
         )
         message = str(failure)
-        if verdict.next is Next.RETRY:
-            say(one, verdict.cls, message, self._on_attempt)
+        if verdict.next_step is NextStep.RETRY:
+            say(one, verdict.outcome, message, self._signals)
             await self._lanes.retry(
                 one.lane,
                 one.head["seq"],
@@ -152,13 +155,13 @@ class Notification:
                 in_doubt=False,
                 looks=0,
                 settle_seconds=0.0,
-                outcome=verdict.cls,
+                outcome=verdict.outcome,
                 error=message,
                 status=failure.status,
                 started=one.started,
             )
         else:
-            await bury(self._lanes, one, verdict, message, failure.status, self._on_attempt, park=False)
+            await bury(self._lanes, one, verdict, message, failure.status, self._signals, park=False)
 
 
 def compose(head: Row, sender: str, draft: Mapping[str, Any]) -> EmailMessage:

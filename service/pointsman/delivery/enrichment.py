@@ -11,21 +11,23 @@ import contextlib
 import datetime as dt
 import json
 import uuid
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import msgspec
 
 from pointsman.bus.publish import publish
-from pointsman.domain.ticket import Decided, Event, Kind, PlannedDelivery
+from pointsman.domain.states import DeliveryKind, EnrichmentState
+from pointsman.bus.signals import Signals, WorkAvailable
+from pointsman.domain.ticket import Changes, Event, PlannedDelivery
 from pointsman.logs import logger, scrub
-from pointsman.plugin_api import Enriched, NotFound, Problem
-from pointsman.plugin_host.snapshot import CatalogKeeper, LiveSource
+from pointsman.plugin_api import EnrichmentResult, NotFound, Problem
+from pointsman.plugin_host.snapshot import ConfigReloader, LiveSource
 from pointsman.plugin_host.validate import checked
 from pointsman.storage import sources as store
 from pointsman.storage.db import Connection, Database, Row
-from pointsman.storage.errors import DatabaseUnavailable
 from pointsman.storage.delivery_writer import lock_ticket, lock_tracker_destinations
+from pointsman.storage.errors import DatabaseUnavailable
 
 log = logger("enrich")
 
@@ -50,35 +52,38 @@ class Enrich:
     def __init__(
         self,
         database: Database,
-        catalog: CatalogKeeper,
+        catalog: ConfigReloader,
         *,
-        on_promise: Callable[[], None] = lambda: None,
+        signals: Signals | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
         again_seconds: float = REST_SECONDS,
     ) -> None:
         self._database = database
         self._catalog = catalog
-        self._on_promise = on_promise
+        self._signals = signals or Signals()
         self._patience = patience_seconds
         self._again = again_seconds
         self._rests: dict[int, float] = {}
 
     # -- before a delivery -------------------------------------------------------------------------------------
 
-    async def more(self, head: Row, kind: Kind) -> Mapping[str, Any] | None:
+    async def more(self, head: Row, kind: DeliveryKind) -> Mapping[str, Any] | None:
         """What the source says beyond the report that a delivery is about; None if it has none, or not in time."""
-        if kind not in (Kind.CREATE, Kind.COMMENT) or head["event_kind"] not in ENRICHED_EVENTS:
+        if (
+            kind not in (DeliveryKind.CREATE, DeliveryKind.COMMENT)
+            or head["event_kind"] not in ENRICHED_EVENTS
+        ):
             return None
         source = self._catalog.current.sources.get(head["source"])
         if source is None or not source.capabilities.enrich:
             return None
         data = json.loads(head["event_data"])
-        if not data.get("problem") or data.get("code"):
+        if not data.get("problem_id") or data.get("code"):
             return None
         ticket_id, n = head["ticket_id"], head["event_n"]
         known = await store.enrichment(self._database, ticket_id, n)
         if known is not None:
-            return json.loads(known["data"]) if known["state"] == store.KNOWN else None
+            return json.loads(known["data"]) if known["state"] == EnrichmentState.KNOWN else None
         try:
             found = await self._ask(source, data)
         except NotFound:
@@ -89,20 +94,20 @@ class Enrich:
         await store.keep_enrichment(self._database, ticket_id, n, source.id, found, said=True)
         return msgspec.to_builtins(found)  # type: ignore[no-any-return]
 
-    async def _ask(self, source: LiveSource, data: Mapping[str, Any]) -> Enriched:
-        assert source.reader is not None
+    async def _ask(self, source: LiveSource, data: Mapping[str, Any]) -> EnrichmentResult:
+        assert source.plugin is not None
         clock = asyncio.get_running_loop().time
         if self._rests.get(source.id, 0.0) > clock():
             raise _Silent("it failed just now")
         problem = Problem(
-            id=data["problem"],
-            happening=data.get("happening", ""),
+            id=data["problem_id"],
+            event_id=data.get("event_id", ""),
             action=data.get("action", "opened"),
             url=data.get("url", ""),
         )
         try:
             async with asyncio.timeout(self._patience):
-                found: Enriched = checked(await source.reader.enrich(problem), Enriched)
+                found: EnrichmentResult = checked(await source.plugin.enrich(problem), EnrichmentResult)
         except NotFound:
             raise
         except (Exception, SystemExit) as error:
@@ -149,7 +154,7 @@ class Enrich:
         for ticket_id in told:
             await self._say(ticket_id)
         if told:
-            self._on_promise()
+            self._signals.emit(WorkAvailable())
         return len(rows)
 
     async def _complete(self, source: LiveSource, row: Row) -> bool:
@@ -182,15 +187,13 @@ class Enrich:
         sent = [row for row in rows if row["sent"]]
         if sent:
             data = {**json.loads(sent[0]["data"]), "of": sent[0]["event_n"]}
-            decided = Decided()
+            decided = Changes()
             n = ticket.next_event
             decided.events.append(Event(ticket_id, n, DETAILS, data))
             for destination_id in (await lock_tracker_destinations(con, [ticket_id]))[ticket_id]:
-                decided.promises.append(PlannedDelivery(ticket_id, destination_id, n, Kind.COMMENT))
+                decided.deliveries.append(PlannedDelivery(ticket_id, destination_id, n, DeliveryKind.COMMENT))
             ticket.next_event += 1
-            await publish(
-                con, decided, {ticket_id: ticket}, self._catalog.current.marker_of
-            )
+            await publish(con, decided, {ticket_id: ticket}, self._catalog.current.marker_of)
         await store.mark_said(con, ticket_id, [row["event_n"] for row in rows])
 
 

@@ -9,9 +9,9 @@ import asyncio
 import datetime as dt
 
 from pointsman.delivery.attempt import Attempt
-from pointsman.domain.ticket import Kind
+from pointsman.domain.states import DeliveryKind
 from pointsman.plugin_api import CommentRef, IssueRef, Marker
-from pointsman.plugin_host.snapshot import Catalog
+from pointsman.plugin_host.snapshot import ConfigSnapshot
 from pointsman.plugin_host.validate import checked
 from pointsman.storage.db import Database
 from pointsman.storage.marker_observations import sight
@@ -27,7 +27,7 @@ never settles anything.
 
 
 async def look(
-    database: Database, lanes: Lanes, catalog: Catalog, one: Attempt
+    database: Database, lanes: Lanes, catalog: ConfigSnapshot, one: Attempt
 ) -> IssueRef | CommentRef | None:
     """The issue or comment that an earlier request made after all: seen by somebody, or found at the tracker.
 
@@ -38,15 +38,15 @@ async def look(
 
 async def _sighted(lanes: Lanes, one: Attempt) -> IssueRef | None:
     """The issue that somebody has seen with our marker."""
-    if one.kind is not Kind.CREATE:
+    if one.kind is not DeliveryKind.CREATE:
         return None
     seen = await lanes.sightings(one.lane.destination_id, one.head["marker"])
     return IssueRef(*seen[0]) if seen else None
 
 
-async def _found(database: Database, catalog: Catalog, one: Attempt) -> IssueRef | CommentRef | None:
+async def _found(database: Database, catalog: ConfigSnapshot, one: Attempt) -> IssueRef | CommentRef | None:
     """The issue or comment with our marker that the tracker itself finds."""
-    tracker = one.destination.need()
+    tracker = one.destination.require_tracker()
     if not tracker.capabilities.find:
         return None
     marker = Marker(catalog.marker_text(one.head["marker"]))
@@ -54,7 +54,7 @@ async def _found(database: Database, catalog: Catalog, one: Attempt) -> IssueRef
     sent = one.head["first_sent_at"] or one.head["event_at"] - CAREFUL_LOOKS_BACK
     since = sent - CLOCKS_DIFFER
     async with asyncio.timeout(tracker.capabilities.request_timeout_seconds * REQUESTS_OF_A_LOOK):
-        if one.kind is not Kind.CREATE:
+        if one.kind is not DeliveryKind.CREATE:
             comments = await tracker.find_comment(one.issue, marker, since)
             return checked(comments[0], CommentRef) if comments else None
         issues = [checked(each, IssueRef) for each in await tracker.find_issue(marker, since)]

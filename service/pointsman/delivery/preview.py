@@ -10,15 +10,16 @@ from typing import Any, Literal
 
 import msgspec
 
-from pointsman.content.redaction.outgoing_filter import PROFILES, Gate
+from pointsman.content.redaction.outgoing_filter import PROFILES, OutgoingFilter
 from pointsman.content.redaction.redact import Profile
-from pointsman.content.template_selection import NOBODY, Rule, rule_for
+from pointsman.content.template_selection import NO_RULE, Rule, rule_for
 from pointsman.delivery.attempt import Attempt
 from pointsman.delivery.draft import draft_of, mail_of
-from pointsman.domain.routing import Route, candidates, facts_of
-from pointsman.domain.ticket import Kind, TicketKind, opening_data
+from pointsman.domain.routing import Route, facts_of, prefilter
+from pointsman.domain.states import DeliveryKind, DestinationKind, TicketKind
+from pointsman.domain.ticket import opening_data
 from pointsman.plugin_api import Report
-from pointsman.plugin_host.instances import TRACKER, LiveDestination
+from pointsman.plugin_host.instances import LiveDestination
 from pointsman.storage.queue import Lane
 
 Part = Literal["title", "body", "comment", "mail"]
@@ -63,7 +64,7 @@ def previews(
 ) -> Iterator[Preview]:
     """What each destination that the rules name would get; with ``route``, what that rule makes of it, fit or not."""
     facts = facts_of(source, kind, report)
-    fit = [route] if route is not None else candidates(routes, facts)
+    fit = [route] if route is not None else prefilter(routes, facts)
     wanted: list[int | None] = list(
         dict.fromkeys(number for one in fit for number in one.destinations if number in places)
     )
@@ -72,7 +73,7 @@ def previews(
         if route is not None:
             rule = _named(route)
         else:
-            rule = rule_for(routes, facts, number) if number is not None else NOBODY
+            rule = rule_for(routes, facts, number) if number is not None else NO_RULE
         place = places[number] if number is not None else Place("")
         shown, notes = _shown(_head(source, kind, report), place, key, base_url, parts, rule, mail_rule)
         yield Preview(
@@ -110,29 +111,29 @@ def _shown(
     drafts: list[dict[str, Any]] = []
     profile = PROFILES[place.redact]
 
-    def draft(kind: Kind, row: dict[str, Any]) -> dict[str, Any]:
-        gate = Gate(key, profile, person=rule.options.requester)
+    def draft(kind: DeliveryKind, row: dict[str, Any]) -> dict[str, Any]:
+        gate = OutgoingFilter(key, profile, person=rule.options.requester)
         drafts.append(draft_of(_attempt(row, kind, place), base_url, gate, rule=rule))
         return drafts[-1]
 
     if "title" in parts or "body" in parts:
-        made = draft(Kind.CREATE, head)
+        made = draft(DeliveryKind.CREATE, head)
         shown |= {name: made[name] for name in ("title", "body") if name in parts}
     if "comment" in parts:
-        shown["comment"] = draft(Kind.COMMENT, _again(head))["body"]
+        shown["comment"] = draft(DeliveryKind.COMMENT, _again(head))["body"]
     if "mail" in parts:
         closed = head | {"event_kind": "closed", "event_data": "{}", "close_reason": "completed"}
-        drafts.append(mail_of(closed, base_url, Gate(key, Profile.NORMAL, person=True), mail_rule))
+        drafts.append(mail_of(closed, base_url, OutgoingFilter(key, Profile.NORMAL, person=True), mail_rule))
         shown |= {"mail_subject": drafts[-1]["subject"], "mail_body": drafts[-1]["body"]}
     return shown, drafts
 
 
-def _attempt(head: dict[str, Any], kind: Kind, place: Place) -> Attempt:
+def _attempt(head: dict[str, Any], kind: DeliveryKind, place: Place) -> Attempt:
     return Attempt(
         lane=Lane(0, 0, NIL, NIL, 0, 0.0),
         head=head,
         kind=kind,
-        destination=LiveDestination(0, place.slug, TRACKER, "", redact=place.redact),
+        destination=LiveDestination(0, place.slug, DestinationKind.TRACKER, "", redact=place.redact),
         started=head["event_at"],
         began=0.0,
         doubted=False,

@@ -12,13 +12,20 @@ import time
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from pointsman.domain.ticket import Kind
-from pointsman.domain.token_bucket import PER_ISSUE, Held, LanePaces, Pace, Queue, waits
+from pointsman.domain.states import DeliveryKind
+from pointsman.domain.token_bucket import (
+    PER_ISSUE,
+    LocalTokens,
+    PerIssueLimits,
+    RateLimit,
+    WaiterSchedule,
+    wait_seconds,
+)
 from pointsman.plugin_host.snapshot import LiveDestination
 from pointsman.storage import rate_limits as rows
 from pointsman.storage.db import Database, Row
 
-URGENT = frozenset({Kind.CREATE, Kind.CLOSE, Kind.REOPEN})
+URGENT = frozenset({DeliveryKind.CREATE, DeliveryKind.CLOSE, DeliveryKind.REOPEN})
 LONGEST_LIMIT_SECONDS = 3600.0
 ALL = "all"
 
@@ -32,22 +39,22 @@ class Budgets:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._shares: dict[tuple[bytes, str], _Share] = {}
-        self._lanes = LanePaces()
+        self._lanes = PerIssueLimits()
 
-    async def take(self, destination: LiveDestination, kind: Kind, lane_id: int) -> float:
+    async def take(self, destination: LiveDestination, kind: DeliveryKind, lane_id: int) -> float:
         """Take what one write needs. 0.0: it may go; else nothing is taken, and so many seconds are to be waited.
 
         Creates, closes and reopens go first when it is short. Without budgets nothing is asked.
         """
-        if not destination.budgets:
+        if not destination.rate_limits:
             return 0.0
-        own = [pace for pace in destination.budgets if pace.per_issue]
+        own = [pace for pace in destination.rate_limits if pace.per_issue]
         if wait := self._lanes.wait(lane_id, own, time.monotonic()):
             return wait
         urgent = kind in URGENT
         taken: list[_Share] = []
         try:
-            for pace in destination.budgets:
+            for pace in destination.rate_limits:
                 if pace.per_issue:
                     continue
                 share = self._share(_key(destination), pace)
@@ -69,7 +76,7 @@ class Budgets:
         lane itself has to wait.
         """
         now, credential = time.monotonic(), _key(destination)
-        shares = (self._shares.get((credential, pace.scope)) for pace in destination.budgets)
+        shares = (self._shares.get((credential, pace.scope)) for pace in destination.rate_limits)
         return max(
             (share.next_at - now for share in shares if share is not None and share.next_at > now),
             default=0.0,
@@ -83,8 +90,8 @@ class Budgets:
         """
         if scope.startswith(PER_ISSUE):
             return
-        known = {pace.scope: pace for pace in destination.budgets}
-        pace = known.get(scope.partition(":")[0]) or known.get(ALL) or Pace(ALL, 0.0, 1.0)
+        known = {pace.scope: pace for pace in destination.rate_limits}
+        pace = known.get(scope.partition(":")[0]) or known.get(ALL) or RateLimit(ALL, 0.0, 1.0)
         credential = _key(destination)
         for (whose, _), share in self._shares.items():
             if whose == credential:
@@ -103,7 +110,7 @@ class Budgets:
         """Every budget as it stands; see ``storage.budgets.standing``."""
         return await rows.standing(self._database)
 
-    def _share(self, credential: bytes, pace: Pace) -> _Share:
+    def _share(self, credential: bytes, pace: RateLimit) -> _Share:
         share = self._shares.get((credential, pace.scope))
         if share is None or share.pace != pace:
             share = self._shares[credential, pace.scope] = _Share(self._database, credential, pace)
@@ -113,17 +120,17 @@ class Budgets:
 class _Share:
     """One budget as one replica uses it: those who come while a statement is under way share the next one."""
 
-    def __init__(self, database: Database, credential: bytes, pace: Pace) -> None:
+    def __init__(self, database: Database, credential: bytes, pace: RateLimit) -> None:
         self.pace = pace
-        self.held = Held(pace)
+        self.held = LocalTokens(pace)
         self.next_at = 0.0
         self._database = database
         self._bucket = rows.Bucket(
-            credential=credential, scope=pace.scope, rate=pace.rate, burst=pace.burst, kept=pace.kept
+            credential=credential, scope=pace.scope, rate=pace.rate, burst=pace.burst, kept=pace.priority_tokens
         )
         self._waiting: list[_Waiting] = []
         self._asking: asyncio.Task[None] | None = None
-        self._queues = {True: Queue(), False: Queue()}
+        self._queues = {True: WaiterSchedule(), False: WaiterSchedule()}
 
     async def take(self, *, urgent: bool) -> float:
         """One token; 0.0, or the seconds to wait for one."""
@@ -158,7 +165,7 @@ class _Share:
                     self._bucket,
                     urgent=len(urgent),
                     others=len(others),
-                    advance=max(0, self.pace.reserve - self.held.count - len(batch)),
+                    advance=max(0, self.pace.prefetch_limit - self.held.count - len(batch)),
                 )
                 self._hand_out(given, urgent, others)
             except asyncio.CancelledError:
@@ -196,9 +203,9 @@ class _Share:
                     answer.set_result(0.0)
         lacking = max(0.0, 1.0 - given.tokens) / given.rate
         self.next_at = now + given.rest_seconds + lacking if short_urgent or given.rest_seconds else 0.0
-        until = waits(
+        until = wait_seconds(
             rate=given.rate,
-            kept=self.pace.kept,
+            kept=self.pace.priority_tokens,
             tokens=given.tokens,
             urgent=len(short_urgent),
             others=len(short_others),

@@ -5,41 +5,42 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import time
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 import msgspec
 
+from pointsman.bus.signals import IssueLinked, Signals
 from pointsman.delivery import outcome_verification
 from pointsman.delivery.attempt import Attempt
-from pointsman.delivery.attempt_result import OnAttempt, bury, note_failure, say
+from pointsman.delivery.attempt_result import bury, note_failure, say
 from pointsman.delivery.draft import Drafts
 from pointsman.delivery.rate_limiter import Budgets
-from pointsman.domain.circuit_breaker import Recent
-from pointsman.domain.retry_policy import Class, Next, Verdict
-from pointsman.domain.ticket import Kind
+from pointsman.domain.circuit_breaker import RecentCalls
+from pointsman.domain.retry_policy import NextStep, Outcome, RetryDecision
+from pointsman.domain.states import DeliveryKind, TicketStatus
+from pointsman.errors import DatabaseError
 from pointsman.logs import logger
 from pointsman.plugin_api import (
     CommentRef,
     Draft,
     IssueRef,
-    IssueSeen,
+    IssueState,
     Marker,
     PluginError,
     RateLimited,
     Unavailable,
     UnknownOutcome,
 )
-from pointsman.plugin_host.http_client import count_writes, writes_left
-from pointsman.plugin_host.snapshot import CatalogKeeper
+from pointsman.plugin_host.http_client import track_writes, write_may_have_left
+from pointsman.plugin_host.snapshot import ConfigReloader
 from pointsman.plugin_host.validate import checked
 from pointsman.storage import destinations as standing
-from pointsman.storage.batching import Together
+from pointsman.storage.batching import CallCoalescer
 from pointsman.storage.db import Database, Row
+from pointsman.storage.errors import StatementError
 from pointsman.storage.marker_observations import Sighting, write_sightings
 from pointsman.storage.queue import Lane, Lanes
-from pointsman.storage.webhooks import webhooks_waiting
 
 log = logger("delivery")
 
@@ -47,15 +48,8 @@ DELIVERIES_PER_CLAIM = 20
 SECONDS_PER_CLAIM = 30.0
 SENDING_MARGIN_SECONDS = 5.0
 WAITS_IN_PLACE_SECONDS = 1.0
-FIRST_KINDS = frozenset({Kind.CREATE, Kind.CLOSE, Kind.REOPEN})
-LOOKED_FOR = frozenset({Kind.CREATE, Kind.COMMENT})
-
-
-class Linked(msgspec.Struct, frozen=True):
-    """News for the inbound side: an issue has just been linked."""
-
-    destination_id: int
-    ref: IssueRef
+FIRST_KINDS = frozenset({DeliveryKind.CREATE, DeliveryKind.CLOSE, DeliveryKind.REOPEN})
+LOOKED_FOR = frozenset({DeliveryKind.CREATE, DeliveryKind.COMMENT})
 
 
 class Outbound:
@@ -65,14 +59,12 @@ class Outbound:
         self,
         database: Database,
         lanes: Lanes,
-        catalog: CatalogKeeper,
+        catalog: ConfigReloader,
         drafts: Drafts,
         *,
-        stopping: Callable[[], bool] = lambda: False,
         budgets: Budgets,
-        on_linked: Callable[[Linked], Awaitable[None]] | None = None,
-        on_made: Callable[[], None] = lambda: None,
-        on_attempt: OnAttempt = lambda *_: None,
+        stopping: asyncio.Event,
+        signals: Signals | None = None,
     ) -> None:
         self._database = database
         self._lanes = lanes
@@ -80,21 +72,18 @@ class Outbound:
         self._drafts = drafts
         self._stopping = stopping
         self._budgets = budgets
-        self._calls: dict[int, Recent] = {}
-        self._sightings = Together(partial(write_sightings, database))
-        self._linked = Together(self._look_for_waiting)
-        self._on_linked = on_linked
-        self._on_made = on_made
-        self._on_attempt = on_attempt
+        self._calls: dict[int, RecentCalls] = {}
+        self._sightings = CallCoalescer(partial(write_sightings, database))
+        self._signals = signals or Signals()
 
-    async def carry(self, lane: Lane) -> None:
+    async def handle(self, lane: Lane) -> None:
         """Work along a lane until it is empty, must wait, or had its share."""
         began = time.monotonic()
         head = lane.first or await self._lanes.head(lane)
         for number in range(1, DELIVERIES_PER_CLAIM + 1):
             if head is None:
                 return
-            if self._stopping():
+            if self._stopping.is_set():
                 await self._lanes.release(lane)
                 return
             share_left = number < DELIVERIES_PER_CLAIM and time.monotonic() - began < SECONDS_PER_CLAIM
@@ -111,17 +100,17 @@ class Outbound:
         one = Attempt(
             lane=lane,
             head=head,
-            kind=Kind(head["kind"]),
+            kind=DeliveryKind(head["kind"]),
             destination=destination,
             started=dt.datetime.now(dt.UTC),
             began=time.monotonic(),
             doubted=head["in_doubt"],
         )
         if head["expired"] and not head["in_doubt"]:
-            expired = Verdict(cls=Class.EXPIRED, next=Next.DEAD)
+            expired = RetryDecision(outcome=Outcome.EXPIRED, next_step=NextStep.DEAD)
             await self._bury(one, expired, "not delivered within its time", None)
             return False
-        if head["link_state"] == 2 and one.kind is not Kind.CREATE:
+        if head["link_state"] == 2 and one.kind is not DeliveryKind.CREATE:
             await self._lanes.park(lane, "orphan")
             return False
         try:
@@ -130,13 +119,11 @@ class Outbound:
                 if settled is not None:
                     return settled
             return await self._send(one, keep=keep)
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, DatabaseError, StatementError):
             raise
         except (PluginError, TimeoutError) as error:
             await self._failed(one, error)
         except (Exception, SystemExit) as error:
-            if _is_database(error):
-                raise
             log.exception("plugin failed", destination=destination.slug, lane=lane.id)
             await self._failed(one, error)
         return False
@@ -146,7 +133,7 @@ class Outbound:
     async def _settle(self, one: Attempt, *, keep: bool) -> bool | None:
         """Find out whether an earlier request took effect. None: it did not, and may be sent again."""
         head, lane = one.head, one.lane
-        count_writes()
+        track_writes()
         if head["doubt_seconds"] > 0:
             await self._lanes.release(lane, delay_seconds=head["doubt_seconds"])
             return False
@@ -182,15 +169,15 @@ class Outbound:
 
     async def _found(self, one: Attempt, found: IssueRef | CommentRef, *, keep: bool) -> bool:
         issue, comment = (found, None) if isinstance(found, IssueRef) else (None, found)
-        return await self._done(one, keep=keep, outcome=Class.FOUND, issue=issue, comment=comment)
+        return await self._done(one, keep=keep, outcome=Outcome.FOUND, issue=issue, comment=comment)
 
     # -- sending -----------------------------------------------------------------------------------------------
 
     async def _send(self, one: Attempt, *, keep: bool) -> bool:
-        tracker = one.destination.need()
+        tracker = one.destination.require_tracker()
         head, lane = one.head, one.lane
         if head["careful"] and one.kind in LOOKED_FOR and tracker.capabilities.find:
-            count_writes()
+            track_writes()
             found = await outcome_verification.look(self._database, self._lanes, self._catalog.current, one)
             if found is not None:
                 return await self._found(one, found, keep=keep)
@@ -216,7 +203,7 @@ class Outbound:
             if lane.id not in kept:
                 return False
         marker = Marker(self._catalog.current.marker_text(head["marker"]))
-        count_writes(lambda: time.monotonic() < lane.trust_until)
+        track_writes(lambda: time.monotonic() < lane.trust_until)
         async with asyncio.timeout(timeout * 4):
             return await self._call(one, draft, marker, keep=keep)
 
@@ -225,7 +212,7 @@ class Outbound:
         waited = 0.0
         while (wait := await self._budgets.take(one.destination, one.kind, one.lane.id)) > 0:
             waited += wait
-            if waited > WAITS_IN_PLACE_SECONDS or self._stopping():
+            if waited > WAITS_IN_PLACE_SECONDS or self._stopping.is_set():
                 await self._lanes.release(one.lane, delay_seconds=wait)
                 if one.kind in FIRST_KINDS and (hold := self._budgets.until_next(one.destination)):
                     # nothing is left even for those that go first: no other lane need be claimed to find that out
@@ -236,9 +223,9 @@ class Outbound:
 
     async def _call(self, one: Attempt, draft: dict[str, Any], marker: Marker, *, keep: bool) -> bool:
         """The request itself, and what its answer makes of the delivery."""
-        tracker, lane, head = one.destination.need(), one.lane, one.head
+        tracker, lane, head = one.destination.require_tracker(), one.lane, one.head
         match one.kind:
-            case Kind.CREATE:
+            case DeliveryKind.CREATE:
                 facts = draft.get("facts", {})
                 issue = checked(
                     await tracker.create_issue(
@@ -253,22 +240,26 @@ class Outbound:
                         lane.destination_id, head["marker"], issue.remote_id, issue.key, issue.url, "answer"
                     )
                 )
-                return await self._done(one, keep=keep, outcome=Class.DONE, issue=issue)
-            case Kind.COMMENT:
+                return await self._done(one, keep=keep, outcome=Outcome.DONE, issue=issue)
+            case DeliveryKind.COMMENT:
                 comment = checked(await tracker.add_comment(one.issue, draft["body"], marker), CommentRef)
-                return await self._done(one, keep=keep, outcome=Class.DONE, comment=comment)
-            case Kind.CLOSE:
+                return await self._done(one, keep=keep, outcome=Outcome.DONE, comment=comment)
+            case DeliveryKind.CLOSE:
                 reason = head["close_reason"] if tracker.capabilities.close_reasons else None
                 now = await tracker.set_state(one.issue, "closed", reason)
-                return await self._done(one, keep=keep, outcome=Class.DONE, remote_state=2, now=now)
-            case Kind.REOPEN:
+                return await self._done(
+                    one, keep=keep, outcome=Outcome.DONE, remote_state=TicketStatus.CLOSED, now=now
+                )
+            case DeliveryKind.REOPEN:
                 now = await tracker.set_state(one.issue, "open", None)
-                return await self._done(one, keep=keep, outcome=Class.DONE, remote_state=1, now=now)
+                return await self._done(
+                    one, keep=keep, outcome=Outcome.DONE, remote_state=TicketStatus.OPEN, now=now
+                )
             case _:
                 await tracker.update_issue(
                     one.issue, Draft(title=draft["title"], body=draft["body"], marker=marker)
                 )
-                return await self._done(one, keep=keep, outcome=Class.DONE)
+                return await self._done(one, keep=keep, outcome=Outcome.DONE)
 
     # -- outcomes ----------------------------------------------------------------------------------------------
 
@@ -277,11 +268,11 @@ class Outbound:
         one: Attempt,
         *,
         keep: bool,
-        outcome: Class,
+        outcome: Outcome,
         issue: IssueRef | None = None,
         comment: CommentRef | None = None,
         remote_state: int | None = None,
-        now: IssueSeen | None = None,
+        now: IssueState | None = None,
     ) -> bool:
         left = await self._lanes.finish(
             one.lane,
@@ -293,36 +284,28 @@ class Outbound:
             issue=(issue.remote_id, issue.key, issue.url) if issue is not None else None,
             comment_id=comment.remote_id if comment is not None else None,
             remote_state=remote_state,
-            remote_version=now.version if isinstance(now, IssueSeen) else None,
+            remote_version=now.version if isinstance(now, IssueState) else None,
         )
         say(
             one,
             "stale" if left is None else outcome,
             issue.key if issue is not None else "",
-            self._on_attempt,
+            self._signals,
         )
-        self._recent(one).note(went_away=False)
+        self._recent(one).record(unreachable=False)
         if issue is not None and left is not None:
-            self._on_made()
-        if issue is not None and left is not None and self._on_linked is not None:
-            await self._linked(Linked(one.lane.destination_id, issue))
+            self._signals.emit(IssueLinked(one.lane.destination_id, issue))
         return bool(left)
 
-    def _recent(self, one: Attempt) -> Recent:
-        return self._calls.setdefault(one.lane.destination_id, Recent())
-
-    async def _look_for_waiting(self, news: list[Linked]) -> list[None]:
-        """Issues were just linked: let webhooks that came too early be looked at again."""
-        assert self._on_linked is not None
-        issues = [(one.destination_id, one.ref.remote_id, one.ref.key) for one in news]
-        waiting = await webhooks_waiting(self._database, issues)
-        for one in news:
-            if (one.destination_id, one.ref.remote_id) in waiting:
-                await self._on_linked(one)
-        return [None] * len(news)
+    def _recent(self, one: Attempt) -> RecentCalls:
+        return self._calls.setdefault(one.lane.destination_id, RecentCalls())
 
     async def _failed(self, one: Attempt, error: BaseException) -> None:
-        if isinstance(error, UnknownOutcome) and one.destination.client is not None and not writes_left():
+        if (
+            isinstance(error, UnknownOutcome)
+            and one.destination.client is not None
+            and not write_may_have_left()
+        ):
             # only questions were asked so far: whatever became of them, nothing was done
             error = Unavailable(
                 error.message, status=error.status, excerpt=error.excerpt, is_json=error.is_json
@@ -331,7 +314,7 @@ class Outbound:
             self._database,
             one,
             error,
-            creates=one.kind is Kind.CREATE,
+            creates=one.kind is DeliveryKind.CREATE,
             idempotent=one.idempotent,
             recent=self._recent(one),
         )
@@ -339,49 +322,45 @@ class Outbound:
             await self._budgets.limited(one.destination, error.scope, verdict.delay_seconds)
         if one.doubted and not one.idempotent:
             # the find failed, so the doubt of the earlier request stays
-            verdict = msgspec.structs.replace(verdict, in_doubt=True)
+            verdict = msgspec.structs.replace(verdict, outcome_unknown=True)
         message = str(failure)
-        match verdict.next:
-            case Next.RETRY:
+        match verdict.next_step:
+            case NextStep.RETRY:
                 await self._retry(one, verdict, message, failure.status)
-            case Next.DEAD:
+            case NextStep.DEAD:
                 await self._bury(one, verdict, message, failure.status)
-            case Next.ORPHAN:
-                say(one, verdict.cls, message, self._on_attempt)
+            case NextStep.ORPHAN:
+                say(one, verdict.outcome, message, self._signals)
                 await self._lanes.park(
                     one.lane,
                     "orphan",
                     orphaned=True,
-                    outcome=verdict.cls,
+                    outcome=verdict.outcome,
                     error=message,
                     status=failure.status,
                     started=one.started,
                 )
 
-    async def _retry(self, one: Attempt, verdict: Verdict, message: str, status: int | None) -> None:
+    async def _retry(self, one: Attempt, verdict: RetryDecision, message: str, status: int | None) -> None:
         settle = 0.0
-        if (verdict.in_doubt or verdict.settles) and one.destination.capabilities.settle_seconds:
+        if (verdict.outcome_unknown or verdict.must_settle) and one.destination.capabilities.settle_seconds:
             settle = one.destination.capabilities.settle_seconds[0]
-        say(one, verdict.cls, message, self._on_attempt)
+        say(one, verdict.outcome, message, self._signals)
         await self._lanes.retry(
             one.lane,
             one.head["seq"],
             delay_seconds=max(verdict.delay_seconds, settle),
             counts=verdict.counts,
-            in_doubt=verdict.in_doubt,
-            looks=0 if verdict.in_doubt else one.head["looks"],
+            in_doubt=verdict.outcome_unknown,
+            looks=0 if verdict.outcome_unknown else one.head["looks"],
             settle_seconds=settle,
-            outcome=verdict.cls,
+            outcome=verdict.outcome,
             error=message,
             status=status,
             started=one.started,
         )
 
-    async def _bury(self, one: Attempt, verdict: Verdict, message: str, status: int | None) -> None:
+    async def _bury(self, one: Attempt, verdict: RetryDecision, message: str, status: int | None) -> None:
         # followers of an issue that can't be made wait with it; others go on without
-        park = one.kind is Kind.CREATE
-        await bury(self._lanes, one, verdict, message, status, self._on_attempt, park=park)
-
-
-def _is_database(error: BaseException) -> bool:
-    return type(error).__module__.startswith("asyncpg")
+        park = one.kind is DeliveryKind.CREATE
+        await bury(self._lanes, one, verdict, message, status, self._signals, park=park)

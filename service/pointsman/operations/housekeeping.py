@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
+from pointsman.bus.signals import MaintenanceChecked, Signals
 from pointsman.logs import logger
-from pointsman.plugin_host.snapshot import CatalogKeeper
+from pointsman.plugin_host.snapshot import ConfigReloader
 from pointsman.storage import maintenance
-from pointsman.storage.db import LOST, Database
+from pointsman.storage.db import Database
+from pointsman.storage.errors import DatabaseUnavailable
 from pointsman.storage.leases import take_turn
 
 log = logger("house")
@@ -18,9 +20,6 @@ log = logger("house")
 LOOK_SECONDS = 2.0
 TURN_SECONDS = 600.0
 CLUSTER_SECONDS = 300.0
-
-OnAlarm = Callable[[str, float], None]
-"""Told of each alarm by its name, with 0 where all is well."""
 
 _SAID = {
     "default_partition": "rows have no partition of their own day: see that partitions are made",
@@ -31,25 +30,25 @@ _SAID = {
 
 
 class House:
-    """Look after things until the end; ``on_alarm`` is told every ten minutes, by each replica for itself."""
+    """Look after things until the end; checks are announced every ten minutes, by each replica for itself."""
 
     def __init__(
         self,
         database: Database,
-        catalog: CatalogKeeper,
+        catalog: ConfigReloader,
         holder: uuid.UUID,
         *,
-        on_alarm: OnAlarm = lambda *_: None,
+        signals: Signals | None = None,
     ) -> None:
         self._database = database
         self._catalog = catalog
         self._holder = holder
-        self._on_alarm = on_alarm
+        self._signals = signals or Signals()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Look after the database first, before anything is sent."""
-        with contextlib.suppress(*LOST):
+        with contextlib.suppress(DatabaseUnavailable):
             await maintenance.same_cluster(self._database)
         task = asyncio.create_task(self._forever(), name="house")
         try:
@@ -73,7 +72,7 @@ class House:
                 if clock() >= turn_due:
                     turn_due = clock() + TURN_SECONDS
                     await self.turn()
-            except LOST:
+            except DatabaseUnavailable:
                 # it may come back as another one
                 cluster_due = clock()
             except Exception:
@@ -85,7 +84,7 @@ class House:
         if turn is not None:
             await maintenance.keep_house(self._database, turn)
         for what, value in (await maintenance.alarms(self._database)).items():
-            self._on_alarm(what, value)
+            self._signals.emit(MaintenanceChecked(what, value))
             if value and turn is not None:
                 log.error(_SAID[what], alarm=what, value=value)
         return turn is not None

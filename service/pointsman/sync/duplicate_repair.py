@@ -14,15 +14,18 @@ import random
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
+from typing import Literal
 
+from pointsman.bus.signals import DuplicateFound, Signals
 from pointsman.delivery.outcome_verification import REQUESTS_OF_A_LOOK
-from pointsman.domain.ticket import Kind, Status
+from pointsman.domain.states import DeliveryKind, DeliveryState, LaneState, TicketStatus
 from pointsman.logs import logger, scrub
 from pointsman.plugin_api import CommentRef, IssueRef, Marker, Misconfigured, NotFound, Refused
-from pointsman.plugin_host.snapshot import CatalogKeeper, LiveDestination
+from pointsman.plugin_host.snapshot import ConfigReloader, LiveDestination
 from pointsman.plugin_host.validate import checked
 from pointsman.storage import duplicates as store
-from pointsman.storage.db import LOST, Database, Row
+from pointsman.storage.db import Database, Row
+from pointsman.storage.errors import DatabaseUnavailable
 from pointsman.storage.leases import Turn, is_ours, take_turn
 from pointsman.storage.marker_observations import sight
 from pointsman.sync.duplicates import Copy, choose, confirm
@@ -37,13 +40,9 @@ SETTLED_SECONDS = 600.0
 ROWS = 200
 TROUBLES = 3
 MARGIN = dt.timedelta(minutes=5)
-PENDING, PARKED = 0, 3
-
-OnDouble = Callable[[str, str, bool], None]
-"""Told of each double: the destination, ``issue`` or ``comment``, and whether it was repaired."""
 
 
-class Sweep:
+class DuplicateRepair:
     """One replica at a time has its turn every ten minutes, and within a minute once an issue was seen twice.
 
     ``settled_seconds`` after it was done a delivery that was sent twice is looked after: longer than any tracker's lists
@@ -53,16 +52,16 @@ class Sweep:
     def __init__(
         self,
         database: Database,
-        catalog: CatalogKeeper,
+        catalog: ConfigReloader,
         holder: uuid.UUID,
         *,
-        on_double: OnDouble = lambda *_: None,
+        signals: Signals | None = None,
         settled_seconds: float = SETTLED_SECONDS,
     ) -> None:
         self._database = database
         self._catalog = catalog
         self._holder = holder
-        self._on_double = on_double
+        self._signals = signals or Signals()
         self._settled_seconds = settled_seconds
 
     @contextlib.asynccontextmanager
@@ -85,7 +84,7 @@ class Sweep:
                     await self.take_turn()
                 elif twins:
                     await self.take_twins()
-            except LOST:
+            except DatabaseUnavailable:
                 continue
             except Exception:
                 log.exception("sweep failed")
@@ -151,13 +150,13 @@ class Sweep:
 
     async def _look_again(self, destination: LiveDestination, row: Row) -> None:
         """Look once more for what was sent again after every look had found nothing."""
-        tracker = destination.need()
+        tracker = destination.require_tracker()
         kept: str | None = None
         doubles: list[tuple[CommentRef, bool]] = []
         if tracker.capabilities.find:
             marker = Marker(self._catalog.current.marker_text(row["marker"]))
             since = row["first_sent_at"] - MARGIN
-            if row["kind"] == Kind.CREATE:
+            if row["kind"] == DeliveryKind.CREATE:
                 for each in await tracker.find_issue(marker, since):
                     ref = checked(each, IssueRef)
                     place = (ref.remote_id, ref.key, ref.url)
@@ -173,7 +172,7 @@ class Sweep:
         self, destination: LiveDestination, issue: IssueRef, marker: Marker, since: dt.datetime
     ) -> tuple[str | None, list[tuple[CommentRef, bool]]]:
         """Keep the oldest of our comments with a marker; its id, and each other one with whether it is away."""
-        tracker = destination.need()
+        tracker = destination.require_tracker()
         try:
             found = [checked(each, CommentRef) for each in await tracker.find_comment(issue, marker, since)]
         except NotFound:
@@ -195,9 +194,9 @@ class Sweep:
             await sight(self._database, destination.id, marker_id, place, "sweep")
         others: list[Copy] = []
         if copies.there:
-            kept = choose(copies.there, Status(row["status"]) if row["status"] is not None else None)
+            kept = choose(copies.there, TicketStatus(row["status"]) if row["status"] is not None else None)
             await store.prefer(self._database, destination.id, marker_id, kept.ref.remote_id)
-            if row["delivery_state"] == PENDING and row["lane_state"] != PARKED:
+            if row["delivery_state"] == DeliveryState.PENDING and row["lane_state"] != LaneState.PARKED:
                 return  # its lane settles the doubt first, and takes the one that is kept
             others = [one for one in copies.there if one is not kept]
             if row["linked"] in copies.gone | {one.ref.remote_id for one in others}:
@@ -215,7 +214,7 @@ class Sweep:
             row["lane_id"],
             row["linked"],
             (ref.remote_id, ref.key, ref.url),
-            int(Status.CLOSED if kept.is_closed else Status.OPEN),
+            int(TicketStatus.CLOSED if kept.is_closed else TicketStatus.OPEN),
             kept.seen.version if kept.seen is not None else None,
         )
 
@@ -223,7 +222,7 @@ class Sweep:
         self, destination: LiveDestination, one: Copy, kept: Copy, marker_id: uuid.UUID, since: dt.datetime
     ) -> bool:
         """Say in an issue what it is a duplicate of, once, and close it; False if the tracker refuses."""
-        tracker = destination.need()
+        tracker = destination.require_tracker()
         # the same for every replica and every try, so that it is said once
         notice = Marker(self._catalog.current.marker_text(uuid.uuid5(marker_id, one.ref.remote_id)))
         name = f"[{kept.ref.key}]({kept.ref.url})" if kept.ref.url.startswith("http") else kept.ref.key
@@ -244,8 +243,8 @@ class Sweep:
             return False
         return True
 
-    def _say(self, destination: LiveDestination, what: str, where: str, *, repaired: bool) -> None:
-        self._on_double(destination.slug, what, repaired)
+    def _say(self, destination: LiveDestination, what: Literal["issue", "comment"], where: str, *, repaired: bool) -> None:
+        self._signals.emit(DuplicateFound(destination.slug, what, repaired))
         if repaired:
             log.warning("made twice, repaired", destination=destination.slug, what=what, duplicate=where)
         else:
@@ -261,7 +260,7 @@ class Sweep:
 async def _take_away(destination: LiveDestination, issue: IssueRef, comment: CommentRef) -> bool:
     """Delete a comment of ours; False if the tracker can't or won't."""
     try:
-        await destination.need().delete_comment(issue, comment)
+        await destination.require_tracker().delete_comment(issue, comment)
     except NotFound:
         return True
     except (NotImplementedError, Misconfigured, Refused):

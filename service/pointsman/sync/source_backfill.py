@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Protocol
 
 import msgspec
 
-from pointsman.domain.ticket import Status
+from pointsman.bus.signals import ReportBackfilled, Signals
+from pointsman.domain.states import TicketStatus
 from pointsman.errors import PointsmanError
-from pointsman.intake.transaction import Accepted, Incoming
+from pointsman.intake.batch import ReportResult
+from pointsman.intake.incoming import Incoming
+from pointsman.intake.preparation import ReportPreparer
 from pointsman.logs import logger, scrub
 from pointsman.plugin_api import (
-    Missed,
+    BackfillResult,
     PluginError,
     Problem,
     Report,
@@ -23,10 +26,11 @@ from pointsman.plugin_api import (
     Unavailable,
     UnknownOutcome,
 )
-from pointsman.plugin_host.snapshot import CatalogKeeper, LiveSource
+from pointsman.plugin_host.snapshot import ConfigReloader, LiveSource
 from pointsman.plugin_host.validate import checked
 from pointsman.storage import sources as store
-from pointsman.storage.db import LOST, Database
+from pointsman.storage.db import Database
+from pointsman.storage.errors import DatabaseUnavailable
 
 log = logger("pull")
 
@@ -40,20 +44,10 @@ HEADERS = {"content-type": "application/json", "user-agent": "pointsman (found b
 
 
 class Intake(Protocol):
-    """What is needed of the acceptance."""
+    """The part of the batcher that is used here."""
 
-    def incoming(
-        self, source: LiveSource, report: Report | None, body: bytes, headers: dict[str, str]
-    ) -> Incoming:
-        """A report made ready."""
-        ...
-
-    def fingerprint_of(self, source: LiveSource, report: Report) -> str:
-        """By which name its ticket is known, where it has one."""
-        ...
-
-    async def submit(self, incoming: Incoming) -> Accepted:
-        """Wait until it is committed."""
+    async def submit(self, incoming: Incoming) -> ReportResult:
+        """Wait until a report is committed."""
         ...
 
 
@@ -64,22 +58,24 @@ class Asked(msgspec.Struct, frozen=True):
     body: bytes
 
 
-class Pull:
+class SourceBackfill:
     """Asks each source in its turn. One replica at a time has the turn; how far it got stands in the database."""
 
     def __init__(
         self,
         database: Database,
-        catalog: CatalogKeeper,
+        catalog: ConfigReloader,
+        preparer: ReportPreparer,
         intake: Intake,
         *,
-        on_found: Callable[[str], None] = lambda _: None,
+        signals: Signals | None = None,
         grace: dt.timedelta = GRACE,
     ) -> None:
         self._database = database
         self._catalog = catalog
+        self._preparer = preparer
         self._intake = intake
-        self._on_found = on_found
+        self._signals = signals or Signals()
         self._grace = grace
         self._due: dict[int, float] = {}
         self._ours: set[int] = set()
@@ -94,7 +90,7 @@ class Pull:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-            with contextlib.suppress(*LOST):
+            with contextlib.suppress(DatabaseUnavailable):
                 await store.give_back(self._database, list(self._ours))
 
     async def _forever(self) -> None:
@@ -103,7 +99,7 @@ class Pull:
         try:
             while True:
                 for one in list(self._catalog.current.sources.values()):
-                    if not one.capabilities.list_missed or one.id in running:
+                    if not one.capabilities.backfill or one.id in running:
                         continue
                     if self._due.get(one.id, 0.0) > clock():
                         continue
@@ -128,28 +124,28 @@ class Pull:
                 return
             self._ours.add(source.id)
             await self.ask(source, turn)
-        except LOST:
+        except DatabaseUnavailable:
             return
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code
             why = scrub(f"{type(error).__name__}: {error}")[:1000]
             log.warning("asking a source failed", source=source.slug, error=why)
-            with contextlib.suppress(*LOST):
+            with contextlib.suppress(DatabaseUnavailable):
                 await store.poll_failed(self._database, source.id, why)
 
     async def ask(self, source: LiveSource, turn: store.Turn) -> int:
         """Ask for what was lost and have it accepted; how many reports were."""
-        assert source.reader is not None
+        assert source.plugin is not None
         since = turn.began_at if turn.polled_to is None else max(turn.polled_to - OVERLAP, turn.began_at)
         last = await store.last_problem(self._database, source.id)
         known = Problem(id=last["problem"], url=last["url"] or "") if last is not None else None
-        missed = await _missed(source.reader, since, known)
-        until = min(turn.asked_at - self._grace, missed.known_to or turn.asked_at)
+        missed = await _missed(source.plugin, since, known)
+        until = min(turn.asked_at - self._grace, missed.complete_until or turn.asked_at)
         found = [one for one in self._read(source, missed.bodies[:BODIES]) if _before(one.report, until)]
         news = await self._news(source, found)
         for one in news:
             accepted = await self._accept(source, one)
             if not accepted.repeated:
-                self._on_found(source.slug)
+                self._signals.emit(ReportBackfilled(source.slug))
                 log.info(
                     "found by asking",
                     source=source.slug,
@@ -158,18 +154,18 @@ class Pull:
                     ticket=str(accepted.ticket_id) if accepted.ticket_id else None,
                 )
         # the grace is short of the overlap, so what was left out comes again
-        await store.polled(self._database, source.id, min(turn.asked_at, missed.known_to or turn.asked_at))
+        await store.polled(self._database, source.id, min(turn.asked_at, missed.complete_until or turn.asked_at))
         return len(news)
 
     def _read(self, source: LiveSource, bodies: Sequence[Any]) -> list[Asked]:
         """The reports in what came; what the source can't read itself is left out, and said."""
-        assert source.reader is not None
+        assert source.plugin is not None
         found: list[Asked] = []
         failed: Exception | None = None
         for decoded in bodies:
             try:
                 raw = msgspec.json.encode(decoded)
-                found += [Asked(report, raw) for report in source.reader.read_report(HEADERS, raw, decoded)]
+                found += [Asked(report, raw) for report in source.plugin.read_report(HEADERS, raw, decoded)]
             except Exception as error:  # noqa: BLE001 - a stranger's code, or a stranger's words
                 failed = error
         if failed is not None:
@@ -179,7 +175,7 @@ class Pull:
 
     async def _news(self, source: LiveSource, found: Sequence[Asked]) -> list[Asked]:
         """What is not known by its ticket. What came by itself may have come under a later time than it happened."""
-        names = [self._intake.fingerprint_of(source, one.report) for one in found]
+        names = [self._preparer.fingerprint_of(source, one.report) for one in found]
         tickets = await store.known_tickets(self._database, source.id, names)
         asked = [
             (tickets[name]["id"], one.report.action, one.report.seen_at)
@@ -193,11 +189,11 @@ class Pull:
             if _is_news(one.report, tickets.get(name), heard)
         ]
 
-    async def _accept(self, source: LiveSource, one: Asked) -> Accepted:
+    async def _accept(self, source: LiveSource, one: Asked) -> ReportResult:
         """Through the door for all reports; while that is full, wait a little."""
         for _ in range(60):
             try:
-                incoming = self._intake.incoming(source, one.report, one.body, dict(HEADERS))
+                incoming = self._preparer.prepare(source, one.report, one.body, dict(HEADERS))
                 return await self._intake.submit(incoming)
             except PointsmanError as error:
                 log.info("a report found by asking waits", source=source.slug, error=str(error))
@@ -205,11 +201,11 @@ class Pull:
         raise TimeoutError("no room for reports in a minute")
 
 
-async def _missed(reader: Source, since: dt.datetime, known: Problem | None) -> Missed:
+async def _missed(reader: Source, since: dt.datetime, known: Problem | None) -> BackfillResult:
     """What a source says it sent. Whatever else its code does is no fault of the database."""
     try:
         async with asyncio.timeout(AT_MOST_SECONDS):
-            found: Missed = checked(await reader.list_missed(since, known), Missed)
+            found: BackfillResult = checked(await reader.backfill(since, known), BackfillResult)
     except PluginError:
         raise
     except TimeoutError:
@@ -234,6 +230,6 @@ def _is_news(report: Report, ticket: Any, heard: set[tuple[Any, str, dt.datetime
         return False
     if at is not None and (ticket["id"], report.action, at) in heard:
         return False
-    if ticket["status"] == Status.CLOSED:
+    if ticket["status"] == TicketStatus.CLOSED:
         return at is None or ticket["closed_at"] is None or at > ticket["closed_at"]
     return report.action != "recurred"

@@ -15,11 +15,13 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 from pointsman.bus.publish import MarkerOf, publish
+from pointsman.bus.signals import Signals, WorkAvailable
 from pointsman.content.sanitize import one_line
-from pointsman.domain.ticket import Decided, Event, Kind, PlannedDelivery, Ticket
+from pointsman.domain.states import DeliveryKind
+from pointsman.domain.ticket import Changes, Event, PlannedDelivery, Ticket
 from pointsman.logs import logger
 from pointsman.plugin_api import (
-    Capabilities,
+    ApiClient,
     CloseReason,
     CommentRef,
     Draft,
@@ -32,12 +34,12 @@ from pointsman.plugin_api import (
     Source,
     State,
     Tracker,
-    TrackerClient,
+    TrackerCapabilities,
 )
 from pointsman.storage import sources as store
 from pointsman.storage.db import Connection, Database, Row
-from pointsman.storage.errors import DatabaseUnavailable
 from pointsman.storage.delivery_writer import lock_ticket, lock_tracker_destinations
+from pointsman.storage.errors import DatabaseUnavailable
 
 log = logger("sources")
 
@@ -51,18 +53,18 @@ LINKED = "linked"
 """The event that says that an issue was made; only where the ticket's source is told so."""
 
 
-class Back(Tracker):
+class SourceAsTracker(Tracker):
     """A source, as far as it can be told something, presented as a tracker. Its issues are the source's problems."""
 
     kind: ClassVar[str] = "source"
     title: ClassVar[str] = "a source"
     api_version: ClassVar[int] = 1
     Settings: ClassVar[type[PluginSettings]] = PluginSettings
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    capabilities: ClassVar[TrackerCapabilities] = TrackerCapabilities(
         find=True, close_reasons=True, settle_seconds=(5.0,), request_timeout_seconds=15.0
     )
 
-    def __init__(self, source: Source, client: TrackerClient) -> None:
+    def __init__(self, source: Source, client: ApiClient) -> None:
         super().__init__(source.settings, client)
         self.source = source
 
@@ -94,13 +96,13 @@ def _problem(issue: IssueRef) -> Problem:
 
 
 def promise_state(
-    ticket: Ticket, decided: Decided, state: State, destination_id: int, source: Source | None
+    ticket: Ticket, decided: Changes, state: State, destination_id: int, source: Source | None
 ) -> bool:
     """Promise to tell a ticket's source that it was closed or reopened; whether there is anything to promise."""
     if source is None or not source.capabilities.set_state or not decided.events:
         return False
-    kind = Kind.CLOSE if state == "closed" else Kind.REOPEN
-    decided.promises.append(PlannedDelivery(ticket.id, destination_id, decided.events[-1].n, kind))
+    kind = DeliveryKind.CLOSE if state == "closed" else DeliveryKind.REOPEN
+    decided.deliveries.append(PlannedDelivery(ticket.id, destination_id, decided.events[-1].n, kind))
     return True
 
 
@@ -116,10 +118,10 @@ async def tell_closed(
     for start in range(0, len(listed), CLOSED):
         ids = [one.id for one in listed[start : start + CLOSED]]
         problems = await store.problems_of(con, ids, destination_id)
-        decided = Decided()
+        decided = Changes()
         for row in problems:
             ticket = tickets[row["ticket_id"]]
-            decided.promises.append(PlannedDelivery(ticket.id, destination_id, ticket.next_event - 1, Kind.CLOSE))
+            decided.deliveries.append(PlannedDelivery(ticket.id, destination_id, ticket.next_event - 1, DeliveryKind.CLOSE))
         await publish(con, decided, tickets, marker_of)
         await store.link_back(con, destination_id, problems)
 
@@ -148,7 +150,7 @@ class Places(Protocol):
         ...
 
 
-class Links:
+class SourceFeedback:
     """Tells sources where the issues of their tickets were made. Every replica looks; a ticket's lock decides."""
 
     def __init__(
@@ -156,14 +158,14 @@ class Links:
         database: Database,
         places: Callable[[], Places],
         *,
-        on_promise: Callable[[], None] = lambda: None,
+        signals: Signals | None = None,
     ) -> None:
         self._database = database
         self._places = places
-        self._on_promise = on_promise
+        self._signals = signals or Signals()
         self._wake = asyncio.Event()
 
-    def poke(self) -> None:
+    def wake(self) -> None:
         """An issue was made just now."""
         self._wake.set()
 
@@ -206,7 +208,7 @@ class Links:
             for row in rows:
                 await self._promise(row, places)
             if rows:
-                self._on_promise()
+                self._signals.emit(WorkAvailable())
             full = len(rows) == LINKS
             more = more or full
             await store.move_linked_to(self._database, source_id, rows[-1]["linked_at"] if full else None)
@@ -229,10 +231,10 @@ async def _linked(con: Connection, row: Row, places: Places) -> None:
         "key": row["remote_key"],
         "url": row["url"],
     }
-    decided = Decided()
+    decided = Changes()
     decided.events.append(Event(ticket_id, ticket.next_event, LINKED, data))
     if problem is not None:
-        decided.promises.append(PlannedDelivery(ticket_id, destination_id, ticket.next_event, Kind.COMMENT))
+        decided.deliveries.append(PlannedDelivery(ticket_id, destination_id, ticket.next_event, DeliveryKind.COMMENT))
     ticket.next_event += 1
     await publish(con, decided, {ticket_id: ticket}, places.marker_of)
     if problem is not None:

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 import msgspec
 
+from pointsman.bus.signals import DriftDetected, Signals, WorkAvailable
 from pointsman.logs import logger, scrub
-from pointsman.plugin_api import IssueGone, IssueSeen, PluginError, Tracker
+from pointsman.plugin_api import IssueRemoved, IssueState, PluginError, Tracker
 from pointsman.plugin_host.account import learn_account
-from pointsman.plugin_host.snapshot import CatalogKeeper, LiveDestination
+from pointsman.plugin_host.snapshot import ConfigReloader, LiveDestination
 from pointsman.plugin_host.validate import checked
 from pointsman.storage import destinations as standing
 from pointsman.storage import reconcile as store
-from pointsman.storage.db import LOST, Database
-from pointsman.sync.tracker_updates import Inbound
+from pointsman.storage.db import Database
+from pointsman.storage.errors import DatabaseUnavailable
+from pointsman.sync.tracker_updates import TrackerUpdates
 
 log = logger("reconcile")
 
@@ -45,23 +47,21 @@ class _Turn(msgspec.Struct):
     polled_to: dt.datetime | None = None
 
 
-class Reconcile:
+class TrackerPoller:
     """Asks each destination in its turn; one replica at a time has the turn, and the others know until when."""
 
     def __init__(
         self,
         database: Database,
-        catalog: CatalogKeeper,
-        inbound: Inbound,
+        catalog: ConfigReloader,
+        inbound: TrackerUpdates,
         *,
-        on_change: Callable[[], None] = lambda: None,
-        on_drift: Callable[[str], None] = lambda _: None,
+        signals: Signals | None = None,
     ) -> None:
         self._database = database
         self._catalog = catalog
         self._inbound = inbound
-        self._on_change = on_change
-        self._on_drift = on_drift
+        self._signals = signals or Signals()
         self._turns: dict[int, _Turn] = {}
 
     @contextlib.asynccontextmanager
@@ -76,7 +76,7 @@ class Reconcile:
                 await task
             now = asyncio.get_running_loop().time()
             ours = [number for number, turn in self._turns.items() if turn.ours_until > now]
-            with contextlib.suppress(*LOST):
+            with contextlib.suppress(DatabaseUnavailable):
                 await store.give_back(self._database, ours)
 
     async def _forever(self) -> None:
@@ -112,14 +112,14 @@ class Reconcile:
             turn.polled_to = asked_at
             await self._write(destination, turn, asked_at, changed=changed)
             await self._ask_again(destination, turn, min(since, asked_at - 2 * OVERLAP))
-        except LOST:
+        except DatabaseUnavailable:
             return
         except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code
             turn.written = float("-inf")  # the next success clears the failure
             failure = standing.Failure.of(error)
             failure = msgspec.structs.replace(failure, message=f"asking for changes: {failure.message}")
             log.warning("poll failed", destination=destination.slug, error=str(failure))
-            with contextlib.suppress(*LOST):
+            with contextlib.suppress(DatabaseUnavailable):
                 await standing.note_failure(self._database, destination.id, failure)
 
     async def _won(self, destination: LiveDestination, turn: _Turn) -> dt.datetime | None:
@@ -150,9 +150,9 @@ class Reconcile:
         """Have the tracker repeat webhook calls that failed, where it does not by itself and lets us ask. A deletion, say,
         is told by a webhook alone.
         """
-        tracker = destination.need()
+        tracker = destination.require_tracker()
         clock = asyncio.get_running_loop().time
-        can = type(tracker).ask_again is not Tracker.ask_again and destination.capabilities.webhooks
+        can = type(tracker).redeliver_webhooks is not Tracker.redeliver_webhooks and destination.capabilities.webhooks
         if not (can and tracker.webhook_url and destination.webhook_secrets):
             return
         if clock() - turn.asked_again < AGAIN_SECONDS * 0.9:
@@ -160,7 +160,7 @@ class Reconcile:
         turn.asked_again = clock()
         try:
             async with asyncio.timeout(max(60.0, tracker.capabilities.request_timeout_seconds * 4)):
-                count = await tracker.ask_again(tracker.webhook_url, since)
+                count = await tracker.redeliver_webhooks(tracker.webhook_url, since)
         except (PluginError, TimeoutError) as error:
             log.warning(
                 "asking for failed webhooks failed",
@@ -173,16 +173,16 @@ class Reconcile:
 
     async def pull(self, destination: LiveDestination, since: dt.datetime, asked_at: dt.datetime) -> int:
         """Ask for changes and apply them; how many tickets changed by it. ``asked_at`` is now by the database's clock."""
-        tracker = destination.need()
+        tracker = destination.require_tracker()
         async with asyncio.timeout(PULL_SECONDS):
             news = await tracker.list_changes(since)
         changed = 0
         for heard in await self._inbound.seen_all(
-            destination, [checked(each, IssueSeen, IssueGone) for each in news], asked_at=asked_at
+            destination, [checked(each, IssueState, IssueRemoved) for each in news], asked_at=asked_at
         ):
             if heard.changed:
                 changed += 1
-                self._on_drift(destination.slug)
+                self._signals.emit(DriftDetected(destination.slug))
                 log.info(
                     "found by asking",
                     destination=destination.slug,
@@ -190,5 +190,5 @@ class Reconcile:
                     note=heard.note,
                 )
         if changed:
-            self._on_change()
+            self._signals.emit(WorkAvailable())
         return changed

@@ -9,22 +9,30 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from pointsman.bus.publish import publish
-from pointsman.delivery.tracker_sender import Linked
-from pointsman.domain.change_origin import Origin, Sent, is_ours, origin_of
-from pointsman.domain.ticket import Decided, Kind, DeliveryTargets, Status, Ticket, on_state
+from pointsman.domain.change_origin import LastStateWrite, Origin, by_our_account, origin_of
+from pointsman.domain.states import DeliveryKind, TicketStatus, WebhookState
+from pointsman.domain.ticket import Changes, DeliveryTargets, Ticket, apply_state
 from pointsman.logs import logger
-from pointsman.plugin_api import CloseReason, Ignored, IssueGone, IssueRef, IssueSeen, State, WebhookNews
-from pointsman.plugin_host.snapshot import CatalogKeeper, LiveDestination
+from pointsman.plugin_api import (
+    CloseReason,
+    IgnoredWebhook,
+    IssueRef,
+    IssueRemoved,
+    IssueState,
+    State,
+    WebhookEvent,
+)
+from pointsman.plugin_host.snapshot import ConfigReloader, LiveDestination
 from pointsman.storage import reconcile, sources, webhooks
 from pointsman.storage.db import Connection, Database, Row
-from pointsman.storage.ids import uuid7
 from pointsman.storage.delivery_writer import lock_ticket, lock_tracker_destinations
+from pointsman.storage.ids import uuid7
 from pointsman.storage.marker_observations import sight
 from pointsman.sync.source_feedback import promise_state, tell_closed
 
@@ -35,7 +43,7 @@ LOOP_CHANGES = 6
 KEPT_HEADERS = ("content-type", "user-agent", "x-forgejo-event", "x-gitea-event", "x-github-event")
 
 
-class Heard(msgspec.Struct, frozen=True):
+class UpdateResult(msgspec.Struct, frozen=True):
     """What became of a piece of news."""
 
     state: int
@@ -46,10 +54,10 @@ class Heard(msgspec.Struct, frozen=True):
     """Destinations whose lanes of the ticket were parked, for it goes round in a circle."""
 
 
-class Inbound:
+class TrackerUpdates:
     """Applies news; each piece in one transaction."""
 
-    def __init__(self, database: Database, catalog: CatalogKeeper) -> None:
+    def __init__(self, database: Database, catalog: ConfigReloader) -> None:
         self._database = database
         self._catalog = catalog
 
@@ -59,23 +67,23 @@ class Inbound:
         headers: Mapping[str, str],
         body: bytes,
         delivery_id: str | None,
-        news: WebhookNews | None,
-    ) -> Heard:
+        news: WebhookEvent | None,
+    ) -> UpdateResult:
         """Keep a verified webhook and apply what it says; a known one changes nothing.
 
         ``news`` is None where the plugin failed to read it.
         """
         webhook_id = uuid7()
-        ref = news.ref if isinstance(news, IssueSeen | IssueGone) else None
+        ref = news.ref if isinstance(news, IssueState | IssueRemoved) else None
 
-        async def once(con: Connection) -> Heard:
+        async def once(con: Connection) -> UpdateResult:
             if not await webhooks.keep(con, destination.id, webhook_id, delivery_id, body):
-                return Heard(webhooks.NOTHING, "known already")
+                return UpdateResult(WebhookState.NOTHING_TO_DO, "known already")
             if news is None:
-                heard = Heard(webhooks.PARKED, "the plugin could not read it")
+                heard = UpdateResult(WebhookState.PARKED, "the plugin could not read it")
             else:
                 heard = await self._apply(con, destination, news)
-            if not isinstance(news, Ignored):
+            if not isinstance(news, IgnoredWebhook):
                 await webhooks.write(
                     con,
                     destination.id,
@@ -93,16 +101,16 @@ class Inbound:
             return heard
 
         heard = await self._again(once)
-        if isinstance(news, IssueSeen):
+        if isinstance(news, IssueState):
             await self._sight(destination, news, "webhook")
-        if heard.state == webhooks.WAITING and ref is not None:
+        if heard.state == WebhookState.WAITING and ref is not None:
             # it may have been linked between our look and our commit: then whoever linked it saw nothing waiting
             link = await webhooks.link_of(self._database, destination.id, ref.remote_id, ref.key)
             if link is not None:
                 return await self._look_again(destination, ref) or heard
         return heard
 
-    async def _sight(self, destination: LiveDestination, news: IssueSeen, seen_by: str) -> None:
+    async def _sight(self, destination: LiveDestination, news: IssueState, seen_by: str) -> None:
         """An issue that our own account wrote, with a marker of ours, settles a doubt sooner than any search.
 
         A marker alone proves nothing: people copy bodies.
@@ -116,7 +124,7 @@ class Inbound:
                 issue = (news.ref.remote_id, news.ref.key, news.ref.url)
                 await sight(self._database, destination.id, marker, issue, seen_by)
 
-    async def seen(self, destination: LiveDestination, news: IssueSeen | IssueGone) -> Heard:
+    async def seen(self, destination: LiveDestination, news: IssueState | IssueRemoved) -> UpdateResult:
         """Apply what a poll saw of one issue."""
         [heard] = await self.seen_all(destination, [news])
         return heard
@@ -124,10 +132,10 @@ class Inbound:
     async def seen_all(
         self,
         destination: LiveDestination,
-        news: Sequence[IssueSeen | IssueGone],
+        news: Sequence[IssueState | IssueRemoved],
         *,
         asked_at: dt.datetime | None = None,
-    ) -> list[Heard]:
+    ) -> list[UpdateResult]:
         """Apply what a poll saw that began at ``asked_at`` (the database's time): what a write of ours has changed since may
         have been read before it. What is known already costs one look, at all of them together.
         """
@@ -143,22 +151,22 @@ class Inbound:
     async def _saw(
         self,
         destination: LiveDestination,
-        news: IssueSeen | IssueGone,
+        news: IssueState | IssueRemoved,
         link: Row | None,
         asked_at: dt.datetime | None,
-    ) -> Heard:
+    ) -> UpdateResult:
         if link is None:
-            if isinstance(news, IssueSeen):
+            if isinstance(news, IssueState):
                 await self._sight(destination, news, "listing")
-            return Heard(webhooks.WAITING, "no ticket has this issue")
+            return UpdateResult(WebhookState.WAITING, "no ticket has this issue")
         if _known(link, news):
-            said = news.state if isinstance(news, IssueSeen) else "gone"
-            return Heard(webhooks.NOTHING, f"{said}, as known", link["ticket_id"])
+            said = news.state if isinstance(news, IssueState) else "gone"
+            return UpdateResult(WebhookState.NOTHING_TO_DO, f"{said}, as known", link["ticket_id"])
         return await self._again(lambda con: self._apply(con, destination, news, asked_at=asked_at))
 
     async def found(
-        self, destination: LiveDestination, news: IssueSeen | IssueGone, asked_at: dt.datetime
-    ) -> Heard:
+        self, destination: LiveDestination, news: IssueState | IssueRemoved, asked_at: dt.datetime
+    ) -> UpdateResult:
         """Apply how an issue stood when it was read at ``asked_at`` or later (the database's time), however we knew it,
         unless a delivery of ours is about to change it, or has since.
         """
@@ -168,80 +176,73 @@ class Inbound:
 
     async def by_person(
         self, ticket_id: uuid.UUID, state: State, reason: CloseReason | None, who: str
-    ) -> Heard:
+    ) -> UpdateResult:
         """Close or reopen a ticket because somebody asked for it here."""
 
-        async def once(con: Connection) -> Heard:
+        async def once(con: Connection) -> UpdateResult:
             return await self._transition(con, ticket_id, state, reason, seen_at=None, by={"by": who})
 
         return await self._again(once)
 
-    async def linked(self, news: Linked) -> None:
+    async def linked(self, destination_id: int, issue: IssueRef) -> None:
         """An issue was linked: look again at webhooks that came before."""
-        destination = self._catalog.current.destinations.get(news.destination_id)
+        destination = self._catalog.current.destinations.get(destination_id)
         if destination is not None and destination.tracker is not None:
-            await self._look_again(destination, news.ref)
+            await self._look_again(destination, issue)
 
-    async def _look_again(self, destination: LiveDestination, ref: IssueRef) -> Heard | None:
+    async def _look_again(self, destination: LiveDestination, ref: IssueRef) -> UpdateResult | None:
         """Apply webhooks that waited for their issue's link, oldest first; what became of the last, None without any."""
         heard = None
         rows = await webhooks.waiting(self._database, destination.id, ref.remote_id, ref.key)
         for row in rows:
             headers = msgspec.json.decode(row["headers"])
-            said = destination.need().read_webhook(headers, row["body"])
-            if isinstance(said, Ignored):
+            said = destination.require_tracker().read_webhook(headers, row["body"])
+            if isinstance(said, IgnoredWebhook):
                 continue
             heard = await self.seen(destination, said)
             await webhooks.settle(self._database, row["received_at"], row["id"], heard.state, heard.note)
         return heard
 
-    async def _again(self, once: Any) -> Heard:
-        for tries in range(4):
-            try:
-                async with self._database.transaction() as con:
-                    heard: Heard = await once(con)
-                if heard.parked:
-                    log.error(
-                        "ticket goes round in a circle: its lanes are parked",
-                        ticket=str(heard.ticket_id),
-                        destinations=list(heard.parked),
-                        next_step="find what answers every change with another one, stop it, then"
-                        " `pointsman deliveries --state parked` and `pointsman replay`",
-                    )
-                return heard  # noqa: TRY300 - once it is committed
-            except AGAIN:
-                if tries == 3:
-                    raise
-        raise AssertionError("unreachable")
+    async def _again(self, once: Callable[[Connection], Awaitable[UpdateResult]]) -> UpdateResult:
+        heard = await self._database.run_transaction(once)
+        if heard.parked:
+            log.error(
+                "ticket goes round in a circle: its lanes are parked",
+                ticket=str(heard.ticket_id),
+                destinations=list(heard.parked),
+                next_step="find what answers every change with another one, stop it, then"
+                " `pointsman deliveries --state parked` and `pointsman replay`",
+            )
+        return heard
 
     async def _apply(
         self,
         con: Connection,
         destination: LiveDestination,
-        news: WebhookNews,
+        news: WebhookEvent,
         *,
         just_read: bool = False,
         asked_at: dt.datetime | None = None,
-    ) -> Heard:
-        if isinstance(news, Ignored):
-            return Heard(webhooks.NOTHING, news.why)
+    ) -> UpdateResult:
+        if isinstance(news, IgnoredWebhook):
+            return UpdateResult(WebhookState.NOTHING_TO_DO, news.reason)
         link = await webhooks.link_of(con, destination.id, news.ref.remote_id, news.ref.key)
         if link is None:
-            return Heard(webhooks.WAITING, "no ticket has this issue")
+            return UpdateResult(WebhookState.WAITING, "no ticket has this issue")
         # the ticket first, then what belongs to it: the order in which reports lock
         ticket = await lock_ticket(con, link["ticket_id"])
         known = await webhooks.lock_link(con, link["lane_id"])
         if ticket is None or known is None:
-            return Heard(webhooks.NOTHING, "no ticket has this issue")
-        if isinstance(news, IssueGone):
+            return UpdateResult(WebhookState.NOTHING_TO_DO, "no ticket has this issue")
+        if isinstance(news, IssueRemoved):
             await webhooks.orphan(con, link["lane_id"])
-            return Heard(
-                webhooks.APPLIED, f"the issue is gone{f' to {news.to}' if news.to else ''}", ticket.id
+            return UpdateResult(
+                WebhookState.APPLIED, f"the issue is gone{f' to {news.moved_to}' if news.moved_to else ''}", ticket.id
             )
         if just_read and await reconcile.state_waits(con, link["lane_id"]):
-            return Heard(webhooks.NOTHING, "a delivery of ours is to change it", ticket.id)
+            return UpdateResult(WebhookState.NOTHING_TO_DO, "a delivery of ours is to change it", ticket.id)
         if await self._overtaken(con, destination, news, link["lane_id"], known, asked_at):
-            return Heard(webhooks.NOTHING, f"{news.state}, as it was before a write of ours", ticket.id)
+            return UpdateResult(WebhookState.NOTHING_TO_DO, f"{news.state}, as it was before a write of ours", ticket.id)
         heard = await self._stands(con, destination, news, link, known, just_read=just_read)
         if heard is not None:
             return heard
@@ -256,7 +257,7 @@ class Inbound:
         self,
         con: Connection,
         destination: LiveDestination,
-        news: IssueSeen,
+        news: IssueState,
         lane_id: int,
         known: Row,
         asked_at: dt.datetime | None,
@@ -271,9 +272,9 @@ class Inbound:
             return False
         if asked_at is not None:
             return await reconcile.state_sent_since(con, lane_id, asked_at)
-        if None in versions or not is_ours(news, destination.account):
+        if None in versions or not by_our_account(news, destination.account):
             return False
-        undoing = Kind.REOPEN if news.state == "closed" else Kind.CLOSE
+        undoing = DeliveryKind.REOPEN if news.state == "closed" else DeliveryKind.CLOSE
         row = await webhooks.last_state_sent(con, lane_id, undoing)
         return row is not None and row["answered"] and row["lately"] and not row["superseded"]
 
@@ -281,31 +282,31 @@ class Inbound:
         self,
         con: Connection,
         destination: LiveDestination,
-        news: IssueSeen,
+        news: IssueState,
         link: Row,
         known: Row,
         *,
         just_read: bool,
-    ) -> Heard | None:
+    ) -> UpdateResult | None:
         """Remember how an issue stands; None if that is news to its ticket."""
         remote_state = int(_status(news))
         ref = IssueRef(link["remote_id"], news.ref.key or link["remote_key"], news.ref.url)
         origin = await self._origin(con, destination, news, link["lane_id"], known)
         if origin is Origin.OUTDATED and not just_read:
             note = f"{news.state} by a write of ours that was undone since"
-            return Heard(webhooks.NOTHING, note, link["ticket_id"])
+            return UpdateResult(WebhookState.NOTHING_TO_DO, note, link["ticket_id"])
         fresh = await webhooks.see(
             con, link["lane_id"], remote_state=remote_state, version=news.version, key=ref.key, url=ref.url
         )
         if not fresh:
-            return Heard(webhooks.NOTHING, "older than what is known", link["ticket_id"])
+            return UpdateResult(WebhookState.NOTHING_TO_DO, "older than what is known", link["ticket_id"])
         if just_read:
             return None
         if origin is None:
-            return Heard(webhooks.NOTHING, f"{news.state}, as known", link["ticket_id"])
+            return UpdateResult(WebhookState.NOTHING_TO_DO, f"{news.state}, as known", link["ticket_id"])
         if origin is Origin.OWN:
-            return Heard(webhooks.NOTHING, f"{news.state} by our own write", link["ticket_id"])
-        if origin is Origin.BORROWED:
+            return UpdateResult(WebhookState.NOTHING_TO_DO, f"{news.state} by our own write", link["ticket_id"])
+        if origin is Origin.SHARED_ACCOUNT:
             log.info(
                 "our account changed an issue, and not by a write of ours",
                 destination=destination.slug,
@@ -316,14 +317,14 @@ class Inbound:
         return None
 
     async def _origin(
-        self, con: Connection, destination: LiveDestination, news: IssueSeen, lane_id: int, known: Row
+        self, con: Connection, destination: LiveDestination, news: IssueState, lane_id: int, known: Row
     ) -> Origin | None:
         """Whose doing the news is, None if the issue stands as it is known; ``known`` is how it stood before."""
         if known["remote_state"] == _status(news) and known["state"] == 1:
             return None
-        doing = Kind.CLOSE if news.state == "closed" else Kind.REOPEN
+        doing = DeliveryKind.CLOSE if news.state == "closed" else DeliveryKind.REOPEN
         row = await webhooks.last_state_sent(con, lane_id, doing)
-        sent = Sent(row["answered"], row["lately"], row["superseded"]) if row is not None else None
+        sent = LastStateWrite(row["answered"], row["lately"], row["superseded"]) if row is not None else None
         return origin_of(news, destination.account, sent, known["remote_version"])
 
     async def _transition(
@@ -335,40 +336,40 @@ class Inbound:
         *,
         seen_at: int | None,
         by: dict[str, Any],
-    ) -> Heard:
+    ) -> UpdateResult:
         ticket = await lock_ticket(con, ticket_id)
         if ticket is None:
-            return Heard(webhooks.NOTHING, "no such ticket")
+            return UpdateResult(WebhookState.NOTHING_TO_DO, "no such ticket")
         catalog = self._catalog.current
         trackers = (await lock_tracker_destinations(con, [ticket_id]))[ticket_id]
-        decided = Decided()
-        changed = on_state(
+        decided = Changes()
+        changed = apply_state(
             ticket, state, reason, DeliveryTargets(trackers, catalog.mail_id), decided, seen_at=seen_at, by=by
         )
         problem = await self._tell_source(con, ticket, state, decided) if changed else None
         listed = await publish(con, decided, {ticket.id: ticket}, catalog.marker_of)
-        place, source = catalog.backs.get(ticket.source_id), catalog.source_of(ticket.source_id)
+        place, source = catalog.feedback_destinations.get(ticket.source_id), catalog.source_of(ticket.source_id)
         if problem is not None and place is not None:
             await sources.link_back(con, place, [problem])
         if listed and place is not None and source is not None:
-            await tell_closed(con, listed, place, source.reader, catalog.marker_of)
+            await tell_closed(con, listed, place, source.plugin, catalog.marker_of)
         verb = "closed" if state == "closed" else "reopened"
         if not changed:
-            return Heard(webhooks.NOTHING, f"ticket is {state} already", ticket_id)
+            return UpdateResult(WebhookState.NOTHING_TO_DO, f"ticket is {state} already", ticket_id)
         parked = await self._stop_circle(con, ticket_id) if seen_at is not None else ()
         note = f"ticket {verb}{'; its lanes are parked: loop' if parked else ''}"
-        return Heard(webhooks.APPLIED, note, ticket_id, changed, parked)
+        return UpdateResult(WebhookState.APPLIED, note, ticket_id, changed, parked)
 
     async def _tell_source(
-        self, con: Connection, ticket: Ticket, state: State, decided: Decided
+        self, con: Connection, ticket: Ticket, state: State, decided: Changes
     ) -> Row | None:
         """Promise to tell the ticket's source of the change, if it can be told; what it calls the problem then."""
         catalog = self._catalog.current
-        place, source = catalog.backs.get(ticket.source_id), catalog.source_of(ticket.source_id)
+        place, source = catalog.feedback_destinations.get(ticket.source_id), catalog.source_of(ticket.source_id)
         if place is None or source is None:
             return None
         problem = await sources.problem_of(con, ticket.id, place)
-        if problem is None or not promise_state(ticket, decided, state, place, source.reader):
+        if problem is None or not promise_state(ticket, decided, state, place, source.plugin):
             return None
         return problem
 
@@ -381,12 +382,12 @@ class Inbound:
         return tuple(await webhooks.park_ticket(con, ticket_id, why))
 
 
-def _status(news: IssueSeen) -> Status:
-    return Status.CLOSED if news.state == "closed" else Status.OPEN
+def _status(news: IssueState) -> TicketStatus:
+    return TicketStatus.CLOSED if news.state == "closed" else TicketStatus.OPEN
 
 
-def _known(link: Row, news: IssueSeen | IssueGone) -> bool:
-    if isinstance(news, IssueGone):
+def _known(link: Row, news: IssueState | IssueRemoved) -> bool:
+    if isinstance(news, IssueRemoved):
         return bool(link["state"] == 2)
     newer = news.version is not None and (
         link["remote_version"] is None or news.version > link["remote_version"]

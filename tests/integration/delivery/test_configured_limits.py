@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pointsman import app
+from pointsman.operations.apply import apply_file
 from pointsman.delivery.rate_limiter import Budgets
-from pointsman.domain.ticket import Kind
-from pointsman.domain.token_bucket import Pace
+from pointsman.domain.states import DeliveryKind
+from pointsman.domain.token_bucket import RateLimit
 from pointsman.plugin_api import Connection, PluginSettings, Secret
 from pointsman.plugin_host import bootstrap, snapshot
 from pointsman.plugin_host.registry import Registry
@@ -31,10 +31,10 @@ def forgejo(slug: str, *more: str, token: str = "one-token", url: str = "https:/
     )
 
 
-async def in_force(database: Database, service: RunningService, text: str) -> snapshot.Catalog:
+async def in_force(database: Database, service: RunningService, text: str) -> snapshot.ConfigSnapshot:
     registry = Registry.load()
-    await app.apply_file(database, service.settings, registry, service.write_config(text))
-    keeper = bootstrap.open_catalog(service.settings, database, registry)
+    await apply_file(database, service.settings, registry, service.write_config(text))
+    keeper = bootstrap.build_reloader(service.settings, database, registry)
     await keeper.refresh()
     return keeper.current
 
@@ -48,7 +48,7 @@ async def test_limits_reach_the_rows_and_what_is_in_force(database: Database, se
     made = now.destination("a")
     assert made is not None
     assert (made.limits.writes_per_minute, made.limits.at_once) == (120, 3)
-    assert made.budgets == (Pace("all", 2.0, 10.0),)
+    assert made.rate_limits == (RateLimit("all", 2.0, 10.0),)
     row = await database.fetchrow(
         "select d.limits, s.max_inflight, s.credential from destination d"
         " join destination_state s on s.destination_id = d.id where slug = 'a'"
@@ -59,7 +59,7 @@ async def test_limits_reach_the_rows_and_what_is_in_force(database: Database, se
     now = await in_force(database, service, SOURCE + forgejo("a"))
     assert now.sources["shop"].new_tickets_per_minute is None
     made = now.destination("a")
-    assert made is not None and made.budgets == (Pace("all", 4.0, pytest.approx(60.0)),)
+    assert made is not None and made.rate_limits == (RateLimit("all", 4.0, pytest.approx(60.0)),)
     assert (
         await database.fetchval("select max_inflight from destination_state where credential is not null")
         == 8
@@ -80,7 +80,7 @@ async def test_what_one_destination_is_told_holds_for_all_that_use_its_credentia
     now = await in_force(database, service, text)
     found = {slug: now.destination(slug) for slug in "abcdef"}
     assert all(found.values())
-    rates = {slug: [pace.rate for pace in one.budgets] for slug, one in found.items() if one}
+    rates = {slug: [pace.rate for pace in one.rate_limits] for slug, one in found.items() if one}
     assert rates == {"a": [1.0], "b": [1.0], "c": [4.0], "d": [4.0], "e": [], "f": []}
     credentials = {slug: one.credential for slug, one in found.items() if one}
     assert credentials["a"] == credentials["b"] and credentials["f"] is None
@@ -90,7 +90,7 @@ async def test_what_one_destination_is_told_holds_for_all_that_use_its_credentia
     first, second = found["a"], found["b"]
     assert first is not None and second is not None
     for where in (first, second):
-        assert await budgets.take(where, Kind.CREATE, 1) == 0.0
+        assert await budgets.take(where, DeliveryKind.CREATE, 1) == 0.0
     [row] = await budgets.standing()
     assert (row["destinations"], row["declared_rate"]) == (["a", "b"], 1.0)
 
@@ -153,7 +153,7 @@ def test_the_plugins_say_by_what_they_sign_in():
 def test_what_our_plugins_declare():
     """Published limits, as facts: GitHub's content creation, Jira's writes to one issue."""
     declared = {
-        kind: [(one.scope, one.calls, one.seconds) for one in tracker.capabilities.budgets]
+        kind: [(one.scope, one.calls, one.seconds) for one in tracker.capabilities.quotas]
         for kind, tracker in Registry.load().trackers.items()
     }
     assert declared == {

@@ -10,8 +10,9 @@ import uuid
 import asyncpg
 import pytest
 
+from pointsman.bus.signals import MaintenanceChecked, Signals
 from pointsman.operations.housekeeping import House
-from pointsman.plugin_host.snapshot import CatalogKeeper
+from pointsman.plugin_host.snapshot import ConfigReloader
 from pointsman.storage import leases, maintenance
 from pointsman.storage.db import Database
 from pointsman.storage.leases import Turn
@@ -259,14 +260,13 @@ async def test_dead_rows_that_pile_up_are_an_alarm(database: Database):
 async def test_each_replica_tells_its_metrics_and_one_keeps_house(database: Database):
     told: list[tuple[str, float]] = []
 
-    class Keeper(CatalogKeeper):
+    class Keeper(ConfigReloader):
         def __init__(self) -> None:
             pass
 
-    houses = [
-        House(database, Keeper(), uuid.uuid4(), on_alarm=lambda what, value: told.append((what, value)))
-        for _ in range(3)
-    ]
+    signals = Signals()
+    signals.subscribe(MaintenanceChecked, lambda signal: told.append((signal.check, signal.value)))
+    houses = [House(database, Keeper(), uuid.uuid4(), signals=signals) for _ in range(3)]
     won = await asyncio.gather(*(house.turn() for house in houses))
     assert sorted(won) == [False, False, True]
     assert sorted(told) == sorted([(name, 0.0) for name in maintenance.ALARMS] * 3)

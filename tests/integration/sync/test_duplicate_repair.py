@@ -7,10 +7,11 @@ import uuid
 
 import pytest
 
-from pointsman.plugin_api import Actor, IssueRef, IssueSeen
+from pointsman.bus.signals import DuplicateFound, Signals
+from pointsman.plugin_api import Actor, IssueRef, IssueState
 from pointsman.storage import marker_observations
 from pointsman.storage.db import Database
-from pointsman.sync.duplicate_repair import Sweep
+from pointsman.sync.duplicate_repair import DuplicateRepair
 from pointsman.testing.fake import Fault
 from pointsman_forgejo.testing import FakeForgejo
 from service_fixture import SOURCES, RunningService, until
@@ -44,14 +45,19 @@ class Scene:
         )
         self.doubles: list[tuple[str, str, bool]] = []
 
-    def sweep(self) -> Sweep:
+    def sweep(self) -> DuplicateRepair:
         """The sweep of a replica of its own."""
-        catalog = self.running.context.catalog
-        return Sweep(
+        catalog = self.running.services.config
+        signals = Signals()
+        signals.subscribe(
+            DuplicateFound,
+            lambda signal: self.doubles.append((signal.destination, signal.subject, signal.repaired)),
+        )
+        return DuplicateRepair(
             self.database,
             catalog,
             uuid.uuid4(),
-            on_double=lambda *told: self.doubles.append(told),
+            signals=signals,
             settled_seconds=600,
         )
 
@@ -64,7 +70,7 @@ class Scene:
         marker = await self.database.fetchval(
             "select marker from delivery where kind = $1 order by seq desc limit 1", kind
         )
-        return marker, self.running.context.catalog.current.marker_text(marker)
+        return marker, self.running.services.config.current.marker_text(marker)
 
     async def twin(self, *, by: str | None = None, seen: bool = True) -> int:
         """A second issue with the marker of the first; its number."""
@@ -72,7 +78,7 @@ class Scene:
         made = self.tracker._add_issue("Help", f"x\n\n<!-- pointsman: {text} -->", by or self.tracker.bot)
         if seen:
             place = (str(made.number), str(made.number), f"{self.tracker.url}/acme/shop/issues/{made.number}")
-            there = self.running.context.catalog.current.destination("there")
+            there = self.running.services.config.current.destination("there")
             await marker_observations.sight(self.database, there.id, marker, place, "webhook")
         return made.number
 
@@ -209,7 +215,7 @@ async def test_the_trouble_of_one_destination_is_its_own(
         async with service.replica(config) as running:
             ticket = await service.new_ticket()
             await service.linked(ticket, 2)
-            catalog = running.context.catalog.current
+            catalog = running.services.config.current
             for fake, slug in ((tracker, "there"), (other, "broken")):
                 there = catalog.destination(slug)
                 marker = await database.fetchval(
@@ -220,7 +226,7 @@ async def test_the_trouble_of_one_destination_is_its_own(
                 fake._add_issue("Help", body, fake.bot)
                 await marker_observations.sight(database, there.id, marker, ("2", "2", ""), "webhook")
             async with other.down():
-                await Sweep(database, running.context.catalog, uuid.uuid4()).take_turn()
+                await DuplicateRepair(database, running.services.config, uuid.uuid4()).take_turn()
             assert tracker.issues[2].state == "closed"
             assert other.issues[2].state == "open"
 
@@ -292,7 +298,7 @@ async def test_what_was_sent_just_now_is_left_to_settle(commented: Scene):
 
 async def test_a_listing_that_shows_a_second_issue_of_ours_makes_twins(scene: Scene):
     number = await scene.twin(seen=False)
-    there = scene.running.context.catalog.current.destination("there")
+    there = scene.running.services.config.current.destination("there")
 
     async def known():
         return there.account
@@ -300,13 +306,13 @@ async def test_a_listing_that_shows_a_second_issue_of_ours_makes_twins(scene: Sc
     await until(known)
     ref = IssueRef(str(number), str(number))
     _, text = await scene.marker(1)
-    copied = IssueSeen(ref=ref, state="open", author=Actor("77", "dev"), markers=(text,))
-    await scene.running.context.inbound.seen(there, copied)
+    copied = IssueState(ref=ref, state="open", author=Actor("77", "dev"), markers=(text,))
+    await scene.running.services.tracker_updates.seen(there, copied)
     assert await scene.database.fetchval("select count(*) from sighting") == 1, (
         "a person's copy proves nothing"
     )
     for news in await there.tracker.list_changes(scene.tracker.issues[1].created_at):
-        await scene.running.context.inbound.seen(there, news)
+        await scene.running.services.tracker_updates.seen(there, news)
     rows = await scene.database.fetch("select remote_id, seen_by, twin from sighting order by at")
     assert [tuple(row) for row in rows] == [("1", "answer", True), (str(number), "listing", True)]
 

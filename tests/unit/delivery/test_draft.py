@@ -12,14 +12,15 @@ from unittest import mock
 
 import pytest
 
-from pointsman.content.redaction.outgoing_filter import PROFILES, Gate, masked_words
-from pointsman.content.template_selection import NOBODY, Rule, facts_of, rule_for
+from pointsman.bus.signals import Signals, TextRedacted
+from pointsman.content.redaction.outgoing_filter import PROFILES, OutgoingFilter, masked_words
+from pointsman.content.template_selection import NO_RULE, Rule, facts_of, rule_for
 from pointsman.delivery.attempt import Attempt
 from pointsman.delivery.draft import Drafts, draft_of, mail_of
-from pointsman.domain.routing import Match, Options, Route, Words
-from pointsman.domain.ticket import Kind
-from pointsman.intake.throttle import Listed
-from pointsman.plugin_host.instances import SOURCE, TRACKER, LiveDestination
+from pointsman.domain.routing import Match, Options, Route, TemplateSet
+from pointsman.domain.states import DeliveryKind, DestinationKind
+from pointsman.storage.ticket_throttle import ThrottledTickets
+from pointsman.plugin_host.instances import LiveDestination
 from pointsman.storage.queue import Lane
 
 KEY = b"key of the tests"
@@ -54,7 +55,7 @@ def head(data=None, **words):
     return row | words
 
 
-def attempt(row, kind=Kind.CREATE, *, destination_kind=TRACKER, redact="normal"):
+def attempt(row, kind=DeliveryKind.CREATE, *, destination_kind=DestinationKind.TRACKER, redact="normal"):
     return Attempt(
         lane=Lane(1, 1, uuid.UUID(int=1), row["ticket_id"], 1, 0.0),
         head=row,
@@ -68,18 +69,18 @@ def attempt(row, kind=Kind.CREATE, *, destination_kind=TRACKER, redact="normal")
 
 def made(
     data=None,
-    kind=Kind.CREATE,
+    kind=DeliveryKind.CREATE,
     *,
     redact="normal",
     listed=None,
     more=None,
-    destination_kind=TRACKER,
-    rule=NOBODY,
+    destination_kind=DestinationKind.TRACKER,
+    rule=NO_RULE,
     **words,
 ):
     row = head(data, **words)
     one = attempt(row, kind, destination_kind=destination_kind)
-    return draft_of(one, PAGE, Gate(KEY, PROFILES[redact], person=rule.options.requester), listed, more, rule)
+    return draft_of(one, PAGE, OutgoingFilter(KEY, PROFILES[redact], person=rule.options.requester), listed, more, rule)
 
 
 def drafts(**more):
@@ -104,7 +105,7 @@ def drafts(**more):
         ({}, {"ticket_url": f"https://shop.example/?k={AWS}"}),
     ],
 )
-@pytest.mark.parametrize("kind", [Kind.CREATE, Kind.UPDATE])
+@pytest.mark.parametrize("kind", [DeliveryKind.CREATE, DeliveryKind.UPDATE])
 def test_no_field_of_an_issue_goes_past_the_gate(data, words, kind):
     draft = made(data, kind, **words)
     assert AWS not in repr(draft)
@@ -124,27 +125,27 @@ def test_no_field_of_an_issue_goes_past_the_gate(data, words, kind):
     ],
 )
 def test_no_field_of_a_comment_goes_past_the_gate(event, data):
-    draft = made(data, Kind.COMMENT, event_kind=event, ticket_kind=2)
+    draft = made(data, DeliveryKind.COMMENT, event_kind=event, ticket_kind=2)
     assert AWS not in repr(draft)
     assert draft["masked"] == {"aws-key": 1}
-    assert AWS in repr(made(data, Kind.COMMENT, redact="off", event_kind=event, ticket_kind=2))
+    assert AWS in repr(made(data, DeliveryKind.COMMENT, redact="off", event_kind=event, ticket_kind=2))
 
 
 def test_what_a_source_says_beyond_its_report_and_what_a_storm_lists_passes_too():
     more = {"code": AWS, "facts": [["User", AWS]], "level": AWS}
     assert AWS not in repr(made({"text": "x"}, more=more))
-    listed = Listed(2, [("1", f"No {AWS}"), ("2", "fine")])
+    listed = ThrottledTickets(2, [("1", f"No {AWS}"), ("2", "fine")])
     draft = made({"storm": {"allowed": 1}}, listed=listed)
     assert AWS not in repr(draft) and "fine" in draft["body"]
-    assert AWS not in repr(made({"storm": {"allowed": 1}}, Kind.COMMENT, listed=listed, event_kind="grew"))
+    assert AWS not in repr(made({"storm": {"allowed": 1}}, DeliveryKind.COMMENT, listed=listed, event_kind="grew"))
 
 
 def test_what_a_source_is_told_passes_and_stays_what_it_is():
     data = {"destination": "forge", "key": "12", "url": "https://git.example/acme/shop/issues/12"}
-    draft = made(data, Kind.COMMENT, destination_kind=SOURCE, event_kind="linked")
+    draft = made(data, DeliveryKind.COMMENT, destination_kind=DestinationKind.SOURCE, event_kind="linked")
     assert draft == {"body": "Tracked as forge 12: https://git.example/acme/shop/issues/12"}
     data["url"] = f"https://git:{AWS}@git.example/issues/12"
-    assert AWS not in repr(made(data, Kind.COMMENT, destination_kind=SOURCE, event_kind="linked"))
+    assert AWS not in repr(made(data, DeliveryKind.COMMENT, destination_kind=DestinationKind.SOURCE, event_kind="linked"))
 
 
 def test_masked_before_it_is_cut():
@@ -180,25 +181,25 @@ def test_the_same_secret_has_the_same_placeholder_and_another_house_another():
     word = one.partition("aws-key ")[2][:6]
     assert f"aws-key {word}" in two
     row = head({"text": AWS})
-    assert f"aws-key {word}" not in draft_of(attempt(row), PAGE, Gate(b"another", PROFILES["normal"]))["body"]
+    assert f"aws-key {word}" not in draft_of(attempt(row), PAGE, OutgoingFilter(b"another", PROFILES["normal"]))["body"]
 
 
 def test_addresses_of_people_stay_inside():
     said = {"body": "x", "author": {"name": "ada@customer.example", "email": "ada@customer.example"}}
     for redact in PROFILES:
-        draft = made(said, Kind.COMMENT, redact=redact, event_kind="commented", ticket_kind=2)
+        draft = made(said, DeliveryKind.COMMENT, redact=redact, event_kind="commented", ticket_kind=2)
         assert "ada" not in repr(draft)
         assert "The customer wrote" in draft["body"]
     named = {"body": "x", "author": {"name": "Ada"}}
-    assert "Ada" in made(named, Kind.COMMENT, event_kind="commented", ticket_kind=2)["body"]
+    assert "Ada" in made(named, DeliveryKind.COMMENT, event_kind="commented", ticket_kind=2)["body"]
     assert (
-        "Ada" not in made(named, Kind.COMMENT, redact="strict", event_kind="commented", ticket_kind=2)["body"]
+        "Ada" not in made(named, DeliveryKind.COMMENT, redact="strict", event_kind="commented", ticket_kind=2)["body"]
     )
 
 
 def test_a_mail_greets_its_owner_by_name_and_holds_no_secret():
     row = head(event_kind="closed", title=f"My {AWS}", reporter_name="Ada", ticket_kind=2)
-    draft = mail_of(row, PAGE, Gate(KEY, PROFILES["normal"], person=True))
+    draft = mail_of(row, PAGE, OutgoingFilter(KEY, PROFILES["normal"], person=True))
     assert AWS not in repr(draft) and "Hello Ada," in draft["body"]
     assert draft["masked"] == {"aws-key": 1}
 
@@ -209,7 +210,9 @@ def test_counts_in_words():
 
 async def test_a_draft_is_made_once_and_counted_once():
     seen = []
-    makes = drafts(on_masked=seen.append)
+    signals = Signals()
+    signals.subscribe(TextRedacted, lambda signal: seen.append(signal.counts))
+    makes = drafts(signals=signals)
     first = await makes.of(attempt(head({"text": AWS})))
     again = await makes.of(attempt(head({"text": "something else"}, draft=json.dumps(first))))
     assert again == first
@@ -223,7 +226,7 @@ async def test_a_draft_is_made_once_and_counted_once():
 async def test_long_texts_are_masked_in_a_thread(monkeypatch, size, inline):
     threads = set()
     monkeypatch.setattr(
-        Gate, "event", lambda self, data: threads.add(threading.current_thread()) or dict(data)
+        OutgoingFilter, "event", lambda self, data: threads.add(threading.current_thread()) or dict(data)
     )
     await drafts().of(attempt(head({"text": "x" * size})))
     assert (threads == {threading.main_thread()}) is inline
@@ -246,7 +249,7 @@ async def test_the_loop_goes_on_while_a_long_text_is_masked():
 
 # -- in other words ------------------------------------------------------------------------------------------------
 
-WORDS = Words(
+WORDS = TemplateSet(
     title="T {{ title }}",
     body="B {{ text }}",
     comment="C {{ text }}{{ earlier }}",
@@ -264,36 +267,36 @@ def test_each_text_has_its_template_and_what_is_left_out_the_built_in_words():
     draft = made({"text": "broke"}, rule=MINE)
     assert (plain(draft["title"]), plain(draft["body"])) == ("T KeyError", "B broke")
     assert draft["facts"]["title"] == "KeyError"
-    comment = made({"text": "back"}, Kind.COMMENT, rule=MINE, event_kind="recurred", collapsed=4)
+    comment = made({"text": "back"}, DeliveryKind.COMMENT, rule=MINE, event_kind="recurred", collapsed=4)
     assert plain(comment["body"]) == "C back4"
     row = head(event_kind="closed")
-    mail = mail_of(row, PAGE, Gate(KEY, PROFILES["normal"], person=True), MINE)
+    mail = mail_of(row, PAGE, OutgoingFilter(KEY, PROFILES["normal"], person=True), MINE)
     assert (mail["subject"], mail["body"]) == ("S", "M")
-    some = Rule("some", Options(templates=Words(title="only {{ level }}")))
+    some = Rule("some", Options(templates=TemplateSet(title="only {{ level }}")))
     draft = made({"text": "broke", "level": "error"}, rule=some)
     assert plain(draft["title"]) == "only error" and "Reported through" in draft["body"]
 
 
 def test_what_no_template_could_tell_keeps_the_built_in_words():
-    listed = Listed(1, [("1", "fine")])
+    listed = ThrottledTickets(1, [("1", "fine")])
     storm = {"storm": {"allowed": 1}}
     assert "More than 1 new problems" in made(storm, listed=listed, rule=MINE)["body"]
-    assert "storm goes on" in made(storm, Kind.COMMENT, listed=listed, event_kind="grew", rule=MINE)["body"]
-    assert "x = 1" in made({"code": "x = 1"}, Kind.COMMENT, event_kind="details", rule=MINE)["body"]
+    assert "storm goes on" in made(storm, DeliveryKind.COMMENT, listed=listed, event_kind="grew", rule=MINE)["body"]
+    assert "x = 1" in made({"code": "x = 1"}, DeliveryKind.COMMENT, event_kind="details", rule=MINE)["body"]
     linked = {"destination": "forge", "key": "12", "url": "https://git.example/12"}
-    told = made(linked, Kind.COMMENT, destination_kind=SOURCE, event_kind="linked", rule=MINE)
+    told = made(linked, DeliveryKind.COMMENT, destination_kind=DestinationKind.SOURCE, event_kind="linked", rule=MINE)
     assert told["body"].startswith("Tracked as")
 
 
 def test_a_template_that_fails_costs_its_own_text_alone_and_is_named():
-    broken = Words(title="{{ title | truncate(level) }}", body="B {{ text }}", comment="{% if %}")
+    broken = TemplateSet(title="{{ title | truncate(level) }}", body="B {{ text }}", comment="{% if %}")
     rule = Rule("bad", Options(templates=broken))
     draft = made({"text": "broke"}, rule=rule)
     assert draft["title"] == "KeyError" and plain(draft["body"]) == "B broke"
     assert draft["problem"] == (
         "template title of route bad failed: line 1: TypeError: truncate needs a number of characters: truncate(100)"
     )
-    comment = made({"text": "back"}, Kind.COMMENT, rule=rule, event_kind="recurred")
+    comment = made({"text": "back"}, DeliveryKind.COMMENT, rule=rule, event_kind="recurred")
     assert (
         "come back" in comment["body"]
         and "template comment of route bad failed: line 1" in comment["problem"]
@@ -301,7 +304,7 @@ def test_a_template_that_fails_costs_its_own_text_alone_and_is_named():
 
 
 def test_secrets_are_masked_before_a_template_sees_them():
-    every = Words(
+    every = TemplateSet(
         body="{{ text }} {{ title }} {{ tags }} {{ code }} {{ url | link }} {{ url }} {{ level }} {{ release }} {{ environment }}"
     )
     said = {"text": AWS, "code": AWS, "facts": [["a", AWS]], "url": f"https://x.test/{AWS}", "level": AWS}
@@ -321,7 +324,7 @@ def test_the_requester_is_named_for_support_alone_and_where_the_rule_says_so():
         draft = made({"text": "x"}, ticket_kind=2, redact=redact, rule=asked, **who)
         assert "- **Requester:** `Ada <ada@customer.example>`" in draft["body"]
     assert "ada@" not in repr(made({"text": "x"}, rule=asked, **who))
-    words = Words(body="{{ requester.name }} {{ requester.address }} {{ tags }}.")
+    words = TemplateSet(body="{{ requester.name }} {{ requester.address }} {{ tags }}.")
     shown = made({}, ticket_kind=2, rule=Rule("x", Options(templates=words, requester=True)), **who)
     assert "Ada" in shown["body"] and "customer" in shown["body"]
     hidden = made({}, ticket_kind=2, rule=Rule("x", Options(templates=words)), **who)
@@ -343,7 +346,7 @@ def test_the_first_rule_that_fits_and_names_the_destination_says_it():
     ]
     assert rule_for(rules, facts, 1).name == "fits"
     assert rule_for(rules, facts, None).name == "elsewhere"
-    assert rule_for(rules[:3], facts, 1) is NOBODY
+    assert rule_for(rules[:3], facts, 1) is NO_RULE
     assert rule_for(rules[4:], facts, 1).name == "number 5"
 
 
@@ -359,16 +362,16 @@ async def test_without_templates_nothing_is_asked_and_with_them_the_opening_even
     database = SimpleNamespace(fetchrow=mock.AsyncMock(return_value={"count": 1, "since": None}))
     makes = Drafts(database, keeper, PAGE)
     row = head({"text": "back"}, event_kind="recurred", event_n=5, seq=3)
-    await makes.of(attempt(row, Kind.COMMENT))
+    await makes.of(attempt(row, DeliveryKind.COMMENT))
     assert not asked
     match = Match(tags={"service": "basket"})
     keeper.current.routes = [Route(1, match, (1,), options=Options(templates=WORDS))]
-    draft = await makes.of(attempt(row, Kind.COMMENT))
+    draft = await makes.of(attempt(row, DeliveryKind.COMMENT))
     notice, _, said = draft["body"].partition("\n\n")
     assert plain(said) == "C back0" and asked == [row["ticket_id"]]
     assert notice.startswith("_One update could not")
 
 
 async def test_what_only_does_something_says_nothing():
-    for kind in (Kind.CLOSE, Kind.REOPEN):
+    for kind in (DeliveryKind.CLOSE, DeliveryKind.REOPEN):
         assert await drafts().of(attempt(head({"text": AWS}), kind)) == {}

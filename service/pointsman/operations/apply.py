@@ -1,0 +1,52 @@
+"""Plan what a configuration file would change, and apply it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pointsman.config import diff
+from pointsman.config import file as config_file
+from pointsman.config.settings import Settings
+from pointsman.errors import ConfigError
+from pointsman.plugin_host import snapshot
+from pointsman.plugin_host.bootstrap import make_vault, process_defaults
+from pointsman.plugin_host.registry import Registry
+from pointsman.storage import config as config_rows
+from pointsman.storage.db import Database
+
+
+async def plan_file(database: Database, settings: Settings, registry: Registry, file: Path) -> diff.Plan:
+    """Return what applying a file would change. Raises ConfigError."""
+    desired = _read_file(settings, registry, file)
+    async with database.transaction() as con:
+        rows = await config_rows.load(con)
+    return diff.plan(desired, rows.sources, rows.destinations, rows.routes)
+
+
+async def apply_file(database: Database, settings: Settings, registry: Registry, file: Path) -> diff.Plan:
+    """Make the configuration equal to a file, in one transaction. Raises ConfigError; then nothing is changed."""
+    desired = _read_file(settings, registry, file)
+    async with database.transaction() as con:
+        await config_rows.lock(con)
+        rows = await config_rows.load(con)
+        plan = diff.plan(desired, rows.sources, rows.destinations, rows.routes)
+        if plan.changes:
+            await config_rows.write(
+                con,
+                sources=plan.sources,
+                destinations=plan.destinations,
+                routes=plan.routes,
+                retired_sources=plan.retired_sources,
+                retired_destinations=plan.retired_destinations,
+                audit={"file": str(file), "changes": [str(change) for change in plan.changes]},
+            )
+    return plan
+
+
+def _read_file(settings: Settings, registry: Registry, file: Path) -> config_file.Desired:
+    try:
+        text = file.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError([f"{file}: can't be read: {error}"]) from None
+    kinds = snapshot.kinds(registry, process_defaults(settings))
+    return config_file.read(text, file.name, kinds, make_vault(settings))

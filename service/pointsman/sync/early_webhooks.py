@@ -1,0 +1,57 @@
+"""Apply webhooks that arrived before the issue they are about was linked."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pointsman.bus.periodic import PeriodicService
+from pointsman.bus.signals import IssueLinked, Signals, WorkAvailable
+from pointsman.logs import logger
+from pointsman.storage.db import Database
+from pointsman.storage.errors import DatabaseUnavailable
+from pointsman.storage.webhooks import webhooks_waiting
+from pointsman.sync.tracker_updates import TrackerUpdates
+
+log = logger("webhooks")
+
+RETRY_SECONDS = 5.0
+
+
+class EarlyWebhooks(PeriodicService):
+    """Looks for waiting webhooks of issues that were just linked. One that is missed here is found by polling."""
+
+    name: ClassVar[str] = "early-webhooks"
+
+    def __init__(self, database: Database, updates: TrackerUpdates, *, signals: Signals) -> None:
+        super().__init__(RETRY_SECONDS)
+        self._database = database
+        self._updates = updates
+        self._signals = signals
+        self._linked: list[IssueLinked] = []
+
+    def issue_linked(self, signal: IssueLinked) -> None:
+        """Look soon for webhooks of this issue."""
+        self._linked.append(signal)
+        self.wake()
+
+    async def run_once(self) -> None:
+        """Apply the webhooks of all issues linked since the last run."""
+        linked, self._linked = self._linked, []
+        if not linked:
+            return
+        try:
+            waiting = await webhooks_waiting(
+                self._database,
+                [(signal.destination_id, signal.issue.remote_id, signal.issue.key) for signal in linked],
+            )
+        except DatabaseUnavailable:
+            self._linked = linked + self._linked
+            raise
+        for signal in linked:
+            if (signal.destination_id, signal.issue.remote_id) in waiting:
+                try:
+                    await self._updates.linked(signal.destination_id, signal.issue)
+                except Exception:
+                    log.exception("waiting webhooks could not be applied", issue=signal.issue.key)
+        if waiting:
+            self._signals.emit(WorkAvailable())
