@@ -15,6 +15,7 @@ from pointsman.bus.signals import Signals, TextRedacted
 from pointsman.content import render
 from pointsman.content.redaction.outgoing_filter import PROFILES, OutgoingFilter
 from pointsman.content.redaction.redact import Profile
+from pointsman.content.sanitize import one_line
 from pointsman.content.template_selection import (
     NO_RULE,
     Rule,
@@ -34,7 +35,6 @@ from pointsman.storage import tickets
 from pointsman.storage.db import Database, Row
 from pointsman.storage.queue import missing_comments
 from pointsman.storage.ticket_throttle import ThrottledTickets, throttled_tickets_for
-from pointsman.sync.source_feedback import comment_text
 
 log = logger("drafts")
 
@@ -182,6 +182,12 @@ def mail_of(head: Row, base_url: str, gate: OutgoingFilter, rule: Rule = NO_RULE
         "body": wording.render("mail_body", lambda: built_in.body),
     }
     return _with_notes(draft, gate, wording.problems)
+
+
+def comment_text(data: Mapping[str, Any]) -> str:
+    """Return the comment that tells a source about a new issue, as plain text."""
+    where = one_line(f"{data.get('destination', '')} {data.get('key', '')}", 200).strip()
+    return f"Tracked as {where}: {one_line(str(data.get('url') or '(no address)'), 1000)}"
 
 
 def _with_notes(draft: dict[str, Any], gate: OutgoingFilter, problems: list[str]) -> dict[str, Any]:

@@ -30,8 +30,8 @@ from pointsman.plugin_host.egress_policy import Policy
 from pointsman.plugin_host.http_client import HttpClient
 from pointsman.plugin_host.instances import LiveDestination, LiveSource
 from pointsman.plugin_host.registry import Registry
+from pointsman.plugin_host.source_as_tracker import SourceAsTracker
 from pointsman.storage import config as rows
-from pointsman.sync.source_feedback import SourceAsTracker
 
 log = logger("catalog")
 

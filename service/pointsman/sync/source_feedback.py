@@ -9,32 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import datetime as dt
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import Protocol
 
 from pointsman.bus.publish import MarkerOf, publish
 from pointsman.bus.signals import Signals, WorkAvailable
-from pointsman.content.sanitize import one_line
 from pointsman.domain.states import DeliveryKind
 from pointsman.domain.ticket import Changes, Event, PlannedDelivery, Ticket
 from pointsman.logs import logger
 from pointsman.plugin_api import (
-    ApiClient,
-    CloseReason,
-    CommentRef,
-    Draft,
-    Finding,
-    IssueRef,
-    Marker,
-    PluginSettings,
-    Problem,
-    Refused,
     Source,
     State,
-    Tracker,
-    TrackerCapabilities,
 )
 from pointsman.storage import sources as store
 from pointsman.storage.db import Connection, Database, Row
@@ -51,48 +37,6 @@ CLOSED = 500
 """So many tickets at a time are told of that were closed with their storm's: others are served in between."""
 LINKED = "linked"
 """The event that says that an issue was made; only where the ticket's source is told so."""
-
-
-class SourceAsTracker(Tracker):
-    """A source, as far as it can be told something, presented as a tracker. Its issues are the source's problems."""
-
-    kind: ClassVar[str] = "source"
-    title: ClassVar[str] = "a source"
-    api_version: ClassVar[int] = 1
-    Settings: ClassVar[type[PluginSettings]] = PluginSettings
-    capabilities: ClassVar[TrackerCapabilities] = TrackerCapabilities(
-        find=True, close_reasons=True, settle_seconds=(5.0,), request_timeout_seconds=15.0
-    )
-
-    def __init__(self, source: Source, client: ApiClient) -> None:
-        super().__init__(source.settings, client)
-        self.source = source
-
-    async def create_issue(self, draft: Draft) -> IssueRef:
-        """Problems are made by their source alone."""
-        del draft
-        raise Refused("a source takes no issues")
-
-    async def add_comment(self, issue: IssueRef, body: str, marker: Marker) -> CommentRef:
-        """Say something about a problem."""
-        return await self.source.add_comment(_problem(issue), body, marker)
-
-    async def find_comment(self, issue: IssueRef, marker: Marker, since: dt.datetime) -> Sequence[CommentRef]:
-        """What was said before."""
-        del since
-        return await self.source.find_comment(_problem(issue), marker)
-
-    async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> None:
-        """Tell that a problem's issue was closed or reopened."""
-        await self.source.set_state(_problem(issue), state, reason)
-
-    async def check(self) -> Sequence[Finding]:
-        """What stands in the way."""
-        return await self.source.check()
-
-
-def _problem(issue: IssueRef) -> Problem:
-    return Problem(id=issue.key, url=issue.url)
 
 
 def promise_state(
@@ -124,12 +68,6 @@ async def tell_closed(
             decided.deliveries.append(PlannedDelivery(ticket.id, destination_id, ticket.next_event - 1, DeliveryKind.CLOSE))
         await publish(con, decided, tickets, marker_of)
         await store.link_back(con, destination_id, problems)
-
-
-def comment_text(data: Mapping[str, Any]) -> str:
-    """What a source is told of an issue that was made, as plain text."""
-    where = one_line(f"{data.get('destination', '')} {data.get('key', '')}", 200).strip()
-    return f"Tracked as {where}: {one_line(str(data.get('url') or '(no address)'), 1000)}"
 
 
 class Places(Protocol):
