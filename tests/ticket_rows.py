@@ -6,6 +6,9 @@ import datetime as dt
 import json
 import uuid
 
+from pointsman.storage.destinations import DestinationStatusRow
+from pointsman.storage.explain import AttemptRow, DeliveryRow, EventRow, HistoryRows, LaneRow, TicketRow
+
 NOON = dt.datetime(2026, 11, 21, 12, tzinfo=dt.UTC)
 TICKET = uuid.UUID("0198f0c2-0000-7000-8000-000000000001")
 
@@ -14,20 +17,25 @@ def at(minutes: float) -> dt.datetime:
     return NOON + dt.timedelta(minutes=minutes)
 
 
-def ticket_row(**words):
-    row = dict.fromkeys(("description", "url", "level", "environment", "release"), "")
-    row |= dict.fromkeys(("reporter_email", "reporter_name"), "")
+def ticket_row(**fields) -> TicketRow:
+    row = dict.fromkeys(TicketRow._fields, "")
     row |= {"id": TICKET, "source": "shop", "kind": 1, "status": 1, "title": "KeyError", "occurrences": 1}
     row |= {"opened_at": NOON, "last_seen_at": NOON, "closed_at": None, "close_reason": None}
-    row |= {"fingerprint": "print", "storm_parent": None}
-    return row | words
+    row |= {"fingerprint": "print", "generation": 1, "throttle_parent": None, "below_threshold": False}
+    return TicketRow(**row | fields)
 
 
-def link_row(**words):
-    row = dict.fromkeys(("remote_id", "remote_key", "url", "state", "remote_state", "parked_why"))
+def listed_ticket(**fields) -> dict:
+    """A ticket as a page of tickets has it."""
+    return ticket_row(**fields)._asdict()
+
+
+def link_row(**fields) -> dict:
+    """A link as a page of tickets has it."""
+    row = dict.fromkeys(("remote_id", "remote_key", "url", "state", "remote_state", "park_reason"))
     row |= {"ticket_id": TICKET, "destination": "forge", "tracker": "forgejo", "lane_state": 1}
-    row |= {"last_class": None, "last_error": None, "head_state": 0}
-    return row | words
+    row |= {"last_outcome": None, "last_error": None, "head_state": 0}
+    return row | fields
 
 
 LINKED = {
@@ -40,51 +48,67 @@ LINKED = {
     "head_state": None,
 }
 
-
-def event_row(n=1, kind="opened", minutes=0.0, **data):
-    return {"ticket_id": TICKET, "n": n, "kind": kind, "at": at(minutes), "data": json.dumps(data)}
-
-
-def delivery_row(seq=1, kind=1, minutes=0.0, **words):
-    row = dict.fromkeys(("last_class", "last_error", "done_at", "parked_why"))
-    row |= {
-        "lane_id": 7,
-        "seq": seq,
-        "kind": kind,
-        "state": 0,
-        "attempts": 0,
-        "in_doubt": False,
-        "collapsed": 0,
-    }
-    row |= {"created_at": at(minutes), "due_at": at(minutes), "lane_state": 1}
-    row |= {
-        "ticket_id": TICKET,
-        "destination": "forge",
-        "title": "KeyError",
-        "masked": None,
-        "template_problem": None,
-    }
-    return row | words
+LINKED_LANE = {
+    "remote_key": "shop/web#1",
+    "url": "https://git.example/shop/web/issues/1",
+    "link_state": 1,
+    "remote_state": 1,
+    "state": 0,
+    "head_seq": 2,
+}
 
 
-def attempt_row(minutes, outcome, error=None, *, kind=1, destination="forge", status=None):
-    return {
-        "started_at": at(minutes),
-        "ended_at": at(minutes) + dt.timedelta(seconds=0.25),
-        "outcome": outcome,
-        "status": status,
-        "error": error,
-        "kind": kind,
-        "destination": destination,
-    }
+def lane_row(**fields) -> LaneRow:
+    row = dict.fromkeys(LaneRow._fields)
+    row |= {"id": 7, "state": 1, "due_at": NOON, "head_seq": 1, "next_seq": 2, "destination": "forge"}
+    row |= {"tracker": "forgejo", "destination_kind": 1, "retired": False, "breaker": 0, "failures": 0}
+    row |= {"max_inflight": 8, "leased_lanes": 0, "lanes_ahead": 0, "now": NOON, "verify_writes": False}
+    return LaneRow(**row | fields)
 
 
-def standing_row(slug="forge", **words):
-    row = dict.fromkeys(("paused_why", "blocked_until", "polled_to", "failed_at", "failure_type"))
-    row |= dict.fromkeys(("failure_message", "failure_status", "failure_excerpt", "failure_is_json"))
+def event_row(n=1, kind="opened", minutes=0.0, report_id=None, **data) -> EventRow:
+    return EventRow(n=n, kind=kind, data=json.dumps(data), report_id=report_id, at=at(minutes))
+
+
+def delivery_row(seq=1, kind=1, minutes=0.0, **fields) -> DeliveryRow:
+    row = dict.fromkeys(DeliveryRow._fields)
+    row |= {"lane_id": 7, "seq": seq, "event_n": 1, "kind": kind, "state": 0, "attempts": 0}
+    row |= {"outcome_unknown": False, "verify_attempts": 0, "coalesced_count": 0}
+    row |= {"created_at": at(minutes), "expires_at": at(72 * 60)}
+    return DeliveryRow(**row | fields)
+
+
+def attempt_row(minutes, outcome, error=None, *, seq=1, lane_id=7, status=None) -> AttemptRow:
+    return AttemptRow(
+        lane_id=lane_id,
+        seq=seq,
+        started_at=at(minutes),
+        ended_at=at(minutes) + dt.timedelta(seconds=0.25),
+        outcome=outcome,
+        status=status,
+        error=error,
+    )
+
+
+def history_rows(
+    lanes=(), deliveries=(), attempts=(), *, events=(), throttled_tickets=0, occurrences=None, **ticket
+) -> HistoryRows:
+    return HistoryRows(
+        ticket=ticket_row(**ticket),
+        events=events,
+        lanes=lanes,
+        deliveries=deliveries,
+        attempts=attempts,
+        throttled_tickets=throttled_tickets,
+        occurrences=occurrences,
+    )
+
+
+def destination_row(slug="forge", **fields) -> DestinationStatusRow:
+    row = dict.fromkeys(DestinationStatusRow._fields)
     row |= {"slug": slug, "kind": 1, "tracker": "forgejo", "retired": False, "failures": 0}
-    row |= {"breaker": 0, "open_until": None}
-    return row | {"waiting_lanes": 0, "parked_lanes": 0} | words
+    row |= {"breaker": 0, "waiting_lanes": 0, "parked_lanes": 0}
+    return DestinationStatusRow(**row | fields)
 
 
 FAILED = {

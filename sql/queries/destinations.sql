@@ -1,19 +1,18 @@
--- How each destination stands.
+-- The state of destinations: failures, circuit breaker, pauses.
 
--- name: note_failure
--- Remembers the last failure of a destination, and counts those in a row. One that says that the service is away ($7)
--- counts towards the breaker, which opens after some in a row, at once if it was only half open or if most calls fail
--- ($8), each time for twice as long. Any other answer shows that the service is there, and closes it.
+-- name: record_failure
+-- Record the last failure of a destination and count consecutive failures. A failure without an answer ($7) also counts
+-- for the circuit breaker. It opens after some in a row ($9), at once if it was half open or if most calls fail ($8),
+-- and for twice as long each time. Any other failure shows that the service answers, and closes the breaker.
 update destination_state s
 set failures = s.failures + 1, failed_at = now(), failure_type = $2, failure_message = $3, failure_status = $4,
-    failure_excerpt = $5, failure_is_json = $6,
+    failure_excerpt = $5, failure_is_json = $6, failure_origin = $12,
     breaker_failures = case when $7 then s.breaker_failures + 1 else 0 end,
     breaker = case when not $7 then 0 when o.opens then 2 else s.breaker end,
     breaker_opened = case when not $7 then 0 when o.opens then s.breaker_opened + 1 else s.breaker_opened end,
     open_until = case when not $7 then null
                       when o.opens then now() + least($11::interval, $10::interval * (2 ^ least(s.breaker_opened, 20)))
                       else s.open_until end,
-    probe_holder = null,
     probe_until = case when o.opens or not $7 then null else s.probe_until end
 from (select destination_id,
              $7::boolean and breaker <> 2 and (breaker = 1 or $8::boolean or breaker_failures + 1 >= $9::integer) as opens
@@ -21,13 +20,13 @@ from (select destination_id,
 where s.destination_id = o.destination_id
 returning s.failures, o.opens
 
--- name: hold_back
--- No lane of a destination is claimed for a while.
+-- name: block_destination
+-- Block a destination for a while: none of its lanes is claimed.
 update destination_state set blocked_until = greatest(blocked_until, now() + $2::interval) where destination_id = $1
 
--- name: standing
--- Every destination with its failure and its queue.
-select d.slug, d.kind, d.tracker, d.retired_at is not null as retired, s.paused_why, s.blocked_until, s.breaker,
+-- name: destination_statuses
+-- Select every destination with its last failure and its queue.
+select d.slug, d.kind, d.tracker, d.retired_at is not null as retired, s.pause_reason, s.blocked_until, s.breaker,
        s.open_until, s.failures,
        s.failed_at, s.failure_type, s.failure_message, s.failure_status, s.failure_excerpt, s.failure_is_json,
        s.polled_to,
@@ -36,12 +35,12 @@ select d.slug, d.kind, d.tracker, d.retired_at is not null as retired, s.paused_
 from destination d join destination_state s on s.destination_id = d.id order by d.kind, d.slug
 
 -- name: set_pause
--- Stops or resumes all deliveries to a destination.
+-- Pause or resume all deliveries to a destination.
 update destination_state s
-set paused_why = $2, blocked_until = null, breaker = 0, breaker_failures = 0, breaker_opened = 0, open_until = null,
-    probe_holder = null, probe_until = null
+set pause_reason = $2, blocked_until = null, breaker = 0, breaker_failures = 0, breaker_opened = 0, open_until = null,
+    probe_until = null
 from destination d where d.id = s.destination_id and d.slug = $1 and d.retired_at is null returning d.id
 
 -- name: last_webhook
--- When a destination's tracker last called us with a valid signature.
+-- Select when a tracker last called us with a valid signature.
 select max(received_at) from webhook_key where destination_id = $1

@@ -15,10 +15,10 @@ import msgspec
 import pytest
 
 from pointsman import app
-from pointsman.operations import queries
+from pointsman.operations import diagnostics
 from pointsman.storage import sources as store
 from pointsman.storage.db import Database
-from pointsman.sync.source_backfill import Pull
+from pointsman.sync.source_backfill import SourceBackfill
 from pointsman_forgejo.testing import FakeForgejo
 from real import bugsink as real
 from service_fixture import SHOP, RunningService, until
@@ -89,14 +89,14 @@ class Story:
 
     async def ask_about_everything(self, running: app.Running) -> None:
         """Ask Bugsink about the last hour: nothing of it is news."""
-        context = running.context
+        services = running.services
         now = dt.datetime.now(dt.UTC)
         turn = store.Turn(now, None, now - dt.timedelta(hours=1))
-        pull = Pull(context.database, context.catalog, context.acceptance, grace=dt.timedelta())
-        assert await pull.ask(context.catalog.current.sources["shop"], turn) == 0
+        pull = SourceBackfill(services.database, services.config, services.preparer, services.intake, grace=dt.timedelta())
+        assert await pull.ask(services.config.current.sources["shop"], turn) == 0
 
     async def problem(self) -> str:
-        (row,) = await self.rows("select data ->> 'problem' as id from event where n = 1 order by at limit 1")
+        (row,) = await self.rows("select data ->> 'problem_id' as id from event where n = 1 order by at limit 1")
         return row["id"]
 
 
@@ -156,15 +156,15 @@ async def _doctor(story: Story) -> None:
     """What an administrator is told; nothing of it changes anything."""
     here = msgspec.structs.replace(story.service.settings, public_url=story.service.url)
     async with Database.open(here.database_url.reveal(), size=2) as database:
-        found = await queries.doctor(here, database, "shop")
+        found = await diagnostics.doctor(here, database, "shop")
     for one in found:
-        story.step(f"doctor: {one.level}: {one.what}")
+        story.step(f"doctor: {one.level}: {one.message}")
     whole = story.version >= (2, 6, 2)
-    assert [one.what for one in found if one.level == "error"] == []
-    assert any("DENY_NON_GLOBAL" in one.mend for one in found)
-    assert any("2.6.2 or newer" in one.what for one in found) == whole
-    assert any("/intake/shop/TOKEN" in one.what for one in found)
-    assert not any(SHOP in one.what for one in found)
+    assert [one.message for one in found if one.level == "error"] == []
+    assert any("DENY_NON_GLOBAL" in one.remedy for one in found)
+    assert any("2.6.2 or newer" in one.message for one in found) == whole
+    assert any("/intake/shop/TOKEN" in one.message for one in found)
+    assert not any(SHOP in one.message for one in found)
     issue = await story.bugsink.api("GET", f"issues/{await story.problem()}/")
     assert not issue["is_resolved"]
 

@@ -77,7 +77,7 @@ def preview(
     route = _route(rules.routes, wanted) if wanted is not None else None
     body = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
     reader, reports = route_dry_run.read_request(rules, source, headers, body)
-    assert reader.reader is not None
+    assert reader.plugin is not None
     places = {
         number: Place(slug, redact)
         for number, (slug, redact) in enumerate(zip(rules.slugs, rules.redacts, strict=True))
@@ -87,7 +87,7 @@ def preview(
         for report in reports
         for one in previews(
             reader.slug,
-            reader.reader.ticket_kind,
+            reader.plugin.ticket_kind,
             report,
             rules.routes,
             places,

@@ -1,30 +1,38 @@
-"""What options of commands may look like, beyond words and numbers."""
+"""Define types of command-line options: ages, times, files and choices."""
 
 from __future__ import annotations
 
 import datetime as dt
 import re
+from pathlib import Path
 
 import click
+
+from pointsman.domain.retry_policy import Outcome
+from pointsman.domain.states import DeliveryKind
+
+FILE = click.Path(path_type=Path)
+OUTCOME = click.Choice([outcome.value for outcome in Outcome])
+DELIVERY_KIND = click.Choice([kind.name.lower() for kind in DeliveryKind])
 
 _AGE = re.compile(r"([0-9]{1,6})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class Age(click.ParamType[dt.timedelta]):
-    """A span such as 90s, 30m, 6h or 2d."""
+    """A duration such as 90s, 30m, 6h or 2d."""
 
     name = "age"
 
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> dt.timedelta:
-        """The span."""
+        """Return the duration."""
         if isinstance(value, dt.timedelta):
             return value
-        if (found := _AGE.fullmatch(str(value))) is None:
+        if (match := _AGE.fullmatch(str(value))) is None:
             self.fail(f"{value!r} is no age: write 90s, 30m, 6h or 2d", param, ctx)
-        return dt.timedelta(**{_UNITS[found[2]]: int(found[1])})
+        return dt.timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
 class Moment(click.ParamType[dt.datetime | dt.timedelta]):
@@ -35,13 +43,13 @@ class Moment(click.ParamType[dt.datetime | dt.timedelta]):
     def convert(
         self, value: object, param: click.Parameter | None, ctx: click.Context | None
     ) -> dt.datetime | dt.timedelta:
-        """The time as it is, or the age, which counts from the database's time."""
+        """Return the time, or the age, which counts back from the database's time."""
         if isinstance(value, dt.datetime | dt.timedelta):
             return value
         if _AGE.fullmatch(str(value)):
             return Age().convert(value, param, ctx)
         try:
-            found = dt.datetime.fromisoformat(str(value))
+            moment = dt.datetime.fromisoformat(str(value))
         except ValueError:
             self.fail(f"{value!r} is no time: write 2026-11-21T10:00, or an age such as 6h", param, ctx)
-        return found if found.tzinfo is not None else found.replace(tzinfo=dt.UTC)
+        return moment if moment.tzinfo is not None else moment.replace(tzinfo=dt.UTC)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import functools
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
@@ -13,27 +12,22 @@ import msgspec
 from aiohttp import web
 
 from pointsman.console import pages
-from pointsman.console import status as standing
-from pointsman.console.timeline import timeline
-from pointsman.domain.routing import Facts
-from pointsman.domain.ticket import Status, TicketKind
-from pointsman.domain.ticket_throttle import FINGERPRINT
+from pointsman.domain.states import DestinationKind, TicketKind, TicketStatus
+from pointsman.domain.ticket_throttle import SUMMARY_FINGERPRINT_PREFIX
 from pointsman.errors import DatabaseError, Overloaded
-from pointsman.intake import throttle
 from pointsman.logs import logger
 from pointsman.operations import lookup
-from pointsman.storage import destinations as places
-from pointsman.storage import queue
-from pointsman.storage import tickets as store
-from pointsman.storage.db import LOST, Row
+from pointsman.operations.destinations import DestinationStatus, list_destinations
+from pointsman.operations.history.timeline import timeline
+from pointsman.operations.tickets import list_tickets
+from pointsman.storage.ticket_throttle import throttled_tickets
 from pointsman.web.auth import basic_password, is_admin
-from pointsman.web.middleware import say
-from pointsman.web.services import Context, context
+from pointsman.web.middleware import add_log_fields
+from pointsman.web.services import Services, services_of
 
 log = logger("console")
 
 PAGE_ROWS = 50
-DELIVERIES_SHOWN = 500
 ENTRIES_SHOWN = 1000
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -86,8 +80,8 @@ def guarded(make: Callable[[web.Request], Awaitable[Page]]) -> Handler:
         try:
             page = await make(request)
             return pages.html(page.template, page.values, path=request.rel_url.raw_path, status=page.status)
-        except (DatabaseError, Overloaded, *LOST) as error:
-            say(request, problem="unavailable", why=f"{type(error).__name__}: {error}")
+        except (DatabaseError, Overloaded, OSError, TimeoutError) as error:
+            add_log_fields(request, problem="unavailable", why=f"{type(error).__name__}: {error}")
             response = _message(
                 request,
                 503,
@@ -104,9 +98,9 @@ def guarded(make: Callable[[web.Request], Awaitable[Page]]) -> Handler:
 
 
 def _refusal(request: web.Request) -> web.Response | None:
-    ctx = context(request)
+    ctx = services_of(request)
     if ctx.settings.admin_token_sha256 is None:
-        say(request, problem="forbidden", why="no operators' token is set")
+        add_log_fields(request, problem="forbidden", why="no operators' token is set")
         return _message(
             request,
             403,
@@ -117,7 +111,7 @@ def _refusal(request: web.Request) -> web.Response | None:
     password = basic_password(request)
     if is_admin(ctx, password):
         return None
-    say(request, problem="unauthorized", why="wrong password" if password else "no password")
+    add_log_fields(request, problem="unauthorized", why="wrong password" if password else "no password")
     response = _message(
         request,
         401,
@@ -130,7 +124,7 @@ def _refusal(request: web.Request) -> web.Response | None:
 
 async def home(request: web.Request) -> web.StreamResponse:
     """The way to the console."""
-    prefix = urlsplit(context(request).base_url).path.rstrip("/")
+    prefix = urlsplit(services_of(request).base_url).path.rstrip("/")
     return web.Response(status=302, headers={**pages.HEADERS, "Location": f"{prefix}/console/"})
 
 
@@ -156,44 +150,39 @@ async def missing(_: web.Request) -> Page:
 @guarded
 async def tickets(request: web.Request) -> Page:
     """Tickets, newest first."""
-    ctx, query = context(request), request.query
+    ctx, query = services_of(request), request.query
     chosen = {name: query[name] for name, known in _FILTERS.items() if query.get(name) in known}
     before = _uuid(query.get("cursor", ""))
-    rows = await store.page(
-        ctx.reads,
+    rows = await list_tickets(
+        ctx.read_pool,
         before=before,
         status=_FILTERS["status"].get(chosen.get("status", "")),
         kind=_FILTERS["kind"].get(chosen.get("kind", "")),
         limit=PAGE_ROWS + 1,
     )
     more, rows = len(rows) > PAGE_ROWS, rows[:PAGE_ROWS]
-    standings = await places.standing(ctx.reads)
-    links = await store.links(ctx.reads, [row["id"] for row in rows]) if rows else []
-    now, by_slug = dt.datetime.now(dt.UTC), {row["slug"]: row for row in standings}
-    issues: dict[uuid.UUID, list[standing.Issue]] = {}
-    for link in links:
-        one = standing.issue(link, by_slug.get(link["destination"]), now)
-        issues.setdefault(link["ticket_id"], []).append(one)
     return Page(
         "tickets.html",
         {
             "title": "Tickets",
             "nav": True,
             "here": "tickets",
-            "tickets": [(row, issues.get(row["id"], [])) for row in rows],
+            "tickets": rows,
             "filters": _filters(chosen),
             "filtered": bool(chosen),
             "newest": _query(chosen) if before is not None else None,
-            "older": _query({**chosen, "cursor": str(rows[-1]["id"])}) if more else None,
-            "attention": [one.name for one in _places(ctx, standings, now) if one.needs_attention],
+            "older": _query({**chosen, "cursor": str(rows[-1].id)}) if more else None,
+            "attention": [
+                destination.name for destination in await _destinations(ctx) if destination.needs_attention
+            ],
             "base_url": ctx.base_url,
-            "sources": sorted(ctx.catalog.current.sources),
+            "sources": sorted(ctx.config.current.sources),
         },
     )
 
 
 _FILTERS = {
-    "status": {one.name.lower(): int(one) for one in Status},
+    "status": {one.name.lower(): int(one) for one in TicketStatus},
     "kind": {one.name.lower(): int(one) for one in TicketKind},
 }
 
@@ -223,53 +212,27 @@ def _uuid(text: str) -> uuid.UUID | None:
 @guarded
 async def ticket(request: web.Request) -> Page:
     """One ticket: what is known, where its issues are, and all that happened."""
-    ctx = context(request)
+    ctx = services_of(request)
     ticket_id = _uuid(request.match_info["ticket"])
-    row = await store.ticket(ctx.reads, ticket_id) if ticket_id is not None else None
-    if row is None or ticket_id is None:
+    history = await lookup.ticket_history(ctx.read_pool, ticket_id) if ticket_id is not None else None
+    if history is None or history.ticket is None or ticket_id is None:
         return _not_found("There is no such ticket", "It may have been removed, or the address is mistyped.")
-    say(request, ticket=str(ticket_id), source=row["source"])
-    links = await store.links(ctx.reads, [ticket_id])
-    events = await store.events(ctx.reads, [ticket_id])
-    deliveries = await queue.deliveries(ctx.reads, ticket_id=ticket_id, limit=DELIVERIES_SHOWN)
-    attempts = await queue.attempts_of(ctx.reads, ticket_id)
-    why = await lookup.of_ticket(ctx.reads, row)
-    standings = await places.standing(ctx.reads)
-    now, by_slug = dt.datetime.now(dt.UTC), {one["slug"]: one for one in standings}
-    issues = [
-        standing.issue(
-            link,
-            by_slug.get(link["destination"]),
-            now,
-            [one for one in deliveries if one["destination"] == link["destination"]],
-        )
-        for link in links
-    ]
-    facts = Facts(
-        row["source"],
-        TicketKind(row["kind"]).name.lower(),
-        row["environment"],
-        row["level"],
-        row["release"],
-        row["title"],
-        tags=None,
-    )
-    entries = timeline(events, deliveries, attempts)
+    add_log_fields(request, ticket=str(ticket_id), source=history.ticket.source)
+    entries = timeline(history)
     return Page(
         "ticket.html",
         {
             "title": "Ticket",
             "nav": True,
             "here": "ticket",
-            "ticket": row,
-            "issues": issues,
-            "why": why,
-            "listed": await throttle.held(ctx.reads, ticket_id)
-            if row["fingerprint"].startswith(FINGERPRINT)
+            "ticket": history.ticket,
+            "history": history,
+            "issues": [entry for entry in history.destinations if entry.kind == "tracker"],
+            "listed": await throttled_tickets(ctx.read_pool, ticket_id)
+            if history.ticket.fingerprint.startswith(SUMMARY_FINGERPRINT_PREFIX)
             else [],
-            "no_issue": [] if issues else standing.no_issue(ctx.catalog.current.routes, facts),
             "entries": entries[-ENTRIES_SHOWN:],
-            "left_out": len(entries) > ENTRIES_SHOWN or len(deliveries) >= DELIVERIES_SHOWN,
+            "left_out": len(entries) > ENTRIES_SHOWN or history.truncated,
         },
     )
 
@@ -277,27 +240,25 @@ async def ticket(request: web.Request) -> Page:
 @guarded
 async def destinations(request: web.Request) -> Page:
     """How each destination stands."""
-    ctx = context(request)
-    rows = await places.standing(ctx.reads)
-    found = _places(ctx, rows, dt.datetime.now(dt.UTC))
+    ctx = services_of(request)
+    shown = await _destinations(ctx)
     return Page(
         "destinations.html",
         {
             "title": "Destinations",
             "nav": True,
             "here": "destinations",
-            "places": found,
-            "any_tracker": any(row["kind"] not in (standing.MAIL, standing.SOURCE) for row in rows),
+            "destinations": shown,
+            "any_tracker": any(destination.kind == DestinationKind.TRACKER for destination in shown),
         },
     )
 
 
-def _places(ctx: Context, rows: Sequence[Row], now: dt.datetime) -> list[standing.Place]:
-    """The destinations, with what the configuration in use says of them."""
-    problems = {one.slug: one.problem for one in ctx.catalog.current.destinations.values()}
-    return [
-        standing.destination(
-            row, now, problem=problems.get(row["slug"], ""), mail_off=ctx.settings.smtp is None
-        )
-        for row in rows
-    ]
+async def _destinations(ctx: Services) -> list[DestinationStatus]:
+    """Return all destinations with what the current configuration says about them."""
+    problems = {
+        destination.slug: destination.problem for destination in ctx.config.current.destinations.values()
+    }
+    return await list_destinations(
+        ctx.read_pool, problems=problems, mail_enabled=ctx.settings.smtp is not None
+    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import re
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -13,9 +14,9 @@ from aiohttp import web
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pointsman.console.messages import place, web_url
 from pointsman.content.sanitize import clean, one_line
-from pointsman.domain.ticket import Status, TicketKind
+from pointsman.domain.states import TicketStatus
+from pointsman.operations.outcomes import destination_label
 
 HEADERS: Mapping[str, str] = {
     "Content-Security-Policy": (
@@ -27,6 +28,8 @@ HEADERS: Mapping[str, str] = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
 }
+
+_WEB_URL = re.compile(r"https?://[^\s/?#<>\"'`\\]+([/?#][^\s<>\"'`\\]*)?", re.IGNORECASE)
 
 STATIC: Mapping[str, str] = {"console.css": "text/css", "views.css": "text/css", "icon.svg": "image/svg+xml"}
 """The files that are served, with their types; there are no others."""
@@ -78,6 +81,13 @@ def coded(text: str) -> Markup:
     )
 
 
+def web_url(url: object) -> str:
+    """Return the URL if a browser may follow it: http or https, with a host and no hidden characters. Else empty."""
+    if not isinstance(url, str) or clean(url) != url or not _WEB_URL.fullmatch(url):
+        return ""
+    return url
+
+
 def _title(text: str) -> str:
     return one_line(text, 300) or "(no title)"
 
@@ -101,10 +111,9 @@ def _environment() -> Environment:
         took=_took,
         plain=clean,
         coded=coded,
-        place=place,
+        destination_label=destination_label,
         web_url=web_url,
-        kind_name=lambda kind: TicketKind(kind).name.lower(),
-        status_name=lambda status: Status(status).name.lower(),
+        status_name=lambda status: TicketStatus(status).name.lower(),
     )
     # new style sheets have a new address, so that browsers may keep the old ones
     sheets = b"".join(static(name) for name in sorted(STATIC))

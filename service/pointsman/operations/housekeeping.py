@@ -23,7 +23,7 @@ CLUSTER_SECONDS = 300.0
 
 _SAID = {
     "default_partition": "rows have no partition of their own day: see that partitions are made",
-    "partition_missing": "partitions for the next days are missing: run `select make_partitions(3)` as their owner",
+    "partition_missing": "partitions for the next days are missing: run `select create_partitions(3)` as their owner",
     "old_snapshot": "a transaction is open for minutes and keeps dead rows from being removed: find it in pg_stat_activity",
     "dead_rows": "dead rows pile up: see that autovacuum runs and that no old transaction holds it up",
 }
@@ -80,7 +80,7 @@ class House:
 
     async def turn(self) -> bool:
         """Keep house, unless another replica did lately; and see whether something is wrong. Whether it was our turn."""
-        turn = await take_turn(self._database, "house", self._holder, TURN_SECONDS * 0.9)
+        turn = await take_turn(self._database, "housekeeping", self._holder, TURN_SECONDS * 0.9)
         if turn is not None:
             await maintenance.keep_house(self._database, turn)
         for what, value in (await maintenance.alarms(self._database)).items():

@@ -1,4 +1,4 @@
-"""Finding a ticket by whatever word an operator has for it, and telling its story."""
+"""Find a ticket by any reference that an operator may have, and read its history."""
 
 from __future__ import annotations
 
@@ -8,100 +8,109 @@ from collections.abc import Sequence
 from urllib.parse import unquote, urlsplit
 
 from pointsman.domain.routing import Route
-from pointsman.domain.ticket import Status
+from pointsman.domain.states import TicketStatus
 from pointsman.errors import PointsmanError
-from pointsman.operations.explain import model
-from pointsman.storage import config, tickets
+from pointsman.operations.history.build import build_history, build_report_history
+from pointsman.operations.history.model import TicketHistory
+from pointsman.storage import config
 from pointsman.storage import explain as store
-from pointsman.storage.db import Database, Row
+from pointsman.storage.db import Database
+from pointsman.storage.explain import ReportRow, TicketSummaryRow
 
 _DELIVERY = re.compile(r"([0-9]{1,18})/[0-9]{1,18}")
 
 
-async def why(database: Database, word: str) -> model.Story:
-    """The story behind a ticket's id, a report's id, a delivery, an issue's key or address, or a fingerprint.
+async def explain(database: Database, reference: str) -> TicketHistory:
+    """Return the history behind a ticket's id, a report's id, a delivery, an issue's key or URL, or a fingerprint.
 
-    Raises PointsmanError if the word names nothing, or more than one ticket.
+    Raises PointsmanError if the reference is unknown or names more than one ticket.
     """
-    word = word.strip()
-    report, found = await _named(database, word)
-    if report is not None and report["ticket_id"] is None:
-        return model.of_report(report)
-    if not found:
+    reference = reference.strip()
+    report, ticket_ids = await _find(database, reference)
+    if report is not None and report.ticket_id is None:
+        return build_report_history(report)
+    if not ticket_ids:
         raise PointsmanError(
-            f"{word!r} is no ticket, report, delivery, issue or fingerprint that is known. Reports are kept for 14 days;"
-            " one that was refused (4xx, 5xx) is not kept: see the log"
+            f"{reference!r} is no ticket, report, delivery, issue or fingerprint that is known. Reports are kept for 14"
+            " days; one that was refused (4xx, 5xx) is not kept: see the log"
         )
-    if len(found) > 1:
-        named = [_in_words(row) for row in await store.tickets_in_words(database, found)]
-        raise PointsmanError(f"{word!r} names several tickets, give the id of one: {'; '.join(named)}")
-    ticket = await tickets.ticket(database, found[0])
-    if ticket is None:
-        raise PointsmanError(f"the ticket of {word!r} was removed")
-    return await of_ticket(database, ticket, report)
+    if len(ticket_ids) > 1:
+        names = [_summary(row) for row in await store.ticket_summaries(database, ticket_ids)]
+        raise PointsmanError(f"{reference!r} names several tickets, give the id of one: {'; '.join(names)}")
+    history = await ticket_history(database, ticket_ids[0], report)
+    if history is None:
+        raise PointsmanError(f"the ticket of {reference!r} was removed")
+    return history
 
 
-async def of_ticket(database: Database, ticket: Row, report: Row | None = None) -> model.Story:
-    """The story of a ticket whose row is known; ``report`` is the one that was asked about."""
-    known = await store.material(database, ticket)
+async def ticket_history(
+    database: Database, ticket_id: uuid.UUID, report: ReportRow | None = None
+) -> TicketHistory | None:
+    """Return a ticket's history, or None if there is no such ticket. ``report``: the report it is requested by."""
+    rows = await store.read_history(database, ticket_id)
+    if rows is None:
+        return None
     routes, slugs = await _routes(database)
-    return model.story(known, routes, slugs, report)
+    return build_history(rows, routes, slugs, report)
 
 
-async def _named(database: Database, word: str) -> tuple[Row | None, Sequence[uuid.UUID]]:
-    """A report if the word is its id, and the tickets that are meant."""
-    if delivery := _DELIVERY.fullmatch(word):
+async def _find(database: Database, reference: str) -> tuple[ReportRow | None, Sequence[uuid.UUID]]:
+    """Return the report if the reference is its id, and the ids of the tickets that the reference names."""
+    if delivery := _DELIVERY.fullmatch(reference):
         ticket_id = await store.ticket_of_lane(database, int(delivery[1]))
         return None, [ticket_id] if ticket_id is not None else []
-    if (known := _uuid(word)) is not None:
-        if await tickets.ticket(database, known) is not None:
-            return None, [known]
-        if (report := await store.report(database, known)) is not None:
-            return report, [report["ticket_id"]] if report["ticket_id"] is not None else []
-    keys, address = _keys(word)
-    found = await store.tickets_of_issue(database, keys, address)
-    for fingerprint in [] if found else _fingerprints(word):
-        found += await store.tickets_of_fingerprint(database, fingerprint)
-    return None, found
+    if (known_id := _uuid(reference)) is not None:
+        if await store.ticket_exists(database, known_id):
+            return None, [known_id]
+        if (report := await store.report(database, known_id)) is not None:
+            return report, [report.ticket_id] if report.ticket_id is not None else []
+    keys, url = _issue_keys(reference)
+    ticket_ids = await store.tickets_of_issue(database, keys, url)
+    for fingerprint in [] if ticket_ids else _fingerprints(reference):
+        ticket_ids += await store.tickets_of_fingerprint(database, fingerprint)
+    return None, ticket_ids
 
 
-def _keys(word: str) -> tuple[list[str], str | None]:
-    """The keys that a word may mean, and the word itself if it is an address."""
+def _issue_keys(reference: str) -> tuple[list[str], str | None]:
+    """Return the issue keys that a reference may mean, and the reference itself if it is a URL."""
     try:
-        parts = urlsplit(word)
+        parts = urlsplit(reference)
     except ValueError:
-        return [word], None
+        return [reference], None
     if not parts.scheme or not (parts.netloc or parts.scheme == "file"):
-        return [word, word.removeprefix("#"), f"#{word}"], None
+        return [reference, reference.removeprefix("#"), f"#{reference}"], None
     last = unquote(parts.path.rstrip("/").rpartition("/")[2])
-    return [last, f"#{last}"], word
+    return [last, f"#{last}"], reference
 
 
-def _fingerprints(word: str) -> list[str]:
-    """The word itself; of an address at an error tracker also what its source makes of it: origin and id."""
+def _fingerprints(reference: str) -> list[str]:
+    """Return the fingerprints that a reference may mean: itself, or the origin and id in an error tracker's URL."""
     try:
-        parts = urlsplit(word)
+        parts = urlsplit(reference)
     except ValueError:
-        return [word]
-    ids = [one for one in parts.path.split("/") if len(one) == 36 and _uuid(one) is not None]
-    return [word, *(f"{parts.scheme}://{parts.netloc} {one}".lower() for one in ids if parts.netloc)]
+        return [reference]
+    ids = [segment for segment in parts.path.split("/") if len(segment) == 36 and _uuid(segment) is not None]
+    return [
+        reference,
+        *(f"{parts.scheme}://{parts.netloc} {problem_id}".lower() for problem_id in ids if parts.netloc),
+    ]
 
 
-def _uuid(word: str) -> uuid.UUID | None:
+def _uuid(text: str) -> uuid.UUID | None:
     try:
-        return uuid.UUID(word)
+        return uuid.UUID(text)
     except ValueError:
         return None
 
 
 async def _routes(database: Database) -> tuple[list[Route], dict[int, str]]:
-    """The routes as they are now, and the destinations' names."""
+    """Return the current routes and the slugs of destinations by id."""
     rows = await config.load(database)
-    ids = {one.slug: one.id for one in rows.destinations}
+    ids = {destination.slug: destination.id for destination in rows.destinations}
     routes = [row.rule(ids) for row in rows.routes]
     return routes, {number: slug for slug, number in ids.items()}
 
 
-def _in_words(row: Row) -> str:
-    status = Status(row["status"]).name.lower()
-    return f"{row['id']} ({row['source']}, generation {row['generation']}, {status}: {row['title'][:60]})"
+def _summary(row: TicketSummaryRow) -> str:
+    status = TicketStatus(row.status).name.lower()
+    return f"{row.id} ({row.source}, generation {row.generation}, {status}: {row.title[:60]})"

@@ -1,106 +1,110 @@
-"""What was accepted and kept, and not understood: reports and webhooks that wait for a mended rule or plugin."""
+"""List parked reports and webhooks, and process them again after the source or plugin was fixed."""
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import uuid
 from collections.abc import Sequence
-from typing import Any
+
+import msgspec
 
 from pointsman.config.settings import Settings
+from pointsman.domain.states import WebhookState
 from pointsman.errors import PointsmanError
-from pointsman.intake import transaction
-from pointsman.intake.batcher import Acceptance, decide
 from pointsman.intake.errors import InvalidRequest
-from pointsman.intake.request_parser import read_stored_reports
-from pointsman.intake.transaction import Incoming
+from pointsman.intake.preparation import ReportPreparer
+from pointsman.intake.reprocessing import reprocess_report
 from pointsman.logs import scrub
-from pointsman.plugin_api import Ignored, IssueGone, IssueSeen
-from pointsman.plugin_host.bootstrap import opened_catalog
+from pointsman.plugin_api import IgnoredWebhook, IssueRemoved, IssueState
+from pointsman.plugin_host.bootstrap import open_reloader
 from pointsman.plugin_host.validate import checked
-from pointsman.storage import webhooks
-from pointsman.storage.db import Database, Row
-from pointsman.sync.tracker_updates import Inbound
+from pointsman.storage import intake, webhooks
+from pointsman.storage.db import Database
+from pointsman.sync.tracker_updates import TrackerUpdates
 
-AT_ONCE = 10_000
+LISTED = 100
+BATCH_ROWS = 10_000
 
 
-async def parked_reports(database: Database) -> list[dict[str, Any]]:
-    """Reports that wait for a mended rule."""
+class ParkedReport(msgspec.Struct, frozen=True, kw_only=True):
+    """A report that was accepted and stored, and could not be processed."""
+
+    id: uuid.UUID
+    received_at: dt.datetime
+    source: str
+    bytes: int
+    error: str | None
+
+
+class ParkedWebhook(msgspec.Struct, frozen=True, kw_only=True):
+    """A webhook that was verified and stored, and that its plugin could not read."""
+
+    id: uuid.UUID
+    received_at: dt.datetime
+    destination: str
+    bytes: int
+    note: str | None
+
+
+async def parked_reports(database: Database) -> list[ParkedReport]:
+    """Return parked reports, oldest first."""
     return [
-        {
-            "id": row["id"],
-            "received": row["received_at"],
-            "source": row["source"],
-            "bytes": row["bytes"],
-            "error": row["error"],
-        }
-        for row in await transaction.parked(database)
+        ParkedReport(
+            id=report.id,
+            received_at=report.received_at,
+            source=report.source,
+            bytes=report.bytes,
+            error=report.error,
+        )
+        for report in await intake.parked_reports(database, LISTED)
     ]
 
 
-async def rerun_reports(settings: Settings, database: Database, report_id: uuid.UUID | None) -> list[str]:
-    """Decide again on one parked report, or on all; a line for each."""
-    async with opened_catalog(settings, database) as keeper:
-        catalog = keeper.current
-        acceptance = Acceptance(database, keeper)
-        slugs = {source.id: source for source in catalog.sources.values()}
-
-        def read(row: Row) -> Sequence[Incoming]:
-            source = slugs.get(row["source_id"])
-            if source is None:
-                raise ValueError("its source is no longer configured")
-            headers = json.loads(row["headers"])
-            reports, error = read_stored_reports(source, headers, row["body"])
-            if error is not None or not reports:
-                raise ValueError(error or "it concerns nobody any more")
-            first, *others = (
-                acceptance.incoming(source, report, row["body"], headers, part=part)
-                for part, report in enumerate(reports)
-            )
-            first.report_id = row["id"]
-            return [first, *others]
-
-        wanted: Sequence[uuid.UUID] = (
+async def reprocess_reports(settings: Settings, database: Database, report_id: uuid.UUID | None) -> list[str]:
+    """Process one parked report again, or all. Return a line for each. Raises PointsmanError for an unknown id."""
+    async with open_reloader(settings, database) as config:
+        preparer = ReportPreparer(config)
+        report_ids: Sequence[uuid.UUID] = (
             [report_id]
             if report_id is not None
-            else [row["id"] for row in await transaction.parked(database, AT_ONCE)]
+            else [report.id for report in await intake.parked_reports(database, BATCH_ROWS)]
         )
         lines = []
-        for one in wanted:
+        for parked_id in report_ids:
             try:
-                ticket_id = await transaction.rerun(
-                    database, one, read, decide, catalog.marker_of, catalog.mail_id
-                )
+                ticket_id = await reprocess_report(database, config.current, preparer, parked_id)
             except (ValueError, InvalidRequest) as error:
-                lines.append(f"{one} stays parked: {error}")
+                lines.append(f"{parked_id} stays parked: {error}")
                 continue
             if ticket_id is None:
-                raise PointsmanError(f"there is no parked report {one}: see `pointsman reports`")
-            lines.append(f"{one} belongs to ticket {ticket_id}")
+                raise PointsmanError(f"there is no parked report {parked_id}: see `pointsman reports`")
+            lines.append(f"{parked_id} belongs to ticket {ticket_id}")
     return lines
 
 
-async def parked_webhooks(database: Database) -> list[dict[str, Any]]:
-    """Webhooks that their plugin could not read, oldest first."""
+async def parked_webhooks(database: Database) -> list[ParkedWebhook]:
+    """Return parked webhooks, oldest first."""
     return [
-        {
-            "id": row["id"],
-            "received": row["received_at"],
-            "destination": row["destination"],
-            "bytes": row["bytes"],
-            "note": row["note"],
-        }
-        for row in await webhooks.parked(database, 100)
+        ParkedWebhook(
+            id=row["id"],
+            received_at=row["received_at"],
+            destination=row["destination"],
+            bytes=row["bytes"],
+            note=row["note"],
+        )
+        for row in await webhooks.parked(database, LISTED)
     ]
 
 
-async def rerun_webhooks(settings: Settings, database: Database, webhook_id: uuid.UUID | None) -> list[str]:
-    """Have the plugins of today read one parked webhook again, or all, oldest first; a line for each."""
-    async with opened_catalog(settings, database) as keeper:
-        inbound = Inbound(database, keeper)
+async def reprocess_webhooks(
+    settings: Settings, database: Database, webhook_id: uuid.UUID | None
+) -> list[str]:
+    """Let the current plugins read one parked webhook again, or all, oldest first. Return a line for each."""
+    async with open_reloader(settings, database) as keeper:
+        inbound = TrackerUpdates(database, keeper)
         lines = []
-        rows = [row for row in await webhooks.parked(database, AT_ONCE) if webhook_id in (None, row["id"])]
+        rows = [row for row in await webhooks.parked(database, BATCH_ROWS) if webhook_id in (None, row["id"])]
         if webhook_id is not None and not rows:
             raise PointsmanError(f"there is no parked webhook {webhook_id}: see `pointsman webhooks`")
         for row in rows:
@@ -112,13 +116,13 @@ async def rerun_webhooks(settings: Settings, database: Database, webhook_id: uui
                 continue
             try:
                 read = destination.tracker.read_webhook(json.loads(row["headers"]), row["body"])
-                news = checked(read, IssueSeen, IssueGone, Ignored)
-            except Exception as error:  # noqa: BLE001 - a stranger's code
+                news = checked(read, IssueState, IssueRemoved, IgnoredWebhook)
+            except Exception as error:  # noqa: BLE001 - plugin code
                 lines.append(f"{row['id']} stays parked: {type(error).__name__}: {scrub(str(error))}")
                 continue
-            state, note = webhooks.NOTHING, ""
-            if isinstance(news, Ignored):
-                note = news.why
+            state, note = WebhookState.NOTHING_TO_DO, ""
+            if isinstance(news, IgnoredWebhook):
+                note = news.reason
             else:
                 heard = await inbound.seen(destination, news)
                 state, note = heard.state, heard.note

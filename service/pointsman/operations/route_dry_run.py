@@ -20,16 +20,16 @@ from pointsman.content import fingerprint_template
 from pointsman.content.sanitize import one_line
 from pointsman.domain import quiet_hours as quiet
 from pointsman.domain.routing import (
-    Again,
     Match,
+    MatchResult,
     Options,
     QuietHours,
+    RecurrenceRule,
     Route,
-    Verdict,
-    candidates,
+    evaluate_history,
     facts_of,
-    verdict,
-    weigh,
+    match_route,
+    prefilter,
 )
 from pointsman.errors import ConfigError
 from pointsman.intake.errors import InvalidRequest
@@ -87,7 +87,7 @@ class Reading(msgspec.Struct, frozen=True, kw_only=True):
     rules: tuple[Ruling, ...]
     destinations: tuple[Goal, ...]
     held: bool
-    recurrence: Sequence[Again]
+    recurrence: Sequence[RecurrenceRule]
 
 
 class _Secrets:
@@ -174,8 +174,8 @@ def _route(one: config_file.Route, slugs: Sequence[str]) -> Route:
 def ask(rules: Rules, slug: str | None, headers: Sequence[str], raw: bytes) -> list[Reading]:
     """What the routes say of each report in a request to a source. Raises ConfigError for what can't be read."""
     source, reports = read_request(rules, slug, headers, raw)
-    assert source.reader is not None
-    return [_reading(rules, source.slug, source.reader.ticket_kind, report) for report in reports]
+    assert source.plugin is not None
+    return [_reading(rules, source.slug, source.plugin.ticket_kind, report) for report in reports]
 
 
 def read_request(
@@ -231,12 +231,12 @@ def _header(given: str) -> tuple[str, str]:
 
 def _reading(rules: Rules, source: str, kind: str, report: Report) -> Reading:
     facts = facts_of(source, kind, report)
-    fit = candidates(rules.routes, facts)
-    choice = weigh(fit, met=kind == "support")
+    fit = prefilter(rules.routes, facts)
+    choice = evaluate_history(fit, met=kind == "support")
     named = (
-        fingerprint_template.made(fit, source, kind, report)
+        fingerprint_template.compute_fingerprint(fit, source, kind, report)
         if kind == "alert"
-        else fingerprint_template.Made("")
+        else fingerprint_template.FingerprintResult("")
     )
     by = "the source's kind" if named.fingerprint else "nothing: a problem of its own"
     if named.position is not None:
@@ -244,7 +244,7 @@ def _reading(rules: Rules, source: str, kind: str, report: Report) -> Reading:
         if named.problem:
             by = f"the source's kind, as the template of route {named.position} failed: {named.problem}"
     goals = {
-        number: Goal(slug=rules.slugs[number], quiet_hours=quiet.hours_at(choice.routes, number))
+        number: Goal(slug=rules.slugs[number], quiet_hours=quiet.quiet_hours_for(choice.routes, number))
         for number in choice.destinations
     }
     return Reading(
@@ -257,14 +257,14 @@ def _reading(rules: Rules, source: str, kind: str, report: Report) -> Reading:
         level=report.level,
         release=report.release,
         tags=report.facts,
-        rules=tuple(_rulings(rules, [verdict(route, facts) for route in rules.routes])),
+        rules=tuple(_rulings(rules, [match_route(route, facts) for route in rules.routes])),
         destinations=tuple(goals.values()),
-        held=choice.held,
+        held=choice.below_threshold,
         recurrence=choice.options.recurrence,
     )
 
 
-def _rulings(rules: Rules, verdicts: Sequence[Verdict]) -> Iterator[Ruling]:
+def _rulings(rules: Rules, verdicts: Sequence[MatchResult]) -> Iterator[Ruling]:
     taken = None
     for route, said in zip(rules.routes, verdicts, strict=True):
         name = route.options.name
@@ -277,17 +277,17 @@ def _rulings(rules: Rules, verdicts: Sequence[Verdict]) -> Iterator[Ruling]:
             says = f"matches: to {named}{', and the next is asked too' if route.continues else ''}"
             taken = None if route.continues else route.position
         elif said.pending:
-            says = f"matches but for its threshold: {said.against} {said.wanted}"
+            says = f"matches but for its threshold: {said.failed_field} {said.expected}"
         else:
-            says = f"does not match: {said.against}: wanted {said.wanted}, got {said.got}"
+            says = f"does not match: {said.failed_field}: wanted {said.expected}, got {said.actual}"
         yield Ruling(
             position=route.position,
             name=name,
             matches=said.matched,
             says=says,
-            against=said.against,
-            wanted=said.wanted,
-            got=said.got,
+            against=said.failed_field,
+            wanted=said.expected,
+            got=said.actual,
         )
 
 
@@ -345,7 +345,7 @@ def _quiet(hours: QuietHours | None) -> str:
     return f", but not from {hours.start} to {hours.end} {hours.zone} ({days})"
 
 
-def _again(rule: Again) -> str:
+def _again(rule: RecurrenceRule) -> str:
     reasons = [rule.reason] if isinstance(rule.reason, str) else rule.reason or []
     given = [
         *([f"closed as {' or '.join(reasons)}"] if reasons else []),

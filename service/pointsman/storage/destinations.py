@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from pointsman.logs import scrub
-from pointsman.storage.db import Database, Row
+from pointsman.storage.db import Database
 from pointsman.storage.queries import queries
 from pointsman.storage.queue import seconds
+from pointsman.storage.rows import rows_of
 
 SQL = queries("destinations")
 
@@ -40,6 +41,29 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.error_type}: {self.message}"[:2000]
 
 
+class DestinationStatusRow(NamedTuple):
+    """A destination with its last failure and its queue."""
+
+    slug: str
+    kind: int
+    tracker: str
+    retired: bool
+    pause_reason: str | None
+    blocked_until: dt.datetime | None
+    breaker: int
+    open_until: dt.datetime | None
+    failures: int
+    failed_at: dt.datetime | None
+    failure_type: str | None
+    failure_message: str | None
+    failure_status: int | None
+    failure_excerpt: str | None
+    failure_is_json: bool | None
+    polled_to: dt.datetime | None
+    waiting_lanes: int
+    parked_lanes: int
+
+
 class Standing(msgspec.Struct, frozen=True):
     """How a destination stands after a failure. ``opened``: its breaker has just opened."""
 
@@ -52,6 +76,7 @@ async def note_failure(
     destination_id: int,
     failure: Failure,
     *,
+    origin: Literal["delivery", "poll"] = "delivery",
     away: bool = False,
     mostly_away: bool = False,
     in_a_row: int = 5,
@@ -64,7 +89,7 @@ async def note_failure(
     after so many ``in_a_row``, for ``open_seconds``, doubled each time up to ``open_seconds_at_most``.
     """
     row = await database.fetchrow(
-        SQL["note_failure"],
+        SQL["record_failure"],
         destination_id,
         failure.error_type,
         failure.message,
@@ -76,18 +101,19 @@ async def note_failure(
         in_a_row,
         seconds(open_seconds),
         seconds(open_seconds_at_most),
+        origin,
     )
     return Standing(row["failures"], row["opens"]) if row is not None else Standing(0, opened=False)
 
 
 async def hold_back(database: Database, destination_id: int, hold_seconds: float) -> None:
     """No lane of a destination is claimed for so long."""
-    await database.execute(SQL["hold_back"], destination_id, seconds(hold_seconds))
+    await database.execute(SQL["block_destination"], destination_id, seconds(hold_seconds))
 
 
-async def standing(database: Database) -> Sequence[Row]:
-    """Every destination with its failure and its queue."""
-    return await database.fetch(SQL["standing"])
+async def list_status(database: Database) -> list[DestinationStatusRow]:
+    """Return every destination with its last failure and its queue."""
+    return rows_of(DestinationStatusRow, await database.fetch(SQL["destination_statuses"]))
 
 
 async def set_pause(database: Database, slug: str, why: str | None) -> bool:

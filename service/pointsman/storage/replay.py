@@ -1,7 +1,6 @@
-"""Running again what was given up, by filter: found in batches, each delivery replayed by itself.
+"""Replay deliveries that were given up, by filter: read in batches, each delivery replayed in a transaction of its own.
 
-One by one, because a replay locks its lane: many lanes at once, in an order of our own, could stand in the way of
-reports and of each other.
+A replay locks its lane. Locking many lanes in one transaction could block intake or deadlock with it.
 """
 
 from __future__ import annotations
@@ -10,81 +9,102 @@ import datetime as dt
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
-from pointsman.storage.db import Database, Row
+from pointsman.storage.db import Database
 from pointsman.storage.queries import queries
 from pointsman.storage.queue import replay
+from pointsman.storage.rows import row_of, rows_of
 
 SQL = queries("replay")
 
 BATCH_ROWS = 500
 
-When: TypeAlias = dt.datetime | dt.timedelta | None
-"""A time, an age, or open."""
+Moment: TypeAlias = dt.datetime | dt.timedelta | None
+"""A time, an age, or no limit."""
 
 
-class Stopped(msgspec.Struct, frozen=True, kw_only=True):
-    """What to run again: deliveries of one destination and class that stopped in a time. ``until`` is never open."""
+class _DestinationRow(NamedTuple):
+    destination_id: int
+    now: dt.datetime
+
+
+class _StoppedRow(NamedTuple):
+    lane_id: int
+    seq: int
+    kind: int
+    outcome_unknown: bool
+
+
+class ReplayFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """The deliveries of one destination that stopped with one outcome in a period. ``until`` is always set."""
 
     destination_id: int
-    cls: str
+    outcome: str
     since: dt.datetime | None
     until: dt.datetime
 
 
-async def stopped(database: Database, slug: str, cls: str, since: When, until: When) -> Stopped | None:
-    """What is meant by a destination, a class and a time, by the database's clock; None: no such destination."""
-    row = await database.fetchrow(SQL["moment"], slug)
+async def replay_filter(
+    database: Database, slug: str, outcome: str, since: Moment, until: Moment
+) -> ReplayFilter | None:
+    """Return a filter whose ages count from the database's time, or None if the destination does not exist."""
+    row = row_of(_DestinationRow, await database.fetchrow(SQL["replay_destination"], slug))
     if row is None:
         return None
-    now = row["moment"]
-    first, last = (now - one if isinstance(one, dt.timedelta) else one for one in (since, until))
-    until_now = now if last is None else min(last, now)
-    return Stopped(destination_id=row["destination_id"], cls=cls, since=first, until=until_now)
+    first, last = (
+        row.now - moment if isinstance(moment, dt.timedelta) else moment for moment in (since, until)
+    )
+    return ReplayFilter(
+        destination_id=row.destination_id,
+        outcome=outcome,
+        since=first,
+        until=row.now if last is None else min(last, row.now),
+    )
 
 
-async def count(database: Database, wanted: Stopped) -> Counter[tuple[int, bool]]:
-    """How many would run again, by kind and whether they are in doubt."""
-    found: Counter[tuple[int, bool]] = Counter()
-    async for row in _stopped(database, wanted):
-        found[row["kind"], row["in_doubt"]] += 1
-    return found
+async def count(database: Database, conditions: ReplayFilter) -> Counter[tuple[int, bool]]:
+    """Count the deliveries that would be replayed, by kind and whether their outcome is unknown."""
+    counts: Counter[tuple[int, bool]] = Counter()
+    async for row in _stopped(database, conditions):
+        counts[row.kind, row.outcome_unknown] += 1
+    return counts
 
 
-async def run(database: Database, wanted: Stopped) -> Counter[tuple[int, bool]]:
-    """Let them run again, in the order of their lanes; what ran, by kind and whether it is in doubt.
+async def run(database: Database, conditions: ReplayFilter) -> Counter[tuple[int, bool]]:
+    """Replay deliveries in lane order. Return how many, by kind and whether their outcome is unknown.
 
-    Stopped half way, the rest can be run by the same call: what runs is no longer stopped.
+    If it is interrupted, the same call replays the rest: replayed deliveries no longer match.
     """
-    ran: Counter[tuple[int, bool]] = Counter()
-    async for row in _stopped(database, wanted):
-        if await replay(database, row["lane_id"], row["seq"]):
-            ran[row["kind"], row["in_doubt"]] += 1
-    return ran
+    counts: Counter[tuple[int, bool]] = Counter()
+    async for row in _stopped(database, conditions):
+        if await replay(database, row.lane_id, row.seq):
+            counts[row.kind, row.outcome_unknown] += 1
+    return counts
 
 
-async def note(database: Database, slug: str, detail: Mapping[str, object]) -> None:
-    """Write into the audit that an operator ran deliveries again."""
-    await database.execute(SQL["note_replay"], slug, json.dumps(detail, default=str))
+async def write_audit(database: Database, slug: str, detail: Mapping[str, object]) -> None:
+    """Record in the audit log that an operator replayed deliveries."""
+    await database.execute(SQL["write_replay_audit"], slug, json.dumps(detail, default=str))
 
 
-async def _stopped(database: Database, wanted: Stopped) -> AsyncIterator[Row]:
+async def _stopped(database: Database, conditions: ReplayFilter) -> AsyncIterator[_StoppedRow]:
     after = (0, 0)
     while True:
-        rows = await database.fetch(
-            SQL["stopped"],
-            wanted.destination_id,
-            wanted.cls,
-            wanted.since,
-            wanted.until,
+        records = await database.fetch(
+            SQL["stopped_deliveries"],
+            conditions.destination_id,
+            conditions.outcome,
+            conditions.since,
+            conditions.until,
             *after,
             BATCH_ROWS,
         )
+        rows = rows_of(_StoppedRow, records)
         for row in rows:
             yield row
         if len(rows) < BATCH_ROWS:
             return
-        after = (rows[-1]["lane_id"], rows[-1]["seq"])
+        after = (rows[-1].lane_id, rows[-1].seq)

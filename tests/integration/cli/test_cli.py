@@ -123,14 +123,19 @@ def test_tickets_deliveries_and_a_pause(run, dsn: str, tmp_path: Path):
 
     ticket = asyncio.run(live())
     assert "I can't pay" in run("tickets").output
-    shown = run("tickets", ticket).output
-    assert "issue at there: active 1" in shown
-    assert "create at there: done" in shown
-    assert json.loads(run("tickets", ticket, "--json").output)["issues"][0]["key"] == "1"
-    assert json.loads(run("deliveries", "--state", "done", "--json").output)[0]["ticket"] == ticket
+    assert json.loads(run("tickets", "list", "--json").output)[0]["issues"][0]["key"] == "1"
+    shown = run("tickets", "show", ticket).output
+    assert "there (folder): 1 file://" in shown
+    assert "Delivery to there: create an issue (done)" in shown
+    assert "Attempt at there: create an issue (done)" in shown
+    history = json.loads(run("tickets", "show", ticket, "--json").output)
+    assert history["destinations"][0]["issue"] == "1"
+    assert json.loads(run("deliveries", "list", "--state", "done", "--json").output)[0]["ticket"] == ticket
     assert "no deliveries" in run("deliveries", "--state", "dead").output
-    assert "paused (operator)" in run("destinations", "--pause", "there").output
-    assert "paused" not in run("destinations", "--resume", "there").output
+    assert "paused (operator)" in run("destinations", "pause", "there").output
+    assert "next: run `pointsman destinations resume there`" in run("destinations", "show", "there").output
+    assert "paused" not in run("destinations", "resume", "there").output
+    assert "paused" not in run("destinations").output
     assert "there" in run("doctor").output
     assert "no report is parked" in run("reports").output
 
@@ -138,13 +143,15 @@ def test_tickets_deliveries_and_a_pause(run, dsn: str, tmp_path: Path):
 @pytest.mark.parametrize(
     "words",
     [
-        ("tickets", "not-an-id"),
-        ("tickets", "0198f0c2-0000-7000-8000-000000000000"),
+        ("tickets", "show", "not-an-id"),
+        ("tickets", "show", "0198f0c2-0000-7000-8000-000000000000"),
         ("replay", "1/1"),
         ("replay", "x"),
-        ("destinations", "--pause", "nothere"),
+        ("destinations", "pause", "nothere"),
+        ("destinations", "show", "nothere"),
         ("doctor", "nothere"),
-        ("reports", "--rerun", "0198f0c2-0000-7000-8000-000000000000"),
+        ("reports", "reprocess", "0198f0c2-0000-7000-8000-000000000000"),
+        ("webhooks", "reprocess", "not-an-id"),
     ],
 )
 def test_what_is_not_there_is_said_in_words(run, words):
@@ -196,7 +203,7 @@ def test_the_doctor_writes_only_when_asked(run, tmp_path: Path):
     run("doctor", "there")
     assert not list((tmp_path / "issues").glob("*.md"))
     said = run("doctor", "there", "--write-test").output
-    for step in ("made issue 1", "commented", "found it", "closed it"):
+    for step in ("created issue 1", "commented", "found it", "closed it"):
         assert step in said
     [issue] = (tmp_path / "issues").glob("*.md")
     assert "status: closed" in issue.read_text("utf-8")
@@ -220,9 +227,9 @@ async def test_reconcile_tells_in_its_exit_code_whether_anything_differs(
     assert "0 differ" in (await asyncio.to_thread(run, "reconcile", "--dry-run")).output
 
 
-def test_careful_can_be_shown_set_and_ended(run):
-    assert "not careful" in run("careful").output
-    assert "careful until 20" in run("careful", "--hours", "2").output
-    assert "careful until 20" in run("careful").output
-    assert "not careful" in run("careful", "--off").output
-    assert "not both" in run("careful", "--off", "--hours", "1", code=1).stderr
+def test_verify_writes_can_be_shown_set_and_ended(run):
+    assert "off: only unknown" in run("verify-writes").output
+    assert "on until 20" in run("verify-writes", "--hours", "2").output
+    assert "on until 20" in run("verify-writes").output
+    assert "off: only unknown" in run("verify-writes", "--off").output
+    assert "not both" in run("verify-writes", "--off", "--hours", "1", code=1).stderr

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from pointsman.operations import queries
+from pointsman.operations.deliveries import list_deliveries, replay_delivery
+from pointsman.operations.destinations import DestinationStatus, list_destinations
 from pointsman.storage.db import Database
 from pointsman.testing.fake import Fault
 from pointsman_forgejo.testing import FakeForgejo
@@ -38,10 +39,15 @@ destination = "there"
     )
 
 
-async def failing(database: Database) -> dict:
+async def destination(database: Database) -> DestinationStatus:
+    [status] = [status for status in await list_destinations(database) if status.slug == "there"]
+    return status
+
+
+async def failing(database: Database) -> DestinationStatus:
     async def look():
-        [row] = [row for row in await queries.destinations(database) if row["slug"] == "there"]
-        return row if row["failed_at"] is not None else None
+        status = await destination(database)
+        return status if status.failed_at is not None else None
 
     return await until(look)
 
@@ -54,18 +60,18 @@ async def test_the_last_failure_is_shown_until_the_next_success(
     async with service.replica(config(tracker)):
         ticket = await service.new_ticket()
         row = await failing(database)
-        assert (row["failure_type"], row["failure_status"], row["failure_is_json"]) == (
+        assert (row.failure_type, row.failure_status, row.failure_is_json) == (
             "Misconfigured",
             403,
             True,
         )
-        assert "tracker-says-no" in row["failure_excerpt"]
+        assert "tracker-says-no" in row.failure_excerpt
         seen = await service.until_ticket(ticket, lambda seen: seen["links"][0].get("problem"))
         assert "403" in seen["links"][0]["problem"]
         await _hurry(database)
         await service.linked(ticket)
-        [row] = [row for row in await queries.destinations(database) if row["slug"] == "there"]
-        assert (row["failed_at"], row["state"]) == (None, "ready")
+        status = await destination(database)
+        assert (status.failed_at, status.state) == (None, "ready")
 
 
 async def test_a_wrong_credential_holds_the_destination_back_and_kills_nothing(
@@ -77,7 +83,7 @@ async def test_a_wrong_credential_holds_the_destination_back_and_kills_nothing(
 
         async def held():
             row = await failing(database)
-            return row if row["blocked_until"] is not None else None
+            return row if row.backs_off_until is not None else None
 
         assert (await until(held))["failure_type"] == "AuthFailed"
         tracker.token = "tracker-token"
@@ -102,13 +108,12 @@ async def test_what_the_tracker_refuses_is_dead_visible_and_can_be_replayed(
         await service.comment(ticket, "waits behind its issue")
 
         async def dead():
-            return await queries.deliveries(database, "dead", None, 10)
+            return await list_deliveries(database, state="dead")
 
         [row] = await until(dead)
-        assert "422" in row["problem"]
+        assert "422" in row.problem
         assert tracker.effects == []
-        lane, _, seq = row["delivery"].partition("/")
-        await queries.replay(database, int(lane), int(seq))
+        await replay_delivery(database, row.delivery)
         await service.linked(ticket)
 
         async def commented():
@@ -130,7 +135,7 @@ async def test_a_comment_that_is_missing_is_named_by_the_next_one_alone(
         await service.comment(ticket, "first")
 
         async def dead():
-            return await queries.deliveries(database, "dead", None, 10)
+            return await list_deliveries(database, state="dead")
 
         await until(dead)
         for number, words in enumerate(("second", "third"), start=1):
@@ -159,7 +164,7 @@ async def test_a_rate_limit_is_obeyed_by_all_lanes(service: RunningService, trac
             )
 
         wait = await until(held)
-        assert row["failure_type"] == "RateLimited" and 100 < wait <= 120
+        assert row.failure_type == "RateLimited" and 100 < wait <= 120
         asked = len(tracker.requests)
         await service.new_ticket("another")
         assert len(tracker.requests) == asked
@@ -221,10 +226,10 @@ async def test_an_address_that_the_mail_server_refuses_is_a_dead_letter(service:
         await service.call("POST", f"/api/v1/tickets/{ticket}/close", token=HELPDESK, status=200)
 
         async def dead():
-            return await queries.deliveries(database, "dead", None, 10)
+            return await list_deliveries(database, state="dead")
 
         [row] = await until(dead)
-        assert row["kind"] == "mail" and "550" in row["problem"]
+        assert row.kind == "mail" and "550" in row.problem
 
 
 async def test_a_destination_with_wrong_settings_does_not_disturb_another(

@@ -10,9 +10,8 @@ from aiohttp import web
 from click.testing import CliRunner
 
 from pointsman.cli.main import main
-from pointsman.console.timeline import timeline
 from pointsman.operations import lookup
-from pointsman.storage import queue
+from pointsman.operations.history.timeline import timeline
 from pointsman_forgejo.testing import FakeForgejo
 from service_fixture import ADMIN, HELPDESK, SOURCES, RunningService, until
 
@@ -109,7 +108,7 @@ def none_in(heard: str) -> None:
 
 async def idle(replica) -> None:
     async def look() -> bool:
-        return not await replica.context.database.fetchval("select count(*) from delivery where state = 0")
+        return not await replica.services.database.fetchval("select count(*) from delivery where state = 0")
 
     await until(look)
 
@@ -155,14 +154,14 @@ async def test_no_secret_reaches_a_tracker_and_operators_see_how_many_there_were
         assert "[aws-key " in mail["Subject"]
         assert mail["To"] == "Ada <ada@customer.example>"
 
-        story = await lookup.why(replica.context.database, ticket)
-        [create, comment] = story.places[0].deliveries
+        history = await lookup.explain(replica.services.database, ticket)
+        [create, comment] = history.destinations[0].deliveries
         for kind in ("password", "aws-key", "jwt", "private-key", "authorization"):
-            assert kind in create.says and kind in comment.says, (kind, create.says, comment.says)
-        none_in(repr([one.says for one in story.places[0].deliveries]))
+            assert kind in create.notes[0] and kind in comment.notes[0], (kind, create.notes, comment.notes)
+        none_in(repr(history.destinations[0].deliveries))
         page = await service.call("GET", "/metrics")
-        assert 'pointsman_masked_total{kind="jwt"}' in page
-        drafts = await replica.context.database.fetch("select draft::text as draft from delivery")
+        assert 'pointsman_redactions_total{kind="jwt"}' in page
+        drafts = await replica.services.database.fetch("select draft::text as draft from delivery")
         none_in("\n".join(row["draft"] or "" for row in drafts))
 
 
@@ -170,9 +169,9 @@ async def test_the_console_tells_the_counts(service: RunningService, tracker: Tr
     async with service.replica(forgejo(tracker)) as replica:
         ticket = await post(service, fp="1", title="x", text=TEXT)
         await service.linked(ticket)
-        rows = await queue.deliveries(replica.context.database)
-        [entry] = timeline([], rows, [])
-        assert "Masked in it:" in entry.sentence and "1 jwt" in entry.sentence
+        history = await lookup.explain(replica.services.database, ticket)
+        [entry] = [entry for entry in timeline(history) if entry.kind == "delivery"]
+        assert "Redacted before it was sent:" in entry.message and "1 jwt" in entry.message
 
 
 async def test_in_public_persons_and_machines_are_masked_too(service: RunningService, tracker: Tracker):
@@ -197,7 +196,7 @@ async def test_within_a_team_persons_stay_and_off_lets_all_through(service: Runn
     async with service.replica(forgejo(tracker, 'redact = "off"')) as replica:
         link = await service.linked(await post(service, fp="2", title="y", text=f"aws {SECRETS['aws']}"))
         assert SECRETS["aws"] in tracker.issues[int(link["key"])].body
-        drafts = await replica.context.database.fetchval(
+        drafts = await replica.services.database.fetchval(
             "select count(*) from delivery where draft ? 'masked'"
         )
         assert drafts == 0
@@ -210,7 +209,7 @@ async def test_a_storms_list_passes_the_gate(service: RunningService, tracker: T
     async with service.replica(config) as replica:
         for n in range(4):
             await post(service, fp=str(n), title=f"No {n} password={SECRETS['password']} {SECRETS['aws']}")
-        await replica.context.database.execute("update lane set due_at = now() where state = 1")
+        await replica.services.database.execute("update lane set due_at = now() where state = 1")
         await idle(replica)
         none_in(tracker.heard())
         [parent] = [issue for issue in tracker.issues.values() if "More than 1 new" in issue.body]
@@ -271,7 +270,7 @@ async def test_templates_of_a_route_say_it_in_other_words(service: RunningServic
         [mail] = service.sink.mails
         assert mail["Subject"] == "helpdesk completed: Help"
         assert "Dear customer, Help is done." in mail.get_body(("plain",)).get_content()
-        assert not await replica.context.database.fetchval(
+        assert not await replica.services.database.fetchval(
             "select count(*) from delivery where draft ? 'problem'"
         )
 
@@ -289,12 +288,12 @@ body = "{{ text }}"
         issue = tracker.issues[int(link["key"])]
         assert issue.title == "KeyError"
         assert "it broke" in plain(issue.body) and "Reported" not in issue.body
-        story = await lookup.why(replica.context.database, ticket)
-        says = story.places[0].deliveries[0].says
-        assert "in the built-in words: template title of route breaks failed: line 1: TypeError" in says
-        rows = await queue.deliveries(replica.context.database)
-        [entry] = timeline([], rows, [])
-        assert "In the built-in words: template title of route breaks failed" in entry.sentence
+        history = await lookup.explain(replica.services.database, ticket)
+        [note] = history.destinations[0].deliveries[0].notes
+        problem = "template title of route breaks failed: line 1: TypeError"
+        assert note.startswith(f"sent with the built-in text: {problem}")
+        [entry] = [entry for entry in timeline(history) if entry.kind == "delivery"]
+        assert f"Sent with the built-in text: {problem}" in entry.message
 
 
 async def test_the_route_of_today_that_fits_and_names_the_destination_says_it(service: RunningService, tracker: Tracker):
@@ -376,7 +375,7 @@ async def test_previews_show_what_would_be_sent_and_send_nothing(service: Runnin
         await ask(403, token=HELPDESK, source="helpdesk", body=body)
         await ask(401, token="nobody", source="any", body=body)
         assert not tracker.issues
-        assert not await replica.context.database.fetchval("select count(*) from report")
+        assert not await replica.services.database.fetchval("select count(*) from report")
 
 
 def run(*words: str, text: dict[str, str], status: int = 0) -> str:

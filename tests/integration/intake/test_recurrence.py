@@ -69,7 +69,7 @@ class Scene:
 
     async def close(self, ticket: str, reason: str) -> None:
         """A person closes it, and the tracker hears of it."""
-        await self.running.context.inbound.by_person(uuid.UUID(ticket), "closed", reason, "operator")
+        await self.running.services.tracker_updates.by_person(uuid.UUID(ticket), "closed", reason, "operator")
         await self.idle()
 
     async def idle(self) -> None:
@@ -77,7 +77,7 @@ class Scene:
 
         async def look() -> bool:
             waits = "select count(*) from delivery where state = 0"
-            return not await self.running.context.database.fetchval(waits)
+            return not await self.running.services.database.fetchval(waits)
 
         await until(look)
 
@@ -151,7 +151,7 @@ async def test_a_new_issue_links_to_the_one_before(service: RunningService, trac
         await scene.idle()
         assert tracker.issues_made() == 2
         # a person opens the old one again: it is theirs to do, and the problem goes on with the new one
-        await running.context.inbound.by_person(uuid.UUID(old), "open", None, "operator")
+        await running.services.tracker_updates.by_person(uuid.UUID(old), "open", None, "operator")
         assert await scene.report("REGRESSED") == new
 
 
@@ -175,12 +175,12 @@ async def test_three_in_ten_minutes_make_one_issue_at_the_third(service: Running
     route = 'match = { occurrences = 3, within = "10m" }'
     async with service.replica(forgejo(tracker, route)) as running:
         scene = Scene(service, tracker, running)
-        database = running.context.database
+        database = running.services.database
         ticket = await scene.repeat()
         assert await scene.repeat() == ticket
         assert await database.fetchval("select count(*) from delivery") == 0
-        story = await lookup.why(database, ticket)
-        assert story.because[1] == "Route 1 would take it: seen 2 of 3 times within 10m."
+        history = await lookup.explain(database, ticket)
+        assert history.reasons[1] == "Route 1 would match it: seen 2 of 3 times within 10m."
         for _ in range(3):
             await scene.repeat()
         issue = await scene.issue(ticket)
@@ -196,7 +196,7 @@ async def test_in_quiet_hours_the_issue_waits_for_their_end(service: RunningServ
     route = f'quiet_hours = {{ from = "{start}", to = "{end}" }}'
     async with service.replica(forgejo(tracker, route)) as running:
         scene = Scene(service, tracker, running)
-        database = running.context.database
+        database = running.services.database
         ticket = await scene.report()
         person = await service.new_ticket()
         await service.linked(person)

@@ -131,7 +131,7 @@ async def test_a_hundred_at_once_keep_the_body_once(service: RunningService):
         said = await post(service, am_group(*(am_alert(n) for n in range(100))))
         assert len(said["reports"]) == 100
         assert await count(service, "report where octet_length(body) > 20000") == 1
-        assert await count(service, "ticket where storm_parent is not null") == 40
+        assert await count(service, "ticket where summary_ticket_id is not null") == 40
 
 
 async def test_more_than_a_hundred_are_refused(service: RunningService, monkeypatch: pytest.MonkeyPatch):
@@ -151,7 +151,7 @@ async def test_what_could_not_be_read_runs_again_with_all_its_reports(
             said = await post(service, am_group(am_alert(1), am_alert(2)))
             assert said["state"] == "parked" and "reports" not in said
         async with Database.open(service.settings.database_url.reveal(), size=2) as database:
-            [line] = await reprocess.rerun_reports(service.settings, database, None)
+            [line] = await reprocess.reprocess_reports(service.settings, database, None)
             assert "belongs to ticket" in line
         assert (await count(service, "ticket"), await count(service, "report where state = 1")) == (2, 2)
 
@@ -159,9 +159,9 @@ async def test_what_could_not_be_read_runs_again_with_all_its_reports(
 async def test_one_that_can_not_be_decided_parks_alone_and_runs_again(
     service: RunningService, monkeypatch: pytest.MonkeyPatch
 ):
-    from pointsman.intake import batcher
+    from pointsman.intake import transaction
 
-    decided = batcher.on_report
+    decided = transaction.apply_report
 
     def fail_for_the_second(ticket, report, *more):
         if report.fingerprint.endswith("2"):
@@ -170,11 +170,11 @@ async def test_one_that_can_not_be_decided_parks_alone_and_runs_again(
 
     async with forgejo() as tracker, service.replica(config(tracker)):
         with monkeypatch.context() as broken:
-            broken.setattr(batcher, "on_report", fail_for_the_second)
+            broken.setattr(transaction, "apply_report", fail_for_the_second)
             said = await post(service, am_group(am_alert(1), am_alert(2)))
             assert [one["state"] for one in said["reports"]] == ["accepted", "parked"]
         async with Database.open(service.settings.database_url.reveal(), size=2) as database:
-            [line] = await reprocess.rerun_reports(service.settings, database, None)
+            [line] = await reprocess.reprocess_reports(service.settings, database, None)
             assert "belongs to ticket" in line
         assert await count(service, "report where state = 1") == 2
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pointsman.operations import queries, source_health
+from pointsman.operations.diagnostics import doctor, warn_if_public
 from pointsman.plugin_api import Finding
 from pointsman.storage.db import Database
 from pointsman_forgejo.testing import FakeForgejo
@@ -44,17 +44,17 @@ repository = "acme/shop"
         service.replica(config),
         Database.open(service.settings.database_url.reveal(), size=2) as database,
     ):
-        found = await queries.doctor(service.settings, database, "forge")
-    [one] = [one for one in found if one.what.startswith("forge: repository acme/shop is visible")]
+        found = await doctor(service.settings, database, "forge")
+    [one] = [one for one in found if one.message.startswith("forge: repository acme/shop is visible")]
     assert one.level == level
-    assert read in one.breaks
-    assert one.mend.startswith('set redact = "strict"') is (level == "warning")
-    assert bool(one.breaks) is (level == "warning")
+    assert read in one.impact
+    assert one.remedy.startswith('set redact = "strict"') is (level == "warning")
+    assert bool(one.impact) is (level == "warning")
 
 
 def test_what_is_broken_stays_as_it_is_said():
     found = [
-        Finding(level="error", what="it is gone", mend="find it", public=True),
-        Finding(level="ok", what="well"),
+        Finding(level="error", message="it is gone", remedy="find it", public=True),
+        Finding(level="ok", message="well"),
     ]
-    assert source_health.strangers(found, "normal") == found
+    assert warn_if_public(found, "normal") == found

@@ -1,4 +1,4 @@
-"""Why there is an issue, or none: the story of a ticket, asked of a running service."""
+"""A ticket found by any reference, and its history, from a running service."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def config(folder: Path) -> str:
     )
 
 
-async def test_a_ticket_is_found_by_any_word_for_it(service: RunningService, tmp_path: Path):
+async def test_a_ticket_is_found_by_any_reference(service: RunningService, tmp_path: Path):
     """Its id, its report, its delivery, its issue's key and address, its fingerprint, its address at the source."""
     async with service.replica(config(tmp_path / "issues")):
         said = await service.alert()
@@ -54,14 +54,14 @@ async def test_a_ticket_is_found_by_any_word_for_it(service: RunningService, tmp
                 fingerprint,
                 alert()["url"],
             ):
-                story = await lookup.why(database, f" {word} ")
-                assert story.ticket == said["ticket"], word
-                assert story.places[0].issue == "1"
-                assert story.places[0].deliveries[0].state == "done"
-            assert "could not be decided on" in (await lookup.why(database, parked["report"])).because[0]
-            none = await lookup.why(database, helped)
-            assert none.because[0].startswith("There is no issue: no route took the ticket")
-            assert "source shop, and the ticket's is helpdesk" in none.routes[0].says
+                history = await lookup.explain(database, f" {word} ")
+                assert history.ticket and history.ticket.id == said["ticket"], word
+                assert history.destinations[0].issue == "1"
+                assert history.destinations[0].deliveries[0].state == "done"
+            assert "could not be processed" in (await lookup.explain(database, parked["report"])).reasons[0]
+            unrouted = await lookup.explain(database, helped)
+            assert unrouted.reasons[0].startswith("There is no issue: no route matched the ticket")
+            assert "source: wanted shop, got helpdesk" in unrouted.routes[0].message
             for word in (
                 "nothing",
                 str(uuid.uuid4()),
@@ -72,10 +72,10 @@ async def test_a_ticket_is_found_by_any_word_for_it(service: RunningService, tmp
                 "\u0660/1",
             ):
                 with pytest.raises(PointsmanError, match="is no ticket"):
-                    await lookup.why(database, word)
+                    await lookup.explain(database, word)
             await database.execute("update ticket set fingerprint = 'same'")
             with pytest.raises(PointsmanError, match="names several tickets"):
-                await lookup.why(database, "same")
+                await lookup.explain(database, "same")
 
 
 async def test_looking_for_an_issue_uses_indexes(database: Database):
@@ -122,11 +122,11 @@ def test_the_command_prints_text_and_json(dsn: str, tmp_path: Path, monkeypatch:
     monkeypatch.setenv("POINTSMAN_DATA_DIR", str(tmp_path / "data"))
     text = CliRunner().invoke(main, ["explain", ticket])
     assert text.exit_code == 0, text.output
-    for said in ("Issue 1 at there", "route 1 matches: to there", "create: done", "event 1: opened"):
-        assert said in text.output
+    for words in ("Issue 1 at there", "route 1 matches: to there", "create: done", "event 1: opened"):
+        assert words in text.output
     as_json = json.loads(CliRunner().invoke(main, ["explain", "1", "--json"]).output)
-    assert as_json["ticket"] == ticket
-    assert as_json["places"][0]["deliveries"][0]["attempts"][0]["what"] == "done"
-    assert dt.datetime.fromisoformat(as_json["reports"][0]["at"])
+    assert as_json["ticket"]["id"] == ticket
+    assert as_json["destinations"][0]["deliveries"][0]["attempts"][0]["outcome"] == "done"
+    assert dt.datetime.fromisoformat(as_json["events"][0]["at"])
     gone = CliRunner().invoke(main, ["explain", "nothing"])
     assert gone.exit_code == 1 and gone.stderr.startswith("pointsman: ")

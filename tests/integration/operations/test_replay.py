@@ -1,4 +1,4 @@
-"""What was given up, listed and run again: by filter, never more than was asked for."""
+"""Deliveries that were given up, listed and replayed by filter: never more than was asked for."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ import pytest
 from click.testing import CliRunner
 
 from pointsman.cli.main import main
+from pointsman.domain.states import DeliveryState
 from pointsman.errors import PointsmanError
-from pointsman.operations import queries as operate
+from pointsman.operations.deliveries import ReplayCount, list_deliveries, replay_matching
 from pointsman.storage.db import Database
 from pointsman.storage.queries import queries
-from stored_lanes import DONE, HOUR, PENDING, StoredLanes, insert_finished
+from stored_lanes import HOUR, StoredLanes, insert_finished
 
 ROOT = Path(__file__).parents[3]
+
+
 @pytest.fixture
 async def stage(database: Database) -> StoredLanes:
     """Set up."""
@@ -30,26 +33,42 @@ async def stage(database: Database) -> StoredLanes:
     return stage
 
 
-async def _replay(database: Database, **words: Any) -> list[dict[str, Any]]:
-    wanted: dict[str, Any] = {"destination": "here", "cls": "refused", "since": 2 * HOUR, "until": None}
-    return await operate.replay_stopped(database, **{**wanted, "dry_run": False, **words})
+async def _replay(database: Database, **changed: Any) -> list[ReplayCount]:
+    conditions: dict[str, Any] = {
+        "destination": "here",
+        "outcome": "refused",
+        "since": 2 * HOUR,
+        "until": None,
+    }
+    return await replay_matching(database, **{**conditions, "dry_run": False, **changed})
+
+
+def _count(kind: str, count: int = 1, *, outcome_unknown: bool = False) -> ReplayCount:
+    return ReplayCount(outcome="refused", kind=kind, outcome_unknown=outcome_unknown, count=count)
 
 
 async def _crowd(stage: StoredLanes) -> dict[str, int]:
     """What fits (three), and beside it all that fits in every respect but one."""
     return {
         "create": await stage.lane(
-            "here", {"kind": 1, "in_doubt": True}, {"state": PENDING}, parked_why="refused"
+            "here", {"kind": 1, "outcome_unknown": True}, {"state": DeliveryState.PENDING}, park_reason="refused"
         ),
         "comment": await stage.lane(
-            "here", {"kind": 1, "state": DONE}, {"kind": 2}, {"kind": 2, "state": DONE}, state=0, head=4
+            "here",
+            {"kind": 1, "state": DeliveryState.DONE},
+            {"kind": 2},
+            {"kind": 2, "state": DeliveryState.DONE},
+            state=0,
+            head=4,
         ),
-        "close": await stage.lane("here", {"kind": 1, "state": DONE}, {"kind": 3}, state=0, head=3),
-        "elsewhere": await stage.lane("there", {"kind": 1}, parked_why="refused"),
-        "other class": await stage.lane("here", {"kind": 1, "cls": "defect"}, parked_why="defect"),
-        "too old": await stage.lane("here", {"kind": 1, "ago": 3 * HOUR}, parked_why="refused", ago=3 * HOUR),
-        "pending": await stage.lane("here", {"kind": 1, "state": PENDING}, state=1),
-        "orphan": await stage.lane("here", {"kind": 2, "state": PENDING}, parked_why="orphan"),
+        "close": await stage.lane(
+            "here", {"kind": 1, "state": DeliveryState.DONE}, {"kind": 3}, state=0, head=3
+        ),
+        "elsewhere": await stage.lane("there", {"kind": 1}, park_reason="refused"),
+        "other class": await stage.lane("here", {"kind": 1, "cls": "defect"}, park_reason="defect"),
+        "too old": await stage.lane("here", {"kind": 1, "ago": 3 * HOUR}, park_reason="refused", ago=3 * HOUR),
+        "pending": await stage.lane("here", {"kind": 1, "state": DeliveryState.PENDING}, state=1),
+        "orphan": await stage.lane("here", {"kind": 2, "state": DeliveryState.PENDING}, park_reason="orphan"),
     }
 
 
@@ -57,9 +76,9 @@ async def test_a_dry_run_counts_by_class_and_kind_and_changes_nothing(stage: Sto
     await _crowd(stage)
     before = await stage.everything()
     assert await _replay(stage.database, dry_run=True) == [
-        {"class": "refused", "kind": "create", "in_doubt": True, "count": 1},
-        {"class": "refused", "kind": "comment", "in_doubt": False, "count": 1},
-        {"class": "refused", "kind": "close", "in_doubt": False, "count": 1},
+        _count("create", outcome_unknown=True),
+        _count("comment"),
+        _count("close"),
     ]
     assert await stage.everything() == before
 
@@ -73,49 +92,54 @@ async def test_what_fits_runs_again_and_nothing_else(stage: StoredLanes):
         for row in await database.fetch("select * from delivery where state = 2")
     }
     before = {row["id"]: tuple(row) for row in await database.fetch("select * from lane")}
-    assert sum(one["count"] for one in await _replay(database)) == 3
-    for name, seq, in_doubt in (("create", 1, True), ("comment", 4, False), ("close", 3, False)):
+    assert sum(row.count for row in await _replay(database)) == 3
+    for name, seq, outcome_unknown in (("create", 1, True), ("comment", 4, False), ("close", 3, False)):
         row = await stage.delivery(ids[name], markers[ids[name]])
-        assert (row["state"], row["seq"], row["attempts"], row["in_doubt"]) == (PENDING, seq, 0, in_doubt), (
-            name
-        )
+        assert (row["state"], row["seq"], row["attempts"], row["outcome_unknown"]) == (
+            DeliveryState.PENDING,
+            seq,
+            0,
+            outcome_unknown,
+        ), name
         assert row["expires_at"] > row["created_at"] + dt.timedelta(days=2)
         assert await database.fetchval("select state from lane where id = $1", ids[name]) == 1
     after = {row["id"]: tuple(row) for row in await database.fetch("select * from lane")}
     for name in ("elsewhere", "other class", "too old", "pending", "orphan"):
         assert after[ids[name]] == before[ids[name]], name
     assert await _replay(database) == [], "what runs is no longer stopped"
-    [note] = await database.fetch("select who, what, object, detail from audit")
+    [note] = await database.fetch("select actor, action, object, detail from audit")
     assert (note["who"], note["what"], note["object"]) == ("operator", "replay", "here")
     assert json.loads(note["detail"])["count"] == 3
 
 
 async def test_an_issue_that_was_gone_for_many_runs_again_by_the_reason_of_its_lane(stage: StoredLanes):
     ids = await _crowd(stage)
-    assert [one["kind"] for one in await _replay(stage.database, cls="orphan")] == ["comment"]
+    assert [row.kind for row in await _replay(stage.database, outcome="orphan")] == ["comment"]
     assert await stage.database.fetchval("select state from lane where id = $1", ids["orphan"]) == 1
 
 
 async def test_the_time_is_when_it_stopped_and_both_ends_count(stage: StoredLanes):
     for hours in (1, 2, 3, 4):
-        await stage.lane("here", {"kind": 1, "ago": hours * HOUR}, parked_why="refused")
+        await stage.lane("here", {"kind": 1, "ago": hours * HOUR}, park_reason="refused")
     between = {"since": 3.5 * HOUR, "until": 1.5 * HOUR}
-    assert (await _replay(stage.database, dry_run=True, **between))[0]["count"] == 2
+    assert (await _replay(stage.database, dry_run=True, **between))[0].count == 2
     now = dt.datetime.now(dt.UTC)
     exact = {"since": now - 3.5 * HOUR, "until": now - 1.5 * HOUR}
-    assert (await _replay(stage.database, **exact))[0]["count"] == 2
-    assert (await _replay(stage.database, since=None, until=0 * HOUR))[0]["count"] == 2
+    assert (await _replay(stage.database, **exact))[0].count == 2
+    assert (await _replay(stage.database, since=None, until=0 * HOUR))[0].count == 2
 
 
-async def test_more_than_a_batch_runs_in_batches_and_in_order(stage: StoredLanes, monkeypatch: pytest.MonkeyPatch):
+async def test_more_than_a_batch_runs_in_batches_and_in_order(
+    stage: StoredLanes, monkeypatch: pytest.MonkeyPatch
+):
     """Comments of one lane that were passed come back in their old order."""
     from pointsman.storage import replay
 
     monkeypatch.setattr(replay, "BATCH_ROWS", 2)
-    done = {"kind": 1, "state": DONE}
+    done = {"kind": 1, "state": DeliveryState.DONE}
     lane = await stage.lane("here", done, *({"kind": 2} for _ in range(7)), state=0, head=9)
     dead = await stage.database.fetch("select marker from delivery where state = 2 order by seq")
-    assert (await _replay(stage.database))[0]["count"] == 7
+    assert (await _replay(stage.database))[0].count == 7
     now = await stage.database.fetch(
         "select marker from delivery where lane_id = $1 and state = 0 order by seq", lane
     )
@@ -128,39 +152,40 @@ async def test_an_unknown_destination_is_said(stage: StoredLanes):
 
 
 @pytest.mark.parametrize(
-    ("wanted", "names"),
+    ("conditions", "names"),
     [
         ({"state": "dead"}, {"create", "comment", "close", "elsewhere", "other class", "too old"}),
         ({"state": "dead", "kind": "create", "destination": "here"}, {"create", "other class", "too old"}),
-        ({"cls": "defect"}, {"other class"}),
-        ({"cls": "orphan"}, {"orphan"}),
-        ({"state": "parked", "cls": "orphan"}, {"orphan"}),
-        ({"in_doubt": True}, {"create"}),
+        ({"outcome": "defect"}, {"other class"}),
+        ({"outcome": "orphan"}, {"orphan"}),
+        ({"state": "parked", "outcome": "orphan"}, {"orphan"}),
+        ({"unknown_outcome": True}, {"create"}),
         ({"state": "dead", "older_than": 2 * HOUR}, {"too old"}),
         ({"state": "parked"}, {"create", "elsewhere", "other class", "too old", "orphan"}),
     ],
 )
 async def test_deliveries_are_filtered_by_all_that_is_given(
-    stage: StoredLanes, wanted: dict[str, Any], names: set[str]
+    stage: StoredLanes, conditions: dict[str, Any], names: set[str]
 ):
     ids = await _crowd(stage)
-    found = await operate.deliveries(stage.database, limit=50, **wanted)
-    assert {int(one["delivery"].partition("/")[0]) for one in found} == {ids[name] for name in names}
+    deliveries = await list_deliveries(stage.database, **conditions)
+    lanes = {int(row.delivery.partition("/")[0]) for row in deliveries}
+    assert lanes == {ids[name] for name in names}
 
 
 async def test_deliveries_of_one_ticket(stage: StoredLanes):
     ids = await _crowd(stage)
     ticket = await stage.database.fetchval("select ticket_id from lane where id = $1", ids["comment"])
-    found = await operate.deliveries(stage.database, ticket_id=ticket)
-    assert [one["delivery"] for one in found] == [f"{ids['comment']}/{seq}" for seq in (3, 2, 1)]
+    deliveries = await list_deliveries(stage.database, ticket_id=ticket)
+    assert [row.delivery for row in deliveries] == [f"{ids['comment']}/{seq}" for seq in (3, 2, 1)]
 
 
 async def test_the_dead_and_the_pending_are_found_without_reading_what_is_done(stage: StoredLanes):
     database = stage.database
-    await stage.lane("here", {"kind": 1}, parked_why="refused")
+    await stage.lane("here", {"kind": 1}, park_reason="refused")
     async with database.pool.acquire() as con:
         await insert_finished(con, 20_000)
-        asked = queries("explain")["deliveries_where"]
+        asked = queries("explain")["find_deliveries"]
         null = {
             3: "null::uuid",
             4: "false",
@@ -176,7 +201,7 @@ async def test_the_dead_and_the_pending_are_found_without_reading_what_is_done(s
         ):
             await _reads_no(con, "delivery", asked, {**null, **given})
         values = {1: "2", 2: "'refused'", 3: "null", 4: "now()", 5: "0", 6: "0", 7: "500"}
-        await _reads_no(con, "delivery", queries("replay")["stopped"], values)
+        await _reads_no(con, "delivery", queries("replay")["stopped_deliveries"], values)
 
 
 async def _reads_no(con: Any, table: str, statement: str, values: dict[int, str]) -> None:
@@ -222,23 +247,23 @@ def run(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     [
         (),
         ("--destination", "here"),
-        ("--destination", "here", "--class", "refused"),
+        ("--destination", "here", "--outcome", "refused"),
         ("--destination", "here", "--since", "2h"),
-        ("--class", "refused", "--since", "2h"),
-        ("--destination", "here", "--class", "refused", "--since", "2h", "--not-there"),
+        ("--outcome", "refused", "--since", "2h"),
+        ("--destination", "here", "--outcome", "refused", "--since", "2h", "--assume-not-applied"),
         ("1/1", "--dry-run"),
         ("1/1", "--destination", "here"),
     ],
 )
 def test_never_all_by_default(run, words: tuple[str, ...]):
-    """A destination, a class and a time are given together, or one delivery is named."""
+    """A destination, an outcome and a time are given together, or one delivery is named."""
     done = run(*words)
     assert done.exit_code == 1 and done.stderr.startswith("pointsman: "), done.output
 
 
 @pytest.mark.parametrize("time", ["yesterday", "2", "5y", "2026-13-01"])
 def test_a_time_that_is_none_is_said(run, time: str):
-    done = run("--destination", "here", "--class", "refused", "--since", time)
+    done = run("--destination", "here", "--outcome", "refused", "--since", time)
     assert done.exit_code == 2 and "is no time" in done.stderr
 
 
@@ -256,13 +281,13 @@ def test_the_command_counts_and_then_runs(run, dsn: str):
         return count
 
     asyncio.run(put_up())
-    which = ["--destination", "here", "--class", "refused", "--since", "2020-01-01"]
-    said = run(*which, "--dry-run")
-    assert "would run again" in said.output and asyncio.run(dead()) == 6
+    which = ["--destination", "here", "--outcome", "refused", "--since", "2020-01-01"]
+    output = run(*which, "--dry-run").output
+    assert "would be replayed" in output and asyncio.run(dead()) == 6
     as_json = json.loads(run(*which, "--until", "2h", "--json").output)
-    assert as_json == [{"class": "refused", "kind": "create", "in_doubt": False, "count": 1}]
+    assert as_json == [{"outcome": "refused", "kind": "create", "outcome_unknown": False, "count": 1}]
     assert asyncio.run(dead()) == 5
-    said = run(*which)
-    assert said.output.endswith("run again\n") and "close" in said.output
+    output = run(*which).output
+    assert output.endswith("are replayed\n") and "close" in output
     assert asyncio.run(dead()) == 2
-    assert "nothing fits" in run(*which).output
+    assert "no delivery matches" in run(*which).output

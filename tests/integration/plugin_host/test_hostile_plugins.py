@@ -9,13 +9,13 @@ from typing import ClassVar
 
 import pytest
 
-from pointsman.operations import queries
+from pointsman.operations.destinations import list_destinations
 from pointsman.plugin_api import (
-    Capabilities,
     CommentRef,
     IssueRef,
     PluginSettings,
     Tracker,
+    TrackerCapabilities,
     hookimpl,
 )
 from pointsman.plugin_host.registry import Registry
@@ -34,7 +34,7 @@ class Good(Tracker):
     title: ClassVar[str] = "Good"
     api_version: ClassVar[int] = 1
     Settings = NoSettings
-    capabilities = Capabilities(request_timeout_seconds=5.0)
+    capabilities = TrackerCapabilities(request_timeout_seconds=5.0)
     made: ClassVar[list[str]] = []
 
     @classmethod
@@ -54,7 +54,7 @@ class Good(Tracker):
 
 class Hangs(Good):
     kind = "hangs"
-    capabilities = Capabilities(request_timeout_seconds=0.3)
+    capabilities = TrackerCapabilities(request_timeout_seconds=0.3)
 
     async def create_issue(self, draft):
         await asyncio.Event().wait()
@@ -116,7 +116,7 @@ class BadNews(Good):
     """Creates well, but its webhooks and polls are broken."""
 
     kind = "bad-news"
-    capabilities = Capabilities(
+    capabilities = TrackerCapabilities(
         request_timeout_seconds=0.3, webhooks=True, list_changes=True, poll_seconds=0.2
     )
 
@@ -148,7 +148,7 @@ def registry():
     module.pointsman_register_trackers = pointsman_register_trackers
     found = Registry.load([])
     found.add("hostile", "tests", "1", module)
-    assert set(found.trackers) == {one.kind for one in [Good, *HOSTILE]}, found.standing
+    assert set(found.trackers) == {one.kind for one in [Good, *HOSTILE]}, found.statuses
     Good.made.clear()
     return found
 
@@ -178,15 +178,15 @@ async def test_a_hostile_plugin_harms_only_its_own_destination(
             )
 
         async def failing():
-            rows = {row["slug"]: row for row in await queries.destinations(database)}
-            return rows[hostile.kind]["failure_type"]
+            rows = {status.slug: status for status in await list_destinations(database)}
+            return rows[hostile.kind].failure_type
 
         assert await until(failing)
-        assert (await queries.destinations(database))[0]["slug"]
+        assert (await list_destinations(database))[0].slug
         assert (await service.call("GET", "/health/ready", status=200))["status"] == "ready"
-        rows = {row["slug"]: row for row in await queries.destinations(database)}
+        rows = {status.slug: status for status in await list_destinations(database)}
         if hostile is not Blocks:  # one that blocks the loop makes others wait, until it is paused
-            assert rows["good"]["failure_type"] is None
+            assert rows["good"].failed_at is None
 
 
 async def test_a_webhook_that_the_plugin_can_not_read_is_kept(service: RunningService, database: Database, registry):
@@ -214,14 +214,14 @@ async def test_a_plugin_that_blocks_the_loop_is_named_and_in_the_end_paused(serv
             async def paused():
                 await database.execute("update lane set due_at = now(), state = 1 where state = 1")
                 # several that block one after the other are one stall: let them come again
-                await database.execute("update delivery set in_doubt = false, attempts = 0 where state = 0")
+                await database.execute("update delivery set outcome_unknown = false, attempts = 0 where state = 0")
                 await database.execute("update destination_state set blocked_until = null")
-                rows = {row["slug"]: row for row in await queries.destinations(database)}
-                return rows["blocks"]["state"].startswith("paused")
+                rows = {status.slug: status for status in await list_destinations(database)}
+                return rows["blocks"].state.startswith("paused")
 
             assert await until(paused, 30)
             page = await service.call("GET", "/metrics", status=200)
-            assert 'pointsman_loop_stalls_total{plugin="blocks"}' in page
+            assert 'pointsman_event_loop_stalls_total{plugin="blocks"}' in page
     assert "create_issue" in capfd.readouterr().err
 
 
@@ -230,4 +230,4 @@ async def test_only_allowed_plugins_are_imported():
 
     found = Registry.load(allow=["folder"])
     assert set(found.trackers) == {"folder"}
-    assert {one.name for one in found.standing if one.refused} == {"forgejo", "github", "gitlab", "jira"}
+    assert {one.name for one in found.statuses if one.refused} == {"forgejo", "github", "gitlab", "jira"}

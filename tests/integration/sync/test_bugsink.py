@@ -15,10 +15,10 @@ import pytest
 
 from fake_bugsink import ALL_RIGHTS, FakeBugsink
 from pointsman.delivery import enrichment as enriching
-from pointsman.operations import queries
+from pointsman.operations import diagnostics
 from pointsman.storage import sources as store
 from pointsman.storage.db import Database
-from pointsman.sync.source_backfill import Pull
+from pointsman.sync.source_backfill import SourceBackfill
 from pointsman.testing.fake import Fault
 from pointsman_forgejo.testing import FakeForgejo
 from service_fixture import SHOP, RunningService, until
@@ -95,18 +95,18 @@ async def rows(service: RunningService, sql: str, *args):
 
 async def ask(running, *, forget: bool = False, grace: float = 0.0) -> int:
     """Ask as if it were the source's turn."""
-    context = running.context
-    source = context.catalog.current.sources["shop"]
+    services = running.services
+    source = services.config.current.sources["shop"]
 
     async def won() -> store.Turn | None:
         # the replica asks by itself once, when it starts
-        await context.database.execute("update source_state set poll_due_at = now()")
-        return await store.take_turn(context.database, source.id, 60)
+        await services.database.execute("update source_state set poll_due_at = now()")
+        return await store.take_turn(services.database, source.id, 60)
 
     turn = await until(won)
     if forget:
-        turn = turn._replace(polled_to=None, began_at=turn.asked_at - dt.timedelta(days=1))
-    pull = Pull(context.database, context.catalog, context.acceptance, grace=dt.timedelta(seconds=grace))
+        turn = turn._replace(polled_to=None, started_at=turn.asked_at - dt.timedelta(days=1))
+    pull = SourceBackfill(services.database, services.config, services.preparer, services.intake, grace=dt.timedelta(seconds=grace))
     return await pull.ask(source, turn)
 
 
@@ -159,8 +159,8 @@ async def test_what_is_so_already_is_success(service: RunningService, tracker: F
         await tracker.close_issue(1)
 
         async def done(kind: int) -> bool:
-            sql = "select last_class from delivery where kind = $1 and state = 1"
-            return [row["last_class"] for row in await rows(service, sql, kind)] == ["done"]
+            sql = "select last_outcome from delivery where kind = $1 and state = 1"
+            return [row["last_outcome"] for row in await rows(service, sql, kind)] == ["done"]
 
         await until(lambda: done(3))
         error.is_resolved = False
@@ -195,7 +195,7 @@ async def test_an_issue_deleted_in_bugsink_is_let_go(
         await tracker.close_issue(1)
 
         async def parked() -> bool:
-            return bool(await rows(service, "select from lane where parked_why = 'orphan'"))
+            return bool(await rows(service, "select from lane where park_reason = 'orphan'"))
 
         await until(parked)
         await tracker.reopen_issue(1)
@@ -227,7 +227,7 @@ async def test_a_slow_api_delays_no_issue_for_long_and_its_details_come_later(
     monkeypatch.setattr(
         enriching.Enrich.__init__,
         "__kwdefaults__",
-        {"on_promise": lambda: None, "patience_seconds": 0.2, "again_seconds": 0.5},
+        {"signals": None, "patience_seconds": 0.2, "again_seconds": 0.5},
     )
     bugsink.faults.append(Fault("GET", hang_seconds=1.0, times=3))
     async with service.replica(config(tracker, bugsink)):
@@ -362,11 +362,11 @@ async def test_two_replicas_ask_one_at_a_time_and_hostile_answers_end(
 ):
     bugsink.page_size = 0  # every page has a next one
     async with service.replica(config(tracker, bugsink, "project = 7")) as running:
-        source = running.context.catalog.current.sources["shop"]
+        source = running.services.config.current.sources["shop"]
         await bugsink.error()
         assert await ask(running, forget=True) == 0
         assert sum("issues/?" in path for _, path in bugsink.requests) <= 60
-        assert await store.take_turn(running.context.database, source.id, 60) is None
+        assert await store.take_turn(running.services.database, source.id, 60) is None
         bugsink.page_size = 250
         bugsink.faults.append(Fault("GET", status=200, body=b"[" * 6_000_000))
         with pytest.raises(Exception, match="more than"):
@@ -385,8 +385,8 @@ async def test_a_comment_whose_answer_was_lost_is_not_said_twice(
         error = await bugsink.error()
 
         async def settled() -> bool:
-            sql = "select last_class from delivery where kind = 2 and state = 1"
-            return [row["last_class"] for row in await rows(service, sql)] == ["found"]
+            sql = "select last_outcome from delivery where kind = 2 and state = 1"
+            return [row["last_outcome"] for row in await rows(service, sql)] == ["found"]
 
         await until(settled, 30)
         assert len(error.comments) == 1
@@ -401,9 +401,9 @@ async def test_a_problem_closed_without_being_solved_stays_open_in_bugsink(
         await made(tracker)
         await said(bugsink, 1)
         (ticket,) = await rows(service, "select id from ticket")
-        heard = await running.context.inbound.by_person(ticket["id"], "closed", "not_planned", "operator")
+        heard = await running.services.tracker_updates.by_person(ticket["id"], "closed", "not_planned", "operator")
         assert heard.changed
-        running.context.wake()
+        running.services.wake()
 
         async def done() -> bool:
             sql = (
@@ -426,9 +426,9 @@ async def test_telling_is_switched_off_and_on_again(service: RunningService, tra
         wire(service, tracker, bugsink)
         silent = await bugsink.error("Silent", "1")
         await made(tracker, 2)
-        sql = "select d.retired_at, s.paused_why from destination d join destination_state s on s.destination_id = d.id"
+        sql = "select d.retired_at, s.pause_reason from destination d join destination_state s on s.destination_id = d.id"
         (place,) = await rows(service, f"{sql} where d.kind = 3")
-        assert place["retired_at"] is not None and place["paused_why"] == "retired"
+        assert place["retired_at"] is not None and place["pause_reason"] == "retired"
     await rows(service, "update link set linked_at = linked_at - interval '5 minutes'")
     await rows(service, "update source_state set linked_to = linked_to - interval '10 minutes'")
     async with service.replica(whole):
@@ -468,9 +468,9 @@ async def findings(service: RunningService, level: str, **changed) -> list[str]:
         service.settings, **{"public_url": "https://pointsman.example.com", **changed}
     )
     async with Database.open(here.database_url.reveal(), size=2) as database:
-        found = await queries.doctor(here, database, "shop")
-    assert not any(SHOP in one.what + one.mend for one in found)
-    return [one.what for one in found if one.level == level]
+        found = await diagnostics.doctor(here, database, "shop")
+    assert not any(SHOP in one.message + one.remedy for one in found)
+    return [one.message for one in found if one.level == level]
 
 
 async def test_the_doctor_names_what_stands_in_the_way(

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from pointsman.errors import PointsmanError
 from pointsman.operations import reprocess
-from pointsman.plugin_api import Actor, IssueRef, IssueSeen
+from pointsman.plugin_api import Actor, IssueRef, IssueState
 from pointsman.storage import queue, reconcile, webhooks
 from pointsman.storage.db import Database
 from pointsman.testing.fake import Fault
@@ -59,7 +59,7 @@ async def _quiet(database: Database) -> None:
 
 async def _we_are_known(running) -> None:
     async def known():
-        return running.context.catalog.current.destination("there").account
+        return running.services.config.current.destination("there").account
 
     await until(known)
 
@@ -94,10 +94,10 @@ async def test_a_late_echo_of_our_close_does_not_close_a_ticket_that_was_reopene
     if way == "webhook":
         assert await tracker.close_issue(1, by=tracker.bot) == 200
     else:
-        there = running.context.catalog.current.destination("there")
+        there = running.services.config.current.destination("there")
         [seen] = await there.tracker.list_changes(tracker.issues[1].created_at)
         assert seen.actor is None
-        await running.context.inbound.seen(there, seen)
+        await running.services.tracker_updates.seen(there, seen)
     assert (await service.ticket(ticket))["status"] == "open"
     assert await _events(service, ticket) == before
     tracker.faults = []
@@ -136,13 +136,13 @@ async def test_there_and_back_by_a_person_after_our_close_is_news(
         link = await service.linked(ticket)
         await service.call("POST", f"/api/v1/tickets/{ticket}/close", token=ADMIN, status=200)
         await _quiet(database)
-        there = running.context.catalog.current.destination("there")
+        there = running.services.config.current.destination("there")
         version = await database.fetchval("select remote_version from link")
         assert version is not None
         for seconds, state, status in ((60, "open", "open"), (120, "closed", "closed")):
             later = version + tracker.now().resolution * 1_000_000 * seconds
-            news = IssueSeen(ref=IssueRef(link["key"], link["key"]), state=state, version=later)
-            await running.context.inbound.seen(there, news)
+            news = IssueState(ref=IssueRef(link["key"], link["key"]), state=state, version=later)
+            await running.services.tracker_updates.seen(there, news)
             assert (await service.ticket(ticket))["status"] == status
 
 
@@ -158,9 +158,9 @@ async def test_what_was_so_before_our_close_comes_late_and_is_no_news(
         asked_at = await reconcile.clock(database)
         await service.call("POST", f"/api/v1/tickets/{ticket}/close", token=ADMIN, status=200)
         await _quiet(database)
-        there, inbound = running.context.catalog.current.destination("there"), running.context.inbound
+        there, inbound = running.services.config.current.destination("there"), running.services.tracker_updates
         version = await database.fetchval("select remote_version from link")
-        read = IssueSeen(ref=IssueRef(link["key"], link["key"]), state="open", version=version)
+        read = IssueState(ref=IssueRef(link["key"], link["key"]), state="open", version=version)
         if by_whom == "a list":
             [heard] = await inbound.seen_all(there, [read], asked_at=asked_at)
         else:
@@ -199,7 +199,7 @@ async def test_a_webhook_that_the_plugin_fails_to_read_is_kept_and_read_again_on
     async with service.replica(config(tracker)) as running:
         ticket = await _alert(service)
         await service.linked(ticket)
-        kind = type(running.context.catalog.current.destination("there").tracker)
+        kind = type(running.services.config.current.destination("there").tracker)
 
         def fails(self, headers, body):
             raise KeyError("of a release to come")
@@ -209,26 +209,26 @@ async def test_a_webhook_that_the_plugin_fails_to_read_is_kept_and_read_again_on
             tracker.webhook_url, tracker.webhook_secret = f"{service.url}/webhooks/forgejo/there", HOOK
             assert await tracker.close_issue(1) == 200
             [kept] = await reprocess.parked_webhooks(database)
-            assert kept["destination"] == "there"
-            [line] = await reprocess.rerun_webhooks(service.settings, database, kept["id"])
+            assert kept.destination == "there"
+            [line] = await reprocess.reprocess_webhooks(service.settings, database, kept.id)
             assert "stays parked: KeyError" in line
         assert (await service.ticket(ticket))["status"] == "open"
-        [line] = await reprocess.rerun_webhooks(service.settings, database, None)
-        assert line.startswith(str(kept["id"]))
+        [line] = await reprocess.reprocess_webhooks(service.settings, database, None)
+        assert line.startswith(str(kept.id))
         assert (await service.ticket(ticket))["status"] == "closed"
         assert await reprocess.parked_webhooks(database) == []
         with pytest.raises(PointsmanError, match="no parked webhook"):
-            await reprocess.rerun_webhooks(service.settings, database, kept["id"])
+            await reprocess.reprocess_webhooks(service.settings, database, kept.id)
 
 
 async def _flip(running, ticket: str, times: int, by: str) -> list:
     """So many closings and reopenings in turn by somebody at the tracker."""
-    there = running.context.catalog.current.destination("there")
+    there = running.services.config.current.destination("there")
     heard = []
     for number in range(times):
         state = "open" if number % 2 else "closed"
-        news = IssueSeen(ref=IssueRef("1", "1"), state=state, actor=Actor("77", by))
-        heard.append(await running.context.inbound.seen(there, news))
+        news = IssueState(ref=IssueRef("1", "1"), state=state, actor=Actor("77", by))
+        heard.append(await running.services.tracker_updates.seen(there, news))
     return heard
 
 
@@ -242,9 +242,9 @@ async def test_a_ticket_that_goes_round_in_a_circle_is_stopped_and_can_go_on(
         heard = await _flip(running, ticket, 7, "some-bot")
         assert [one.parked for one in heard] == [()] * 6 + [("there",)]
         row = await database.fetchrow(
-            "select state, parked_why from lane where ticket_id = $1", heard[0].ticket_id
+            "select state, park_reason from lane where ticket_id = $1", heard[0].ticket_id
         )
-        assert row["state"] == 3 and row["parked_why"].startswith("loop: closed and reopened 7 times")
+        assert row["state"] == 3 and row["park_reason"].startswith("loop: closed and reopened 7 times")
         # what comes now waits for a person, who lets it go on
         await _alert(service, "REGRESSED")
         assert tracker.issues[1].comments == []
@@ -293,11 +293,11 @@ async def test_reports_count_towards_a_circle(service: RunningService, tracker: 
     async with service.replica(config(tracker)) as running:
         ticket = await _alert(service)
         await service.linked(ticket)
-        there = running.context.catalog.current.destination("there")
-        closed = IssueSeen(ref=IssueRef("1", "1"), state="closed", actor=Actor("77", "some-bot"))
+        there = running.services.config.current.destination("there")
+        closed = IssueState(ref=IssueRef("1", "1"), state="closed", actor=Actor("77", "some-bot"))
         await _we_are_known(running)
         for turn in range(4):
-            heard = await running.context.inbound.seen(there, closed)
+            heard = await running.services.tracker_updates.seen(there, closed)
             assert bool(heard.parked) == (turn == 3)
             if turn < 3:
                 await _alert(service, "REGRESSED")

@@ -200,11 +200,11 @@ async def test_an_alert_that_our_code_can_not_decide_on_is_parked_and_runs_again
         assert said["state"] == "parked" and said["ticket"] is None
         assert (await service.alert("ESCALATED"))["report"] == said["report"]
         async with Database.open(service.settings.database_url.reveal(), size=2) as database:
-            assert [str(row["id"]) for row in await reprocess.parked_reports(database)] == [said["report"]]
-            [line] = await reprocess.rerun_reports(service.settings, database, None)
+            assert [str(report.id) for report in await reprocess.parked_reports(database)] == [said["report"]]
+            [line] = await reprocess.reprocess_reports(service.settings, database, None)
             assert "stays parked" in line
             monkeypatch.setattr(payloads, "ACTIONS", {**payloads.ACTIONS, "ESCALATED": "regressed"})
-            [line] = await reprocess.rerun_reports(service.settings, database, uuid.UUID(said["report"]))
+            [line] = await reprocess.reprocess_reports(service.settings, database, uuid.UUID(said["report"]))
             ticket = line.rpartition(" ")[2]
             assert (await service.ticket(ticket))["title"] == "KeyError: 'basket'"
             assert await reprocess.parked_reports(database) == []

@@ -16,29 +16,31 @@ from aiohttp.test_utils import TestClient, TestServer
 from pointsman import console
 from pointsman.config.settings import Settings
 from pointsman.console import handlers, pages
-from pointsman.console import status as standing
-from pointsman.console.messages import DOES, FAILURES, OUTCOMES, web_url
-from pointsman.console.timeline import timeline
+from pointsman.console.pages import web_url
 from pointsman.crypto import sha256
-from pointsman.domain.retry_policy import Class
-from pointsman.domain.routing import Facts, Match, Route
-from pointsman.domain.ticket import Kind
-from pointsman.operations.explain.model import Place, Rule, Story
-from pointsman.web.admission import Doors
+from pointsman.domain.routing import Match, Route
+from pointsman.operations import destinations as destination_list
+from pointsman.operations import tickets as ticket_list
+from pointsman.operations.history.build import build_history
+from pointsman.storage.destinations import DestinationStatusRow
+from pointsman.storage.explain import HistoryRows
+from pointsman.web.admission import AdmissionControl
 from pointsman.web.metrics import Metrics
 from pointsman.web.routes import application
 from ticket_rows import (
     FAILED,
     LINKED,
-    NOON,
+    LINKED_LANE,
     TICKET,
     at,
     attempt_row,
     delivery_row,
+    destination_row,
     event_row,
+    history_rows,
+    lane_row,
     link_row,
-    standing_row,
-    ticket_row,
+    listed_ticket,
 )
 
 TOKEN = "the operators' token: ä"
@@ -53,142 +55,6 @@ HOSTILE = [
     "&lt;script&gt;",
     "\u202egnp.exe\u2066",
 ]
-
-
-# -- the timeline --------------------------------------------------------------------------------------------------
-
-
-def test_the_timeline_is_one_story_in_order_of_time():
-    entries = timeline(
-        [event_row(), event_row(2, "commented", 2, body="me too", author={"name": "Ada"})],
-        [
-            delivery_row(2, 2, 2, state=1, done_at=at(3), last_class="done"),
-            delivery_row(1, 1, 0, state=1, done_at=at(1.5), last_class="found"),
-        ],
-        [
-            attempt_row(1, "unknown", "UnknownOutcome: cut off"),
-            attempt_row(1.5, "found"),
-            attempt_row(3, "done", kind=2),
-        ],
-    )
-    assert [(entry.sort, entry.title, entry.label) for entry in entries] == [
-        ("event", "Ticket opened", ""),
-        ("delivery", "Delivery to forge: create an issue", "found"),
-        ("attempt", "Attempt at forge: create an issue", "in doubt"),
-        ("attempt", "Attempt at forge: create an issue", "found"),
-        ("event", "Comment by Ada", ""),
-        ("delivery", "Delivery to forge: add a comment", "done"),
-        ("attempt", "Attempt at forge: add a comment", "done"),
-    ]
-    assert entries[4].said == "me too"
-    assert entries[2].error == "UnknownOutcome: cut off"
-
-
-def test_at_the_same_time_the_event_comes_before_its_delivery_and_that_before_its_attempt():
-    entries = timeline([event_row()], [delivery_row()], [attempt_row(0, "done")])
-    assert [entry.sort for entry in entries] == ["event", "delivery", "attempt"]
-
-
-def test_attempts_that_ended_alike_are_one_entry():
-    down = [attempt_row(n, "unavailable", "Unavailable: refused") for n in range(50)]
-    entries = timeline([], [], [*down, attempt_row(60, "done"), attempt_row(61, "done", kind=2)])
-    assert [(entry.label, entry.times) for entry in entries] == [
-        ("can't be reached", 50),
-        ("done", 1),
-        ("done", 1),
-    ]
-    assert entries[0].at == at(0)
-    assert entries[0].until == at(49)
-
-
-def test_attempts_at_two_destinations_stay_apart():
-    entries = timeline([], [], [attempt_row(n, "auth", destination=f"forge-{n % 2}") for n in range(4)])
-    assert [entry.times for entry in entries] == [1, 1, 1, 1]
-
-
-def test_an_attempt_tells_its_status_once():
-    told, untold = timeline(
-        [],
-        [],
-        [attempt_row(0, "refused", "answered 422", status=422), attempt_row(1, "refused", "no", status=422)],
-    )
-    assert (told.error, untold.error) == ("answered 422", "no (status 422)")
-
-
-def test_an_attempt_whose_delivery_is_gone_is_still_told():
-    (entry,) = timeline([], [], [attempt_row(0, "done", kind=None)])
-    assert entry.title == "Attempt at forge: deliver"
-
-
-def test_a_closed_ticket_says_who_closed_which_issue():
-    (entry,) = timeline(
-        [event_row(3, "closed", reason="not_planned", destination="forge", issue="a#1", by="mira")], [], []
-    )
-    assert (entry.title, entry.sentence) == (
-        "Closed: not planned",
-        "The issue a#1 at forge was closed by mira.",
-    )
-
-
-def test_a_ticket_reopened_by_an_operator_or_its_application_says_so():
-    by_operator, by_source = timeline(
-        [event_row(1, "reopened", by="operator"), event_row(2, "reopened", by="shop")], [], []
-    )
-    assert by_operator.sentence == "An operator asked for it."
-    assert by_source.sentence == "shop asked for it."
-
-
-def test_an_unknown_event_and_an_unknown_outcome_are_shown_and_not_fatal():
-    event, attempt = timeline(
-        [event_row(1, "sublimated", facts=["odd", ["a", "b"]])], [], [attempt_row(1, "vanished")]
-    )
-    assert event.title == "Event: sublimated"
-    assert event.facts == (("a", "b"),)
-    assert attempt.label == "vanished"
-
-
-@pytest.mark.parametrize(
-    ("words", "label", "command"),
-    [
-        ({}, "waits", ""),
-        ({"lane_state": 2}, "on its way", ""),
-        ({"last_class": "auth"}, "to be tried again", ""),
-        ({"in_doubt": True, "last_class": "unknown"}, "in doubt", ""),
-        ({"lane_state": 3, "parked_why": "orphan"}, "parked", "pointsman replay 7/1"),
-        ({"state": 2, "last_class": "refused"}, "dead letter", "pointsman replay 7/1"),
-        ({"state": 1, "last_class": "done", "done_at": NOON}, "done", ""),
-        ({"state": 3}, "skipped", ""),
-    ],
-)
-def test_each_delivery_says_how_it_stands_and_what_can_be_done(words, label, command):
-    (entry,) = timeline([], [delivery_row(**words)], [])
-    assert (entry.label, entry.command) == (label, command)
-
-
-def test_a_delivery_behind_another_says_that_it_waits_for_it():
-    first, second = timeline(
-        [], [delivery_row(1, last_class="auth"), delivery_row(2, 2, 1, last_class=None)], []
-    )
-    assert first.label == "to be tried again"
-    assert second.sentence == "Waits for the delivery before it: their order is kept."
-
-
-def test_deliveries_behind_a_dead_letter_wait_for_it():
-    parked = {"lane_state": 3, "parked_why": "refused"}
-    dead, waiting = timeline(
-        [], [delivery_row(1, state=2, last_class="refused", **parked), delivery_row(2, 2, 1, **parked)], []
-    )
-    assert dead.label == "dead letter"
-    assert (waiting.label, waiting.command) == ("waits", "")
-
-
-# -- words ---------------------------------------------------------------------------------------------------------
-
-
-def test_every_outcome_and_every_kind_of_delivery_has_words():
-    assert {one.value for one in Class} <= set(OUTCOMES)
-    assert set(DOES) == set(Kind)
-    assert set(FAILURES.values()) <= set(OUTCOMES)
 
 
 @pytest.mark.parametrize(
@@ -227,102 +93,6 @@ def test_a_web_address_is_linked(url):
 )
 def test_anything_else_is_no_link(url):
     assert web_url(url) == ""
-
-
-# -- how issues and destinations stand -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("words", "place", "label", "tone"),
-    [
-        (LINKED, {}, "in step", "good"),
-        (LINKED | {"state": 2}, {}, "orphaned", "bad"),
-        ({"lane_state": 3, "parked_why": "refused"}, {}, "parked", "bad"),
-        ({"last_class": "auth"}, {}, "credentials refused", "bad"),
-        ({"last_class": "unavailable"}, {}, "can't be reached", "wait"),
-        ({}, {"paused_why": "operator"}, "paused", "wait"),
-        ({}, {"paused_why": "retired", "retired": True}, "retired", "calm"),
-        ({}, {"paused_why": "its plugin blocks the event loop"}, "paused", "bad"),
-        ({}, {"blocked_until": at(5)}, "held back", "wait"),
-        ({}, {"breaker": 2, "open_until": at(5)}, "held back", "wait"),
-        ({}, {"breaker": 1, "open_until": at(5)}, "waits", "wait"),
-        ({}, {"blocked_until": at(-5)}, "waits", "wait"),
-        ({"lane_state": 2}, {}, "on its way", "wait"),
-        ({"lane_state": 0, "head_state": None}, {}, "no issue", "wait"),
-    ],
-)
-def test_why_there_is_an_issue_or_none(words, place, label, tone):
-    found = standing.issue(link_row(**words), standing_row(**place), NOON)
-    assert (found.words.label, found.words.tone) == (label, tone)
-
-
-def test_a_parked_issue_names_the_delivery_to_replay():
-    parked = {"lane_state": 3, "parked_why": "refused"}
-    lane = [delivery_row(2, 2, **parked), delivery_row(1, state=2, last_class="refused", **parked)]
-    link = link_row(**parked, last_class="refused", last_error="Refused: title: too long", head_state=2)
-    found = standing.issue(link, None, NOON, lane)
-    assert found.command == "pointsman replay 7/1"
-    assert found.error == "Refused: title: too long"
-
-
-def test_an_issue_gone_names_the_pending_delivery_to_replay():
-    parked = {"lane_state": 3, "parked_why": "orphan"}
-    lane = [delivery_row(1, state=1), delivery_row(2, 2, **parked), delivery_row(3, 2, **parked)]
-    found = standing.issue(link_row(**LINKED | parked | {"head_state": 0, "state": 2}), None, NOON, lane)
-    assert found.command == "pointsman replay 7/2"
-
-
-def test_a_delivery_that_is_tried_again_says_when():
-    lane = [delivery_row(1, due_at=at(3))]
-    assert standing.issue(link_row(last_class="limited"), None, NOON, lane).next_at == at(3)
-    assert standing.issue(link_row(last_class="limited"), None, at(4), lane).next_at is None
-
-
-def test_a_ticket_without_a_destination_says_what_each_route_asked():
-    routes = [
-        Route(1, Match(environment="production"), (1,)),
-        Route(2, Match(release="2"), (1,)),
-        Route(3, Match(), ()),
-        Route(4, Match(kind="alert"), (1,)),
-    ]
-    assert standing.no_issue(routes, Facts("shop", "alert", environment="staging")) == [
-        "Route 1 takes only environment production, and this ticket's is staging.",
-        "Route 2 takes only release 2, and this ticket has none.",
-        "Route 3 takes everything, to no destination.",
-        "Route 4 would take it, had it been there when the ticket was opened.",
-    ]
-    assert standing.no_issue([], Facts("shop", "alert")) == ["No route is configured."]
-
-
-@pytest.mark.parametrize(
-    ("words", "label", "attention"),
-    [
-        ({}, "working", False),
-        (FAILED, "credentials refused", True),
-        ({"failed_at": NOON, "failures": 1, "failure_type": "Unavailable"}, "can't be reached", False),
-        ({"failed_at": NOON, "failures": 3, "failure_type": "Unavailable"}, "can't be reached", True),
-        ({"failed_at": NOON, "failures": 1, "failure_type": "ZeroDivisionError"}, "plugin failed", True),
-        ({"parked_lanes": 2}, "parked lanes", True),
-        ({"blocked_until": at(1)}, "held back", False),
-        ({"paused_why": "operator"}, "paused", False),
-        ({"retired": True, "paused_why": "retired"}, "retired", False),
-    ],
-)
-def test_how_a_destination_stands(words, label, attention):
-    found = standing.destination(standing_row(**words), NOON)
-    assert (found.words.label, found.needs_attention) == (label, attention)
-
-
-def test_a_destination_that_cannot_be_used_says_why():
-    found = standing.destination(standing_row(), NOON, problem="the plugin forgejo is not installed")
-    assert found.words.sentence == "the plugin forgejo is not installed"
-
-
-def test_mail_without_a_server_is_off_and_alarms_only_if_a_mail_waits():
-    row = standing_row("@mail", kind=2, tracker="mail")
-    assert not standing.destination(row, NOON, mail_off=True).needs_attention
-    assert standing.destination(row | {"waiting_lanes": 1}, NOON, mail_off=True).needs_attention
-    assert standing.destination(row, NOON).words.label == "working"
 
 
 # -- pages ---------------------------------------------------------------------------------------------------------
@@ -395,16 +165,14 @@ def test_links_are_relative_to_the_page(path, root):
 
 
 class Stored:
-    """What the stubs of storage answer, and what they were asked."""
+    """What the stubs of storage return, and what they were called with."""
 
     def __init__(self) -> None:
         self.tickets: list[dict] = []
         self.links: list[dict] = []
-        self.events: list[dict] = []
-        self.deliveries: list[dict] = []
-        self.attempts: list[dict] = []
-        self.standing: list[dict] = []
-        self.why = Story()
+        self.destinations: list[DestinationStatusRow] = []
+        self.history: HistoryRows | None = None
+        self.routes: list[Route] = []
         self.asked: dict = {}
         self.fails: Exception | None = None
 
@@ -419,23 +187,19 @@ def stored(monkeypatch):
         stored.asked = asked
         return stored.tickets[: asked["limit"]]
 
-    async def ticket(_, ticket_id):
-        return next((row for row in stored.tickets if row["id"] == ticket_id), None)
+    async def links(*_):
+        return stored.links
 
-    def rows(name):
-        async def answer(*_, **__):
-            return getattr(stored, name)
+    async def list_status(_):
+        return stored.destinations
 
-        return answer
+    async def ticket_history(*_):
+        return build_history(stored.history, stored.routes, {}) if stored.history is not None else None
 
-    monkeypatch.setattr(handlers.store, "page", page)
-    monkeypatch.setattr(handlers.store, "ticket", ticket)
-    monkeypatch.setattr(handlers.store, "links", rows("links"))
-    monkeypatch.setattr(handlers.store, "events", rows("events"))
-    monkeypatch.setattr(handlers.lanes, "deliveries", rows("deliveries"))
-    monkeypatch.setattr(handlers.lanes, "attempts_of", rows("attempts"))
-    monkeypatch.setattr(handlers.places, "standing", rows("standing"))
-    monkeypatch.setattr(handlers.investigate, "of_ticket", rows("why"))
+    monkeypatch.setattr(ticket_list.store, "page", page)
+    monkeypatch.setattr(ticket_list.store, "links", links)
+    monkeypatch.setattr(destination_list.store, "list_status", list_status)
+    monkeypatch.setattr(handlers.lookup, "ticket_history", ticket_history)
     return stored
 
 
@@ -452,7 +216,7 @@ def fake_context(
         base_url=base_url,
         database=object(),
         reads=object(),
-        doors=Doors(100, pool=10, webhook_bytes=1, per_address=0),
+        doors=AdmissionControl(100, pool=10, webhook_bytes=1, per_address=0),
         connections=SimpleNamespace(of=lambda _: None, draining=False),
         draining=False,
         metrics=Metrics(),
@@ -517,7 +281,7 @@ PAGES = [
     ids=["none", "wrong", "empty", "as user", "bearer", "not base64", "nothing"],
 )
 async def test_without_the_password_there_is_nothing_to_see(stored, client_of, path, headers):
-    stored.tickets = [ticket_row(title="a secret title")]
+    stored.tickets = [listed_ticket(title="a secret title")]
     text, answered = await get(await client_of(fake_context()), path, headers, 401)
     assert answered["WWW-Authenticate"] == 'Basic realm="Pointsman", charset="UTF-8"'
     assert "secret" not in text
@@ -610,7 +374,7 @@ async def test_filters_and_cursor_are_read_and_nonsense_is_left_out(stored, clie
 
 async def test_a_long_list_has_a_way_to_older_tickets_that_keeps_the_filter(stored, client_of):
     ids = [uuid.UUID(int=TICKET.int + n) for n in range(60)]
-    stored.tickets = [ticket_row(id=one) for one in ids]
+    stored.tickets = [listed_ticket(id=ticket_id) for ticket_id in ids]
     text, _ = await get(await client_of(fake_context()), f"/console/?status=open&cursor={TICKET}")
     links = {attrs["href"] for attrs in Tags(text).links()}
     assert f"?status=open&cursor={ids[49]}" in links
@@ -620,9 +384,9 @@ async def test_a_long_list_has_a_way_to_older_tickets_that_keeps_the_filter(stor
 
 
 async def test_the_list_shows_issues_with_their_state_and_who_needs_attention(stored, client_of):
-    stored.tickets = [ticket_row(occurrences=1482)]
-    stored.links = [link_row(**LINKED), link_row(destination="jira", last_class="auth")]
-    stored.standing = [standing_row(), standing_row("jira", **FAILED)]
+    stored.tickets = [listed_ticket(occurrences=1482)]
+    stored.links = [link_row(**LINKED), link_row(destination="jira", last_outcome="auth")]
+    stored.destinations = [destination_row(), destination_row("jira", **FAILED)]
     text, _ = await get(await client_of(fake_context()), "/console/")
     tags = expect_harmless(text)
     words = " ".join(tags.text.split())
@@ -633,22 +397,21 @@ async def test_the_list_shows_issues_with_their_state_and_who_needs_attention(st
 
 
 async def test_a_ticket_tells_its_whole_story(stored, client_of):
-    stored.tickets = [ticket_row(url="https://errors.example/1")]
-    stored.links = [link_row(**LINKED)]
-    stored.events = [event_row(code="Traceback", facts=[["Level", "error"]])]
-    stored.deliveries = [delivery_row(state=1, done_at=at(1), last_class="done", lane_state=0)]
-    stored.attempts = [
-        attempt_row(0.5, "limited", "RateLimited: slow down", status=429),
-        attempt_row(1, "done"),
-    ]
+    stored.history = history_rows(
+        [lane_row(**LINKED_LANE)],
+        [delivery_row(state=1, done_at=at(1), last_outcome="done")],
+        [attempt_row(0.5, "limited", "RateLimited: slow down", status=429), attempt_row(1, "done")],
+        events=[event_row(code="Traceback", facts=[["Level", "error"]])],
+        url="https://errors.example/1",
+    )
     text, _ = await get(await client_of(fake_context()), f"/console/tickets/{TICKET}")
     tags = expect_harmless(text)
     for words in (
         "Ticket opened",
-        "asked to wait",
+        "rate limited",
         "RateLimited: slow down (status 429)",
         "Traceback",
-        "in step",
+        "in sync",
     ):
         assert words in tags.text
     assert {"https://git.example/shop/web/issues/1", "https://errors.example/1"} <= {
@@ -657,24 +420,26 @@ async def test_a_ticket_tells_its_whole_story(stored, client_of):
 
 
 async def test_a_ticket_without_a_route_says_why_there_is_no_issue(stored, client_of):
-    stored.tickets = [ticket_row()]
-    ctx = fake_context(routes=[Route(1, Match(source="help"), (1,))])
-    text, _ = await get(await client_of(ctx), f"/console/tickets/{TICKET}")
-    assert "Route 1 takes only source help, and this ticket&#39;s is shop." in text
+    stored.history = history_rows()
+    stored.routes = [Route(1, Match(source="help"), (1,))]
+    text, _ = await get(await client_of(fake_context()), f"/console/tickets/{TICKET}")
+    assert "There is no issue: no route matched the ticket when it was opened." in text
+    assert "Route 1 does not match: source: wanted help, got shop" in text
 
 
 async def test_a_file_on_a_disk_is_shown_and_not_linked(stored, client_of):
-    stored.tickets = [ticket_row()]
-    stored.links = [link_row(**LINKED | {"url": "file:///srv/issues/1.md", "remote_key": "1"})]
+    stored.history = history_rows(
+        [lane_row(**LINKED_LANE | {"url": "file:///srv/issues/1.md", "remote_key": "1"})]
+    )
     text, _ = await get(await client_of(fake_context()), f"/console/tickets/{TICKET}")
     assert "<code>file:///srv/issues/1.md</code>" in text
     expect_harmless(text)
 
 
 async def test_destinations_show_failure_and_queue(stored, client_of):
-    stored.standing = [
-        standing_row("jira", **FAILED, waiting_lanes=12, parked_lanes=3),
-        standing_row("@mail", kind=2),
+    stored.destinations = [
+        destination_row("jira", **FAILED, waiting_lanes=12, parked_lanes=3),
+        destination_row("@mail", kind=2),
     ]
     text, _ = await get(await client_of(fake_context()), "/console/destinations")
     words = " ".join(expect_harmless(text).text.split())
@@ -687,47 +452,44 @@ async def test_destinations_show_failure_and_queue(stored, client_of):
 
 
 async def test_a_destination_whose_plugin_is_missing_says_so(stored, client_of):
-    stored.standing = [standing_row("forge")]
+    stored.destinations = [destination_row("forge")]
     live = SimpleNamespace(slug="forge", problem="the plugin forgejo is not installed")
     text, _ = await get(await client_of(fake_context(live=[live])), "/console/destinations")
     assert "the plugin forgejo is not installed" in text
 
 
 async def test_destinations_say_what_to_do_when_there_are_none(stored, client_of):
-    stored.standing = [standing_row("@mail", kind=2)]
+    stored.destinations = [destination_row("@mail", kind=2)]
     text, _ = await get(await client_of(fake_context()), "/console/destinations")
     assert "No destinations yet" in text
 
 
 @pytest.mark.parametrize("evil", HOSTILE)
-async def test_strangers_texts_are_text_wherever_they_stand(stored, client_of, evil):
-    stored.tickets = [
-        ticket_row(
-            title=evil,
-            description=evil,
-            url=evil,
-            level=evil,
-            environment=evil,
-            release=evil,
-            reporter_name=evil,
-            reporter_email=evil,
-            close_reason=evil,
-        )
-    ]
+async def test_untrusted_texts_are_text_wherever_they_are_shown(stored, client_of, evil):
+    texts = dict.fromkeys(("title", "description", "url", "level", "environment", "release"), evil)
+    texts |= dict.fromkeys(("reporter_name", "reporter_email", "close_reason"), evil)
+    stored.tickets = [listed_ticket(**texts)]
     stored.links = [
         link_row(**LINKED | {"url": evil, "remote_key": evil}),
-        link_row(lane_state=3, parked_why=evil, last_class=evil, last_error=evil),
+        link_row(lane_state=3, park_reason=evil, last_outcome=evil, last_error=evil),
     ]
-    stored.events = [
-        event_row(1, "opened", text=evil, code=evil, facts=[[evil, evil]]),
-        event_row(2, "commented", body=evil, author={"name": evil}),
-        event_row(3, "closed", reason=evil, destination=evil, issue=evil, by=evil),
-        event_row(4, evil),
-    ]
-    stored.deliveries = [delivery_row(lane_state=3, parked_why=evil, last_class=evil)]
-    stored.attempts = [attempt_row(0, evil, evil)]
-    stored.standing = [
-        standing_row(**FAILED | {"failure_type": evil, "failure_message": evil, "failure_excerpt": evil})
+    stored.history = history_rows(
+        [
+            lane_row(**LINKED_LANE | {"id": 6, "url": evil, "remote_key": evil}),
+            lane_row(state=3, park_reason=evil),
+        ],
+        [delivery_row(last_outcome=evil, last_error=evil, template_problem=evil)],
+        [attempt_row(0, evil, evil)],
+        events=[
+            event_row(1, "opened", text=evil, code=evil, facts=[[evil, evil]]),
+            event_row(2, "commented", body=evil, author={"name": evil}),
+            event_row(3, "closed", reason=evil, destination=evil, issue=evil, by=evil),
+            event_row(4, evil),
+        ],
+        **texts,
+    )
+    stored.destinations = [
+        destination_row(**FAILED | {"failure_type": evil, "failure_message": evil, "failure_excerpt": evil})
     ]
     client = await client_of(fake_context(sources=["shop"]))
     for path in ("/console/", f"/console/tickets/{TICKET}", "/console/destinations"):
@@ -741,36 +503,19 @@ async def test_strangers_texts_are_text_wherever_they_stand(stored, client_of, e
 
 
 async def test_a_ticket_says_why(client_of, stored):
-    """What stands in the way, what to do with its command, and what each route of today says."""
-    stored.tickets = [ticket_row()]
-    stored.why = Story(
-        because=("No issue at forge yet: create 7/1 waits: its lane is parked (refused).",),
-        routes=(
-            Rule(
-                position=1, matches=False, says="does not match: level <b>error</b>, and the ticket has none"
-            ),
-        ),
-        places=(
-            Place(
-                destination="forge",
-                tracker="forgejo",
-                issue="",
-                url="",
-                because="",
-                waits_for=(),
-                next="mend <i>it</i>, then run `pointsman replay 7/1`",
-                deliveries=(),
-            ),
-        ),
+    """What it waits for, what to do with its command, and what each current route says."""
+    stored.history = history_rows(
+        [lane_row(state=3, park_reason="refused", destination="<i>forge</i>")], [delivery_row()]
     )
+    stored.routes = [Route(1, Match(level="<b>error</b>"), (1,))]
     client = await client_of(fake_context())
     text, _ = await get(client, f"/console/tickets/{TICKET}")
-    assert "No issue at forge yet: create 7/1 waits" in text
+    assert "No issue at &lt;i&gt;forge&lt;/i&gt; yet: create 7/1 waits: its lane is parked (refused)" in text
     assert (
-        "What to do about forge: mend &lt;i&gt;it&lt;/i&gt;, then run <code>pointsman replay 7/1</code>"
-        in text
+        "Next step at &lt;i&gt;forge&lt;/i&gt;: fix the cause that the error names, then run"
+        " <code>pointsman replay 7/1</code>" in text
     )
-    assert "Route 1 does not match: level &lt;b&gt;error&lt;/b&gt;" in text
+    assert "Route 1 does not match: level: wanted &lt;b&gt;error&lt;/b&gt;" in text
 
 
 async def test_a_lost_database_is_a_page_too(stored, client_of):

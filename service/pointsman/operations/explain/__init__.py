@@ -1,1 +1,0 @@
-"""Explain why a ticket has an issue or has none."""
