@@ -19,12 +19,12 @@ WINDOW_SECONDS = 60.0
 ENOUGH_CALLS = 20
 
 
-def away(error: BaseException) -> bool:
+def is_unreachable(error: BaseException) -> bool:
     """Whether an error says that the service is not there, rather than what it thinks of what we asked."""
     return isinstance(error, Unavailable | UnknownOutcome | TimeoutError | ConnectionError)
 
 
-class Recent:
+class RecentCalls:
     """How the calls of this replica to one destination went within the last minute."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -32,14 +32,14 @@ class Recent:
         self._calls: deque[tuple[float, bool]] = deque(maxlen=500)
         self._away = 0
 
-    def note(self, *, went_away: bool) -> None:
+    def record(self, *, unreachable: bool) -> None:
         """One call ended."""
         if len(self._calls) == self._calls.maxlen:
             self._forget()
-        self._calls.append((self._clock(), went_away))
-        self._away += went_away
+        self._calls.append((self._clock(), unreachable))
+        self._away += unreachable
 
-    def mostly_away(self) -> bool:
+    def mostly_unreachable(self) -> bool:
         """Whether at least half of enough calls had no answer."""
         oldest = self._clock() - WINDOW_SECONDS
         while self._calls and self._calls[0][0] < oldest:

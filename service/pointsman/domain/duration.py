@@ -11,7 +11,7 @@ LONGEST = 10 * 366 * 86400
 
 
 @functools.lru_cache(maxsize=1000)
-def seconds(text: str) -> int:
+def parse_duration(text: str) -> int:
     """The seconds of ``90s``, ``10m``, ``24h``, ``7d`` or ``2w``. Raises ValueError, with the cure."""
     found = _FORM.fullmatch(text)
     if found is None:

@@ -31,7 +31,7 @@ def check(hours: QuietHours) -> None:
         )
 
 
-def quiet_until(hours: QuietHours, now: dt.datetime) -> dt.datetime | None:
+def quiet_hours_end(hours: QuietHours, now: dt.datetime) -> dt.datetime | None:
     """When the quiet hours that hold now end, in UTC; None if none hold. Those that follow at once are added."""
     end = _end(hours, now)
     if end is None:
@@ -44,7 +44,7 @@ def quiet_until(hours: QuietHours, now: dt.datetime) -> dt.datetime | None:
     return end
 
 
-def hours_at(routes: Sequence[Route], destination_id: int) -> QuietHours | None:
+def quiet_hours_for(routes: Sequence[Route], destination_id: int) -> QuietHours | None:
     """The quiet hours of a destination: of the first of the rules that took the report and names it, else of the first."""
     for route in routes:
         if destination_id in route.destinations:

@@ -30,6 +30,6 @@ def compiled(pattern: str) -> Any:
         raise ValueError(said) from error
 
 
-def found(pattern: str, text: str) -> bool:
+def matches(pattern: str, text: str) -> bool:
     """Whether the expression is found somewhere in the text's beginning."""
     return compiled(pattern).search(text[:LOOKED_AT].encode("utf-8", "replace")) is not None

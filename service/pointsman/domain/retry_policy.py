@@ -20,7 +20,7 @@ DEFECTS_ALLOWED = 3
 SILENCES_ALLOWED = 5
 
 
-class Class(enum.StrEnum):
+class Outcome(enum.StrEnum):
     """The classes of outcome; the words stand in the database, in logs and metrics."""
 
     DONE = "done"
@@ -38,7 +38,7 @@ class Class(enum.StrEnum):
     EXPIRED = "expired"
 
 
-class Next(enum.StrEnum):
+class NextStep(enum.StrEnum):
     """What comes next for a delivery."""
 
     RETRY = "retry"
@@ -46,7 +46,7 @@ class Next(enum.StrEnum):
     ORPHAN = "orphan"
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+class RetryDecision(msgspec.Struct, frozen=True, kw_only=True):
     """What an error makes of a delivery.
 
     ``counts``: the attempt raises the back-off. ``hold_seconds``: no lane of the destination is worked for so long.
@@ -54,22 +54,22 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     comes late must not undo a reopen.
     """
 
-    cls: Class
-    next: Next
-    in_doubt: bool = False
+    outcome: Outcome
+    next_step: NextStep
+    outcome_unknown: bool = False
     counts: bool = True
     delay_seconds: float = 0.0
-    hold_seconds: float | None = None
-    settles: bool = False
+    destination_back_off_seconds: float | None = None
+    must_settle: bool = False
 
 
-def back_off(attempts: int, dice: float) -> float:
+def back_off(attempts: int, jitter: float) -> float:
     """Seconds to wait after so many attempts that count: full jitter over 5 s x 2^n, at most an hour.
 
     ``dice`` is a random number from 0 to 1; the wait is never under a tenth of its window.
     """
     window = min(CAP_SECONDS, BASE_SECONDS * math.pow(2, min(max(attempts - 1, 0), 30)))
-    return window * max(0.1, min(dice, 1.0))
+    return window * max(0.1, min(jitter, 1.0))
 
 
 def _asked(retry_after: Any) -> float:
@@ -79,61 +79,61 @@ def _asked(retry_after: Any) -> float:
     return 60.0
 
 
-def judge(  # noqa: C901 - a decision table
-    error: BaseException, *, creates: bool, idempotent: bool, attempts: int, failures: int, dice: float
-) -> Verdict:
+def classify_error(  # noqa: C901 - a decision table
+    error: BaseException, *, creates: bool, idempotent: bool, attempts: int, destination_failures: int, jitter: float
+) -> RetryDecision:
     """What an error of a plugin, or of anything else, makes of a delivery.
 
     ``creates``: the delivery makes an issue. ``idempotent``: doing it twice is the same as once. ``attempts``: those
     that count so far, this one included. ``failures``: consecutive failures of the destination before this one.
     """
-    wait = back_off(attempts, dice)
-    hold = min(900.0, 15.0 * math.pow(2, min(failures, 10)))
+    wait = back_off(attempts, jitter)
+    hold = min(900.0, 15.0 * math.pow(2, min(destination_failures, 10)))
     match error:
         case api.Unavailable():
             # what concerns the whole destination is the breaker's
-            return Verdict(
-                cls=Class.UNAVAILABLE,
-                next=Next.RETRY,
+            return RetryDecision(
+                outcome=Outcome.UNAVAILABLE,
+                next_step=NextStep.RETRY,
                 counts=False,
-                delay_seconds=back_off(min(failures, 5) + 1, dice),
+                delay_seconds=back_off(min(destination_failures, 5) + 1, jitter),
             )
         case api.RateLimited():
             asked = _asked(error.retry_after)
-            return Verdict(
-                cls=Class.LIMITED,
-                next=Next.RETRY,
+            return RetryDecision(
+                outcome=Outcome.LIMITED,
+                next_step=NextStep.RETRY,
                 counts=False,
                 delay_seconds=asked,
                 # a limit on one issue is its lane's alone
-                hold_seconds=None if error.scope.startswith("issue") else asked,
+                destination_back_off_seconds=None if error.scope.startswith("issue") else asked,
             )
         case api.Refused():
-            return Verdict(cls=Class.REFUSED, next=Next.DEAD)
+            return RetryDecision(outcome=Outcome.REFUSED, next_step=NextStep.DEAD)
         case api.AuthFailed():
-            return Verdict(
-                cls=Class.AUTH, next=Next.RETRY, counts=False, delay_seconds=hold, hold_seconds=hold
+            return RetryDecision(
+                outcome=Outcome.AUTH, next_step=NextStep.RETRY, counts=False, delay_seconds=hold, destination_back_off_seconds=hold
             )
         case api.NotFound() if not creates:
-            return Verdict(cls=Class.ORPHAN, next=Next.ORPHAN)
+            return RetryDecision(outcome=Outcome.ORPHAN, next_step=NextStep.ORPHAN)
         case api.NotFound() | api.Misconfigured():
-            return Verdict(
-                cls=Class.MISCONFIGURED,
-                next=Next.RETRY,
+            return RetryDecision(
+                outcome=Outcome.MISCONFIGURED,
+                next_step=NextStep.RETRY,
                 counts=False,
                 delay_seconds=hold,
                 # the first lane waits alone; when the next one says the same the destination is at fault
-                hold_seconds=hold if failures else None,
+                destination_back_off_seconds=hold if destination_failures else None,
             )
-        case api.Moved():
-            return Verdict(cls=Class.MOVED, next=Next.RETRY, delay_seconds=wait)
+        case api.IssueMoved():
+            return RetryDecision(outcome=Outcome.MOVED, next_step=NextStep.RETRY, delay_seconds=wait)
         case api.Conflict():
-            return Verdict(cls=Class.CONFLICT, next=Next.RETRY, delay_seconds=min(wait, 5.0))
+            return RetryDecision(outcome=Outcome.CONFLICT, next_step=NextStep.RETRY, delay_seconds=min(wait, 5.0))
         case api.UnknownOutcome() | TimeoutError() | ConnectionError() | asyncio.CancelledError():
             if idempotent:
-                return Verdict(cls=Class.UNAVAILABLE, next=Next.RETRY, delay_seconds=wait, settles=True)
-            return Verdict(cls=Class.UNKNOWN, next=Next.RETRY, in_doubt=True, delay_seconds=wait)
+                return RetryDecision(outcome=Outcome.UNAVAILABLE, next_step=NextStep.RETRY, delay_seconds=wait, must_settle=True)
+            return RetryDecision(outcome=Outcome.UNKNOWN, next_step=NextStep.RETRY, outcome_unknown=True, delay_seconds=wait)
         case _:
             if attempts >= DEFECTS_ALLOWED:
-                return Verdict(cls=Class.DEFECT, next=Next.DEAD, in_doubt=not idempotent)
-            return Verdict(cls=Class.DEFECT, next=Next.RETRY, in_doubt=not idempotent, delay_seconds=wait)
+                return RetryDecision(outcome=Outcome.DEFECT, next_step=NextStep.DEAD, outcome_unknown=not idempotent)
+            return RetryDecision(outcome=Outcome.DEFECT, next_step=NextStep.RETRY, outcome_unknown=not idempotent, delay_seconds=wait)

@@ -7,8 +7,8 @@ from typing import Literal
 
 import msgspec
 
-from pointsman.domain.duration import seconds
-from pointsman.domain.regex import found
+from pointsman.domain.duration import parse_duration
+from pointsman.domain.regex import matches
 from pointsman.plugin_api import Report
 
 
@@ -34,7 +34,7 @@ class Match(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaul
     """The problem was not reported for so long before this report; one that is new fits."""
 
 
-class Again(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class RecurrenceRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """A rule for a problem that comes back after its ticket was closed: the first that fits says what is done."""
 
     then: Literal["reopen", "new", "comment", "ignore"]
@@ -62,7 +62,7 @@ class QuietHours(
     """``mon`` to ``sun``, the days on which they begin; none: every day."""
 
 
-class Words(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class TemplateSet(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Templates of one's own; what is left out is said in the built-in words."""
 
     title: str | None = None
@@ -78,9 +78,9 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     name: str = ""
     fingerprint: str | None = None
     """A template that takes the place of the fingerprint that the source's kind gives."""
-    recurrence: list[Again] = []
+    recurrence: list[RecurrenceRule] = []
     quiet_hours: QuietHours | None = None
-    templates: Words = Words()
+    templates: TemplateSet = TemplateSet()
     requester: bool = False
     """The requester's name and mail address may stand in the issue."""
 
@@ -129,7 +129,7 @@ class History(msgspec.Struct, frozen=True):
     """The release that was reported last before this report."""
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class MatchResult(msgspec.Struct, frozen=True):
     """What one rule said of a ticket. ``against`` names the first thing that did not fit, ``wanted`` and ``got`` say in
     words what the rule asks there and what it met.
 
@@ -138,9 +138,9 @@ class Verdict(msgspec.Struct, frozen=True):
 
     position: int
     matched: bool
-    against: str = ""
-    wanted: str = ""
-    got: str = ""
+    failed_field: str = ""
+    expected: str = ""
+    actual: str = ""
     pending: bool = False
 
 
@@ -158,7 +158,7 @@ class Choice(msgspec.Struct, frozen=True):
         return self.routes[0].options if self.routes else Options()
 
     @property
-    def held(self) -> bool:
+    def below_threshold(self) -> bool:
         """Nothing took it, and something would but for its threshold: the ticket is below it."""
         return bool(self.pending) and not self.routes
 
@@ -169,21 +169,21 @@ WORDS = ("source", "kind", "environment", "level", "release")
 """What is asked of a report by its exact words, in the order of the verdicts."""
 
 
-def verdict(route: Route, facts: Facts, history: History | None = None) -> Verdict:
+def match_route(route: Route, facts: Facts, history: History | None = None) -> MatchResult:
     """Whether a rule takes a ticket, and if not, what stood against it. Without ``history`` no threshold is met."""
     match = route.match
     against = _against(match, facts)
     if against:
         wanted, got = _words(match, facts, against)
-        return Verdict(route.position, matched=False, against=against, wanted=wanted, got=got)
+        return MatchResult(route.position, matched=False, failed_field=against, expected=wanted, actual=got)
     against = "" if facts.kind == "support" else _below(match, history)
     if against:
         wanted, got = _past(match, history, against)
-        return Verdict(route.position, matched=False, against=against, wanted=wanted, got=got, pending=True)
-    return Verdict(route.position, matched=True)
+        return MatchResult(route.position, matched=False, failed_field=against, expected=wanted, actual=got, pending=True)
+    return MatchResult(route.position, matched=True)
 
 
-def candidates(routes: Sequence[Route], facts: Facts) -> tuple[Route, ...]:
+def prefilter(routes: Sequence[Route], facts: Facts) -> tuple[Route, ...]:
     """The rules that may take a report, whatever its problem's past: up to the first that takes it for sure and stops."""
     fit = []
     for route in routes:
@@ -194,7 +194,7 @@ def candidates(routes: Sequence[Route], facts: Facts) -> tuple[Route, ...]:
     return tuple(fit)
 
 
-def weigh(fit: Sequence[Route], history: History | None = None, *, met: bool = False) -> Choice:
+def evaluate_history(fit: Sequence[Route], history: History | None = None, *, met: bool = False) -> Choice:
     """What candidates say once the past is known. A rule below its threshold is passed over and stops nothing.
 
     ``met``: all thresholds are, as for people, who ask once and must not wait for what never comes.
@@ -214,7 +214,7 @@ def weigh(fit: Sequence[Route], history: History | None = None, *, met: bool = F
 
 def settle(routes: Sequence[Route], facts: Facts, history: History | None = None) -> Choice:
     """What the rules say of a report: the first that takes it decides, and those after it while rules continue."""
-    return weigh(candidates(routes, facts), history, met=facts.kind == "support")
+    return evaluate_history(prefilter(routes, facts), history, met=facts.kind == "support")
 
 
 def choose(routes: Sequence[Route], facts: Facts, history: History | None = None) -> tuple[int, ...]:
@@ -232,12 +232,12 @@ def needs_history(routes: Sequence[Route]) -> bool:
     return any(has_threshold(route) for route in routes)
 
 
-def windows(routes: Sequence[Route]) -> tuple[int, ...]:
+def occurrence_windows(routes: Sequence[Route]) -> tuple[int, ...]:
     """The spans, in seconds, within which these rules count occurrences."""
     return tuple(sorted({window for route in routes if (window := _window(route.match)) is not None}))
 
 
-def asks(routes: Sequence[Route]) -> frozenset[str]:
+def referenced_fields(routes: Sequence[Route]) -> frozenset[str]:
     """Which facts of a report any of these rules asks for, by their names in ``Facts``."""
     return frozenset(
         name
@@ -269,7 +269,7 @@ def _against_more(match: Match, facts: Facts) -> str:
                 break
         else:
             return f"tags.{tag}"
-    return "title" if match.title is not None and not found(match.title, facts.title) else ""
+    return "title" if match.title is not None and not matches(match.title, facts.title) else ""
 
 
 def _one_of(wanted: str | list[str], got: str) -> bool:
@@ -280,7 +280,7 @@ def _window(match: Match) -> int | None:
     """Within how many seconds a rule counts; None: it does not count. A rule that never says it counts a day."""
     if match.occurrences is None:
         return None
-    return seconds(match.within) if match.within is not None else 86400
+    return parse_duration(match.within) if match.within is not None else 86400
 
 
 def _below(match: Match, history: History | None) -> str:
@@ -292,7 +292,7 @@ def _below(match: Match, history: History | None) -> str:
         return "occurrences"
     if match.unseen_for is not None and (
         history is None
-        or (history.unseen_seconds is not None and history.unseen_seconds < seconds(match.unseen_for))
+        or (history.unseen_seconds is not None and history.unseen_seconds < parse_duration(match.unseen_for))
     ):
         return "unseen_for"
     return ""

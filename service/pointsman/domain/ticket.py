@@ -3,39 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-import enum
 import uuid
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
 
+from pointsman.domain.states import DeliveryKind, TicketKind, TicketStatus
 from pointsman.plugin_api import CloseReason, Report, State
-
-
-class TicketKind(enum.IntEnum):
-    """What a ticket is about; the numbers stand in the database."""
-
-    ALERT = 1
-    SUPPORT = 2
-
-
-class Status(enum.IntEnum):
-    """Whether a ticket is open; the numbers stand in the database."""
-
-    OPEN = 1
-    CLOSED = 2
-
-
-class Kind(enum.IntEnum):
-    """What a delivery does; the numbers stand in the database."""
-
-    CREATE = 1
-    COMMENT = 2
-    CLOSE = 3
-    REOPEN = 4
-    UPDATE = 5
-    MAIL = 6
 
 
 class Ticket(msgspec.Struct):
@@ -46,21 +21,21 @@ class Ticket(msgspec.Struct):
     kind: TicketKind
     fingerprint: str
     generation: int
-    status: Status
+    status: TicketStatus
     close_reason: str | None
     next_event: int
     reporter_email: str = ""
-    storm_parent: uuid.UUID | None = None
+    summary_ticket_id: uuid.UUID | None = None
     """The ticket of the storm that it is listed in; it has no issue of its own then."""
-    held: bool = False
+    below_threshold: bool = False
     """It is counted and goes nowhere, as long as it is below the threshold of every route that would take it."""
-    noted: bool = False
+    recurrence_announced: bool = False
     """It came back since it was closed and stays closed: that was said once, and is only counted from then on."""
     release: str = ""
     """The release that was reported last while it was open; empty if it is not known."""
     closed_seconds: float = 0.0
     """How long it has been closed, if it is."""
-    earlier: dict[str, Any] | None = None
+    predecessor: dict[str, Any] | None = None
     """The ticket that this one follows, and where its issues are, until this one is opened."""
 
 
@@ -74,42 +49,42 @@ class Event(msgspec.Struct, frozen=True):
     report_id: uuid.UUID | None = None
 
 
-class Promise(msgspec.Struct, frozen=True):
+class PlannedDelivery(msgspec.Struct, frozen=True):
     """A delivery to be: which event goes where, as what."""
 
     ticket_id: uuid.UUID
     destination_id: int
     event_n: int
-    kind: Kind
-    collapse_key: str | None = None
+    kind: DeliveryKind
+    coalesce_key: str | None = None
     """It may take the place of an older one with the same key, the last of its lane, that was never sent."""
-    collapsed: int = 0
+    coalesced_count: int = 0
     """Earlier events that it stands for too."""
     due_at: dt.datetime | None = None
     """It waits until then, unless its lane is at work anyway."""
 
 
-class Decided(msgspec.Struct):
+class Changes(msgspec.Struct):
     """Events and promises, in order, gathered over one transaction."""
 
     events: list[Event] = []
-    promises: list[Promise] = []
+    deliveries: list[PlannedDelivery] = []
 
 
-class Places(msgspec.Struct, frozen=True):
+class DeliveryTargets(msgspec.Struct, frozen=True):
     """Where a ticket's deliveries go: the destinations it has or is routed to, and the one for mail."""
 
     trackers: Sequence[int]
     mail: int | None
-    listed_for: Sequence[int] = ()
+    throttled_destinations: Sequence[int] = ()
     """Where a ticket that is held back in a storm would have gone."""
-    held: bool = False
+    below_threshold: bool = False
     """A new ticket is below its threshold: it is counted and goes nowhere yet."""
-    times: int = 0
+    occurrences: int = 0
     """How often a ticket that was held was reported when it reached its threshold."""
 
 
-QUIET = ("commented", "resolved")
+NON_OCCURRENCES = ("commented", "resolved")
 """Actions that are no occurrence of the problem."""
 
 REPEATS = ("opened", "recurred")
@@ -118,30 +93,30 @@ REPEATS = ("opened", "recurred")
 RESOLVED = "resolved"
 """The collapse key of the news that a problem is over."""
 
-AGAIN = "again"
+RECURRENCE_KEY = "again"
 """The collapse key of our own news that a problem is back: a tracker that was away for days gets one comment."""
 
 
-def fold(promises: Sequence[Promise]) -> list[Promise]:
+def coalesce(promises: Sequence[PlannedDelivery]) -> list[PlannedDelivery]:
     """The promises of one lane, those in a row with the same collapse key as one, the last. A key stays with the last
     that has it.
     """
-    folded: list[Promise] = []
+    folded: list[PlannedDelivery] = []
     last: dict[str, int] = {}
     for promise in promises:
-        one, key = promise, promise.collapse_key
+        one, key = promise, promise.coalesce_key
         if key is not None:
-            if folded and folded[-1].collapse_key == key:
-                one = msgspec.structs.replace(one, collapsed=folded.pop().collapsed + 1 + one.collapsed)
+            if folded and folded[-1].coalesce_key == key:
+                one = msgspec.structs.replace(one, coalesced_count=folded.pop().coalesced_count + 1 + one.coalesced_count)
             elif key in last:
-                folded[last[key]] = msgspec.structs.replace(folded[last[key]], collapse_key=None)
+                folded[last[key]] = msgspec.structs.replace(folded[last[key]], coalesce_key=None)
             last[key] = len(folded)
         folded.append(one)
     return folded
 
 
 def _say(
-    ticket: Ticket, decided: Decided, kind: str, data: dict[str, Any], report_id: uuid.UUID | None = None
+    ticket: Ticket, decided: Changes, kind: str, data: dict[str, Any], report_id: uuid.UUID | None = None
 ) -> int:
     """Add an event; its number."""
     n = ticket.next_event
@@ -152,34 +127,34 @@ def _say(
 
 def _to_trackers(
     ticket: Ticket,
-    decided: Decided,
+    decided: Changes,
     n: int,
-    kind: Kind,
-    places: Places,
+    kind: DeliveryKind,
+    places: DeliveryTargets,
     *,
     but: int | None = None,
     key: str | None = None,
 ) -> None:
     for destination in places.trackers:
         if destination != but:
-            decided.promises.append(Promise(ticket.id, destination, n, kind, key))
+            decided.deliveries.append(PlannedDelivery(ticket.id, destination, n, kind, key))
 
 
-def _say_again(ticket: Ticket, decided: Decided, n: int, places: Places) -> None:
+def _say_again(ticket: Ticket, decided: Changes, n: int, places: DeliveryTargets) -> None:
     """Tell the trackers that a problem is back. What is said of a person's request is never left out."""
-    key = AGAIN if ticket.kind is TicketKind.ALERT else None
-    _to_trackers(ticket, decided, n, Kind.COMMENT, places, key=key)
+    key = RECURRENCE_KEY if ticket.kind is TicketKind.ALERT else None
+    _to_trackers(ticket, decided, n, DeliveryKind.COMMENT, places, key=key)
 
 
-def _to_owner(ticket: Ticket, decided: Decided, n: int, places: Places) -> None:
+def _to_owner(ticket: Ticket, decided: Changes, n: int, places: DeliveryTargets) -> None:
     if ticket.reporter_email and places.mail is not None:
-        decided.promises.append(Promise(ticket.id, places.mail, n, Kind.MAIL))
+        decided.deliveries.append(PlannedDelivery(ticket.id, places.mail, n, DeliveryKind.MAIL))
 
 
 def opening_data(report: Report) -> dict[str, Any]:
     """What the issue is made from later, kept with the event that opened the ticket."""
     data: dict[str, Any] = {"action": report.action}
-    for name in ("text", "code", "url", "level", "environment", "release", "problem", "happening"):
+    for name in ("text", "code", "url", "level", "environment", "release", "problem_id", "event_id"):
         if value := getattr(report, name):
             data[name] = value
     if report.seen_at is not None:
@@ -189,12 +164,12 @@ def opening_data(report: Report) -> dict[str, Any]:
     return data
 
 
-def on_report(
+def apply_report(
     ticket: Ticket,
     report: Report,
     report_id: uuid.UUID,
-    places: Places,
-    decided: Decided,
+    places: DeliveryTargets,
+    decided: Changes,
     then: Literal["reopen", "new", "comment", "ignore"] = "reopen",
 ) -> None:
     """What a report makes of its ticket. A ticket without events yet is new: any report opens it.
@@ -206,27 +181,27 @@ def on_report(
     if ticket.next_event == 1:
         _begin(ticket, report, report_id, places, decided)
         return
-    if report.action not in QUIET:
-        if ticket.status is Status.CLOSED and then in ("comment", "ignore"):
+    if report.action not in NON_OCCURRENCES:
+        if ticket.status is TicketStatus.CLOSED and then in ("comment", "ignore"):
             _stay_closed(ticket, report, report_id, places, decided, says=then == "comment")
             return
-        if (ticket.storm_parent is not None or ticket.held) and places.trackers:
+        if (ticket.summary_ticket_id is not None or ticket.below_threshold) and places.trackers:
             _single_out(ticket, report, report_id, places, decided)
             return
-    if report.action in REPEATS and ticket.status is Status.OPEN:
+    if report.action in REPEATS and ticket.status is TicketStatus.OPEN:
         return
     data = opening_data(report)
     match report.action:
         case "commented":
             author = {"name": report.person.name, "email": report.person.email} if report.person else {}
             n = _say(ticket, decided, "commented", {"body": report.text, "author": author}, report_id)
-            _to_trackers(ticket, decided, n, Kind.COMMENT, places)
+            _to_trackers(ticket, decided, n, DeliveryKind.COMMENT, places)
         case "resolved":
             _resolve(ticket, report, data, report_id, places, decided)
         case "unmuted" | "regressed":
             # loud again: a ticket that was closed meanwhile is open again
             n = _say(ticket, decided, report.action, data, report_id)
-            if ticket.status is Status.CLOSED:
+            if ticket.status is TicketStatus.CLOSED:
                 _reopen(ticket, decided, n, places)
             _say_again(ticket, decided, n, places)
         case _:
@@ -235,54 +210,54 @@ def on_report(
             _say_again(ticket, decided, n, places)
 
 
-def _begin(ticket: Ticket, report: Report, report_id: uuid.UUID, places: Places, decided: Decided) -> None:
+def _begin(ticket: Ticket, report: Report, report_id: uuid.UUID, places: DeliveryTargets, decided: Changes) -> None:
     data = opening_data(report)
-    if ticket.storm_parent is not None:
-        data["storm"] = str(ticket.storm_parent)
-        data["routed"] = list(places.listed_for)
-    if places.held:
-        data["held"] = ticket.held = True
-    if ticket.earlier is not None:
-        data["earlier"] = ticket.earlier
+    if ticket.summary_ticket_id is not None:
+        data["throttle"] = str(ticket.summary_ticket_id)
+        data["routed"] = list(places.throttled_destinations)
+    if places.below_threshold:
+        data["below_threshold"] = ticket.below_threshold = True
+    if ticket.predecessor is not None:
+        data["earlier"] = ticket.predecessor
     n = _say(ticket, decided, "opened", data, report_id)
-    _to_trackers(ticket, decided, n, Kind.CREATE, places)
+    _to_trackers(ticket, decided, n, DeliveryKind.CREATE, places)
 
 
-def may_promise(ticket: Ticket, report: Report) -> bool:
+def may_plan_deliveries(ticket: Ticket, report: Report) -> bool:
     """Whether a report on a ticket that has events can lead to deliveries; if not, nobody need ask where to."""
     if report.action == "resolved":
-        return ticket.status is Status.OPEN
-    return report.action not in REPEATS or ticket.status is Status.CLOSED
+        return ticket.status is TicketStatus.OPEN
+    return report.action not in REPEATS or ticket.status is TicketStatus.CLOSED
 
 
 def _single_out(
-    ticket: Ticket, report: Report, report_id: uuid.UUID, places: Places, decided: Decided
+    ticket: Ticket, report: Report, report_id: uuid.UUID, places: DeliveryTargets, decided: Changes
 ) -> None:
     """A problem of a storm that is over was reported again, or one reached its threshold, and gets its own issue."""
     data = opening_data(report)
-    if ticket.storm_parent is not None:
-        data["storm"] = str(ticket.storm_parent)
+    if ticket.summary_ticket_id is not None:
+        data["throttle"] = str(ticket.summary_ticket_id)
         n = _say(ticket, decided, "singled_out", data, report_id)
     else:
-        data["times"] = places.times
+        data["times"] = places.occurrences
         n = _say(ticket, decided, "posted", data, report_id)
-    ticket.storm_parent, ticket.held = None, False
-    _to_trackers(ticket, decided, n, Kind.CREATE, places)
-    if ticket.status is Status.CLOSED:
+    ticket.summary_ticket_id, ticket.below_threshold = None, False
+    _to_trackers(ticket, decided, n, DeliveryKind.CREATE, places)
+    if ticket.status is TicketStatus.CLOSED:
         _open(ticket)
         _to_owner(ticket, decided, n, places)
 
 
 def _stay_closed(
-    ticket: Ticket, report: Report, report_id: uuid.UUID, places: Places, decided: Decided, *, says: bool
+    ticket: Ticket, report: Report, report_id: uuid.UUID, places: DeliveryTargets, decided: Changes, *, says: bool
 ) -> None:
     """A problem came back whose ticket stays closed. That is said once, so that a loud one fills neither the tracker nor
     our tables; news of its own kind (it regressed, it was unmuted) is said each time where anything is.
     """
     repeat = report.action in REPEATS or not says
-    if ticket.noted and repeat:
+    if ticket.recurrence_announced and repeat:
         return
-    ticket.noted = True
+    ticket.recurrence_announced = True
     if not says:
         data = {"action": report.action, "reason": ticket.close_reason}
         if report.seen_at is not None:
@@ -299,36 +274,36 @@ def _resolve(
     report: Report,
     data: dict[str, Any],
     report_id: uuid.UUID,
-    places: Places,
-    decided: Decided,
+    places: DeliveryTargets,
+    decided: Changes,
 ) -> None:
     """The source says that the problem is over. Of a closed ticket that is no news; an open one is closed only where the
     report says so.
     """
-    if ticket.status is Status.CLOSED:
+    if ticket.status is TicketStatus.CLOSED:
         return
     n = _say(ticket, decided, "resolved", data, report_id)
-    _to_trackers(ticket, decided, n, Kind.COMMENT, places, key=RESOLVED)
+    _to_trackers(ticket, decided, n, DeliveryKind.COMMENT, places, key=RESOLVED)
     if report.close_reason is not None:
-        on_state(ticket, "closed", report.close_reason, places, decided, seen_at=None, by={"by": "source"})
+        apply_state(ticket, "closed", report.close_reason, places, decided, seen_at=None, by={"by": "source"})
 
 
 def _open(ticket: Ticket) -> None:
-    ticket.status, ticket.close_reason, ticket.noted = Status.OPEN, None, False
+    ticket.status, ticket.close_reason, ticket.recurrence_announced = TicketStatus.OPEN, None, False
 
 
-def _reopen(ticket: Ticket, decided: Decided, n: int, places: Places) -> None:
+def _reopen(ticket: Ticket, decided: Changes, n: int, places: DeliveryTargets) -> None:
     _open(ticket)
-    _to_trackers(ticket, decided, n, Kind.REOPEN, places)
+    _to_trackers(ticket, decided, n, DeliveryKind.REOPEN, places)
     _to_owner(ticket, decided, n, places)
 
 
-def on_state(
+def apply_state(
     ticket: Ticket,
     state: State,
     reason: CloseReason | None,
-    places: Places,
-    decided: Decided,
+    places: DeliveryTargets,
+    decided: Changes,
     *,
     seen_at: int | None,
     by: dict[str, Any],
@@ -337,15 +312,15 @@ def on_state(
 
     The other issues of the ticket follow, and its owner is told. Whether anything changed.
     """
-    if state == "closed" and ticket.status is Status.OPEN:
-        ticket.status, ticket.close_reason = Status.CLOSED, reason or "completed"
+    if state == "closed" and ticket.status is TicketStatus.OPEN:
+        ticket.status, ticket.close_reason = TicketStatus.CLOSED, reason or "completed"
         ticket.closed_seconds = 0.0
         n = _say(ticket, decided, "closed", {"reason": ticket.close_reason, **by})
-        _to_trackers(ticket, decided, n, Kind.CLOSE, places, but=seen_at)
-    elif state == "open" and ticket.status is Status.CLOSED:
+        _to_trackers(ticket, decided, n, DeliveryKind.CLOSE, places, but=seen_at)
+    elif state == "open" and ticket.status is TicketStatus.CLOSED:
         _open(ticket)
         n = _say(ticket, decided, "reopened", by)
-        _to_trackers(ticket, decided, n, Kind.REOPEN, places, but=seen_at)
+        _to_trackers(ticket, decided, n, DeliveryKind.REOPEN, places, but=seen_at)
     else:
         return False
     _to_owner(ticket, decided, n, places)

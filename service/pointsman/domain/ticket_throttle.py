@@ -1,8 +1,8 @@
-"""Storms: when a source opens more new tickets in a minute than it may, the surplus shares one issue.
+"""Throttling: decide which of a source's new tickets get an issue of their own, and which share a summary ticket.
 
-A source's allowance is counted in windows of one minute. What is new beyond it is *held*: a ticket like any other, with
-its own occurrences, but listed in the storm's own ticket, the *parent*, instead of having an issue. The storm lasts while
-windows stay over the allowance. A held problem that is reported again afterwards gets an issue of its own. Pure.
+New tickets are counted per source in windows of one minute. A ticket beyond the limit is *throttled*: it has its own
+occurrences, but no issue; the *summary ticket* of the source lists it. The throttle lasts while windows stay over the limit.
+A throttled ticket that is reported again afterwards is *released* and gets an issue of its own.
 """
 
 from __future__ import annotations
@@ -13,111 +13,136 @@ from collections.abc import Collection, Sequence
 
 import msgspec
 
-from pointsman.domain.ticket import Decided, Event, Kind, Places, Promise, Status, Ticket
+from pointsman.domain.states import DeliveryKind, TicketStatus
+from pointsman.domain.ticket import Changes, DeliveryTargets, Event, PlannedDelivery, Ticket
 
 WINDOW = dt.timedelta(minutes=1)
 NEW_TICKETS_PER_MINUTE = 60
-"""The allowance of a source of alerts for which nothing else is configured."""
-STORM = "storm"
-"""The collapse key of the parent's comments, and the name of a parent's part in its events."""
-FINGERPRINT = "storm:"
+"""The default limit of a source of alerts."""
+THROTTLE_KEY = "throttle"
+"""Key of the summary's data in its events, and the coalesce key of its comments."""
+SUMMARY_FINGERPRINT_PREFIX = "throttle:"
 
 
-class Window(msgspec.Struct, frozen=True):
-    """A source's minute: when it began, how many tickets were opened in it, and the parent while a storm lasts."""
+class RateWindow(msgspec.Struct, frozen=True):
+    """The window of a source: its start, the tickets opened in it, and the summary ticket while a throttle lasts."""
 
-    began_at: dt.datetime
+    started_at: dt.datetime
     opened: int = 0
-    parent_id: uuid.UUID | None = None
+    summary_ticket_id: uuid.UUID | None = None
 
     @property
     def ends_at(self) -> dt.datetime:
-        """When the next window may begin."""
-        return self.began_at + WINDOW
+        """Return when the next window can start."""
+        return self.started_at + WINDOW
 
 
-class Room(msgspec.Struct, frozen=True):
-    """How many of a batch's tickets get issues of their own: of the new ones, and of those held back by a storm that
-    is over. ``held`` of the new ones do not.
+class Admission(msgspec.Struct, frozen=True):
+    """How many new tickets get an issue, how many are throttled, and how many earlier ones are released."""
+
+    admitted: int
+    throttled: int
+    released: int
+
+
+def window_at(window: RateWindow, now: dt.datetime, limit: int) -> RateWindow:
+    """Return the window in force.
+
+    The throttle continues if the last window was over the limit and ended less than a window ago.
     """
-
-    own: int
-    held: int
-    singled_out: int
-
-
-def window_at(window: Window, now: dt.datetime, allowed: int) -> Window:
-    """The window in force. A storm goes on if the last one was over the allowance and ended less than a window ago."""
     if now < window.ends_at:
         return window
-    lasts = window.opened > allowed and now < window.ends_at + WINDOW
-    return Window(now, 0, window.parent_id if lasts else None)
+    continues = window.opened > limit and now < window.ends_at + WINDOW
+    return RateWindow(now, 0, window.summary_ticket_id if continues else None)
 
 
-def admit(window: Window, allowed: int, *, new: int, again: int) -> tuple[Window, Room]:
-    """Let tickets in: ``new`` ones, then ``again``, those of an earlier storm. Only new ones make a storm."""
-    own = min(new, max(0, allowed - window.opened))
+def admit_tickets(
+    window: RateWindow, limit: int, *, new: int, recurring: int
+) -> tuple[RateWindow, Admission]:
+    """Admit ``new`` tickets, then ``recurring`` ones without an issue. Only new ones can exceed the limit.
+
+    Return the window after that, and how many are admitted.
+    """
+    admitted = min(new, max(0, limit - window.opened))
     opened = window.opened + new
-    room = max(0, allowed - opened) if window.parent_id is None else 0
-    singled_out = min(again, room)
+    remaining = max(0, limit - opened) if window.summary_ticket_id is None else 0
+    released = min(recurring, remaining)
     return (
-        msgspec.structs.replace(window, opened=opened + singled_out),
-        Room(own, new - own, singled_out),
+        msgspec.structs.replace(window, opened=opened + released),
+        Admission(admitted, new - admitted, released),
     )
 
 
-def title(source: str, allowed: int) -> str:
-    """The title of a storm's parent."""
-    return f"A storm of new problems from {source}: more than {allowed} in a minute"
+def title(source: str, limit: int) -> str:
+    """Return the title of a summary ticket."""
+    return f"A storm of new problems from {source}: more than {limit} in a minute"
 
 
-def fingerprint(window: Window) -> str:
-    """What names a storm within its source."""
-    return f"{FINGERPRINT}{window.began_at.astimezone(dt.UTC).isoformat()}"
+def fingerprint(window: RateWindow) -> str:
+    """Return the fingerprint of a window's summary ticket within its source."""
+    return f"{SUMMARY_FINGERPRINT_PREFIX}{window.started_at.astimezone(dt.UTC).isoformat()}"
 
 
-def is_parent(ticket: Ticket) -> bool:
-    """Whether a ticket is a storm's."""
-    return ticket.fingerprint.startswith(FINGERPRINT)
+def is_summary(ticket: Ticket) -> bool:
+    """Return whether a ticket is a summary ticket."""
+    return ticket.fingerprint.startswith(SUMMARY_FINGERPRINT_PREFIX)
 
 
-def is_storm(event_data: str) -> bool:
-    """Whether an event, as its JSON, is a parent's own: then its issue or comment lists what is held."""
-    return f'"{STORM}": {{' in event_data or f'"{STORM}":{{' in event_data
+def is_summary_event(event_data: str) -> bool:
+    """Return whether an event, given as its JSON, belongs to a summary ticket, whose issue lists throttled tickets."""
+    return f'"{THROTTLE_KEY}": {{' in event_data or f'"{THROTTLE_KEY}":{{' in event_data
 
 
-def on_surplus(
-    parent: Ticket,
+def apply_throttle(
+    summary: Ticket,
     wanted: Sequence[int],
-    places: Places,
-    waiting: Collection[int],
-    decided: Decided,
+    targets: DeliveryTargets,
+    unsent: Collection[int],
+    changes: Changes,
     *,
-    allowed: int,
+    limit: int,
 ) -> None:
-    """What a batch with held tickets makes of their parent.
+    """Add the events and deliveries of a summary ticket for a batch with throttled tickets.
 
-    ``wanted``: where the held tickets would have gone. ``places``: where the parent has issues, or will have. ``waiting``: those of
-    them where news of the storm waits to be sent; it is written when it is sent and will tell of this batch too.
+    ``wanted`` are the destinations of the throttled tickets, ``targets`` those where the summary has or will have an issue.
+    ``unsent`` are the targets where an issue or comment about the summary is not sent yet: its text is rendered when it is
+    sent and will include this batch.
     """
-    data = {STORM: {"allowed": allowed}}
-    if parent.next_event == 1:
-        decided.events.append(Event(parent.id, 1, "opened", {"action": STORM, **data}))
-        parent.next_event = 2
-    elif parent.status is Status.CLOSED or any(place not in waiting for place in places.trackers):
-        n = parent.next_event
-        parent.next_event += 1
-        if parent.status is Status.CLOSED:
-            parent.status, parent.close_reason = Status.OPEN, None
-            decided.events.append(Event(parent.id, n, "recurred", {"action": STORM, **data}))
-            decided.promises += [Promise(parent.id, place, n, Kind.REOPEN) for place in places.trackers]
-        else:
-            decided.events.append(Event(parent.id, n, "grew", data))
-        decided.promises += [
-            Promise(parent.id, place, n, Kind.COMMENT, STORM)
-            for place in places.trackers
-            if place not in waiting
+    data = {THROTTLE_KEY: {"allowed": limit}}
+    if summary.next_event == 1:
+        changes.events.append(Event(summary.id, 1, "opened", {"action": THROTTLE_KEY, **data}))
+        summary.next_event = 2
+    elif summary.status is TicketStatus.CLOSED or any(
+        destination_id not in unsent for destination_id in targets.trackers
+    ):
+        _add_comment(summary, data, targets, unsent, changes)
+    changes.deliveries += [
+        PlannedDelivery(summary.id, destination_id, 1, DeliveryKind.CREATE)
+        for destination_id in wanted
+        if destination_id not in targets.trackers
+    ]
+
+
+def _add_comment(
+    summary: Ticket,
+    data: dict[str, dict[str, int]],
+    targets: DeliveryTargets,
+    unsent: Collection[int],
+    changes: Changes,
+) -> None:
+    number = summary.next_event
+    summary.next_event += 1
+    if summary.status is TicketStatus.CLOSED:
+        summary.status, summary.close_reason = TicketStatus.OPEN, None
+        changes.events.append(Event(summary.id, number, "recurred", {"action": THROTTLE_KEY, **data}))
+        changes.deliveries += [
+            PlannedDelivery(summary.id, destination_id, number, DeliveryKind.REOPEN)
+            for destination_id in targets.trackers
         ]
-    decided.promises += [
-        Promise(parent.id, place, 1, Kind.CREATE) for place in wanted if place not in places.trackers
+    else:
+        changes.events.append(Event(summary.id, number, "grew", data))
+    changes.deliveries += [
+        PlannedDelivery(summary.id, destination_id, number, DeliveryKind.COMMENT, THROTTLE_KEY)
+        for destination_id in targets.trackers
+        if destination_id not in unsent
     ]

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
-from pointsman.plugin_api import Budget
+from pointsman.plugin_api import Quota
 
 USED_SHARE = 0.8
 KEPT_SHARE = 0.2
@@ -25,7 +25,7 @@ _A_HAIR = 1e-6
 """Less than this is missing only because numbers are rounded."""
 
 
-class Pace(msgspec.Struct, frozen=True):
+class RateLimit(msgspec.Struct, frozen=True):
     """A budget as it is kept: tokens a second, and how many may be saved up."""
 
     scope: str
@@ -33,12 +33,12 @@ class Pace(msgspec.Struct, frozen=True):
     burst: float
 
     @property
-    def kept(self) -> float:
+    def priority_tokens(self) -> float:
         """Tokens that only what is urgent may take; never so many that the rest could not take any."""
         return min(KEPT_SHARE * self.burst, self.burst - 1.0)
 
     @property
-    def reserve(self) -> int:
+    def prefetch_limit(self) -> int:
         """Tokens that a replica may hold in advance: a second's worth. None of a slow bucket."""
         return math.floor(self.rate)
 
@@ -48,16 +48,16 @@ class Pace(msgspec.Struct, frozen=True):
         return self.scope.startswith(PER_ISSUE)
 
 
-def paces_of(declared: Iterable[Budget], writes_per_minute: int | None) -> tuple[Pace, ...]:
+def rate_limits_of(declared: Iterable[Quota], writes_per_minute: int | None) -> tuple[RateLimit, ...]:
     """The buckets of a destination, the slowest first: what is scarce is asked for first.
 
     The operator's word replaces the declared limits: so many writes a minute, or 0 for no bucket at all.
     """
     if writes_per_minute is not None:
         rate = writes_per_minute / 60.0
-        return (Pace("all", rate, max(1.0, OPERATOR_BURST_SECONDS * rate)),) if rate else ()
+        return (RateLimit("all", rate, max(1.0, OPERATOR_BURST_SECONDS * rate)),) if rate else ()
     made = [
-        Pace(one.scope, USED_SHARE * one.calls / one.seconds, max(1.0, (1.0 - USED_SHARE) * one.calls))
+        RateLimit(one.scope, USED_SHARE * one.calls / one.seconds, max(1.0, (1.0 - USED_SHARE) * one.calls))
         for one in declared
     ]
     return tuple(sorted(made, key=lambda pace: (pace.rate, pace.scope)))
@@ -71,12 +71,12 @@ def shared_limit(given: Iterable[int | None]) -> int | None:
     return min((one for one in said if one > 0), default=0) if said else None
 
 
-def filled(pace: Pace, tokens: float, elapsed_seconds: float) -> float:
+def filled(pace: RateLimit, tokens: float, elapsed_seconds: float) -> float:
     """The tokens of a bucket after a while. Time that runs backwards fills nothing."""
     return min(pace.burst, tokens + pace.rate * max(0.0, elapsed_seconds))
 
 
-def waits(
+def wait_seconds(
     *, rate: float, kept: float, tokens: float, urgent: int, others: int
 ) -> tuple[list[float], list[float]]:
     """Seconds until there will be a token for each of those that got none: the urgent ones first, one after the other."""
@@ -86,13 +86,13 @@ def waits(
     )
 
 
-class Held:
+class LocalTokens:
     """What a replica holds of one bucket in advance: taken from it already, used by whoever comes next.
 
     Never more than a second's worth, and not for long: what is held knows nothing of a tracker's complaint.
     """
 
-    def __init__(self, pace: Pace) -> None:
+    def __init__(self, pace: RateLimit) -> None:
         self._pace = pace
         self._free = 0
         self._urgent = 0
@@ -110,7 +110,7 @@ class Held:
         if urgent and self._urgent:
             self._urgent -= 1
             return True
-        if self._free > (0 if urgent else math.floor(KEPT_SHARE * self._pace.reserve)):
+        if self._free > (0 if urgent else math.floor(KEPT_SHARE * self._pace.prefetch_limit)):
             self._free -= 1
             return True
         return False
@@ -118,7 +118,7 @@ class Held:
     def put(self, now: float, count: int, *, urgent: bool = False) -> None:
         """Hold more. What is more than may be held is lost."""
         self._since = now
-        count = min(count, max(1, self._pace.reserve) - self.count)
+        count = min(count, max(1, self._pace.prefetch_limit) - self.count)
         if count > 0 and urgent:
             self._urgent += count
         elif count > 0:
@@ -129,7 +129,7 @@ class Held:
         self._free = self._urgent = 0
 
 
-class Queue:
+class WaiterSchedule:
     """When those that were told to wait come back: one a token, not all at the same moment."""
 
     def __init__(self) -> None:
@@ -141,25 +141,25 @@ class Queue:
         return max(0.001, self._last - now)
 
 
-class LanePaces:
+class PerIssueLimits:
     """Buckets of single issues. A lane is one issue's, and one replica at a time holds it, so they stay in memory.
 
     A bucket that is full says nothing and is forgotten.
     """
 
     def __init__(self) -> None:
-        self._buckets: dict[tuple[int, Pace], tuple[float, float]] = {}
+        self._buckets: dict[tuple[int, RateLimit], tuple[float, float]] = {}
         self._sweep_at = 1024
 
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def wait(self, lane_id: int, paces: Sequence[Pace], now: float) -> float:
+    def wait(self, lane_id: int, paces: Sequence[RateLimit], now: float) -> float:
         """Seconds until each bucket of a lane has a token; 0.0 if each has one now."""
         short = [(1.0 - self._tokens(lane_id, pace, now), pace.rate) for pace in paces]
         return max((lacking / rate for lacking, rate in short if lacking > _A_HAIR), default=0.0)
 
-    def take(self, lane_id: int, paces: Sequence[Pace], now: float) -> None:
+    def take(self, lane_id: int, paces: Sequence[RateLimit], now: float) -> None:
         """Take a token out of each bucket of a lane; only after ``wait`` said 0.0."""
         for pace in paces:
             self._buckets[lane_id, pace] = (max(0.0, self._tokens(lane_id, pace, now) - 1.0), now)
@@ -171,6 +171,6 @@ class LanePaces:
             }
             self._sweep_at = max(1024, 2 * len(self._buckets))
 
-    def _tokens(self, lane_id: int, pace: Pace, now: float) -> float:
+    def _tokens(self, lane_id: int, pace: RateLimit, now: float) -> float:
         tokens, at = self._buckets.get((lane_id, pace), (pace.burst, now))
         return filled(pace, tokens, now - at)

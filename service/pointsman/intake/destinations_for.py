@@ -1,4 +1,4 @@
-"""What comes of a batch of reports: where its tickets go, and when."""
+"""Decide where the deliveries of a batch's tickets go, and when."""
 
 from __future__ import annotations
 
@@ -8,127 +8,141 @@ from collections.abc import Sequence
 
 import msgspec
 
-from pointsman.domain.quiet_hours import hours_at, quiet_until
-from pointsman.domain.recurrence import stays_silent
+from pointsman.domain.quiet_hours import quiet_hours_end, quiet_hours_for
+from pointsman.domain.recurrence import is_silent
 from pointsman.domain.routing import Route
-from pointsman.domain.ticket import Decided, Kind, DeliveryTargets, PlannedDelivery, Ticket, may_plan_deliveries
+from pointsman.domain.states import DeliveryKind
+from pointsman.domain.ticket import DeliveryTargets, PlannedDelivery, Ticket, may_plan_deliveries
 from pointsman.intake import throttle
-from pointsman.intake.generations import Part
+from pointsman.intake.batch import BatchDecision, TicketBatch
 from pointsman.intake.incoming import Incoming
 from pointsman.storage.db import Connection
-from pointsman.storage.delivery_writer import TicketState, lock_tracker_destinations
+from pointsman.storage.delivery_writer import lock_tracker_destinations
+
+_POSTPONED = (DeliveryKind.CREATE, DeliveryKind.COMMENT, DeliveryKind.REOPEN)
+"""Deliveries that wait for the end of quiet hours."""
 
 
-class Outcome(msgspec.Struct):
-    """What was decided over a batch: the tickets, how they stood before, and which report belongs to which."""
+class _IssueRequests(msgspec.Struct):
+    """Tickets that need an issue: new ones, those throttled or below a threshold before, and the report of each."""
 
-    decided: Decided
-    now: dt.datetime | None = None
-    """The database's time, if a report asks for it."""
-    tickets: dict[uuid.UUID, Ticket] = {}
-    stood: dict[uuid.UUID, TicketState] = {}
-    ticket_of: dict[uuid.UUID, uuid.UUID] = {}
-    ends_at: dict[uuid.UUID, dt.datetime] = {}
-    storms: list[str] = []
-    begins: dict[uuid.UUID, Part] = {}
-    """The parts that begin in the midst of a batch, by the report with which they do."""
-    posts: dict[uuid.UUID, DeliveryTargets] = {}
-    """Where tickets that reach their threshold go, by the report with which they do."""
+    new: list[throttle.IssueRequest]
+    recurring: list[throttle.IssueRequest]
+    report_of: dict[uuid.UUID, Incoming]
+
+    def request(self, ticket: Ticket, incoming: Incoming) -> throttle.IssueRequest:
+        """Return the request of a ticket, by this report."""
+        self.report_of[ticket.id] = incoming
+        return throttle.IssueRequest(
+            ticket, incoming.source_slug, incoming.ticket_rate_limit, incoming.destination_ids
+        )
 
 
-async def places_for(
-    con: Connection, outcome: Outcome, parts: Sequence[Part], mail_id: int | None
+async def destinations_for(
+    con: Connection, decision: BatchDecision, batches: Sequence[TicketBatch], mail_id: int | None
 ) -> dict[uuid.UUID, DeliveryTargets]:
-    """Where each ticket's deliveries go, with what a storm holds back. What promises nothing is not asked."""
-    places: dict[uuid.UUID, DeliveryTargets] = {}
-    ask: list[uuid.UUID] = []
-    wants = _Wants([], [], {})
-    for part in parts:
-        ticket, reports = part.ticket, part.reports
-        places[ticket.id] = DeliveryTargets((), mail_id)
-        if part.is_new:
+    """Return the targets of each ticket's deliveries, after throttling.
+
+    The lanes of a ticket are locked only if its reports can lead to deliveries.
+    """
+    targets: dict[uuid.UUID, DeliveryTargets] = {}
+    existing: list[uuid.UUID] = []
+    requests = _IssueRequests([], [], {})
+    for batch in batches:
+        ticket, reports = batch.ticket, batch.reports
+        targets[ticket.id] = DeliveryTargets((), mail_id)
+        if batch.is_new:
             first = reports[0]
-            places[ticket.id] = DeliveryTargets(first.routed, mail_id, below_threshold=first.held)
-            if first.allowed and first.routed:
-                wants.new.append(wants.asking(ticket, first))
+            targets[ticket.id] = DeliveryTargets(
+                first.destination_ids, mail_id, below_threshold=first.below_threshold
+            )
+            if first.ticket_rate_limit and first.destination_ids:
+                requests.new.append(requests.request(ticket, first))
         elif ticket.summary_ticket_id is not None:
-            back = [one for one in reports if one.routed and one.counts]
-            wants.again += [wants.asking(ticket, one) for one in back[:1]]
-        elif any(_may_promise(ticket, one) for one in reports):
-            ask.append(ticket.id)
-        if (post := part.posted_by) is not None:
-            wants.again.append(wants.asking(ticket, post))
-    if ask:
-        for ticket_id, trackers in (await lock_tracker_destinations(con, ask)).items():
-            places[ticket_id] = DeliveryTargets(trackers, mail_id)
-    if wants.new or wants.again:
-        answer = await throttle.admit(con, wants.new, wants.again, outcome.decided, mail_id)
-        _heed(answer, outcome, places, mail_id, wants)
-    return places
+            recurring = [
+                incoming for incoming in reports if incoming.destination_ids and incoming.is_occurrence
+            ]
+            requests.recurring += [requests.request(ticket, incoming) for incoming in recurring[:1]]
+        elif any(_may_plan_deliveries(ticket, incoming) for incoming in reports):
+            existing.append(ticket.id)
+        if (incoming := batch.threshold_report) is not None:
+            requests.recurring.append(requests.request(ticket, incoming))
+    if existing:
+        for ticket_id, trackers in (await lock_tracker_destinations(con, existing)).items():
+            targets[ticket_id] = DeliveryTargets(trackers, mail_id)
+    if requests.new or requests.recurring:
+        result = await throttle.admit(con, requests.new, requests.recurring, decision.changes, mail_id)
+        _apply_throttle(result, decision, targets, mail_id, requests)
+    return targets
 
 
-class _Wants(msgspec.Struct):
-    """Who wants an issue of its own: new tickets, those held before, and the report by which each does."""
-
-    new: list[throttle.Asking]
-    again: list[throttle.Asking]
-    by: dict[uuid.UUID, Incoming]
-
-    def asking(self, ticket: Ticket, one: Incoming) -> throttle.Asking:
-        """A ticket that wants one by this report."""
-        self.by[ticket.id] = one
-        return throttle.Asking(ticket, one.source, one.allowed, one.routed)
+def _may_plan_deliveries(ticket: Ticket, incoming: Incoming) -> bool:
+    report = incoming.report
+    return (
+        report is not None
+        and may_plan_deliveries(ticket, report)
+        and not is_silent(ticket, report, incoming.recurrence_rules)
+    )
 
 
-def _may_promise(ticket: Ticket, one: Incoming) -> bool:
-    report = one.report
-    return report is not None and may_plan_deliveries(ticket, report) and not stays_silent(ticket, report, one.rules)
-
-
-def _heed(
-    answer: throttle.Answer,
-    outcome: Outcome,
-    places: dict[uuid.UUID, DeliveryTargets],
+def _apply_throttle(
+    result: throttle.ThrottleResult,
+    decision: BatchDecision,
+    targets: dict[uuid.UUID, DeliveryTargets],
     mail_id: int | None,
-    wants: _Wants,
+    requests: _IssueRequests,
 ) -> None:
-    """Do as a storm's rules say: what is held goes nowhere, what is singled out goes where it should have gone."""
-    for one in wants.new:
-        if one.ticket.id in answer.held:
-            places[one.ticket.id] = DeliveryTargets((), mail_id, one.routed)
-    for one in wants.again:
-        if one.ticket.id not in answer.singled_out:
+    """Apply the throttling decision: throttled tickets get no destination; released ones get their original ones."""
+    for request in requests.new:
+        if request.ticket.id in result.throttled:
+            targets[request.ticket.id] = DeliveryTargets((), mail_id, request.destination_ids)
+    for request in requests.recurring:
+        ticket = request.ticket
+        if ticket.id not in result.released:
             continue
-        if one.ticket.summary_ticket_id is not None:
-            places[one.ticket.id] = DeliveryTargets(one.routed, mail_id)
+        if ticket.summary_ticket_id is not None:
+            targets[ticket.id] = DeliveryTargets(request.destination_ids, mail_id)
         else:
-            by = wants.by[one.ticket.id]
-            outcome.posts[by.report_id] = DeliveryTargets(one.routed, mail_id, occurrences=by.times)
-    for number, promise in enumerate(outcome.decided.promises if answer.held else ()):
-        # a storm's own issue keeps to the hours of the first that is listed in it
-        first = next((one for one in wants.new if one.ticket.summary_ticket_id == promise.ticket_id), None)
+            incoming = requests.report_of[ticket.id]
+            decision.threshold_targets[incoming.report_id] = DeliveryTargets(
+                request.destination_ids, mail_id, occurrences=incoming.occurrences
+            )
+    if result.throttled:
+        _postpone_summaries(decision, requests)
+    decision.tickets.update({summary.id: summary for summary in result.summaries})
+    decision.stored_states.update(result.stored_states)
+    decision.window_ends, decision.throttle_started = result.window_ends, result.started
+
+
+def _postpone_summaries(decision: BatchDecision, requests: _IssueRequests) -> None:
+    """Postpone the deliveries of summary tickets by the quiet hours of the first ticket that each lists."""
+    deliveries = decision.changes.deliveries
+    for index, delivery in enumerate(deliveries):
+        first = next(
+            (request for request in requests.new if request.ticket.summary_ticket_id == delivery.ticket_id),
+            None,
+        )
         if first is not None:
-            took = wants.by[first.ticket.id].took
-            outcome.decided.promises[number] = _later(promise, took, outcome.now)
-    outcome.tickets.update({one.id: one for one in answer.parents})
-    outcome.stood.update(answer.stood)
-    outcome.ends_at, outcome.storms = answer.ends_at, answer.began
+            routes = requests.report_of[first.ticket.id].matched_routes
+            deliveries[index] = _postponed(delivery, routes, decision.now)
 
 
-def delay(outcome: Outcome, begin: int, took: Sequence[Route]) -> None:
-    """Let promises from ``begin`` on wait for the end of the quiet hours of their destinations."""
-    promises = outcome.decided.promises
-    if any(route.options.quiet_hours is not None for route in took):
-        promises[begin:] = [_later(one, took, outcome.now) for one in promises[begin:]]
+def postpone_for_quiet_hours(decision: BatchDecision, start: int, routes: Sequence[Route]) -> None:
+    """Postpone the deliveries from index ``start`` on to the end of the quiet hours of their destinations."""
+    deliveries = decision.changes.deliveries
+    if any(route.options.quiet_hours is not None for route in routes):
+        deliveries[start:] = [_postponed(delivery, routes, decision.now) for delivery in deliveries[start:]]
 
 
-def _later(promise: PlannedDelivery, took: Sequence[Route], now: dt.datetime | None) -> PlannedDelivery:
-    if now is None or promise.kind not in (Kind.CREATE, Kind.COMMENT, Kind.REOPEN):
-        return promise
-    hours = hours_at(took, promise.destination_id)
+def _postponed(
+    delivery: PlannedDelivery, routes: Sequence[Route], now: dt.datetime | None
+) -> PlannedDelivery:
+    if now is None or delivery.kind not in _POSTPONED:
+        return delivery
+    hours = quiet_hours_for(routes, delivery.destination_id)
     try:
-        until = quiet_until(hours, now) if hours is not None else None
+        until = quiet_hours_end(hours, now) if hours is not None else None
     except ValueError:
-        # a zone that is known where the configuration was applied, and not here: better too early than not at all
-        return promise
-    return msgspec.structs.replace(promise, due_at=until) if until is not None else promise
+        # the time zone was known where the configuration was applied, but not here: too early is better than never
+        return delivery
+    return msgspec.structs.replace(delivery, due_at=until) if until is not None else delivery

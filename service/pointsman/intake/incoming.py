@@ -1,4 +1,4 @@
-"""A report on its way in, with what the routes say of it."""
+"""A report that is being accepted, with its routing."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from pointsman.domain.routing import Again, Route
-from pointsman.domain.ticket import QUIET, TicketKind
+from pointsman.domain.routing import RecurrenceRule, Route
+from pointsman.domain.states import TicketKind
+from pointsman.domain.ticket import NON_OCCURRENCES
 from pointsman.plugin_api import Report
 
 
 @dataclass(slots=True)
 class Incoming:
-    """One report on its way in. ``report`` is None where our code could not decide; ``error`` then says why."""
+    """A report that is being accepted. ``report`` is None where our code failed on it; ``error`` then says why."""
 
     report_id: uuid.UUID
     source_id: int
@@ -24,34 +25,41 @@ class Incoming:
     ticket_kind: TicketKind
     report: Report | None
     error: str | None = None
-    routed: tuple[int, ...] = ()
+    destination_ids: tuple[int, ...] = ()
     new_ticket_id: uuid.UUID = field(default_factory=uuid.uuid4)
-    source: str = ""
-    """The source's slug."""
-    allowed: int = 0
-    """How many tickets its source may open in a minute before the rest is listed in a storm; 0: any number."""
-    since: float = 0.0
-    """Since when its sender waits, in seconds of the loop's clock."""
-    took: tuple[Route, ...] = ()
-    """The rules that took it; the first says what else is done with it. Below every threshold: those that would."""
-    fit: tuple[Route, ...] = ()
-    """The rules that may take it, if that depends on the problem's past: ``routed`` and ``took`` are settled then."""
-    held: bool = False
-    """It is below every threshold."""
-    times: int = 0
-    """How often its problem was reported within the time that its rules ask for, this report counted."""
+    """Id of its ticket if it opens one; replaced by the id of the existing ticket."""
+    source_slug: str = ""
+    ticket_rate_limit: int = 0
+    """Most tickets that the source may open in a minute before the rest is throttled; 0: no limit."""
+    enqueued_at: float = 0.0
+    """Seconds of the event loop's clock."""
+    matched_routes: tuple[Route, ...] = ()
+    """The routes that match, the first one's options count. Below every threshold: those that would match."""
+    candidate_routes: tuple[Route, ...] = ()
+    """The routes that may match, if that depends on the history of the problem: they are evaluated in the transaction."""
+    below_threshold: bool = False
+    """No route matches, and some would but for a threshold."""
+    occurrences: int = 0
+    """Reports of the problem within the time that its routes ask for, this one included."""
 
     @property
-    def rules(self) -> Sequence[Again]:
-        """What the rule that took it says of a problem that comes back."""
-        return self.took[0].options.recurrence if self.took else ()
+    def recurrence_rules(self) -> Sequence[RecurrenceRule]:
+        """Return the rules of the first matching route for problems that recur."""
+        return self.matched_routes[0].options.recurrence if self.matched_routes else ()
 
     @property
-    def asks_time(self) -> bool:
-        """Whether it matters when it came, and when its problem was reported before."""
-        return bool(self.fit) or any(route.options.quiet_hours is not None for route in self.took)
+    def needs_times(self) -> bool:
+        """Return whether the database's time and that of the previous report are needed."""
+        return bool(self.candidate_routes) or any(
+            route.options.quiet_hours is not None for route in self.matched_routes
+        )
 
     @property
-    def counts(self) -> bool:
-        """Whether it is an occurrence of its problem."""
-        return self.report is not None and self.report.action not in QUIET
+    def is_occurrence(self) -> bool:
+        """Return whether the report counts as an occurrence of its problem."""
+        return self.report is not None and self.report.action not in NON_OCCURRENCES
+
+    @property
+    def is_test(self) -> bool:
+        """Return whether the report only tests the connection."""
+        return self.report is not None and self.report.action == "test"

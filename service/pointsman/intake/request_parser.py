@@ -11,7 +11,7 @@ import msgspec
 from pointsman.content.sanitize import clean_stored
 from pointsman.intake.errors import InvalidFields, describe_failure
 from pointsman.intake.json_body import decode
-from pointsman.plugin_api import MOST_REPORTS, Report, Unreadable
+from pointsman.plugin_api import MAX_REPORTS, Report, Unreadable
 from pointsman.plugin_host.instances import LiveSource
 
 KEPT_HEADERS = ("content-type", "user-agent")
@@ -28,14 +28,14 @@ def read_reports(
 
     Raises InvalidFields for mistakes of the sender.
     """
-    if source.reader is None:
+    if source.plugin is None:
         return (), source.problem
     try:
-        reports = list(source.reader.read_report(headers, raw, decoded))
+        reports = list(source.plugin.read_report(headers, raw, decoded))
         if not all(type(report) is Report for report in reports):
             raise TypeError("the source returned something else than reports")  # noqa: TRY301
-        if len(reports) > MOST_REPORTS:
-            raise Unreadable(f"{len(reports)} reports in one request: send {MOST_REPORTS} at most")  # noqa: TRY301
+        if len(reports) > MAX_REPORTS:
+            raise Unreadable(f"{len(reports)} reports in one request: send {MAX_REPORTS} at most")  # noqa: TRY301
     except Unreadable as unreadable:
         fields = {unreadable.field: str(unreadable)} if unreadable.field else None
         raise InvalidFields("" if fields else str(unreadable), fields) from None
@@ -64,7 +64,7 @@ def kept_headers(source: LiveSource, headers: Mapping[str, str]) -> dict[str, st
     ``headers`` must find names in any case.
     """
     names, prefixes = _names_and_prefixes(
-        tuple(source.reader.kept_headers) if source.reader is not None else ()
+        tuple(source.plugin.kept_headers) if source.plugin is not None else ()
     )
     kept = {name: clean_stored(headers[name])[:HEADER_LIMIT] for name in names if name in headers}
     if prefixes:

@@ -52,14 +52,14 @@ class DuplicateRepair:
     def __init__(
         self,
         database: Database,
-        catalog: ConfigReloader,
+        reloader: ConfigReloader,
         holder: uuid.UUID,
         *,
         signals: Signals | None = None,
         settled_seconds: float = SETTLED_SECONDS,
     ) -> None:
         self._database = database
-        self._catalog = catalog
+        self._reloader = reloader
         self._holder = holder
         self._signals = signals or Signals()
         self._settled_seconds = settled_seconds
@@ -91,7 +91,7 @@ class DuplicateRepair:
 
     async def take_turn(self) -> bool:
         """Look after all that may have been made twice; False if another replica did lately."""
-        turn = await take_turn(self._database, "sweep", self._holder, TURN_SECONDS)
+        turn = await take_turn(self._database, "duplicate_repair", self._holder, TURN_SECONDS)
         if turn is None:
             return False
         async with asyncio.timeout(AT_MOST_SECONDS):
@@ -104,7 +104,7 @@ class DuplicateRepair:
 
     async def take_twins(self) -> bool:
         """Look after issues that were seen twice; False if another replica did just now."""
-        turn = await take_turn(self._database, "sweep twins", self._holder, TWINS_SECONDS)
+        turn = await take_turn(self._database, "duplicate_repair_known", self._holder, TWINS_SECONDS)
         if turn is None:
             return False
         async with asyncio.timeout(TWINS_SECONDS):
@@ -118,7 +118,7 @@ class DuplicateRepair:
         of: dict[int, list[Row]] = {}
         for row in rows:
             of.setdefault(row["destination_id"], []).append(row)
-        destinations = self._catalog.current.destinations
+        destinations = self._reloader.current.destinations
         await asyncio.gather(
             *(
                 self._of_one(
@@ -154,7 +154,7 @@ class DuplicateRepair:
         kept: str | None = None
         doubles: list[tuple[CommentRef, bool]] = []
         if tracker.capabilities.find:
-            marker = Marker(self._catalog.current.marker_text(row["marker"]))
+            marker = Marker(self._reloader.current.marker_text(row["marker"]))
             since = row["first_sent_at"] - MARGIN
             if row["kind"] == DeliveryKind.CREATE:
                 for each in await tracker.find_issue(marker, since):
@@ -185,7 +185,7 @@ class DuplicateRepair:
     async def _repair(self, destination: LiveDestination, row: Row) -> None:
         """Keep one of the issues that carry a marker, and close the others as its duplicates."""
         marker_id = row["marker"]
-        marker = Marker(self._catalog.current.marker_text(marker_id))
+        marker = Marker(self._reloader.current.marker_text(marker_id))
         since = min(row["first_sent_at"] or row["first_at"], row["first_at"]) - MARGIN
         known = [IssueRef(*one) for one in await store.issues_of(self._database, destination.id, marker_id)]
         copies = await confirm(destination, marker, since, known)
@@ -224,7 +224,7 @@ class DuplicateRepair:
         """Say in an issue what it is a duplicate of, once, and close it; False if the tracker refuses."""
         tracker = destination.require_tracker()
         # the same for every replica and every try, so that it is said once
-        notice = Marker(self._catalog.current.marker_text(uuid.uuid5(marker_id, one.ref.remote_id)))
+        notice = Marker(self._reloader.current.marker_text(uuid.uuid5(marker_id, one.ref.remote_id)))
         name = f"[{kept.ref.key}]({kept.ref.url})" if kept.ref.url.startswith("http") else kept.ref.key
         try:
             said = await tracker.find_comment(one.ref, notice, since) if tracker.capabilities.find else ()

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from pointsman.domain.ticket import Status
-from pointsman.plugin_api import Actor, IssueRef, IssueSeen, Marker, Moved, NotFound
+from pointsman.domain.states import TicketStatus
+from pointsman.plugin_api import Actor, IssueRef, IssueState, Marker, IssueMoved, NotFound
 from pointsman.plugin_host.account import learn_account
 from pointsman.plugin_host.snapshot import LiveDestination
 from pointsman.plugin_host.validate import checked
@@ -18,7 +18,7 @@ class Copy(msgspec.Struct, frozen=True):
     """One of several issues with the same marker, by our own account; ``seen`` is None where a tracker can't read one."""
 
     ref: IssueRef
-    seen: IssueSeen | None = None
+    seen: IssueState | None = None
 
     @property
     def is_closed(self) -> bool:
@@ -33,9 +33,9 @@ class Copies(msgspec.Struct, frozen=True):
     gone: frozenset[str]
 
 
-def choose(copies: Sequence[Copy], status: Status | None) -> Copy:
+def choose(copies: Sequence[Copy], status: TicketStatus | None) -> Copy:
     """The copy that is kept: the oldest of those that stand like their ticket, for people may have closed one already."""
-    fitting = [one for one in copies if status is None or one.is_closed == (status is Status.CLOSED)]
+    fitting = [one for one in copies if status is None or one.is_closed == (status is TicketStatus.CLOSED)]
     return (fitting or list(copies))[0]
 
 
@@ -45,7 +45,7 @@ async def confirm(
     """Ask the tracker which issues carry the marker: by its lists, and one by one those that were ``seen`` elsewhere and
     that the lists do not show (yet). What somebody else wrote is never among them.
     """
-    tracker = destination.need()
+    tracker = destination.require_tracker()
     account = await learn_account(destination)
     found = {}
     if tracker.capabilities.find:
@@ -57,8 +57,8 @@ async def confirm(
     for ref in [*found.values(), *(one for one in seen if one.remote_id not in found)]:
         listed = ref.remote_id in found
         try:
-            stands = checked(await tracker.read_issue(ref), IssueSeen)
-        except (NotFound, Moved):
+            stands = checked(await tracker.read_issue(ref), IssueState)
+        except (NotFound, IssueMoved):
             gone.add(ref.remote_id)
         except NotImplementedError:
             if listed:
@@ -71,7 +71,7 @@ async def confirm(
     )
 
 
-def _is_ours(seen: IssueSeen, account: Actor | None, marker: Marker) -> bool:
+def _is_ours(seen: IssueState, account: Actor | None, marker: Marker) -> bool:
     by_us = account is not None and seen.author is not None and seen.author.account_id == account.account_id
     return by_us and marker.text in seen.markers
 

@@ -11,28 +11,28 @@ from typing import Literal
 import msgspec
 
 from pointsman.config.settings import Settings
-from pointsman.domain.ticket import Status
+from pointsman.domain.states import DestinationKind, TicketStatus
 from pointsman.errors import PointsmanError
 from pointsman.plugin_api import (
     AuthFailed,
-    IssueGone,
     IssueRef,
-    IssueSeen,
+    IssueRemoved,
+    IssueState,
     Misconfigured,
-    Moved,
+    IssueMoved,
     NotFound,
     RateLimited,
     State,
     Unavailable,
 )
 from pointsman.plugin_host.account import learn_account
-from pointsman.plugin_host.bootstrap import opened_catalog
-from pointsman.plugin_host.snapshot import TRACKER, LiveDestination
+from pointsman.plugin_host.bootstrap import open_reloader
+from pointsman.plugin_host.snapshot import LiveDestination
 from pointsman.plugin_host.validate import checked
 from pointsman.storage import destinations as standing
 from pointsman.storage import reconcile as store
 from pointsman.storage.db import Database, Row
-from pointsman.sync.tracker_updates import Inbound
+from pointsman.sync.tracker_updates import TrackerUpdates
 
 _PAGE = 100
 _ALL_FAIL_ALIKE = (AuthFailed, Misconfigured, RateLimited, Unavailable)
@@ -112,10 +112,10 @@ async def reconcile(
 
     Without ``dry_run`` tickets follow their issues, as if a webhook had told it.
     """
-    async with opened_catalog(settings, database) as keeper:
-        inbound = Inbound(database, keeper)
+    async with open_reloader(settings, database) as reloader:
+        inbound = TrackerUpdates(database, reloader)
         every = [
-            one for one in keeper.current.destinations.values() if one.kind == TRACKER and not one.retired
+            one for one in reloader.current.destinations.values() if one.kind == DestinationKind.TRACKER and not one.retired
         ]
         chosen = [one for one in every if slug in (None, one.slug)]
         if not chosen:
@@ -128,7 +128,7 @@ async def reconcile(
 
 
 async def _of_one(
-    database: Database, inbound: Inbound, destination: LiveDestination, *, dry_run: bool, summary: Summary
+    database: Database, inbound: TrackerUpdates, destination: LiveDestination, *, dry_run: bool, summary: Summary
 ) -> AsyncIterator[Difference]:
     await learn_account(destination)
     lane = 0
@@ -157,32 +157,32 @@ async def _of_one(
 
 
 async def _compare(
-    inbound: Inbound, destination: LiveDestination, row: Row, asked_at: dt.datetime, *, dry_run: bool
+    inbound: TrackerUpdates, destination: LiveDestination, row: Row, asked_at: dt.datetime, *, dry_run: bool
 ) -> Difference | None:
     """How one issue differs from its ticket, None if it does not."""
-    tracker = destination.need()
+    tracker = destination.require_tracker()
     ref = IssueRef(row["remote_id"], row["remote_key"], row["url"])
-    ours: State = "closed" if row["status"] == Status.CLOSED else "open"
-    news: IssueSeen | IssueGone
+    ours: State = "closed" if row["status"] == TicketStatus.CLOSED else "open"
+    news: IssueState | IssueRemoved
     try:
         async with asyncio.timeout(tracker.capabilities.request_timeout_seconds):
-            seen: IssueSeen = checked(await tracker.read_issue(ref), IssueSeen)
+            seen: IssueState = checked(await tracker.read_issue(ref), IssueState)
         news, theirs = seen, str(seen.state)
     except NotFound:
-        news, theirs = IssueGone(ref=ref), "gone"
-    except Moved as error:
-        news, theirs = IssueGone(ref=ref, to=error.to), f"gone to {error.to}" if error.to else "gone"
+        news, theirs = IssueRemoved(ref=ref), "gone"
+    except IssueMoved as error:
+        news, theirs = IssueRemoved(ref=ref, moved_to=error.to), f"gone to {error.to}" if error.to else "gone"
     if theirs == ours:
         return None
     became: Became = "found"
     note = ""
-    if isinstance(news, IssueSeen) and row["waits"]:
+    if isinstance(news, IssueState) and row["waits"]:
         became = "waits"
-    elif isinstance(news, IssueSeen) and row["dead_seq"] is not None:
+    elif isinstance(news, IssueState) and row["dead_seq"] is not None:
         became, note = "stuck", f"pointsman replay {row['lane_id']}/{row['dead_seq']}"
     elif not dry_run:
         heard = await inbound.found(destination, news, asked_at)
-        applied = heard.changed or isinstance(news, IssueGone)
+        applied = heard.changed or isinstance(news, IssueRemoved)
         became, note = ("applied", heard.note) if applied else ("left", heard.note)
     return Difference(
         destination=destination.slug,

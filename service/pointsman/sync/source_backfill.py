@@ -64,7 +64,7 @@ class SourceBackfill:
     def __init__(
         self,
         database: Database,
-        catalog: ConfigReloader,
+        reloader: ConfigReloader,
         preparer: ReportPreparer,
         intake: Intake,
         *,
@@ -72,7 +72,7 @@ class SourceBackfill:
         grace: dt.timedelta = GRACE,
     ) -> None:
         self._database = database
-        self._catalog = catalog
+        self._reloader = reloader
         self._preparer = preparer
         self._intake = intake
         self._signals = signals or Signals()
@@ -98,7 +98,7 @@ class SourceBackfill:
         running: dict[int, asyncio.Task[None]] = {}
         try:
             while True:
-                for one in list(self._catalog.current.sources.values()):
+                for one in list(self._reloader.current.sources.values()):
                     if not one.capabilities.backfill or one.id in running:
                         continue
                     if self._due.get(one.id, 0.0) > clock():
@@ -135,7 +135,7 @@ class SourceBackfill:
     async def ask(self, source: LiveSource, turn: store.Turn) -> int:
         """Ask for what was lost and have it accepted; how many reports were."""
         assert source.plugin is not None
-        since = turn.began_at if turn.polled_to is None else max(turn.polled_to - OVERLAP, turn.began_at)
+        since = turn.started_at if turn.polled_to is None else max(turn.polled_to - OVERLAP, turn.started_at)
         last = await store.last_problem(self._database, source.id)
         known = Problem(id=last["problem"], url=last["url"] or "") if last is not None else None
         missed = await _missed(source.plugin, since, known)

@@ -53,13 +53,13 @@ class TrackerPoller:
     def __init__(
         self,
         database: Database,
-        catalog: ConfigReloader,
+        reloader: ConfigReloader,
         inbound: TrackerUpdates,
         *,
         signals: Signals | None = None,
     ) -> None:
         self._database = database
-        self._catalog = catalog
+        self._reloader = reloader
         self._inbound = inbound
         self._signals = signals or Signals()
         self._turns: dict[int, _Turn] = {}
@@ -84,7 +84,7 @@ class TrackerPoller:
         running: dict[int, asyncio.Task[None]] = {}
         try:
             while True:
-                for one in list(self._catalog.current.destinations.values()):
+                for one in list(self._reloader.current.destinations.values()):
                     if one.tracker is None or not one.capabilities.list_changes or one.id in running:
                         continue
                     turn = self._turns.setdefault(one.id, _Turn())
@@ -120,7 +120,7 @@ class TrackerPoller:
             failure = msgspec.structs.replace(failure, message=f"asking for changes: {failure.message}")
             log.warning("poll failed", destination=destination.slug, error=str(failure))
             with contextlib.suppress(DatabaseUnavailable):
-                await standing.note_failure(self._database, destination.id, failure)
+                await standing.note_failure(self._database, destination.id, failure, origin="poll")
 
     async def _won(self, destination: LiveDestination, turn: _Turn) -> dt.datetime | None:
         """When we ask, by the database's clock; None while another replica has the turn."""

@@ -57,9 +57,9 @@ class UpdateResult(msgspec.Struct, frozen=True):
 class TrackerUpdates:
     """Applies news; each piece in one transaction."""
 
-    def __init__(self, database: Database, catalog: ConfigReloader) -> None:
+    def __init__(self, database: Database, reloader: ConfigReloader) -> None:
         self._database = database
-        self._catalog = catalog
+        self._reloader = reloader
 
     async def webhook(
         self,
@@ -119,7 +119,7 @@ class TrackerUpdates:
         if account is None or news.author is None or news.author.account_id != account.account_id:
             return
         for text in news.markers:
-            marker = self._catalog.current.marker_from(text)
+            marker = self._reloader.current.marker_from(text)
             if marker is not None:
                 issue = (news.ref.remote_id, news.ref.key, news.ref.url)
                 await sight(self._database, destination.id, marker, issue, seen_by)
@@ -186,7 +186,7 @@ class TrackerUpdates:
 
     async def linked(self, destination_id: int, issue: IssueRef) -> None:
         """An issue was linked: look again at webhooks that came before."""
-        destination = self._catalog.current.destinations.get(destination_id)
+        destination = self._reloader.current.destinations.get(destination_id)
         if destination is not None and destination.tracker is not None:
             await self._look_again(destination, issue)
 
@@ -340,19 +340,19 @@ class TrackerUpdates:
         ticket = await lock_ticket(con, ticket_id)
         if ticket is None:
             return UpdateResult(WebhookState.NOTHING_TO_DO, "no such ticket")
-        catalog = self._catalog.current
+        snapshot = self._reloader.current
         trackers = (await lock_tracker_destinations(con, [ticket_id]))[ticket_id]
         decided = Changes()
         changed = apply_state(
-            ticket, state, reason, DeliveryTargets(trackers, catalog.mail_id), decided, seen_at=seen_at, by=by
+            ticket, state, reason, DeliveryTargets(trackers, snapshot.mail_id), decided, seen_at=seen_at, by=by
         )
         problem = await self._tell_source(con, ticket, state, decided) if changed else None
-        listed = await publish(con, decided, {ticket.id: ticket}, catalog.marker_of)
-        place, source = catalog.feedback_destinations.get(ticket.source_id), catalog.source_of(ticket.source_id)
+        listed = await publish(con, decided, {ticket.id: ticket}, snapshot.marker_of)
+        place, source = snapshot.feedback_destinations.get(ticket.source_id), snapshot.source_of(ticket.source_id)
         if problem is not None and place is not None:
             await sources.link_back(con, place, [problem])
         if listed and place is not None and source is not None:
-            await tell_closed(con, listed, place, source.plugin, catalog.marker_of)
+            await tell_closed(con, listed, place, source.plugin, snapshot.marker_of)
         verb = "closed" if state == "closed" else "reopened"
         if not changed:
             return UpdateResult(WebhookState.NOTHING_TO_DO, f"ticket is {state} already", ticket_id)
@@ -364,8 +364,8 @@ class TrackerUpdates:
         self, con: Connection, ticket: Ticket, state: State, decided: Changes
     ) -> Row | None:
         """Promise to tell the ticket's source of the change, if it can be told; what it calls the problem then."""
-        catalog = self._catalog.current
-        place, source = catalog.feedback_destinations.get(ticket.source_id), catalog.source_of(ticket.source_id)
+        snapshot = self._reloader.current
+        place, source = snapshot.feedback_destinations.get(ticket.source_id), snapshot.source_of(ticket.source_id)
         if place is None or source is None:
             return None
         problem = await sources.problem_of(con, ticket.id, place)

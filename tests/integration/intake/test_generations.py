@@ -13,23 +13,25 @@ import pytest
 
 from pointsman.bus.publish import publish
 from pointsman.crypto import sha256
-from pointsman.domain.routing import Again, Match, Options, QuietHours, Route, weigh
-from pointsman.domain.ticket import Decided, DeliveryTargets, PlannedDelivery, Ticket, TicketKind, on_state
+from pointsman.domain.routing import Match, Options, QuietHours, RecurrenceRule, Route, evaluate_history
+from pointsman.domain.states import TicketKind
+from pointsman.domain.ticket import Changes, DeliveryTargets, PlannedDelivery, Ticket, apply_state
 from pointsman.intake import transaction
-from pointsman.intake.batcher import decide
-from pointsman.intake.transaction import Accepted, Incoming
+from pointsman.intake.batch import ReportResult
+from pointsman.intake.incoming import Incoming
+from pointsman.intake.reprocessing import process_stored
 from pointsman.plugin_api import Report
-from pointsman.storage import sources
+from pointsman.storage import intake, sources
 from pointsman.storage.db import Database, Row
+from pointsman.storage.delivery_writer import lock_ticket
 from pointsman.storage.errors import TransactionConflict
 from pointsman.storage.ids import uuid7
-from pointsman.storage.delivery_writer import lock_ticket
 from pointsman.storage.leases import take_turn
 from pointsman.storage.maintenance import keep_house
 from pointsman.storage.queries import queries
 
 NAMESPACE = uuid.UUID("0192aaaa-0000-7000-8000-00000000000b")
-NEW = Options(recurrence=[Again(then="new")])
+NEW = Options(recurrence=[RecurrenceRule(then="new")])
 THREE = Match(occurrences=3, within="10m")
 
 
@@ -63,7 +65,7 @@ class Shop:
 
     def report(self, action: str = "opened", fingerprint: str = "a", **more: str) -> Incoming:
         report_id = uuid7()
-        choice = weigh(self.fit)
+        choice = evaluate_history(self.fit)
         return Incoming(
             report_id=report_id,
             source_id=self.source_id,
@@ -73,18 +75,18 @@ class Shop:
             headers={},
             ticket_kind=TicketKind.ALERT,
             report=Report(action=action, fingerprint=fingerprint, title="It fails", **more),
-            routed=choice.destinations,
-            took=choice.routes or choice.pending,
-            fit=self.fit if choice.pending else (),
+            destination_ids=choice.destinations,
+            matched_routes=choice.routes or choice.pending,
+            candidate_routes=self.fit if choice.pending else (),
             new_ticket_id=uuid7(),
-            source="shop",
-            allowed=self.allowed,
+            source_slug="shop",
+            ticket_rate_limit=self.allowed,
         )
 
-    async def accept(self, *batch: Incoming) -> list[Accepted]:
+    async def accept(self, *batch: Incoming) -> list[ReportResult]:
         while True:
             try:
-                return await transaction.accept(self.database, batch, decide, marker_of, None)
+                return (await transaction.accept(self.database, batch, marker_of, None)).reports
             except TransactionConflict:
                 continue
 
@@ -97,8 +99,8 @@ class Shop:
         async with self.database.transaction() as con:
             ticket = await lock_ticket(con, ticket_id)
             assert ticket is not None
-            decided = Decided()
-            on_state(ticket, "closed", reason, DeliveryTargets(places, None), decided, seen_at=None, by={})
+            decided = Changes()
+            apply_state(ticket, "closed", reason, DeliveryTargets(places, None), decided, seen_at=None, by={})
             await publish(con, decided, {ticket_id: ticket}, marker_of)
 
     async def pass_time(self, minutes: float) -> None:
@@ -108,11 +110,11 @@ class Shop:
             "update ticket set closed_at = closed_at - $1::interval, last_seen_at = last_seen_at - $1", back
         )
         await self.database.execute(
-            "update held_ticket set counted_at = counted_at - $1::interval,"
+            "update below_threshold_ticket set counted_at = counted_at - $1::interval,"
             " seen = (select array_agg(at - $1) from unnest(seen) s(at))",
             back,
         )
-        await self.database.execute("update storm set began_at = began_at - $1::interval", back)
+        await self.database.execute("update ticket_rate_window set started_at = started_at - $1::interval", back)
 
     async def deliver(self) -> None:
         """The trackers have everything, each ticket's issue under its own address."""
@@ -165,7 +167,7 @@ async def shop(database: Database) -> Shop:
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the statements that were sent, those of transactions left out."""
     sent: list[str] = []
-    files = [queries(file) for file in ("accept", "promises", "storm")]
+    files = [queries(file) for file in ("intake", "deliveries", "ticket_throttle")]
     names = {file[name]: name for file in files for name in file}
     execute = asyncpg.Connection._execute
 
@@ -180,12 +182,12 @@ def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 async def test_a_batch_takes_no_more_statements_where_nothing_asks_for_the_past(
     shop: Shop, statements: list[str]
 ):
-    shop.rule(options=Options(recurrence=[Again(then="new")]))
+    shop.rule(options=Options(recurrence=[RecurrenceRule(then="new")]))
     await shop.again(times=3)
-    assert statements == ["keep_keys", "touch_tickets", "write"]
+    assert statements == ["insert_report_keys", "upsert_tickets", "insert_changes"]
     statements.clear()
     await shop.again(times=3)
-    assert statements == ["keep_keys", "touch_tickets", "write"]
+    assert statements == ["insert_report_keys", "upsert_tickets", "insert_changes"]
     statements.clear()
     shop.rule()
     await shop.close("not_planned")
@@ -193,8 +195,8 @@ async def test_a_batch_takes_no_more_statements_where_nothing_asks_for_the_past(
     await shop.again(times=3)
     await shop.again(times=3)
     assert statements == [
-        "keep_keys", "touch_tickets", "write_tickets", "write",
-        "keep_keys", "touch_tickets", "write",
+        "insert_report_keys", "upsert_tickets", "update_tickets", "insert_changes",
+        "insert_report_keys", "upsert_tickets", "insert_changes",
     ]  # fmt: skip
 
 
@@ -273,11 +275,11 @@ async def test_a_parked_report_begins_the_next_generation_when_it_is_run_again(s
     kept, parked.report, parked.error = parked.report, None, "a defect"
     await shop.accept(parked)
 
-    def read(_: Row) -> list[Incoming]:
+    async with shop.database.transaction() as con:
+        stored = await intake.lock_parked_report(con, parked.report_id)
+        assert stored is not None
         parked.report = kept
-        return [parked]
-
-    ticket_id = await transaction.rerun(shop.database, parked.report_id, read, decide, marker_of, None)
+        ticket_id = await process_stored(con, stored, [parked], marker_of, None)
     old, new = await shop.tickets()
     assert (ticket_id, new["generation"], old["occurrences"]) == (new["id"], 2, 1)
 
@@ -302,11 +304,11 @@ async def test_more_of_them_than_a_minute_allows_are_listed_in_a_storm(shop: Sho
     shop.allowed = 3
     await shop.accept(*(shop.report(fingerprint=one) for one in names))
     new = [one for one in await shop.tickets() if one["generation"] == 2]
-    assert [one["storm_parent"] is not None for one in new] == [False, False, False, True]
+    assert [one["summary_ticket_id"] is not None for one in new] == [False, False, False, True]
 
 
 async def test_by_age(shop: Shop):
-    shop.rule(options=Options(recurrence=[Again(then="new", closed_for="24h")]))
+    shop.rule(options=Options(recurrence=[RecurrenceRule(then="new", closed_for="24h")]))
     await shop.again()
     await shop.close()
     await shop.pass_time(24 * 60 - 1)
@@ -319,7 +321,7 @@ async def test_by_age(shop: Shop):
 
 
 async def test_by_release_the_last_one_reported_while_it_was_open(shop: Shop):
-    same = [Again(then="ignore", release="same"), Again(then="reopen", release="other")]
+    same = [RecurrenceRule(then="ignore", release="same"), RecurrenceRule(then="reopen", release="other")]
     shop.rule(options=Options(recurrence=same))
     await shop.again(release="1")
     await shop.again(release="2")
@@ -366,11 +368,11 @@ async def test_below_its_threshold_a_problem_is_counted_and_then_posted_once(sho
     for _ in range(2):
         await shop.again()
     held = await shop.ticket()
-    assert (held["held"], held["occurrences"], await shop.deliveries()) == (True, 2, [])
+    assert (held["below_threshold"], held["occurrences"], await shop.deliveries()) == (True, 2, [])
     for _ in range(3):
         await shop.again()
     ticket = await shop.ticket()
-    assert (ticket["held"], ticket["occurrences"], await shop.deliveries()) == (False, 5, [1])
+    assert (ticket["below_threshold"], ticket["occurrences"], await shop.deliveries()) == (False, 5, [1])
     assert await shop.events() == ["opened", "posted"]
 
 
@@ -391,7 +393,7 @@ async def test_what_was_long_ago_does_not_count(shop: Shop):
     await shop.pass_time(10)
     await shop.again(times=2)
     assert await shop.deliveries() == []
-    kept = "select cardinality(seen) from held_ticket"
+    kept = "select cardinality(occurred_at) from below_threshold_ticket"
     assert await shop.database.fetchval(kept) == 2, "nor is it kept"
     await shop.again()
     assert await shop.deliveries() == [1]
@@ -406,7 +408,7 @@ async def test_no_more_is_kept_than_is_asked_for(shop: Shop):
         if await shop.deliveries():
             break
     assert (await shop.ticket())["occurrences"] == 50
-    assert await shop.database.fetchval("select cardinality(seen) from held_ticket") <= 50
+    assert await shop.database.fetchval("select cardinality(occurred_at) from below_threshold_ticket") <= 50
 
 
 async def test_replicas_at_once_reach_it_once(shop: Shop):
@@ -419,7 +421,7 @@ async def test_replicas_at_once_reach_it_once(shop: Shop):
 
 
 async def test_what_had_an_issue_once_need_not_reach_it_again(shop: Shop):
-    shop.rule(THREE, Options(recurrence=[Again(then="reopen", reason="not_planned")]))
+    shop.rule(THREE, Options(recurrence=[RecurrenceRule(then="reopen", reason="not_planned")]))
     await shop.again(times=3)
     await shop.deliver()
     await shop.close("not_planned")
@@ -431,7 +433,7 @@ async def test_what_had_an_issue_once_need_not_reach_it_again(shop: Shop):
 async def test_the_rule_by_which_it_had_one_says_what_is_done_not_the_one_after(shop: Shop):
     shop.rule(THREE, NEW)
     here = (shop.here,)
-    shop.fit += (Route(2, Match(), here, False, Options(recurrence=[Again(then="ignore")])),)
+    shop.fit += (Route(2, Match(), here, False, Options(recurrence=[RecurrenceRule(then="ignore")])),)
     await shop.again(times=3)
     await shop.close()
     await shop.again()
@@ -476,7 +478,7 @@ async def test_in_a_storm_nothing_is_posted_and_after_it_what_still_reaches_its_
     shop.fit = loud
     await shop.again()
     [held] = [one for one in await shop.tickets() if one["fingerprint"] == "a"]
-    assert (held["held"], await shop.deliveries(held)) == (True, [])
+    assert (held["below_threshold"], await shop.deliveries(held)) == (True, [])
     await shop.pass_time(3)
     await shop.again()
     assert await shop.deliveries(held) == [1]
@@ -495,8 +497,8 @@ async def test_a_held_problem_that_is_over_and_back_is_still_counted(shop: Shop)
 async def test_what_no_rule_would_take_is_not_held(shop: Shop):
     shop.fit = ()
     await shop.again()
-    assert not (await shop.ticket())["held"]
-    assert await shop.database.fetchval("select count(*) from held_ticket") == 0
+    assert not (await shop.ticket())["below_threshold"]
+    assert await shop.database.fetchval("select count(*) from below_threshold_ticket") == 0
 
 
 @pytest.mark.parametrize("why", ["posted", "closed", "long ago", "still counted"])
@@ -510,10 +512,10 @@ async def test_when_held_tickets_were_reported_is_forgotten_in_time(shop: Shop, 
             await shop.close()
         case "long ago":
             await shop.pass_time(11)
-    turn = await take_turn(shop.database, "house", uuid7(), 60)
+    turn = await take_turn(shop.database, "housekeeping", uuid7(), 60)
     assert turn is not None
     await keep_house(shop.database, turn)
-    left = await shop.database.fetchval("select count(*) from held_ticket")
+    left = await shop.database.fetchval("select count(*) from below_threshold_ticket")
     assert left == (why == "still counted")
 
 

@@ -66,7 +66,7 @@ async def test_a_storm_becomes_one_issue_that_lists_it(service: RunningService, 
 
         # the comment waits for the end of the minute: nobody who tests waits so long
         await problem(service, 99)
-        await replica.context.database.execute("update lane set due_at = now() where state = 1")
+        await replica.services.database.execute("update lane set due_at = now() where state = 1")
 
         async def told() -> bool:
             texts = [body, *(one.body for one in tracker.issues[int(link["key"])].comments)]
@@ -78,7 +78,7 @@ async def test_a_storm_becomes_one_issue_that_lists_it(service: RunningService, 
         assert tracker.issues_made() == 4
 
         # the storm is over: what is reported again has its own issue
-        await replica.context.database.execute("update storm set began_at = began_at - interval '5 minutes'")
+        await replica.services.database.execute("update ticket_rate_window set started_at = started_at - interval '5 minutes'")
         await problem(service, tickets.index(held[0]), "REGRESSED", last_seen="2026-11-20T11:00:00Z")
         link = await service.linked(held[0])
         assert parent["id"] in tracker.issues[int(link["key"])].body
@@ -105,8 +105,8 @@ slug = "helpdesk\""""
             seen = (await service.call("GET", "/api/v1/tickets", token=ADMIN, status=200))["tickets"]
             [parent] = [one["id"] for one in seen if one["title"].startswith("A storm")]
             issue = tracker.issues[int((await service.linked(parent))["key"])]
-            await replica.context.inbound.by_person(uuid.UUID(parent), "closed", "completed", "Ada")
-            database = replica.context.database
+            await replica.services.tracker_updates.by_person(uuid.UUID(parent), "closed", "completed", "Ada")
+            database = replica.services.database
 
             async def idle() -> bool:
                 # a comment that came to stand before the closing waits for the end of the minute
@@ -122,7 +122,7 @@ slug = "helpdesk\""""
             assert [one.kind for one in bugsink.effects].count("state") == told
             sql = "select count(*) from delivery d join event e on e.n = d.event_n join lane l on l.id = d.lane_id"
             sql += " and l.ticket_id = e.ticket_id join destination x on x.id = l.destination_id"
-            sql += " where x.slug = '@source:shop' and d.kind = 3 and e.kind = 'closed' and e.data ->> 'storm' = $1"
+            sql += " where x.slug = '@source:shop' and d.kind = 3 and e.kind = 'closed' and e.data ->> 'throttle' = $1"
             assert await database.fetchval(sql, parent) == told
 
 
@@ -130,13 +130,13 @@ async def test_after_an_outage_the_tracker_gets_one_comment(service: RunningServ
     async with service.replica(forgejo(tracker, allowed=60)) as replica:
         ticket = await problem(service, 1)
         link = await service.linked(ticket)
-        database = replica.context.database
-        await database.execute("update destination_state set paused_why = 'operator'")
+        database = replica.services.database
+        await database.execute("update destination_state set pause_reason = 'operator'")
         begin = dt.datetime(2026, 11, 20, 11, tzinfo=dt.UTC)
         for n in range(20):
             seen_at = (begin + dt.timedelta(minutes=n)).isoformat()
             await problem(service, 1, "REGRESSED", last_seen=seen_at)
-        await database.execute("update destination_state set paused_why = null")
+        await database.execute("update destination_state set pause_reason = null")
 
         async def idle() -> bool:
             return not await database.fetchval("select count(*) from delivery where state = 0")

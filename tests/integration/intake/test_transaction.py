@@ -14,17 +14,18 @@ from hypothesis import strategies as st
 
 from pointsman.bus.publish import publish
 from pointsman.crypto import sha256
-from pointsman.domain.ticket import Decided, DeliveryTargets, PlannedDelivery, Ticket, TicketKind, on_state
+from pointsman.domain.states import TicketKind
+from pointsman.domain.ticket import Changes, DeliveryTargets, PlannedDelivery, Ticket, apply_state
 from pointsman.intake import transaction
-from pointsman.intake.batcher import decide
-from pointsman.intake.throttle import listed
-from pointsman.intake.transaction import Accepted, Incoming
+from pointsman.intake.batch import ReportResult
+from pointsman.intake.incoming import Incoming
 from pointsman.plugin_api import Report
 from pointsman.storage import delivery_writer
 from pointsman.storage.db import Database, Row
 from pointsman.storage.errors import TransactionConflict
 from pointsman.storage.ids import uuid7
 from pointsman.storage.queue import Lanes
+from pointsman.storage.ticket_throttle import throttled_tickets_for
 
 NAMESPACE = uuid.UUID("0192aaaa-0000-7000-8000-00000000000a")
 
@@ -69,19 +70,19 @@ class Shop:
             headers={},
             ticket_kind=TicketKind.SUPPORT if person else TicketKind.ALERT,
             report=report,
-            routed=routed or (self.here,),
+            destination_ids=routed or (self.here,),
             new_ticket_id=uuid7(),
-            source="shop",
-            allowed=0 if person else self.allowed,
+            source_slug="shop",
+            ticket_rate_limit=0 if person else self.allowed,
         )
 
-    async def accept(self, *batch: Incoming, database: Database | None = None) -> list[Accepted]:
+    async def accept(self, *batch: Incoming, database: Database | None = None) -> list[ReportResult]:
         """One batch, tried again where another was in its way, as the service does."""
         while True:
             try:
-                return await transaction.accept(
-                    database or self.database, batch, decide, marker_of, None, on_storm=self.storms.append
-                )
+                accepted = await transaction.accept(database or self.database, batch, marker_of, None)
+                self.storms += accepted.throttle_started
+                return accepted.reports
             except TransactionConflict:
                 continue
 
@@ -94,7 +95,7 @@ class Shop:
     async def pass_minutes(self, minutes: float) -> None:
         """The database's clock can't be turned; what it is compared with can."""
         await self.database.execute(
-            "update storm set began_at = began_at - $1::interval", dt.timedelta(minutes=minutes)
+            "update ticket_rate_window set started_at = started_at - $1::interval", dt.timedelta(minutes=minutes)
         )
 
     async def tickets(self) -> dict[str, Row]:
@@ -103,7 +104,7 @@ class Shop:
         }
 
     async def parent(self) -> Row:
-        [found] = [row for name, row in (await self.tickets()).items() if name.startswith("storm:")]
+        [found] = [row for name, row in (await self.tickets()).items() if name.startswith("throttle:")]
         return found
 
     async def lane(self, ticket_id: uuid.UUID) -> Row | None:
@@ -114,7 +115,7 @@ class Shop:
             "select d.* from delivery d join lane l on l.id = d.lane_id where l.ticket_id = $1 order by lane_id, seq",
             ticket_id,
         )
-        return [(row["seq"], row["kind"], row["event_n"], row["collapsed"]) for row in rows]
+        return [(row["seq"], row["kind"], row["event_n"], row["coalesced_count"]) for row in rows]
 
     async def events(self, ticket_id: uuid.UUID) -> list[str]:
         rows = await self.database.fetch("select kind from event where ticket_id = $1 order by n", ticket_id)
@@ -137,8 +138,8 @@ class Shop:
         async with self.database.transaction() as con:
             ticket = await delivery_writer.lock_ticket(con, ticket_id)
             places = DeliveryTargets((await delivery_writer.lock_tracker_destinations(con, [ticket_id]))[ticket_id], None)
-            decided = Decided()
-            on_state(ticket, "closed", None, places, decided, seen_at=seen_at, by={"by": "ann"})
+            decided = Changes()
+            apply_state(ticket, "closed", None, places, decided, seen_at=seen_at, by={"by": "ann"})
             await publish(con, decided, {ticket_id: ticket}, marker_of)
 
 
@@ -162,7 +163,7 @@ async def test_what_a_minute_allows_has_issues_and_the_rest_is_listed_in_one(sho
     ids = await shop.opens(*"abcde")
     assert len(set(ids)) == 5
     tickets, parent = await shop.tickets(), await shop.parent()
-    assert [tickets[one]["storm_parent"] for one in "abcde"] == [None, None, None, parent["id"], parent["id"]]
+    assert [tickets[one]["summary_ticket_id"] for one in "abcde"] == [None, None, None, parent["id"], parent["id"]]
     assert [await shop.lane(tickets[one]["id"]) is None for one in "abcde"] == [
         False,
         False,
@@ -192,10 +193,10 @@ async def test_a_storm_that_goes_on_adds_one_comment_that_waits_for_the_end_of_t
     await shop.opens("e")
     await shop.opens("f")
     assert await shop.deliveries(parent) == [(1, 1, 1, 0), (2, 2, 2, 0)]
-    wait = "select due_at - (select began_at from storm) as wait, state from lane where ticket_id = $1"
+    wait = "select due_at - (select started_at from ticket_rate_window) as wait, state from lane where ticket_id = $1"
     lane = await shop.database.fetchrow(wait, parent)
     assert (lane["wait"], lane["state"]) == (dt.timedelta(minutes=1), 1)
-    found = await listed(shop.database, parent, shop.here)
+    found = await throttled_tickets_for(shop.database, parent, shop.here)
     assert (found.total, [title for _, title in found.tickets]) == (3, [f"It fails: {one}" for one in "fed"])
     await shop.deliver()
     await shop.opens("g")
@@ -224,17 +225,17 @@ async def test_titles_are_listed_only_where_their_tickets_would_have_gone(shop: 
     )
     assert [row["destination_id"] for row in places] == [shop.here, shop.there]
     for place, title in ((shop.here, "It fails: open"), (shop.there, "It fails: hidden")):
-        assert [one for _, one in (await listed(shop.database, parent, place)).tickets] == [title]
+        assert [one for _, one in (await throttled_tickets_for(shop.database, parent, place)).tickets] == [title]
 
 
 async def test_tickets_of_people_and_those_that_go_nowhere_are_never_held_back(shop: Shop):
     await shop.accept(*(shop.report(f"p{n}", person=True) for n in range(10)))
     nowhere = [shop.report(f"n{n}") for n in range(10)]
     for one in nowhere:
-        one.routed = ()
+        one.destination_ids = ()
     await shop.accept(*nowhere)
-    assert {row["storm_parent"] for row in (await shop.tickets()).values()} == {None}
-    assert await shop.database.fetchval("select count(*) from storm") == 0, "and nothing is locked for them"
+    assert {row["summary_ticket_id"] for row in (await shop.tickets()).values()} == {None}
+    assert await shop.database.fetchval("select count(*) from ticket_rate_window") == 0, "and nothing is locked for them"
 
 
 async def test_an_allowance_of_nothing_is_no_cap(shop: Shop):
@@ -249,13 +250,13 @@ async def test_the_next_minute_lets_in_as_many_again_and_a_calm_one_ends_the_sto
     await shop.pass_minutes(1)
     await shop.opens(*"efgh")
     tickets = await shop.tickets()
-    assert tickets["g"]["storm_parent"] is None
-    assert tickets["h"]["storm_parent"] == first, "the storm goes on"
+    assert tickets["g"]["summary_ticket_id"] is None
+    assert tickets["h"]["summary_ticket_id"] == first, "the storm goes on"
     await shop.pass_minutes(1)
     await shop.opens("i")
     await shop.pass_minutes(1)
     await shop.opens(*"jklm")
-    assert (await shop.tickets())["m"]["storm_parent"] not in (None, first), "a storm of its own"
+    assert (await shop.tickets())["m"]["summary_ticket_id"] not in (None, first), "a storm of its own"
 
 
 @pytest.mark.parametrize("action", ["opened", "regressed"])
@@ -264,15 +265,15 @@ async def test_a_held_problem_that_comes_again_after_the_storm_gets_its_issue(sh
     parent = (await shop.parent())["id"]
     await shop.again("d", action)
     held = (await shop.tickets())["d"]
-    assert (held["storm_parent"], held["occurrences"]) == (parent, 2), "counted, and still held"
+    assert (held["summary_ticket_id"], held["occurrences"]) == (parent, 2), "counted, and still held"
     assert await shop.lane(held["id"]) is None
     await shop.pass_minutes(3)
     await shop.again("d", action)
     held = (await shop.tickets())["d"]
-    assert (held["storm_parent"], held["occurrences"]) == (None, 3)
+    assert (held["summary_ticket_id"], held["occurrences"]) == (None, 3)
     assert [kind for _, kind, _, _ in await shop.deliveries(held["id"])] == [1]
     assert "singled_out" in await shop.events(held["id"])
-    assert (await listed(shop.database, parent, shop.here)).total == 1
+    assert (await throttled_tickets_for(shop.database, parent, shop.here)).total == 1
 
 
 async def test_not_more_of_them_come_back_than_a_minute_allows(shop: Shop):
@@ -280,9 +281,9 @@ async def test_not_more_of_them_come_back_than_a_minute_allows(shop: Shop):
     await shop.opens(*names)
     await shop.pass_minutes(3)
     await shop.accept(*map(shop.report, names))
-    held = [row["storm_parent"] is not None for name, row in (await shop.tickets()).items() if name in names]
+    held = [row["summary_ticket_id"] is not None for name, row in (await shop.tickets()).items() if name in names]
     assert sum(held) == 7 - 3
-    assert await shop.database.fetchval("select opened from storm") == 3
+    assert await shop.database.fetchval("select opened from ticket_rate_window") == 3
 
 
 async def test_closing_the_parent_closes_what_it_lists_each_with_an_event(shop: Shop):
@@ -327,15 +328,19 @@ async def test_a_ticket_that_is_reported_while_its_parent_closes_is_passed_over(
     assert (tickets["d"]["status"], tickets["e"]["status"]) == (1, 2)
 
 
-def park(_ticket: Ticket, incoming: Incoming, _places: DeliveryTargets, _decided: Decided) -> None:
-    incoming.report, incoming.error = None, "a defect"
+def fail(*_: object) -> None:
+    raise RuntimeError("a defect")
 
 
-@pytest.mark.parametrize("storm", [False, True])
-async def test_a_report_that_can_not_be_decided_on_stays_new(shop: Shop, storm: bool):
-    if storm:
+@pytest.mark.parametrize("throttled", [False, True])
+async def test_a_report_that_can_not_be_decided_on_stays_new(
+    shop: Shop, throttled: bool, monkeypatch: pytest.MonkeyPatch
+):
+    if throttled:
         await shop.opens(*"xyz")
-    [answer] = await transaction.accept(shop.database, [shop.report("a")], park, marker_of, None)
+    with monkeypatch.context() as broken:
+        broken.setattr(transaction, "apply_report", fail)
+        [answer] = await shop.accept(shop.report("a"))
     assert answer.parked
     assert (await shop.tickets())["a"]["next_event"] == 1
     await shop.pass_minutes(3)
@@ -343,7 +348,7 @@ async def test_a_report_that_can_not_be_decided_on_stays_new(shop: Shop, storm: 
     found = (await shop.tickets())["a"]
     assert await shop.events(found["id"]) == ["opened"]
     assert [kind for _, kind, _, _ in await shop.deliveries(found["id"])] == [1]
-    assert found["storm_parent"] is None
+    assert found["summary_ticket_id"] is None
 
 
 # -- updates that repeat -------------------------------------------------------------------------------------------
@@ -375,7 +380,7 @@ async def test_updates_of_one_batch_are_one_comment_too(shop: Shop):
     [
         "update delivery set first_sent_at = now() where seq = 2",
         "update delivery set draft = '{}' where seq = 2",
-        "update delivery set in_doubt = true where seq = 2",
+        "update delivery set outcome_unknown = true where seq = 2",
         "update lane set state = 2, lease_id = gen_random_uuid(), lease_until = now() + '1 minute'",
     ],
     ids=["sent", "written", "in doubt", "in work"],
@@ -460,10 +465,10 @@ async def test_batches_at_once_on_the_same_tickets_leave_no_gap_and_no_deadlock(
                         shop.report(*one, shop.here, shop.there) for one in zip(names, actions, strict=True)
                     ]
                     try:
-                        await transaction.accept(database, batch, decide, marker_of, None)
-                    except asyncpg.DeadlockDetectedError as error:
-                        failed.append(error)
-                    except TransactionConflict:
+                        await transaction.accept(database, batch, marker_of, None)
+                    except TransactionConflict as error:
+                        if isinstance(error.__cause__, asyncpg.DeadlockDetectedError):
+                            failed.append(error)
                         await shop.accept(*batch, database=database)
 
             await asyncio.gather(*(batches(worker) for worker in range(3)))
@@ -484,12 +489,12 @@ async def test_batches_at_once_on_the_same_tickets_leave_no_gap_and_no_deadlock(
     assert await shop.database.fetch(wrong) == []
     tickets = await shop.tickets()
     own = [
-        row for name, row in tickets.items() if not name.startswith("storm:") and row["storm_parent"] is None
+        row for name, row in tickets.items() if not name.startswith("throttle:") and row["summary_ticket_id"] is None
     ]
     assert len(own) == 8, "shared by all replicas"
-    assert await shop.database.fetchval("select opened from storm") == len(tickets) - 1
+    assert await shop.database.fetchval("select opened from ticket_rate_window") == len(tickets) - 1
     assert (
-        sum(row["occurrences"] for name, row in tickets.items() if name.startswith("storm:"))
+        sum(row["occurrences"] for name, row in tickets.items() if name.startswith("throttle:"))
         == len(tickets) - 9
     )
 
@@ -549,9 +554,9 @@ async def _walk(shop: Shop, ticket: uuid.UUID, drawn: Sequence[tuple]) -> None:
     words = {
         n for n, kind in enumerate(events, 1) if kind in ("regressed", "unmuted", "recurred", "commented")
     }
-    comments = [(n, collapsed) for _, kind, n, collapsed in told if kind == 2]
+    comments = [(n, coalesced_count) for _, kind, n, coalesced_count in told if kind == 2]
     assert {n for n, _ in comments} <= words
-    assert len(comments) + sum(collapsed for _, collapsed in comments) == len(words), (
+    assert len(comments) + sum(coalesced_count for _, coalesced_count in comments) == len(words), (
         "each is told, or counted"
     )
     said = {n for n, kind in enumerate(events, 1) if kind == "commented"}

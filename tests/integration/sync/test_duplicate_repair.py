@@ -47,7 +47,7 @@ class Scene:
 
     def sweep(self) -> DuplicateRepair:
         """The sweep of a replica of its own."""
-        catalog = self.running.services.config
+        reloader = self.running.services.config
         signals = Signals()
         signals.subscribe(
             DuplicateFound,
@@ -55,7 +55,7 @@ class Scene:
         )
         return DuplicateRepair(
             self.database,
-            catalog,
+            reloader,
             uuid.uuid4(),
             signals=signals,
             settled_seconds=600,
@@ -63,7 +63,7 @@ class Scene:
 
     async def turn(self) -> None:
         """Some replica's turn; the one before is over."""
-        await self.database.execute("update lease set expires_at = now() where name like 'sweep%'")
+        await self.database.execute("update lease set expires_at = now() where name like 'duplicate%'")
         assert await self.sweep().take_turn()
 
     async def marker(self, kind: int) -> tuple[uuid.UUID, str]:
@@ -148,7 +148,7 @@ async def test_a_persons_copy_is_left_alone(scene: Scene):
     await scene.turn()
     assert scene.tracker.issues[number].state == "open" and scene.writes() == writes
     assert scene.doubles == [] and await scene.linked() == "1"
-    assert await scene.database.fetchval("select count(*) from sighting where repaired_at is null") == 0
+    assert await scene.database.fetchval("select count(*) from marker_observation where repaired_at is null") == 0
 
 
 async def test_the_one_that_people_left_open_is_kept(scene: Scene):
@@ -215,14 +215,14 @@ async def test_the_trouble_of_one_destination_is_its_own(
         async with service.replica(config) as running:
             ticket = await service.new_ticket()
             await service.linked(ticket, 2)
-            catalog = running.services.config.current
+            snapshot = running.services.config.current
             for fake, slug in ((tracker, "there"), (other, "broken")):
-                there = catalog.destination(slug)
+                there = snapshot.destination(slug)
                 marker = await database.fetchval(
                     "select marker from delivery d join lane l on l.id = d.lane_id where l.destination_id = $1",
                     there.id,
                 )
-                body = f"<!-- pointsman: {catalog.marker_text(marker)} -->"
+                body = f"<!-- pointsman: {snapshot.marker_text(marker)} -->"
                 fake._add_issue("Help", body, fake.bot)
                 await marker_observations.sight(database, there.id, marker, ("2", "2", ""), "webhook")
             async with other.down():
@@ -308,17 +308,17 @@ async def test_a_listing_that_shows_a_second_issue_of_ours_makes_twins(scene: Sc
     _, text = await scene.marker(1)
     copied = IssueState(ref=ref, state="open", author=Actor("77", "dev"), markers=(text,))
     await scene.running.services.tracker_updates.seen(there, copied)
-    assert await scene.database.fetchval("select count(*) from sighting") == 1, (
+    assert await scene.database.fetchval("select count(*) from marker_observation") == 1, (
         "a person's copy proves nothing"
     )
     for news in await there.tracker.list_changes(scene.tracker.issues[1].created_at):
         await scene.running.services.tracker_updates.seen(there, news)
-    rows = await scene.database.fetch("select remote_id, seen_by, twin from sighting order by at")
+    rows = await scene.database.fetch("select remote_id, seen_by, is_duplicate from marker_observation order by at")
     assert [tuple(row) for row in rows] == [("1", "answer", True), (str(number), "listing", True)]
 
 
 async def test_a_quiet_lane_that_went_round_in_a_circle_is_idle_again(scene: Scene):
-    await scene.database.execute("update lane set state = 3, parked_why = 'loop: x'")
+    await scene.database.execute("update lane set state = 3, park_reason = 'loop: x'")
     await scene.turn()
     assert await scene.database.fetchval("select state from lane") == 3
     await scene.database.execute("update event set at = now() - interval '2 hours'")

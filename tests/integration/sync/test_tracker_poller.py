@@ -16,8 +16,8 @@ from pointsman.storage import reconcile as store
 from pointsman.storage.db import Database
 from pointsman.sync import full_reconcile
 from pointsman.sync import tracker_poller as module
-from pointsman.sync.tracker_poller import Reconcile
-from pointsman.sync.tracker_updates import Inbound
+from pointsman.sync.tracker_poller import TrackerPoller
+from pointsman.sync.tracker_updates import TrackerUpdates
 from pointsman.testing.fake import Fault
 from pointsman_forgejo.testing import FakeForgejo
 from pointsman_github.testing import FakeGitHub
@@ -81,12 +81,12 @@ async def test_an_idle_destination_that_is_asked_often_costs_few_statements(
 ):
     """Asked every two seconds for a minute by two replicas: the loop's clock is ours here."""
     async with service.replica(config(tracker)) as running:
-        catalog = running.context.catalog
-        there = catalog.current.destination("there")
+        reloader = running.services.config
+        there = reloader.current.destination("there")
         quick = replace(there.capabilities, poll_seconds=2.0)
         monkeypatch.setattr(type(there.tracker), "capabilities", quick)
         await _free(database)
-        replicas = [Reconcile(database, catalog, Inbound(database, catalog)) for _ in range(2)]
+        replicas = [TrackerPoller(database, reloader, TrackerUpdates(database, reloader)) for _ in range(2)]
         with counted(database) as seen:
             for second in range(60):
                 for one in replicas:
@@ -109,10 +109,10 @@ async def test_what_is_listed_is_looked_up_together(service: RunningService, tra
     async with service.replica(config(tracker)) as running:
         for number in range(5):
             await tracker.open_issue(f"a person's {number}", send=False)
-        catalog = running.context.catalog
-        there = catalog.current.destination("there")
+        reloader = running.services.config
+        there = reloader.current.destination("there")
         with counted(database) as seen:
-            await Reconcile(database, catalog, Inbound(database, catalog)).pull(
+            await TrackerPoller(database, reloader, TrackerUpdates(database, reloader)).pull(
                 there, tracker.issues[1].created_at, tracker.now()
             )
         assert seen == {"links_of_issues": 1}
@@ -122,17 +122,17 @@ async def test_one_replica_has_the_turn_and_gives_it_back(
     service: RunningService, tracker: FakeForgejo, database: Database
 ):
     async with service.replica(config(tracker)) as running:
-        catalog = running.context.catalog
-        there = catalog.current.destination("there")
+        reloader = running.services.config
+        there = reloader.current.destination("there")
         await _free(database)
         asked = []
 
-        class Watched(Reconcile):
+        class Watched(TrackerPoller):
             async def pull(self, destination, since, asked_at):
                 asked.append(self)
                 return 0
 
-        first, second = (Watched(database, catalog, Inbound(database, catalog)) for _ in range(2))
+        first, second = (Watched(database, reloader, TrackerUpdates(database, reloader)) for _ in range(2))
         async with first.running():
 
             async def won():
@@ -148,9 +148,9 @@ async def test_one_replica_has_the_turn_and_gives_it_back(
 
 async def test_a_success_clears_the_failure_of_asking(service: RunningService, tracker: FakeForgejo, database: Database):
     async with service.replica(config(tracker)) as running:
-        catalog = running.context.catalog
-        there = catalog.current.destination("there")
-        reconcile = Reconcile(database, catalog, Inbound(database, catalog))
+        reloader = running.services.config
+        there = reloader.current.destination("there")
+        reconcile = TrackerPoller(database, reloader, TrackerUpdates(database, reloader))
         turn = module._Turn()
 
         async def failure():
@@ -165,7 +165,7 @@ async def test_a_success_clears_the_failure_of_asking(service: RunningService, t
         await database.execute("update destination_state set poll_due_at = now()")
         await reconcile._ask(there, turn)
         assert await failure() is None
-        await database.execute("update destination_state set failure_message = 'of a delivery', failures = 3")
+        await database.execute("update destination_state set failure_message = 'of a delivery', failure_origin = 'delivery', failures = 3")
         turn.written = float("-inf")
         await reconcile._ask(there, turn)
         assert await failure() == "of a delivery"
@@ -181,7 +181,7 @@ async def test_webhooks_that_failed_are_sent_again_and_heard(service: RunningSer
         async with service.replica(config(github, "github")) as running:
             ticket = (await service.alert())["ticket"]
             await service.linked(ticket)
-            there = running.context.catalog.current.destination("there")
+            there = running.services.config.current.destination("there")
             url = there.tracker.webhook_url
             assert url == "https://pointsman.example/webhooks/github/there"
             await there.tracker.ensure_webhook(url, type(there.tracker.settings.token)(HOOK))
@@ -189,8 +189,8 @@ async def test_webhooks_that_failed_are_sent_again_and_heard(service: RunningSer
             await github.delete_issue(1)
             assert github.webhooks[-1].status == 404
             github.webhook_url = f"{service.url}/webhooks/github/there"
-            reconcile = Reconcile(
-                database, running.context.catalog, Inbound(database, running.context.catalog)
+            reconcile = TrackerPoller(
+                database, running.services.config, TrackerUpdates(database, running.services.config)
             )
             await _free(database)
             turn = module._Turn()
@@ -205,8 +205,8 @@ async def test_webhooks_that_failed_are_sent_again_and_heard(service: RunningSer
 async def test_without_a_public_address_nobody_is_asked(service: RunningService, database: Database):
     github = FakeGitHub(repository="acme/shop", token="tracker-token")
     async with github, service.replica(config(github, "github")) as running:
-        there = running.context.catalog.current.destination("there")
-        reconcile = Reconcile(database, running.context.catalog, Inbound(database, running.context.catalog))
+        there = running.services.config.current.destination("there")
+        reconcile = TrackerPoller(database, running.services.config, TrackerUpdates(database, running.services.config))
         await _free(database)
         await reconcile._ask(there, module._Turn())
         assert not any("/hooks" in path for _, path in github.requests)
@@ -217,9 +217,9 @@ async def test_trouble_with_that_does_not_spoil_the_asking(service: RunningServi
         service.settings = replace(service.settings, public_url="https://pointsman.example")
         github.faults = [Fault("/hooks", status=500, times=10)]
         async with service.replica(config(github, "github")) as running:
-            there = running.context.catalog.current.destination("there")
-            reconcile = Reconcile(
-                database, running.context.catalog, Inbound(database, running.context.catalog)
+            there = running.services.config.current.destination("there")
+            reconcile = TrackerPoller(
+                database, running.services.config, TrackerUpdates(database, running.services.config)
             )
             await _free(database)
             await database.execute("update destination_state set polled_to = null")
@@ -298,7 +298,7 @@ async def test_a_difference_that_was_known_all_along_is_mended_too(
 async def test_what_a_delivery_is_about_to_change_is_no_drift(
     linked, service: RunningService, tracker: FakeForgejo, database: Database
 ):
-    await database.execute("update destination_state set paused_why = 'operator'")
+    await database.execute("update destination_state set pause_reason = 'operator'")
     await service.call("POST", f"/api/v1/tickets/{linked[0]}/close", token=ADMIN, status=200)
     summary, [one] = await _compare(service, database, dry_run=False)
     assert (one.became, summary.drift, summary.waits) == ("waits", 0, 1)
@@ -309,18 +309,18 @@ async def test_what_was_promised_while_the_issue_was_read_is_not_undone(
     linked, service: RunningService, tracker: FakeForgejo, database: Database
 ):
     """The issue was open when it was read; by now the ticket is closed, and the close on its way."""
-    await database.execute("update destination_state set paused_why = 'operator'")
-    keeper = bootstrap.open_catalog(service.settings, database, Registry.load())
-    await keeper.refresh()
-    there = keeper.current.destination("there")
+    await database.execute("update destination_state set pause_reason = 'operator'")
+    reloader = bootstrap.build_reloader(service.settings, database, Registry.load())
+    await reloader.refresh()
+    there = reloader.current.destination("there")
     [read] = [
         one for one in await there.tracker.list_changes(tracker.issues[1].created_at) if one.ref.key == "1"
     ]
     await service.call("POST", f"/api/v1/tickets/{linked[0]}/close", token=ADMIN, status=200)
-    heard = await Inbound(database, keeper).found(there, read, await store.clock(database))
+    heard = await TrackerUpdates(database, reloader).found(there, read, await store.clock(database))
     assert not heard.changed and "delivery of ours" in heard.note
     assert (await service.ticket(linked[0]))["status"] == "closed"
-    await keeper.close()
+    await reloader.close()
 
 
 async def test_a_dead_delivery_is_named_and_left_to_a_person(

@@ -4,15 +4,15 @@ import datetime as dt
 
 import pytest
 
-from pointsman.domain.change_origin import Origin, Sent, origin_of
-from pointsman.plugin_api import Actor, IssueRef, IssueSeen
+from pointsman.domain.change_origin import LastStateWrite, Origin, origin_of
+from pointsman.plugin_api import Actor, IssueRef, IssueState
 
 US, DEV = Actor("1", "bot"), Actor("2", "dev")
 NOW = dt.datetime(2026, 11, 20, 12, tzinfo=dt.UTC)
 LATER = NOW + dt.timedelta(seconds=1)
-UNDERWAY, ANSWERED = Sent(answered=False, lately=True), Sent(answered=True, lately=True)
-LONG_AGO = Sent(answered=True, lately=False)
-UNDONE = Sent(answered=True, lately=True, superseded=True)
+UNDERWAY, ANSWERED = LastStateWrite(answered=False, recent=True), LastStateWrite(answered=True, recent=True)
+LONG_AGO = LastStateWrite(answered=True, recent=False)
+UNDONE = LastStateWrite(answered=True, recent=True, superseded=True)
 
 
 @pytest.mark.parametrize(
@@ -27,18 +27,18 @@ UNDONE = Sent(answered=True, lately=True, superseded=True)
         (None, None, UNDERWAY, None, Origin.OWN),
         (US, US, ANSWERED, NOW, Origin.OWN),
         (US, US, ANSWERED, None, Origin.OWN),
-        (US, US, ANSWERED, LATER, Origin.BORROWED),
+        (US, US, ANSWERED, LATER, Origin.SHARED_ACCOUNT),
         (None, US, ANSWERED, LATER, Origin.FOREIGN),
-        (US, US, LONG_AGO, NOW, Origin.BORROWED),
+        (US, US, LONG_AGO, NOW, Origin.SHARED_ACCOUNT),
         (None, US, LONG_AGO, NOW, Origin.FOREIGN),
-        (US, US, None, NOW, Origin.BORROWED),
+        (US, US, None, NOW, Origin.SHARED_ACCOUNT),
         (None, US, None, NOW, Origin.FOREIGN),
         (US, US, UNDONE, NOW, Origin.OUTDATED),
         (None, US, UNDONE, NOW, Origin.FOREIGN),
         (DEV, US, UNDONE, NOW, Origin.FOREIGN),
-        (US, US, UNDONE, LATER, Origin.BORROWED),
+        (US, US, UNDONE, LATER, Origin.SHARED_ACCOUNT),
     ],
 )
 def test_whose_doing_it_is(actor, account, sent, version, origin):
-    news = IssueSeen(ref=IssueRef("7", "7"), state="closed", version=version, actor=actor)
+    news = IssueState(ref=IssueRef("7", "7"), state="closed", version=version, actor=actor)
     assert origin_of(news, account, sent, NOW) is origin

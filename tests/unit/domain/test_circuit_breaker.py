@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pointsman.domain import circuit_breaker
-from pointsman.domain.circuit_breaker import ENOUGH_CALLS, WINDOW_SECONDS, Recent
+from pointsman.domain.circuit_breaker import ENOUGH_CALLS, WINDOW_SECONDS, RecentCalls
 
 
 class Clock:
@@ -16,11 +16,11 @@ class Clock:
         return self.now
 
 
-def _noted(recent: Recent, away: int, answered: int) -> Recent:
+def _noted(recent: RecentCalls, away: int, answered: int) -> RecentCalls:
     for _ in range(answered):
-        recent.note(went_away=False)
+        recent.record(unreachable=False)
     for _ in range(away):
-        recent.note(went_away=True)
+        recent.record(unreachable=True)
     return recent
 
 
@@ -37,35 +37,35 @@ def test_the_numbers_of_the_breaker():
     ("away", "answered", "mostly"), [(10, 10, True), (9, 11, False), (19, 0, False), (20, 0, True)]
 )
 def test_half_of_twenty_is_enough_and_one_less_is_not(away: int, answered: int, mostly: bool):
-    assert _noted(Recent(Clock()), away, answered).mostly_away() is mostly
+    assert _noted(RecentCalls(Clock()), away, answered).mostly_unreachable() is mostly
 
 
 def test_a_call_counts_until_a_minute_is_over_and_no_longer():
     clock = Clock()
-    recent = _noted(Recent(clock), 20, 0)
+    recent = _noted(RecentCalls(clock), 20, 0)
     clock.now = WINDOW_SECONDS
-    assert recent.mostly_away(), "just a minute ago"
+    assert recent.mostly_unreachable(), "just a minute ago"
     clock.now += 0.001
-    assert not recent.mostly_away()
+    assert not recent.mostly_unreachable()
 
 
 def test_the_oldest_call_goes_first():
     clock = Clock()
-    recent = Recent(clock)
-    recent.note(went_away=False)
+    recent = RecentCalls(clock)
+    recent.record(unreachable=False)
     clock.now = 30.0
     _noted(recent, 20, 0)
     clock.now = WINDOW_SECONDS + 1
-    assert recent.mostly_away(), "only the first is forgotten"
+    assert recent.mostly_unreachable(), "only the first is forgotten"
     assert len(recent._calls) == 20
 
 
 def test_the_last_500_calls_count():
-    recent = _noted(Recent(Clock()), 250, 251)
-    assert recent.mostly_away(), "of 501 calls the first, which was answered, is forgotten"
+    recent = _noted(RecentCalls(Clock()), 250, 251)
+    assert recent.mostly_unreachable(), "of 501 calls the first, which was answered, is forgotten"
 
 
 def test_once_it_has_opened_the_count_begins_anew():
-    recent = _noted(Recent(Clock()), 30, 0)
+    recent = _noted(RecentCalls(Clock()), 30, 0)
     recent.clear()
-    assert not _noted(recent, 9, 11).mostly_away()
+    assert not _noted(recent, 9, 11).mostly_unreachable()

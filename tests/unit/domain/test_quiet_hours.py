@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.domain.quiet_hours import DAYS, check, hours_at, quiet_until
+from pointsman.domain.quiet_hours import DAYS, check, quiet_hours_end, quiet_hours_for
 from pointsman.domain.routing import Match, Options, QuietHours, Route
 
 BERLIN = "Europe/Berlin"
@@ -19,7 +19,7 @@ def utc(text):
 
 
 def until(hours, text):
-    found = quiet_until(hours, utc(text))
+    found = quiet_hours_end(hours, utc(text))
     return found.strftime("%Y-%m-%d %H:%M:%S") if found is not None else None
 
 
@@ -93,13 +93,13 @@ def test_they_hold_until_they_end_and_then_they_do_not(start, end, zone, days, n
     hours = QuietHours(start=start, end=end, zone=zone, days=days)
     if start == end and not days:
         return
-    ends = quiet_until(hours, now)
+    ends = quiet_hours_end(hours, now)
     if ends is None:
         return
     assert now < ends
-    assert quiet_until(hours, ends) is None
-    assert quiet_until(hours, ends - dt.timedelta(seconds=1)) == ends
-    assert quiet_until(hours, now + (ends - now) / 2) == ends
+    assert quiet_hours_end(hours, ends) is None
+    assert quiet_hours_end(hours, ends - dt.timedelta(seconds=1)) == ends
+    assert quiet_hours_end(hours, now + (ends - now) / 2) == ends
     wall = ends.astimezone(ZoneInfo(zone))
     leapt = (wall - dt.timedelta(hours=2)).utcoffset() != wall.utcoffset()
     assert leapt or wall.strftime("%H:%M") == end
@@ -111,7 +111,7 @@ def test_where_clocks_are_left_alone_they_hold_as_the_clock_shows(start, end, no
         return
     shown = now.strftime("%H:%M")
     holds = start <= shown < end if start < end else shown >= start or shown < end
-    assert (quiet_until(QuietHours(start=start, end=end), now) is not None) is holds
+    assert (quiet_hours_end(QuietHours(start=start, end=end), now) is not None) is holds
 
 
 @pytest.mark.parametrize(
@@ -139,6 +139,6 @@ def test_hours_that_can_be_kept():
 def test_each_destination_keeps_the_hours_of_its_own_rule():
     quiet, loud = Options(quiet_hours=NIGHT), Options()
     routes = [Route(1, Match(), (1,), True, loud), Route(2, Match(), (1, 2), False, quiet)]
-    assert [hours_at(routes, one) for one in (1, 2, 3)] == [None, NIGHT, None]
-    assert hours_at(routes[1:], 3) is NIGHT, "where no rule leads any more, the first one's count"
-    assert hours_at((), 1) is None
+    assert [quiet_hours_for(routes, one) for one in (1, 2, 3)] == [None, NIGHT, None]
+    assert quiet_hours_for(routes[1:], 3) is NIGHT, "where no rule leads any more, the first one's count"
+    assert quiet_hours_for((), 1) is None

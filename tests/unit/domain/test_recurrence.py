@@ -6,10 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.domain.duration import seconds
-from pointsman.domain.recurrence import generations, policy, same_release, stays_silent, verdict
-from pointsman.domain.routing import Again
-from pointsman.domain.ticket import Status, Ticket, TicketKind
+from pointsman.domain.duration import parse_duration
+from pointsman.domain.recurrence import (
+    first_matching_action,
+    generation_starts,
+    is_silent,
+    recurrence_action,
+    same_release,
+)
+from pointsman.domain.routing import RecurrenceRule
+from pointsman.domain.states import TicketKind, TicketStatus
+from pointsman.domain.ticket import Ticket
 from pointsman.plugin_api import Report
 
 ID = uuid.UUID("0192aaaa-0000-7000-8000-000000000000")
@@ -18,8 +25,8 @@ SPANS = ["10m", "24h", "30d"]
 DAY = 86400.0
 
 
-def make(status=Status.CLOSED, *, reason="completed", kind=TicketKind.ALERT, release="", age=0.0, **more):
-    closed = reason if status is Status.CLOSED else None
+def make(status=TicketStatus.CLOSED, *, reason="completed", kind=TicketKind.ALERT, release="", age=0.0, **more):
+    closed = reason if status is TicketStatus.CLOSED else None
     return Ticket(ID, 1, kind, "print", 1, status, closed, 5, release=release, closed_seconds=age, **more)
 
 
@@ -32,14 +39,14 @@ def report(action="opened", release="", **more):
     [("completed", "reopen"), ("not_planned", "ignore"), ("duplicate", "comment"), (None, "reopen")],
 )
 def test_what_is_done_where_no_rule_says_anything(reason, then):
-    assert policy((), reason, 5.0, same_release=None) == then
+    assert first_matching_action((), reason, 5.0, same_release=None) == then
 
 
 @pytest.mark.parametrize(
     ("age", "then"), [(0.0, "reopen"), (DAY - 1, "reopen"), (DAY, "new"), (400 * DAY, "new")]
 )
 def test_by_how_long_it_was_closed(age, then):
-    assert policy([Again(then="new", closed_for="24h")], "completed", age, same_release=None) == then
+    assert first_matching_action([RecurrenceRule(then="new", closed_for="24h")], "completed", age, same_release=None) == then
 
 
 @pytest.mark.parametrize(
@@ -53,23 +60,23 @@ def test_by_how_long_it_was_closed(age, then):
     ],
 )
 def test_by_release_and_one_that_is_not_known_is_neither(was, now, then):
-    rules = [Again(then="ignore", release="same"), Again(then="new", release="other")]
-    assert verdict(make(release=was), report(release=now), rules) == then
+    rules = [RecurrenceRule(then="ignore", release="same"), RecurrenceRule(then="new", release="other")]
+    assert recurrence_action(make(release=was), report(release=now), rules) == then
 
 
 def test_the_first_rule_that_fits_says_it_and_what_it_does_not_ask_fits():
     rules = [
-        Again(then="ignore", reason=["not_planned", "duplicate"], closed_for="10m"),
-        Again(then="comment"),
-        Again(then="new"),
+        RecurrenceRule(then="ignore", reason=["not_planned", "duplicate"], closed_for="10m"),
+        RecurrenceRule(then="comment"),
+        RecurrenceRule(then="new"),
     ]
-    assert policy(rules, "not_planned", 600, same_release=None) == "ignore"
-    assert policy(rules, "not_planned", 599, same_release=None) == "comment"
-    assert policy(rules, "completed", 600, same_release=None) == "comment"
+    assert first_matching_action(rules, "not_planned", 600, same_release=None) == "ignore"
+    assert first_matching_action(rules, "not_planned", 599, same_release=None) == "comment"
+    assert first_matching_action(rules, "completed", 600, same_release=None) == "comment"
 
 
 AGAIN = st.builds(
-    Again,
+    RecurrenceRule,
     then=st.sampled_from(["reopen", "new", "comment", "ignore"]),
     reason=st.none() | st.sampled_from(REASONS) | st.lists(st.sampled_from(REASONS), min_size=1, unique=True),
     closed_for=st.none() | st.sampled_from(SPANS),
@@ -81,9 +88,9 @@ def model(rules, reason, age, same):
     """Each condition as the sentence that documents it."""
     for rule in [
         *rules,
-        Again(then="ignore", reason="not_planned"),
-        Again(then="comment", reason="duplicate"),
-        Again(then="reopen"),
+        RecurrenceRule(then="ignore", reason="not_planned"),
+        RecurrenceRule(then="comment", reason="duplicate"),
+        RecurrenceRule(then="reopen"),
     ]:
         asked_reason = (
             rule.reason is None
@@ -106,21 +113,21 @@ def model(rules, reason, age, same):
     st.sampled_from([True, False, None]),
 )
 def test_every_rule_against_its_words(rules, reason, age, same):
-    assert policy(rules, reason, age, same_release=same) == model(rules, reason, age, same)
+    assert first_matching_action(rules, reason, age, same_release=same) == model(rules, reason, age, same)
 
 
 @given(st.lists(AGAIN, max_size=3), st.sampled_from(["opened", "recurred", "regressed", "unmuted"]))
 def test_what_people_say_and_what_is_open_obeys_no_rule(rules, action):
-    assert verdict(make(kind=TicketKind.SUPPORT, reason="not_planned"), report(action), rules) == "reopen"
-    assert verdict(make(Status.OPEN), report(action), rules) == "reopen"
-    assert verdict(make(reason="not_planned"), report("commented"), rules) == "reopen"
+    assert recurrence_action(make(kind=TicketKind.SUPPORT, reason="not_planned"), report(action), rules) == "reopen"
+    assert recurrence_action(make(TicketStatus.OPEN), report(action), rules) == "reopen"
+    assert recurrence_action(make(reason="not_planned"), report("commented"), rules) == "reopen"
 
 
-@pytest.mark.parametrize("more", [{"held": True}, {"storm_parent": uuid.UUID(int=1)}])
+@pytest.mark.parametrize("more", [{"held": True}, {"summary_ticket_id": uuid.UUID(int=1)}])
 def test_a_ticket_that_never_had_an_issue_has_no_next_generation(more):
     ticket = make(**more)
-    assert verdict(ticket, report(), [Again(then="new")]) == "reopen"
-    assert generations(ticket, [(report(), [Again(then="new")])]) == []
+    assert recurrence_action(ticket, report(), [RecurrenceRule(then="new")]) == "reopen"
+    assert generation_starts(ticket, [(report(), [RecurrenceRule(then="new")])]) == []
 
 
 def test_a_release_that_is_not_known_is_neither_the_same_nor_another():
@@ -131,15 +138,15 @@ def test_a_release_that_is_not_known_is_neither_the_same_nor_another():
 
 def test_what_stays_silent_is_known_before_anybody_asks_where_to():
     ignored, twin = make(reason="not_planned"), make(reason="duplicate")
-    assert stays_silent(ignored, report("regressed"), ())
-    assert not stays_silent(twin, report(), ())
-    twin.noted = True
-    assert stays_silent(twin, report("recurred"), ())
-    assert not stays_silent(twin, report("regressed"), ()), "news of its own kind is said each time"
-    assert not stays_silent(make(), report(), ())
+    assert is_silent(ignored, report("regressed"), ())
+    assert not is_silent(twin, report(), ())
+    twin.recurrence_announced = True
+    assert is_silent(twin, report("recurred"), ())
+    assert not is_silent(twin, report("regressed"), ()), "news of its own kind is said each time"
+    assert not is_silent(make(), report(), ())
 
 
-NEW = [Again(then="new", reason="completed", release="other"), Again(then="reopen", reason="completed")]
+NEW = [RecurrenceRule(then="new", reason="completed", release="other"), RecurrenceRule(then="reopen", reason="completed")]
 
 
 @pytest.mark.parametrize(
@@ -149,8 +156,8 @@ NEW = [Again(then="new", reason="completed", release="other"), Again(then="reope
         (make(release="1"), [("opened", "2"), ("opened", "3"), ("regressed", "4")], [0]),
         (make(release="1"), [("commented", "2"), ("opened", "2")], [1]),
         (make(release="1"), [("opened", "1"), ("opened", "2")], []),
-        (make(Status.OPEN, release="1"), [("opened", "2"), ("over", ""), ("opened", "3")], [2]),
-        (make(Status.OPEN, release="1"), [("opened", "2"), ("over", ""), ("opened", "2")], []),
+        (make(TicketStatus.OPEN, release="1"), [("opened", "2"), ("over", ""), ("opened", "3")], [2]),
+        (make(TicketStatus.OPEN, release="1"), [("opened", "2"), ("over", ""), ("opened", "2")], []),
         (make(release="1"), [("opened", "2"), ("over", ""), ("opened", "3"), ("over", ""), ("opened", "4")], [0, 2, 4]),
         (make(release="1", reason="not_planned"), [("opened", "2"), ("opened", "3")], []),
         (make(release="1", reason="duplicate"), [("opened", "2"), ("opened", "3")], []),
@@ -164,14 +171,14 @@ def test_where_tickets_of_their_own_begin_within_a_row_of_reports(ticket, report
         )
         for action, release in reports
     ]
-    assert generations(ticket, row) == begins
+    assert generation_starts(ticket, row) == begins
 
 
 def test_what_is_ignored_first_may_begin_a_ticket_later_in_the_row():
-    rules = [Again(then="new", release="other")]
+    rules = [RecurrenceRule(then="new", release="other")]
     row = [(report(release=one), rules) for one in ("1", "1", "2", "2")]
-    assert generations(make(release="1", reason="not_planned"), row) == [2]
+    assert generation_starts(make(release="1", reason="not_planned"), row) == [2]
 
 
 def test_every_span_that_is_used_here_is_what_the_model_says():
-    assert [seconds(one) for one in SPANS] == [600, 86400, 2592000]
+    assert [parse_duration(one) for one in SPANS] == [600, 86400, 2592000]

@@ -12,10 +12,10 @@ from pointsman.domain.retry_policy import (
     CAP_SECONDS,
     DEFECTS_ALLOWED,
     SILENCES_ALLOWED,
-    Class,
-    Next,
+    NextStep,
+    Outcome,
     back_off,
-    judge,
+    classify_error,
 )
 
 QUICK = settings(deadline=None, max_examples=50)
@@ -27,26 +27,26 @@ KINDS = {"create": CREATE, "comment": COMMENT, "state": STATE}
 
 
 def of(error, kind, *, attempts=1, failures=0, dice=1.0):
-    return judge(error, **kind, attempts=attempts, failures=failures, dice=dice)
+    return classify_error(error, **kind, attempts=attempts, destination_failures=failures, jitter=dice)
 
 
-UNAVAILABLE = (Class.UNAVAILABLE, Next.RETRY, False)
-UNKNOWN = (Class.UNKNOWN, Next.RETRY, True)
+UNAVAILABLE = (Outcome.UNAVAILABLE, NextStep.RETRY, False)
+UNKNOWN = (Outcome.UNKNOWN, NextStep.RETRY, True)
 # error: (class, next, in doubt) for a create, a comment, a change of state; whether the attempt counts
 TABLE = [
     (api.Unavailable("x"), UNAVAILABLE, UNAVAILABLE, UNAVAILABLE, False),
-    (api.RateLimited("x"), *[(Class.LIMITED, Next.RETRY, False)] * 3, False),
-    (api.Refused("x"), *[(Class.REFUSED, Next.DEAD, False)] * 3, True),
-    (api.AuthFailed("x"), *[(Class.AUTH, Next.RETRY, False)] * 3, False),
-    (api.Misconfigured("x"), *[(Class.MISCONFIGURED, Next.RETRY, False)] * 3, False),
-    (api.Moved("x", to="y"), *[(Class.MOVED, Next.RETRY, False)] * 3, True),
-    (api.Conflict("x"), *[(Class.CONFLICT, Next.RETRY, False)] * 3, True),
+    (api.RateLimited("x"), *[(Outcome.LIMITED, NextStep.RETRY, False)] * 3, False),
+    (api.Refused("x"), *[(Outcome.REFUSED, NextStep.DEAD, False)] * 3, True),
+    (api.AuthFailed("x"), *[(Outcome.AUTH, NextStep.RETRY, False)] * 3, False),
+    (api.Misconfigured("x"), *[(Outcome.MISCONFIGURED, NextStep.RETRY, False)] * 3, False),
+    (api.IssueMoved("x", to="y"), *[(Outcome.MOVED, NextStep.RETRY, False)] * 3, True),
+    (api.Conflict("x"), *[(Outcome.CONFLICT, NextStep.RETRY, False)] * 3, True),
     (api.UnknownOutcome("x"), UNKNOWN, UNKNOWN, UNAVAILABLE, True),
     (TimeoutError(), UNKNOWN, UNKNOWN, UNAVAILABLE, True),
     (ConnectionResetError(), UNKNOWN, UNKNOWN, UNAVAILABLE, True),
     (asyncio.CancelledError(), UNKNOWN, UNKNOWN, UNAVAILABLE, True),
     *[
-        (bug, *[(Class.DEFECT, Next.RETRY, True)] * 2, (Class.DEFECT, Next.RETRY, False), True)
+        (bug, *[(Outcome.DEFECT, NextStep.RETRY, True)] * 2, (Outcome.DEFECT, NextStep.RETRY, False), True)
         for bug in (
             KeyError("x"),
             ValueError(),
@@ -68,26 +68,26 @@ TABLE = [
 )
 def test_the_table_of_errors(error, kind, wanted, counts):
     verdict = of(error, kind)
-    assert (verdict.cls, verdict.next, verdict.in_doubt) == wanted
+    assert (verdict.outcome, verdict.next_step, verdict.outcome_unknown) == wanted
     assert verdict.counts is counts
 
 
 def test_a_thing_that_is_gone_is_a_fault_of_the_settings_for_a_create_and_an_orphan_for_the_rest():
-    assert of(api.NotFound("x"), CREATE).cls is Class.MISCONFIGURED
-    assert of(api.NotFound("x"), CREATE).next is Next.RETRY
+    assert of(api.NotFound("x"), CREATE).outcome is Outcome.MISCONFIGURED
+    assert of(api.NotFound("x"), CREATE).next_step is NextStep.RETRY
     for kind in (COMMENT, STATE):
         verdict = of(api.NotFound("x"), kind)
-        assert (verdict.cls, verdict.next, verdict.in_doubt) == (Class.ORPHAN, Next.ORPHAN, False)
+        assert (verdict.outcome, verdict.next_step, verdict.outcome_unknown) == (Outcome.ORPHAN, NextStep.ORPHAN, False)
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_a_bug_is_tried_a_few_times_and_then_given_up(kind):
-    nexts = [of(KeyError("x"), kind, attempts=n).next for n in range(1, DEFECTS_ALLOWED + 2)]
-    assert nexts == [*[Next.RETRY] * (DEFECTS_ALLOWED - 1), Next.DEAD, Next.DEAD]
+    nexts = [of(KeyError("x"), kind, attempts=n).next_step for n in range(1, DEFECTS_ALLOWED + 2)]
+    assert nexts == [*[NextStep.RETRY] * (DEFECTS_ALLOWED - 1), NextStep.DEAD, NextStep.DEAD]
 
 
 def test_a_time_out_never_kills_a_delivery_however_often_it_comes():
-    assert of(api.UnknownOutcome("x"), CREATE, attempts=10_000).next is Next.RETRY
+    assert of(api.UnknownOutcome("x"), CREATE, attempts=10_000).next_step is NextStep.RETRY
 
 
 @pytest.mark.parametrize(
@@ -105,11 +105,11 @@ def test_a_time_out_never_kills_a_delivery_however_often_it_comes():
 )
 def test_a_limit_holds_back_the_whole_destination_as_long_as_asked_within_reason(asked, waits):
     verdict = of(api.RateLimited("x", retry_after=asked), CREATE)
-    assert (verdict.delay_seconds, verdict.hold_seconds) == (waits, waits)
+    assert (verdict.delay_seconds, verdict.destination_back_off_seconds) == (waits, waits)
 
 
 def test_a_refused_credential_holds_back_the_destination_at_once_and_ever_longer():
-    holds = [of(api.AuthFailed("x"), CREATE, failures=n).hold_seconds for n in range(20)]
+    holds = [of(api.AuthFailed("x"), CREATE, failures=n).destination_back_off_seconds for n in range(20)]
     assert holds == sorted(holds)
     assert holds[0] > 0
     assert holds[-1] == holds[-2] == 900
@@ -118,8 +118,8 @@ def test_a_refused_credential_holds_back_the_destination_at_once_and_ever_longer
 def test_one_lane_that_says_the_settings_are_wrong_waits_alone_two_stop_the_destination():
     for error in (api.Misconfigured("x"), api.NotFound("x")):
         first, second = (of(error, CREATE, failures=n) for n in (0, 1))
-        assert first.hold_seconds is None
-        assert second.hold_seconds is not None
+        assert first.destination_back_off_seconds is None
+        assert second.destination_back_off_seconds is not None
         assert first.delay_seconds > 0
 
 
@@ -128,12 +128,12 @@ def test_an_unreachable_destination_is_left_to_the_breaker_and_uses_up_no_attemp
     delays = [verdict.delay_seconds for verdict in verdicts]
     assert delays == sorted(delays)
     assert delays[0] > 0 and delays[-1] <= 300
-    assert not any(verdict.counts or verdict.hold_seconds for verdict in verdicts)
+    assert not any(verdict.counts or verdict.destination_back_off_seconds for verdict in verdicts)
 
 
 def test_the_numbers_of_an_attempt():
     assert (BASE_SECONDS, CAP_SECONDS, DEFECTS_ALLOWED, SILENCES_ALLOWED) == (5.0, 3600.0, 3, 5)
-    held = [of(api.AuthFailed("x"), CREATE, failures=n).hold_seconds for n in range(8)]
+    held = [of(api.AuthFailed("x"), CREATE, failures=n).destination_back_off_seconds for n in range(8)]
     assert held == [15, 30, 60, 120, 240, 480, 900, 900]
     away = [of(api.Unavailable("x"), CREATE, failures=n, dice=1.0).delay_seconds for n in range(8)]
     assert away == [5, 10, 20, 40, 80, 160, 160, 160]
@@ -143,17 +143,17 @@ def test_the_numbers_of_an_attempt():
 
 def test_nothing_waits_for_what_is_found_out_by_looking():
     """Only a change of state, for which nobody looks, lets the tracker settle."""
-    assert not any(of(error, COMMENT).settles for error in (api.UnknownOutcome("x"), api.Refused("x")))
+    assert not any(of(error, COMMENT).must_settle for error in (api.UnknownOutcome("x"), api.Refused("x")))
 
 
 def test_a_limit_on_one_issue_holds_back_its_own_lane_only():
     verdict = of(api.RateLimited("x", retry_after=7, scope="issue:12"), CREATE)
-    assert (verdict.delay_seconds, verdict.hold_seconds) == (7, None)
+    assert (verdict.delay_seconds, verdict.destination_back_off_seconds) == (7, None)
 
 
 @pytest.mark.parametrize("error", [api.Refused("x"), api.UnknownOutcome("x"), KeyError(), api.Conflict("x")])
 def test_what_lies_with_one_delivery_holds_back_no_other(error):
-    assert of(error, CREATE, failures=5).hold_seconds is None
+    assert of(error, CREATE, failures=5).destination_back_off_seconds is None
 
 
 def test_a_conflict_is_tried_again_soon_however_often_it_came():
@@ -187,17 +187,17 @@ errors = st.sampled_from(
 def test_any_verdict_can_be_acted_on(error, kind, attempts, failures, dice):
     verdict = of(error, kind, attempts=attempts, failures=failures, dice=dice)
     assert 0 <= verdict.delay_seconds <= CAP_SECONDS
-    assert verdict.hold_seconds is None or 0 < verdict.hold_seconds <= CAP_SECONDS
+    assert verdict.destination_back_off_seconds is None or 0 < verdict.destination_back_off_seconds <= CAP_SECONDS
     # a retry never comes at once, or a failing tracker would be hammered
-    assert verdict.next is not Next.RETRY or verdict.delay_seconds > 0
+    assert verdict.next_step is not NextStep.RETRY or verdict.delay_seconds > 0
     # doing it twice is the same as once: nothing to be in doubt about
-    assert not (verdict.in_doubt and kind["idempotent"])
+    assert not (verdict.outcome_unknown and kind["idempotent"])
     # what was not told apart may have been done
     if not isinstance(error, api.PluginError) and not kind["idempotent"]:
-        assert verdict.in_doubt
+        assert verdict.outcome_unknown
 
 
 def test_a_change_of_state_that_may_come_late_lets_the_tracker_settle_before_anything_follows():
     """A close that is applied after it was given up would undo the reopen that came next."""
-    assert of(TimeoutError(), STATE).settles
-    assert not of(api.Unavailable("x"), STATE).settles, "that one surely never left"
+    assert of(TimeoutError(), STATE).must_settle
+    assert not of(api.Unavailable("x"), STATE).must_settle, "that one surely never left"

@@ -10,17 +10,17 @@ from pointsman.domain.routing import (
     Facts,
     History,
     Match,
+    MatchResult,
     Options,
     Route,
-    Verdict,
-    asks,
-    candidates,
     choose,
+    evaluate_history,
+    match_route,
     needs_history,
+    occurrence_windows,
+    prefilter,
+    referenced_fields,
     settle,
-    verdict,
-    weigh,
-    windows,
 )
 
 QUICK = settings(deadline=None, max_examples=40)
@@ -79,18 +79,18 @@ def test_an_empty_word_asks_for_a_ticket_that_says_nothing():
 
 
 def test_a_verdict_names_what_stood_against_a_rule_and_what_it_met():
-    assert verdict(rule(7, (1,), source="shop", level="fatal"), ALERT) == Verdict(
-        7, matched=False, against="level", wanted="fatal", got="error"
+    assert match_route(rule(7, (1,), source="shop", level="fatal"), ALERT) == MatchResult(
+        7, matched=False, failed_field="level", expected="fatal", actual="error"
     )
-    assert verdict(rule(7, (1,)), ALERT) == Verdict(7, matched=True)
-    said = verdict(rule(7, (1,), environment=["a", "b"]), Facts("shop", "alert"))
-    assert (said.against, said.wanted, said.got) == ("environment", "a or b", "nothing")
-    said = verdict(rule(7, (1,), tags={"service": ["a", ""]}), ALERT)
-    assert (said.against, said.wanted, said.got) == ("tags.service", "a or nothing", "nothing")
+    assert match_route(rule(7, (1,)), ALERT) == MatchResult(7, matched=True)
+    said = match_route(rule(7, (1,), environment=["a", "b"]), Facts("shop", "alert"))
+    assert (said.failed_field, said.expected, said.actual) == ("environment", "a or b", "nothing")
+    said = match_route(rule(7, (1,), tags={"service": ["a", ""]}), ALERT)
+    assert (said.failed_field, said.expected, said.actual) == ("tags.service", "a or nothing", "nothing")
     unknown = Facts("shop", "alert", tags=None)
-    assert verdict(rule(7, (1,), tags={"service": "a"}), unknown).got == "not known here"
-    said = verdict(rule(7, (1,), title="^b"), Facts("shop", "alert", title="abc"))
-    assert (said.against, said.wanted, said.got) == ("title", "with ^b", "abc")
+    assert match_route(rule(7, (1,), tags={"service": "a"}), unknown).actual == "not known here"
+    said = match_route(rule(7, (1,), title="^b"), Facts("shop", "alert", title="abc"))
+    assert (said.failed_field, said.expected, said.actual) == ("title", "with ^b", "abc")
 
 
 @pytest.mark.parametrize("name", ["environment", "level", "release"])
@@ -144,45 +144,45 @@ def seen(times, seconds=600, **more):
 
 
 def test_a_threshold_is_met_by_the_report_that_reaches_it():
-    assert settle([OFTEN], ALERT, seen(2)).held
+    assert settle([OFTEN], ALERT, seen(2)).below_threshold
     assert settle([OFTEN], ALERT, seen(2)).destinations == ()
     met = settle([OFTEN], ALERT, seen(3))
-    assert (met.destinations, met.held) == ((1,), False)
+    assert (met.destinations, met.below_threshold) == ((1,), False)
 
 
 def test_without_its_past_a_problem_is_below_every_threshold():
-    assert settle([OFTEN], ALERT).held
-    assert verdict(OFTEN, ALERT) == Verdict(
-        1, matched=False, against="occurrences", wanted="3 within 10m", got="not known here", pending=True
+    assert settle([OFTEN], ALERT).below_threshold
+    assert match_route(OFTEN, ALERT) == MatchResult(
+        1, matched=False, failed_field="occurrences", expected="3 within 10m", actual="not known here", pending=True
     )
-    assert verdict(OFTEN, ALERT, seen(2)).got == "2"
-    assert verdict(OFTEN, ALERT, seen(3)).matched
+    assert match_route(OFTEN, ALERT, seen(2)).actual == "2"
+    assert match_route(OFTEN, ALERT, seen(3)).matched
 
 
 def test_each_rule_counts_within_its_own_time():
     day = rule(2, (2,), occurrences=100, within="1d")
     past = History(occurrences_within={600: 2, 86400: 100})
     assert settle([OFTEN, day], ALERT, past).destinations == (2,)
-    assert windows([OFTEN, day, OFTEN, rule(3, ())]) == (600, 86400)
-    assert windows([rule(3, (), unseen_for="1h")]) == ()
+    assert occurrence_windows([OFTEN, day, OFTEN, rule(3, ())]) == (600, 86400)
+    assert occurrence_windows([rule(3, (), unseen_for="1h")]) == ()
 
 
 def test_a_rule_below_its_threshold_is_passed_over():
     below = settle([OFTEN, rule(2, (2,))], ALERT, seen(1))
-    assert (below.destinations, below.held) == ((2,), False)
+    assert (below.destinations, below.below_threshold) == ((2,), False)
     assert [one.position for one in below.pending] == [1]
     assert settle([OFTEN, rule(2, (2,))], ALERT, seen(3)).destinations == (1,)
 
 
 def test_nothing_is_held_that_a_rule_drops_or_that_no_rule_would_take():
-    assert not settle([OFTEN, rule(2, ())], ALERT, seen(1)).held
-    assert not settle([rule(1, (1,), source="other", occurrences=3, within="10m")], ALERT, seen(1)).held
-    assert not settle([], ALERT, seen(1)).held
-    assert settle([rule(2, (), source="other"), OFTEN], ALERT, seen(1)).held
+    assert not settle([OFTEN, rule(2, ())], ALERT, seen(1)).below_threshold
+    assert not settle([rule(1, (1,), source="other", occurrences=3, within="10m")], ALERT, seen(1)).below_threshold
+    assert not settle([], ALERT, seen(1)).below_threshold
+    assert settle([rule(2, (), source="other"), OFTEN], ALERT, seen(1)).below_threshold
 
 
 def test_a_rule_after_one_that_took_it_holds_nothing():
-    assert not settle([rule(0, (2,), continues=True), OFTEN], ALERT, seen(1)).held
+    assert not settle([rule(0, (2,), continues=True), OFTEN], ALERT, seen(1)).below_threshold
 
 
 def test_what_was_not_seen_for_long_or_never_is_news():
@@ -190,9 +190,9 @@ def test_what_was_not_seen_for_long_or_never_is_news():
     assert choose(rules, ALERT, History(unseen_seconds=None)) == (1,)
     assert choose(rules, ALERT, History(unseen_seconds=3600.0)) == (1,)
     assert choose(rules, ALERT, History(unseen_seconds=3599.0)) == ()
-    assert settle(rules, ALERT, History(unseen_seconds=1.0)).held
-    said = verdict(rules[0], ALERT, History(unseen_seconds=12.0))
-    assert (said.against, said.wanted, said.got) == (
+    assert settle(rules, ALERT, History(unseen_seconds=1.0)).below_threshold
+    said = match_route(rules[0], ALERT, History(unseen_seconds=12.0))
+    assert (said.failed_field, said.expected, said.actual) == (
         "unseen_for",
         "not reported for 1h",
         "reported 12 s before",
@@ -203,8 +203,8 @@ def test_people_are_never_held_back():
     """A person's ticket is never reported again: it would wait for ever."""
     help_me = Facts("helpdesk", "support")
     told = settle([OFTEN, rule(2, (2,))], help_me)
-    assert (told.destinations, told.held, told.pending) == ((1,), False, ())
-    assert verdict(OFTEN, help_me).matched
+    assert (told.destinations, told.below_threshold, told.pending) == ((1,), False, ())
+    assert match_route(OFTEN, help_me).matched
     assert choose([rule(1, (1,), unseen_for="1h")], help_me, History(unseen_seconds=1.0)) == (1,)
 
 
@@ -216,9 +216,9 @@ def test_only_rules_with_a_threshold_need_the_past():
 
 def test_candidates_end_with_the_first_rule_that_takes_it_for_sure():
     some = [OFTEN, rule(2, (2,), continues=True), rule(3, (3,), source="other"), rule(4, (4,)), rule(5, (5,))]
-    assert [one.position for one in candidates(some, ALERT)] == [1, 2, 4]
-    assert weigh(candidates(some, ALERT), seen(3)).destinations == (1,)
-    assert weigh(candidates(some, ALERT), seen(2)).destinations == (2, 4)
+    assert [one.position for one in prefilter(some, ALERT)] == [1, 2, 4]
+    assert evaluate_history(prefilter(some, ALERT), seen(3)).destinations == (1,)
+    assert evaluate_history(prefilter(some, ALERT), seen(2)).destinations == (2, 4)
 
 
 def test_the_first_rule_that_took_it_says_what_else_is_done():
@@ -233,8 +233,8 @@ def test_the_first_rule_that_took_it_says_what_else_is_done():
 
 
 def test_what_the_rules_ask_is_known():
-    assert asks([]) == frozenset()
-    assert asks(
+    assert referenced_fields([]) == frozenset()
+    assert referenced_fields(
         [rule(1, ()), rule(2, (), source="a", tags={"a": "b"}), rule(3, (), title="x", level=[])]
     ) == {
         "source",
@@ -242,7 +242,7 @@ def test_what_the_rules_ask_is_known():
         "title",
         "level",
     }
-    assert asks([OFTEN]) == frozenset()
+    assert referenced_fields([OFTEN]) == frozenset()
 
 
 # -- properties ------------------------------------------------------------------------------------------------------
@@ -332,7 +332,7 @@ def naive(some, report, past):
 @given(routes, facts, pasts)
 def test_the_choice_is_that_of_a_plain_reading(some, report, past):
     told = settle(some, report, past)
-    assert (told.destinations, told.held) == naive(some, report, past)
+    assert (told.destinations, told.below_threshold) == naive(some, report, past)
     assert choose(some, report, past) == told.destinations
 
 
@@ -340,19 +340,19 @@ def test_the_choice_is_that_of_a_plain_reading(some, report, past):
 @given(routes, facts, pasts)
 def test_verdicts_agree_with_the_choice(some, report, past):
     told = settle(some, report, past)
-    assert all(verdict(one, report, past).matched for one in told.routes)
-    assert all(verdict(one, report, past).pending for one in told.pending)
+    assert all(match_route(one, report, past).matched for one in told.routes)
+    assert all(match_route(one, report, past).pending for one in told.pending)
     for one in some:
-        said = verdict(one, report, past)
-        assert said.matched is (said.against == "")
-        assert said.matched or (said.wanted and said.got)
+        said = match_route(one, report, past)
+        assert said.matched is (said.failed_field == "")
+        assert said.matched or (said.expected and said.actual)
 
 
 @settings(deadline=None, max_examples=100)
 @given(routes, facts, facts, pasts)
 def test_what_is_not_asked_changes_nothing(some, report, other, past):
     """The choice is kept by what is asked: two reports that differ in the rest share it."""
-    asked = asks(some) | {"kind"}
+    asked = referenced_fields(some) | {"kind"}
     mixed = Facts(
         **{name: getattr(report if name in asked else other, name) for name in Facts.__struct_fields__}
     )
@@ -370,5 +370,5 @@ def test_no_text_of_a_stranger_raises(title, word, tags, pattern):
     report = Facts("shop", "alert", word, word, word, title + "\ud800", tags)
     some = [rule(1, (1,), environment="x"), rule(2, (2,), tags={"a": "b"}), rule(3, (3,), title=pattern)]
     for one in some:
-        assert isinstance(verdict(one, report).got, str)
+        assert isinstance(match_route(one, report).actual, str)
     choose(some, report)

@@ -7,16 +7,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from pointsman.domain.states import DeliveryKind, TicketKind, TicketStatus
 from pointsman.domain.ticket import (
-    AGAIN,
-    Decided,
-    Kind,
-    Places,
-    Status,
+    RECURRENCE_KEY,
+    Changes,
+    DeliveryTargets,
     Ticket,
-    TicketKind,
-    on_report,
-    on_state,
+    apply_report,
+    apply_state,
     opening_data,
 )
 from pointsman.plugin_api import Person, Report
@@ -24,43 +22,43 @@ from pointsman.plugin_api import Person, Report
 ID = uuid.UUID("0192aaaa-0000-7000-8000-000000000000")
 REPORT_ID = uuid.UUID("0192bbbb-0000-7000-8000-000000000000")
 FORGEJO, GITHUB, MAIL = 1, 2, 9
-PLACES = Places((FORGEJO, GITHUB), MAIL)
+PLACES = DeliveryTargets((FORGEJO, GITHUB), MAIL)
 
 
-def make(status=Status.OPEN, *, next_event=2, email="ann@x.test", close_reason=None):
-    reason = close_reason or ("completed" if status is Status.CLOSED else None)
+def make(status=TicketStatus.OPEN, *, next_event=2, email="ann@x.test", close_reason=None):
+    reason = close_reason or ("completed" if status is TicketStatus.CLOSED else None)
     return Ticket(ID, 1, TicketKind.SUPPORT, "print", 1, status, reason, next_event, email)
 
 
 def reported(ticket, action, places=PLACES, **more):
-    decided = Decided()
-    on_report(ticket, Report(action=action, fingerprint="print", **more), REPORT_ID, places, decided)
+    decided = Changes()
+    apply_report(ticket, Report(action=action, fingerprint="print", **more), REPORT_ID, places, decided)
     return decided
 
 
 def came_back(ticket, action, then, places=PLACES, **more):
-    decided = Decided()
+    decided = Changes()
     report = Report(action=action, fingerprint="print", **more)
-    on_report(ticket, report, REPORT_ID, places, decided, then)
+    apply_report(ticket, report, REPORT_ID, places, decided, then)
     return decided
 
 
 def told(ticket, state, reason=None, places=PLACES, seen_at=None):
-    decided = Decided()
-    changed = on_state(ticket, state, reason, places, decided, seen_at=seen_at, by={"by": "ann"})
+    decided = Changes()
+    changed = apply_state(ticket, state, reason, places, decided, seen_at=seen_at, by={"by": "ann"})
     return changed, decided
 
 
 def promised(decided):
-    return [(one.destination_id, one.kind) for one in decided.promises]
+    return [(one.destination_id, one.kind) for one in decided.deliveries]
 
 
 def both(kind):
     return [(FORGEJO, kind), (GITHUB, kind)]
 
 
-OWNER = (MAIL, Kind.MAIL)
-CREATE, COMMENT, REOPEN = both(Kind.CREATE), both(Kind.COMMENT), both(Kind.REOPEN)
+OWNER = (MAIL, DeliveryKind.MAIL)
+CREATE, COMMENT, REOPEN = both(DeliveryKind.CREATE), both(DeliveryKind.COMMENT), both(DeliveryKind.REOPEN)
 
 TABLE = [
     # status of the ticket, action of the report, event, promises
@@ -69,44 +67,44 @@ TABLE = [
     (None, "regressed", "opened", CREATE),
     (None, "unmuted", "opened", CREATE),
     (None, "commented", "opened", CREATE),
-    (Status.OPEN, "opened", None, []),
-    (Status.OPEN, "recurred", None, []),
-    (Status.OPEN, "regressed", "regressed", COMMENT),
-    (Status.OPEN, "unmuted", "unmuted", COMMENT),
-    (Status.OPEN, "commented", "commented", COMMENT),
-    (Status.CLOSED, "opened", "recurred", [*REOPEN, OWNER, *COMMENT]),
-    (Status.CLOSED, "recurred", "recurred", [*REOPEN, OWNER, *COMMENT]),
-    (Status.CLOSED, "regressed", "regressed", [*REOPEN, OWNER, *COMMENT]),
-    (Status.CLOSED, "unmuted", "unmuted", [*REOPEN, OWNER, *COMMENT]),
-    (Status.CLOSED, "commented", "commented", COMMENT),
+    (TicketStatus.OPEN, "opened", None, []),
+    (TicketStatus.OPEN, "recurred", None, []),
+    (TicketStatus.OPEN, "regressed", "regressed", COMMENT),
+    (TicketStatus.OPEN, "unmuted", "unmuted", COMMENT),
+    (TicketStatus.OPEN, "commented", "commented", COMMENT),
+    (TicketStatus.CLOSED, "opened", "recurred", [*REOPEN, OWNER, *COMMENT]),
+    (TicketStatus.CLOSED, "recurred", "recurred", [*REOPEN, OWNER, *COMMENT]),
+    (TicketStatus.CLOSED, "regressed", "regressed", [*REOPEN, OWNER, *COMMENT]),
+    (TicketStatus.CLOSED, "unmuted", "unmuted", [*REOPEN, OWNER, *COMMENT]),
+    (TicketStatus.CLOSED, "commented", "commented", COMMENT),
 ]
 
 
 @pytest.mark.parametrize(("status", "action", "event", "promises"), TABLE)
 def test_what_a_report_makes_of_a_ticket(status, action, event, promises):
-    ticket = make(status or Status.OPEN, next_event=1 if status is None else 5)
+    ticket = make(status or TicketStatus.OPEN, next_event=1 if status is None else 5)
     n = ticket.next_event
     decided = reported(ticket, action)
     assert [(one.kind, one.n) for one in decided.events] == ([(event, n)] if event else [])
     assert promised(decided) == promises
-    assert {one.event_n for one in decided.promises} <= {n}
+    assert {one.event_n for one in decided.deliveries} <= {n}
     assert ticket.next_event == n + len(decided.events)
-    reopened = (MAIL, Kind.MAIL) in promises
-    assert ticket.status is (Status.OPEN if reopened or status is None else status)
-    assert (ticket.close_reason is None) == (ticket.status is Status.OPEN)
+    reopened = (MAIL, DeliveryKind.MAIL) in promises
+    assert ticket.status is (TicketStatus.OPEN if reopened or status is None else status)
+    assert (ticket.close_reason is None) == (ticket.status is TicketStatus.OPEN)
 
 
 @pytest.mark.parametrize("action", ["opened", "recurred", "regressed", "unmuted"])
 def test_a_ticket_that_stays_closed_says_so_once_and_news_of_its_own_kind_each_time(action):
-    ticket = make(Status.CLOSED, close_reason="duplicate")
+    ticket = make(TicketStatus.CLOSED, close_reason="duplicate")
     ticket.kind = TicketKind.ALERT
     decided = came_back(ticket, action, "comment")
     own = action in ("regressed", "unmuted")
     kind = action if own else "recurred"
     assert [(one.kind, one.data["stays"]) for one in decided.events] == [(kind, "duplicate")]
     assert promised(decided) == COMMENT
-    assert {one.collapse_key for one in decided.promises} == {AGAIN}
-    assert (ticket.status, ticket.close_reason) == (Status.CLOSED, "duplicate")
+    assert {one.coalesce_key for one in decided.deliveries} == {RECURRENCE_KEY}
+    assert (ticket.status, ticket.close_reason) == (TicketStatus.CLOSED, "duplicate")
     again = came_back(ticket, action, "comment")
     assert promised(again) == (COMMENT if own else [])
     assert bool(again.events) is own
@@ -114,13 +112,13 @@ def test_a_ticket_that_stays_closed_says_so_once_and_news_of_its_own_kind_each_t
 
 @pytest.mark.parametrize("action", ["opened", "recurred", "regressed", "unmuted"])
 def test_what_is_ignored_is_an_event_once_until_it_is_closed_anew(action):
-    ticket = make(Status.CLOSED, close_reason="not_planned")
+    ticket = make(TicketStatus.CLOSED, close_reason="not_planned")
     first, again = came_back(ticket, action, "ignore"), came_back(ticket, action, "ignore")
     assert [(one.kind, one.data) for one in first.events] == [
         ("ignored", {"action": action, "reason": "not_planned"})
     ]
     assert (again.events, promised(first), promised(again)) == ([], [], [])
-    assert ticket.status is Status.CLOSED
+    assert ticket.status is TicketStatus.CLOSED
     told(ticket, "open")
     told(ticket, "closed", "not_planned")
     assert [one.kind for one in came_back(ticket, action, "ignore").events] == ["ignored"]
@@ -128,35 +126,35 @@ def test_what_is_ignored_is_an_event_once_until_it_is_closed_anew(action):
 
 @pytest.mark.parametrize("then", ["comment", "ignore"])
 def test_what_people_say_on_a_ticket_that_stays_closed_is_said(then):
-    ticket = make(Status.CLOSED, close_reason="duplicate")
+    ticket = make(TicketStatus.CLOSED, close_reason="duplicate")
     assert promised(came_back(ticket, "commented", then)) == COMMENT
 
 
 def test_below_its_threshold_a_ticket_goes_nowhere_and_then_gets_its_issues():
     ticket = make(next_event=1)
-    opened = reported(ticket, "opened", Places((), MAIL, held=True))
-    assert ([one.kind for one in opened.events], promised(opened), ticket.held) == (["opened"], [], True)
-    assert opened.events[0].data["held"] is True
-    assert reported(ticket, "opened", Places((), MAIL)).events == []
-    posted = reported(ticket, "opened", Places((FORGEJO, GITHUB), MAIL, times=3), text="words")
+    opened = reported(ticket, "opened", DeliveryTargets((), MAIL, below_threshold=True))
+    assert ([one.kind for one in opened.events], promised(opened), ticket.below_threshold) == (["opened"], [], True)
+    assert opened.events[0].data["below_threshold"] is True
+    assert reported(ticket, "opened", DeliveryTargets((), MAIL)).events == []
+    posted = reported(ticket, "opened", DeliveryTargets((FORGEJO, GITHUB), MAIL, occurrences=3), text="words")
     assert ([one.kind for one in posted.events], promised(posted)) == (["posted"], CREATE)
     assert posted.events[0].data == {"action": "opened", "text": "words", "times": 3}
-    assert not ticket.held
+    assert not ticket.below_threshold
     assert reported(ticket, "opened").events == []
 
 
 def test_a_held_ticket_that_was_closed_is_open_once_it_reaches_its_threshold_unless_it_is_ignored():
-    ticket = make(Status.CLOSED, close_reason="not_planned")
-    ticket.held = True
+    ticket = make(TicketStatus.CLOSED, close_reason="not_planned")
+    ticket.below_threshold = True
     assert promised(came_back(ticket, "opened", "ignore")) == []
-    assert (ticket.status, ticket.held) == (Status.CLOSED, True)
+    assert (ticket.status, ticket.below_threshold) == (TicketStatus.CLOSED, True)
     assert promised(came_back(ticket, "opened", "reopen")) == [*CREATE, OWNER]
-    assert (ticket.status, ticket.held) == (Status.OPEN, False)
+    assert (ticket.status, ticket.below_threshold) == (TicketStatus.OPEN, False)
 
 
 def test_a_ticket_that_follows_another_says_which():
     ticket = make(next_event=1)
-    ticket.earlier = {"ticket": "t", "issues": {"1": "https://forge.example/1"}}
+    ticket.predecessor = {"ticket": "t", "issues": {"1": "https://forge.example/1"}}
     [opened] = reported(ticket, "regressed").events
     assert opened.data["earlier"] == {"ticket": "t", "issues": {"1": "https://forge.example/1"}}
 
@@ -194,10 +192,10 @@ def test_a_comment_keeps_its_words_and_its_author():
 @pytest.mark.parametrize(
     ("status", "state", "event", "promises"),
     [
-        (Status.OPEN, "closed", "closed", [(GITHUB, Kind.CLOSE), OWNER]),
-        (Status.CLOSED, "open", "reopened", [(GITHUB, Kind.REOPEN), OWNER]),
-        (Status.OPEN, "open", None, []),
-        (Status.CLOSED, "closed", None, []),
+        (TicketStatus.OPEN, "closed", "closed", [(GITHUB, DeliveryKind.CLOSE), OWNER]),
+        (TicketStatus.CLOSED, "open", "reopened", [(GITHUB, DeliveryKind.REOPEN), OWNER]),
+        (TicketStatus.OPEN, "open", None, []),
+        (TicketStatus.CLOSED, "closed", None, []),
     ],
 )
 def test_the_other_issues_follow_and_the_one_that_told_us_is_left_alone(status, state, event, promises):
@@ -206,12 +204,12 @@ def test_the_other_issues_follow_and_the_one_that_told_us_is_left_alone(status, 
     assert changed is bool(event)
     assert [one.kind for one in decided.events] == ([event] if event else [])
     assert promised(decided) == promises
-    assert ticket.status is (Status.OPEN if state == "open" else Status.CLOSED)
+    assert ticket.status is (TicketStatus.OPEN if state == "open" else TicketStatus.CLOSED)
 
 
 def test_all_issues_follow_when_a_person_closes_the_ticket_here():
     _, decided = told(make(), "closed", seen_at=None)
-    assert promised(decided) == [*both(Kind.CLOSE), OWNER]
+    assert promised(decided) == [*both(DeliveryKind.CLOSE), OWNER]
 
 
 @pytest.mark.parametrize("reason", ["completed", "not_planned", "duplicate", None])
@@ -226,20 +224,20 @@ def test_the_reason_of_a_close_is_kept_until_it_is_reopened(reason):
 
 @pytest.mark.parametrize(("email", "mail"), [("", MAIL), ("ann@x.test", None)])
 def test_no_mail_without_an_address_or_without_a_place_for_mail(email, mail):
-    places = Places((FORGEJO,), mail)
+    places = DeliveryTargets((FORGEJO,), mail)
     ticket = make(email=email)
     _, closed = told(ticket, "closed", places=places)
     again = reported(ticket, "recurred", places)
-    assert Kind.MAIL not in [one.kind for one in closed.promises + again.promises]
-    assert ticket.status is Status.OPEN
+    assert DeliveryKind.MAIL not in [one.kind for one in closed.deliveries + again.deliveries]
+    assert ticket.status is TicketStatus.OPEN
 
 
 def test_decisions_of_one_transaction_add_up():
-    ticket, decided = make(next_event=1), Decided()
+    ticket, decided = make(next_event=1), Changes()
     report = Report(action="opened", fingerprint="print")
-    on_report(ticket, report, REPORT_ID, PLACES, decided)
-    on_state(ticket, "closed", None, PLACES, decided, seen_at=FORGEJO, by={})
-    on_report(ticket, report, REPORT_ID, PLACES, decided)
+    apply_report(ticket, report, REPORT_ID, PLACES, decided)
+    apply_state(ticket, "closed", None, PLACES, decided, seen_at=FORGEJO, by={})
+    apply_report(ticket, report, REPORT_ID, PLACES, decided)
     assert [(one.n, one.kind) for one in decided.events] == [(1, "opened"), (2, "closed"), (3, "recurred")]
 
 
@@ -249,19 +247,19 @@ class Life(RuleBasedStateMachine):
     def __init__(self):
         super().__init__()
         self.ticket = make(next_event=1)
-        self.decided = Decided()
+        self.decided = Changes()
         self.places = PLACES
         self.closed = False
         self.transitions = 0
 
     def new_promises(self, before):
-        return self.decided.promises[before:]
+        return self.decided.deliveries[before:]
 
     @rule(action=st.sampled_from(["opened", "recurred", "regressed", "unmuted", "commented"]))
     def report(self, action):
         first = self.ticket.next_event == 1
-        before = len(self.decided.promises)
-        on_report(
+        before = len(self.decided.deliveries)
+        apply_report(
             self.ticket,
             Report(action=action, fingerprint="print"),
             REPORT_ID,
@@ -270,20 +268,20 @@ class Life(RuleBasedStateMachine):
         )
         kinds = [one.kind for one in self.new_promises(before)]
         if first:
-            assert set(kinds) <= {Kind.CREATE}
+            assert set(kinds) <= {DeliveryKind.CREATE}
             return
-        assert Kind.CREATE not in kinds
+        assert DeliveryKind.CREATE not in kinds
         if self.closed and action != "commented":
             self.closed = False
             self.transitions += 1
         else:
-            assert set(kinds) <= {Kind.COMMENT}
+            assert set(kinds) <= {DeliveryKind.COMMENT}
 
     @precondition(lambda self: self.ticket.next_event > 1)
     @rule(state=st.sampled_from(["open", "closed"]), seen_at=st.sampled_from([None, FORGEJO, GITHUB]))
     def news(self, state, seen_at):
-        before = len(self.decided.promises)
-        changed = on_state(self.ticket, state, None, self.places, self.decided, seen_at=seen_at, by={})
+        before = len(self.decided.deliveries)
+        changed = apply_state(self.ticket, state, None, self.places, self.decided, seen_at=seen_at, by={})
         assert changed is (self.closed != (state == "closed"))
         assert seen_at not in [one.destination_id for one in self.new_promises(before)]
         self.closed = state == "closed"
@@ -291,7 +289,7 @@ class Life(RuleBasedStateMachine):
 
     @rule(trackers=st.sets(st.sampled_from([FORGEJO, GITHUB, 3])).map(sorted))
     def routed_elsewhere(self, trackers):
-        self.places = Places(trackers, MAIL)
+        self.places = DeliveryTargets(trackers, MAIL)
 
     @invariant()
     def events_are_numbered_without_a_gap(self):
@@ -299,17 +297,17 @@ class Life(RuleBasedStateMachine):
 
     @invariant()
     def every_promise_is_of_an_event_and_none_is_made_twice(self):
-        made = [(one.destination_id, one.event_n, one.kind) for one in self.decided.promises]
+        made = [(one.destination_id, one.event_n, one.kind) for one in self.decided.deliveries]
         assert len(made) == len(set(made))
         assert {n for _, n, _ in made} <= set(range(1, self.ticket.next_event))
 
     @invariant()
     def the_owner_gets_one_mail_for_each_transition(self):
-        assert [one.kind for one in self.decided.promises].count(Kind.MAIL) == self.transitions
+        assert [one.kind for one in self.decided.deliveries].count(DeliveryKind.MAIL) == self.transitions
 
     @invariant()
     def open_and_closed_agree(self):
-        assert self.ticket.status is (Status.CLOSED if self.closed else Status.OPEN)
+        assert self.ticket.status is (TicketStatus.CLOSED if self.closed else TicketStatus.OPEN)
         assert (self.ticket.close_reason is not None) == self.closed
 
 

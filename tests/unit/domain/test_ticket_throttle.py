@@ -11,19 +11,17 @@ from hypothesis import strategies as st
 
 from pointsman.content import render
 from pointsman.domain import ticket_throttle
+from pointsman.domain.states import DeliveryKind, TicketKind, TicketStatus
 from pointsman.domain.ticket import (
-    AGAIN,
-    Decided,
-    Kind,
-    Places,
-    Promise,
-    Status,
+    RECURRENCE_KEY,
+    Changes,
+    DeliveryTargets,
+    PlannedDelivery,
     Ticket,
-    TicketKind,
-    fold,
-    on_report,
+    apply_report,
+    coalesce,
 )
-from pointsman.domain.ticket_throttle import Room, Window, admit, on_surplus, window_at
+from pointsman.domain.ticket_throttle import Admission, RateWindow, admit_tickets, apply_throttle, window_at
 from pointsman.plugin_api import Report
 
 AT = dt.datetime(2026, 11, 20, 10, tzinfo=dt.UTC)
@@ -37,24 +35,24 @@ def seconds(n: float) -> dt.datetime:
     return AT + dt.timedelta(seconds=n)
 
 
-def parent(next_event: int = 2, status: Status = Status.OPEN) -> Ticket:
-    reason = None if status is Status.OPEN else "completed"
-    return Ticket(PARENT, 1, TicketKind.ALERT, "storm:then", 1, status, reason, next_event)
+def parent(next_event: int = 2, status: TicketStatus = TicketStatus.OPEN) -> Ticket:
+    reason = None if status is TicketStatus.OPEN else "completed"
+    return Ticket(PARENT, 1, TicketKind.ALERT, "throttle:then", 1, status, reason, next_event)
 
 
-def child(status: Status = Status.OPEN, next_event: int = 2) -> Ticket:
-    reason = None if status is Status.OPEN else "completed"
-    return Ticket(CHILD, 1, TicketKind.ALERT, "print", 1, status, reason, next_event, storm_parent=PARENT)
+def child(status: TicketStatus = TicketStatus.OPEN, next_event: int = 2) -> Ticket:
+    reason = None if status is TicketStatus.OPEN else "completed"
+    return Ticket(CHILD, 1, TicketKind.ALERT, "print", 1, status, reason, next_event, summary_ticket_id=PARENT)
 
 
-def surplus(ticket: Ticket, wanted=(FORGEJO,), trackers=(), waiting=()) -> Decided:
-    decided = Decided()
-    on_surplus(ticket, wanted, Places(trackers, MAIL), set(waiting), decided, allowed=60)
+def surplus(ticket: Ticket, wanted=(FORGEJO,), trackers=(), waiting=()) -> Changes:
+    decided = Changes()
+    apply_throttle(ticket, wanted, DeliveryTargets(trackers, MAIL), set(waiting), decided, limit=60)
     return decided
 
 
-def promised(decided: Decided) -> list[tuple[int, Kind, int, str | None]]:
-    return [(one.destination_id, one.kind, one.event_n, one.collapse_key) for one in decided.promises]
+def promised(decided: Changes) -> list[tuple[int, DeliveryKind, int, str | None]]:
+    return [(one.destination_id, one.kind, one.event_n, one.coalesce_key) for one in decided.deliveries]
 
 
 # -- the minute ----------------------------------------------------------------------------------------------------
@@ -74,27 +72,27 @@ def promised(decided: Decided) -> list[tuple[int, Kind, int, str | None]]:
     ],
 )
 def test_a_minute_lets_in_what_it_may_and_new_ones_come_first(opened, new, again, own, held, singled_out):
-    window, room = admit(Window(AT, opened), 60, new=new, again=again)
-    assert room == Room(own, held, singled_out)
+    window, room = admit_tickets(RateWindow(AT, opened), 60, new=new, recurring=again)
+    assert room == Admission(own, held, singled_out)
     assert window.opened == opened + new + singled_out
 
 
 def test_while_a_storm_lasts_nothing_held_is_let_out():
-    assert admit(Window(AT, 0, PARENT), 60, new=1, again=5)[1] == Room(1, 0, 0)
+    assert admit_tickets(RateWindow(AT, 0, PARENT), 60, new=1, recurring=5)[1] == Admission(1, 0, 0)
 
 
 @pytest.mark.parametrize(
     ("opened", "after", "window"),
     [
-        (61, 59.9, Window(AT, 61, PARENT)),
-        (61, 60, Window(seconds(60), 0, PARENT)),
-        (61, 119.9, Window(seconds(119.9), 0, PARENT)),
-        (61, 120, Window(seconds(120), 0, None)),
-        (60, 60, Window(seconds(60), 0, None)),
+        (61, 59.9, RateWindow(AT, 61, PARENT)),
+        (61, 60, RateWindow(seconds(60), 0, PARENT)),
+        (61, 119.9, RateWindow(seconds(119.9), 0, PARENT)),
+        (61, 120, RateWindow(seconds(120), 0, None)),
+        (60, 60, RateWindow(seconds(60), 0, None)),
     ],
 )
 def test_a_storm_lasts_while_minutes_stay_over_the_allowance(opened, after, window):
-    assert window_at(Window(AT, opened, PARENT), seconds(after), 60) == window
+    assert window_at(RateWindow(AT, opened, PARENT), seconds(after), 60) == window
 
 
 batches = st.lists(
@@ -105,19 +103,19 @@ batches = st.lists(
 @given(allowed=st.integers(1, 30), batches=batches)
 def test_no_minute_lets_out_more_than_allowed_whatever_comes(allowed, batches):
     """Batches at any times: each is let in or held, whole; no minute has more issues than allowed."""
-    window, now, let_in = Window(AT), AT, {}
+    window, now, let_in = RateWindow(AT), AT, {}
     for wait, new, again in batches:
         now += dt.timedelta(seconds=wait)
         window = window_at(window, now, allowed)
-        window, room = admit(window, allowed, new=new, again=again)
-        assert room.own + room.held == new
-        assert 0 <= room.singled_out <= again
-        assert not (room.singled_out and (room.held or window.parent_id))
-        let_in[window.began_at] = let_in.get(window.began_at, 0) + room.own + room.singled_out
-        if room.held:
-            assert let_in[window.began_at] == allowed, "held back although there was room"
-            window = Window(window.began_at, window.opened, window.parent_id or uuid.uuid4())
-        assert (window.opened > allowed) <= (window.parent_id is not None)
+        window, room = admit_tickets(window, allowed, new=new, recurring=again)
+        assert room.admitted + room.throttled == new
+        assert 0 <= room.released <= again
+        assert not (room.released and (room.throttled or window.summary_ticket_id))
+        let_in[window.started_at] = let_in.get(window.started_at, 0) + room.admitted + room.released
+        if room.throttled:
+            assert let_in[window.started_at] == allowed, "held back although there was room"
+            window = RateWindow(window.started_at, window.opened, window.summary_ticket_id or uuid.uuid4())
+        assert (window.opened > allowed) <= (window.summary_ticket_id is not None)
     assert max(let_in.values()) <= allowed
 
 
@@ -128,129 +126,129 @@ def test_the_first_surplus_opens_the_parent_wherever_its_tickets_would_have_gone
     ticket = parent(next_event=1)
     decided = surplus(ticket, wanted=(FORGEJO, GITHUB))
     assert [(one.n, one.kind) for one in decided.events] == [(1, "opened")]
-    assert promised(decided) == [(FORGEJO, Kind.CREATE, 1, None), (GITHUB, Kind.CREATE, 1, None)]
+    assert promised(decided) == [(FORGEJO, DeliveryKind.CREATE, 1, None), (GITHUB, DeliveryKind.CREATE, 1, None)]
     assert ticket.next_event == 2
 
 
 def test_more_of_a_storm_is_one_comment():
     decided = surplus(parent(), trackers=(FORGEJO,))
     assert [one.kind for one in decided.events] == ["grew"]
-    assert promised(decided) == [(FORGEJO, Kind.COMMENT, 2, "storm")]
+    assert promised(decided) == [(FORGEJO, DeliveryKind.COMMENT, 2, "throttle")]
 
 
 def test_news_that_waits_to_be_sent_will_tell_of_this_too():
     ticket = parent()
-    assert surplus(ticket, trackers=(FORGEJO,), waiting={FORGEJO}) == Decided()
+    assert surplus(ticket, trackers=(FORGEJO,), waiting={FORGEJO}) == Changes()
     assert ticket.next_event == 2
     decided = surplus(ticket, trackers=(FORGEJO, GITHUB), waiting={FORGEJO})
-    assert promised(decided) == [(GITHUB, Kind.COMMENT, 2, "storm")]
+    assert promised(decided) == [(GITHUB, DeliveryKind.COMMENT, 2, "throttle")]
 
 
 def test_a_place_that_comes_later_gets_the_issue():
     decided = surplus(parent(), wanted=(GITHUB,), trackers=(FORGEJO,), waiting={FORGEJO})
-    assert promised(decided) == [(GITHUB, Kind.CREATE, 1, None)]
+    assert promised(decided) == [(GITHUB, DeliveryKind.CREATE, 1, None)]
     assert decided.events == []
 
 
 def test_a_parent_that_was_closed_while_the_storm_goes_on_is_open_again():
-    ticket = parent(status=Status.CLOSED)
+    ticket = parent(status=TicketStatus.CLOSED)
     decided = surplus(ticket, trackers=(FORGEJO,))
     assert [one.kind for one in decided.events] == ["recurred"]
-    assert [one.kind for one in decided.promises] == [Kind.REOPEN, Kind.COMMENT]
-    assert (ticket.status, ticket.close_reason) == (Status.OPEN, None)
+    assert [one.kind for one in decided.deliveries] == [DeliveryKind.REOPEN, DeliveryKind.COMMENT]
+    assert (ticket.status, ticket.close_reason) == (TicketStatus.OPEN, None)
 
 
 # -- the held ------------------------------------------------------------------------------------------------------
 
 
-def reported(ticket: Ticket, places: Places, action="recurred") -> Decided:
-    decided = Decided()
-    on_report(ticket, Report(action=action, fingerprint="print", title="t"), REPORT_ID, places, decided)
+def reported(ticket: Ticket, places: DeliveryTargets, action="recurred") -> Changes:
+    decided = Changes()
+    apply_report(ticket, Report(action=action, fingerprint="print", title="t"), REPORT_ID, places, decided)
     return decided
 
 
 def test_a_held_ticket_is_opened_without_an_issue_and_says_where_it_is_listed():
-    decided = reported(child(next_event=1), Places((), MAIL, (FORGEJO,)), "opened")
-    assert decided.promises == []
-    assert decided.events[0].data == {"action": "opened", "storm": str(PARENT), "routed": [FORGEJO]}
+    decided = reported(child(next_event=1), DeliveryTargets((), MAIL, (FORGEJO,)), "opened")
+    assert decided.deliveries == []
+    assert decided.events[0].data == {"action": "opened", "throttle": str(PARENT), "routed": [FORGEJO]}
 
 
 @pytest.mark.parametrize("action", ["opened", "recurred", "regressed", "unmuted"])
-@pytest.mark.parametrize("status", list(Status))
+@pytest.mark.parametrize("status", list(TicketStatus))
 def test_a_held_ticket_gets_its_own_issue_once_there_is_room(action, status):
     ticket = child(status)
-    decided = reported(ticket, Places((FORGEJO,), MAIL), action)
-    assert [(one.kind, one.data["storm"]) for one in decided.events] == [("singled_out", str(PARENT))]
-    assert [(one.destination_id, one.kind) for one in decided.promises] == [(FORGEJO, Kind.CREATE)]
-    assert (ticket.storm_parent, ticket.status, ticket.close_reason) == (None, Status.OPEN, None)
-    assert [one.kind for one in reported(ticket, Places((FORGEJO,), MAIL), "regressed").promises] == [
-        Kind.COMMENT
+    decided = reported(ticket, DeliveryTargets((FORGEJO,), MAIL), action)
+    assert [(one.kind, one.data["throttle"]) for one in decided.events] == [("singled_out", str(PARENT))]
+    assert [(one.destination_id, one.kind) for one in decided.deliveries] == [(FORGEJO, DeliveryKind.CREATE)]
+    assert (ticket.summary_ticket_id, ticket.status, ticket.close_reason) == (None, TicketStatus.OPEN, None)
+    assert [one.kind for one in reported(ticket, DeliveryTargets((FORGEJO,), MAIL), "regressed").deliveries] == [
+        DeliveryKind.COMMENT
     ]
 
 
 def test_while_there_is_no_room_a_held_ticket_stays_as_quiet_as_any_without_an_issue():
-    assert reported(child(), Places((), MAIL), "opened") == Decided()
-    assert reported(child(), Places((), MAIL), "regressed").promises == []
+    assert reported(child(), DeliveryTargets((), MAIL), "opened") == Changes()
+    assert reported(child(), DeliveryTargets((), MAIL), "regressed").deliveries == []
 
 
 def test_a_persons_comment_does_not_open_an_issue():
     ticket = child()
-    decided = reported(ticket, Places((FORGEJO,), MAIL), "commented")
-    assert Kind.CREATE not in [one.kind for one in decided.promises]
-    assert ticket.storm_parent == PARENT
+    decided = reported(ticket, DeliveryTargets((FORGEJO,), MAIL), "commented")
+    assert DeliveryKind.CREATE not in [one.kind for one in decided.deliveries]
+    assert ticket.summary_ticket_id == PARENT
 
 
 # -- updates that repeat -------------------------------------------------------------------------------------------
 
 
-def keyed(n: int, key: str | None, kind: Kind = Kind.COMMENT) -> Promise:
-    return Promise(CHILD, FORGEJO, n, kind, key)
+def keyed(n: int, key: str | None, kind: DeliveryKind = DeliveryKind.COMMENT) -> PlannedDelivery:
+    return PlannedDelivery(CHILD, FORGEJO, n, kind, key)
 
 
 def test_only_our_own_news_of_an_alert_collapses():
-    alert = Ticket(CHILD, 1, TicketKind.ALERT, "print", 1, Status.OPEN, None, 5)
-    request = Ticket(CHILD, 1, TicketKind.SUPPORT, "print", 1, Status.OPEN, None, 5)
+    alert = Ticket(CHILD, 1, TicketKind.ALERT, "print", 1, TicketStatus.OPEN, None, 5)
+    request = Ticket(CHILD, 1, TicketKind.SUPPORT, "print", 1, TicketStatus.OPEN, None, 5)
     for action in ("regressed", "unmuted"):
-        assert {one.collapse_key for one in reported(alert, Places((1,), MAIL), action).promises} == {AGAIN}
-        assert {one.collapse_key for one in reported(request, Places((1,), MAIL), action).promises} == {None}
-    assert [one.collapse_key for one in reported(alert, Places((1,), MAIL), "commented").promises] == [None]
-    alert.status = Status.CLOSED
-    decided = reported(alert, Places((1,), MAIL), "recurred")
-    assert [(one.kind, one.collapse_key) for one in decided.promises] == [
-        (Kind.REOPEN, None),
-        (Kind.COMMENT, AGAIN),
+        assert {one.coalesce_key for one in reported(alert, DeliveryTargets((1,), MAIL), action).deliveries} == {RECURRENCE_KEY}
+        assert {one.coalesce_key for one in reported(request, DeliveryTargets((1,), MAIL), action).deliveries} == {None}
+    assert [one.coalesce_key for one in reported(alert, DeliveryTargets((1,), MAIL), "commented").deliveries] == [None]
+    alert.status = TicketStatus.CLOSED
+    decided = reported(alert, DeliveryTargets((1,), MAIL), "recurred")
+    assert [(one.kind, one.coalesce_key) for one in decided.deliveries] == [
+        (DeliveryKind.REOPEN, None),
+        (DeliveryKind.COMMENT, RECURRENCE_KEY),
     ]
 
 
 def test_news_in_a_row_is_the_last_of_them_and_counts_the_others():
-    [one] = fold([keyed(2, AGAIN), keyed(3, AGAIN), keyed(4, AGAIN)])
-    assert (one.event_n, one.collapsed, one.collapse_key) == (4, 2, AGAIN)
+    [one] = coalesce([keyed(2, RECURRENCE_KEY), keyed(3, RECURRENCE_KEY), keyed(4, RECURRENCE_KEY)])
+    assert (one.event_n, one.coalesced_count, one.coalesce_key) == (4, 2, RECURRENCE_KEY)
 
 
 def test_nothing_moves_past_a_persons_words():
-    said = [keyed(2, AGAIN), keyed(3, None), keyed(4, AGAIN)]
-    folded = fold(said)
+    said = [keyed(2, RECURRENCE_KEY), keyed(3, None), keyed(4, RECURRENCE_KEY)]
+    folded = coalesce(said)
     assert [one.event_n for one in folded] == [2, 3, 4]
-    assert [one.collapse_key for one in folded] == [None, None, AGAIN], "one key a lane"
+    assert [one.coalesce_key for one in folded] == [None, None, RECURRENCE_KEY], "one key a lane"
 
 
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from([AGAIN, "storm", None]), st.sampled_from([Kind.COMMENT, Kind.CLOSE, Kind.REOPEN])
+            st.sampled_from([RECURRENCE_KEY, "throttle", None]), st.sampled_from([DeliveryKind.COMMENT, DeliveryKind.CLOSE, DeliveryKind.REOPEN])
         )
     )
 )
 def test_folding_keeps_the_order_every_unkeyed_promise_and_the_count(drawn):
-    promises = [keyed(n, key if kind is Kind.COMMENT else None, kind) for n, (key, kind) in enumerate(drawn)]
-    folded = fold(promises)
+    promises = [keyed(n, key if kind is DeliveryKind.COMMENT else None, kind) for n, (key, kind) in enumerate(drawn)]
+    folded = coalesce(promises)
     order = [one.event_n for one in folded]
     assert order == sorted(order)
     assert [
-        one for one in folded if one.event_n in {p.event_n for p in promises if p.collapse_key is None}
-    ] == [one for one in promises if one.collapse_key is None]
-    assert len(folded) + sum(one.collapsed for one in folded) == len(promises)
-    keys = [one.collapse_key for one in folded if one.collapse_key is not None]
+        one for one in folded if one.event_n in {p.event_n for p in promises if p.coalesce_key is None}
+    ] == [one for one in promises if one.coalesce_key is None]
+    assert len(folded) + sum(one.coalesced_count for one in folded) == len(promises)
+    keys = [one.coalesce_key for one in folded if one.coalesce_key is not None]
     assert len(keys) == len(set(keys))
     if promises:
         assert folded[-1].event_n == promises[-1].event_n
@@ -266,7 +264,7 @@ def words(title: str = "A storm") -> render.TicketText:
 
 def told(total: int, shown: int) -> dict:
     tickets = [[str(CHILD), f"KeyError {n} @team [x](y)"] for n in range(shown)]
-    return {"storm": {"allowed": 60, "total": total, "tickets": tickets}}
+    return {"throttle": {"allowed": 60, "total": total, "tickets": tickets}}
 
 
 def test_the_issue_of_a_storm_lists_what_it_stands_for_and_how_many_more():
@@ -285,15 +283,15 @@ def test_a_storm_that_is_listed_whole_names_no_more():
 
 
 def test_an_issue_that_came_out_of_a_storm_refers_to_it():
-    assert str(PARENT) in render.issue_body(words(), {"action": "opened", "storm": str(PARENT)})
+    assert str(PARENT) in render.issue_body(words(), {"action": "opened", "throttle": str(PARENT)})
 
 
 def test_a_collapsed_comment_says_how_many_it_stands_for_and_since_when():
-    body = render.comment_body(words(), "regressed", {}, collapsed=49, since=AT)
+    body = render.comment_body(words(), "regressed", {}, coalesced_count=49, since=AT)
     assert "49 more like it since 2026-11-20 10:00 UTC" in body
     assert "more like it" not in render.comment_body(words(), "regressed", {})
 
 
 def test_a_storms_name_is_its_sources_and_its_beginning():
-    assert ticket_throttle.fingerprint(Window(AT)) == "storm:2026-11-20T10:00:00+00:00"
+    assert ticket_throttle.fingerprint(RateWindow(AT)) == "throttle:2026-11-20T10:00:00+00:00"
     assert "shop" in ticket_throttle.title("shop", 60)

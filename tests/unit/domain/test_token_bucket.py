@@ -10,19 +10,19 @@ from hypothesis import strategies as st
 from pointsman.domain.token_bucket import (
     HELD_SECONDS,
     LONGEST_WAIT_SECONDS,
-    Held,
-    LanePaces,
-    Pace,
-    Queue,
+    LocalTokens,
+    PerIssueLimits,
+    RateLimit,
+    WaiterSchedule,
     filled,
-    paces_of,
+    rate_limits_of,
     shared_limit,
-    waits,
+    wait_seconds,
 )
-from pointsman.plugin_api import Budget
+from pointsman.plugin_api import Quota
 
 LIMITS = st.builds(
-    Budget, st.just("issue"), st.integers(1, 500), st.floats(0.5, 3600, allow_nan=False, allow_infinity=False)
+    Quota, st.just("issue"), st.integers(1, 500), st.floats(0.5, 3600, allow_nan=False, allow_infinity=False)
 )
 STEPS = st.lists(st.floats(0, 30, allow_nan=False), max_size=120)
 
@@ -31,17 +31,17 @@ STEPS = st.lists(st.floats(0, 30, allow_nan=False), max_size=120)
 
 
 def test_four_fifths_of_a_limit_are_used_steadily_and_one_fifth_at_once():
-    [hour, minute] = paces_of((Budget("content", 80, 60.0), Budget("content-hour", 500, 3600.0)), None)
+    [hour, minute] = rate_limits_of((Quota("content", 80, 60.0), Quota("content-hour", 500, 3600.0)), None)
     assert (hour.scope, hour.rate, hour.burst) == ("content-hour", 400 / 3600, pytest.approx(100))
     assert (minute.scope, minute.rate, minute.burst) == ("content", 64 / 60, pytest.approx(16))
 
 
 def test_the_word_of_the_operator_replaces_what_the_tracker_declares():
-    declared = (Budget("content", 80, 60.0), Budget("issue", 20, 2.0))
-    assert paces_of(declared, 60) == (Pace("all", 1.0, 5.0),)
-    assert paces_of(declared, 1) == (Pace("all", 1 / 60, 1.0),)
-    assert paces_of(declared, 0) == ()
-    assert paces_of((), None) == ()
+    declared = (Quota("content", 80, 60.0), Quota("issue", 20, 2.0))
+    assert rate_limits_of(declared, 60) == (RateLimit("all", 1.0, 5.0),)
+    assert rate_limits_of(declared, 1) == (RateLimit("all", 1 / 60, 1.0),)
+    assert rate_limits_of(declared, 0) == ()
+    assert rate_limits_of((), None) == ()
 
 
 @pytest.mark.parametrize(
@@ -62,14 +62,14 @@ def test_what_one_destination_was_told_holds_for_all_with_its_credential(given_b
 @pytest.mark.parametrize("wrong", [("", 1, 1.0), ("a:b", 1, 1.0), ("a", 0, 1.0), ("a", 1, 0.0)])
 def test_a_budget_that_is_none_is_refused(wrong):
     with pytest.raises(ValueError, match="a budget has"):
-        Budget(*wrong)
+        Quota(*wrong)
 
 
 @given(LIMITS)
 def test_what_is_not_urgent_can_always_take_one(limit):
-    [pace] = paces_of((limit,), None)
-    assert pace.burst - pace.kept >= 1.0 - 1e-9
-    assert 0 <= pace.kept <= 0.2 * pace.burst + 1e-9
+    [pace] = rate_limits_of((limit,), None)
+    assert pace.burst - pace.priority_tokens >= 1.0 - 1e-9
+    assert 0 <= pace.priority_tokens <= 0.2 * pace.burst + 1e-9
 
 
 # -- the arithmetic --------------------------------------------------------------------------------------------------
@@ -77,7 +77,7 @@ def test_what_is_not_urgent_can_always_take_one(limit):
 
 @given(LIMITS, st.floats(0, 1000, allow_nan=False), st.floats(allow_nan=False, min_value=-1e6, max_value=1e9))
 def test_a_bucket_holds_no_more_than_its_burst_and_time_that_runs_back_fills_nothing(limit, tokens, elapsed):
-    [pace] = paces_of((limit,), None)
+    [pace] = rate_limits_of((limit,), None)
     tokens = min(tokens, pace.burst)
     after = filled(pace, tokens, elapsed)
     assert tokens <= after <= pace.burst
@@ -87,8 +87,8 @@ def test_a_bucket_holds_no_more_than_its_burst_and_time_that_runs_back_fills_not
 @given(LIMITS, STEPS)
 def test_no_window_sees_more_than_the_published_limit(limit, steps):
     """One lane writes whenever it may; every window of the limit's length is counted."""
-    [pace] = paces_of((limit,), None)
-    lanes, now, went = LanePaces(), 0.0, []
+    [pace] = rate_limits_of((limit,), None)
+    lanes, now, went = PerIssueLimits(), 0.0, []
     for step in steps:
         now += step
         while lanes.wait(7, [pace], now) == 0.0:
@@ -102,8 +102,8 @@ def test_no_window_sees_more_than_the_published_limit(limit, steps):
 @given(LIMITS, STEPS)
 def test_a_wait_is_honest(limit, steps):
     """After it there is a token; shortly before there was none."""
-    [pace] = paces_of((limit,), None)
-    lanes, now = LanePaces(), 0.0
+    [pace] = rate_limits_of((limit,), None)
+    lanes, now = PerIssueLimits(), 0.0
     for step in steps:
         now += step
         wait = lanes.wait(7, [pace], now)
@@ -121,18 +121,18 @@ def test_a_wait_is_honest(limit, steps):
     st.integers(0, 20),
 )
 def test_those_that_wait_come_one_a_token_and_the_urgent_ones_first(limit, tokens, urgent, others):
-    [pace] = paces_of((limit,), None)
-    first, then = waits(rate=pace.rate, kept=pace.kept, tokens=tokens, urgent=urgent, others=others)
+    [pace] = rate_limits_of((limit,), None)
+    first, then = wait_seconds(rate=pace.rate, kept=pace.priority_tokens, tokens=tokens, urgent=urgent, others=others)
     both = first + then
     assert both == sorted(both)
     for n, wait in enumerate(first, 1):
         assert tokens + pace.rate * wait >= n - 1e-6
     for n, wait in enumerate(then, 1):
-        assert tokens + pace.rate * wait >= pace.kept + urgent + n - 1e-6
+        assert tokens + pace.rate * wait >= pace.priority_tokens + urgent + n - 1e-6
 
 
 def test_those_that_are_told_later_queue_behind_those_told_before():
-    queue = Queue()
+    queue = WaiterSchedule()
     assert [queue.place(100.0, 1.0, 0.5) for _ in range(3)] == [1.0, 3.0, 5.0]
     assert queue.place(101.0, 1.0, 0.5) == 6.0
     assert queue.place(200.0, 1.0, 0.5) == 1.0, "whoever came before is served by now"
@@ -143,8 +143,8 @@ def test_those_that_are_told_later_queue_behind_those_told_before():
 
 
 def test_each_lane_has_a_bucket_of_its_own_and_a_full_one_is_forgotten():
-    pace = Pace("issue", 8.0, 4.0)
-    lanes = LanePaces()
+    pace = RateLimit("issue", 8.0, 4.0)
+    lanes = PerIssueLimits()
     for lane in range(1023):
         lanes.take(lane, [pace], 0.0)
     assert lanes.wait(1, [pace], 0.0) == 0.0
@@ -153,8 +153,8 @@ def test_each_lane_has_a_bucket_of_its_own_and_a_full_one_is_forgotten():
 
 
 def test_a_sweep_leaves_buckets_of_other_trackers_alone():
-    slow, fast = Pace("issue", 0.001, 1.0), Pace("issue", 8.0, 4.0)
-    lanes = LanePaces()
+    slow, fast = RateLimit("issue", 0.001, 1.0), RateLimit("issue", 8.0, 4.0)
+    lanes = PerIssueLimits()
     lanes.take(1, [slow], 0.0)
     for lane in range(2, 1100):
         lanes.take(lane, [fast], 50.0)
@@ -162,8 +162,8 @@ def test_a_sweep_leaves_buckets_of_other_trackers_alone():
 
 
 def test_the_longest_of_several_buckets_counts():
-    short, long = Pace("issue", 8.0, 4.0), Pace("issue-long", 0.5, 1.0)
-    lanes = LanePaces()
+    short, long = RateLimit("issue", 8.0, 4.0), RateLimit("issue-long", 0.5, 1.0)
+    lanes = PerIssueLimits()
     lanes.take(1, [short, long], 0.0)
     assert lanes.wait(1, [short, long], 0.0) == 2.0
 
@@ -172,14 +172,14 @@ def test_the_longest_of_several_buckets_counts():
 
 
 def test_the_last_fifth_of_what_is_held_is_for_urgent_ones():
-    held = Held(Pace("all", 10.0, 50.0))
+    held = LocalTokens(RateLimit("all", 10.0, 50.0))
     held.put(0.0, 10)
     assert [held.take(0.0, urgent=False) for _ in range(9)] == [True] * 8 + [False]
     assert [held.take(0.0, urgent=True) for _ in range(3)] == [True, True, False]
 
 
 def test_what_was_taken_for_an_urgent_one_stays_for_urgent_ones():
-    held = Held(Pace("all", 10.0, 50.0))
+    held = LocalTokens(RateLimit("all", 10.0, 50.0))
     held.put(0.0, 1, urgent=True)
     assert not held.take(0.0, urgent=False)
     assert held.take(0.0, urgent=True)
@@ -192,8 +192,8 @@ def test_what_was_taken_for_an_urgent_one_stays_for_urgent_ones():
     ),
 )
 def test_never_more_is_held_than_a_second_is_worth_and_never_less_than_nothing(rate, doings):
-    pace = Pace("all", rate, max(1.0, rate))
-    held, now, put, took = Held(pace), 0.0, 0, 0
+    pace = RateLimit("all", rate, max(1.0, rate))
+    held, now, put, took = LocalTokens(pace), 0.0, 0, 0
     for what, count, step in doings:
         now += step
         before = held.count
@@ -207,7 +207,7 @@ def test_never_more_is_held_than_a_second_is_worth_and_never_less_than_nothing(r
 
 
 def test_what_is_held_is_not_held_for_long():
-    held = Held(Pace("all", 10.0, 50.0))
+    held = LocalTokens(RateLimit("all", 10.0, 50.0))
     held.put(0.0, 5)
     assert held.take(HELD_SECONDS, urgent=True)
     assert not held.take(HELD_SECONDS * 2 + 0.1, urgent=True)
@@ -215,5 +215,5 @@ def test_what_is_held_is_not_held_for_long():
 
 
 def test_a_pace_is_a_key():
-    assert {Pace("a", 1.0, 2.0): 1}[Pace("a", 1.0, 2.0)] == 1
-    assert msgspec.structs.replace(Pace("a", 1.0, 2.0), rate=2.0) != Pace("a", 1.0, 2.0)
+    assert {RateLimit("a", 1.0, 2.0): 1}[RateLimit("a", 1.0, 2.0)] == 1
+    assert msgspec.structs.replace(RateLimit("a", 1.0, 2.0), rate=2.0) != RateLimit("a", 1.0, 2.0)
