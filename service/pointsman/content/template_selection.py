@@ -5,16 +5,14 @@ A template that fails costs nobody a report: the built-in words take its place, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from pointsman.content import templates
 from pointsman.content.templates import TemplateContext, What
 from pointsman.domain.routing import Facts, Options, Route, match_route
-from pointsman.domain.states import TicketKind
-from pointsman.storage.db import Row
 
 PLAIN = Options()
 
@@ -45,19 +43,6 @@ def rule_for(routes: Sequence[Route], facts: Facts, destination_id: int | None) 
         if said.matched or said.pending:
             return Rule(route.options.name or f"number {route.position}", route.options)
     return NO_RULE
-
-
-def facts_of(head: Row, opening: Mapping[str, Any]) -> Facts:
-    """What rules ask of a ticket, as its first report said it."""
-    return Facts(
-        source=head["source"],
-        kind=TicketKind(head["ticket_kind"]).name.lower(),
-        environment=head["environment"] or opening.get("environment", ""),
-        level=head["level"] or opening.get("level", ""),
-        release=head["release"] or opening.get("release", ""),
-        title=head["title"],
-        tags=tuple((str(name), str(value)) for name, value in opening.get("facts", ())),
-    )
 
 
 class TemplateSelector:

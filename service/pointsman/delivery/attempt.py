@@ -11,8 +11,7 @@ from pointsman.content import render
 from pointsman.domain.states import DeliveryKind, TicketKind
 from pointsman.plugin_api import IssueRef, NotFound
 from pointsman.plugin_host.snapshot import LiveDestination
-from pointsman.storage.db import Row
-from pointsman.storage.queue import Lane
+from pointsman.storage.queue import Lane, NextDelivery
 
 IDEMPOTENT = frozenset({DeliveryKind.CLOSE, DeliveryKind.REOPEN, DeliveryKind.UPDATE})
 
@@ -21,7 +20,7 @@ class Attempt(msgspec.Struct, kw_only=True):
     """One try, as far as it got."""
 
     lane: Lane
-    head: Row
+    head: NextDelivery
     kind: DeliveryKind
     destination: LiveDestination
     started: dt.datetime
@@ -37,21 +36,21 @@ class Attempt(msgspec.Struct, kw_only=True):
     @property
     def issue(self) -> IssueRef:
         """The linked issue. Only a create comes before there is one."""
-        if self.head["remote_id"] is None:
+        if self.head.remote_id is None:
             raise NotFound("the issue of this ticket is not known here")
-        return IssueRef(self.head["remote_id"], self.head["remote_key"], self.head["link_url"])
+        return IssueRef(self.head.remote_id, self.head.remote_key, self.head.issue_url)
 
 
-def ticket_text(head: Row, base_url: str) -> render.TicketText:
+def ticket_text(head: NextDelivery, base_url: str) -> render.TicketText:
     """What rendering needs of a ticket."""
-    ticket_id: uuid.UUID = head["ticket_id"]
+    ticket_id: uuid.UUID = head.ticket_id
     return render.TicketText(
         id=str(ticket_id),
-        kind=TicketKind(head["ticket_kind"]),
-        title=head["title"],
-        source=head["source"],
-        description=head["description"],
-        reporter_name=head["reporter_name"],
-        close_reason=head["close_reason"],
+        kind=TicketKind(head.ticket_kind),
+        title=head.title,
+        source=head.source,
+        description=head.description,
+        reporter_name=head.reporter_name,
+        close_reason=head.close_reason,
         page=f"{base_url}/console/tickets/{ticket_id}" if base_url else "",
     )

@@ -20,20 +20,21 @@ from pointsman.content.template_selection import (
     NO_RULE,
     Rule,
     TemplateSelector,
-    facts_of,
     has_templates,
     rule_for,
 )
 from pointsman.content.templates import TemplateContext
 from pointsman.delivery.attempt import Attempt, ticket_text
 from pointsman.delivery.enrichment import DETAILS, Enrich, with_more
+from pointsman.domain.routing import Facts
+from pointsman.domain.routing import Facts
 from pointsman.domain.states import DeliveryKind, DestinationKind, TicketKind
 from pointsman.domain.ticket_throttle import is_summary_event
 from pointsman.logs import logger, scrub
 from pointsman.plugin_host.snapshot import ConfigReloader
 from pointsman.storage import tickets
-from pointsman.storage.db import Database, Row
-from pointsman.storage.queue import missing_comments
+from pointsman.storage.db import Database
+from pointsman.storage.queue import NextDelivery, missing_comments
 from pointsman.storage.ticket_throttle import ThrottledTickets, throttled_tickets_for
 
 log = logger("drafts")
@@ -50,14 +51,14 @@ class Drafts:
     def __init__(
         self,
         database: Database,
-        catalog: ConfigReloader,
+        reloader: ConfigReloader,
         base_url: str = "",
         enrich: Enrich | None = None,
         *,
         signals: Signals | None = None,
     ) -> None:
         self._database = database
-        self._catalog = catalog
+        self._reloader = reloader
         self._base_url = base_url
         self._enrich = enrich
         self._signals = signals or Signals()
@@ -65,56 +66,64 @@ class Drafts:
     async def of(self, one: Attempt) -> dict[str, Any]:
         """What is sent, with what can be learned before. A database that is away is no reason to send less."""
         head = one.head
-        if head["draft"] is not None:
-            kept: dict[str, Any] = json.loads(head["draft"])
+        if head.draft is not None:
+            kept: dict[str, Any] = json.loads(head.draft)
             return kept
         if one.kind not in SAYING:
             return {}
         listed = more = None
         rule = NO_RULE
-        if is_summary_event(head["event_data"]):
-            listed = await throttled_tickets_for(self._database, head["ticket_id"], one.lane.destination_id)
+        if is_summary_event(head.event_data):
+            listed = await throttled_tickets_for(self._database, head.ticket_id, one.lane.destination_id)
         if one.destination.kind == DestinationKind.TRACKER:
             rule = await self._rule(head, one.lane.destination_id)
             if self._enrich is not None:
                 more = await self._enrich.more(head, one.kind)
         gate = OutgoingFilter(
-            self._catalog.current.mask_key, PROFILES[one.destination.redact], person=rule.options.requester
+            self._reloader.current.mask_key, PROFILES[one.destination.redact], person=rule.options.requester
         )
         missing: tuple[int, dt.datetime | None] = (0, None)
         if one.kind is DeliveryKind.COMMENT and one.destination.kind == DestinationKind.TRACKER:
-            missing = await missing_comments(self._database, one.lane.id, head["seq"])
+            missing = await missing_comments(self._database, one.lane.id, head.seq)
         make = partial(draft_of, one, self._base_url, gate, listed, more, rule, missing=missing)
         return await self._made(head, make, more)
 
-    async def mail(self, head: Row) -> dict[str, Any]:
+    async def mail(self, head: NextDelivery) -> dict[str, Any]:
         """What a ticket's owner is told. Their own name and address are theirs to see."""
-        if head["draft"] is not None:
-            kept: dict[str, Any] = json.loads(head["draft"])
+        if head.draft is not None:
+            kept: dict[str, Any] = json.loads(head.draft)
             return kept
-        gate = OutgoingFilter(self._catalog.current.mask_key, Profile.NORMAL, person=True)
+        gate = OutgoingFilter(self._reloader.current.mask_key, Profile.NORMAL, person=True)
         rule = await self._rule(head, None)
         return await self._made(head, partial(mail_of, head, self._base_url, gate, rule))
 
-    async def _rule(self, head: Row, destination_id: int | None) -> Rule:
+    async def _rule(self, head: NextDelivery, destination_id: int | None) -> Rule:
         """The rule that says how this ticket is told. As good as always there is none, and nothing is asked."""
-        routes = self._catalog.current.routes
+        routes = self._reloader.current.routes
         if not any(map(has_templates, routes)):
             return NO_RULE
-        opening = json.loads(head["event_data"])
-        if head["event_n"] != 1:
-            opening = json.loads(await tickets.opening(self._database, head["ticket_id"]) or "{}")
-        return rule_for(routes, facts_of(head, opening), destination_id)
+        opening = json.loads(head.event_data)
+        if head.event_n != 1:
+            opening = json.loads(await tickets.read_opening_event(self._database, head.ticket_id) or "{}")
+        facts = Facts(
+            source=head["source"],
+            kind=TicketKind(head["ticket_kind"]).name.lower(),
+            environment=head["environment"],
+            level=head["level"],
+            release=head["release"],
+            title=head["title"],
+        )
+        return rule_for(routes, complete_facts(facts, opening), destination_id)
 
     async def _made(
-        self, head: Row, make: Callable[[], dict[str, Any]], more: Mapping[str, Any] | None = None
+        self, head: NextDelivery, make: Callable[[], dict[str, Any]], more: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        size = len(head["event_data"]) + len(head["title"]) + (len(str(more)) if more else 0)
+        size = len(head.event_data) + len(head.title) + (len(str(more)) if more else 0)
         draft = make() if size <= INLINE_CHARACTERS else await asyncio.to_thread(make)
         if masked := draft.get("masked"):
             self._signals.emit(TextRedacted(masked))
         if problem := draft.get("problem"):
-            log.warning("the built-in words were used", ticket=str(head["ticket_id"]), problem=scrub(problem))
+            log.warning("the built-in words were used", ticket=str(head.ticket_id), problem=scrub(problem))
         return draft
 
 
@@ -135,21 +144,21 @@ def draft_of(
     comments before this one were given up, and since when.
     """
     head = one.head
-    data = with_more(json.loads(head["event_data"]), more)
+    data = with_more(json.loads(head.event_data), more)
     if listed is not None:
-        data["storm"].update(msgspec.to_builtins(listed))
+        data["throttle"].update(msgspec.to_builtins(listed))
     data = gate.event(render.at_destination(data, one.lane.destination_id))
     if one.destination.kind == DestinationKind.SOURCE:
         return _with_notes({"body": comment_text(data)}, gate, [])
     ticket = gate.ticket(ticket_text(head, base_url))
-    if listed is not None or head["event_kind"] == DETAILS:
+    if listed is not None or head.event_kind == DETAILS:
         # what these tell, no template could: the list of a storm, and what is still missing in an issue
         rule = NO_RULE
     wording = TemplateSelector(rule, partial(_given, head, ticket, data, gate, rule))
     if one.kind is DeliveryKind.COMMENT:
-        collapsed, since = head["collapsed"], head["created_at"]
+        coalesced_count, since = head.coalesced_count, head.created_at
         built_in = partial(
-            render.comment_body, ticket, head["event_kind"], data, collapsed=collapsed, since=since
+            render.comment_body, ticket, head.event_kind, data, coalesced_count=coalesced_count, since=since
         )
         said = wording.render("comment", built_in)
         if notice := render.missing_notice(ticket, *missing):
@@ -170,13 +179,13 @@ def draft_of(
     return _with_notes(draft, gate, wording.problems)
 
 
-def mail_of(head: Row, base_url: str, gate: OutgoingFilter, rule: Rule = NO_RULE) -> dict[str, Any]:
+def mail_of(head: NextDelivery, base_url: str, gate: OutgoingFilter, rule: Rule = NO_RULE) -> dict[str, Any]:
     """The mail of one transition."""
     ticket = gate.ticket(ticket_text(head, base_url))
     wording = TemplateSelector(
-        rule, lambda: _given(head, ticket, gate.event(json.loads(head["event_data"])), gate, rule)
+        rule, lambda: _given(head, ticket, gate.event(json.loads(head.event_data)), gate, rule)
     )
-    built_in = render.mail(ticket, head["event_kind"])
+    built_in = render.mail(ticket, head.event_kind)
     draft = {
         "subject": wording.render("mail_subject", lambda: built_in.subject),
         "body": wording.render("mail_body", lambda: built_in.body),
@@ -190,6 +199,19 @@ def comment_text(data: Mapping[str, Any]) -> str:
     return f"Tracked as {where}: {one_line(str(data.get('url') or '(no address)'), 1000)}"
 
 
+def facts_of(delivery: NextDelivery, opening: Mapping[str, Any]) -> Facts:
+    """Return what routes ask of a ticket, as its first report said it."""
+    return Facts(
+        source=delivery.source,
+        kind=TicketKind(delivery.ticket_kind).name.lower(),
+        environment=delivery.environment or opening.get("environment", ""),
+        level=delivery.level or opening.get("level", ""),
+        release=delivery.release or opening.get("release", ""),
+        title=delivery.title,
+        tags=tuple((str(name), str(value)) for name, value in opening.get("facts", ())),
+    )
+
+
 def _with_notes(draft: dict[str, Any], gate: OutgoingFilter, problems: list[str]) -> dict[str, Any]:
     if gate.masked:
         draft["masked"] = gate.masked
@@ -198,40 +220,40 @@ def _with_notes(draft: dict[str, Any], gate: OutgoingFilter, problems: list[str]
     return draft
 
 
-def _named(head: Row, data: Mapping[str, Any], gate: OutgoingFilter) -> dict[str, str]:
+def _named(head: NextDelivery, data: Mapping[str, Any], gate: OutgoingFilter) -> dict[str, str]:
     """What a ticket is known by; where it does not say so itself, its report does."""
     named = {
-        name: gate.fact(name, head[name]) or data.get(name, "")
+        name: gate.fact(name, getattr(head, name)) or data.get(name, "")
         for name in ("level", "environment", "release")
     }
-    return {**named, "url": gate.text(head["ticket_url"])}
+    return {**named, "url": gate.text(head.ticket_url)}
 
 
 def _given(
-    head: Row, ticket: render.TicketText, data: Mapping[str, Any], gate: OutgoingFilter, rule: Rule
+    head: NextDelivery, ticket: render.TicketText, data: Mapping[str, Any], gate: OutgoingFilter, rule: Rule
 ) -> TemplateContext:
     """What a template is given."""
     asked = rule.options.requester and ticket.kind is TicketKind.SUPPORT
     named = _named(head, data, gate)
     return TemplateContext(
         ticket=ticket,
-        event_kind=head["event_kind"],
-        at=head["event_at"],
+        event_kind=head.event_kind,
+        at=head.event_at,
         data=data,
         level=named["level"],
         environment=named["environment"],
         release=named["release"],
         url=data.get("url") or named["url"],
-        occurrences=head["occurrences"],
-        earlier=head["collapsed"],
-        requester_name=head["reporter_name"] if asked else "",
-        requester_address=head["reporter_email"] if asked else "",
+        occurrences=head.occurrences,
+        earlier=head.coalesced_count,
+        requester_name=head.reporter_name if asked else "",
+        requester_address=head.reporter_email if asked else "",
     )
 
 
-def _requester(head: Row, rule: Rule) -> list[tuple[str, str]]:
+def _requester(head: NextDelivery, rule: Rule) -> list[tuple[str, str]]:
     """Who asked for help, where the rule lets that out."""
-    if not rule.options.requester or head["ticket_kind"] != TicketKind.SUPPORT or not head["reporter_email"]:
+    if not rule.options.requester or head.ticket_kind != TicketKind.SUPPORT or not head.reporter_email:
         return []
-    name, address = head["reporter_name"], head["reporter_email"]
+    name, address = head.reporter_name, head.reporter_email
     return [("Requester", f"{name} <{address}>" if name else address)]

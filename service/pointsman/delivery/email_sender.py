@@ -30,9 +30,9 @@ from pointsman.domain.states import DeliveryKind, DestinationKind
 from pointsman.errors import DatabaseError
 from pointsman.plugin_api import AuthFailed, Misconfigured, PluginError, Refused, Unavailable, UnknownOutcome
 from pointsman.plugin_host.snapshot import LiveDestination
-from pointsman.storage.db import Database, Row
+from pointsman.storage.db import Database
 from pointsman.storage.errors import StatementError
-from pointsman.storage.queue import Lane, Lanes
+from pointsman.storage.queue import Lane, Lanes, NextDelivery
 
 TIMEOUT_SECONDS = 30.0
 _MARKDOWN = MarkdownIt("commonmark", {"html": False})
@@ -69,15 +69,15 @@ class Notification:
             head = await self._lanes.head(lane)
         await self._lanes.release(lane)
 
-    async def _deliver(self, lane: Lane, head: Row) -> bool:
+    async def _deliver(self, lane: Lane, head: NextDelivery) -> bool:
         one = Attempt(
             lane=lane,
             head=head,
-            kind=DeliveryKind(head["kind"]),
+            kind=DeliveryKind(head.kind),
             destination=LiveDestination(lane.destination_id, "@mail", DestinationKind.MAIL, "mail"),
             started=dt.datetime.now(dt.UTC),
             began=time.monotonic(),
-            doubted=head["in_doubt"],
+            doubted=head.outcome_unknown,
         )
         try:
             draft = await self._drafts.mail(head)
@@ -86,22 +86,24 @@ class Notification:
         except Exception as error:  # noqa: BLE001 - judged below
             await self._failed(one, error)
             return False
-        attempts = await self._lanes.intent(lane, head["seq"], in_doubt=True, settle_seconds=0.0, draft=draft)
+        attempts = await self._lanes.intent(
+            lane, head.seq, outcome_unknown=True, settle_seconds=0.0, draft=draft
+        )
         if attempts is None:
             return False
         try:
-            if head["expired"]:
+            if head.expired:
                 raise Refused("not delivered within its time")  # noqa: TRY301
             await self._send(head, draft)
         except Exception as error:  # noqa: BLE001 - judged below
             await self._failed(one, error)
             return False
-        left = await self._lanes.finish(lane, head["seq"], keep=True, outcome=Outcome.DONE, started=one.started)
+        left = await self._lanes.finish(lane, head.seq, keep=True, outcome=Outcome.DONE, started=one.started)
         self._recent.record(unreachable=False)
         say(one, "stale" if left is None else Outcome.DONE, "", self._signals)
         return bool(left)
 
-    async def _send(self, head: Row, draft: Mapping[str, Any]) -> None:
+    async def _send(self, head: NextDelivery, draft: Mapping[str, Any]) -> None:
         if self._smtp is None:
             raise Misconfigured("no mail server is set: give POINTSMAN_SMTP_URL and POINTSMAN_MAIL_FROM")
         message = compose(head, self._sender, draft)
@@ -149,11 +151,11 @@ class Notification:
             say(one, verdict.outcome, message, self._signals)
             await self._lanes.retry(
                 one.lane,
-                one.head["seq"],
+                one.head.seq,
                 delay_seconds=verdict.delay_seconds,
                 counts=verdict.counts,
-                in_doubt=False,
-                looks=0,
+                outcome_unknown=False,
+                verify_attempts=0,
                 settle_seconds=0.0,
                 outcome=verdict.outcome,
                 error=message,
@@ -164,17 +166,17 @@ class Notification:
             await bury(self._lanes, one, verdict, message, failure.status, self._signals, park=False)
 
 
-def compose(head: Row, sender: str, draft: Mapping[str, Any]) -> EmailMessage:
+def compose(head: NextDelivery, sender: str, draft: Mapping[str, Any]) -> EmailMessage:
     """The mail of one transition, as plain text and as HTML; its draft is a subject and Markdown."""
     name, address = parseaddr(sender)
     domain = address.rpartition("@")[2] or "localhost"
     message = EmailMessage()
     message["From"] = formataddr((name, address))
-    message["To"] = formataddr((one_line(head["reporter_name"], 80), head["reporter_email"]))
+    message["To"] = formataddr((one_line(head.reporter_name, 80), head.reporter_email))
     message["Subject"] = draft["subject"]
-    message["Date"] = format_datetime(head["event_at"])
-    message["Message-ID"] = f"<{head['marker']}@{domain}>"
-    message["References"] = f"<{head['ticket_id']}@{domain}>"
+    message["Date"] = format_datetime(head.event_at)
+    message["Message-ID"] = f"<{head.marker}@{domain}>"
+    message["References"] = f"<{head.ticket_id}@{domain}>"
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(plain(draft["body"]))
     html = _MARKDOWN.render(draft["body"]).translate(_UNESCAPE)

@@ -28,6 +28,7 @@ from pointsman.storage import sources as store
 from pointsman.storage.db import Connection, Database, Row
 from pointsman.storage.delivery_writer import lock_ticket, lock_tracker_destinations
 from pointsman.storage.errors import DatabaseUnavailable
+from pointsman.storage.queue import NextDelivery
 
 log = logger("enrich")
 
@@ -52,14 +53,14 @@ class Enrich:
     def __init__(
         self,
         database: Database,
-        catalog: ConfigReloader,
+        reloader: ConfigReloader,
         *,
         signals: Signals | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
         again_seconds: float = REST_SECONDS,
     ) -> None:
         self._database = database
-        self._catalog = catalog
+        self._reloader = reloader
         self._signals = signals or Signals()
         self._patience = patience_seconds
         self._again = again_seconds
@@ -67,20 +68,17 @@ class Enrich:
 
     # -- before a delivery -------------------------------------------------------------------------------------
 
-    async def more(self, head: Row, kind: DeliveryKind) -> Mapping[str, Any] | None:
+    async def more(self, head: NextDelivery, kind: DeliveryKind) -> Mapping[str, Any] | None:
         """What the source says beyond the report that a delivery is about; None if it has none, or not in time."""
-        if (
-            kind not in (DeliveryKind.CREATE, DeliveryKind.COMMENT)
-            or head["event_kind"] not in ENRICHED_EVENTS
-        ):
+        if kind not in (DeliveryKind.CREATE, DeliveryKind.COMMENT) or head.event_kind not in ENRICHED_EVENTS:
             return None
-        source = self._catalog.current.sources.get(head["source"])
+        source = self._reloader.current.sources.get(head.source)
         if source is None or not source.capabilities.enrich:
             return None
-        data = json.loads(head["event_data"])
+        data = json.loads(head.event_data)
         if not data.get("problem_id") or data.get("code"):
             return None
-        ticket_id, n = head["ticket_id"], head["event_n"]
+        ticket_id, n = head.ticket_id, head.event_n
         known = await store.enrichment(self._database, ticket_id, n)
         if known is not None:
             return json.loads(known["data"]) if known["state"] == EnrichmentState.KNOWN else None
@@ -143,7 +141,7 @@ class Enrich:
 
     async def complete(self) -> int:
         """Ask for what is due; how much was."""
-        sources = {one.id: one for one in self._catalog.current.sources.values() if one.capabilities.enrich}
+        sources = {one.id: one for one in self._reloader.current.sources.values() if one.capabilities.enrich}
         if not sources:
             return 0
         rows = await store.due_enrichments(self._database, list(sources), ROWS)
@@ -193,7 +191,7 @@ class Enrich:
             for destination_id in (await lock_tracker_destinations(con, [ticket_id]))[ticket_id]:
                 decided.deliveries.append(PlannedDelivery(ticket_id, destination_id, n, DeliveryKind.COMMENT))
             ticket.next_event += 1
-            await publish(con, decided, {ticket_id: ticket}, self._catalog.current.marker_of)
+            await publish(con, decided, {ticket_id: ticket}, self._reloader.current.marker_of)
         await store.mark_said(con, ticket_id, [row["event_n"] for row in rows])
 
 

@@ -27,31 +27,31 @@ never settles anything.
 
 
 async def look(
-    database: Database, lanes: Lanes, catalog: ConfigSnapshot, one: Attempt
+    database: Database, lanes: Lanes, snapshot: ConfigSnapshot, one: Attempt
 ) -> IssueRef | CommentRef | None:
     """The issue or comment that an earlier request made after all: seen by somebody, or found at the tracker.
 
     None: not there (yet), or the tracker can't be asked.
     """
-    return await _sighted(lanes, one) or await _found(database, catalog, one)
+    return await _sighted(lanes, one) or await _found(database, snapshot, one)
 
 
 async def _sighted(lanes: Lanes, one: Attempt) -> IssueRef | None:
     """The issue that somebody has seen with our marker."""
     if one.kind is not DeliveryKind.CREATE:
         return None
-    seen = await lanes.sightings(one.lane.destination_id, one.head["marker"])
+    seen = await lanes.sightings(one.lane.destination_id, one.head.marker)
     return IssueRef(*seen[0]) if seen else None
 
 
-async def _found(database: Database, catalog: ConfigSnapshot, one: Attempt) -> IssueRef | CommentRef | None:
+async def _found(database: Database, snapshot: ConfigSnapshot, one: Attempt) -> IssueRef | CommentRef | None:
     """The issue or comment with our marker that the tracker itself finds."""
     tracker = one.destination.require_tracker()
     if not tracker.capabilities.find:
         return None
-    marker = Marker(catalog.marker_text(one.head["marker"]))
+    marker = Marker(snapshot.marker_text(one.head.marker))
     # a database that came back from a backup does not know what it had sent since
-    sent = one.head["first_sent_at"] or one.head["event_at"] - CAREFUL_LOOKS_BACK
+    sent = one.head.first_sent_at or one.head.event_at - CAREFUL_LOOKS_BACK
     since = sent - CLOCKS_DIFFER
     async with asyncio.timeout(tracker.capabilities.request_timeout_seconds * REQUESTS_OF_A_LOOK):
         if one.kind is not DeliveryKind.CREATE:
@@ -60,5 +60,5 @@ async def _found(database: Database, catalog: ConfigSnapshot, one: Attempt) -> I
         issues = [checked(each, IssueRef) for each in await tracker.find_issue(marker, since)]
     for ref in issues:
         place = (ref.remote_id, ref.key, ref.url)
-        await sight(database, one.lane.destination_id, one.head["marker"], place, "find")
+        await sight(database, one.lane.destination_id, one.head.marker, place, "find")
     return issues[0] if issues else None

@@ -20,7 +20,7 @@ from pointsman.domain.states import DeliveryKind, DestinationKind, TicketKind
 from pointsman.domain.ticket import opening_data
 from pointsman.plugin_api import Report
 from pointsman.plugin_host.instances import LiveDestination
-from pointsman.storage.queue import Lane
+from pointsman.storage.queue import Lane, NextDelivery
 
 Part = Literal["title", "body", "comment", "mail"]
 PARTS: tuple[Part, ...] = ("title", "body", "comment", "mail")
@@ -75,7 +75,9 @@ def previews(
         else:
             rule = rule_for(routes, facts, number) if number is not None else NO_RULE
         place = places[number] if number is not None else Place("")
-        shown, notes = _shown(_head(source, kind, report), place, key, base_url, parts, rule, mail_rule)
+        shown, notes = _shown(
+            report, _opening(source, kind, report), place, key, base_url, parts, rule, mail_rule
+        )
         yield Preview(
             destination=place.slug,
             route=rule.name,
@@ -98,7 +100,8 @@ def _named(route: Route) -> Rule:
 
 
 def _shown(
-    head: dict[str, Any],
+    report: Report,
+    delivery: NextDelivery,
     place: Place,
     key: bytes,
     base_url: str,
@@ -111,71 +114,83 @@ def _shown(
     drafts: list[dict[str, Any]] = []
     profile = PROFILES[place.redact]
 
-    def draft(kind: DeliveryKind, row: dict[str, Any]) -> dict[str, Any]:
+    def draft(kind: DeliveryKind, row: NextDelivery) -> dict[str, Any]:
         gate = OutgoingFilter(key, profile, person=rule.options.requester)
         drafts.append(draft_of(_attempt(row, kind, place), base_url, gate, rule=rule))
         return drafts[-1]
 
     if "title" in parts or "body" in parts:
-        made = draft(DeliveryKind.CREATE, head)
+        made = draft(DeliveryKind.CREATE, delivery)
         shown |= {name: made[name] for name in ("title", "body") if name in parts}
     if "comment" in parts:
-        shown["comment"] = draft(DeliveryKind.COMMENT, _again(head))["body"]
+        shown["comment"] = draft(DeliveryKind.COMMENT, _recurrence(delivery, report))["body"]
     if "mail" in parts:
-        closed = head | {"event_kind": "closed", "event_data": "{}", "close_reason": "completed"}
+        closed = delivery._replace(event_kind="closed", event_data="{}", close_reason="completed")
         drafts.append(mail_of(closed, base_url, OutgoingFilter(key, Profile.NORMAL, person=True), mail_rule))
         shown |= {"mail_subject": drafts[-1]["subject"], "mail_body": drafts[-1]["body"]}
     return shown, drafts
 
 
-def _attempt(head: dict[str, Any], kind: DeliveryKind, place: Place) -> Attempt:
+def _attempt(delivery: NextDelivery, kind: DeliveryKind, place: Place) -> Attempt:
     return Attempt(
         lane=Lane(0, 0, NIL, NIL, 0, 0.0),
-        head=head,
+        head=delivery,
         kind=kind,
         destination=LiveDestination(0, place.slug, DestinationKind.TRACKER, "", redact=place.redact),
-        started=head["event_at"],
+        started=delivery.event_at,
         began=0.0,
         doubted=False,
     )
 
 
-def _head(source: str, kind: str, report: Report) -> dict[str, Any]:
-    """The delivery that a report would lead to, of the ticket that it would open."""
+def _opening(source: str, kind: str, report: Report) -> NextDelivery:
+    """Return the delivery that a report would lead to, of the ticket that it would open."""
     person, now = report.person, dt.datetime.now(dt.UTC)
-    return {
-        "draft": None,
-        "ticket_id": NIL,
-        "ticket_kind": int(TicketKind[kind.upper()]),
-        "title": report.title,
-        "description": "",
-        "source": source,
-        "reporter_name": person.name if person else "",
-        "reporter_email": person.email if person else "",
-        "close_reason": None,
-        "level": report.level,
-        "environment": report.environment,
-        "release": report.release,
-        "ticket_url": report.url,
-        "occurrences": 1,
-        "event_kind": "opened",
-        "event_n": 1,
-        "event_data": json.dumps(opening_data(report)),
-        "event_at": now,
-        "created_at": now,
-        "collapsed": 0,
-        "report": report,
-    }
+    return NextDelivery(
+        lane_id=0,
+        lease_id=NIL,
+        seq=1,
+        event_n=1,
+        kind=DeliveryKind.CREATE,
+        marker=NIL,
+        attempts=0,
+        outcome_unknown=False,
+        verify_attempts=0,
+        draft=None,
+        first_sent_at=None,
+        coalesced_count=0,
+        created_at=now,
+        verify_after_seconds=0.0,
+        expired=False,
+        verify_writes=False,
+        ticket_id=NIL,
+        ticket_kind=TicketKind[kind.upper()],
+        title=report.title,
+        description="",
+        ticket_url=report.url,
+        level=report.level,
+        environment=report.environment,
+        release=report.release,
+        reporter_email=person.email if person else "",
+        reporter_name=person.name if person else "",
+        close_reason=None,
+        occurrences=1,
+        source=source,
+        event_kind="opened",
+        event_data=json.dumps(opening_data(report)),
+        event_at=now,
+        remote_id=None,
+        remote_key=None,
+        issue_url=None,
+        link_state=None,
+    )
 
 
-def _again(head: dict[str, Any]) -> dict[str, Any]:
-    """The comment that a report would be: as it says, or as if the problem came back."""
-    report: Report = head["report"]
+def _recurrence(delivery: NextDelivery, report: Report) -> NextDelivery:
+    """Return the comment that a report would be: as the report says, or as if the problem recurred."""
     if report.action == "commented":
         author = {"name": report.person.name} if report.person else {}
-        return head | {
-            "event_kind": "commented",
-            "event_data": json.dumps({"body": report.text, "author": author}),
-        }
-    kind = report.action if report.action not in ("opened", "test") else "recurred"
-    return head | {"event_kind": kind}
+        data = json.dumps({"body": report.text, "author": author})
+        return delivery._replace(event_kind="commented", event_data=data)
+    event_kind = report.action if report.action not in ("opened", "test") else "recurred"
+    return delivery._replace(event_kind=event_kind)

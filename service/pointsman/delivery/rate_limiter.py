@@ -126,7 +126,11 @@ class _Share:
         self.next_at = 0.0
         self._database = database
         self._bucket = rows.Bucket(
-            credential=credential, scope=pace.scope, rate=pace.rate, burst=pace.burst, kept=pace.priority_tokens
+            credential=credential,
+            scope=pace.scope,
+            rate=pace.rate,
+            burst=pace.burst,
+            kept=pace.priority_tokens,
         )
         self._waiting: list[_Waiting] = []
         self._asking: asyncio.Task[None] | None = None

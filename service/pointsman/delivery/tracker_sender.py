@@ -37,10 +37,10 @@ from pointsman.plugin_host.snapshot import ConfigReloader
 from pointsman.plugin_host.validate import checked
 from pointsman.storage import destinations as standing
 from pointsman.storage.batching import CallCoalescer
-from pointsman.storage.db import Database, Row
+from pointsman.storage.db import Database
 from pointsman.storage.errors import StatementError
 from pointsman.storage.marker_observations import Sighting, write_sightings
-from pointsman.storage.queue import Lane, Lanes
+from pointsman.storage.queue import Lane, Lanes, NextDelivery
 
 log = logger("delivery")
 
@@ -59,7 +59,7 @@ class Outbound:
         self,
         database: Database,
         lanes: Lanes,
-        catalog: ConfigReloader,
+        reloader: ConfigReloader,
         drafts: Drafts,
         *,
         budgets: Budgets,
@@ -68,7 +68,7 @@ class Outbound:
     ) -> None:
         self._database = database
         self._lanes = lanes
-        self._catalog = catalog
+        self._reloader = reloader
         self._drafts = drafts
         self._stopping = stopping
         self._budgets = budgets
@@ -91,30 +91,30 @@ class Outbound:
                 return
             head = await self._lanes.head(lane)
 
-    async def _deliver(self, lane: Lane, head: Row, *, keep: bool) -> bool:
+    async def _deliver(self, lane: Lane, head: NextDelivery, *, keep: bool) -> bool:
         """One delivery; whether the lane is still ours and has more."""
-        destination = self._catalog.current.destinations.get(lane.destination_id)
+        destination = self._reloader.current.destinations.get(lane.destination_id)
         if destination is None:
             await self._lanes.release(lane, delay_seconds=10.0)
             return False
         one = Attempt(
             lane=lane,
             head=head,
-            kind=DeliveryKind(head["kind"]),
+            kind=DeliveryKind(head.kind),
             destination=destination,
             started=dt.datetime.now(dt.UTC),
             began=time.monotonic(),
-            doubted=head["in_doubt"],
+            doubted=head.outcome_unknown,
         )
-        if head["expired"] and not head["in_doubt"]:
+        if head.expired and not head.outcome_unknown:
             expired = RetryDecision(outcome=Outcome.EXPIRED, next_step=NextStep.DEAD)
             await self._bury(one, expired, "not delivered within its time", None)
             return False
-        if head["link_state"] == 2 and one.kind is not DeliveryKind.CREATE:
+        if head.link_state == 2 and one.kind is not DeliveryKind.CREATE:
             await self._lanes.park(lane, "orphan")
             return False
         try:
-            if head["in_doubt"]:
+            if head.outcome_unknown:
                 settled = await self._settle(one, keep=keep)
                 if settled is not None:
                     return settled
@@ -134,35 +134,35 @@ class Outbound:
         """Find out whether an earlier request took effect. None: it did not, and may be sent again."""
         head, lane = one.head, one.lane
         track_writes()
-        if head["doubt_seconds"] > 0:
-            await self._lanes.release(lane, delay_seconds=head["doubt_seconds"])
+        if head.verify_after_seconds > 0:
+            await self._lanes.release(lane, delay_seconds=head.verify_after_seconds)
             return False
         tracker = one.destination.tracker
-        found = await outcome_verification.look(self._database, self._lanes, self._catalog.current, one)
+        found = await outcome_verification.look(self._database, self._lanes, self._reloader.current, one)
         if found is not None:
             return await self._found(one, found, keep=keep)
         if tracker is None or not tracker.capabilities.find:
             why = "in doubt: the tracker can't be asked; replay once you know it is not there"
             await self._lanes.park(lane, why)
             return False
-        looks = head["looks"] + 1
+        verify_attempts = head.verify_attempts + 1
         waits = tracker.capabilities.settle_seconds
-        if looks < len(waits):
+        if verify_attempts < len(waits):
             await self._lanes.retry(
                 lane,
-                head["seq"],
-                delay_seconds=waits[looks],
+                head.seq,
+                delay_seconds=waits[verify_attempts],
                 counts=False,
-                in_doubt=True,
-                looks=looks,
-                settle_seconds=waits[looks],
+                outcome_unknown=True,
+                verify_attempts=verify_attempts,
+                settle_seconds=waits[verify_attempts],
                 outcome="not found yet",
                 error="",
                 status=None,
                 started=one.started,
             )
             return False
-        if not await self._lanes.clear_doubt(lane, head["seq"]):
+        if not await self._lanes.clear_doubt(lane, head.seq):
             return False
         one.doubted = False
         return None
@@ -176,9 +176,9 @@ class Outbound:
     async def _send(self, one: Attempt, *, keep: bool) -> bool:
         tracker = one.destination.require_tracker()
         head, lane = one.head, one.lane
-        if head["careful"] and one.kind in LOOKED_FOR and tracker.capabilities.find:
+        if head.verify_writes and one.kind in LOOKED_FOR and tracker.capabilities.find:
             track_writes()
-            found = await outcome_verification.look(self._database, self._lanes, self._catalog.current, one)
+            found = await outcome_verification.look(self._database, self._lanes, self._reloader.current, one)
             if found is not None:
                 return await self._found(one, found, keep=keep)
         if not await self._may_send(one):
@@ -189,20 +189,20 @@ class Outbound:
         settle = capabilities.settle_seconds[0] if capabilities.settle_seconds else 0.0
         attempts = await self._lanes.intent(
             lane,
-            head["seq"],
-            in_doubt=not one.idempotent,
+            head.seq,
+            outcome_unknown=not one.idempotent,
             settle_seconds=timeout + settle,
             draft=draft,
         )
         if attempts is None:
-            log.info("lease lost before sending", lane=lane.id, seq=head["seq"])
+            log.info("lease lost before sending", lane=lane.id, seq=head.seq)
             return False
         if time.monotonic() > lane.trust_until - timeout - SENDING_MARGIN_SECONDS and not one.idempotent:
             # too late to be sure that nobody else takes over while the request is on its way
             kept = await self._lanes.renew([lane])
             if lane.id not in kept:
                 return False
-        marker = Marker(self._catalog.current.marker_text(head["marker"]))
+        marker = Marker(self._reloader.current.marker_text(head.marker))
         track_writes(lambda: time.monotonic() < lane.trust_until)
         async with asyncio.timeout(timeout * 4):
             return await self._call(one, draft, marker, keep=keep)
@@ -237,7 +237,7 @@ class Outbound:
                     raise UnknownOutcome("the plugin returned an issue without an id")
                 await self._sightings(
                     Sighting(
-                        lane.destination_id, head["marker"], issue.remote_id, issue.key, issue.url, "answer"
+                        lane.destination_id, head.marker, issue.remote_id, issue.key, issue.url, "answer"
                     )
                 )
                 return await self._done(one, keep=keep, outcome=Outcome.DONE, issue=issue)
@@ -245,7 +245,7 @@ class Outbound:
                 comment = checked(await tracker.add_comment(one.issue, draft["body"], marker), CommentRef)
                 return await self._done(one, keep=keep, outcome=Outcome.DONE, comment=comment)
             case DeliveryKind.CLOSE:
-                reason = head["close_reason"] if tracker.capabilities.close_reasons else None
+                reason = head.close_reason if tracker.capabilities.close_reasons else None
                 now = await tracker.set_state(one.issue, "closed", reason)
                 return await self._done(
                     one, keep=keep, outcome=Outcome.DONE, remote_state=TicketStatus.CLOSED, now=now
@@ -276,7 +276,7 @@ class Outbound:
     ) -> bool:
         left = await self._lanes.finish(
             one.lane,
-            one.head["seq"],
+            one.head.seq,
             keep=keep,
             outcome=outcome,
             note="; ".join(issue.notes)[:2000] if issue is not None else "",
@@ -348,11 +348,11 @@ class Outbound:
         say(one, verdict.outcome, message, self._signals)
         await self._lanes.retry(
             one.lane,
-            one.head["seq"],
+            one.head.seq,
             delay_seconds=max(verdict.delay_seconds, settle),
             counts=verdict.counts,
-            in_doubt=verdict.outcome_unknown,
-            looks=0 if verdict.outcome_unknown else one.head["looks"],
+            outcome_unknown=verdict.outcome_unknown,
+            verify_attempts=0 if verdict.outcome_unknown else one.head.verify_attempts,
             settle_seconds=settle,
             outcome=verdict.outcome,
             error=message,

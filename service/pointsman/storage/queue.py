@@ -14,6 +14,7 @@ from pointsman.domain.states import LaneState
 from pointsman.storage.batching import CallCoalescer, columns
 from pointsman.storage.db import Database, Row
 from pointsman.storage.queries import queries
+from pointsman.storage.rows import rows_of
 
 SQL = queries("queue")
 
@@ -22,10 +23,50 @@ TRUST_MARGIN_SECONDS = 5.0
 LOOK_SECONDS = 1.0
 
 
-
 def seconds(value: float) -> dt.timedelta:
     """An interval for Postgres."""
     return dt.timedelta(seconds=value)
+
+
+class NextDelivery(NamedTuple):
+    """The first unfinished delivery of a claimed lane, with everything that sending it needs."""
+
+    lane_id: int
+    lease_id: uuid.UUID
+    seq: int
+    event_n: int
+    kind: int
+    marker: uuid.UUID
+    attempts: int
+    outcome_unknown: bool
+    verify_attempts: int
+    draft: str | None
+    first_sent_at: dt.datetime | None
+    coalesced_count: int
+    created_at: dt.datetime
+    verify_after_seconds: float
+    expired: bool
+    verify_writes: bool
+    ticket_id: uuid.UUID
+    ticket_kind: int
+    title: str
+    description: str
+    ticket_url: str
+    level: str
+    environment: str
+    release: str
+    reporter_email: str
+    reporter_name: str
+    close_reason: str | None
+    occurrences: int
+    source: str
+    event_kind: str
+    event_data: str
+    event_at: dt.datetime
+    remote_id: str | None
+    remote_key: str | None
+    issue_url: str | None
+    link_state: int | None
 
 
 @dataclass(slots=True)
@@ -41,7 +82,7 @@ class Lane:
     ticket_id: uuid.UUID
     destination_id: int
     trust_until: float
-    first: Row | None = None
+    first: NextDelivery | None = None
 
 
 class Intent(NamedTuple):
@@ -50,7 +91,7 @@ class Intent(NamedTuple):
     lane_id: int
     lease_id: uuid.UUID
     seq: int
-    in_doubt: bool
+    outcome_unknown: bool
     settle: dt.timedelta
     draft: str | None
 
@@ -100,11 +141,11 @@ class Lanes:
         before = time.monotonic()
         # where the last claim found work the next one mostly does too: no need to ask first, save for lapsed leases
         if not self._found_work or before - self._looked_at > LOOK_SECONDS:
-            look = await self.database.fetchrow(SQL["anything_to_do"])
+            look = await self.database.fetchrow(SQL["has_due_work"])
             assert look is not None
             self._looked_at = before
             if look["lapsed"]:
-                await self.database.fetch(SQL["reap_lanes"])
+                await self.database.fetch(SQL["release_expired_leases"])
             elif not look["due"]:
                 return []
         before = time.monotonic()
@@ -114,7 +155,7 @@ class Lanes:
 
     async def _claim(self, room: int, before: float) -> list[Lane]:
         async with self.database.transaction() as con:
-            turn = await con.fetch(SQL["destinations_in_turn"], 64)
+            turn = await con.fetch(SQL["lock_claimable_destinations"], 64)
             if not turn:
                 return []
             rows = await con.fetch(
@@ -127,9 +168,11 @@ class Lanes:
             heads = {}
             if rows:
                 found = await con.fetch(
-                    SQL["heads_of_lanes"], [row["id"] for row in rows], [row["lease_id"] for row in rows]
+                    SQL["load_next_deliveries"],
+                    [row["id"] for row in rows],
+                    [row["lease_id"] for row in rows],
                 )
-                heads = {row["lane_id"]: row for row in found}
+                heads = {delivery.lane_id: delivery for delivery in rows_of(NextDelivery, found)}
         return [
             Lane(
                 row["id"],
@@ -162,26 +205,26 @@ class Lanes:
         """Give a lane back untouched."""
         await self.database.execute(SQL["release_lane"], lane.id, lane.lease_id, seconds(delay_seconds))
 
-    async def head(self, lane: Lane) -> Row | None:
+    async def head(self, lane: Lane) -> NextDelivery | None:
         """The first unfinished delivery with all that sending it needs; None if the lane is not ours any more."""
         return await self._heads((lane.id, lane.lease_id))
 
-    async def _read_heads(self, asked: list[tuple[int, uuid.UUID]]) -> list[Row | None]:
-        rows = await self.database.fetch(SQL["heads_of_lanes"], *columns(asked))
-        heads = {(row["lane_id"], row["lease_id"]): row for row in rows}
+    async def _read_heads(self, asked: list[tuple[int, uuid.UUID]]) -> list[NextDelivery | None]:
+        rows = await self.database.fetch(SQL["load_next_deliveries"], *columns(asked))
+        heads = {(delivery.lane_id, delivery.lease_id): delivery for delivery in rows_of(NextDelivery, rows)}
         return [heads.get(one) for one in asked]
 
     async def intent(
-        self, lane: Lane, seq: int, *, in_doubt: bool, settle_seconds: float, draft: Any
+        self, lane: Lane, seq: int, *, outcome_unknown: bool, settle_seconds: float, draft: Any
     ) -> int | None:
         """Write down that a request is about to leave; the attempts so far, None if the lease is lost."""
         text = json.dumps(draft) if draft is not None else None
         return await self._intents(
-            Intent(lane.id, lane.lease_id, seq, in_doubt, seconds(settle_seconds), text)
+            Intent(lane.id, lane.lease_id, seq, outcome_unknown, seconds(settle_seconds), text)
         )
 
     async def _write_intents(self, asked: list[Intent]) -> list[int | None]:
-        return await self._fenced("write_intents", asked, "attempts")
+        return await self._fenced("record_intents", asked, "attempts")
 
     async def _fenced(
         self, statement: str, asked: Sequence[Intent | Finish], told: str, *more: Any
@@ -256,8 +299,8 @@ class Lanes:
         *,
         delay_seconds: float,
         counts: bool,
-        in_doubt: bool,
-        looks: int,
+        outcome_unknown: bool,
+        verify_attempts: int,
         settle_seconds: float,
         outcome: str,
         error: str,
@@ -266,14 +309,14 @@ class Lanes:
     ) -> bool:
         """Try a delivery again later; False if the lane was lost."""
         row = await self.database.fetchval(
-            SQL["retry_delivery"],
+            SQL["schedule_retry"],
             lane.id,
             lane.lease_id,
             seq,
             seconds(delay_seconds),
             counts,
-            in_doubt,
-            looks,
+            outcome_unknown,
+            verify_attempts,
             seconds(settle_seconds),
             outcome,
             error,
@@ -285,7 +328,9 @@ class Lanes:
 
     async def clear_doubt(self, lane: Lane, seq: int) -> bool:
         """Every look found nothing: the delivery may be sent again; False if the lane was lost."""
-        return await self.database.fetchval(SQL["clear_doubt"], lane.id, lane.lease_id, seq) is not None
+        return (
+            await self.database.fetchval(SQL["confirm_not_applied"], lane.id, lane.lease_id, seq) is not None
+        )
 
     async def give_up(
         self,
@@ -293,7 +338,7 @@ class Lanes:
         seq: int,
         *,
         park: bool,
-        in_doubt: bool,
+        outcome_unknown: bool,
         why: str,
         error: str,
         status: int | None,
@@ -303,7 +348,7 @@ class Lanes:
         False if the lane was lost.
         """
         row = await self.database.fetchval(
-            SQL["give_up"],
+            SQL["dead_letter_delivery"],
             lane.id,
             lane.lease_id,
             seq,
@@ -313,7 +358,7 @@ class Lanes:
             started,
             self.holder,
             status,
-            in_doubt,
+            outcome_unknown,
         )
         return row is not None
 
@@ -347,7 +392,9 @@ class Lanes:
 
     async def sightings(self, destination_id: int, marker: uuid.UUID) -> list[tuple[str, str, str]]:
         """Issues that were seen with a marker, first one first."""
-        rows = await self.database.fetch(SQL["sightings_of"], destination_id, marker)
+        rows = await self.database.fetch(
+            queries("marker_observations")["issues_with_marker"], destination_id, marker
+        )
         return [(row["remote_id"], row["remote_key"], row["url"]) for row in rows]
 
 
@@ -357,7 +404,7 @@ async def replay(database: Database, lane_id: int, seq: int, *, not_there: bool 
     """
     if await database.fetchval(SQL["replay_parked"], lane_id, seq, not_there) is not None:
         return True
-    return await database.fetchval(SQL["replay_skipped"], lane_id, seq, not_there) is not None
+    return await database.fetchval(SQL["replay_passed"], lane_id, seq, not_there) is not None
 
 
 async def missing_comments(database: Database, lane_id: int, seq: int) -> tuple[int, dt.datetime | None]:
@@ -376,7 +423,7 @@ async def deliveries(
     limit: int = 100,
 ) -> Sequence[Row]:
     """Deliveries for people, newest first."""
-    return await database.fetch(SQL["deliveries"], state, destination, ticket_id, limit, parked)
+    return await database.fetch(SQL["list_deliveries"], state, destination, ticket_id, limit, parked)
 
 
 async def attempts_of(database: Database, ticket_id: uuid.UUID) -> Sequence[Row]:

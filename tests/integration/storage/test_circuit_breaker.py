@@ -9,7 +9,7 @@ import pytest
 
 from pointsman import plugin_api as api
 from pointsman.domain import circuit_breaker
-from pointsman.domain.circuit_breaker import ENOUGH_CALLS, IN_A_ROW, WINDOW_SECONDS, Recent
+from pointsman.domain.circuit_breaker import ENOUGH_CALLS, IN_A_ROW, WINDOW_SECONDS, RecentCalls
 from pointsman.storage import destinations
 from pointsman.storage.db import Database
 from pointsman.storage.destinations import Failure
@@ -32,34 +32,34 @@ FAILURE = Failure(error_type="Unavailable", message="no answer")
     ],
 )
 def test_only_silence_counts(error, away):
-    assert circuit_breaker.away(error) is away
+    assert circuit_breaker.is_unreachable(error) is away
 
 
 def test_half_of_enough_calls_within_a_minute():
     now = 0.0
-    recent = Recent(lambda: now)
+    recent = RecentCalls(lambda: now)
     for n in range(ENOUGH_CALLS - 1):
-        recent.note(went_away=n % 2 == 0)
-        assert not recent.mostly_away()
-    recent.note(went_away=True)
-    assert recent.mostly_away()
-    recent.note(went_away=False)
-    recent.note(went_away=False)
-    recent.note(went_away=False)
-    assert not recent.mostly_away()
+        recent.record(unreachable=n % 2 == 0)
+        assert not recent.mostly_unreachable()
+    recent.record(unreachable=True)
+    assert recent.mostly_unreachable()
+    recent.record(unreachable=False)
+    recent.record(unreachable=False)
+    recent.record(unreachable=False)
+    assert not recent.mostly_unreachable()
     now = WINDOW_SECONDS + 1
-    assert not recent.mostly_away(), "a minute later nothing is known"
+    assert not recent.mostly_unreachable(), "a minute later nothing is known"
 
 
 def test_the_window_forgets_what_it_counted():
-    recent = Recent(lambda: 0.0)
+    recent = RecentCalls(lambda: 0.0)
     for _ in range(600):
-        recent.note(went_away=True)
+        recent.record(unreachable=True)
     for _ in range(300):
-        recent.note(went_away=False)
-    assert not recent.mostly_away(), "300 of the last 500 were answered"
+        recent.record(unreachable=False)
+    assert not recent.mostly_unreachable(), "300 of the last 500 were answered"
     recent.clear()
-    assert not recent.mostly_away()
+    assert not recent.mostly_unreachable()
 
 
 async def _place(database: Database, lanes: int) -> int:
@@ -187,5 +187,5 @@ async def test_a_late_failure_of_before_does_not_prolong_it(database: Database):
 
 async def _done(lanes: Lanes, lane: Lane) -> None:
     assert lane.first is not None
-    await lanes.intent(lane, 1, in_doubt=True, settle_seconds=1, draft={})
-    await lanes.finish(lane, 1, keep=False, outcome="done", started=lane.first["event_at"])
+    await lanes.intent(lane, 1, outcome_unknown=True, settle_seconds=1, draft={})
+    await lanes.finish(lane, 1, keep=False, outcome="done", started=lane.first.event_at)

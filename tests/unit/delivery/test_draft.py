@@ -14,14 +14,14 @@ import pytest
 
 from pointsman.bus.signals import Signals, TextRedacted
 from pointsman.content.redaction.outgoing_filter import PROFILES, OutgoingFilter, masked_words
-from pointsman.content.template_selection import NO_RULE, Rule, facts_of, rule_for
+from pointsman.content.template_selection import NO_RULE, Rule, rule_for
 from pointsman.delivery.attempt import Attempt
-from pointsman.delivery.draft import Drafts, draft_of, mail_of
+from pointsman.delivery.draft import Drafts, draft_of, facts_of, mail_of
 from pointsman.domain.routing import Match, Options, Route, TemplateSet
 from pointsman.domain.states import DeliveryKind, DestinationKind
 from pointsman.storage.ticket_throttle import ThrottledTickets
 from pointsman.plugin_host.instances import LiveDestination
-from pointsman.storage.queue import Lane
+from pointsman.storage.queue import Lane, NextDelivery
 
 KEY = b"key of the tests"
 AWS = "AKIAQ7XN2LDPZ4RTWE6V"
@@ -29,35 +29,51 @@ PAGE = "https://pointsman.example"
 NOW = dt.datetime(2026, 11, 22, tzinfo=dt.UTC)
 
 
-def head(data=None, **words):
-    row = {
+def delivery(data=None, **fields):
+    values = {
+        "lane_id": 1,
+        "lease_id": uuid.UUID(int=1),
+        "seq": 1,
+        "event_n": 1,
+        "kind": DeliveryKind.CREATE,
+        "marker": uuid.UUID(int=2),
+        "attempts": 0,
+        "outcome_unknown": False,
+        "verify_attempts": 0,
         "draft": None,
+        "first_sent_at": None,
+        "coalesced_count": 0,
+        "created_at": NOW,
+        "verify_after_seconds": 0.0,
+        "expired": False,
+        "verify_writes": False,
         "ticket_id": uuid.UUID(int=7),
         "ticket_kind": 1,
         "title": "KeyError",
         "description": "",
-        "source": "shop",
-        "reporter_name": "",
-        "reporter_email": "",
-        "close_reason": None,
+        "ticket_url": "",
         "level": "",
         "environment": "",
         "release": "",
-        "ticket_url": "",
-        "event_kind": "opened",
-        "event_n": 1,
-        "event_data": json.dumps(data or {}),
-        "collapsed": 0,
-        "created_at": NOW,
-        "event_at": NOW,
+        "reporter_email": "",
+        "reporter_name": "",
+        "close_reason": None,
         "occurrences": 3,
+        "source": "shop",
+        "event_kind": "opened",
+        "event_data": json.dumps(data or {}),
+        "event_at": NOW,
+        "remote_id": None,
+        "remote_key": None,
+        "issue_url": None,
+        "link_state": None,
     }
-    return row | words
+    return NextDelivery(**values | fields)
 
 
 def attempt(row, kind=DeliveryKind.CREATE, *, destination_kind=DestinationKind.TRACKER, redact="normal"):
     return Attempt(
-        lane=Lane(1, 1, uuid.UUID(int=1), row["ticket_id"], 1, 0.0),
+        lane=Lane(1, 1, uuid.UUID(int=1), row.ticket_id, 1, 0.0),
         head=row,
         kind=kind,
         destination=LiveDestination(1, "forge", destination_kind, "forgejo", redact=redact),
@@ -78,14 +94,14 @@ def made(
     rule=NO_RULE,
     **words,
 ):
-    row = head(data, **words)
+    row = delivery(data, **words)
     one = attempt(row, kind, destination_kind=destination_kind)
     return draft_of(one, PAGE, OutgoingFilter(KEY, PROFILES[redact], person=rule.options.requester), listed, more, rule)
 
 
 def drafts(**more):
-    keeper = SimpleNamespace(current=SimpleNamespace(mask_key=KEY, routes=[]))
-    return Drafts(None, keeper, PAGE, **more)
+    reloader = SimpleNamespace(current=SimpleNamespace(mask_key=KEY, routes=[]))
+    return Drafts(None, reloader, PAGE, **more)
 
 
 @pytest.mark.parametrize(
@@ -135,9 +151,9 @@ def test_what_a_source_says_beyond_its_report_and_what_a_storm_lists_passes_too(
     more = {"code": AWS, "facts": [["User", AWS]], "level": AWS}
     assert AWS not in repr(made({"text": "x"}, more=more))
     listed = ThrottledTickets(2, [("1", f"No {AWS}"), ("2", "fine")])
-    draft = made({"storm": {"allowed": 1}}, listed=listed)
+    draft = made({"throttle": {"allowed": 1}}, listed=listed)
     assert AWS not in repr(draft) and "fine" in draft["body"]
-    assert AWS not in repr(made({"storm": {"allowed": 1}}, DeliveryKind.COMMENT, listed=listed, event_kind="grew"))
+    assert AWS not in repr(made({"throttle": {"allowed": 1}}, DeliveryKind.COMMENT, listed=listed, event_kind="grew"))
 
 
 def test_what_a_source_is_told_passes_and_stays_what_it_is():
@@ -180,7 +196,7 @@ def test_the_same_secret_has_the_same_placeholder_and_another_house_another():
     one, two = made({"text": AWS})["body"], made({"text": f"again {AWS}"})["body"]
     word = one.partition("aws-key ")[2][:6]
     assert f"aws-key {word}" in two
-    row = head({"text": AWS})
+    row = delivery({"text": AWS})
     assert f"aws-key {word}" not in draft_of(attempt(row), PAGE, OutgoingFilter(b"another", PROFILES["normal"]))["body"]
 
 
@@ -198,7 +214,7 @@ def test_addresses_of_people_stay_inside():
 
 
 def test_a_mail_greets_its_owner_by_name_and_holds_no_secret():
-    row = head(event_kind="closed", title=f"My {AWS}", reporter_name="Ada", ticket_kind=2)
+    row = delivery(event_kind="closed", title=f"My {AWS}", reporter_name="Ada", ticket_kind=2)
     draft = mail_of(row, PAGE, OutgoingFilter(KEY, PROFILES["normal"], person=True))
     assert AWS not in repr(draft) and "Hello Ada," in draft["body"]
     assert draft["masked"] == {"aws-key": 1}
@@ -213,12 +229,12 @@ async def test_a_draft_is_made_once_and_counted_once():
     signals = Signals()
     signals.subscribe(TextRedacted, lambda signal: seen.append(signal.counts))
     makes = drafts(signals=signals)
-    first = await makes.of(attempt(head({"text": AWS})))
-    again = await makes.of(attempt(head({"text": "something else"}, draft=json.dumps(first))))
+    first = await makes.of(attempt(delivery({"text": AWS})))
+    again = await makes.of(attempt(delivery({"text": "something else"}, draft=json.dumps(first))))
     assert again == first
     assert seen == [{"aws-key": 1}]
-    mail = await makes.mail(head(event_kind="closed", title=AWS))
-    assert await makes.mail(head(draft=json.dumps(mail))) == mail
+    mail = await makes.mail(delivery(event_kind="closed", title=AWS))
+    assert await makes.mail(delivery(draft=json.dumps(mail))) == mail
     assert len(seen) == 2
 
 
@@ -228,7 +244,7 @@ async def test_long_texts_are_masked_in_a_thread(monkeypatch, size, inline):
     monkeypatch.setattr(
         OutgoingFilter, "event", lambda self, data: threads.add(threading.current_thread()) or dict(data)
     )
-    await drafts().of(attempt(head({"text": "x" * size})))
+    await drafts().of(attempt(delivery({"text": "x" * size})))
     assert (threads == {threading.main_thread()}) is inline
 
 
@@ -242,7 +258,7 @@ async def test_the_loop_goes_on_while_a_long_text_is_masked():
             await asyncio.sleep(0)
 
     counting = asyncio.create_task(count())
-    await drafts().of(attempt(head({"text": "password = something; " * 8_000})))
+    await drafts().of(attempt(delivery({"text": "password = something; " * 8_000})))
     counting.cancel()
     assert turns > 3
 
@@ -267,9 +283,9 @@ def test_each_text_has_its_template_and_what_is_left_out_the_built_in_words():
     draft = made({"text": "broke"}, rule=MINE)
     assert (plain(draft["title"]), plain(draft["body"])) == ("T KeyError", "B broke")
     assert draft["facts"]["title"] == "KeyError"
-    comment = made({"text": "back"}, DeliveryKind.COMMENT, rule=MINE, event_kind="recurred", collapsed=4)
+    comment = made({"text": "back"}, DeliveryKind.COMMENT, rule=MINE, event_kind="recurred", coalesced_count=4)
     assert plain(comment["body"]) == "C back4"
-    row = head(event_kind="closed")
+    row = delivery(event_kind="closed")
     mail = mail_of(row, PAGE, OutgoingFilter(KEY, PROFILES["normal"], person=True), MINE)
     assert (mail["subject"], mail["body"]) == ("S", "M")
     some = Rule("some", Options(templates=TemplateSet(title="only {{ level }}")))
@@ -279,7 +295,7 @@ def test_each_text_has_its_template_and_what_is_left_out_the_built_in_words():
 
 def test_what_no_template_could_tell_keeps_the_built_in_words():
     listed = ThrottledTickets(1, [("1", "fine")])
-    storm = {"storm": {"allowed": 1}}
+    storm = {"throttle": {"allowed": 1}}
     assert "More than 1 new problems" in made(storm, listed=listed, rule=MINE)["body"]
     assert "storm goes on" in made(storm, DeliveryKind.COMMENT, listed=listed, event_kind="grew", rule=MINE)["body"]
     assert "x = 1" in made({"code": "x = 1"}, DeliveryKind.COMMENT, event_kind="details", rule=MINE)["body"]
@@ -335,7 +351,7 @@ def test_the_first_rule_that_fits_and_names_the_destination_says_it():
     def route(position, destinations=(1,), name="", **match):
         return Route(position, Match(**match), tuple(destinations), options=Options(name=name))
 
-    row = head({}, title="KeyError: basket", level="")
+    row = delivery({}, title="KeyError: basket", level="")
     facts = facts_of(row, {"level": "error", "facts": [["service", "basket"]]})
     rules = [
         route(1, [2], "elsewhere"),
@@ -357,21 +373,21 @@ async def test_without_templates_nothing_is_asked_and_with_them_the_opening_even
         asked.append(ticket_id)
         return json.dumps({"facts": [["service", "basket"]]})
 
-    monkeypatch.setattr("pointsman.storage.tickets.opening", opening)
-    keeper = SimpleNamespace(current=SimpleNamespace(mask_key=KEY, routes=[Route(1, Match(), (1,))]))
+    monkeypatch.setattr("pointsman.storage.tickets.read_opening_event", opening)
+    reloader = SimpleNamespace(current=SimpleNamespace(mask_key=KEY, routes=[Route(1, Match(), (1,))]))
     database = SimpleNamespace(fetchrow=mock.AsyncMock(return_value={"count": 1, "since": None}))
-    makes = Drafts(database, keeper, PAGE)
-    row = head({"text": "back"}, event_kind="recurred", event_n=5, seq=3)
+    makes = Drafts(database, reloader, PAGE)
+    row = delivery({"text": "back"}, event_kind="recurred", event_n=5, seq=3)
     await makes.of(attempt(row, DeliveryKind.COMMENT))
     assert not asked
     match = Match(tags={"service": "basket"})
-    keeper.current.routes = [Route(1, match, (1,), options=Options(templates=WORDS))]
+    reloader.current.routes = [Route(1, match, (1,), options=Options(templates=WORDS))]
     draft = await makes.of(attempt(row, DeliveryKind.COMMENT))
     notice, _, said = draft["body"].partition("\n\n")
-    assert plain(said) == "C back0" and asked == [row["ticket_id"]]
+    assert plain(said) == "C back0" and asked == [row.ticket_id]
     assert notice.startswith("_One update could not")
 
 
 async def test_what_only_does_something_says_nothing():
     for kind in (DeliveryKind.CLOSE, DeliveryKind.REOPEN):
-        assert await drafts().of(attempt(head({"text": AWS}), kind)) == {}
+        assert await drafts().of(attempt(delivery({"text": AWS}), kind)) == {}
