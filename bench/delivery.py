@@ -31,7 +31,7 @@ select not exists (select from lane l join destination d on d.id = l.destination
                    where d.slug = 'board' and l.state in (1, 2))
 """
 _GO = """
-update destination_state set paused_why = null
+update destination_state set pause_reason = null
 where destination_id = (select id from destination where slug = 'board')
 """
 

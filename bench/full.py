@@ -10,7 +10,7 @@ import asyncpg
 from ground import BASE, HERE, Ground
 from scale import Scale
 
-_TABLES = ("ticket", "event", "lane", "delivery", "link", "sighting")
+_TABLES = ("ticket", "event", "lane", "delivery", "link", "marker_observation")
 _PER_TICKET = 10
 _BLOCKED_FROM = 100_000_000  # lanes and tickets that wait are numbered from here
 _OLD_DAYS = 10  # older than this, housekeeping would soon have something to forget

@@ -26,7 +26,7 @@ select $4::bigint + n, ('0192a000-0000-7000-8000-' || lpad(to_hex($4::bigint + n
 from generate_series(1, $3::integer) n where $1::integer is not null
 
 -- step: deliveries
-insert into delivery (lane_id, seq, event_n, kind, marker, state, attempts, first_sent_at, draft, last_class, remote_id, done_at, created_at)
+insert into delivery (lane_id, seq, event_n, kind, marker, state, attempts, first_sent_at, draft, last_outcome, remote_id, done_at, created_at)
 select $4::bigint + n, e, e, case when e = 1 then 1 else 2 end, gen_random_uuid(), case $5::integer when 0 then 1 else 0 end,
        1 - $5::integer, case $5::integer when 0 then now() - interval '14 days' * (n / $3::float8) end,
        case $5::integer when 0 then '{"body": "It happened again."}'::jsonb end,
@@ -41,7 +41,7 @@ select $4::bigint + n, $2, n::text, n::text, 'http://tracker.example.com/acme/sh
 from generate_series(1, $3::integer) n where $1::integer is not null and $5::integer = 0 and $6::integer is not null
 
 -- step: sightings
-insert into sighting (destination_id, marker, remote_id, remote_key, url, seen_by)
+insert into marker_observation (destination_id, marker, remote_id, remote_key, url, seen_by)
 select $2, gen_random_uuid(), n::text, n::text, 'http://tracker.example.com/acme/shop/issues/' || n, 'answer'
 from generate_series(1, $3::integer) n
 where $1::integer is not null and $4::bigint is not null and $5::integer = 0 and $6::integer is not null

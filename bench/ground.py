@@ -18,7 +18,7 @@ from typing import Any, Self
 import aiohttp
 import asyncpg
 
-from pointsman import app
+from pointsman.operations.apply import apply_file
 from pointsman.config.settings import Settings
 from pointsman.plugin_api import Secret
 from pointsman.plugin_host.registry import Registry
@@ -242,13 +242,13 @@ class Ground:
             database_url=Secret(dsn), data_dir=self.folder / "service", secret_keys=(Secret(_KEY),)
         )
         async with Database.open(dsn, size=2) as database:
-            await app.apply_file(database, settings, Registry.load(), file)
+            await apply_file(database, settings, Registry.load(), file)
             await database.execute(
                 "update destination_state set breaker = 2, open_until = now() + interval '1 day'"
                 " where destination_id = (select id from destination where slug = 'dead')"
             )
             await database.execute(
-                "update destination_state set paused_why = $1"
+                "update destination_state set pause_reason = $1"
                 " where destination_id = (select id from destination where slug = 'board')",
                 "operator" if paused else None,
             )

@@ -38,14 +38,14 @@ class StoredLanes:
         )
         head = words.get("head", 1)
         lane: int = await fetchval(
-            "insert into lane (ticket_id, destination_id, state, head_seq, next_seq, parked_why, due_at)"
+            "insert into lane (ticket_id, destination_id, state, head_seq, next_seq, park_reason, due_at)"
             " select $1, id, $3, $4, $5, $6, now() - $7::interval from destination where slug = $2 returning id",
             ticket,
             destination,
             words.get("state", 3),
             head,
             len(deliveries) + 1,
-            words.get("parked_why"),
+            words.get("park_reason"),
             words.get("ago", HOUR),
         )
         for seq, one in enumerate(deliveries, 1):
@@ -53,7 +53,7 @@ class StoredLanes:
                 "insert into event (ticket_id, n, kind) values ($1, $2, 'commented')", ticket, seq
             )
             await self.database.execute(
-                "insert into delivery (lane_id, seq, event_n, kind, marker, state, attempts, in_doubt, last_class,"
+                "insert into delivery (lane_id, seq, event_n, kind, marker, state, attempts, outcome_unknown, last_outcome,"
                 " done_at, created_at, expires_at) values ($1, $2::integer, $2::integer, $3, $4, $5, 9, $6, $7, now() - $8::interval,"
                 " now() - $8::interval, now() - interval '1 day')",
                 lane,
@@ -61,7 +61,7 @@ class StoredLanes:
                 one.get("kind", 2),
                 uuid.uuid4(),
                 one.get("state", DeliveryState.DEAD),
-                one.get("in_doubt", False),
+                one.get("outcome_unknown", False),
                 one.get("cls", "refused"),
                 one.get("ago", HOUR),
             )

@@ -1,24 +1,24 @@
--- What makes a report, a ticket's event, its lanes and its deliveries exist, all in one transaction, set by set.
+-- The intake transaction: report keys, tickets, generations, thresholds. Set-based.
 
--- name: keep_keys
--- Claims the keys of reports; the rows that come back are new, the missing ones were seen before.
+-- name: insert_report_keys
+-- Insert the keys of reports and return the new ones. The missing ones were seen before.
 insert into report_key (source_id, key_hash, report_id, body_sha256)
 select * from unnest($1::integer[], $2::bytea[], $3::uuid[], $4::bytea[])
 order by 1, 2
 on conflict do nothing
 returning report_id
 
--- name: known_keys
--- The first report of each key that was seen before.
+-- name: known_report_keys
+-- Select the first report of each known key.
 select k.source_id, k.key_hash, k.report_id, k.body_sha256, r.ticket_id, r.state
 from unnest($1::integer[], $2::bytea[]) as asked (source_id, key_hash)
 join report_key k using (source_id, key_hash)
 left join report r on r.id = k.report_id
 
--- name: touch_tickets
--- Makes or locks the current ticket of each fingerprint, in one order for all, and says how it stood before. One that is
--- made counts its opening event already: nearly always that is all it gets. While it is open, its release is the one
--- reported last. The time, and when it was reported before, are said only where they are asked for ($14).
+-- name: upsert_tickets
+-- Insert or lock the current ticket of each fingerprint, in one order for all transactions, and return its former
+-- state. A new ticket counts its opening event already, usually its only one. The release is updated while the ticket
+-- is open. The time and the age of the previous report are computed only on demand ($14).
 insert into ticket (id, source_id, kind, fingerprint, title, description, url, level, environment, release,
                     reporter_email, reporter_name, occurrences, next_event)
 select *, 2 from unnest($1::uuid[], $2::integer[], $3::smallint[], $4::text[], $5::text[], $6::text[], $7::text[],
@@ -28,16 +28,16 @@ on conflict (source_id, fingerprint) where not superseded
 do update set occurrences = ticket.occurrences + excluded.occurrences, last_seen_at = now(),
               seen_before = ticket.last_seen_at,
               release = case when ticket.status = 1 and excluded.release <> '' then excluded.release else ticket.release end
-returning id, source_id, kind, fingerprint, generation, status, close_reason, next_event, reporter_email, storm_parent,
-          held, noted, release, (xmax = 0) as inserted,
+returning id, source_id, kind, fingerprint, generation, status, close_reason, next_event, reporter_email, summary_ticket_id,
+          below_threshold, recurrence_announced, release, (xmax = 0) as inserted,
           case when status = 2 then greatest(extract(epoch from now() - closed_at), 0)::float8 end as closed_seconds,
           case when $14::boolean then now() end as at,
           case when $14 and seen_before is not null
             then greatest(extract(epoch from now() - seen_before), 0)::float8 end as unseen_seconds
 
--- name: supersede
--- A ticket makes room for one of the next generation; what was counted for it and belongs to that one is taken back. Where
--- its issues are, by destination.
+-- name: close_generation
+-- Supersede a ticket by one of the next generation, which takes over the occurrences that were counted too many.
+-- Returns the issues by destination.
 update ticket t
 set superseded = true, occurrences = t.occurrences - $2,
     last_seen_at = case when $3 then coalesce(t.seen_before, t.last_seen_at) else t.last_seen_at end
@@ -46,53 +46,53 @@ returning (select jsonb_object_agg(l.destination_id, k.url)
            from lane l join link k on k.lane_id = l.id join destination d on d.id = l.destination_id
            where l.ticket_id = $1 and d.kind = 1 and k.state = 1 and k.url <> '')::text as issues
 
--- name: succeed
--- A ticket of the next generation. Its opening event is counted already.
+-- name: insert_generation
+-- Insert a ticket of the next generation. Its opening event is counted already.
 insert into ticket (id, source_id, kind, fingerprint, title, description, url, level, environment, release,
                     reporter_email, reporter_name, occurrences, generation, next_event)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 2)
 
--- name: count_held
--- How often tickets that are held were reported within so many seconds before now. They are locked.
+-- name: count_occurrences
+-- Count the occurrences of tickets below their threshold within the last seconds. The tickets are locked.
 select h.ticket_id, w.seconds, count(*) as times
-from held_ticket h
+from below_threshold_ticket h
 cross join unnest($2::integer[]) as w (seconds)
-cross join lateral unnest(h.seen) as s (at)
+cross join lateral unnest(h.occurred_at) as s (at)
 where h.ticket_id = any ($1::uuid[]) and s.at > now() - make_interval(secs => w.seconds)
 group by 1, 2
 
--- name: keep_held
--- Tickets that are held were reported so often just now. Of each so many reports are kept, and none older than its span.
-insert into held_ticket (ticket_id, seen, span)
+-- name: record_occurrences
+-- Record occurrences of tickets below their threshold: at most so many, and none older than the span.
+insert into below_threshold_ticket (ticket_id, occurred_at, span)
 select n.ticket_id, array_fill(now(), array[least(n.times, n.most)]), make_interval(secs => n.span)
 from unnest($1::uuid[], $2::integer[], $3::integer[], $4::integer[]) as n (ticket_id, times, most, span)
 on conflict (ticket_id) do update
 set span = excluded.span, counted_at = now(),
-    seen = (select array_agg(s.at order by s.at)
+    occurred_at = (select array_agg(s.at order by s.at)
             from (select all_seen.at
-                  from unnest(held_ticket.seen || excluded.seen) as all_seen (at)
+                  from unnest(below_threshold_ticket.occurred_at || excluded.occurred_at) as all_seen (at)
                   where all_seen.at > now() - excluded.span
                   order by 1 desc
                   limit (select n.most from unnest($1::uuid[], $4::integer[], $3::integer[]) as n (ticket_id, span, most)
-                         where n.ticket_id = held_ticket.ticket_id)) s)
+                         where n.ticket_id = below_threshold_ticket.ticket_id)) s)
 
--- name: known_tickets
--- Which of these fingerprints have a ticket.
+-- name: known_fingerprints
+-- Select the fingerprints that have a ticket.
 select t.source_id, t.fingerprint
 from unnest($1::integer[], $2::text[]) as asked (source_id, fingerprint)
 join ticket t using (source_id, fingerprint) where not t.superseded
 
--- name: parked_reports
--- Reports that our code could not decide on, oldest first.
+-- name: list_parked_reports
+-- Select parked reports, oldest first.
 select r.id, r.received_at, s.slug as source, r.error, octet_length(r.body) as bytes
 from report r join source s on s.id = r.source_id
 where r.state = 2 order by r.received_at limit $1
 
--- name: parked_report
--- One parked report, locked so that one process runs it again.
+-- name: lock_parked_report
+-- Lock one parked report, so that one process reprocesses it.
 select r.id, r.received_at, r.source_id, r.headers, r.body, r.body_sha256
 from report r where r.id = $1 and r.state = 2 for update
 
 -- name: unpark_report
--- A parked report found its ticket.
+-- Store the ticket of a report that was parked.
 update report set state = 1, error = null, ticket_id = $3, action = $4 where received_at = $1 and id = $2

@@ -1,16 +1,16 @@
--- Keeping house. Every step can be repeated, and says in itself whose turn it is ($1 name, $2 holder, $3 epoch): who was
--- paused past its turn does nothing.
+-- Housekeeping. Every step can be repeated, and does nothing without its lease ($1 name, $2 holder, $3 epoch), so that a
+-- replica that was paused past its lease changes nothing.
 
--- name: make_partitions
--- Partitions for the days to come; how many were made.
-select make_partitions(3) from lease where name = $1 and holder = $2 and epoch = $3 and expires_at > now()
+-- name: create_partitions
+-- Create the partitions of the next days and return their number.
+select create_partitions(3) from lease where name = $1 and holder = $2 and epoch = $3 and expires_at > now()
 
--- name: drop_partition
--- One partition past its time goes: reports after 14 days, attempts after 30, webhooks after 14. Its name, if there was one.
-select drop_partition(14, 30, 14) from lease where name = $1 and holder = $2 and epoch = $3 and expires_at > now()
+-- name: drop_expired_partition
+-- Drop one expired partition and return its name: reports after 14 days, attempts after 30, webhooks after 14.
+select drop_expired_partition(14, 30, 14) from lease where name = $1 and holder = $2 and epoch = $3 and expires_at > now()
 
--- name: forget_report_keys
--- Keys of reports are known for a week.
+-- name: delete_report_keys
+-- Delete the keys of reports after a week.
 with gone as (
   delete from report_key where ctid = any (array(
     select k.ctid from report_key k, lease l
@@ -19,8 +19,8 @@ with gone as (
   returning 1)
 select count(*) from gone
 
--- name: forget_webhook_keys
--- Delivery ids are known for 30 days, body digests for one.
+-- name: delete_webhook_keys
+-- Delete delivery ids after 30 days and body digests after one.
 with gone as (
   delete from webhook_key where ctid = any (array(
     select k.ctid from webhook_key k, lease l
@@ -30,28 +30,28 @@ with gone as (
   returning 1)
 select count(*) from gone
 
--- name: forget_deliveries
--- Finished deliveries are kept for 30 days.
+-- name: delete_deliveries
+-- Delete finished deliveries after 30 days.
 with gone as (
   delete from delivery where ctid = any (array(
     select d.ctid from delivery d, lease l
     where l.name = $1 and l.holder = $2 and l.epoch = $3 and l.expires_at > now()
-      and d.state in (1, 3) and d.done_at < now() - interval '30 days' limit 1000))
+      and d.state = 1 and d.done_at < now() - interval '30 days' limit 1000))
   returning 1)
 select count(*) from gone
 
--- name: forget_sightings
--- Where markers were seen is kept for 90 days.
+-- name: delete_marker_observations
+-- Delete observations of markers after 90 days.
 with gone as (
-  delete from sighting where ctid = any (array(
-    select s.ctid from sighting s, lease l
+  delete from marker_observation where ctid = any (array(
+    select s.ctid from marker_observation s, lease l
     where l.name = $1 and l.holder = $2 and l.epoch = $3 and l.expires_at > now()
       and s.at < now() - interval '90 days' limit 1000))
   returning 1)
 select count(*) from gone
 
--- name: forget_audit
--- Who changed the configuration is kept for a year.
+-- name: delete_audit_entries
+-- Delete audit entries after a year.
 with gone as (
   delete from audit where ctid = any (array(
     select a.ctid from audit a, lease l
@@ -60,20 +60,20 @@ with gone as (
   returning 1)
 select count(*) from gone
 
--- name: forget_held
--- When a ticket was reported is kept while it is below its threshold and open, and a report may still count for it.
+-- name: delete_occurrences
+-- Delete the occurrences of tickets that are closed or not below a threshold any more, and those that no longer count.
 with gone as (
-  delete from held_ticket where ctid = any (array(
-    select h.ctid from held_ticket h join ticket t on t.id = h.ticket_id, lease l
+  delete from below_threshold_ticket where ctid = any (array(
+    select h.ctid from below_threshold_ticket h join ticket t on t.id = h.ticket_id, lease l
     where l.name = $1 and l.holder = $2 and l.epoch = $3 and l.expires_at > now()
-      and (h.counted_at < now() - h.span or not t.held or t.status = 2) limit 1000))
+      and (h.counted_at < now() - h.span or not t.below_threshold or t.status = 2) limit 1000))
   returning 1)
 select count(*) from gone
 
--- name: alarms
--- What should be nought: tables whose default partition holds rows, partitions missing for today and the two days after,
--- the age in seconds of the oldest snapshot past five minutes (it keeps dead rows from being removed), and hot tables with
--- twice as many dead rows as living ones.
+-- name: maintenance_checks
+-- Select values that are 0 when healthy: default partitions with rows, missing partitions of today and the next two
+-- days, the age in seconds of the oldest snapshot over five minutes (it keeps dead rows from being removed), and hot
+-- tables with twice as many dead rows as live ones.
 select (select count(*) from (values (exists (select from report_default)), (exists (select from attempt_default)),
                                      (exists (select from webhook_default))) d (has_rows) where has_rows)::float8
          as default_partition,
@@ -91,34 +91,34 @@ select (select count(*) from (values (exists (select from report_default)), (exi
           and n_dead_tup > 10000 and n_dead_tup > 2 * n_live_tup)::float8 as dead_rows
 
 -- name: known_cluster
--- The cluster and timeline we last worked on.
+-- Select the cluster and timeline that were seen last.
 select cluster from installation
 
 -- name: system_identifier
--- The cluster, as it named itself when it was made. Not everybody may ask.
+-- Select the system identifier of the cluster. Not every role may read it.
 select system_identifier::text from pg_control_system()
 
 -- name: timeline
--- The timeline, which changes when a standby takes over or a backup is restored.
+-- Select the timeline, which changes when a standby is promoted or a backup is restored.
 select left(pg_walfile_name(pg_current_wal_lsn()), 8)
 
--- name: note_cluster
--- The cluster we work on from now on, unless somebody else noted one meanwhile. If it is another one than before, every
--- write looks first for an hour.
+-- name: record_cluster
+-- Record the cluster unless another replica recorded one in between. If it differs from the known one, every write is
+-- verified first for an hour.
 update installation
-set cluster = $2, careful_until = case when $3 then greatest(careful_until, now() + interval '1 hour') else careful_until end
+set cluster = $2, verify_writes_until = case when $3 then greatest(verify_writes_until, now() + interval '1 hour') else verify_writes_until end
 where cluster is not distinct from $1
 returning true
 
--- name: careful_until
--- Until when every write looks first by order, null if there is none; and whether it does now.
-select case when careful_until > now() then careful_until end as until, is_careful() as now from installation
+-- name: verify_writes_status
+-- Select until when an operator wants every write verified first, and whether it is now.
+select case when verify_writes_until > now() then verify_writes_until end as until, must_verify_writes() as now from installation
 
--- name: set_careful
--- Every write looks first for so long, or no longer.
-with said as (
-  update installation set careful_until = now() + $1::interval returning careful_until),
-noted as (
-  insert into audit (who, what, object, detail)
-  select 'command line', 'careful', 'installation', jsonb_build_object('until', careful_until) from said)
-select careful_until from said
+-- name: set_verify_writes
+-- Verify every write first for a while, or stop that.
+with updated as (
+  update installation set verify_writes_until = now() + $1::interval returning verify_writes_until),
+logged as (
+  insert into audit (actor, action, object, detail)
+  select 'command line', 'verify_writes', 'installation', jsonb_build_object('until', verify_writes_until) from updated)
+select verify_writes_until from updated

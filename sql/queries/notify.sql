@@ -1,10 +1,10 @@
--- Waking each other. A notification carries nothing that matters: whoever hears it looks for work.
+-- Wake-ups between replicas. A notification carries no data: its receivers look for work.
 
--- name: tell
--- Tells all who listen that there is work.
+-- name: notify
+-- Notify the other replicas of work.
 select pg_notify($1, $2)
 
--- name: prove
--- Asks for one's own voice, and whether this server still takes writes: one that does not was demoted, and nobody
--- speaks there any more.
+-- name: probe
+-- Notify ourselves, and return whether this server takes writes. One that does not was demoted, and nobody notifies
+-- there.
 select pg_notify($1, $2), current_setting('transaction_read_only') = 'off' as writable

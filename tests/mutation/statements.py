@@ -27,31 +27,31 @@ _PREDICATE = re.compile(
 )
 _BEFORE = re.compile(r"\b(where|and|on|or|when|not)\s+\(?$")
 
-ONLY_READ = frozenset({"deliveries", "webhooks_waiting", "attempts_of_ticket"})
+ONLY_READ = frozenset({"list_deliveries", "issues_with_waiting_webhooks", "attempts_of_ticket"})
 """They tell people or look for webhooks; nothing is fenced by them."""
 
 #: Predicates that say again what another one says, and why each stands there all the same.
 REDUNDANT = {
-    ("anything_to_do", "state = 2"): "lease_until is null unless it is leased; the index needs it",
-    ("anything_to_do", "lease_until < now()"): "only says whether to look; who looks in vain does no harm",
-    ("anything_to_do", "l.state = 1"): "see above",
-    ("destinations_in_turn", "l.state = 1"): "see above: the claim asks again",
-    ("reap_lanes", "state = 2"): "lease_until is null unless it is leased; the index needs it",
+    ("has_due_work", "state = 2"): "lease_until is null unless it is leased; the index needs it",
+    ("has_due_work", "lease_until < now()"): "only says whether to look; who looks in vain does no harm",
+    ("has_due_work", "l.state = 1"): "see above",
+    ("lock_claimable_destinations", "l.state = 1"): "see above: the claim asks again",
+    ("release_expired_leases", "state = 2"): "lease_until is null unless it is leased; the index needs it",
     (
-        "replay_skipped",
+        "replay_passed",
         "head_seq > dead.seq",
     ): "a dead head is a parked lane's, and that is replayed before; in a race it is not",
-    ("heads_of_lanes", "l.state = 2"): "a lane has a lease if and only if it is leased (lane_lease_is_whole)",
+    ("load_next_deliveries", "l.state = 2"): "a lane has a lease if and only if it is leased (lane_lease_is_whole)",
     ("lock_lane", "state = 2"): "see above",
-    ("write_intents", "l.state = 2"): "see above",
+    ("record_intents", "l.state = 2"): "see above",
     ("renew_leases", "l.state = 2"): "see above",
     ("renew_leases", "state = 2"): "see above, of lanes that are locked by then",
     ("release_lane", "state = 2"): "see above",
     ("finish_deliveries", "l.state = 2"): "see above",
     ("finish_deliveries", "l.state = 2, wherever it stands"): "see above",
-    ("retry_delivery", "state = 2"): "see above",
-    ("clear_doubt", "l.state = 2"): "see above",
-    ("give_up", "state = 2"): "see above",
+    ("schedule_retry", "state = 2"): "see above",
+    ("confirm_not_applied", "l.state = 2"): "see above",
+    ("dead_letter_delivery", "state = 2"): "see above",
     ("park_lane", "state = 2"): "see above",
     ("finish_deliveries", "l.lease_id = a.lease_id"): "said where lanes are locked and again where they move",
     ("lock_lane", "lease_id = $2"): "only waits; the statement that follows asks again",
@@ -71,7 +71,7 @@ class Mutant(NamedTuple):
         return f"{self.file}.sql {self.name} without {self.what}"
 
 
-def mutants(file: str = "lanes") -> Iterator[Mutant]:
+def mutants(file: str = "queue") -> Iterator[Mutant]:
     """Every fence of every statement dropped in turn; what a statement says twice also in both places at once."""
     made = queries(file)
     for name in made:

@@ -24,40 +24,40 @@ TICKETS, PLACES = 3, 2
 LOOK = """
 select (select coalesce(json_agg(l), '[]') from (
           select id, destination_id, state, extract(epoch from due_at - now()) as due, lease_id,
-                 extract(epoch from lease_until - now()) as lease, holder, epoch, head_seq, next_seq, parked_why
+                 extract(epoch from lease_until - now()) as lease, holder, epoch, head_seq, next_seq, park_reason
           from lane order by id) l) as lanes,
        (select coalesce(json_agg(d), '[]') from (
-          select lane_id, seq, event_n, kind, marker, state, attempts, in_doubt, looks, draft::text, last_class, last_error,
-                 remote_id, extract(epoch from doubt_until - now()) as doubt, extract(epoch from expires_at - now()) as expires,
+          select lane_id, seq, event_n, kind, marker, state, attempts, outcome_unknown, verify_attempts, draft::text, last_outcome, last_error,
+                 remote_id, extract(epoch from verify_after - now()) as doubt, extract(epoch from expires_at - now()) as expires,
                  extract(epoch from first_sent_at - now()) as sent, extract(epoch from resent_at - now()) as resent,
                  extract(epoch from done_at - now()) as done
           from delivery order by lane_id, seq) d) as deliveries,
        (select coalesce(json_agg(s), '[]') from (
-          select destination_id, breaker, failures, breaker_failures, breaker_opened, paused_why, probe_holder,
+          select destination_id, breaker, failures, breaker_failures, breaker_opened, pause_reason,
                  extract(epoch from open_until - now()) as open, extract(epoch from probe_until - now()) as probe,
                  extract(epoch from blocked_until - now()) as blocked, extract(epoch from failed_at - now()) as failed
           from destination_state where destination_id = any ($1) order by destination_id) s) as places,
        (select coalesce(json_agg(k), '[]') from (
           select lane_id, remote_id, remote_key, url, state, remote_state from link order by lane_id) k) as links,
        (select coalesce(json_agg(s), '[]') from (
-          select destination_id, marker, remote_id, twin from sighting order by destination_id, marker, remote_id) s)
+          select destination_id, marker, remote_id, is_duplicate from marker_observation order by destination_id, marker, remote_id) s)
           as sightings,
        (select count(*) from attempt) as attempts
 """
 
 PASS = """
 update lane set due_at = due_at - {by}, lease_until = lease_until - {by};
-update delivery set doubt_until = doubt_until - {by}, expires_at = expires_at - {by}, first_sent_at = first_sent_at - {by},
+update delivery set verify_after = verify_after - {by}, expires_at = expires_at - {by}, first_sent_at = first_sent_at - {by},
                     resent_at = resent_at - {by}, done_at = done_at - {by};
 update destination_state set open_until = open_until - {by}, probe_until = probe_until - {by},
                              blocked_until = blocked_until - {by}, failed_at = failed_at - {by};
-update sighting set at = at - {by}
+update marker_observation set at = at - {by}
 """
 
 CLEAR = """
-delete from attempt; delete from sighting; delete from link; delete from delivery; delete from event; delete from lane;
+delete from attempt; delete from marker_observation; delete from link; delete from delivery; delete from event; delete from lane;
 update destination_state set breaker = 0, failures = 0, failed_at = null, breaker_failures = 0, breaker_opened = 0,
-  open_until = null, probe_holder = null, probe_until = null, blocked_until = null, paused_why = null, max_inflight = 2
+  open_until = null, probe_until = null, blocked_until = null, pause_reason = null, max_inflight = 2
 """
 
 
@@ -156,21 +156,21 @@ def _told(memory: Memory) -> dict[str, list[dict[str, Any]]]:
         "lanes": [
             {"id": o.id, "destination_id": o.destination_id, "state": o.state, "due": left(o.due_at),
              "lease_id": o.lease_id, "lease": left(o.lease_until), "holder": o.holder, "epoch": o.epoch,
-             "head_seq": o.head_seq, "next_seq": o.next_seq, "parked_why": o.parked_why}
+             "head_seq": o.head_seq, "next_seq": o.next_seq, "park_reason": o.park_reason}
             for o in sorted(m.lanes.values(), key=lambda o: o.id)
         ],
         "deliveries": [
             {"lane_id": o.lane_id, "seq": o.seq, "event_n": o.event_n, "kind": o.kind, "marker": o.marker,
-             "state": o.state, "attempts": o.attempts, "in_doubt": o.in_doubt, "looks": o.looks, "draft": o.draft,
-             "last_class": o.last_class, "last_error": o.last_error, "remote_id": o.remote_id,
-             "doubt": left(o.doubt_until), "expires": left(o.expires_at), "sent": left(o.first_sent_at),
+             "state": o.state, "attempts": o.attempts, "outcome_unknown": o.outcome_unknown, "verify_attempts": o.verify_attempts, "draft": o.draft,
+             "last_outcome": o.last_outcome, "last_error": o.last_error, "remote_id": o.remote_id,
+             "doubt": left(o.verify_after), "expires": left(o.expires_at), "sent": left(o.first_sent_at),
              "resent": left(o.resent_at), "done": left(o.done_at)}
             for _, o in sorted(m.deliveries.items())
         ],
         "places": [
             {"destination_id": o.destination_id, "breaker": o.breaker, "failures": o.failures,
-             "breaker_failures": o.breaker_failures, "breaker_opened": o.breaker_opened, "paused_why": o.paused_why,
-             "probe_holder": o.probe_holder, "open": left(o.open_until), "probe": left(o.probe_until),
+             "breaker_failures": o.breaker_failures, "breaker_opened": o.breaker_opened, "pause_reason": o.pause_reason,
+             "open": left(o.open_until), "probe": left(o.probe_until),
              "blocked": left(o.blocked_until), "failed": left(o.failed_at)}
             for _, o in sorted(m.places.items())
         ],
@@ -180,7 +180,7 @@ def _told(memory: Memory) -> dict[str, list[dict[str, Any]]]:
             for _, o in sorted(m.links.items())
         ],
         "sightings": sorted(
-            ({"destination_id": place, "marker": marker, "remote_id": o.remote_id, "twin": o.twin}
+            ({"destination_id": place, "marker": marker, "remote_id": o.remote_id, "is_duplicate": o.is_duplicate}
              for (place, marker), seen in m.sightings.items() for o in seen),
             key=lambda o: (o["destination_id"], o["marker"], o["remote_id"]),
         ),

@@ -127,7 +127,7 @@ class QueueMachine(RuleBasedStateMachine):
             [ticket_id] * more, [place_id] * more, [more - i for i in range(more)], list(numbers),
             [2 if begun or i else 1 for i in range(more)], [uuid.uuid4() for _ in numbers], [None] * more, [0] * more,
         ]  # fmt: skip
-        sql = queries("deliveries")["write"]
+        sql = queries("deliveries")["insert_changes"]
         self.clock += 0.001
         self.ground.run(self.ground.database.execute(sql, *columns))
         lane_id = self.ground.run(
@@ -165,12 +165,11 @@ class QueueMachine(RuleBasedStateMachine):
     def _same_head(real: Any, model: Any) -> None:
         assert (real is None) == (model is None)
         if real is not None:
-            assert set(real.keys()) == set(model), "the model's head has other columns"
-            for name in ("seq", "event_n", "kind", "marker", "attempts", "in_doubt", "looks", "expired", "remote_id",
-                         "remote_key", "link_url", "link_state", "careful", "event_kind"):  # fmt: skip
-                assert real[name] == model[name], name
-            assert abs(real["doubt_seconds"] - model["doubt_seconds"]) < SLACK_SECONDS
-            assert (real["draft"] is None) == (model["draft"] is None)
+            for name in ("seq", "event_n", "kind", "marker", "attempts", "outcome_unknown", "verify_attempts", "expired", "remote_id",
+                         "remote_key", "issue_url", "link_state", "verify_writes", "event_kind"):  # fmt: skip
+                assert getattr(real, name) == getattr(model, name), name
+            assert abs(real.verify_after_seconds - model.verify_after_seconds) < SLACK_SECONDS
+            assert (real.draft is None) == (model.draft is None)
 
     @precondition(lambda self: self.leases)
     @rule(n=index)
@@ -190,8 +189,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.both(holder, lambda lanes_: lanes_.renew(lanes))
 
     @precondition(lambda self: self.leases)
-    @rule(ns=st.lists(index, min_size=1, max_size=3), in_doubt=st.booleans(), settle=spans, far=index)
-    def intents(self, ns: list[int], in_doubt: bool, settle: float, far: int) -> None:
+    @rule(ns=st.lists(index, min_size=1, max_size=3), outcome_unknown=st.booleans(), settle=spans, far=index)
+    def intents(self, ns: list[int], outcome_unknown: bool, settle: float, far: int) -> None:
         """Several at once share a statement, those of stale holders with those of new ones."""
         holder, _ = self.pick(ns[0])
         asked = {lane.lease_id: (lane, self.seq(lane, far)) for n in ns for _, lane in [self.pick(n)]}
@@ -199,7 +198,7 @@ class QueueMachine(RuleBasedStateMachine):
         async def do(lanes: Lanes) -> list[int | None]:
             return await asyncio.gather(
                 *(
-                    lanes.intent(lane, seq, in_doubt=in_doubt, settle_seconds=settle, draft={"n": far})
+                    lanes.intent(lane, seq, outcome_unknown=outcome_unknown, settle_seconds=settle, draft={"n": far})
                     for lane, seq in asked.values()
                 )
             )
@@ -244,43 +243,43 @@ class QueueMachine(RuleBasedStateMachine):
         n=index,
         delay=spans,
         counts=st.booleans(),
-        in_doubt=st.booleans(),
-        looks=st.integers(0, 2),
+        outcome_unknown=st.booleans(),
+        verify_attempts=st.integers(0, 2),
         settle=spans,
         far=index,
     )
     def retry(
-        self, n: int, delay: float, counts: bool, in_doubt: bool, looks: int, settle: float, far: int
+        self, n: int, delay: float, counts: bool, outcome_unknown: bool, verify_attempts: int, settle: float, far: int
     ) -> None:
         holder, lane = self.pick(n)
         seq = self.seq(lane, far)
-        head = not HEAD_ONLY["retry_delivery"] or seq == self.memory.lanes[lane.id].head_seq
+        head = not HEAD_ONLY["schedule_retry"] or seq == self.memory.lanes[lane.id].head_seq
         self.attempts += self.holds(lane) and head
         self.both(
             holder,
             lambda lanes: lanes.retry(
-                lane, seq, delay_seconds=delay, counts=counts, in_doubt=in_doubt, looks=looks,
+                lane, seq, delay_seconds=delay, counts=counts, outcome_unknown=outcome_unknown, verify_attempts=verify_attempts,
                 settle_seconds=settle, outcome="unknown", error="e", status=None, started=NOW,
             ),
         )  # fmt: skip
 
     @precondition(lambda self: self.leases)
     @rule(n=index, far=index)
-    def clear_doubt(self, n: int, far: int) -> None:
+    def confirm_not_applied(self, n: int, far: int) -> None:
         holder, lane = self.pick(n)
         seq = self.seq(lane, far)
         self.both(holder, lambda lanes: lanes.clear_doubt(lane, seq))
 
     @precondition(lambda self: self.leases)
-    @rule(n=index, park=st.booleans(), in_doubt=st.booleans(), far=index)
-    def give_up(self, n: int, park: bool, in_doubt: bool, far: int) -> None:
+    @rule(n=index, park=st.booleans(), outcome_unknown=st.booleans(), far=index)
+    def dead_letter_delivery(self, n: int, park: bool, outcome_unknown: bool, far: int) -> None:
         holder, lane = self.pick(n)
         seq = self.seq(lane, far)
         self.attempts += self.holds(lane) and seq == self.memory.lanes[lane.id].head_seq
         self.both(
             holder,
             lambda lanes: lanes.give_up(
-                lane, seq, park=park, in_doubt=in_doubt, why="refused", error="e", status=None, started=NOW
+                lane, seq, park=park, outcome_unknown=outcome_unknown, why="refused", error="e", status=None, started=NOW
             ),
         )
 
@@ -375,7 +374,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.ground.run(destinations.set_pause(self.ground.database, f"d{n}", why))
         row = self.memory.places[self.ground.places[n]]
         row.close()
-        row.paused_why, row.blocked_until = why, None
+        row.pause_reason, row.blocked_until = why, None
 
     @precondition(lambda self: self.leases)
     @rule(n=index, again=st.booleans())

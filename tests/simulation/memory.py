@@ -18,7 +18,7 @@ from simulation.rows import EPOCH, Lane, Link, Place, Sighting, at, check
 
 NAME = re.compile(r"^/\* (\w+) \*/")
 
-HEAD_ONLY = {name: "head_seq = $3" in queries("queue")[name] for name in ("retry_delivery", "clear_doubt")}
+HEAD_ONLY = {name: "head_seq = $3" in queries("queue")[name] for name in ("schedule_retry", "confirm_not_applied")}
 """Whether these ask that the delivery is the head of its lane."""
 
 
@@ -49,7 +49,7 @@ class Memory(Others):
         """Whether lanes of a destination may be claimed."""
         now = self.now()
         return (
-            place.paused_why is None
+            place.pause_reason is None
             and (place.blocked_until is None or place.blocked_until <= now)
             and (
                 place.breaker == 0
@@ -81,7 +81,7 @@ class Memory(Others):
             if lane.state == LaneState.LEASED and lane.lease_until is not None and lane.lease_until < self.now()
         ]
 
-    def anything_to_do(self):
+    def has_due_work(self):
         return [
             {
                 "lapsed": bool(self._lapsed()),
@@ -89,12 +89,12 @@ class Memory(Others):
             }
         ]
 
-    def reap_lanes(self):
+    def release_expired_leases(self):
         for lane in sorted(self._lapsed(), key=lambda one: one.lease_until or 0)[:100]:
             lane.let_go(LaneState.READY)
             lane.due_at = self.now()
 
-    def destinations_in_turn(self, limit):
+    def lock_claimable_destinations(self, limit):
         turn = [p for p in self.places.values() if self.open(p) and self.due(p.destination_id)]
         turn.sort(key=lambda p: (p.last_claim_at, p.destination_id))
         return [{"destination_id": p.destination_id} for p in turn[:limit]]
@@ -123,7 +123,7 @@ class Memory(Others):
             place = self.places[destination_id]
             place.last_claim_at = self.now()
             if place.breaker and destination_id in touched:
-                place.breaker, place.probe_holder = 1, holder
+                place.breaker = 1
                 place.probe_until = self.now() + lease.total_seconds()
         return [
             {
@@ -172,7 +172,7 @@ class Memory(Others):
             lane.let_go(LaneState.READY)
             lane.due_at = self.now() + delay.total_seconds()
 
-    def heads_of_lanes(self, lane_ids, lease_ids):
+    def load_next_deliveries(self, lane_ids, lease_ids):
         found = []
         for lane_id, lease_id in zip(lane_ids, lease_ids, strict=True):
             lane = self._mine(lane_id, lease_id)
@@ -185,18 +185,18 @@ class Memory(Others):
             found.append(
                 {
                     "lane_id": lane_id, "lease_id": lease_id, "seq": d.seq, "event_n": d.event_n, "kind": d.kind, "marker": d.marker,
-                    "attempts": d.attempts, "in_doubt": d.in_doubt, "looks": d.looks, "draft": d.draft,
-                    "first_sent_at": at(d.first_sent_at), "created_at": at(d.created_at), "collapsed": 0, "resent_at": at(d.resent_at),
-                    "doubt_seconds": 0.0 if d.doubt_until is None else d.doubt_until - self.now(),
+                    "attempts": d.attempts, "outcome_unknown": d.outcome_unknown, "verify_attempts": d.verify_attempts, "draft": d.draft,
+                    "first_sent_at": at(d.first_sent_at), "coalesced_count": 0, "created_at": at(d.created_at),
+                    "verify_after_seconds": 0.0 if d.verify_after is None else d.verify_after - self.now(),
                     "expired": d.expires_at < self.now() and d.attempts >= 12,
-                    "careful": self.careful_until is not None and self.careful_until > self.now(),
+                    "verify_writes": self.verify_writes_until is not None and self.verify_writes_until > self.now(),
                     "ticket_id": ticket.id, "ticket_kind": ticket.kind, "title": ticket.title, "description": "",
                     "ticket_url": "", "level": "", "environment": "", "release": "",
-                    "reporter_email": ticket.reporter_email, "reporter_name": "", "status": ticket.status,
-                    "close_reason": ticket.close_reason, "occurrences": ticket.occurrences, "opened_at": EPOCH,
+                    "reporter_email": ticket.reporter_email, "reporter_name": "",
+                    "close_reason": ticket.close_reason, "occurrences": ticket.occurrences,
                     "source": "s", "event_kind": event_kind, "event_data": event_data, "event_at": EPOCH,
                     "remote_id": link.remote_id if link else None, "remote_key": link.remote_key if link else None,
-                    "link_url": link.url if link else None, "link_state": link.state if link else None,
+                    "issue_url": link.url if link else None, "link_state": link.state if link else None,
                 }
             )  # fmt: skip
         return found
@@ -214,15 +214,15 @@ class Memory(Others):
     def lock_lane(self, lane_id, lease_id):
         return [{"id": lane_id}] if self._mine(lane_id, lease_id) is not None else []
 
-    def write_intents(self, *columns):
+    def record_intents(self, *columns):
         written = []
-        for lane_id, lease_id, seq, in_doubt, settle, draft in zip(*columns, strict=True):
+        for lane_id, lease_id, seq, outcome_unknown, settle, draft in zip(*columns, strict=True):
             lane, d = self._mine(lane_id, lease_id), self.deliveries.get((lane_id, seq))
             if lane is None or (lane.lease_until or 0) <= self.now() or d is None or d.state != DeliveryState.PENDING:
                 continue
-            d.in_doubt, d.attempts = in_doubt, d.attempts + 1
+            d.outcome_unknown, d.attempts = outcome_unknown, d.attempts + 1
             d.first_sent_at = self.now() if d.first_sent_at is None else d.first_sent_at
-            d.doubt_until = self.now() + settle.total_seconds()
+            d.verify_after = self.now() + settle.total_seconds()
             d.draft = draft if d.draft is None else d.draft
             written.append({"lane_id": lane_id, "lease_id": lease_id, "attempts": d.attempts})
         return written
@@ -238,7 +238,7 @@ class Memory(Others):
             self._step(lane, LaneState.LEASED if keep else LaneState.READY)
             lane.due_at = self.now()
             d = self.deliveries[lane_id, seq]
-            d.state, d.in_doubt, d.done_at, d.last_class = DeliveryState.DONE, False, self.now(), outcome
+            d.state, d.outcome_unknown, d.done_at, d.last_outcome = DeliveryState.DONE, False, self.now(), outcome
             d.last_error, d.remote_id = None, comment_id
             if remote_id is not None:
                 self._link(lane, remote_id, remote_key, url)
@@ -265,32 +265,32 @@ class Memory(Others):
         made.remote_state = old.remote_state if old else 1
         self.links[lane.id] = made
 
-    def webhooks_waiting(self, *_):
+    def issues_with_waiting_webhooks(self, *_):
         return []
 
-    def retry_delivery(
-        self, lane_id, lease_id, seq, delay, counts, in_doubt, looks, settle, outcome, error, *_
+    def schedule_retry(
+        self, lane_id, lease_id, seq, delay, counts, outcome_unknown, verify_attempts, settle, outcome, error, *_
     ):
         lane, d = self._mine(lane_id, lease_id), self.deliveries.get((lane_id, seq))
-        if lane is None or (HEAD_ONLY["retry_delivery"] and lane.head_seq != seq):
+        if lane is None or (HEAD_ONLY["schedule_retry"] and lane.head_seq != seq):
             return []
         lane.let_go(LaneState.READY)
         lane.due_at = self.now() + delay.total_seconds()
         if d is not None:
             d.attempts = max(0, d.attempts - (0 if counts else 1))
-            d.in_doubt, d.looks, d.last_class, d.last_error = in_doubt, looks, outcome, error
-            d.doubt_until = self.now() + settle.total_seconds()
+            d.outcome_unknown, d.verify_attempts, d.last_outcome, d.last_error = outcome_unknown, verify_attempts, outcome, error
+            d.verify_after = self.now() + settle.total_seconds()
             d.expires_at += 0.0 if counts else delay.total_seconds()
         return [{"id": lane_id}]
 
-    def clear_doubt(self, lane_id, lease_id, seq):
+    def confirm_not_applied(self, lane_id, lease_id, seq):
         lane, d = self._mine(lane_id, lease_id), self.deliveries.get((lane_id, seq))
-        if lane is None or d is None or (HEAD_ONLY["clear_doubt"] and lane.head_seq != seq):
+        if lane is None or d is None or (HEAD_ONLY["confirm_not_applied"] and lane.head_seq != seq):
             return []
-        d.in_doubt, d.looks, d.resent_at = False, 0, self.now()
+        d.outcome_unknown, d.verify_attempts, d.resent_at = False, 0, self.now()
         return [{"seq": seq}]
 
-    def give_up(self, lane_id, lease_id, seq, park, why, error, _, __, ___, in_doubt):
+    def dead_letter_delivery(self, lane_id, lease_id, seq, park, why, error, _, __, ___, outcome_unknown):
         lane = self._mine(lane_id, lease_id)
         if lane is None or lane.head_seq != seq:
             return []
@@ -298,34 +298,34 @@ class Memory(Others):
             lane.let_go(LaneState.PARKED)
         else:
             self._step(lane, LaneState.READY)
-        lane.parked_why, lane.due_at = (why if park else None), self.now()
+        lane.park_reason, lane.due_at = (why if park else None), self.now()
         d = self.deliveries[lane_id, seq]
-        d.state, d.done_at, d.last_class, d.last_error = DeliveryState.DEAD, self.now(), why, error
-        d.in_doubt = d.in_doubt and in_doubt
+        d.state, d.done_at, d.last_outcome, d.last_error = DeliveryState.DEAD, self.now(), why, error
+        d.outcome_unknown = d.outcome_unknown and outcome_unknown
         return [{"id": lane_id}]
 
     def park_lane(self, lane_id, lease_id, why, orphaned, outcome, error, *_):
         if (lane := self._mine(lane_id, lease_id)) is None:
             return []
         lane.let_go(LaneState.PARKED)
-        lane.parked_why = why
+        lane.park_reason = why
         if (d := self.deliveries.get((lane_id, lane.head_seq))) is not None:
-            d.last_class = d.last_class if outcome is None else outcome
+            d.last_outcome = d.last_outcome if outcome is None else outcome
             d.last_error = d.last_error if error is None else error
         if orphaned and lane_id in self.links:
             self.links[lane_id].state = 2
         return [{"id": lane_id}]
 
-    def write_sightings(self, *columns):
+    def insert_marker_observations(self, *columns):
         for destination_id, marker, remote_id, key, url, _ in zip(*columns, strict=True):
             seen = self.sightings.setdefault((destination_id, marker), [])
             if any(one.remote_id == remote_id for one in seen):
                 continue
             for one in seen:
-                one.twin = True
-            seen.append(Sighting(remote_id, key, url, self.now(), twin=bool(seen)))
+                one.is_duplicate = True
+            seen.append(Sighting(remote_id, key, url, self.now(), is_duplicate=bool(seen)))
 
-    def sightings_of(self, destination_id, marker):
+    def issues_with_marker(self, destination_id, marker):
         seen = sorted(
             self.sightings.get((destination_id, marker), ()), key=lambda one: (one.at, one.remote_id)
         )
@@ -336,10 +336,10 @@ class Memory(Others):
         if lane is None or d is None or lane.state != LaneState.PARKED or lane.head_seq != seq or d.state == DeliveryState.DONE:
             return []
         d.revive(self.now(), not_there=not_there)
-        lane.state, lane.due_at, lane.parked_why = LaneState.READY, self.now(), None
+        lane.state, lane.due_at, lane.park_reason = LaneState.READY, self.now(), None
         return [{"id": lane_id}]
 
-    def replay_skipped(self, lane_id, seq, not_there):
+    def replay_passed(self, lane_id, seq, not_there):
         lane, d = self.lanes.get(lane_id), self.deliveries.get((lane_id, seq))
         if lane is None or d is None or d.state != DeliveryState.DEAD or lane.head_seq <= seq:
             return []

@@ -43,7 +43,7 @@ class Replica:
         database: Any = Connection(world, name)
         self.holder = world.uuid()
         self.lanes = Lanes(database, self.holder, lease_seconds=LEASE_SECONDS)
-        keeper: Any = world
+        reloader: Any = world
         signals = Signals()
         handlers = Handlers(lambda _: 1)
         self.bus = Worker(
@@ -57,15 +57,15 @@ class Replica:
         self.outbound = Outbound(
             database,
             self.lanes,
-            keeper,
-            Drafts(database, keeper),
+            reloader,
+            Drafts(database, reloader),
             budgets=Budgets(database),
             signals=signals,
             stopping=self.bus.stopping,
         )
         handlers.register(1, self.outbound.handle)
-        self.preparer = ReportPreparer(keeper)
-        self.acceptance = IntakeBatcher(database, keeper, signals=signals)
+        self.preparer = ReportPreparer(reloader)
+        self.acceptance = IntakeBatcher(database, reloader, signals=signals)
         self.stop = asyncio.Event()
         self.context = contextvars.copy_context()
         self.context.run(REPLICA.set, name)
@@ -201,7 +201,7 @@ class World:
         [d] = [one for one in memory.deliveries.values() if one.marker == wanted]
         lane = memory.lanes[d.lane_id]
         holder = next(one.holder for one in self.replicas if one.name == replica)
-        if not (d.state == DeliveryState.PENDING and d.in_doubt and d.attempts):
+        if not (d.state == DeliveryState.PENDING and d.outcome_unknown and d.attempts):
             self.broken(f"sent without an intent: {d.lane_id}/{d.seq}")
         if lane.state != LaneState.LEASED or lane.holder != holder or (lane.lease_until or 0) <= self.loop.now:
             self.broken(f"sent without the lease: {d.lane_id}/{d.seq}")

@@ -33,8 +33,8 @@ def judge(world: World) -> None:
                 (d for d in memory.deliveries.values() if d.lane_id == lane.id), key=lambda d: d.event_n
             )
             result.stuck += sum(d.state == DeliveryState.PENDING for d in of_lane)
-            if HEAD_ONLY["retry_delivery"]:
-                result.stuck += sum(d.state != DeliveryState.PENDING and d.in_doubt for d in of_lane)
+            if HEAD_ONLY["schedule_retry"]:
+                result.stuck += sum(d.state != DeliveryState.PENDING and d.outcome_unknown for d in of_lane)
             texts = [world.current.marker_text(d.marker) for d in of_lane]
             result.lost += sum(text not in first for text in texts)
             places = [first[text] for text in texts if text in first]

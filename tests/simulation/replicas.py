@@ -18,8 +18,8 @@ class Others(Tables):
 
     # -- the destinations --------------------------------------------------------------------------------------------
 
-    def note_failure(self, destination_id, *given):
-        away, mostly_away, in_a_row, open_for, at_most = given[5:]
+    def record_failure(self, destination_id, *given):
+        away, mostly_away, in_a_row, open_for, at_most = given[5:10]
         place = self.places.get(destination_id)
         if place is None:
             return []
@@ -33,7 +33,6 @@ class Others(Tables):
             place.close()
         else:
             place.breaker_failures += 1
-            place.probe_holder = None
             if opens:
                 seconds = open_for.total_seconds() * 2 ** min(place.breaker_opened, 20)
                 place.open_until = self.now() + min(at_most.total_seconds(), seconds)
@@ -41,7 +40,7 @@ class Others(Tables):
                 place.breaker_opened += 1
         return [{"failures": place.failures, "opens": opens}]
 
-    def hold_back(self, destination_id, hold):
+    def block_destination(self, destination_id, hold):
         place = self.places[destination_id]
         place.blocked_until = max(place.blocked_until or -math.inf, self.now() + hold.total_seconds())
 
@@ -75,10 +74,10 @@ class Others(Tables):
             }
         ]
 
-    def make_budget(self, credential, scope, rate, burst):
+    def insert_rate_limit(self, credential, scope, rate, burst):
         self.budgets.setdefault((credential, scope), Budget(rate, rate, burst, burst, self.now()))
 
-    def slow_down(self, credential, scope, rate, burst, wait, destination_id):
+    def reduce_rate(self, credential, scope, rate, burst, wait, destination_id):
         now, until = self.now(), self.now() + wait.total_seconds()
         b = self.budgets.get((credential, scope))
         if b is None:
@@ -100,7 +99,7 @@ class Others(Tables):
 
     # -- accepting ---------------------------------------------------------------------------------------------------
 
-    def keep_keys(self, *columns):
+    def insert_report_keys(self, *columns):
         new = []
         for source_id, key, report_id, digest in zip(*columns, strict=True):
             if (source_id, key) not in self.report_keys:
@@ -108,7 +107,7 @@ class Others(Tables):
                 new.append({"report_id": report_id})
         return new
 
-    def known_keys(self, source_ids, keys):
+    def known_report_keys(self, source_ids, keys):
         found = []
         for source_id, key in zip(source_ids, keys, strict=True):
             if (source_id, key) in self.report_keys:
@@ -120,7 +119,7 @@ class Others(Tables):
                 )  # fmt: skip
         return found
 
-    def touch_tickets(self, *given):
+    def upsert_tickets(self, *given):
         *columns, _ = given
         rows = []
         for new_id, source_id, kind, fingerprint, title, *_, email, _, count in zip(*columns, strict=True):
@@ -149,22 +148,22 @@ class Others(Tables):
             "close_reason",
             "next_event",
         )
-        return {name: getattr(ticket, name) for name in (*names, "reporter_email", "storm_parent")}
+        return {name: getattr(ticket, name) for name in (*names, "reporter_email", "summary_ticket_id")}
 
-    def lanes_of_tickets(self, ticket_ids):
+    def lock_lanes_of_tickets(self, ticket_ids):
         return [
             {"ticket_id": lane.ticket_id, "destination_id": lane.destination_id, "kind": 1}
             for lane in self.lanes.values()
             if lane.ticket_id in ticket_ids
         ]
 
-    def write_tickets(self, *columns):
+    def update_tickets(self, *columns):
         for ticket_id, status, reason, next_event, parent, *_ in zip(*columns, strict=True):
             ticket = self.tickets[ticket_id]
             ticket.status, ticket.close_reason = int(status), reason
-            ticket.next_event, ticket.storm_parent = next_event, parent
+            ticket.next_event, ticket.summary_ticket_id = next_event, parent
 
-    def write(self, *columns):
+    def insert_changes(self, *columns):
         for report_id, _, ticket_id, *_, state, _ in zip(*columns[:9], strict=True):
             self.reports[report_id] = (ticket_id, state)
         for ticket_id, n, kind, data, _ in zip(*columns[9:14], strict=True):

@@ -28,7 +28,7 @@ class Lane:
     epoch: int = 0
     head_seq: int = 1
     next_seq: int = 1
-    parked_why: str | None = None
+    park_reason: str | None = None
 
     def let_go(self, state: int) -> None:
         self.state, self.lease_until, self.lease_id, self.holder = state, None, None, None
@@ -45,21 +45,21 @@ class Delivery:
     expires_at: float
     state: int = DeliveryState.PENDING
     attempts: int = 0
-    in_doubt: bool = False
-    doubt_until: float | None = None
-    looks: int = 0
+    outcome_unknown: bool = False
+    verify_after: float | None = None
+    verify_attempts: int = 0
     first_sent_at: float | None = None
     draft: str | None = None
-    last_class: str | None = None
+    last_outcome: str | None = None
     last_error: str | None = None
     remote_id: str | None = None
     done_at: float | None = None
     resent_at: float | None = None
 
     def revive(self, now: float, *, not_there: bool) -> None:
-        self.state, self.attempts, self.looks, self.done_at = DeliveryState.PENDING, 0, 0, None
+        self.state, self.attempts, self.verify_attempts, self.done_at = DeliveryState.PENDING, 0, 0, None
         self.expires_at = now + DAYS_3
-        self.in_doubt = self.in_doubt and not not_there
+        self.outcome_unknown = self.outcome_unknown and not not_there
 
 
 @dataclass(slots=True)
@@ -74,10 +74,9 @@ class Place:
     breaker_failures: int = 0
     breaker_opened: int = 0
     open_until: float | None = None
-    probe_holder: uuid.UUID | None = None
     probe_until: float | None = None
     blocked_until: float | None = None
-    paused_why: str | None = None
+    pause_reason: str | None = None
     last_claim_at: float = 0.0
     credential: bytes | None = None
 
@@ -88,7 +87,7 @@ class Place:
 
     def close(self) -> None:
         self.breaker = self.breaker_failures = self.breaker_opened = 0
-        self.open_until = self.probe_holder = self.probe_until = None
+        self.open_until = self.probe_until = None
 
 
 @dataclass(slots=True)
@@ -108,7 +107,7 @@ class Sighting:
     remote_key: str
     url: str
     at: float
-    twin: bool = False
+    is_duplicate: bool = False
 
 
 @dataclass(slots=True)
@@ -132,7 +131,7 @@ class Ticket:
     next_event: int = 1
     status: int = 1
     close_reason: str | None = None
-    storm_parent: uuid.UUID | None = None
+    summary_ticket_id: uuid.UUID | None = None
     generation: int = 1
     occurrences: int = 0
     events: dict[int, tuple[str, str]] = field(default_factory=dict)
@@ -172,7 +171,7 @@ class Tables:
         self.tickets: dict[uuid.UUID, Ticket] = {}
         self.report_keys: dict[tuple[int, bytes], tuple[uuid.UUID, bytes]] = {}
         self.reports: dict[uuid.UUID, tuple[uuid.UUID | None, int]] = {}
-        self.careful_until: float | None = None
+        self.verify_writes_until: float | None = None
         self.lane_ids: dict[tuple[uuid.UUID, int], int] = {}
         """Which id a new lane gets, where the real database has given it one already."""
         self.claimed: list[tuple[int, uuid.UUID]] | None = None

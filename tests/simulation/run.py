@@ -18,8 +18,9 @@ from unittest import mock
 
 from pointsman import logs
 from pointsman.domain import circuit_breaker
-from pointsman.intake import batcher, throttle
-from pointsman.plugin_api import Budget
+from pointsman.intake import preparation
+from pointsman.storage import ticket_throttle
+from pointsman.plugin_api import Quota
 from simulation.model import World
 from simulation.schedule import Off, Plan, Result
 
@@ -30,11 +31,11 @@ def _on_the_clock_of(world: World) -> Iterator[None]:
     clock = lambda: world.loop.now  # noqa: E731
     with (
         mock.patch.object(time, "monotonic", clock),
-        mock.patch.object(circuit_breaker.Recent.__init__, "__defaults__", (clock,)),
+        mock.patch.object(circuit_breaker.RecentCalls.__init__, "__defaults__", (clock,)),
         mock.patch.object(random, "random", world.dice.random),
         mock.patch.object(random, "uniform", world.dice.uniform),
-        mock.patch.object(batcher, "uuid7", world.uuid),
-        mock.patch.object(throttle, "uuid7", world.uuid),
+        mock.patch.object(preparation, "uuid7", world.uuid),
+        mock.patch.object(ticket_throttle, "uuid7", world.uuid),
     ):
         yield
 
@@ -82,7 +83,7 @@ def _varied(seed: int, plan: Plan) -> Plan:
         outages=dice.randint(0, plan.outages),
         tracker_trouble=dice.choice((0.0, plan.tracker_trouble / 3, plan.tracker_trouble)),
         database_trouble=dice.choice((0.0, plan.database_trouble)),
-        limit=plan.limit or dice.choice((None, None, Budget("all", 30, 60.0))),
+        limit=plan.limit or dice.choice((None, None, Quota("all", 30, 60.0))),
         width=dice.choice((2, plan.width)),
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 
-from pointsman.plugin_api import Budget
+from pointsman.plugin_api import Quota
 
 LEASE_SECONDS, TIMEOUT_SECONDS, SETTLE_SECONDS, LATENESS_SECONDS = 30.0, 5.0, 6.0, 4.0
 """A request that takes effect later than its answer does so within the time that the tracker is given to settle."""
@@ -37,7 +37,7 @@ class Plan:
     outages: int = 1
     tracker_trouble: float = 0.5
     database_trouble: float = 0.03
-    limit: Budget | None = None
+    limit: Quota | None = None
     width: int = 128
     off: Off = field(default_factory=Off)
 

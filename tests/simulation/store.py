@@ -13,7 +13,7 @@ from simulation.memory import Memory
 if TYPE_CHECKING:
     from simulation.model import World
 
-READS = frozenset({"destinations_in_turn", "heads_of_lanes", "known_keys", "lanes_of_tickets", "lock_lane"})
+READS = frozenset({"lock_claimable_destinations", "load_next_deliveries", "known_report_keys", "lock_lanes_of_tickets", "lock_lane"})
 
 
 class Store:
@@ -51,7 +51,7 @@ class Store:
         if self.owner is not None and self.kept is None and name not in READS:
             self.kept = self.memory.kept()
         rows = self.memory.run(sql, args)
-        if name == "anything_to_do":
+        if name == "has_due_work":
             self.last_look = self.world.loop.now
             if not rows[0]["due"] and not rows[0]["lapsed"]:
                 return rows

@@ -6,7 +6,14 @@ import asyncio
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
-from pointsman.plugin_api import Capabilities, CommentRef, IssueRef, RateLimited, Unavailable, UnknownOutcome
+from pointsman.plugin_api import (
+    CommentRef,
+    IssueRef,
+    RateLimited,
+    TrackerCapabilities,
+    Unavailable,
+    UnknownOutcome,
+)
 from simulation.schedule import LATENESS_SECONDS, SETTLE_SECONDS, TIMEOUT_SECONDS
 
 if TYPE_CHECKING:
@@ -20,11 +27,11 @@ class Tracker:
         self.world = world
         self.destination_id = destination_id
         settle = 0.0 if world.plan.off.settle else SETTLE_SECONDS
-        self.capabilities = Capabilities(
+        self.capabilities = TrackerCapabilities(
             find=True,
             settle_seconds=(settle,),
             request_timeout_seconds=TIMEOUT_SECONDS,
-            budgets=(world.plan.limit,) if world.plan.limit else (),
+            quotas=(world.plan.limit,) if world.plan.limit else (),
         )
         self.effects: list[tuple[str, str, str]] = []
         """Kind, issue and marker, in the order in which they took effect."""

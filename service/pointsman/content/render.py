@@ -86,7 +86,7 @@ def issue_body(ticket: TicketText, data: Mapping[str, Any]) -> str:
     parts: list[str] = []
     if first := _REASON.get(data.get("action", ""), ""):
         parts.append(first)
-    match data.get("storm"):
+    match data.get("throttle"):
         case str() as parent:
             storm = (
                 sanitize.link("a storm of new problems", page) if (page := _page(ticket, parent)) else parent
@@ -194,17 +194,17 @@ def comment_body(
     event_kind: str,
     data: Mapping[str, Any],
     *,
-    collapsed: int = 0,
+    coalesced_count: int = 0,
     since: dt.datetime | None = None,
 ) -> str:
-    """A comment for an event of the ticket, and for ``collapsed`` earlier ones like it, the first of them at ``since``."""
+    """A comment for an event of the ticket, and for ``coalesced_count`` earlier ones like it, the first of them at ``since``."""
     if event_kind == "commented":
         who = data.get("author", {}).get("name", "")
         name = sanitize.one_line(who, 80)
         said = sanitize.prose(data.get("body", ""), TEXT_LIMIT)
         head = f"**{sanitize.prose(name)}** wrote:" if name else "The customer wrote:"
         return f"{head}\n\n{said}" if ticket.kind is TicketKind.SUPPORT else said
-    storm = data.get("storm")
+    storm = data.get("throttle")
     if isinstance(storm, Mapping):
         total = _counts(storm)["total"]
         return "\n\n".join(
@@ -215,9 +215,9 @@ def comment_body(
         parts.append(
             _STAYS.get(stays, "This issue stays closed.") + " Repeats are only counted from here on."
         )
-    if collapsed:
+    if coalesced_count:
         when = f" since {since.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC" if since is not None else ""
-        parts.append(f"… and {collapsed} more like it{when}. This is the latest.")
+        parts.append(f"… and {coalesced_count} more like it{when}. This is the latest.")
     if said := data.get("text", ""):
         parts.append(sanitize.prose(said, TEXT_LIMIT))
     if facts := _facts(data.get("facts", ())):

@@ -79,13 +79,13 @@ async def load(con: Connection | Database) -> Rows:
     """The whole configuration as it stands."""
     installation = await con.fetchrow(SQL["installation"])
     assert installation is not None
-    destinations = [_destination(row) for row in await con.fetch(SQL["destinations"])]
+    destinations = [_destination(row) for row in await con.fetch(SQL["list_destinations"])]
     slugs = {destination.id: destination.slug for destination in destinations}
     return Rows(
         version=installation["config_version"],
         installation_id=uuid.UUID(str(installation["id"])),
         marker_key=installation["marker_key"],
-        sources=[_source(row) for row in await con.fetch(SQL["sources"])],
+        sources=[_source(row) for row in await con.fetch(SQL["list_sources"])],
         destinations=destinations,
         routes=[
             RouteRow(
@@ -95,7 +95,7 @@ async def load(con: Connection | Database) -> Rows:
                 continues=row["continues"],
                 options=json.loads(row["options"]),
             )
-            for row in await con.fetch(SQL["routes"])
+            for row in await con.fetch(SQL["list_routes"])
         ],
     )
 
@@ -124,7 +124,7 @@ async def write(
     """Make the rows so; routes None leaves them as they are."""
     for source in sources:
         await con.execute(
-            SQL["put_source"],
+            SQL["upsert_source"],
             source.slug,
             source.kind,
             json.dumps(source.settings),
@@ -133,7 +133,7 @@ async def write(
         )
     for destination in destinations:
         await con.execute(
-            SQL["put_destination"],
+            SQL["upsert_destination"],
             destination.slug,
             destination.tracker,
             json.dumps(destination.settings),
@@ -143,10 +143,10 @@ async def write(
             destination.redact,
         )
     if routes is not None:
-        await con.execute(SQL["clear_routes"])
+        await con.execute(SQL["delete_provisioned_routes"])
         for route in routes:
             await con.execute(
-                SQL["put_route"],
+                SQL["insert_route"],
                 route.position,
                 json.dumps(route.match),
                 route.destinations,
@@ -159,7 +159,7 @@ async def write(
         await con.execute(SQL["retire_destination"], slug)
     await con.execute(SQL["raise_config_version"])
     await con.execute(
-        SQL["write_audit"], "operator", "apply", str(audit.get("file", "")), json.dumps(dict(audit))
+        SQL["insert_audit_entry"], "operator", "apply", str(audit.get("file", "")), json.dumps(dict(audit))
     )
 
 

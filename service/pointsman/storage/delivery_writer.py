@@ -66,8 +66,8 @@ class DeliveryRow(NamedTuple):
     event_n: int
     kind: int
     marker: uuid.UUID
-    collapse_key: str | None
-    collapsed: int
+    coalesce_key: str | None
+    coalesced_count: int
 
 
 class ReplaceableDelivery(NamedTuple):
@@ -75,10 +75,10 @@ class ReplaceableDelivery(NamedTuple):
 
     ticket_id: uuid.UUID
     destination_id: int
-    collapse_key: str
+    coalesce_key: str
     event_n: int
     marker: uuid.UUID
-    collapsed: int
+    coalesced_count: int
     leads: bool
 
 
@@ -88,9 +88,9 @@ class TicketState(NamedTuple):
     status: TicketStatus
     close_reason: str | None
     next_event: int
-    storm_parent: uuid.UUID | None
-    held: bool
-    noted: bool
+    summary_ticket_id: uuid.UUID | None
+    below_threshold: bool
+    recurrence_announced: bool
 
 
 def as_json(value: Any) -> str:
@@ -110,9 +110,9 @@ def ticket_from(row: Row) -> Ticket:
         close_reason=row["close_reason"],
         next_event=row["next_event"],
         reporter_email=row["reporter_email"],
-        summary_ticket_id=row["storm_parent"],
-        below_threshold=row.get("held", False),
-        recurrence_announced=row.get("noted", False),
+        summary_ticket_id=row["summary_ticket_id"],
+        below_threshold=row.get("below_threshold", False),
+        recurrence_announced=row.get("recurrence_announced", False),
         release=row.get("release", ""),
     )
 
@@ -147,7 +147,7 @@ async def lock_tracker_destinations(
 ) -> dict[uuid.UUID, tuple[int, ...]]:
     """Lock the lanes of locked tickets. Return the ids of the tracker destinations that each ticket has."""
     destinations: dict[uuid.UUID, tuple[int, ...]] = dict.fromkeys(ticket_ids, ())
-    for row in await con.fetch(SQL["lanes_of_tickets"], ticket_ids):
+    for row in await con.fetch(SQL["lock_lanes_of_tickets"], ticket_ids):
         if row["kind"] == DestinationKind.TRACKER:
             destinations[row["ticket_id"]] += (row["destination_id"],)
     return destinations
@@ -156,7 +156,7 @@ async def lock_tracker_destinations(
 async def write_tickets(con: Connection, tickets: Sequence[Ticket]) -> None:
     """Write the changed state of tickets."""
     await con.execute(
-        SQL["write_tickets"],
+        SQL["update_tickets"],
         [ticket.id for ticket in tickets],
         [ticket.status for ticket in tickets],
         [ticket.close_reason for ticket in tickets],
@@ -177,7 +177,7 @@ async def append(
 ) -> None:
     """Insert reports and events, and append deliveries to their lanes. Lanes that are missing are created."""
     await con.execute(
-        SQL["write"],
+        SQL["insert_changes"],
         *_columns(ReportRow, reports),
         *_columns(EventRow, events),
         *_columns(LaneRow, lanes),
@@ -192,7 +192,7 @@ async def replace_unsent(
 
     Return the lanes (ticket and destination) whose leading planned delivery is not needed any more.
     """
-    rows = await con.fetch(SQL["collapse"], *_columns(ReplaceableDelivery, deliveries))
+    rows = await con.fetch(SQL["coalesce_deliveries"], *_columns(ReplaceableDelivery, deliveries))
     return [(row["ticket_id"], row["destination_id"]) for row in rows if row["moves"]]
 
 
@@ -200,7 +200,7 @@ async def close_throttled(
     con: Connection, parent_id: uuid.UUID, reason: str, event_data: str
 ) -> list[Ticket]:
     """Close the tickets that a summary ticket lists, each with an event. Return those that were closed."""
-    rows = await con.fetch(SQL["close_held"], parent_id, reason, event_data, CLOSED_AT_ONCE)
+    rows = await con.fetch(SQL["close_throttled_tickets"], parent_id, reason, event_data, CLOSED_AT_ONCE)
     return [ticket_from(row) for row in rows]
 
 

@@ -15,30 +15,30 @@ SQL = queries("duplicates")
 
 async def due(database: Database) -> tuple[bool, bool]:
     """Whether it is time for a turn, and whether an issue that was made twice waits."""
-    row = await database.fetchrow(SQL["sweep_due"])
+    row = await database.fetchrow(SQL["duplicate_repair_due"])
     assert row is not None
-    return row["turn"], row["twins"]
+    return row["full_check"], row["known_duplicates"]
 
 
 async def mark_twins(database: Database) -> None:
     """Put sightings together that two replicas wrote in the same moment."""
-    await database.execute(SQL["mark_twins"])
+    await database.execute(SQL["mark_duplicates"])
 
 
 async def twins(database: Database, limit: int) -> Sequence[Row]:
     """Markers with more than one issue that nobody has seen to."""
-    return await database.fetch(SQL["twins"], limit)
+    return await database.fetch(SQL["list_duplicates"], limit)
 
 
 async def issues_of(database: Database, destination_id: int, marker: uuid.UUID) -> list[tuple[str, str, str]]:
     """The issues (id, key, address) that a marker was seen in, first one first."""
-    rows = await database.fetch(SQL["sightings_of_marker"], destination_id, marker)
+    rows = await database.fetch(queries("marker_observations")["issues_with_marker"], destination_id, marker)
     return [(row["remote_id"], row["remote_key"], row["url"]) for row in rows]
 
 
 async def prefer(database: Database, destination_id: int, marker: uuid.UUID, remote_id: str) -> None:
     """From now on this issue counts as the first one seen with the marker."""
-    await database.execute(SQL["prefer"], destination_id, marker, remote_id)
+    await database.execute(SQL["set_canonical_issue"], destination_id, marker, remote_id)
 
 
 async def move_link(
@@ -56,19 +56,19 @@ async def move_link(
 
 async def repaired(database: Database, destination_id: int, marker: uuid.UUID) -> bool:
     """A marker's issues are seen to; False if somebody else had done it."""
-    return bool(await database.fetch(SQL["repaired"], destination_id, marker))
+    return bool(await database.fetch(SQL["mark_repaired"], destination_id, marker))
 
 
 async def resent(database: Database, settled_seconds: float, limit: int) -> Sequence[Row]:
     """Deliveries that were sent again, done for so long, and not looked after since."""
-    return await database.fetch(SQL["resent"], seconds(settled_seconds), limit)
+    return await database.fetch(SQL["list_resent_deliveries"], seconds(settled_seconds), limit)
 
 
 async def swept(database: Database, lane_id: int, seq: int, kept: str | None = None) -> bool:
     """A delivery was looked after; ``kept`` is the id of the comment that stays. False if somebody else was quicker."""
-    return await database.fetchval(SQL["swept"], lane_id, seq, kept) is not None
+    return await database.fetchval(SQL["mark_duplicates_checked"], lane_id, seq, kept) is not None
 
 
 async def free_quiet_lanes(database: Database) -> None:
     """Lanes that were parked for going round in a circle and have nothing to do are idle again after an hour."""
-    await database.execute(SQL["free_quiet_lanes"])
+    await database.execute(SQL["release_loop_parked_lanes"])

@@ -25,11 +25,11 @@ class Turn(NamedTuple):
 
 async def take_turn(database: Database, name: str, holder: uuid.UUID, lasts_seconds: float) -> Turn | None:
     """Win a turn that nobody gets again before its time is over; None: it is not ours."""
-    epoch = await database.fetchval(SQL["take_turn"], name, holder, seconds(lasts_seconds))
+    epoch = await database.fetchval(SQL["acquire_lease"], name, holder, seconds(lasts_seconds))
     return Turn(name, holder, epoch) if epoch is not None else None
 
 
 async def is_ours(database: Database, turn: Turn) -> bool:
     """Whether a turn is still ours."""
-    ours: bool = await database.fetchval(SQL["still_our_turn"], *turn)
+    ours: bool = await database.fetchval(SQL["is_lease_held"], *turn)
     return ours

@@ -27,12 +27,12 @@ BATCH = 1000
 SECONDS_PER_STEP = 20.0
 ALARMS = ("default_partition", "partition_missing", "old_snapshot", "dead_rows")
 _FORGET = (
-    "forget_report_keys",
-    "forget_webhook_keys",
-    "forget_deliveries",
-    "forget_sightings",
-    "forget_audit",
-    "forget_held",
+    "delete_report_keys",
+    "delete_webhook_keys",
+    "delete_deliveries",
+    "delete_marker_observations",
+    "delete_audit_entries",
+    "delete_occurrences",
 )
 
 
@@ -50,8 +50,8 @@ async def keep_house(database: Database, turn: Turn, *, seconds_per_step: float 
 
 async def _partitions(database: Database, turn: Turn) -> None:
     """New ones first, then one old one after the other. What is in use just now is left for the next turn."""
-    await _partition(database, turn, "make_partitions")
-    while await _partition(database, turn, "drop_partition"):
+    await _partition(database, turn, "create_partitions")
+    while await _partition(database, turn, "drop_expired_partition"):
         pass
 
 
@@ -74,7 +74,7 @@ async def _partition(database: Database, turn: Turn, name: str) -> Any:
 
 async def alarms(database: Database) -> dict[str, float]:
     """What should be nought, by the names of ``ALARMS``."""
-    row = await database.fetchrow(SQL["alarms"])
+    row = await database.fetchrow(SQL["maintenance_checks"])
     assert row is not None
     return {name: row[name] for name in ALARMS}
 
@@ -93,7 +93,7 @@ async def same_cluster(database: Database) -> bool:
     if known == now:
         return True
     changed = any(other and one and one != other for one, other in zip(asked, before, strict=True))
-    if await database.fetchval(SQL["note_cluster"], known, now, changed) is None or not changed:
+    if await database.fetchval(SQL["record_cluster"], known, now, changed) is None or not changed:
         return True
     log.warning(
         "the database is another cluster or timeline than before: every write looks first for an hour",
@@ -116,12 +116,12 @@ async def _ask(database: Database, name: str) -> str:
 
 async def careful(database: Database) -> tuple[dt.datetime | None, bool]:
     """Until when every write looks first by order, None without one; and whether it does now."""
-    row = await database.fetchrow(SQL["careful_until"])
+    row = await database.fetchrow(SQL["verify_writes_status"])
     assert row is not None
     return row["until"], row["now"]
 
 
 async def set_careful(database: Database, hours: float) -> dt.datetime:
     """Every write looks first for so many hours, none for no longer; until when."""
-    until: dt.datetime = await database.fetchval(SQL["set_careful"], seconds(hours * 3600))
+    until: dt.datetime = await database.fetchval(SQL["set_verify_writes"], seconds(hours * 3600))
     return until

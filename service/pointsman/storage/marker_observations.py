@@ -10,7 +10,7 @@ from pointsman.storage.batching import columns
 from pointsman.storage.db import Database
 from pointsman.storage.queries import queries
 
-SQL = queries("queue")
+SQL = queries("marker_observations")
 
 
 class Sighting(NamedTuple):
@@ -37,6 +37,6 @@ async def write_sightings(database: Database, seen: Sequence[Sighting]) -> list[
     while left:
         firsts: dict[uuid.UUID, Sighting] = {}
         later = [one for one in left if firsts.setdefault(one.marker, one) is not one]
-        await database.execute(SQL["write_sightings"], *columns(list(firsts.values())))
+        await database.execute(SQL["insert_marker_observations"], *columns(list(firsts.values())))
         left = later
     return [None] * len(seen)

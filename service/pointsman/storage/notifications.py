@@ -69,7 +69,7 @@ class Listener:
             await self._told.wait()
             self._told.clear()
             with contextlib.suppress(DatabaseError, StatementError):
-                await self._database.execute(SQL["tell"], CHANNEL, self._self)
+                await self._database.execute(SQL["notify"], CHANNEL, self._self)
             await asyncio.sleep(QUIET_SECONDS)
 
     def _hear(self, _: Any, __: int, ___: str, payload: str) -> None:
@@ -108,6 +108,6 @@ class Listener:
         self._nonce = f"prove {uuid.uuid4()}"
         self._heard.clear()
         async with asyncio.timeout(PROVE_WITHIN_SECONDS):
-            row = await con.fetchrow(SQL["prove"], CHANNEL, self._nonce)
+            row = await con.fetchrow(SQL["probe"], CHANNEL, self._nonce)
             await self._heard.wait()
         return bool(row["writable"])

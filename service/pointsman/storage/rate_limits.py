@@ -55,7 +55,7 @@ async def take(database: Database, bucket: Bucket, *, urgent: int, others: int, 
                 rate=row["rate"],
                 rest_seconds=row["rest"],
             )
-        await database.execute(SQL["make_budget"], bucket.credential, bucket.scope, bucket.rate, bucket.burst)
+        await database.execute(SQL["insert_rate_limit"], bucket.credential, bucket.scope, bucket.rate, bucket.burst)
 
 
 async def slow_down(
@@ -73,7 +73,7 @@ async def slow_down(
     ``rate`` and ``burst`` are for a bucket that is not there yet; a rate of 0 only remembers the wait.
     """
     await database.fetch(
-        SQL["slow_down"], credential, scope, rate, burst, seconds(wait_seconds), destination_id
+        SQL["reduce_rate"], credential, scope, rate, burst, seconds(wait_seconds), destination_id
     )
 
 
@@ -81,11 +81,11 @@ async def standing(database: Database) -> Sequence[Row]:
     """Every bucket: ``scope``, ``destinations`` (slugs), ``tokens``, ``burst``, ``rate``, ``declared_rate``,
     ``limited_until`` (None if nobody asked to wait) and ``limited_count``.
     """
-    return await database.fetch(SQL["standing"])
+    return await database.fetch(SQL["rate_limit_status"])
 
 
 async def note_credentials(database: Database, digests: Mapping[int, bytes | None]) -> None:
     """Remember by which credential each destination is used."""
-    changed = await database.fetch(SQL["note_credentials"], list(digests), list(digests.values()))
+    changed = await database.fetch(SQL["record_credentials"], list(digests), list(digests.values()))
     if changed:
-        await database.execute(SQL["forget_budgets"])
+        await database.execute(SQL["delete_unused_rate_limits"])

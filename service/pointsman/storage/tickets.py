@@ -1,22 +1,74 @@
-"""Reading tickets."""
+"""Read tickets, their links and their events."""
 
 from __future__ import annotations
 
+import datetime as dt
 import uuid
 from collections.abc import Sequence
+from typing import NamedTuple
 
-from pointsman.storage.db import Database, Row
+from pointsman.storage.db import Database
 from pointsman.storage.queries import queries
+from pointsman.storage.rows import row_of, rows_of
 
 SQL = queries("tickets")
 
 
-async def ticket(database: Database, ticket_id: uuid.UUID) -> Row | None:
-    """One ticket, None if there is none."""
-    return await database.fetchrow(SQL["ticket"], ticket_id)
+class TicketRow(NamedTuple):
+    """A ticket with the slug of its source."""
+
+    id: uuid.UUID
+    source_id: int
+    source: str
+    kind: int
+    status: int
+    fingerprint: str
+    title: str
+    description: str
+    url: str
+    level: str
+    environment: str
+    release: str
+    reporter_email: str
+    reporter_name: str
+    close_reason: str | None
+    occurrences: int
+    opened_at: dt.datetime
+    last_seen_at: dt.datetime
+    closed_at: dt.datetime | None
 
 
-async def page(
+class LinkRow(NamedTuple):
+    """A ticket's issue at one destination. Without an issue ``link_state`` and the fields of the issue are None."""
+
+    ticket_id: uuid.UUID
+    destination: str
+    tracker: str
+    issue_key: str | None
+    issue_url: str | None
+    link_state: int | None
+    issue_state: int | None
+    lane_state: int
+    park_reason: str | None
+    last_outcome: str | None
+    last_error: str | None
+
+
+class EventRow(NamedTuple):
+    """An event of a ticket; ``data`` is JSON."""
+
+    number: int
+    kind: str
+    at: dt.datetime
+    data: str
+
+
+async def read_ticket(database: Database, ticket_id: uuid.UUID) -> TicketRow | None:
+    """Return one ticket, or None if it does not exist."""
+    return row_of(TicketRow, await database.fetchrow(SQL["read_ticket"], ticket_id))
+
+
+async def read_page(
     database: Database,
     *,
     before: uuid.UUID | None = None,
@@ -24,22 +76,23 @@ async def page(
     status: int | None = None,
     kind: int | None = None,
     limit: int = 50,
-) -> Sequence[Row]:
-    """Tickets, newest first, older than the cursor ``before``."""
-    return await database.fetch(SQL["tickets_page"], before, source_id, status, kind, limit)
+) -> list[TicketRow]:
+    """Return tickets, newest first, older than the cursor ``before``."""
+    rows = await database.fetch(SQL["read_ticket_page"], before, source_id, status, kind, limit)
+    return rows_of(TicketRow, rows)
 
 
-async def links(database: Database, ticket_ids: Sequence[uuid.UUID]) -> Sequence[Row]:
-    """Where the tickets' issues are."""
-    return await database.fetch(SQL["links_of"], ticket_ids)
+async def read_links(database: Database, ticket_ids: Sequence[uuid.UUID]) -> list[LinkRow]:
+    """Return one row for each ticket and destination, whether or not the issue exists yet."""
+    return rows_of(LinkRow, await database.fetch(SQL["read_links"], ticket_ids))
 
 
-async def events(database: Database, ticket_ids: Sequence[uuid.UUID]) -> Sequence[Row]:
-    """What happened to the tickets, in order."""
-    return await database.fetch(SQL["events_of"], ticket_ids)
+async def read_events(database: Database, ticket_id: uuid.UUID) -> list[EventRow]:
+    """Return the events of a ticket in their order."""
+    return rows_of(EventRow, await database.fetch(SQL["read_events"], ticket_id))
 
 
-async def opening(database: Database, ticket_id: uuid.UUID) -> str | None:
-    """What the event that opened a ticket says, as JSON."""
-    found: str | None = await database.fetchval(SQL["opening"], ticket_id)
-    return found
+async def read_opening_event(database: Database, ticket_id: uuid.UUID) -> str | None:
+    """Return the data of the event that opened a ticket, as JSON."""
+    data: str | None = await database.fetchval(SQL["read_opening_event"], ticket_id)
+    return data

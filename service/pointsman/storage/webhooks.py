@@ -25,7 +25,7 @@ async def keep(
     if delivery_id:
         keys.append((WebhookKeyKind.DELIVERY_ID, sha256(delivery_id.encode("utf-8", "surrogateescape"))))
     rows = await con.fetch(
-        SQL["keep_webhook_keys"],
+        SQL["insert_webhook_keys"],
         destination_id,
         [kind for kind, _ in keys],
         [key_hash for _, key_hash in keys],
@@ -49,7 +49,7 @@ async def write(
 ) -> None:
     """Keep a webhook as it came, with what became of it."""
     await con.execute(
-        SQL["write_webhook"],
+        SQL["insert_webhook"],
         webhook_id,
         destination_id,
         delivery_id,
@@ -89,7 +89,7 @@ async def see(
     con: Connection, lane_id: int, *, remote_state: int, version: dt.datetime | None, key: str, url: str
 ) -> bool:
     """Remember how an issue stands; False if we know something newer."""
-    return await con.fetchval(SQL["see_issue"], lane_id, remote_state, version, key, url) is not None
+    return await con.fetchval(SQL["update_issue_state"], lane_id, remote_state, version, key, url) is not None
 
 
 async def orphan(con: Connection, lane_id: int) -> None:
@@ -99,18 +99,18 @@ async def orphan(con: Connection, lane_id: int) -> None:
 
 async def last_state_sent(con: Connection, lane_id: int, kind: int) -> Row | None:
     """The last close, or reopen, that was sent to an issue: whether it was answered, lately, and superseded since."""
-    return await con.fetchrow(SQL["last_state_sent"], lane_id, kind)
+    return await con.fetchrow(SQL["last_state_write"], lane_id, kind)
 
 
 async def automatic_changes(con: Connection, ticket_id: uuid.UUID) -> int:
     """How often trackers and reports closed or reopened a ticket in the last ten minutes."""
-    count: int = await con.fetchval(SQL["automatic_changes"], ticket_id)
+    count: int = await con.fetchval(SQL["count_automatic_changes"], ticket_id)
     return count
 
 
 async def park_ticket(con: Connection, ticket_id: uuid.UUID, why: str) -> list[str]:
     """A ticket's lanes to trackers wait for a person; the slugs of their destinations."""
-    return [row["slug"] for row in await con.fetch(SQL["park_ticket"], ticket_id, why)]
+    return [row["slug"] for row in await con.fetch(SQL["park_lanes_of_ticket"], ticket_id, why)]
 
 
 async def waiting(database: Database, destination_id: int, remote_id: str, key: str) -> Sequence[Row]:
@@ -122,7 +122,7 @@ async def webhooks_waiting(
     database: Database, issues: Sequence[tuple[int, str, str]]
 ) -> set[tuple[int, str]]:
     """Which issues (destination, id, key) have webhooks that came before their link was known."""
-    rows = await database.fetch(queries("queue")["webhooks_waiting"], *columns(issues))
+    rows = await database.fetch(queries("queue")["issues_with_waiting_webhooks"], *columns(issues))
     return {(row["destination_id"], row["remote_id"]) for row in rows}
 
 
@@ -135,4 +135,4 @@ async def settle(
     database: Database, received_at: dt.datetime, webhook_id: uuid.UUID, state: int, note: str
 ) -> None:
     """A waiting webhook was looked at again."""
-    await database.execute(SQL["settle_webhook"], received_at, webhook_id, state, note)
+    await database.execute(SQL["update_webhook"], received_at, webhook_id, state, note)

@@ -100,7 +100,7 @@ class Shop:
             ticket = await lock_ticket(con, ticket_id)
             assert ticket is not None
             decided = Changes()
-            apply_state(ticket, "closed", reason, DeliveryTargets(places, None), decided, seen_at=None, by={})
+            apply_state(ticket, "closed", reason, DeliveryTargets(places, None), decided, except_destination=None, actor={})
             await publish(con, decided, {ticket_id: ticket}, marker_of)
 
     async def pass_time(self, minutes: float) -> None:

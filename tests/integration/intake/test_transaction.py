@@ -139,7 +139,7 @@ class Shop:
             ticket = await delivery_writer.lock_ticket(con, ticket_id)
             places = DeliveryTargets((await delivery_writer.lock_tracker_destinations(con, [ticket_id]))[ticket_id], None)
             decided = Changes()
-            apply_state(ticket, "closed", None, places, decided, seen_at=seen_at, by={"by": "ann"})
+            apply_state(ticket, "closed", None, places, decided, except_destination=seen_at, actor={"by": "ann"})
             await publish(con, decided, {ticket_id: ticket}, marker_of)
 
 

@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from pointsman.bus.signals import MaintenanceChecked, Signals
-from pointsman.operations.housekeeping import House
+from pointsman.operations.housekeeping import Housekeeper
 from pointsman.plugin_host.snapshot import ConfigReloader
 from pointsman.storage import leases, maintenance
 from pointsman.storage.db import Database
@@ -20,7 +20,7 @@ from pointsman.storage.leases import Turn
 
 @pytest.fixture
 async def turn(database: Database) -> Turn:
-    won = await leases.take_turn(database, "house", uuid.uuid4(), 60)
+    won = await leases.take_turn(database, "housekeeping", uuid.uuid4(), 60)
     assert won is not None
     return won
 
@@ -148,21 +148,21 @@ OLD_AND_NEW = {
         " when n % 2 = 1 then interval '23 hours' else interval '29 days' end from generate_series(1, 2503) n"
     ),
     "sighting": (
-        "insert into sighting (destination_id, marker, remote_id, remote_key, seen_by, at)"
+        "insert into marker_observation (destination_id, marker, remote_id, remote_key, seen_by, at)"
         " select 1, gen_random_uuid(), n, n, 'answer', now() - case when n <= 2500 then interval '91 days'"
         " else interval '89 days' end from generate_series(1, 2503) n"
     ),
     "audit": (
-        "insert into audit (who, what, object, at)"
+        "insert into audit (actor, action, object, at)"
         " select 'x', 'x', 'x', now() - case when n <= 2500 then interval '13 months' else interval '11 months' end"
         " from generate_series(1, 2503) n"
     ),
-    "held_ticket": (
+    "below_threshold_ticket": (
         "with s as (insert into source (slug, kind) values ('h', 'x') returning id),"
         " t as (insert into ticket (id, source_id, kind, fingerprint, title, held)"
         "       select gen_random_uuid(), s.id, 1, n, 't', true from s, generate_series(1, 2503) n"
         "       returning id, fingerprint::integer as n)"
-        " insert into held_ticket (ticket_id, seen, span, counted_at)"
+        " insert into below_threshold_ticket (ticket_id, seen, span, counted_at)"
         " select id, '{}', interval '1 hour', now() - case when n <= 2500 then interval '61 minutes'"
         " else interval '59 minutes' end from t"
     ),
@@ -228,7 +228,7 @@ async def test_there_is_an_end_to_a_turn_and_the_next_one_goes_on(database: Data
     assert await database.fetchval("select count(*) from audit") == 3
 
 
-@pytest.mark.parametrize("name", ["make_partitions", "drop_partition", *maintenance._FORGET])
+@pytest.mark.parametrize("name", ["create_partitions", "drop_expired_partition", *maintenance._FORGET])
 async def test_who_was_paused_past_its_turn_does_nothing(database: Database, turn: Turn, name: str):
     """Every step says in itself whose turn it is."""
     for statement in OLD_AND_NEW.values():
@@ -251,7 +251,7 @@ async def test_dead_rows_that_pile_up_are_an_alarm(database: Database):
     await _deliveries(database, 4000)
     async with database.pool.acquire() as con:
         for _ in range(3):
-            await con.execute("update delivery set looks = looks + 1")
+            await con.execute("update delivery set verify_attempts = verify_attempts + 1")
         await con.execute("select pg_stat_force_next_flush()")
         await con.execute("select 1")
     assert (await maintenance.alarms(database))["dead_rows"] == 1
@@ -266,8 +266,8 @@ async def test_each_replica_tells_its_metrics_and_one_keeps_house(database: Data
 
     signals = Signals()
     signals.subscribe(MaintenanceChecked, lambda signal: told.append((signal.check, signal.value)))
-    houses = [House(database, Keeper(), uuid.uuid4(), signals=signals) for _ in range(3)]
-    won = await asyncio.gather(*(house.turn() for house in houses))
+    replicas = [Housekeeper(database, Keeper(), uuid.uuid4(), signals=signals) for _ in range(3)]
+    won = await asyncio.gather(*(replica.run_maintenance() for replica in replicas))
     assert sorted(won) == [False, False, True]
     assert sorted(told) == sorted([(name, 0.0) for name in maintenance.ALARMS] * 3)
 
@@ -276,7 +276,7 @@ async def test_each_replica_tells_its_metrics_and_one_keeps_house(database: Data
 
 
 async def _careful(database: Database) -> bool:
-    return await database.fetchval("select is_careful()")
+    return await database.fetchval("select must_verify_writes()")
 
 
 async def test_the_first_look_notes_the_cluster_and_is_no_alarm(database: Database):
@@ -314,7 +314,7 @@ async def test_a_new_timeline_counts_before_anybody_noticed(database: Database):
     await database.execute("update installation set cluster = split_part(cluster, '/', 1) || '/00000007'")
     assert await _careful(database)
     await maintenance.same_cluster(database)
-    await database.execute("update installation set careful_until = null")
+    await database.execute("update installation set verify_writes_until = null")
     assert not await _careful(database)
 
 
@@ -359,4 +359,4 @@ async def test_an_operator_can_be_careful_and_stop_it(database: Database):
     assert now and until is not None
     await maintenance.set_careful(database, 0)
     assert await maintenance.careful(database) == (None, False)
-    assert await database.fetchval("select count(*) from audit where what = 'careful'") == 2
+    assert await database.fetchval("select count(*) from audit where action = 'verify_writes'") == 2

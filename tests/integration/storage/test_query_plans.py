@@ -51,7 +51,7 @@ insert into delivery (lane_id, seq, event_n, kind, marker, state, done_at, first
   from lane l, generate_series(1, 2) e where l.id between {first} and {last} order by l.id, e;
 insert into link (lane_id, destination_id, remote_id, remote_key)
   select id, destination_id, id, id from lane where id between {first} and {last};
-insert into sighting (destination_id, marker, remote_id, remote_key, seen_by)
+insert into marker_observation (destination_id, marker, remote_id, remote_key, seen_by)
   select destination_id, md5(id || 'm1')::uuid, id, id, 'answer' from lane where id between {first} and {last};
 insert into report_key (source_id, key_hash, report_id, body_sha256)
   select (select id from source), decode(md5(n::text), 'hex'), md5(n::text)::uuid, '' from generate_series({first}, {last}) n;
@@ -69,7 +69,7 @@ update lane set state = case
   lease_id = case when id > {blocked} and (id % 400 = 2 or id % 1600 = 3) then md5(id::text)::uuid end,
   lease_until = case when id > {blocked} and id % 400 = 2 then now() + interval '1 hour'
                      when id > {blocked} and id % 1600 = 3 then now() - interval '1 minute' end,
-  parked_why = case when id > {blocked} and id % 400 = 4 then 'refused' end
+  park_reason = case when id > {blocked} and id % 400 = 4 then 'refused' end
 where id <= {blocked} or id % 400 in (0, 1, 2, 4) or id % 1600 = 3;
 update delivery d set state = 0, done_at = null, first_sent_at = null
   from lane l where l.id = d.lane_id and l.state <> 0 and d.seq >= l.head_seq;
@@ -197,36 +197,36 @@ def _hash(n: int) -> bytes:
 
 # statement: its arguments, whether it may read more than what it was asked for
 STATEMENTS: dict[tuple[str, str], tuple[Args, bool]] = {
-    ("lanes", "anything_to_do"): (lambda g, n: [], False),
-    ("lanes", "reap_lanes"): (lambda g, n: [], False),
-    ("lanes", "destinations_in_turn"): (lambda g, n: [64], False),
-    ("lanes", "claim_lanes"): (lambda g, n: [ME, n, 60 * SECOND, g.alive], False),
-    ("lanes", "renew_leases"): (lambda g, n: [*_per_lane()(g, n), SECOND], False),
-    ("lanes", "release_lane"): (lambda g, n: [*g.leased[0][:2], SECOND], False),
-    ("lanes", "heads_of_lanes"): (_per_lane(), False),
-    ("lanes", "lock_lane"): (lambda g, n: [*g.leased[0][:2]], False),
-    ("lanes", "write_intents"): (_per_lane(2, True, SECOND, "{}"), False),
-    ("lanes", "finish_deliveries"): (
+    ("queue", "has_due_work"): (lambda g, n: [], False),
+    ("queue", "release_expired_leases"): (lambda g, n: [], False),
+    ("queue", "lock_claimable_destinations"): (lambda g, n: [64], False),
+    ("queue", "claim_lanes"): (lambda g, n: [ME, n, 60 * SECOND, g.alive], False),
+    ("queue", "renew_leases"): (lambda g, n: [*_per_lane()(g, n), SECOND], False),
+    ("queue", "release_lane"): (lambda g, n: [*g.leased[0][:2], SECOND], False),
+    ("queue", "load_next_deliveries"): (_per_lane(), False),
+    ("queue", "lock_lane"): (lambda g, n: [*g.leased[0][:2]], False),
+    ("queue", "record_intents"): (_per_lane(2, True, SECOND, "{}"), False),
+    ("queue", "finish_deliveries"): (
         lambda g, n: [*_per_lane(2, True, "done", None, "id", "id", "url", NOW, 2, NOW, "note")(g, n), ME],
         False,
     ),
-    ("lanes", "missing_comments"): (lambda g, n: [g.leased[0][0], 2], False),
-    ("lanes", "retry_delivery"): (
+    ("queue", "missing_comments"): (lambda g, n: [g.leased[0][0], 2], False),
+    ("queue", "schedule_retry"): (
         lambda g, n: [
             *g.leased[0][:2], 2, SECOND, True, True, 1, SECOND, "unknown", "error", NOW, ME, 500,
         ],
         False,
     ),
-    ("lanes", "clear_doubt"): (lambda g, n: [*g.leased[0][:2], 2], False),
-    ("lanes", "give_up"): (
+    ("queue", "confirm_not_applied"): (lambda g, n: [*g.leased[0][:2], 2], False),
+    ("queue", "dead_letter_delivery"): (
         lambda g, n: [*g.leased[0][:2], 2, True, "refused", "error", NOW, ME, 422, True],
         False,
     ),
-    ("lanes", "park_lane"): (
+    ("queue", "park_lane"): (
         lambda g, n: [*g.leased[0][:2], "why", True, "orphan", "gone", 404, NOW, uuid.UUID(int=6)],
         False,
     ),
-    ("lanes", "write_sightings"): (
+    ("marker_observations", "insert_marker_observations"): (
         lambda g, n: [
             [one[2] for one in g.leased[:n]],
             [uuid.UUID(int=one[0]) for one in g.leased[:n]],
@@ -235,62 +235,62 @@ STATEMENTS: dict[tuple[str, str], tuple[Args, bool]] = {
         ],
         False,
     ),
-    ("lanes", "sightings_of"): (lambda g, n: [g.leased[0][2], uuid.UUID(int=5)], False),
-    ("lanes", "webhooks_waiting"): (
+    ("marker_observations", "issues_with_marker"): (lambda g, n: [g.leased[0][2], uuid.UUID(int=5)], False),
+    ("queue", "issues_with_waiting_webhooks"): (
         lambda g, n: [
             [one[2] for one in g.leased[:n]],
             *[[f"{c}{one[0]}" for one in g.leased[:n]] for c in "ik"],
         ],
         False,
     ),
-    ("lanes", "replay_parked"): (lambda g, n: [20404, 2, False], False),
-    ("lanes", "replay_skipped"): (lambda g, n: [21007, 2, False], False),
-    ("destinations", "note_failure"): (
-        lambda g, n: [g.alive[0], "T", "m", 500, "", None, True, False, 5, 30 * SECOND, 900 * SECOND],
+    ("queue", "replay_parked"): (lambda g, n: [20404, 2, False], False),
+    ("queue", "replay_passed"): (lambda g, n: [21007, 2, False], False),
+    ("destinations", "record_failure"): (
+        lambda g, n: [g.alive[0], "T", "m", 500, "", None, True, False, 5, 30 * SECOND, 900 * SECOND, "delivery"],
         False,
     ),
-    ("accept", "keep_keys"): (
+    ("intake", "insert_report_keys"): (
         lambda g, n: [[1] * n, [_hash(i) for i in range(n)], [uuid.UUID(int=i) for i in range(n)], [b""] * n],
         False,
     ),
-    ("accept", "touch_tickets"): (
+    ("intake", "upsert_tickets"): (
         lambda g, n: [
             [uuid.UUID(int=i) for i in range(n)], [1] * n, [2] * n, [str(50000 + i) for i in range(n)],
             *[["x"] * n for _ in range(8)], [1] * n, True,
         ],
         False,
     ),
-    ("accept", "supersede"): (lambda g, n: [g.tickets[0], 1, True], False),
-    ("accept", "count_held"): (lambda g, n: [g.tickets[:n], [600, 86400]], False),
-    ("accept", "keep_held"): (lambda g, n: [g.tickets[:n], [1] * n, [5] * n, [600] * n], False),
-    ("promises", "lock_ticket"): (lambda g, n: [g.tickets[0]], False),
-    ("promises", "lanes_of_tickets"): (lambda g, n: [g.tickets[:n]], False),
-    ("promises", "write_tickets"): (
+    ("intake", "close_generation"): (lambda g, n: [g.tickets[0], 1, True], False),
+    ("intake", "count_occurrences"): (lambda g, n: [g.tickets[:n], [600, 86400]], False),
+    ("intake", "record_occurrences"): (lambda g, n: [g.tickets[:n], [1] * n, [5] * n, [600] * n], False),
+    ("deliveries", "lock_ticket"): (lambda g, n: [g.tickets[0]], False),
+    ("deliveries", "lock_lanes_of_tickets"): (lambda g, n: [g.tickets[:n]], False),
+    ("deliveries", "update_tickets"): (
         lambda g, n: [
             g.tickets[:n], [1] * n, [None] * n, [5] * n, [None] * n, [False] * n, [False] * n, ["x"] * n,
         ],
         False,
     ),
-    ("promises", "collapse"): (
+    ("deliveries", "coalesce_deliveries"): (
         lambda g, n: [
             g.tickets[:n], [g.alive[0]] * n, ["again"] * n, [5] * n, [uuid.UUID(int=i) for i in range(n)], [0] * n,
             [True] * n,
         ],
         False,
     ),
-    ("promises", "write"): (
+    ("deliveries", "insert_changes"): (
         lambda g, n: [
             *[[]] * 14, g.tickets[:n], [g.alive[0]] * n, [1] * n, [None] * n, g.tickets[:n], [g.alive[0]] * n, [1] * n, [9] * n,
             [2] * n, [uuid.uuid4() for _ in range(n)], [None] * n, [0] * n,
         ],
         False,
     ),
-    ("promises", "close_held"): (lambda g, n: [g.tickets[0], "completed", "{}", n], False),
-    ("sources", "problems_of"): (lambda g, n: [g.tickets[:n], g.alive[0]], False),
-    ("sources", "link_back"): (lambda g, n: [g.tickets[:n], g.alive[0], ["p"] * n, ["u"] * n], False),
-    ("storm", "unsent_news"): (lambda g, n: [g.tickets[0]], False),
-    ("metrics", "destinations_now"): (lambda g, n: [], True),
-    ("metrics", "dead_now"): (lambda g, n: [], True),
+    ("deliveries", "close_throttled_tickets"): (lambda g, n: [g.tickets[0], "completed", "{}", n], False),
+    ("sources", "problems_of_tickets"): (lambda g, n: [g.tickets[:n], g.alive[0]], False),
+    ("sources", "link_feedback_lanes"): (lambda g, n: [g.tickets[:n], g.alive[0], ["p"] * n, ["u"] * n], False),
+    ("ticket_throttle", "destinations_with_unsent_summary"): (lambda g, n: [g.tickets[0]], False),
+    ("metrics", "destination_metrics"): (lambda g, n: [], True),
+    ("metrics", "dead_letter_metrics"): (lambda g, n: [], True),
 }  # fmt: skip
 
 

@@ -10,10 +10,11 @@ import asyncpg
 import pytest
 
 from pointsman.bus.publish import publish
-from pointsman.domain.ticket import Decided, Event, Kind, PlannedDelivery
+from pointsman.domain.states import DeliveryKind
+from pointsman.domain.ticket import Changes, Event, PlannedDelivery
 from pointsman.storage.db import Database
-from pointsman.storage.ids import uuid7
 from pointsman.storage.delivery_writer import lock_ticket
+from pointsman.storage.ids import uuid7
 from pointsman.storage.queries import queries
 from pointsman.storage.queue import Lane, Lanes, replay
 from service_fixture import until
@@ -74,7 +75,7 @@ async def _finish(lanes: Lanes, lane: Lane, seq: int, *, keep: bool = True) -> b
 
 
 async def _intent(lanes: Lanes, lane: Lane, seq: int) -> int | None:
-    return await lanes.intent(lane, seq, in_doubt=True, settle_seconds=1, draft={})
+    return await lanes.intent(lane, seq, outcome_unknown=True, settle_seconds=1, draft={})
 
 
 async def _overtaken(database: Database) -> tuple[Lanes, Lane, Lanes, Lane]:
@@ -104,15 +105,15 @@ async def test_a_lane_is_claimed_by_one_only(database: Database):
         lambda lanes, lane: lanes.head(lane),
         lambda lanes, lane: lanes.clear_doubt(lane, 1),
         lambda lanes, lane: lanes.give_up(
-            lane, 1, park=True, in_doubt=False, why="x", error="x", status=None, started=NOW
+            lane, 1, park=True, outcome_unknown=False, why="x", error="x", status=None, started=NOW
         ),
         lambda lanes, lane: lanes.retry(
             lane,
             1,
             delay_seconds=99,
             counts=True,
-            in_doubt=False,
-            looks=0,
+            outcome_unknown=False,
+            verify_attempts=0,
             settle_seconds=0,
             outcome="x",
             error="x",
@@ -149,7 +150,7 @@ async def test_two_leases_of_one_lane_in_one_statement_are_told_apart(database: 
     assert lost.id == back.id
     assert lost.lease_id != back.lease_id
     heads = await asyncio.gather(lanes.head(lost), lanes.head(back))
-    assert [head["seq"] if head is not None else None for head in heads] == [None, 1]
+    assert [head.seq if head is not None else None for head in heads] == [None, 1]
     assert await asyncio.gather(_intent(lanes, lost, 1), _intent(lanes, back, 1)) == [None, 1]
     assert await asyncio.gather(_finish(lanes, lost, 1), _finish(lanes, back, 1)) == [None, True]
 
@@ -160,7 +161,7 @@ async def test_the_lane_moves_on_and_ends_idle(database: Database):
     [lane] = await lanes.claim(1)
     assert await _intent(lanes, lane, 1) == 1
     assert await _finish(lanes, lane, 1) is True
-    assert (await lanes.head(lane))["seq"] == 2
+    assert (await lanes.head(lane)).seq == 2
     assert await _intent(lanes, lane, 2) == 1
     assert await _finish(lanes, lane, 2) is False
     assert await database.fetchval("select state from lane") == 0
@@ -210,9 +211,9 @@ async def test_no_wake_up_is_lost_between_inserting_and_finishing(database: Data
                 ticket = await lock_ticket(con, row["ticket_id"])
                 n = max(2, ticket.next_event)
                 ticket.next_event = n + 1
-                decided = Decided(
+                decided = Changes(
                     [Event(ticket.id, n, "commented", {})],
-                    [PlannedDelivery(ticket.id, row["destination_id"], n, Kind.COMMENT)],
+                    [PlannedDelivery(ticket.id, row["destination_id"], n, DeliveryKind.COMMENT)],
                 )
                 await publish(con, decided, {ticket.id: ticket}, lambda *_: uuid.uuid4())
             added += 1
@@ -228,8 +229,8 @@ async def test_no_wake_up_is_lost_between_inserting_and_finishing(database: Data
                 head = await lanes.head(lane)
                 more = head is not None
                 while more:
-                    await _intent(lanes, lane, head["seq"])
-                    more = await _finish(lanes, lane, head["seq"])
+                    await _intent(lanes, lane, head.seq)
+                    more = await _finish(lanes, lane, head.seq)
                     head = await lanes.head(lane) if more else None
             if ended and not claimed:
                 return
@@ -246,13 +247,13 @@ async def test_a_dead_create_holds_its_followers_until_it_is_replayed(database: 
     lanes = _lanes(database)
     [lane] = await lanes.claim(1)
     await lanes.give_up(
-        lane, 1, park=True, in_doubt=False, why="refused", error="no", status=422, started=NOW
+        lane, 1, park=True, outcome_unknown=False, why="refused", error="no", status=422, started=NOW
     )
     assert await lanes.claim(1) == []
     assert await replay(database, lane_id, 1)
     assert not await replay(database, lane_id, 1), "it is dead no more"
     [lane] = await lanes.claim(1)
-    assert (await lanes.head(lane))["seq"] == 1
+    assert (await lanes.head(lane)).seq == 1
 
 
 async def test_a_dead_comment_lets_its_followers_pass_and_comes_back_at_the_end(database: Database):
@@ -261,16 +262,16 @@ async def test_a_dead_comment_lets_its_followers_pass_and_comes_back_at_the_end(
     [lane] = await lanes.claim(1)
     marker = await database.fetchval("select marker from delivery where seq = 1")
     await lanes.give_up(
-        lane, 1, park=False, in_doubt=False, why="refused", error="no", status=422, started=NOW
+        lane, 1, park=False, outcome_unknown=False, why="refused", error="no", status=422, started=NOW
     )
     [lane] = await lanes.claim(1)
-    assert (await lanes.head(lane))["seq"] == 2
+    assert (await lanes.head(lane)).seq == 2
     await _finish(lanes, lane, 2)
     results = await asyncio.gather(*(replay(database, lane_id, 1) for _ in range(4)))
     assert results.count(True) == 1
     [lane] = await lanes.claim(1)
     head = await lanes.head(lane)
-    assert (head["seq"], head["marker"]) == (3, marker)
+    assert (head.seq, head.marker) == (3, marker)
     assert await _finish(lanes, lane, 3) is False
 
 
@@ -322,7 +323,7 @@ async def test_a_delivery_that_is_done_gets_no_intent_and_a_later_one_is_not_giv
     assert await _intent(lanes, lane, 1) is None
     for seq in (1, 3):
         assert not await lanes.give_up(
-            lane, seq, park=False, in_doubt=False, why="x", error="x", status=None, started=NOW
+            lane, seq, park=False, outcome_unknown=False, why="x", error="x", status=None, started=NOW
         )
         assert await _finish(lanes, lane, seq) is None
     assert await _state(database) == before
@@ -337,7 +338,7 @@ async def test_a_skipped_delivery_comes_back_at_the_end_of_its_lane_however_that
     lanes = _lanes(database)
     [lane] = await lanes.claim(1)
     await lanes.give_up(
-        lane, 1, park=False, in_doubt=False, why="refused", error="no", status=422, started=NOW
+        lane, 1, park=False, outcome_unknown=False, why="refused", error="no", status=422, started=NOW
     )
     if state == "ready":
         await database.execute("update lane set due_at = now() + interval '1 hour'")

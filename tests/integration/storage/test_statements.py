@@ -36,5 +36,5 @@ async def test_partitions_of_the_days_to_come_are_there(database: Database):
             "select count(*) from pg_inherits where inhparent = $1::regclass", parent
         )
         assert found >= 4
-    await database.execute("select keep_partitions(5, 14, 30, 14)")
+    await database.execute("select create_partitions(5)")
     assert await database.fetchval("select count(*) from report_default") == 0

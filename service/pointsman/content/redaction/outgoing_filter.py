@@ -102,9 +102,9 @@ class OutgoingFilter:
             made["facts"] = self.facts(data["facts"])
         if "author" in data:
             made["author"] = {"name": self.name(data["author"].get("name", ""))}
-        storm = data.get("storm")
+        storm = data.get("throttle")
         if isinstance(storm, Mapping) and storm.get("tickets"):
-            made["storm"] = {**storm, "tickets": [(one, self.text(title)) for one, title in storm["tickets"]]}
+            made["throttle"] = {**storm, "tickets": [(one, self.text(title)) for one, title in storm["tickets"]]}
         return made
 
 
