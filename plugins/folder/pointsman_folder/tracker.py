@@ -12,22 +12,22 @@ from typing import Annotated, Any, ClassVar
 import msgspec
 
 from pointsman.plugin_api import (
-    Capabilities,
+    ApiClient,
     CloseReason,
     CommentRef,
     Connection,
     Draft,
     Finding,
-    IssueGone,
     IssueRef,
-    IssueSeen,
+    IssueRemoved,
+    IssueState,
     Marker,
     NotFound,
     PluginError,
     PluginSettings,
     State,
     Tracker,
-    TrackerClient,
+    TrackerCapabilities,
 )
 from pointsman_folder import wire
 from pointsman_folder.disk import CLOSED, as_plugin_error
@@ -55,11 +55,11 @@ class FolderTracker(Tracker):
     title: ClassVar[str] = "Folder of Markdown files"
     api_version: ClassVar[int] = 1
     Settings: ClassVar[type[PluginSettings]] = FolderSettings
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    capabilities: ClassVar[TrackerCapabilities] = TrackerCapabilities(
         find=True, list_changes=True, close_reasons=True, settle_seconds=(0,), poll_seconds=2
     )
 
-    def __init__(self, settings: FolderSettings, client: TrackerClient) -> None:
+    def __init__(self, settings: FolderSettings, client: ApiClient) -> None:
         super().__init__(settings, client)
         self.folder = Folder(Path(settings.path.strip()).expanduser().resolve())
 
@@ -91,7 +91,7 @@ class FolderTracker(Tracker):
         changed = await asyncio.to_thread(self.folder.change, _number(issue), edit)
         return CommentRef(marker.text, self._ref(changed).url)
 
-    async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueSeen | None:
+    async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueState | None:
         """Another status and reason line; a file in ``closed/`` is moved back when it opens."""
 
         def edit(data: bytes, head: wire.Head, place: Entry) -> bytes:
@@ -114,7 +114,7 @@ class FolderTracker(Tracker):
 
     # -- reading -----------------------------------------------------------------------------------------------
 
-    async def read_issue(self, issue: IssueRef) -> IssueSeen:
+    async def read_issue(self, issue: IssueRef) -> IssueState:
         """How the file stands now."""
         return self._seen(await asyncio.to_thread(self.folder.issue, _number(issue)))
 
@@ -131,7 +131,7 @@ class FolderTracker(Tracker):
         markers = wire.comment_markers(data, head)
         return tuple(CommentRef(text, self._ref(found).url) for text in markers if text == marker.text)
 
-    async def list_changes(self, since: dt.datetime) -> Sequence[IssueSeen | IssueGone]:
+    async def list_changes(self, since: dt.datetime) -> Sequence[IssueState | IssueRemoved]:
         """The issues whose files changed or moved since then. A deleted file can't be seen here."""
         since_ns = int((since - OVERLAP).timestamp() * 1e9)
         found = await asyncio.to_thread(self.folder.issues, since_ns)
@@ -152,10 +152,10 @@ class FolderTracker(Tracker):
         place = self.folder.root / CLOSED / entry.name if entry.in_closed else self.folder.root / entry.name
         return IssueRef(remote_id=str(entry.number), key=str(entry.number), url=place.as_uri())
 
-    def _seen(self, issue: Issue) -> IssueSeen:
+    def _seen(self, issue: Issue) -> IssueState:
         now_ns = int(dt.datetime.now(dt.UTC).timestamp() * 1e9)
         changed_us = issue.entry.stamp.changed_ns(now_ns) // 1000
-        return IssueSeen(
+        return IssueState(
             ref=self._ref(issue),
             state=issue.state,
             close_reason=issue.reason,
@@ -168,7 +168,7 @@ class FolderTracker(Tracker):
         if not root.exists():
             parent = next(place for place in root.parents if place.exists())
             if os.access(parent, os.W_OK | os.X_OK):
-                return (Finding(level="ok", what=f"{root} is not there yet and will be made"),)
+                return (Finding(level="ok", message=f"{root} is not there yet and will be made"),)
             return (
                 _error(
                     f"{root} is not there and {parent} is not writable", f"make {root} writable for Pointsman"
@@ -186,15 +186,15 @@ class FolderTracker(Tracker):
             count = len(self.folder.issues())
         except PluginError as error:
             return (_error(error.message, "mend the folder"),)
-        findings = [Finding(level="ok", what=f"{root} is writable and has {count} issues")]
+        findings = [Finding(level="ok", message=f"{root} is writable and has {count} issues")]
         closed = root / CLOSED
         if closed.is_symlink() or (closed.exists() and not closed.is_dir()):
             findings.append(
                 Finding(
                     level="warning",
-                    what=f"{closed} is not a folder of its own",
-                    breaks="files in there are not seen",
-                    mend="make it a real folder, not a symlink",
+                    message=f"{closed} is not a folder of its own",
+                    impact="files in there are not seen",
+                    remedy="make it a real folder, not a symlink",
                 )
             )
         elif closed.is_dir() and not os.access(closed, os.R_OK | os.W_OK | os.X_OK):
@@ -205,7 +205,7 @@ class FolderTracker(Tracker):
 
 
 def _error(what: str, mend: str) -> Finding:
-    return Finding(level="error", what=what, breaks="no issue can be written", mend=mend)
+    return Finding(level="error", message=what, impact="no issue can be written", remedy=mend)
 
 
 def _number(issue: IssueRef) -> int:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pointsman.plugin_api import Answer
+from pointsman.plugin_api import Response
 from pointsman_folder import FolderTracker
 from pointsman_folder.tracker import FolderSettings
 
@@ -23,7 +23,7 @@ class NoClient:
         params: Mapping[str, str | int] | None = None,
         json: Any = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Answer:
+    ) -> Response:
         raise AssertionError(f"{method} {path} from a tracker without HTTP")
 
 

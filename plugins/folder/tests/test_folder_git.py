@@ -49,7 +49,7 @@ async def test_what_git_keeps_is_not_looked_at(tracker, root, worktree):
     await tracker.set_state(ref, "closed", "duplicate")
     assert [(seen.ref, seen.state) for seen in await tracker.list_changes(LONG_AGO)] == [(ref, "closed")]
     [finding] = await tracker.check()
-    assert finding.what.endswith("has 1 issues")
+    assert finding.message.endswith("has 1 issues")
 
 
 async def test_a_checkout_replaces_files_and_they_are_read_again(tracker, root):

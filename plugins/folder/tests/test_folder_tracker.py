@@ -225,7 +225,7 @@ async def test_symlinks_lead_nowhere(tracker, root, tmp_path):
             await tracker.set_state(IssueRef(number, number), "open", None)
     assert "status: closed" in secret.read_text()
     [finding] = [found for found in await tracker.check() if found.level == "warning"]
-    assert "closed" in finding.what
+    assert "closed" in finding.message
 
 
 async def test_a_symlink_in_the_lock_files_place_is_refused(tracker, root, tmp_path):

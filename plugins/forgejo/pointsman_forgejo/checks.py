@@ -7,7 +7,7 @@ import urllib.parse
 from collections.abc import Sequence
 from typing import Any
 
-from pointsman.plugin_api import Answer, AuthFailed, Finding, PluginError, UnknownOutcome
+from pointsman.plugin_api import AuthFailed, Finding, PluginError, Response, UnknownOutcome
 from pointsman_forgejo import wire
 from pointsman_forgejo.errors import message_of, problem, scopes_lacking
 from pointsman_forgejo.hooks import Hook, by_hand, delivery_trap
@@ -26,51 +26,51 @@ def failed(error: PluginError) -> Finding:
     else:
         mend = "see that `url` is the address of a Forgejo or Gitea server and that it is up"
     return Finding(
-        level="error", what=error.message, breaks="no issue can be opened or found again", mend=mend
+        level="error", message=error.message, impact="no issue can be opened or found again", remedy=mend
     )
 
 
-def version(answer: Answer) -> Finding:
+def version(answer: Response) -> Finding:
     """Which server this is. Forgejo tells the Gitea version it agrees with behind its own: ``15.0.3+gitea-1.22.0``."""
     raw = read_object(answer)
     said = wire.word(raw.get("version")) if raw else ""
     if not said:
         return Finding(
             level="warning",
-            what=problem(answer, "read the server's version").message
+            message=problem(answer, "read the server's version").message
             if not answer.ok
             else "the server tells no version",
-            breaks="perhaps it is no Forgejo or Gitea, or a page for signing in stands before it",
-            mend="set `url` to the address that opens the server in a browser, without anything behind the host",
+            impact="perhaps it is no Forgejo or Gitea, or a page for signing in stands before it",
+            remedy="set `url` to the address that opens the server in a browser, without anything behind the host",
         )
     brand = "Forgejo" if "+gitea-" in said else "Gitea"
     if not re.match(r"\d+\.\d+", said):
         return Finding(
             level="warning",
-            what=f"the server tells the version {said!r}, which is none of Forgejo or Gitea",
-            breaks="nobody has tried this server",
-            mend="see that `url` is right",
+            message=f"the server tells the version {said!r}, which is none of Forgejo or Gitea",
+            impact="nobody has tried this server",
+            remedy="see that `url` is right",
         )
-    return Finding(level="ok", what=f"{brand} {said}")
+    return Finding(level="ok", message=f"{brand} {said}")
 
 
-def account(answer: Answer) -> Finding:
+def account(answer: Response) -> Finding:
     """Whose token it is."""
     raw = read_object(answer)
     who = wire.actor(raw)
     if raw is not None and who is not None and who.account_id.isdigit():
-        return Finding(level="ok", what=f"signed in as {who.name}")
+        return Finding(level="ok", message=f"signed in as {who.name}")
     if not answer.ok:
         return failed(problem(answer, "read our own account"))
     return Finding(
         level="error",
-        what="the server does not say who we are",
-        breaks="our own issues can't be told from those of others",
-        mend="see that `url` is the address of a Forgejo or Gitea server",
+        message="the server does not say who we are",
+        impact="our own issues can't be told from those of others",
+        remedy="see that `url` is the address of a Forgejo or Gitea server",
     )
 
 
-def repository(answer: Answer, settings: ForgejoSettings) -> list[Finding]:
+def repository(answer: Response, settings: ForgejoSettings) -> list[Finding]:
     """What the repository's own record says about us."""
     name = settings.repository
     raw = read_object(answer)
@@ -78,23 +78,23 @@ def repository(answer: Answer, settings: ForgejoSettings) -> list[Finding]:
         return [_repository_failed(answer, name)]
     public = _is_public(raw)
     seen = f"repository {name} is visible{' to everybody' if public else ''}"
-    findings = [Finding(level="ok", what=seen, public=public)]
+    findings = [Finding(level="ok", message=seen, public=public)]
     if raw.get("has_issues") is False:
         findings.append(
             Finding(
                 level="error",
-                what=f"issues are switched off in {name}",
-                breaks="every issue is answered with 404",
-                mend="switch them on in the repository's settings, under Units",
+                message=f"issues are switched off in {name}",
+                impact="every issue is answered with 404",
+                remedy="switch them on in the repository's settings, under Units",
             )
         )
     if raw.get("archived") is True:
         findings.append(
             Finding(
                 level="error",
-                what=f"{name} is archived",
-                breaks="every issue is answered with 423",
-                mend="take it out of the archive, or name another repository",
+                message=f"{name} is archived",
+                impact="every issue is answered with 423",
+                remedy="take it out of the archive, or name another repository",
             )
         )
     permissions = raw.get("permissions")
@@ -103,11 +103,11 @@ def repository(answer: Answer, settings: ForgejoSettings) -> list[Finding]:
         findings.append(
             Finding(
                 level="warning",
-                what=f"the account may not write to {name}",
-                breaks="labels and assignees are dropped silently; locked issues can't be commented"
+                message=f"the account may not write to {name}",
+                impact="labels and assignees are dropped silently; locked issues can't be commented"
                 if wanted
                 else "locked issues can't be commented, and labels of a route are dropped silently",
-                mend="make the account a collaborator with the right to write",
+                remedy="make the account a collaborator with the right to write",
             )
         )
     return findings
@@ -120,33 +120,33 @@ def _is_public(raw: dict[str, Any]) -> bool:
     return raw.get("private") is False and raw.get("internal") is not True and seen in (None, "", "public")
 
 
-def issues(answer: Answer) -> Finding:
+def issues(answer: Response) -> Finding:
     """Whether the list of issues can be read."""
     if answer.ok:
-        return Finding(level="ok", what="issues can be read")
+        return Finding(level="ok", message="issues can be read")
     return Finding(
         level="error",
-        what=problem(answer, "list issues").message,
-        breaks="issues can't be opened, and lost answers can't be found again",
-        mend=_give(scopes_lacking(message_of(answer)) or ("write:issue",)),
+        message=problem(answer, "list issues").message,
+        impact="issues can't be opened, and lost answers can't be found again",
+        remedy=_give(scopes_lacking(message_of(answer)) or ("write:issue",)),
     )
 
 
-def writing(answer: Answer) -> Finding | None:
+def writing(answer: Response) -> Finding | None:
     """What the server says to an edit of issue 0, which never exists: 403 if the token lacks the scope, else 404.
 
     None where the answer tells nothing about the token.
     """
     if answer.status == 404:
-        return Finding(level="ok", what="the token may write issues")
+        return Finding(level="ok", message="the token may write issues")
     lacking = scopes_lacking(message_of(answer))
     if answer.status != 403:
         return None
     return Finding(
         level="error",
-        what=problem(answer, "write issues").message,
-        breaks="issues can be read and not opened, commented or closed",
-        mend=_give(lacking)
+        message=problem(answer, "write issues").message,
+        impact="issues can be read and not opened, commented or closed",
+        remedy=_give(lacking)
         if lacking
         else "follow the message; a new token must not be limited to public repositories",
     )
@@ -158,13 +158,13 @@ def labels(missing: Sequence[str], unread: str, settings: ForgejoSettings) -> li
         return [
             Finding(
                 level="warning",
-                what=unread,
-                breaks="issues are opened without labels",
-                mend=_give(scopes_lacking(unread)) if scopes_lacking(unread) else "follow the message",
+                message=unread,
+                impact="issues are opened without labels",
+                remedy=_give(scopes_lacking(unread)) if scopes_lacking(unread) else "follow the message",
             )
         ]
     if not missing:
-        return [Finding(level="ok", what="all labels exist")]
+        return [Finding(level="ok", message="all labels exist")]
     breaks = "issues are opened without them"
     if settings.create_labels:
         breaks = (
@@ -173,34 +173,34 @@ def labels(missing: Sequence[str], unread: str, settings: ForgejoSettings) -> li
     return [
         Finding(
             level="warning",
-            what=f"labels do not exist yet: {', '.join(missing)}",
-            breaks=breaks,
-            mend="make them in the repository, under Issues, Labels"
+            message=f"labels do not exist yet: {', '.join(missing)}",
+            impact=breaks,
+            remedy="make them in the repository, under Issues, Labels"
             + ("" if settings.create_labels else ", or set `create_labels` to true"),
         )
     ]
 
 
-def assignees(answer: Answer, settings: ForgejoSettings) -> Finding:
+def assignees(answer: Response, settings: ForgejoSettings) -> Finding:
     """Whether issues can be assigned to those in the settings."""
     known = read_list(answer)
     if known is None:
         return Finding(
             level="warning",
-            what=problem(answer, "read who can be assigned").message
+            message=problem(answer, "read who can be assigned").message
             if not answer.ok
             else "the server does not say who can be assigned",
-            breaks="nobody knows yet whether issues can be assigned",
-            mend=_give(scopes_lacking(message_of(answer)) or ("read:repository",)),
+            impact="nobody knows yet whether issues can be assigned",
+            remedy=_give(scopes_lacking(message_of(answer)) or ("read:repository",)),
         )
     lost = [login for login in settings.assignees if login.casefold() not in wire.logins(known)]
     if not lost:
-        return Finding(level="ok", what="all assignees can be assigned")
+        return Finding(level="ok", message="all assignees can be assigned")
     return Finding(
         level="warning",
-        what=f"can't be assigned: {', '.join(lost)}",
-        breaks="issues are opened without them",
-        mend="correct the login, or make the person a collaborator of the repository",
+        message=f"can't be assigned: {', '.join(lost)}",
+        impact="issues are opened without them",
+        remedy="correct the login, or make the person a collaborator of the repository",
     )
 
 
@@ -215,9 +215,9 @@ def hooks(found: Sequence[Hook] | PluginError, settings: ForgejoSettings, url: s
         return [
             Finding(
                 level="ok",
-                what=f"the webhook was not looked at, that takes an administrator of {name}: {found.message}",
-                breaks=f"without a webhook {_LATE}",
-                mend=by_hand(name, url),
+                message=f"the webhook was not looked at, that takes an administrator of {name}: {found.message}",
+                impact=f"without a webhook {_LATE}",
+                remedy=by_hand(name, url),
             )
         ]
     ours = [hook for hook in found if _is_ours(hook, url)]
@@ -225,9 +225,9 @@ def hooks(found: Sequence[Hook] | PluginError, settings: ForgejoSettings, url: s
         return [
             Finding(
                 level="warning",
-                what=f"{name} has no webhook to Pointsman",
-                breaks=_LATE,
-                mend=by_hand(name, url),
+                message=f"{name} has no webhook to Pointsman",
+                impact=_LATE,
+                remedy=by_hand(name, url),
             )
         ]
     return [_hook(hook, name) for hook in ours]
@@ -242,21 +242,21 @@ def _hook(hook: Hook, name: str) -> Finding:
     if faults:
         return Finding(
             level="warning",
-            what=f"webhook {hook.number}: {', '.join(faults)}",
-            breaks=_LATE,
-            mend=f"set it right in the settings of {name} under Webhooks",
+            message=f"webhook {hook.number}: {', '.join(faults)}",
+            impact=_LATE,
+            remedy=f"set it right in the settings of {name} under Webhooks",
         )
     if trap := delivery_trap(hook.url):
         return Finding(
             level="warning",
-            what=f"webhook {hook.number} leads to an address that is not public",
-            breaks="the server refuses to call private and loopback addresses unless told otherwise, and tells nobody",
-            mend=trap,
+            message=f"webhook {hook.number} leads to an address that is not public",
+            impact="the server refuses to call private and loopback addresses unless told otherwise, and tells nobody",
+            remedy=trap,
         )
-    return Finding(level="ok", what=f"webhook {hook.number} is active and sends issues")
+    return Finding(level="ok", message=f"webhook {hook.number} is active and sends issues")
 
 
-def _repository_failed(answer: Answer, name: str) -> Finding:
+def _repository_failed(answer: Response, name: str) -> Finding:
     lacking = scopes_lacking(message_of(answer))
     if lacking:
         mend = _give(lacking)
@@ -271,7 +271,7 @@ def _repository_failed(answer: Answer, name: str) -> Finding:
         if not answer.ok
         else f"{name} is no repository"
     )
-    return Finding(level="error", what=what, breaks=_NOTHING, mend=mend)
+    return Finding(level="error", message=what, impact=_NOTHING, remedy=mend)
 
 
 def _give(scopes: Sequence[str]) -> str:
@@ -279,19 +279,19 @@ def _give(scopes: Sequence[str]) -> str:
     return f"give the token the scope {' or '.join(scopes)}: make a new one with it, and put it into `token`"
 
 
-def read_object(answer: Answer) -> dict[str, Any] | None:
+def read_object(answer: Response) -> dict[str, Any] | None:
     """The answer's JSON object, None if it is an error or none."""
     raw = _json(answer)
     return raw if isinstance(raw, dict) else None
 
 
-def read_list(answer: Answer) -> list[dict[str, Any]] | None:
+def read_list(answer: Response) -> list[dict[str, Any]] | None:
     """The objects of the answer's JSON list, None if it is an error or none."""
     raw = _json(answer)
     return [one for one in raw if isinstance(one, dict)] if isinstance(raw, list) else None
 
 
-def _json(answer: Answer) -> Any:
+def _json(answer: Response) -> Any:
     try:
         return answer.json() if answer.ok else None
     except UnknownOutcome:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from pointsman.plugin_api import (
-    Answer,
+    ApiClient,
     AuthFailed,
     Finding,
     PluginError,
     RateLimited,
-    TrackerClient,
+    Response,
     Unavailable,
 )
 from pointsman_forgejo import checks, wire
@@ -28,7 +28,7 @@ class Doctor:
     def __init__(
         self,
         settings: ForgejoSettings,
-        client: TrackerClient,
+        client: ApiClient,
         labels: Labels,
         hooks: Hooks,
         webhook_url: str = "",
@@ -106,5 +106,5 @@ class Doctor:
             raise
         return checks.hooks(found, self._settings, self._webhook_url)
 
-    async def _get(self, path: str) -> Answer:
+    async def _get(self, path: str) -> Response:
         return await self._client.request("GET", path)

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from pointsman.plugin_api import (
-    Answer,
     Conflict,
     Misconfigured,
     PluginError,
     Refused,
+    Response,
     UnknownOutcome,
 )
 from pointsman_forgejo.wire import word
@@ -22,7 +22,7 @@ _LOCKED = re.compile(r"\blocked\b")
 _REASONS_SHOWN = 3
 
 
-def message_of(answer: Answer) -> str:
+def message_of(answer: Response) -> str:
     """The server's own words about an error, empty if it had none.
 
     The body is ``{"message", "url"}``; a 404 adds ``errors``, often empty. Some 403 have no body at all, and a 500
@@ -51,7 +51,7 @@ def scopes_lacking(said: str) -> tuple[str, ...]:
 
 
 def problem(
-    answer: Answer, doing: str, *, sent: Mapping[str, Any] | None = None, issue: bool = False
+    answer: Response, doing: str, *, sent: Mapping[str, Any] | None = None, issue: bool = False
 ) -> PluginError:
     """The error an answer stands for. ``sent`` is the body of a create, where an error proves less; ``issue`` says
     that the address names an issue, so that a 404 is about it and not about the repository.
@@ -89,10 +89,10 @@ def problem(
         return Misconfigured(f"{failed}: the repository is archived", **_kept(answer))
     if status == 500 and not said:
         return UnknownOutcome(f"{failed}: the server's log says why, its answer does not", **_kept(answer))
-    return answer.problem(failed, fields={field_of(said): said} if said else None)
+    return answer.error(failed, fields={field_of(said): said} if said else None)
 
 
-def _forbidden(answer: Answer, failed: str, said: str) -> PluginError:
+def _forbidden(answer: Response, failed: str, said: str) -> PluginError:
     if _LOCKED.search(said):
         return Refused(f"{failed}: the issue is locked", **_kept(answer))
     if lacking := scopes_lacking(said):
@@ -101,10 +101,10 @@ def _forbidden(answer: Answer, failed: str, said: str) -> PluginError:
         return Misconfigured(
             f"{failed}: the account may not, and the server does not say why", **_kept(answer)
         )
-    return answer.problem(failed)
+    return answer.error(failed)
 
 
-def _kept(answer: Answer) -> dict[str, Any]:
+def _kept(answer: Response) -> dict[str, Any]:
     """What an error keeps of the answer, for the operator."""
     return {"status": answer.status, "excerpt": answer.text()}
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pointsman.plugin_api import Finding, PluginError, Secret, TrackerClient, UnknownOutcome
+from pointsman.plugin_api import ApiClient, Finding, PluginError, Secret, UnknownOutcome
 from pointsman_forgejo.errors import problem, scopes_lacking
 from pointsman_forgejo.pages import read_pages
 
@@ -100,7 +100,7 @@ def repair_body(hook: Hook, url: str, secret: Secret) -> dict[str, Any]:
 class Hooks:
     """The webhooks of one repository."""
 
-    def __init__(self, client: TrackerClient, repository: str) -> None:
+    def __init__(self, client: ApiClient, repository: str) -> None:
         self._client = client
         self._repository = repository
         self._path = f"/repos/{repository}/hooks"
@@ -116,9 +116,9 @@ class Hooks:
         if not secret:
             return Finding(
                 level="error",
-                what="no webhook secret is configured",
-                breaks="calls without a signature are answered with 401",
-                mend="configure a secret for this destination, then run this again",
+                message="no webhook secret is configured",
+                impact="calls without a signature are answered with 401",
+                remedy="configure a secret for this destination, then run this again",
             )
         async with self._one_at_a_time:
             try:
@@ -137,17 +137,17 @@ class Hooks:
         if hook.type not in _PLAIN:
             return Finding(
                 level="warning",
-                what=f"webhook {hook.number} leads to Pointsman and sends messages for {hook.type}",
-                breaks="its calls are not understood",
-                mend=f"delete it in the settings of {self._repository} under Webhooks, then run this again",
+                message=f"webhook {hook.number} leads to Pointsman and sends messages for {hook.type}",
+                impact="its calls are not understood",
+                remedy=f"delete it in the settings of {self._repository} under Webhooks, then run this again",
             )
         if len(ours) > 1:
             numbers = ", ".join(str(one.number) for one in ours[1:])
             return Finding(
                 level="warning",
-                what=f"{len(ours)} webhooks lead to Pointsman: {hook.number}, {numbers}",
-                breaks="each change is told more than once",
-                mend=f"delete all but one in the settings of {self._repository} under Webhooks, then run this again",
+                message=f"{len(ours)} webhooks lead to Pointsman: {hook.number}, {numbers}",
+                impact="each change is told more than once",
+                remedy=f"delete all but one in the settings of {self._repository} under Webhooks, then run this again",
             )
         faults = hook.faults()
         if not faults:
@@ -173,9 +173,9 @@ class Hooks:
         if faults := hook.faults():
             return Finding(
                 level="warning",
-                what=f"{said}, and still {', '.join(faults)}",
-                breaks="changes are noticed only with the next look at the list of issues",
-                mend=f"set it right in the settings of {self._repository} under Webhooks",
+                message=f"{said}, and still {', '.join(faults)}",
+                impact="changes are noticed only with the next look at the list of issues",
+                remedy=f"set it right in the settings of {self._repository} under Webhooks",
             )
         secret = ""
         if not secret_known:
@@ -186,11 +186,11 @@ class Hooks:
         trap = delivery_trap(url)
         return Finding(
             level="warning" if trap else "ok",
-            what=said,
-            breaks="the server refuses to call private and loopback addresses, and tells nobody"
+            message=said,
+            impact="the server refuses to call private and loopback addresses, and tells nobody"
             if trap
             else "",
-            mend="; ".join(text for text in (trap, secret) if text),
+            remedy="; ".join(text for text in (trap, secret) if text),
         )
 
 
@@ -234,9 +234,9 @@ def _no_right(error: PluginError, repository: str, url: str) -> Finding:
         )
     return Finding(
         level="warning",
-        what=error.message,
-        breaks="changes are noticed only with the next look at the list of issues",
-        mend="; ".join(text for text in (mend, delivery_trap(url)) if text),
+        message=error.message,
+        impact="changes are noticed only with the next look at the list of issues",
+        remedy="; ".join(text for text in (mend, delivery_trap(url)) if text),
     )
 
 

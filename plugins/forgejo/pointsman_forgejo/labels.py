@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pointsman.plugin_api import (
+    ApiClient,
     AuthFailed,
     Misconfigured,
     PluginError,
     RateLimited,
-    TrackerClient,
     Unavailable,
 )
 from pointsman_forgejo.errors import problem
@@ -40,7 +40,7 @@ class Labels:
 
     def __init__(
         self,
-        client: TrackerClient,
+        client: ApiClient,
         repository: str,
         *,
         create: bool = True,

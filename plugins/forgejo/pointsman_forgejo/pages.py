@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from pointsman.plugin_api import TrackerClient, UnknownOutcome
+from pointsman.plugin_api import ApiClient, UnknownOutcome
 from pointsman_forgejo.errors import problem
 
 PAGE = 50
@@ -13,7 +13,7 @@ PAGE = 50
 
 
 async def each(
-    client: TrackerClient, path: str, params: Mapping[str, str | int], *, doing: str, pages: int = 20
+    client: ApiClient, path: str, params: Mapping[str, str | int], *, doing: str, pages: int = 20
 ) -> AsyncGenerator[dict[str, Any], None]:
     """The objects of a list, page by page, https://forgejo.org/docs/latest/user/api-usage/#pagination.
 
@@ -40,7 +40,7 @@ async def each(
 
 
 async def read_pages(
-    client: TrackerClient, path: str, params: Mapping[str, str | int], *, doing: str
+    client: ApiClient, path: str, params: Mapping[str, str | int], *, doing: str
 ) -> list[dict[str, Any]]:
     """All objects of a list, see ``each``."""
     return [item async for item in each(client, path, params, doing=doing)]

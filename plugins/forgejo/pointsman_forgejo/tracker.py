@@ -9,28 +9,28 @@ from typing import Any, ClassVar
 
 from pointsman.plugin_api import (
     Actor,
-    Answer,
-    Budget,
-    Capabilities,
+    ApiClient,
     CloseReason,
     CommentRef,
     Connection,
     Draft,
     Finding,
-    IssueGone,
     IssueRef,
-    IssueSeen,
+    IssueRemoved,
+    IssueState,
     Marker,
     Misconfigured,
     NotFound,
     PluginSettings,
+    Quota,
+    Response,
     Secret,
     State,
     Tracker,
-    TrackerClient,
+    TrackerCapabilities,
     Unavailable,
     UnknownOutcome,
-    WebhookNews,
+    WebhookEvent,
 )
 from pointsman_forgejo import checks, webhook, wire
 from pointsman_forgejo.doctor import Doctor
@@ -52,17 +52,17 @@ class ForgejoTracker(Tracker):
     title: ClassVar[str] = "Forgejo"
     api_version: ClassVar[int] = 1
     Settings: ClassVar[type[PluginSettings]] = ForgejoSettings
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    capabilities: ClassVar[TrackerCapabilities] = TrackerCapabilities(
         webhooks=True,
         find=True,
         list_changes=True,
         close_reasons=False,
         settle_seconds=(30.0,),
         # Forgejo limits nothing by itself and Codeberg publishes no number: a start, lowered when somebody answers 429
-        budgets=(Budget("all", 300, 60.0),),
+        quotas=(Quota("all", 300, 60.0),),
     )
 
-    def __init__(self, settings: ForgejoSettings, client: TrackerClient) -> None:
+    def __init__(self, settings: ForgejoSettings, client: ApiClient) -> None:
         super().__init__(settings, client)
         self._repo = f"/repos/{settings.repository}"
         self._labels = Labels(client, settings.repository, create=settings.create_labels)
@@ -108,7 +108,7 @@ class ForgejoTracker(Tracker):
         notes = [*wire.notes_of_draft(draft), *labels.notes, *refused, *self._dropped(raw, body, labels.ids)]
         return IssueRef(ref.remote_id, ref.key, ref.url, notes=tuple(notes))
 
-    async def _post_issue(self, body: dict[str, Any]) -> tuple[Answer, list[str]]:
+    async def _post_issue(self, body: dict[str, Any]) -> tuple[Response, list[str]]:
         """Create, and once more without assignees that are refused (422: nothing was created); with what was left out."""
         path = f"{self._repo}/issues"
         answer = await self.client.request("POST", path, json=body)
@@ -163,7 +163,7 @@ class ForgejoTracker(Tracker):
         del issue
         await self._about("DELETE", f"{self._repo}/issues/comments/{number}", "delete the comment")
 
-    async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueSeen:  # noqa: ARG002
+    async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueState:  # noqa: ARG002
         """Close or reopen. Forgejo knows no reasons; an issue already in that state stays untouched."""
         doing = "close the issue" if state == "closed" else "reopen the issue"
         seen = await self._edit(issue, wire.state_body(state), doing)
@@ -175,7 +175,7 @@ class ForgejoTracker(Tracker):
         """Replace title and body, with the marker in it again."""
         await self._edit(issue, wire.edit_body(draft), "edit the issue")
 
-    async def _edit(self, issue: IssueRef, body: Mapping[str, Any], doing: str) -> IssueSeen:
+    async def _edit(self, issue: IssueRef, body: Mapping[str, Any], doing: str) -> IssueState:
         """Change an issue; gives how it stands then. An edit is answered with 201, unlike anywhere else."""
         answer = await self._about("PATCH", self._at(issue), doing, json=body)
         seen = wire.issue_seen(answer.json())
@@ -185,7 +185,7 @@ class ForgejoTracker(Tracker):
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    async def read_issue(self, issue: IssueRef) -> IssueSeen:
+    async def read_issue(self, issue: IssueRef) -> IssueState:
         """How the issue stands now."""
         answer = await self._about("GET", self._at(issue), "read the issue")
         raw = answer.json()
@@ -244,14 +244,14 @@ class ForgejoTracker(Tracker):
         ]
         return sorted(found, key=lambda ref: int(ref.remote_id))
 
-    async def list_changes(self, since: dt.datetime) -> Sequence[IssueSeen | IssueGone]:
+    async def list_changes(self, since: dt.datetime) -> Sequence[IssueState | IssueRemoved]:
         """Issues changed since then, as they stand now. Deleted ones leave no trace in the list.
 
         The list is ordered by the time of making, newest first: an issue that changes while the pages are read shows
         up twice at worst, and is never skipped.
         """
         params: dict[str, str | int] = {"since": wire.timestamp(since)}
-        latest: dict[str, IssueSeen] = {}
+        latest: dict[str, IssueState] = {}
         async for raw in self._issues(params, "list changed issues"):
             if (seen := wire.issue_seen(raw)) is not None:
                 latest[seen.ref.remote_id] = seen
@@ -280,7 +280,7 @@ class ForgejoTracker(Tracker):
             self._account = number, login
         return self._account
 
-    async def who_am_i(self) -> Actor:
+    async def own_account(self) -> Actor:
         """The account that the token belongs to."""
         number, login = await self._me()
         return Actor(str(number), login)
@@ -293,7 +293,7 @@ class ForgejoTracker(Tracker):
         *,
         params: Mapping[str, str | int] | None = None,
         json: Any = None,
-    ) -> Answer:
+    ) -> Response:
         """One request about an issue that is surely there. A 404 has to be looked into.
 
         The server says it of a deleted issue, but also when the repository hides or its issues are switched off, and
@@ -348,12 +348,12 @@ class ForgejoTracker(Tracker):
         """The id of the call, from its header."""
         return webhook.delivery_id(headers)
 
-    def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookNews:
+    def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent:
         """What the call says about an issue of this repository."""
         return webhook.read(headers, body, self.settings.repository)
 
 
-def _other_answer(doing: str, answer: Answer) -> UnknownOutcome:
+def _other_answer(doing: str, answer: Response) -> UnknownOutcome:
     """A success that does not speak of what was asked for: something else answered, or the server stumbled."""
     return UnknownOutcome(
         f"could not {doing}: the server says it is done and answers something else",

@@ -10,7 +10,14 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pointsman.plugin_api import Ignored, IssueGone, IssueSeen, State, WebhookNews, hmac_sha256_matches
+from pointsman.plugin_api import (
+    IgnoredWebhook,
+    IssueRemoved,
+    IssueState,
+    State,
+    WebhookEvent,
+    hmac_sha256_matches,
+)
 from pointsman_forgejo.wire import actor, issue_seen, word
 
 _BRANDS = ("forgejo", "gitea", "gogs")
@@ -51,7 +58,7 @@ def delivery_id(headers: Mapping[str, str]) -> str | None:
     return word(_header(headers, "delivery"), 100) or None
 
 
-def read(headers: Mapping[str, str], body: bytes, repository: str) -> WebhookNews:
+def read(headers: Mapping[str, str], body: bytes, repository: str) -> WebhookEvent:
     """What a webhook call says about issues of this repository; any bytes come to a decision.
 
     The headers are not signed: what the body is decides, and the event header only saves reading others. Gitea also
@@ -59,38 +66,42 @@ def read(headers: Mapping[str, str], body: bytes, repository: str) -> WebhookNew
     """
     event = _header(headers, "event")
     if event not in ("", "issues"):
-        return Ignored(f"event {word(event)}: {_OTHER_EVENTS.get(event, 'only changes of issues count')}")
+        return IgnoredWebhook(
+            f"event {word(event)}: {_OTHER_EVENTS.get(event, 'only changes of issues count')}"
+        )
     try:
         payload = json.loads(body)
     except (ValueError, RecursionError):
-        return Ignored("the body is not JSON: set the webhook's content type to application/json")
+        return IgnoredWebhook("the body is not JSON: set the webhook's content type to application/json")
     if not isinstance(payload, dict):
-        return Ignored("the body is not a JSON object")
+        return IgnoredWebhook("the body is not a JSON object")
     elsewhere = _other_repository(payload, repository)
     if elsewhere:
-        return Ignored(f"another repository: {elsewhere}")
+        return IgnoredWebhook(f"another repository: {elsewhere}")
     if "comment" in payload:
-        return Ignored(
+        return IgnoredWebhook(
             f"a comment{' on a pull request' if payload.get('is_pull') is True else ''}: it changes no state"
         )
     if "pull_request" in payload:
-        return Ignored("a pull request is no issue")
+        return IgnoredWebhook("a pull request is no issue")
     return _read_action(payload)
 
 
-def _read_action(payload: dict[str, Any]) -> WebhookNews:
+def _read_action(payload: dict[str, Any]) -> WebhookEvent:
     action = payload.get("action")
     if not isinstance(action, str) or not (action in _STATE_AFTER or action == "deleted"):
         name = word(action) or "(none)"
-        return Ignored(f"action {name}: {_OTHER_ACTIONS.get(name, 'it opens, closes or reopens nothing')}")
+        return IgnoredWebhook(
+            f"action {name}: {_OTHER_ACTIONS.get(name, 'it opens, closes or reopens nothing')}"
+        )
     seen = issue_seen(payload.get("issue"), by=actor(payload.get("sender")))
     if seen is None:
-        return Ignored(f"action {action}: without an issue in it")
+        return IgnoredWebhook(f"action {action}: without an issue in it")
     if action == "deleted":
-        return IssueGone(ref=seen.ref, actor=seen.actor)
+        return IssueRemoved(ref=seen.ref, actor=seen.actor)
     # "opened" keeps what the issue says: it can be born closed. The other two are news of exactly that change.
     state = seen.state if action == "opened" else _STATE_AFTER[action]
-    return IssueSeen(
+    return IssueState(
         ref=seen.ref,
         state=state,
         version=seen.version,

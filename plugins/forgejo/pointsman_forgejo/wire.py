@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pointsman.plugin_api import Actor, CommentRef, Draft, IssueRef, IssueSeen, Marker, State
+from pointsman.plugin_api import Actor, CommentRef, Draft, IssueRef, IssueState, Marker, State
 
 TITLE_BYTES = 255
 """Forgejo cuts a longer title silently, at bytes and not at characters: so it is cut here, visibly."""
@@ -173,12 +173,12 @@ def comment_ref(raw: object) -> CommentRef | None:
     return CommentRef(remote_id=str(number), url=_address(raw.get("html_url")))
 
 
-def issue_seen(raw: object, *, by: Actor | None = None) -> IssueSeen | None:
+def issue_seen(raw: object, *, by: Actor | None = None) -> IssueState | None:
     """How an issue stands, None for a pull request and for what is no issue. ``by``: who made the news."""
     ref = issue_ref(raw)
     if ref is None or not isinstance(raw, dict) or raw.get("pull_request") is not None:
         return None
-    return IssueSeen(
+    return IssueState(
         ref=ref,
         state="closed" if raw.get("state") == "closed" else "open",
         version=moment(raw.get("updated_at")),

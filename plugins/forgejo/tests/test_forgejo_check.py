@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from pointsman.plugin_api import Answer, Secret
+from pointsman.plugin_api import Response, Secret
 from pointsman.testing.fake import Fault
 from pointsman_forgejo import checks
 from pointsman_forgejo.settings import ForgejoSettings
@@ -26,13 +26,13 @@ def well(forgejo):
 
 
 def get(status, body=b"{}"):
-    return Answer(method="GET", path="/x", status=status, headers={}, body=body)
+    return Response(method="GET", path="/x", status=status, headers={}, body=body)
 
 
 async def test_a_destination_that_is_well(make_tracker, well):
     findings = await make_tracker(labels=("bug",), assignees=("Ann",)).check()
     assert {finding.level for finding in findings} == {"ok"}
-    assert [finding.what for finding in findings] == [
+    assert [finding.message for finding in findings] == [
         "Forgejo 15.0.3+gitea-1.22.0",
         "signed in as pointsman-bot",
         "repository acme/shop is visible to everybody",
@@ -46,11 +46,11 @@ async def test_a_destination_that_is_well(make_tracker, well):
 
 async def test_a_repository_that_everybody_may_read_is_said_to_be_public(make_tracker, well):
     [one] = [finding for finding in await make_tracker().check() if finding.public]
-    assert (one.level, one.what) == ("ok", "repository acme/shop is visible to everybody")
+    assert (one.level, one.message) == ("ok", "repository acme/shop is visible to everybody")
     well.private = True
     found = await make_tracker().check()
     assert not any(finding.public for finding in found)
-    assert "repository acme/shop is visible" in [finding.what for finding in found]
+    assert "repository acme/shop is visible" in [finding.message for finding in found]
 
 
 @pytest.mark.parametrize(
@@ -132,10 +132,10 @@ async def test_what_stands_in_the_way_is_found(make_tracker, well, changed, leve
     for name, value in changed.items():
         setattr(well, name, value)
     findings = await make_tracker(labels=("bug",), assignees=("ann",)).check()
-    found = [finding for finding in findings if finding.level == level and what in finding.what]
+    found = [finding for finding in findings if finding.level == level and what in finding.message]
     assert found
-    assert any(mend in finding.mend for finding in found)
-    assert all(finding.breaks and finding.mend for finding in findings if finding.level != "ok")
+    assert any(mend in finding.remedy for finding in found)
+    assert all(finding.impact and finding.remedy for finding in findings if finding.level != "ok")
 
 
 async def test_a_webhook_that_sends_no_comments_is_well(make_tracker, well):
@@ -149,15 +149,15 @@ async def test_a_right_that_is_better_not_given_is_no_fault(make_tracker, well, 
         setattr(well, name, value)
     *others, webhook = await make_tracker().check()
     assert {finding.level for finding in [*others, webhook]} == {"ok"}
-    assert "was not looked at" in webhook.what
-    assert "application/json" in webhook.mend
+    assert "was not looked at" in webhook.message
+    assert "application/json" in webhook.remedy
 
 
 async def test_labels_that_are_not_made_say_the_switch(make_tracker, well):
     findings = await make_tracker(labels=("urgent",), create_labels=False).check()
-    [finding] = [finding for finding in findings if "urgent" in finding.what]
-    assert finding.breaks == "issues are opened without them"
-    assert "create_labels" in finding.mend
+    [finding] = [finding for finding in findings if "urgent" in finding.message]
+    assert finding.impact == "issues are opened without them"
+    assert "create_labels" in finding.remedy
 
 
 async def test_a_check_looks_anew_each_time(make_tracker, well):
@@ -165,9 +165,9 @@ async def test_a_check_looks_anew_each_time(make_tracker, well):
     await tracker.check()
     well.labels = {}
     well.token = "another"
-    assert "401" in (await tracker.check())[-1].what
+    assert "401" in (await tracker.check())[-1].message
     well.token = "forgejo-token"
-    assert any("do not exist yet: bug" in finding.what for finding in await tracker.check())
+    assert any("do not exist yet: bug" in finding.message for finding in await tracker.check())
 
 
 async def test_a_server_that_is_down_is_told_once(make_tracker, forgejo):
@@ -178,7 +178,7 @@ async def test_a_server_that_is_down_is_told_once(make_tracker, forgejo):
 async def test_a_wrong_token_ends_it(make_tracker, well):
     findings = await make_tracker(token=Secret("wrong")).check()
     assert [finding.level for finding in findings] == ["ok", "error"]
-    assert "new token" in findings[-1].mend
+    assert "new token" in findings[-1].remedy
 
 
 @pytest.mark.parametrize(
@@ -208,11 +208,11 @@ async def test_one_question_without_an_answer_does_not_hide_the_others(make_trac
 def test_forgejo_and_gitea_are_told_apart(body, level, what):
     finding = checks.version(get(200, body))
     assert finding.level == level
-    assert what in finding.what
+    assert what in finding.message
 
 
 def test_a_server_that_does_not_tell_its_version_says_why():
-    assert "404" in checks.version(get(404)).what
+    assert "404" in checks.version(get(404)).message
 
 
 @pytest.mark.parametrize("body", [b"{}", b"[]", b"<html>", b'{"id":-1,"login":"x"}'])
@@ -224,17 +224,17 @@ def test_an_account_that_is_none_is_found(body):
 def test_an_answer_that_is_no_repository_is_found(make_tracker, body):
     [finding] = checks.repository(get(200, body), make_tracker().settings)
     assert finding.level == "error"
-    assert "is no repository" in finding.what
+    assert "is no repository" in finding.message
 
 
 def test_a_token_for_public_repositories_only_is_told(make_tracker):
     said = b'{"message":"token scope is limited to public repos"}'
     [finding] = checks.repository(get(403, said), make_tracker().settings)
-    assert "limited to public repos" in finding.what
-    assert "not limited" in finding.mend
+    assert "limited to public repos" in finding.message
+    assert "not limited" in finding.remedy
     writing = checks.writing(get(403, said))
     assert writing is not None
-    assert "limited to public repositories" in writing.mend
+    assert "limited to public repositories" in writing.remedy
 
 
 @pytest.mark.parametrize("status", [201, 423, 500])
@@ -246,15 +246,15 @@ def test_who_can_be_assigned_is_not_guessed(make_tracker):
     for answer in (get(200, b"{}"), get(403, b'{"message":"no"}')):
         finding = checks.assignees(answer, make_tracker(assignees=("ann",)).settings)
         assert finding.level == "warning"
-        assert "read:repository" in finding.mend
+        assert "read:repository" in finding.remedy
 
 
 async def test_where_our_address_is_known_only_that_webhook_is_ours(make_tracker, well):
     tracker = make_tracker()
     tracker.webhook_url = f"{URL}-2"
     *_, found = await tracker.check()
-    assert (found.level, found.what) == ("warning", "acme/shop has no webhook to Pointsman")
-    assert f"{URL}-2" in found.mend
+    assert (found.level, found.message) == ("warning", "acme/shop has no webhook to Pointsman")
+    assert f"{URL}-2" in found.remedy
     well.hooks[4] = ForgejoHook(4, f"{URL}-2")
     *_, found = await tracker.check()
-    assert (found.level, found.what) == ("ok", "webhook 4 is active and sends issues")
+    assert (found.level, found.message) == ("ok", "webhook 4 is active and sends issues")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from pointsman.plugin_api import (
-    Answer,
     AuthFailed,
     Conflict,
     IssueRef,
@@ -13,6 +12,7 @@ from pointsman.plugin_api import (
     NotFound,
     RateLimited,
     Refused,
+    Response,
     Secret,
     Unavailable,
     UnknownOutcome,
@@ -24,7 +24,7 @@ HTML = b"<html><title>Too Many Requests</title></html>"
 
 
 def answer(status, body=b"{}", headers=None, method="POST", path="/x"):
-    return Answer(method=method, path=path, status=status, headers=headers or {}, body=body)
+    return Response(method=method, path=path, status=status, headers=headers or {}, body=body)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from aiohttp import web
 
-from pointsman.plugin_api import Actor, Ignored, IssueGone, IssueSeen, Secret
+from pointsman.plugin_api import Actor, IgnoredWebhook, IssueRemoved, IssueState, Secret
 from pointsman_forgejo import ForgejoTracker, wire
 
 SECRET = "webhook-secret"
@@ -37,7 +37,7 @@ async def test_people_send_signed_webhooks_that_the_tracker_reads(tracker, forge
         assert ForgejoTracker.verify_webhook(headers, body, [SECRET.encode()])
         assert not ForgejoTracker.verify_webhook(headers, body + b" ", [SECRET.encode()])
         seen = tracker.read_webhook(headers, body)
-        assert isinstance(seen, IssueSeen)
+        assert isinstance(seen, IssueState)
         assert seen.markers == (draft.marker.text,)
         assert isinstance(seen.actor, Actor)
         assert seen.actor.name == "dev"
@@ -50,7 +50,7 @@ async def test_other_news_is_sent_too_and_ignored_by_the_tracker(tracker, forgej
     await forgejo.comment(number, "hello")
     await forgejo.edit_issue(number, title="y")
     assert [headers["x-forgejo-event"] for headers, _ in receiver] == ["issue_comment", "issues"]
-    assert all(isinstance(tracker.read_webhook(*call), Ignored) for call in receiver)
+    assert all(isinstance(tracker.read_webhook(*call), IgnoredWebhook) for call in receiver)
 
 
 async def test_sending_can_be_left_out_and_a_silent_receiver_is_no_error(forgejo, receiver):
@@ -88,7 +88,7 @@ async def test_gitea_sends_no_headers_of_forgejo_and_tells_of_deletion(tracker, 
     assert all(ForgejoTracker.verify_webhook(*call, [SECRET.encode()]) for call in receiver)
     assert ForgejoTracker.webhook_id(*receiver[0]) is not None
     gone = tracker.read_webhook(*receiver[1])
-    assert isinstance(gone, IssueGone)
+    assert isinstance(gone, IssueRemoved)
     assert gone.ref.key == "1"
 
 
@@ -135,7 +135,11 @@ async def test_our_own_calls_send_webhooks_where_wanted(make_tracker, forgejo, r
     await forgejo.webhooks_sent()
     # one create is three calls, and who was assigned is told before there is an issue
     assert [webhook.action for webhook in forgejo.webhooks] == ["assigned", "opened", "label_updated"]
-    assert [type(tracker.read_webhook(*call)) for call in receiver] == [Ignored, IssueSeen, Ignored]
+    assert [type(tracker.read_webhook(*call)) for call in receiver] == [
+        IgnoredWebhook,
+        IssueState,
+        IgnoredWebhook,
+    ]
     await tracker.add_comment(issue, "x", helpers.marker())
     await tracker.set_state(issue, "closed", None)
     await forgejo.webhooks_sent()

@@ -8,7 +8,15 @@ import json
 import pytest
 from aiohttp import web
 
-from pointsman.plugin_api import AuthFailed, Ignored, IssueSeen, RateLimited, Refused, Secret, UnknownOutcome
+from pointsman.plugin_api import (
+    AuthFailed,
+    IgnoredWebhook,
+    IssueState,
+    RateLimited,
+    Refused,
+    Secret,
+    UnknownOutcome,
+)
 from pointsman.testing.fake import Fault
 from pointsman_forgejo import ForgejoTracker, hooks
 from pointsman_forgejo.testing import ForgejoHook
@@ -32,7 +40,7 @@ async def test_a_webhook_is_made_that_works_on_both_servers(tracker, forgejo, br
     finding = await tracker.ensure_webhook(URL, SECRET)
     [hook] = forgejo.hooks.values()
     assert finding.level == "ok"
-    assert finding.what == f"webhook {hook.id} is made"
+    assert finding.message == f"webhook {hook.id} is made"
     assert hook.active
     assert (hook.url, hook.secret, hook.content_type, hook.type) == (URL, "webhook-secret", "json", "gitea")
     assert hook.events == {"issues", "issue_comment"}
@@ -46,7 +54,7 @@ async def test_a_second_run_changes_nothing_and_says_what_it_can_not_know(tracke
     assert sent(forgejo, "POST") == 1
     assert sent(forgejo, "PATCH") == 0
     assert finding.level == "ok"
-    assert "neither tells nor changes" in finding.mend
+    assert "neither tells nor changes" in finding.remedy
 
 
 async def test_two_runs_at_once_make_one(tracker, forgejo):
@@ -60,7 +68,7 @@ async def test_ours_is_found_on_any_page_among_those_of_others(tracker, forgejo)
         forgejo.hooks[number] = ForgejoHook(number, f"https://other.example/{number}")
     forgejo.hooks[8] = ForgejoHook(8, URL)
     finding = await tracker.ensure_webhook(URL, SECRET)
-    assert "webhook 8 is there" in finding.what
+    assert "webhook 8 is there" in finding.message
     assert len(forgejo.hooks) == 8
 
 
@@ -85,7 +93,7 @@ async def test_what_is_broken_is_mended_and_nothing_else_is_lost(tracker, forgej
     forgejo.hooks[4] = ForgejoHook(4, URL, **values)
     finding = await tracker.ensure_webhook(URL, SECRET)
     assert finding.level == "ok"
-    assert finding.what == f"webhook 4 is mended: {fault}"
+    assert finding.message == f"webhook 4 is mended: {fault}"
     [hook] = forgejo.hooks.values()
     assert hook.active
     assert hook.events == {"issues", "issue_comment"}
@@ -93,7 +101,7 @@ async def test_what_is_broken_is_mended_and_nothing_else_is_lost(tracker, forgej
     assert (hook.branch_filter, hook.authorization) == ("main", "Bearer of-a-proxy")
     # the server keeps the old secret without a word, so the finding says what a person has to do
     assert hook.secret == "old"
-    assert "delete webhook 4" in finding.mend
+    assert "delete webhook 4" in finding.remedy
     assert sent(forgejo, "POST") == 0
 
 
@@ -107,8 +115,8 @@ async def test_several_webhooks_to_one_address_are_left_to_a_person(tracker, for
     forgejo.hooks = {4: ForgejoHook(4, URL), 9: ForgejoHook(9, URL)}
     finding = await tracker.ensure_webhook(URL, SECRET)
     assert finding.level == "warning"
-    assert "4, 9" in finding.what
-    assert "delete all but one" in finding.mend
+    assert "4, 9" in finding.message
+    assert "delete all but one" in finding.remedy
     assert len(forgejo.hooks) == 2
 
 
@@ -116,7 +124,7 @@ async def test_a_webhook_that_sends_chat_messages_is_left_to_a_person(tracker, f
     forgejo.hooks[4] = ForgejoHook(4, URL, type="slack")
     finding = await tracker.ensure_webhook(URL, SECRET)
     assert finding.level == "warning"
-    assert "slack" in finding.what
+    assert "slack" in finding.message
     assert len(forgejo.hooks) == 1
 
 
@@ -125,13 +133,13 @@ async def test_a_webhook_that_stays_broken_is_told(tracker, forgejo):
     forgejo.faults.append(Fault("POST", status=201, body=json.dumps(told).encode()))
     finding = await tracker.ensure_webhook(URL, SECRET)
     assert finding.level == "warning"
-    assert "webhook 7 is made, and still it is inactive" in finding.what
+    assert "webhook 7 is made, and still it is inactive" in finding.message
 
 
 async def test_without_a_secret_no_webhook_is_made(tracker, forgejo):
     finding = await tracker.ensure_webhook(URL, Secret(""))
     assert finding.level == "error"
-    assert "401" in finding.breaks
+    assert "401" in finding.impact
     assert forgejo.requests == []
 
 
@@ -153,8 +161,8 @@ async def test_a_right_that_is_missing_becomes_what_a_person_has_to_do(tracker, 
         setattr(forgejo, name, value)
     finding = await tracker.ensure_webhook(URL, SECRET)
     assert finding.level == "warning"
-    assert finding.breaks
-    assert all(cure in finding.mend for cure in cures)
+    assert finding.impact
+    assert all(cure in finding.remedy for cure in cures)
     assert forgejo.hooks == {}
     assert "webhook-secret" not in repr(finding)
 
@@ -211,8 +219,8 @@ async def test_an_address_that_is_not_public_names_the_switch_of_the_server(trac
     assert "ALLOWED_HOST_LIST" in trap
     finding = await tracker.ensure_webhook(url, SECRET)
     assert finding.level == "warning"
-    assert "ALLOWED_HOST_LIST" in finding.mend
-    assert "loopback" in finding.breaks
+    assert "ALLOWED_HOST_LIST" in finding.remedy
+    assert "loopback" in finding.impact
 
 
 @pytest.mark.parametrize("url", [URL, "https://1.1.1.1/x", "https://[2606:4700::1111]/x"])
@@ -247,7 +255,7 @@ async def test_the_webhook_made_sends_what_the_tracker_reads(tracker, forgejo, r
     await forgejo.press_test(next(iter(forgejo.hooks)))
     news = [tracker.read_webhook(*call) for call in got]
     assert all(ForgejoTracker.verify_webhook(*call, [b"webhook-secret"]) for call in got)
-    assert [type(one) for one in news] == [IssueSeen, IssueSeen, Ignored, Ignored]
+    assert [type(one) for one in news] == [IssueState, IssueState, IgnoredWebhook, IgnoredWebhook]
     assert [one.state for one in news[:2]] == ["open", "closed"]
 
 

@@ -213,7 +213,7 @@ async def test_the_answer_to_a_close_tells_the_version_and_a_late_webhook_is_old
 
 
 async def test_the_author_of_an_issue_is_named_as_we_are(tracker, forgejo, helpers):
-    me = await tracker.who_am_i()
+    me = await tracker.own_account()
     assert me == Actor(me.account_id, "pointsman-bot")
     issue = await tracker.create_issue(helpers.draft())
     assert (await tracker.read_issue(issue)).author == me

@@ -15,13 +15,13 @@ from typing import Any
 import jwt
 
 from pointsman.plugin_api import (
-    Answer,
+    ApiClient,
     AuthFailed,
     Conflict,
     Misconfigured,
     PluginError,
     RateLimited,
-    TrackerClient,
+    Response,
     Unavailable,
     UnknownOutcome,
 )
@@ -45,7 +45,7 @@ class AppClient:
     nothing was done: the token is renewed once, and the request sent again.
     """
 
-    def __init__(self, settings: GitHubSettings, client: TrackerClient) -> None:
+    def __init__(self, settings: GitHubSettings, client: ApiClient) -> None:
         self._client = client
         self._app_id = str(settings.app_id).strip()
         self._installation = str(settings.installation_id).strip()
@@ -65,7 +65,7 @@ class AppClient:
         params: Mapping[str, str | int] | None = None,
         json: Any = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Send one request with the installation's token."""
         token = await self._usable()
         answer = await self._send(method, path, token, params=params, json=json, headers=headers)
@@ -90,7 +90,7 @@ class AppClient:
         params: Mapping[str, str | int] | None = None,
         json: Any = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Answer:
+    ) -> Response:
         signed = {**(headers or {}), "Authorization": f"Bearer {credential}"}
         return await self._client.request(method, path, params=params, json=json, headers=signed)
 
@@ -161,7 +161,7 @@ class AppClient:
         claims = {"iat": now - _BACK_SECONDS, "exp": now + _JWT_SECONDS, "iss": self._app_id}
         return jwt.encode(claims, self._key, algorithm="RS256")
 
-    def _problem(self, answer: Answer, doing: str) -> PluginError:
+    def _problem(self, answer: Response, doing: str) -> PluginError:
         error = errors.problem(answer, doing)
         if isinstance(error, AuthFailed):
             off = time.time() - errors.clock(answer)

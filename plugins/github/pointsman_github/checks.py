@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Mapping
 from typing import Any
 
-from pointsman.plugin_api import Answer, AuthFailed, Finding, PluginError, RateLimited, UnknownOutcome
+from pointsman.plugin_api import AuthFailed, Finding, PluginError, RateLimited, Response, UnknownOutcome
 from pointsman_github import errors
 from pointsman_github.settings import GitHubSettings
 
@@ -30,7 +30,7 @@ def failed(error: PluginError, settings: GitHubSettings) -> Finding:
     else:
         mend = "follow the message; see that `url` is the address of GitHub's API and that it is up"
     return Finding(
-        level="error", what=error.message, breaks="no issue can be opened or found again", mend=mend
+        level="error", message=error.message, impact="no issue can be opened or found again", remedy=mend
     )
 
 
@@ -38,7 +38,7 @@ def _renew(settings: GitHubSettings) -> str:
     return f"make a new token at {settings.web}/settings/personal-access-tokens and put it into `token`"
 
 
-def credential(answer: Answer, login: str, settings: GitHubSettings) -> list[Finding]:
+def credential(answer: Response, login: str, settings: GitHubSettings) -> list[Finding]:
     """Who we are, the end of the token, and the scopes of a classic one.
 
     The end is told by ``github-authentication-token-expiration``, the scopes by ``x-oauth-scopes``; a fine-grained token
@@ -47,7 +47,7 @@ def credential(answer: Answer, login: str, settings: GitHubSettings) -> list[Fin
     """
     server = answer.headers.get("x-github-enterprise-version", "")
     where = f" at GitHub Enterprise Server {server}" if server else ""
-    findings = [Finding(level="ok", what=f"signed in as {login}{where}")]
+    findings = [Finding(level="ok", message=f"signed in as {login}{where}")]
     end = expiry(answer.headers.get("github-authentication-token-expiration", ""))
     if end is not None:
         left = end - dt.datetime.fromtimestamp(errors.clock(answer), dt.UTC)
@@ -55,17 +55,17 @@ def credential(answer: Answer, login: str, settings: GitHubSettings) -> list[Fin
             findings.append(
                 Finding(
                     level="warning",
-                    what=f"the token ends on {end:%Y-%m-%d}",
-                    breaks="nothing reaches GitHub from then on",
-                    mend=_renew(settings),
+                    message=f"the token ends on {end:%Y-%m-%d}",
+                    impact="nothing reaches GitHub from then on",
+                    remedy=_renew(settings),
                 )
             )
         else:
-            findings.append(Finding(level="ok", what=f"the token is valid until {end:%Y-%m-%d}"))
+            findings.append(Finding(level="ok", message=f"the token is valid until {end:%Y-%m-%d}"))
     return findings
 
 
-def scopes(answer: Answer) -> list[Finding]:
+def scopes(answer: Response) -> list[Finding]:
     """Whether a classic token's scopes suffice for the repository that the answer holds."""
     given = answer.headers.get("x-oauth-scopes")
     if given is None:
@@ -78,9 +78,9 @@ def scopes(answer: Answer) -> list[Finding]:
     return [
         Finding(
             level="error",
-            what="the classic token lacks the scope " + ("repo" if private else "public_repo"),
-            breaks="issues are answered with 404",
-            mend="add the scope, or better take a fine-grained token with Issues: read and write",
+            message="the classic token lacks the scope " + ("repo" if private else "public_repo"),
+            impact="issues are answered with 404",
+            remedy="add the scope, or better take a fine-grained token with Issues: read and write",
         )
     ]
 
@@ -88,19 +88,19 @@ def scopes(answer: Answer) -> list[Finding]:
 def app(permissions: Mapping[str, str]) -> list[Finding]:
     """Whether the App's installation may what it has to."""
     if permissions.get("issues") == "write":
-        return [Finding(level="ok", what="the App may write issues")]
+        return [Finding(level="ok", message="the App may write issues")]
     has = permissions.get("issues", "none")
     return [
         Finding(
             level="error",
-            what=f"the App's permission for issues is {has!r} and not 'write'",
-            breaks="every issue is answered with 403",
-            mend="set Issues: read and write in the App's settings, and let the owner accept it in the installation",
+            message=f"the App's permission for issues is {has!r} and not 'write'",
+            impact="every issue is answered with 403",
+            remedy="set Issues: read and write in the App's settings, and let the owner accept it in the installation",
         )
     ]
 
 
-def repository(answer: Answer, settings: GitHubSettings) -> list[Finding]:
+def repository(answer: Response, settings: GitHubSettings) -> list[Finding]:
     """What the repository's own record says about us."""
     name = settings.repository
     raw = _object(answer)
@@ -109,23 +109,23 @@ def repository(answer: Answer, settings: GitHubSettings) -> list[Finding]:
     # what a whole enterprise may see (`internal`) is private, too
     public = raw.get("private") is False
     seen = f"repository {name} is visible{' to everybody' if public else ''}"
-    findings = [Finding(level="ok", what=seen, public=public)]
+    findings = [Finding(level="ok", message=seen, public=public)]
     if raw.get("has_issues") is False:
         findings.append(
             Finding(
                 level="error",
-                what=f"issues are switched off in {name}",
-                breaks="every issue is answered with 410",
-                mend="switch them on in the repository's settings, under Features",
+                message=f"issues are switched off in {name}",
+                impact="every issue is answered with 410",
+                remedy="switch them on in the repository's settings, under Features",
             )
         )
     if raw.get("archived") is True:
         findings.append(
             Finding(
                 level="error",
-                what=f"{name} is archived",
-                breaks="every issue is answered with 403",
-                mend="take it out of the archive, or name another repository",
+                message=f"{name} is archived",
+                impact="every issue is answered with 403",
+                remedy="take it out of the archive, or name another repository",
             )
         )
     # what an App may stands in its token and not in this record
@@ -141,53 +141,53 @@ def _role(raw: Mapping[str, Any], name: str) -> Finding:
         else set()
     )
     if "push" in may:
-        return Finding(level="ok", what="the account may set labels and assignees")
+        return Finding(level="ok", message="the account may set labels and assignees")
     breaks = "labels and assignees of a new issue are dropped silently"
     if "triage" not in may:
         breaks += "; issues of others can't be closed or reopened"
     return Finding(
         level="warning",
-        what=f"the account may not push to {name}",
-        breaks=breaks,
-        mend="give the account the role Write in the repository",
+        message=f"the account may not push to {name}",
+        impact=breaks,
+        remedy="give the account the role Write in the repository",
     )
 
 
-def issues(answer: Answer) -> Finding:
+def issues(answer: Response) -> Finding:
     """Whether the list of issues can be read."""
     if answer.ok:
-        return Finding(level="ok", what="issues can be read")
+        return Finding(level="ok", message="issues can be read")
     return Finding(
         level="error",
-        what=errors.problem(answer, "list issues").message,
-        breaks="issues can't be opened, and lost answers can't be found again",
-        mend=_RIGHTS,
+        message=errors.problem(answer, "list issues").message,
+        impact="issues can't be opened, and lost answers can't be found again",
+        remedy=_RIGHTS,
     )
 
 
-def assignee(answer: Answer, login: str) -> Finding:
+def assignee(answer: Response, login: str) -> Finding:
     """Whether somebody can be assigned: 204 says yes, 404 no.
 
     https://docs.github.com/en/rest/issues/assignees#check-if-a-user-can-be-assigned
     """
     if answer.status == 204:
-        return Finding(level="ok", what=f"{login} can be assigned")
+        return Finding(level="ok", message=f"{login} can be assigned")
     if answer.status == 404:
         return Finding(
             level="warning",
-            what=f"{login} can't be assigned in this repository",
-            breaks="issues are opened without this assignee",
-            mend=f"give {login} access to the repository, or take the name out of `assignees`",
+            message=f"{login} can't be assigned in this repository",
+            impact="issues are opened without this assignee",
+            remedy=f"give {login} access to the repository, or take the name out of `assignees`",
         )
     return Finding(
         level="warning",
-        what=errors.problem(answer, f"ask whether {login} can be assigned").message,
-        breaks="issues may be opened without this assignee",
-        mend="follow the message",
+        message=errors.problem(answer, f"ask whether {login} can be assigned").message,
+        impact="issues may be opened without this assignee",
+        remedy="follow the message",
     )
 
 
-def limit(answer: Answer) -> list[Finding]:
+def limit(answer: Response) -> list[Finding]:
     """What is left of the hour's requests. An Enterprise Server may have no limit, and tells none then.
 
     https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
@@ -201,13 +201,13 @@ def limit(answer: Answer) -> list[Finding]:
     if reset is not None:
         what += f" until {dt.datetime.fromtimestamp(reset, dt.UTC):%H:%M} UTC"
     if left >= all_ * _FEW:
-        return [Finding(level="ok", what=what)]
+        return [Finding(level="ok", message=what)]
     return [
         Finding(
             level="warning",
-            what=what,
-            breaks="deliveries wait when none is left",
-            mend="give Pointsman an account or App of its own, whose limit nobody else uses up",
+            message=what,
+            impact="deliveries wait when none is left",
+            remedy="give Pointsman an account or App of its own, whose limit nobody else uses up",
         )
     ]
 
@@ -217,7 +217,7 @@ def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 11 else None
 
 
-def _repository_failed(answer: Answer, name: str) -> Finding:
+def _repository_failed(answer: Response, name: str) -> Finding:
     if answer.status == 404:
         mend = "check the spelling of `repository`; for a private one, let the token see it: it answers 404 otherwise"
     elif answer.status in errors.REDIRECTS:
@@ -226,9 +226,9 @@ def _repository_failed(answer: Answer, name: str) -> Finding:
         mend = "follow the message"
     return Finding(
         level="error",
-        what=errors.problem(answer, f"read the repository {name}").message,
-        breaks="no issue can be opened",
-        mend=mend,
+        message=errors.problem(answer, f"read the repository {name}").message,
+        impact="no issue can be opened",
+        remedy=mend,
     )
 
 
@@ -241,7 +241,7 @@ def expiry(text: str) -> dt.datetime | None:
     return found if found.tzinfo is not None else found.replace(tzinfo=dt.UTC)
 
 
-def _object(answer: Answer) -> dict[str, Any] | None:
+def _object(answer: Response) -> dict[str, Any] | None:
     """The answer's JSON object, None if it is an error or none."""
     if not answer.ok:
         return None

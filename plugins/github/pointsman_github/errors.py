@@ -12,12 +12,12 @@ import urllib.parse
 from typing import Any
 
 from pointsman.plugin_api import (
-    Answer,
     Misconfigured,
     NotFound,
     PluginError,
     RateLimited,
     Refused,
+    Response,
     Unavailable,
     UnknownOutcome,
 )
@@ -34,7 +34,7 @@ _PRIMARY = "api rate limit exceeded"
 _LONGEST_WAIT = 86400.0
 
 
-def problem(answer: Answer, doing: str, *, about_issue: bool = False) -> PluginError:
+def problem(answer: Response, doing: str, *, about_issue: bool = False) -> PluginError:
     """The error an answer stands for, in GitHub's own words and with the id of the request, which its support asks for.
 
     ``about_issue``: the call's address names one issue. Only then a 404 or 410 can mean that the issue is gone;
@@ -50,7 +50,7 @@ def problem(answer: Answer, doing: str, *, about_issue: bool = False) -> PluginE
     limited = _rate_limit(answer, f"{failed}: {answer.method} {answer.path} answered {answer.status}")
     if limited is not None:
         return limited
-    error = answer.problem(failed + _hint(answer, about_issue=about_issue), fields=fields)
+    error = answer.error(failed + _hint(answer, about_issue=about_issue), fields=fields)
     if answer.status == 403 and "locked" in words.lower():
         return Refused(f"{error.message}: the issue is locked", **_shown(error))
     if _is_our_setup(answer, error, words.lower(), about_issue=about_issue):
@@ -58,7 +58,7 @@ def problem(answer: Answer, doing: str, *, about_issue: bool = False) -> PluginE
     return error
 
 
-def _is_our_setup(answer: Answer, error: PluginError, words: str, *, about_issue: bool) -> bool:
+def _is_our_setup(answer: Response, error: PluginError, words: str, *, about_issue: bool) -> bool:
     """Whether a refusal is about the destination and not about the one thing asked for."""
     if isinstance(error, NotFound):
         # 410 is "this issue was deleted", and also "issues are disabled for this repo"
@@ -69,7 +69,7 @@ def _is_our_setup(answer: Answer, error: PluginError, words: str, *, about_issue
     return answer.status == 451
 
 
-def _hint(answer: Answer, *, about_issue: bool) -> str:
+def _hint(answer: Response, *, about_issue: bool) -> str:
     """What GitHub tells besides its words, and what its words leave out."""
     if answer.status in (404, 405) and not _is_api(answer):
         return " (what answered is not GitHub's API: `url` is https://HOST/api/v3 for an Enterprise Server)"
@@ -94,17 +94,17 @@ def _shown(error: PluginError) -> dict[str, Any]:
     return {"status": error.status, "excerpt": error.excerpt, "is_json": error.is_json}
 
 
-def _is_api(answer: Answer) -> bool:
+def _is_api(answer: Response) -> bool:
     """Whether the answer has the form of the API's errors."""
     return bool(said(answer)[0])
 
 
-def _request_id(answer: Answer) -> str:
+def _request_id(answer: Response) -> str:
     found = wire.word(answer.headers.get("x-github-request-id"), 100)
     return f" [GitHub request {found}]" if found else ""
 
 
-def said(answer: Answer) -> tuple[str, dict[str, str]]:
+def said(answer: Response) -> tuple[str, dict[str, str]]:
     """GitHub's words about an error and, for a 422, about single fields. ``errors`` holds objects, or texts, or is one
     text.
     """
@@ -121,7 +121,7 @@ def said(answer: Answer) -> tuple[str, dict[str, str]]:
     return wire.word(raw.get("message"), 300), fields
 
 
-def refused_fields(answer: Answer) -> dict[str, tuple[str, ...]]:
+def refused_fields(answer: Response) -> dict[str, tuple[str, ...]]:
     """The fields that a 422 names, each with the values that it names."""
     found: dict[str, tuple[str, ...]] = {}
     for error in _errors(_object(answer)) if answer.status == 422 else []:
@@ -132,7 +132,7 @@ def refused_fields(answer: Answer) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _object(answer: Answer) -> dict[str, Any]:
+def _object(answer: Response) -> dict[str, Any]:
     """The answer's JSON object, an empty one if it is none."""
     try:
         raw = json.loads(answer.body)
@@ -149,7 +149,7 @@ def _errors(raw: dict[str, Any]) -> list[Any]:
 # -- limits: https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api ---------------------------
 
 
-def _rate_limit(answer: Answer, failed: str) -> RateLimited | None:
+def _rate_limit(answer: Response, failed: str) -> RateLimited | None:
     """A rate limit, None if the answer is none. Both kinds come as 403 or 429.
 
     The secondary limit on making content (80 a minute, 500 an hour) counts apart from everything else, hence its own
@@ -176,7 +176,7 @@ def _rate_limit(answer: Answer, failed: str) -> RateLimited | None:
     )
 
 
-def _asked(answer: Answer) -> float | None:
+def _asked(answer: Response) -> float | None:
     """The wait that ``Retry-After`` asks for, in seconds or as a date."""
     seconds = answer.retry_after()
     if seconds is not None:
@@ -185,7 +185,7 @@ def _asked(answer: Answer) -> float | None:
     return None if until is None else min(max(until - clock(answer), 0.0) + 1.0, _LONGEST_WAIT)
 
 
-def _until_reset(answer: Answer) -> float | None:
+def _until_reset(answer: Response) -> float | None:
     """Seconds until the primary limit is full again."""
     reset = answer.headers.get("x-ratelimit-reset", "").strip()
     if not (reset.isascii() and reset.isdigit() and len(reset) <= 12):
@@ -193,7 +193,7 @@ def _until_reset(answer: Answer) -> float | None:
     return min(max(float(reset) - clock(answer), 0.0) + 1.0, _LONGEST_WAIT)
 
 
-def clock(answer: Answer) -> float:
+def clock(answer: Response) -> float:
     """The time by GitHub's own clock where the answer tells it."""
     told = _http_date(answer.headers.get("date", ""))
     return time.time() if told is None else told
@@ -206,7 +206,7 @@ def _http_date(text: str) -> float | None:
         return None
 
 
-def renamed(answer: Answer) -> Misconfigured:
+def renamed(answer: Response) -> Misconfigured:
     """The repository has another name now."""
     where = wire.word(answer.headers.get("location", ""), 200)
     return Misconfigured(

@@ -12,10 +12,10 @@ from typing import Any
 import msgspec
 
 from pointsman.plugin_api import (
-    Ignored,
-    IssueGone,
+    IgnoredWebhook,
+    IssueRemoved,
     State,
-    WebhookNews,
+    WebhookEvent,
     hmac_sha256_matches,
 )
 from pointsman_github import wire
@@ -64,7 +64,7 @@ _OTHER_EVENTS = {
 }
 
 
-def read(headers: Mapping[str, str], body: bytes, repository: str) -> WebhookNews:
+def read(headers: Mapping[str, str], body: bytes, repository: str) -> WebhookEvent:
     """What a webhook call says about issues of this repository; any bytes come to a decision.
 
     Without an event header (a call sent by hand, say) the body decides.
@@ -72,32 +72,32 @@ def read(headers: Mapping[str, str], body: bytes, repository: str) -> WebhookNew
     event = headers.get("x-github-event", "")
     if event not in ("", "issues"):
         why = _OTHER_EVENTS.get(event, "only changes of issues count")
-        return Ignored(f"event {wire.word(event)}: {why}")
+        return IgnoredWebhook(f"event {wire.word(event)}: {why}")
     try:
         payload = json.loads(body)
     except (ValueError, RecursionError):
-        return Ignored("the body is not JSON: set the webhook's content type to application/json")
+        return IgnoredWebhook("the body is not JSON: set the webhook's content type to application/json")
     if not isinstance(payload, dict):
-        return Ignored("the body is not a JSON object")
+        return IgnoredWebhook("the body is not a JSON object")
     elsewhere = _other_repository(payload, repository)
     if elsewhere:
-        return Ignored(f"another repository: {elsewhere}")
+        return IgnoredWebhook(f"another repository: {elsewhere}")
     if payload.keys() & {"comment", "pull_request"}:
-        return Ignored("a comment or a pull request: only changes of issues count")
+        return IgnoredWebhook("a comment or a pull request: only changes of issues count")
     return _read_action(payload)
 
 
-def _read_action(payload: dict[str, Any]) -> WebhookNews:
+def _read_action(payload: dict[str, Any]) -> WebhookEvent:
     action = payload.get("action")
     if not isinstance(action, str) or not (action in _STATE_AFTER or action in _GONE):
         name = wire.word(action) or "(none)"
         why = _NO_CHANGE_OF_STATE.get(name, "none that opens, closes or reopens an issue")
-        return Ignored(f"action {name}: {why}")
+        return IgnoredWebhook(f"action {name}: {why}")
     seen = wire.issue_seen(payload.get("issue"), by=wire.actor(payload.get("sender")))
     if seen is None:
-        return Ignored(f"action {action}: without an issue in it")
+        return IgnoredWebhook(f"action {action}: without an issue in it")
     if action in _GONE:
-        return IssueGone(ref=seen.ref, to=_new_address(payload), actor=seen.actor)
+        return IssueRemoved(ref=seen.ref, moved_to=_new_address(payload), actor=seen.actor)
     # "opened" keeps what the issue says. The other two are news of exactly that change.
     state = seen.state if action == "opened" else _STATE_AFTER[action]
     reason = seen.close_reason if state == "closed" else None

@@ -12,12 +12,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pointsman.plugin_api import (
-    Answer,
+    ApiClient,
     Finding,
     Misconfigured,
     Refused,
+    Response,
     Secret,
-    TrackerClient,
     UnknownOutcome,
 )
 from pointsman_github import errors, wire
@@ -102,7 +102,7 @@ def _arrived(call: Mapping[str, Any]) -> bool:
     return isinstance(code, int) and 200 <= code < 300
 
 
-async def listed(client: TrackerClient, repo: str) -> list[dict[str, Any]]:
+async def listed(client: ApiClient, repo: str) -> list[dict[str, Any]]:
     """The repository's webhooks. Misconfigured with status 403 or 404 where the credential may not see them."""
     pages = read_pages(client, f"{repo}/hooks", {}, doing="list the webhooks")
     return [hook async for hook in pages if isinstance(hook.get("id"), int)]
@@ -111,7 +111,7 @@ async def listed(client: TrackerClient, repo: str) -> list[dict[str, Any]]:
 class Hooks:
     """The webhooks of one repository; ``web`` is its page's address."""
 
-    def __init__(self, client: TrackerClient, repo: str, web: str) -> None:
+    def __init__(self, client: ApiClient, repo: str, web: str) -> None:
         self._client = client
         self._repo = repo
         self._web = web
@@ -133,16 +133,16 @@ class Hooks:
         except Misconfigured as error:
             if error.status not in (403, 404):
                 raise
-            return Finding(level="warning", what=error.message, breaks=_ELSE, mend=self._by_hand(url))
+            return Finding(level="warning", message=error.message, impact=_ELSE, remedy=self._by_hand(url))
         except Refused as error:
             return Finding(
                 level="error",
-                what=error.message,
-                breaks=_ELSE,
-                mend="see that POINTSMAN_PUBLIC_URL is an address that GitHub can reach, not one of this machine alone",
+                message=error.message,
+                impact=_ELSE,
+                remedy="see that POINTSMAN_PUBLIC_URL is an address that GitHub can reach, not one of this machine alone",
             )
 
-    async def ask_again(self, url: str, since: dt.datetime) -> int:
+    async def redeliver_webhooks(self, url: str, since: dt.datetime) -> int:
         """Have GitHub repeat the calls to ``url`` that failed at ``since`` or later; how many it took on.
 
         The list is newest first and begins anew at a cursor. A call keeps its id when it is repeated, so it is known
@@ -218,20 +218,20 @@ class Hooks:
         )
 
 
-def _id(answer: Answer) -> int:
+def _id(answer: Response) -> int:
     number = _object(answer).get("id")
     if not isinstance(number, int):
         raise UnknownOutcome("GitHub took the webhook and answered without its id", status=answer.status)
     return number
 
 
-def _object(answer: Answer) -> dict[str, Any]:
+def _object(answer: Response) -> dict[str, Any]:
     raw = answer.json()
     return raw if isinstance(raw, dict) else {}
 
 
 def _fine(what: str) -> Finding:
-    return Finding(level="ok", what=what)
+    return Finding(level="ok", message=what)
 
 
 # -- looking at them -----------------------------------------------------------------------------------------------------
@@ -247,9 +247,9 @@ def findings(hooks: Sequence[Mapping[str, Any]], page: str, *, is_app: bool, url
         return [
             Finding(
                 level="ok" if is_app else "warning",
-                what=f"no webhook of the repository leads to Pointsman{beside}",
-                breaks=_ELSE,
-                mend="let Pointsman make it with `pointsman doctor --ensure-webhook`, or follow the plugin's README",
+                message=f"no webhook of the repository leads to Pointsman{beside}",
+                impact=_ELSE,
+                remedy="let Pointsman make it with `pointsman doctor --ensure-webhook`, or follow the plugin's README",
             )
         ]
     return [_finding(hook, page) for hook in ours]
@@ -272,8 +272,8 @@ def _finding(hook: Mapping[str, Any], page: str) -> Finding:
             mend = f"{_cure(code)}; then redeliver the call at {page}/{hook.get('id')}"
     if not wrong:
         called = "its last call arrived" if isinstance(code, int) else "it was not called yet"
-        return Finding(level="ok", what=f"{name} is in order; {called}")
-    return Finding(level="warning", what=f"{name}: {', '.join(wrong)}", breaks=_ELSE, mend=mend)
+        return Finding(level="ok", message=f"{name} is in order; {called}")
+    return Finding(level="warning", message=f"{name}: {', '.join(wrong)}", impact=_ELSE, remedy=mend)
 
 
 def _cure(code: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pointsman.plugin_api import Answer, IssueRef, Moved, NotFound, PluginError, TrackerClient, Unavailable
+from pointsman.plugin_api import ApiClient, IssueMoved, IssueRef, NotFound, PluginError, Response, Unavailable
 from pointsman_github import errors, wire
 from pointsman_github.settings import GitHubSettings
 
@@ -13,7 +13,7 @@ from pointsman_github.settings import GitHubSettings
 class IssueCalls:
     """Calls to paths below one repository, ``repo``."""
 
-    def __init__(self, api: TrackerClient, repo: str, settings: GitHubSettings) -> None:
+    def __init__(self, api: ApiClient, repo: str, settings: GitHubSettings) -> None:
         self._api = api
         self._repo = repo
         self._settings = settings
@@ -32,7 +32,7 @@ class IssueCalls:
 
     async def call(
         self, method: str, path: str, doing: str, *, json: Mapping[str, Any] | None = None
-    ) -> Answer:
+    ) -> Response:
         """The same without reading the answer; a redirect is looked into and never followed with a write."""
         answer = await self._api.request(method, path, json=json)
         if answer.status in errors.REDIRECTS:
@@ -61,8 +61,8 @@ class IssueCalls:
         doing = f"see the repository {self._settings.repository}"
         return errors.as_unavailable(errors.problem(repository, doing))
 
-    async def _where_to(self, answer: Answer) -> PluginError:
-        """Whether a redirect means one transferred issue (Moved) or that the whole repository has a new name."""
+    async def _where_to(self, answer: Response) -> PluginError:
+        """Whether a redirect means one transferred issue (IssueMoved) or that the whole repository has a new name."""
         try:
             repository = await self._api.request("GET", self._repo)
             if repository.status in errors.REDIRECTS:
@@ -77,4 +77,4 @@ class IssueCalls:
             return Unavailable(
                 f"the issue was redirected, and asking where failed: {error.message}", status=answer.status
             )
-        return Moved("the issue was transferred to another repository", to=to, status=answer.status)
+        return IssueMoved("the issue was transferred to another repository", to=to, status=answer.status)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from pointsman.plugin_api import TrackerClient, UnknownOutcome
+from pointsman.plugin_api import ApiClient, UnknownOutcome
 from pointsman_github import errors
 
 PAGE = 100
@@ -13,7 +13,7 @@ PAGE = 100
 
 
 async def read_page(
-    client: TrackerClient,
+    client: ApiClient,
     path: str,
     params: Mapping[str, str | int],
     *,
@@ -36,7 +36,7 @@ async def read_page(
 
 
 async def read_pages(
-    client: TrackerClient,
+    client: ApiClient,
     path: str,
     params: Mapping[str, str | int],
     *,

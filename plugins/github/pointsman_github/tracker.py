@@ -12,28 +12,28 @@ import msgspec
 
 from pointsman.plugin_api import (
     Actor,
-    Answer,
-    Budget,
-    Capabilities,
+    ApiClient,
     CloseReason,
     CommentRef,
     Connection,
     Draft,
     Finding,
-    IssueGone,
     IssueRef,
-    IssueSeen,
+    IssueRemoved,
+    IssueState,
     Marker,
     Misconfigured,
     NotFound,
     PluginError,
     PluginSettings,
+    Quota,
+    Response,
     Secret,
     State,
     Tracker,
-    TrackerClient,
+    TrackerCapabilities,
     UnknownOutcome,
-    WebhookNews,
+    WebhookEvent,
 )
 from pointsman_github import checks, errors, events, hooks, wire
 from pointsman_github.app import AppClient
@@ -54,20 +54,20 @@ class GitHubTracker(Tracker):
     api_version: ClassVar[int] = 1
     Settings: ClassVar[type[PluginSettings]] = GitHubSettings
     # GitHub gives up its own work after 10 seconds, and its lists lagged behind in an incident: look twice.
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    capabilities: ClassVar[TrackerCapabilities] = TrackerCapabilities(
         webhooks=True,
         find=True,
         list_changes=True,
         close_reasons=True,
         settle_seconds=(20.0, 60.0),
         # https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api#about-secondary-rate-limits
-        budgets=(Budget("content", 80, 60.0), Budget("content-hour", 500, 3600.0)),
+        quotas=(Quota("content", 80, 60.0), Quota("content-hour", 500, 3600.0)),
     )
 
-    def __init__(self, settings: GitHubSettings, client: TrackerClient) -> None:
+    def __init__(self, settings: GitHubSettings, client: ApiClient) -> None:
         super().__init__(settings, client)
         self._app = AppClient(settings, client) if settings.is_app else None
-        self._api: TrackerClient = client if self._app is None else self._app
+        self._api: ApiClient = client if self._app is None else self._app
         self._repo = f"/repos/{settings.repository}"
         self._issues = IssueCalls(self._api, self._repo, settings)
         self._account: Actor | None = None
@@ -125,7 +125,7 @@ class GitHubTracker(Tracker):
             )
         return msgspec.structs.replace(ref, notes=wire.notes(raw, asked, body, words))
 
-    async def _post_issue(self, body: Mapping[str, Any]) -> Answer:
+    async def _post_issue(self, body: Mapping[str, Any]) -> Response:
         return await self._api.request("POST", f"{self._repo}/issues", json=body)
 
     async def add_comment(self, issue: IssueRef, body: str, marker: Marker) -> CommentRef:
@@ -145,7 +145,7 @@ class GitHubTracker(Tracker):
         path = f"{self._repo}/issues/comments/{comment.remote_id}"
         await self._issues.call("DELETE", path, "delete the comment")
 
-    async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueSeen:
+    async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueState:
         """Close or reopen, https://docs.github.com/en/rest/issues/issues#update-an-issue."""
         doing = "close the issue" if state == "closed" else "reopen the issue"
         raw = await self._issues.json_of(
@@ -163,7 +163,7 @@ class GitHubTracker(Tracker):
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    async def read_issue(self, issue: IssueRef) -> IssueSeen:
+    async def read_issue(self, issue: IssueRef) -> IssueState:
         """How the issue stands now. A deleted one is 410, one transferred out of our sight 404."""
         raw = await self._issues.json_of("GET", self._issues.at(issue), "read the issue")
         if isinstance(raw, dict) and raw.get("pull_request") is not None:
@@ -176,7 +176,7 @@ class GitHubTracker(Tracker):
         The list and not the search, whose index lags behind by minutes. Newest first, so that it ends with the first
         issue made before ``since``. https://docs.github.com/en/rest/issues/issues#list-repository-issues
         """
-        me = await self.who_am_i()
+        me = await self.own_account()
         first = since.astimezone(dt.UTC).replace(microsecond=0)
         params: dict[str, str | int] = {
             "state": "all",
@@ -206,7 +206,7 @@ class GitHubTracker(Tracker):
 
         https://docs.github.com/en/rest/issues/comments#list-issue-comments
         """
-        me = await self.who_am_i()
+        me = await self.own_account()
         path, params = f"{self._issues.at(issue)}/comments", {"since": wire.timestamp(since)}
         found: dict[CommentRef, None] = {}
         pages = read_pages(self._api, path, params, doing="look for the comment", about_issue=True)
@@ -219,13 +219,13 @@ class GitHubTracker(Tracker):
             raise await self._issues.whether_gone(error) from None
         return sorted(found, key=lambda ref: int(ref.remote_id))
 
-    async def list_changes(self, since: dt.datetime) -> Sequence[IssueSeen | IssueGone]:
+    async def list_changes(self, since: dt.datetime) -> Sequence[IssueState | IssueRemoved]:
         """Issues changed since then, as they stand now, in the order of their changes.
 
         Each page begins at the last change of the page before and not at a page number: an issue that changes
         meanwhile moves to the end and would push another one over the edge of a page, unseen.
         """
-        latest: dict[str, IssueSeen] = {}
+        latest: dict[str, IssueState] = {}
         start, page = wire.timestamp(since), 1
         for _ in range(_CHANGES_PAGES):
             params: dict[str, str | int] = {
@@ -253,7 +253,7 @@ class GitHubTracker(Tracker):
                 start, page = wire.timestamp(last), 1
         raise UnknownOutcome(f"could not list changed issues: more than {_CHANGES_PAGES} pages")
 
-    async def who_am_i(self) -> Actor:
+    async def own_account(self) -> Actor:
         """The account behind the token, or the App's ``SLUG[bot]``; asked once.
 
         https://docs.github.com/en/rest/users/users
@@ -262,7 +262,7 @@ class GitHubTracker(Tracker):
             self._account, _ = await self._ask_who()
         return self._account
 
-    async def _ask_who(self) -> tuple[Actor, Answer]:
+    async def _ask_who(self) -> tuple[Actor, Response]:
         path = "/user"
         if self._app is not None:
             path = f"/users/{urllib.parse.quote(await self._app.login())}"
@@ -318,9 +318,9 @@ class GitHubTracker(Tracker):
         """Make the repository's webhook, or mend it: https://docs.github.com/en/rest/repos/webhooks."""
         return await hooks.Hooks(self._api, self._repo, self._page).ensure(url, secret)
 
-    async def ask_again(self, url: str, since: dt.datetime) -> int:
+    async def redeliver_webhooks(self, url: str, since: dt.datetime) -> int:
         """Have GitHub repeat the calls of our webhook that failed: by itself it never does."""
-        return await hooks.Hooks(self._api, self._repo, self._page).ask_again(url, since)
+        return await hooks.Hooks(self._api, self._repo, self._page).redeliver_webhooks(url, since)
 
     # -- webhooks --------------------------------------------------------------------------------------------------
 
@@ -334,12 +334,12 @@ class GitHubTracker(Tracker):
         """The id of the call, from its header."""
         return events.delivery_id(headers)
 
-    def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookNews:
+    def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent:
         """What the call says about an issue of this repository."""
         return events.read(headers, body, self.settings.repository)
 
 
-def _seen(raw: object, doing: str) -> IssueSeen:
+def _seen(raw: object, doing: str) -> IssueState:
     """How the issue stands that GitHub answered with."""
     seen = wire.issue_seen(raw)
     if seen is None:

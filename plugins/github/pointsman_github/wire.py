@@ -14,7 +14,7 @@ from pointsman.plugin_api import (
     CommentRef,
     Draft,
     IssueRef,
-    IssueSeen,
+    IssueState,
     Marker,
     State,
 )
@@ -154,13 +154,13 @@ def comment_ref(raw: object) -> CommentRef | None:
     return CommentRef(remote_id=str(number), url=address(raw.get("html_url")))
 
 
-def issue_seen(raw: object, *, by: Actor | None = None) -> IssueSeen | None:
+def issue_seen(raw: object, *, by: Actor | None = None) -> IssueState | None:
     """How an issue stands, None for a pull request, which GitHub lists among the issues, and for what is no issue."""
     ref = issue_ref(raw)
     if ref is None or not isinstance(raw, dict) or raw.get("pull_request") is not None:
         return None
     state: State = "closed" if raw.get("state") == "closed" else "open"
-    return IssueSeen(
+    return IssueState(
         ref=ref,
         state=state,
         close_reason=_REASONS.get(word(raw.get("state_reason"))) if state == "closed" else None,

@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pointsman.plugin_api import (
-    Answer,
     Connection,
     Draft,
     IssueRef,
     Marker,
+    Response,
     Secret,
     Unavailable,
     UnknownOutcome,
@@ -33,7 +33,7 @@ TOKEN = "github-token"
 
 
 class SmallClient:
-    """A TrackerClient as the contract wants it: no redirects, any status given back, failures told apart."""
+    """A ApiClient as the contract wants it: no redirects, any status given back, failures told apart."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -46,7 +46,7 @@ class SmallClient:
         params: Mapping[str, str | int] | None = None,
         json: Any = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Answer:
+    ) -> Response:
         url = path if path.startswith("http") else self.connection.base_url + path
         sent = {name: value.reveal() for name, value in self.connection.headers.items()} | dict(headers or {})
         try:
@@ -61,7 +61,7 @@ class SmallClient:
             raise Unavailable(str(error)) from error
         except (aiohttp.ClientError, TimeoutError) as error:
             raise UnknownOutcome(str(error)) from error
-        return Answer(
+        return Response(
             method=method,
             path=path,
             status=answer.status,

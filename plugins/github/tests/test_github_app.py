@@ -43,7 +43,7 @@ async def test_an_app_opens_comments_closes_and_finds_as_its_bot(make_app_tracke
     issue = await tracker.create_issue(draft)
     comment = await tracker.add_comment(issue, "It happened again.", marker)
     assert (await tracker.set_state(issue, "closed", None)).author.name == "pointsman[bot]"
-    me = await tracker.who_am_i()
+    me = await tracker.own_account()
     assert me == Actor(me.account_id, "pointsman[bot]")
     assert me.account_id.isdigit()
     copied = f"<!-- pointsman: {draft.marker.text} -->"
@@ -224,27 +224,27 @@ async def test_a_renewal_that_is_given_up_leaves_the_lock(make_app_tracker, gith
 async def test_an_app_without_a_name(make_app_tracker, github, body):
     github.faults.append(Fault("GET /app", status=200, body=body))
     with pytest.raises(Misconfigured, match="does not name the App"):
-        await make_app_tracker().who_am_i()
+        await make_app_tracker().own_account()
 
 
 async def test_the_check_of_an_app(make_app_tracker, github):
     findings = await make_app_tracker().check()
     assert {finding.level for finding in findings} == {"ok"}
-    assert any("pointsman[bot]" in finding.what for finding in findings)
+    assert any("pointsman[bot]" in finding.message for finding in findings)
     findings = await make_app_tracker(app={"permissions": {"issues": "read"}}).check()
     [bad] = [finding for finding in findings if finding.level == "error"]
-    assert "'read'" in bad.what
-    assert "403" in bad.breaks
+    assert "'read'" in bad.message
+    assert "403" in bad.impact
     findings = await make_app_tracker(
         app={"permissions": {"issues": "write", "repository_hooks": "write"}}
     ).check()
-    [webhook] = [finding for finding in findings if "no webhook" in finding.what]
-    assert (webhook.level, "App's own webhook" in webhook.what) == ("ok", True)
+    [webhook] = [finding for finding in findings if "no webhook" in finding.message]
+    assert (webhook.level, "App's own webhook" in webhook.message) == ("ok", True)
 
 
 async def test_a_check_with_a_wrong_key_says_where_keys_are(make_app_tracker):
     [finding] = await make_app_tracker(app={"app_id": "9"}).check()
-    assert (finding.level, finding.mend) == ("error", "see the App's page for its id and keys")
+    assert (finding.level, finding.remedy) == ("error", "see the App's page for its id and keys")
 
 
 async def test_nothing_shows_the_key_or_the_token(make_app_tracker, github, helpers, app_pem):

@@ -27,7 +27,7 @@ def webhook(github):
 async def test_a_destination_that_is_well(make_tracker, github, webhook):
     findings = await make_tracker(assignees=(github.bot,)).check()
     assert {finding.level for finding in findings} == {"ok"}
-    said = "\n".join(finding.what for finding in findings)
+    said = "\n".join(finding.message for finding in findings)
     for part in (
         "signed in as pointsman-bot",
         "acme/shop is visible",
@@ -43,11 +43,11 @@ async def test_a_destination_that_is_well(make_tracker, github, webhook):
 
 async def test_a_repository_that_everybody_may_read_is_said_to_be_public(tracker, github, webhook):
     [one] = [finding for finding in await tracker.check() if finding.public]
-    assert (one.level, one.what) == ("ok", "repository acme/shop is visible to everybody")
+    assert (one.level, one.message) == ("ok", "repository acme/shop is visible to everybody")
     github.private = True
     found = await tracker.check()
     assert not any(finding.public for finding in found)
-    assert "repository acme/shop is visible" in [finding.what for finding in found]
+    assert "repository acme/shop is visible" in [finding.message for finding in found]
 
 
 @pytest.mark.parametrize(
@@ -73,18 +73,18 @@ async def test_what_stands_in_the_way_is_found(make_tracker, github, webhook, ch
     for name, value in changed.items():
         setattr(github, name, value)
     bad = [finding for finding in await make_tracker().check() if finding.level != "ok"]
-    assert any(what in finding.what and finding.level == level for finding in bad)
-    assert all(finding.breaks and finding.mend for finding in bad)
+    assert any(what in finding.message and finding.level == level for finding in bad)
+    assert all(finding.impact and finding.remedy for finding in bad)
 
 
 @pytest.mark.parametrize(("days", "level"), [(13, "warning"), (15, "ok")])
 async def test_a_token_is_renewed_two_weeks_before_its_end(tracker, github, webhook, days, level):
     end = dt.datetime.now(dt.UTC) + dt.timedelta(days=days, hours=1)
     github.token_headers = {"GitHub-Authentication-Token-Expiration": f"{end:%Y-%m-%d %H:%M:%S} UTC"}
-    [found] = [finding for finding in await tracker.check() if f"{end:%Y-%m-%d}" in finding.what]
+    [found] = [finding for finding in await tracker.check() if f"{end:%Y-%m-%d}" in finding.message]
     assert found.level == level
     if level == "warning":
-        assert f"{github.url}/settings/personal-access-tokens" in found.mend
+        assert f"{github.url}/settings/personal-access-tokens" in found.remedy
 
 
 @pytest.mark.parametrize("scopes", ["repo", "public_repo, gist", "admin:org, repo"])
@@ -96,30 +96,30 @@ async def test_scopes_that_suffice(tracker, github, webhook, scopes):
 async def test_without_triage_issues_of_others_can_not_be_closed(tracker, github, webhook):
     github.may_push = False
     [bad] = [finding for finding in await tracker.check() if finding.level != "ok"]
-    assert "issues of others" not in bad.breaks
+    assert "issues of others" not in bad.impact
     github.may_triage = False
     [bad] = [finding for finding in await tracker.check() if finding.level != "ok"]
-    assert "issues of others can't be closed" in bad.breaks
+    assert "issues of others can't be closed" in bad.impact
 
 
 async def test_who_can_not_be_assigned_is_named(make_tracker, github, webhook):
     github.assignable = {"dev"}
     findings = await make_tracker(assignees=("dev", "nobody", "no/body")).check()
     bad = [finding for finding in findings if finding.level != "ok"]
-    assert [finding.what.partition(" ")[0] for finding in bad] == ["nobody", "no/body"]
-    assert all("`assignees`" in finding.mend for finding in bad)
+    assert [finding.message.partition(" ")[0] for finding in bad] == ["nobody", "no/body"]
+    assert all("`assignees`" in finding.remedy for finding in bad)
 
 
 async def test_an_odd_answer_about_somebody_does_not_end_the_check(make_tracker, github, webhook):
     github.faults.append(Fault("/assignees/", status=500, body=b'{"message":"Server Error"}'))
     findings = await make_tracker(assignees=("dev",)).check()
-    assert any(finding.level == "warning" and "Server Error" in finding.what for finding in findings)
-    assert findings[-1].what.endswith("it was not called yet")
+    assert any(finding.level == "warning" and "Server Error" in finding.message for finding in findings)
+    assert findings[-1].message.endswith("it was not called yet")
 
 
 async def test_a_renamed_repository_is_told(tracker, github):
     github.rename_repository("acme/store")
-    assert any("another name" in finding.mend for finding in await tracker.check())
+    assert any("another name" in finding.remedy for finding in await tracker.check())
 
 
 async def test_a_token_that_belongs_to_no_account_is_told(tracker, github):
@@ -128,25 +128,25 @@ async def test_a_token_that_belongs_to_no_account_is_told(tracker, github):
     )
     [finding] = await tracker.check()
     assert finding.level == "error"
-    assert "App's id and key" in finding.mend
+    assert "App's id and key" in finding.remedy
 
 
 async def test_a_server_without_a_limit_tells_none(tracker, github, webhook):
     github._limit_headers = dict
     findings = await tracker.check()
     assert {finding.level for finding in findings} == {"ok"}
-    assert not any("requests are left" in finding.what for finding in findings)
+    assert not any("requests are left" in finding.message for finding in findings)
 
 
 async def test_a_server_that_is_down(tracker, github):
     async with github.down():
         [finding] = await tracker.check()
-    assert (finding.level, "is up" in finding.mend) == ("error", True)
+    assert (finding.level, "is up" in finding.remedy) == ("error", True)
 
 
 async def test_the_check_finds_a_token_that_was_changed_meanwhile(make_tracker, github):
     tracker = make_tracker()
-    await tracker.who_am_i()
+    await tracker.own_account()
     github.token = "another"
     assert [finding.level for finding in await tracker.check()] == ["error"]
 
@@ -167,7 +167,7 @@ def test_the_end_of_a_token_in_its_forms(text):
 async def test_where_our_address_is_known_only_that_webhook_is_ours(tracker, github, webhook):
     tracker.webhook_url = "https://pointsman.example/webhooks/github/shop-2"
     *_, found = await tracker.check()
-    assert (found.level, found.what) == ("warning", "no webhook of the repository leads to Pointsman")
+    assert (found.level, found.message) == ("warning", "no webhook of the repository leads to Pointsman")
     github.hooks[1].config["url"] = tracker.webhook_url
     *_, found = await tracker.check()
-    assert found.level == "ok" and found.what.startswith("webhook 1 to pointsman.example is in order")
+    assert found.level == "ok" and found.message.startswith("webhook 1 to pointsman.example is in order")

@@ -10,7 +10,7 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from pointsman.plugin_api import Actor, Connection, Ignored, IssueGone, IssueSeen, Secret
+from pointsman.plugin_api import Actor, Connection, IgnoredWebhook, IssueRemoved, IssueState, Secret
 from pointsman_github import GitHubTracker
 
 SECRET = "webhook-secret"
@@ -42,7 +42,7 @@ async def test_people_send_signed_webhooks_that_the_tracker_reads(tracker, githu
         assert GitHubTracker.verify_webhook(headers, body, [SECRET.encode()])
         assert not GitHubTracker.verify_webhook(headers, body + b" ", [SECRET.encode()])
         seen = tracker.read_webhook(headers, body)
-        assert isinstance(seen, IssueSeen)
+        assert isinstance(seen, IssueState)
         assert seen.markers == (draft.marker.text,)
         assert isinstance(seen.actor, Actor)
         assert seen.actor.name == "dev"
@@ -55,8 +55,8 @@ async def test_deletion_and_transfer_are_told(tracker, github, receiver):
     await github.delete_issue(first)
     await github.transfer_issue(second, "acme/other", as_number=9)
     gone = [tracker.read_webhook(*call) for call in receiver]
-    assert all(isinstance(news, IssueGone) for news in gone)
-    assert [news.to for news in gone] == ["", f"{github.url}/acme/other/issues/9"]
+    assert all(isinstance(news, IssueRemoved) for news in gone)
+    assert [news.moved_to for news in gone] == ["", f"{github.url}/acme/other/issues/9"]
 
 
 async def test_other_news_is_sent_too_and_ignored_by_the_tracker(tracker, github, receiver):
@@ -65,7 +65,7 @@ async def test_other_news_is_sent_too_and_ignored_by_the_tracker(tracker, github
     await github.comment(number, "hello")
     await github.edit_issue(number, title="y")
     assert [headers["x-github-event"] for headers, _ in receiver] == ["ping", "issue_comment", "issues"]
-    assert all(isinstance(tracker.read_webhook(*call), Ignored) for call in receiver)
+    assert all(isinstance(tracker.read_webhook(*call), IgnoredWebhook) for call in receiver)
 
 
 async def test_sending_can_be_left_out_and_a_silent_receiver_is_no_error(github, receiver):

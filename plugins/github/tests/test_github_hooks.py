@@ -50,7 +50,7 @@ async def test_a_webhook_in_order_is_left_alone_and_its_secret_is_said_to_be_unk
     finding = await tracker.ensure_webhook(URL, Secret("another"))
     assert len(changes(github)) == 1
     assert finding.level == "ok"
-    assert "secret can't be read back" in finding.what
+    assert "secret can't be read back" in finding.message
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ async def test_a_webhook_that_is_not_in_order_is_mended(tracker, github, changed
     hook = ours(github, **changed)
     finding = await tracker.ensure_webhook(URL, SECRET)
     assert finding.level == "ok"
-    assert what in finding.what
-    assert "secret was set anew" in finding.what
+    assert what in finding.message
+    assert "secret was set anew" in finding.message
     assert list(github.hooks) == [hook.id]
     assert hooks.defects(github._hook(hook)) == []
     assert hook.config["secret"] == "webhook-secret"
@@ -102,7 +102,7 @@ async def test_of_two_the_one_that_is_switched_on_counts(tracker, github):
     ours(github, active=False)
     on = ours(github)
     finding = await tracker.ensure_webhook(URL, SECRET)
-    assert f"webhook {on.id} " in finding.what
+    assert f"webhook {on.id} " in finding.message
     assert changes(github) == []
 
 
@@ -135,7 +135,7 @@ async def test_without_the_right_a_person_is_told_exactly_what_to_do(tracker, gi
     github.faults.append(fault)
     finding = await tracker.ensure_webhook(URL, SECRET)
     assert finding.level == "warning"
-    assert "Not Found" in finding.what or "not accessible" in finding.what
+    assert "Not Found" in finding.message or "not accessible" in finding.message
     for part in (
         "Webhooks: read and write",
         f"{github.url}/acme/shop/settings/hooks",
@@ -145,7 +145,7 @@ async def test_without_the_right_a_person_is_told_exactly_what_to_do(tracker, gi
         "Issues and Issue comments",
         "Active",
     ):
-        assert part in finding.mend
+        assert part in finding.remedy
     assert "webhook-secret" not in repr(finding)
     assert github.hooks == {}
 
@@ -160,8 +160,8 @@ async def test_an_address_that_github_refuses_is_told_in_its_words(tracker, gith
     github.faults.append(Fault("POST", status=422, body=body))
     finding = await tracker.ensure_webhook("http://localhost/webhooks/github/x", SECRET)
     assert finding.level == "error"
-    assert "public Internet" in finding.what
-    assert "POINTSMAN_PUBLIC_URL" in finding.mend
+    assert "public Internet" in finding.message
+    assert "POINTSMAN_PUBLIC_URL" in finding.remedy
 
 
 @pytest.mark.parametrize(
@@ -210,9 +210,9 @@ async def test_without_a_webhook_the_check_says_what_it_costs(tracker, github):
     ours(github, config={"url": "https://ci.example/hook"})
     [finding] = [finding for finding in await tracker.check() if finding.level != "ok"]
     assert finding.level == "warning"
-    assert "no webhook" in finding.what
-    assert "every 10 minutes" in finding.breaks
-    assert "--ensure-webhook" in finding.mend
+    assert "no webhook" in finding.message
+    assert "every 10 minutes" in finding.impact
+    assert "--ensure-webhook" in finding.remedy
 
 
 @pytest.mark.parametrize(
@@ -236,17 +236,17 @@ async def test_without_a_webhook_the_check_says_what_it_costs(tracker, github):
 )
 async def test_the_check_tells_how_the_webhook_stands(tracker, github, changed, level, words):
     hook = ours(github, **changed)
-    [finding] = [finding for finding in await tracker.check() if "pointsman.example" in finding.what]
+    [finding] = [finding for finding in await tracker.check() if "pointsman.example" in finding.message]
     assert finding.level == level
-    assert words in finding.what + finding.mend
+    assert words in finding.message + finding.remedy
     if level != "ok":
-        assert finding.breaks
-        assert f"/acme/shop/settings/hooks/{hook.id}" in finding.mend
+        assert finding.impact
+        assert f"/acme/shop/settings/hooks/{hook.id}" in finding.remedy
 
 
 async def test_webhooks_that_may_not_be_seen_are_not_spoken_of(tracker, github):
     github.may_administer = False
-    assert not any("webhook" in finding.what for finding in await tracker.check())
+    assert not any("webhook" in finding.message for finding in await tracker.check())
 
 
 # -- calls that failed -------------------------------------------------------------------------------------------------
@@ -276,10 +276,10 @@ async def test_failed_calls_are_repeated_and_no_other(tracker, github, helpers, 
     url, heard = lost_calls
     failed = [heard[0], heard[2], heard[4]]
     github.page_max = 2
-    assert await tracker.ask_again(url, helpers.long_ago) == 3
+    assert await tracker.redeliver_webhooks(url, helpers.long_ago) == 3
     await github.webhooks_sent()
     assert heard[5:] == failed
-    assert await tracker.ask_again(url, helpers.long_ago) == 0, "they have arrived"
+    assert await tracker.redeliver_webhooks(url, helpers.long_ago) == 0, "they have arrived"
 
 
 async def test_a_call_that_always_fails_is_given_up(tracker, github, helpers, lost_calls):
@@ -287,7 +287,7 @@ async def test_a_call_that_always_fails_is_given_up(tracker, github, helpers, lo
     github.webhook_url = f"{url}/nowhere"
     asked = []
     for _ in range(4):
-        asked.append(await tracker.ask_again(url, helpers.long_ago))
+        asked.append(await tracker.redeliver_webhooks(url, helpers.long_ago))
         await github.webhooks_sent()
     assert asked == [3, 3, 0, 0]
 
@@ -297,21 +297,24 @@ async def test_only_calls_since_then_count(tracker, github, helpers, lost_calls)
     for call in github.webhooks[:4]:
         call.at -= dt.timedelta(hours=1)
     since = dt.datetime.now(dt.UTC) - dt.timedelta(minutes=10)
-    assert await tracker.ask_again(url, since) == 1
+    assert await tracker.redeliver_webhooks(url, since) == 1
 
 
 async def test_where_nothing_can_be_asked_nothing_is(tracker, github, helpers, lost_calls):
     url, _ = lost_calls
-    assert await tracker.ask_again("https://elsewhere.example/webhooks/github/shop", helpers.long_ago) == 0
+    assert (
+        await tracker.redeliver_webhooks("https://elsewhere.example/webhooks/github/shop", helpers.long_ago)
+        == 0
+    )
     [hook] = github.hooks.values()
     hook.active = False
-    assert await tracker.ask_again(url, helpers.long_ago) == 0
+    assert await tracker.redeliver_webhooks(url, helpers.long_ago) == 0
     hook.active, github.may_administer = True, False
-    assert await tracker.ask_again(url, helpers.long_ago) == 0
+    assert await tracker.redeliver_webhooks(url, helpers.long_ago) == 0
 
 
 async def test_trouble_while_asking_is_told(tracker, github, helpers, lost_calls):
     url, _ = lost_calls
     github.faults = [Fault("/deliveries", status=500)]
     with pytest.raises(UnknownOutcome):
-        await tracker.ask_again(url, helpers.long_ago)
+        await tracker.redeliver_webhooks(url, helpers.long_ago)

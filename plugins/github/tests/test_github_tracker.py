@@ -12,9 +12,9 @@ from aioresponses import aioresponses
 from pointsman.plugin_api import (
     AuthFailed,
     Draft,
+    IssueMoved,
     IssueRef,
     Misconfigured,
-    Moved,
     NotFound,
     RateLimited,
     Refused,
@@ -125,7 +125,7 @@ async def test_a_repository_out_of_sight_is_no_issue_that_is_gone(tracker, githu
     ],
 )
 async def test_whether_it_is_gone_can_not_be_told(tracker, github, helpers, fault, kind):
-    tracker._account = await tracker.who_am_i()
+    tracker._account = await tracker.own_account()
     said = b'{"message": "Not Found"}'
     github.faults = [
         Fault("/issues/1", status=404, body=said, times=9),
@@ -160,7 +160,7 @@ async def test_a_transferred_issue_says_where_it_is(tracker, github, helpers):
         tracker.set_state(ref, "closed", None),
         tracker.add_comment(ref, "x", helpers.marker()),
     ):
-        with pytest.raises(Moved) as caught:
+        with pytest.raises(IssueMoved) as caught:
             await call
         assert caught.value.to == f"{github.url}/acme/other/issues/40"
     assert github.issues[1].state == "open"
@@ -170,7 +170,7 @@ async def test_a_redirect_to_a_stranger_is_not_followed(tracker, github, helpers
     github.faults.append(
         Fault("GET /repos/acme/shop/issues/1", status=301, headers={"Location": "http://evil.example/x"})
     )
-    with pytest.raises(Moved) as caught:
+    with pytest.raises(IssueMoved) as caught:
         await tracker.read_issue(helpers.number(1))
     assert caught.value.to == "http://evil.example/x"
     assert [path for _, path in github.requests] == ["/repos/acme/shop/issues/1", "/repos/acme/shop"]
@@ -247,7 +247,7 @@ async def test_a_change_of_state_tells_how_the_issue_stands_afterwards(tracker, 
     assert (seen.ref, seen.state, seen.close_reason) == (issue, "closed", "duplicate")
     assert seen.version == github.now()
     assert seen.markers == (draft.marker.text,)
-    assert seen.author == await tracker.who_am_i()
+    assert seen.author == await tracker.own_account()
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{}", b'{"number": "1"}'])
@@ -264,14 +264,14 @@ async def test_an_answer_that_is_no_issue_proves_nothing(tracker, github, helper
 
 
 async def test_who_we_are_is_the_author_of_our_issues_and_asked_once(tracker, github, helpers):
-    me = await tracker.who_am_i()
+    me = await tracker.own_account()
     assert (me.account_id, me.name) == ("1000", github.bot)
     ours = await tracker.create_issue(helpers.draft())
     theirs = await github.open_issue("theirs", by="dev")
     assert (await tracker.read_issue(ours)).author == me
     assert (await tracker.read_issue(helpers.number(theirs))).author.name == "dev"
     assert [seen.author == me for seen in await tracker.list_changes(helpers.long_ago)] == [True, False]
-    await tracker.who_am_i()
+    await tracker.own_account()
     assert [path for _, path in github.requests].count("/user") == 1
 
 
@@ -286,7 +286,7 @@ async def test_not_to_know_who_we_are_is_nobody_s_issue_gone(tracker, github, he
 async def test_an_account_without_name_or_id_is_none(tracker, github, body):
     github.faults.append(Fault("/user", status=200, body=body))
     with pytest.raises(Misconfigured, match="who we are"):
-        await tracker.who_am_i()
+        await tracker.own_account()
 
 
 async def test_an_update_keeps_the_marker_and_the_labels(make_tracker, github, helpers):
@@ -314,11 +314,11 @@ async def test_an_enterprise_server_has_its_api_below_a_path_and_its_pages_elsew
         assert await tracker.find_issue(draft.marker, helpers.long_ago) == [IssueRef("1", "1", issue.url)]
         assert (await tracker.set_state(issue, "closed", None)).ref.url == issue.url
         await server.transfer_issue(1, "acme/other", as_number=9)
-        with pytest.raises(Moved) as caught:
+        with pytest.raises(IssueMoved) as caught:
             await tracker.read_issue(issue)
         assert caught.value.to == f"{server.url}/acme/other/issues/9"
         assert all(path.startswith("/api/v3/") for _, path in server.requests)
-        assert "Enterprise Server 3.19" in (await tracker.check())[0].what
+        assert "Enterprise Server 3.19" in (await tracker.check())[0].message
 
 
 async def test_the_web_site_in_place_of_its_api_is_told(helpers):
@@ -327,7 +327,7 @@ async def test_the_web_site_in_place_of_its_api_is_told(helpers):
         tracker = GitHubTracker(settings, helpers.client(GitHubTracker.connection(settings)))
         with pytest.raises(Misconfigured, match="api/v3"):
             await tracker.create_issue(helpers.draft())
-        assert "https://HOST/api/v3" in (await tracker.check())[0].mend
+        assert "https://HOST/api/v3" in (await tracker.check())[0].remedy
 
 
 # -- single calls ------------------------------------------------------------------------------------------------------

@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pointsman.plugin_api import (
-    Answer,
+    ApiClient,
     AuthFailed,
     Finding,
     Misconfigured,
     PluginError,
     RateLimited,
-    TrackerClient,
+    Response,
     Unavailable,
     UnknownOutcome,
 )
@@ -34,7 +34,7 @@ class Doctor:
     def __init__(
         self,
         settings: GitLabSettings,
-        client: TrackerClient,
+        client: ApiClient,
         people: People,
         hooks: Hooks,
         webhook_url: str = "",
@@ -70,7 +70,7 @@ class Doctor:
         me = wire.actor(account)
         if me is None:
             raise Misconfigured("this is not GitLab's API: check `url`")
-        return [Finding(level="ok", what=f"signed in as {me.name}")]
+        return [Finding(level="ok", message=f"signed in as {me.name}")]
 
     async def _token(self) -> list[Finding]:
         """What the token may, and until when. https://docs.gitlab.com/api/personal_access_tokens/."""
@@ -97,9 +97,9 @@ class Doctor:
         return [
             Finding(
                 level="warning",
-                what=f"GitLab knows no user {', '.join(unknown)}",
-                breaks="issues are opened without them",
-                mend="correct `assignees`: usernames, without @",
+                message=f"GitLab knows no user {', '.join(unknown)}",
+                impact="issues are opened without them",
+                remedy="correct `assignees`: usernames, without @",
             )
         ]
 
@@ -110,15 +110,17 @@ class Doctor:
             if error.status not in (403, 404):
                 raise
             what = "the account may not see webhooks, so nothing is known about ours"
-            return [Finding(level="ok", what=what, mend=by_hand(self._settings.project, self._webhook_url))]
+            return [
+                Finding(level="ok", message=what, remedy=by_hand(self._settings.project, self._webhook_url))
+            ]
         wanted = self._webhook_url
         ours = [one for one in hooks if (one.url == wanted if wanted else "/webhooks/gitlab/" in one.url)]
         found = [
             Finding(
                 level="warning",
-                what=f"webhook {hook.number} to {hook.url}: {fault}",
-                breaks="changes are noticed only with the next look at the list of issues",
-                mend="run `pointsman doctor --ensure-webhook`, or set it right under Settings, Webhooks",
+                message=f"webhook {hook.number} to {hook.url}: {fault}",
+                impact="changes are noticed only with the next look at the list of issues",
+                remedy="run `pointsman doctor --ensure-webhook`, or set it right under Settings, Webhooks",
             )
             for hook in ours
             for fault in hook.faults()
@@ -127,14 +129,14 @@ class Doctor:
             return [
                 Finding(
                     level="warning",
-                    what="no webhook of the project leads to Pointsman",
-                    breaks="changes are noticed only with the next look at the list of issues",
-                    mend=f"run `pointsman doctor --ensure-webhook`; or {by_hand(self._settings.project, wanted)}",
+                    message="no webhook of the project leads to Pointsman",
+                    impact="changes are noticed only with the next look at the list of issues",
+                    remedy=f"run `pointsman doctor --ensure-webhook`; or {by_hand(self._settings.project, wanted)}",
                 )
             ]
-        return found or [Finding(level="ok", what=f"webhook {ours[0].number} leads to {ours[0].url}")]
+        return found or [Finding(level="ok", message=f"webhook {ours[0].number} leads to {ours[0].url}")]
 
-    async def _get(self, path: str, doing: str, params: dict[str, str | int] | None = None) -> Answer:
+    async def _get(self, path: str, doing: str, params: dict[str, str | int] | None = None) -> Response:
         answer = await self._client.request("GET", path, params=params)
         if not answer.ok:
             raise problem(answer, doing)
@@ -152,9 +154,9 @@ def token_findings(token: object, today: dt.date) -> list[Finding]:
         found.append(
             Finding(
                 level="error",
-                what=f"the token has the scopes {named or '(none)'} and not api",
-                breaks="no issue is opened",
-                mend="make a token with the scope api",
+                message=f"the token has the scopes {named or '(none)'} and not api",
+                impact="no issue is opened",
+                remedy="make a token with the scope api",
             )
         )
     ends = token.get("expires_at")
@@ -166,9 +168,9 @@ def token_findings(token: object, today: dt.date) -> list[Finding]:
         found.append(
             Finding(
                 level="warning",
-                what=f"the token ends on {str(ends)[:10]}",
-                breaks="from then on nothing is delivered",
-                mend="make a new one, and apply the configuration again",
+                message=f"the token ends on {str(ends)[:10]}",
+                impact="from then on nothing is delivered",
+                remedy="make a new one, and apply the configuration again",
             )
         )
     return found
@@ -193,14 +195,16 @@ def project_findings(raw: Any, settings: GitLabSettings) -> list[Finding]:
         found.append(
             Finding(
                 level="warning",
-                what=f"the account is a Guest of {name}",
-                breaks="GitLab drops labels and assignees without a word, and issues of others can't be closed",
-                mend="give it the role Planner, or Reporter where that is not there",
+                message=f"the account is a Guest of {name}",
+                impact="GitLab drops labels and assignees without a word, and issues of others can't be closed",
+                remedy="give it the role Planner, or Reporter where that is not there",
             )
         )
-    found = found or [Finding(level="ok", what=f"the project {name} has issues")]
+    found = found or [Finding(level="ok", message=f"the project {name} has issues")]
     if _is_public(raw, settings):
-        found.append(Finding(level="ok", what=f"the issues of {name} are visible to everybody", public=True))
+        found.append(
+            Finding(level="ok", message=f"the issues of {name} are visible to everybody", public=True)
+        )
     return found
 
 
@@ -219,7 +223,7 @@ def _role(permissions: object) -> int | None:
 
 
 def _error(what: str, mend: str) -> Finding:
-    return Finding(level="error", what=what, breaks="no issue is opened", mend=mend)
+    return Finding(level="error", message=what, impact="no issue is opened", remedy=mend)
 
 
 def _failed(error: PluginError) -> Finding:
@@ -230,4 +234,4 @@ def _failed(error: PluginError) -> Finding:
         RateLimited: "wait, then run this again",
     }
     mend = mends.get(type(error), "check `url`, and that the server is up")
-    return Finding(level="error", what=error.message, breaks="no issue is opened", mend=mend)
+    return Finding(level="error", message=error.message, impact="no issue is opened", remedy=mend)

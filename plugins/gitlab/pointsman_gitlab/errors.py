@@ -9,14 +9,14 @@ import email.utils
 import json
 from typing import Any
 
-from pointsman.plugin_api import Answer, Misconfigured, PluginError, RateLimited, Refused
+from pointsman.plugin_api import Misconfigured, PluginError, RateLimited, Refused, Response
 from pointsman_gitlab.wire import word
 
 _LONGEST_WAIT = 3600.0
 _WORDS_SHOWN = 5
 
 
-def message_of(answer: Answer) -> tuple[str, dict[str, str]]:
+def message_of(answer: Response) -> tuple[str, dict[str, str]]:
     """GitLab's words about an error, and those of them that belong to fields.
 
     ``{"message": "404 Project Not Found"}``, ``{"error": "title is missing"}``, ``{"message": {"title": ["is too long"]}}``
@@ -41,7 +41,7 @@ def message_of(answer: Answer) -> tuple[str, dict[str, str]]:
     return ": ".join(dict.fromkeys(one for one in words if one)), fields
 
 
-def problem(answer: Answer, doing: str, *, issue: bool = False) -> PluginError:
+def problem(answer: Response, doing: str, *, issue: bool = False) -> PluginError:
     """The error that an answer stands for. ``issue``: its address names an issue that has to be there."""
     said, fields = message_of(answer)
     failed = f"could not {doing}" + (f": {said}" if said else "")
@@ -63,10 +63,10 @@ def problem(answer: Answer, doing: str, *, issue: bool = False) -> PluginError:
         )
     if status == 409 and _asks_for_captcha(answer):
         return Refused(f"{failed}: GitLab takes it for spam", **_kept(answer))
-    return answer.problem(failed, fields=fields)
+    return answer.error(failed, fields=fields)
 
 
-def wait_seconds(answer: Answer) -> float | None:
+def wait_seconds(answer: Response) -> float | None:
     """How long GitLab asks to wait, None if it does not say.
 
     ``Retry-After`` in seconds, or ``RateLimit-Reset``, a moment, which is measured against the server's own clock.
@@ -83,7 +83,7 @@ def wait_seconds(answer: Answer) -> float | None:
     return min(max(int(reset) - now, 1.0), _LONGEST_WAIT)
 
 
-def _asks_for_captcha(answer: Answer) -> bool:
+def _asks_for_captcha(answer: Response) -> bool:
     """Whether a create was held up as spam: a repeat is held up too."""
     try:
         said = json.loads(answer.body)
@@ -92,6 +92,6 @@ def _asks_for_captcha(answer: Answer) -> bool:
     return isinstance(said, dict) and "needs_captcha_response" in said
 
 
-def _kept(answer: Answer) -> dict[str, Any]:
+def _kept(answer: Response) -> dict[str, Any]:
     """What an error keeps of the answer, for the operator."""
     return {"status": answer.status, "excerpt": answer.text()}

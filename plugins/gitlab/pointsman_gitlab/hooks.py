@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pointsman.plugin_api import Finding, PluginError, Secret, TrackerClient, UnknownOutcome
+from pointsman.plugin_api import ApiClient, Finding, PluginError, Secret, UnknownOutcome
 from pointsman_gitlab.errors import problem
 from pointsman_gitlab.pages import read_pages
 from pointsman_gitlab.settings import GitLabSettings
@@ -75,7 +75,7 @@ def hook_body(url: str, secret: Secret) -> dict[str, Any]:
 class Hooks:
     """The webhooks of one project."""
 
-    def __init__(self, client: TrackerClient, settings: GitLabSettings) -> None:
+    def __init__(self, client: ApiClient, settings: GitLabSettings) -> None:
         self._client = client
         self._project = settings.project
         self._path = f"{settings.project_path}/hooks"
@@ -94,9 +94,9 @@ class Hooks:
         if not words or (words.startswith(SIGNING) and signing_key(words.encode()) is None):
             return Finding(
                 level="error",
-                what=f"the webhook's secret is empty, or begins with {SIGNING} and is no signing token",
-                breaks="its calls can't be told from forged ones",
-                mend=f"set another one in webhook_secrets: any text, or {SIGNING} and 32 random bytes in base64",
+                message=f"the webhook's secret is empty, or begins with {SIGNING} and is no signing token",
+                impact="its calls can't be told from forged ones",
+                remedy=f"set another one in webhook_secrets: any text, or {SIGNING} and 32 random bytes in base64",
             )
         async with self._one_at_a_time:
             try:
@@ -115,9 +115,9 @@ class Hooks:
             numbers = ", ".join(str(one.number) for one in ours[1:])
             return Finding(
                 level="warning",
-                what=f"{len(ours)} webhooks lead to Pointsman: {ours[0].number}, {numbers}",
-                breaks="each change is told more than once",
-                mend=f"delete all but one in {self._project}, Settings, Webhooks, then run this again",
+                message=f"{len(ours)} webhooks lead to Pointsman: {ours[0].number}, {numbers}",
+                impact="each change is told more than once",
+                remedy=f"delete all but one in {self._project}, Settings, Webhooks, then run this again",
             )
         if ours:
             hook = await self._send("PUT", f"{self._path}/{ours[0].number}", body, "mend the webhook")
@@ -139,12 +139,12 @@ class Hooks:
         if "signing_token" in body and hook.is_signing is not True:
             faults.append("this GitLab does not sign yet: use a secret that does not begin with whsec_")
         if not faults:
-            return Finding(level="ok", what=said)
+            return Finding(level="ok", message=said)
         return Finding(
             level="warning",
-            what=f"{said}, but {', '.join(faults)}",
-            breaks=_LATE,
-            mend=f"set it right in {self._project}, Settings, Webhooks; a test from there starts a stopped one again",
+            message=f"{said}, but {', '.join(faults)}",
+            impact=_LATE,
+            remedy=f"set it right in {self._project}, Settings, Webhooks; a test from there starts a stopped one again",
         )
 
     def _refused(self, error: PluginError, url: str) -> Finding:
@@ -155,7 +155,7 @@ class Hooks:
                 "an address on a private network: GitLab's administrator allows it under Admin, Settings, Network, "
                 "Outbound requests"
             )
-        return Finding(level="warning", what=error.message, breaks=_LATE, mend=mend)
+        return Finding(level="warning", message=error.message, impact=_LATE, remedy=mend)
 
 
 def by_hand(project: str, url: str = "") -> str:

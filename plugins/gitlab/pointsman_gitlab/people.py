@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from pointsman.plugin_api import TrackerClient, Unavailable, UnknownOutcome
+from pointsman.plugin_api import ApiClient, Unavailable, UnknownOutcome
 from pointsman_gitlab.errors import problem
 from pointsman_gitlab.wire import number, word
 
@@ -12,7 +12,7 @@ from pointsman_gitlab.wire import number, word
 class People:
     """Looks up usernames, each once; those that nobody has are asked for again."""
 
-    def __init__(self, client: TrackerClient) -> None:
+    def __init__(self, client: ApiClient) -> None:
         self._client = client
         self._known: dict[str, int] = {}
 

@@ -8,29 +8,29 @@ from typing import Any, ClassVar
 
 from pointsman.plugin_api import (
     Actor,
-    Answer,
-    Budget,
-    Capabilities,
+    ApiClient,
     CloseReason,
     CommentRef,
     Connection,
     Draft,
     Finding,
-    IssueGone,
+    IssueMoved,
     IssueRef,
-    IssueSeen,
+    IssueRemoved,
+    IssueState,
     Marker,
     Misconfigured,
-    Moved,
     NotFound,
     PluginSettings,
+    Quota,
+    Response,
     Secret,
     State,
     Tracker,
-    TrackerClient,
+    TrackerCapabilities,
     Unavailable,
     UnknownOutcome,
-    WebhookNews,
+    WebhookEvent,
 )
 from pointsman_gitlab import webhook, wire
 from pointsman_gitlab.doctor import Doctor
@@ -51,17 +51,17 @@ class GitLabTracker(Tracker):
     api_version: ClassVar[int] = 1
     Settings: ClassVar[type[PluginSettings]] = GitLabSettings
     # a request of GitLab ends after 60 seconds: https://docs.gitlab.com/administration/operations/puma/
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    capabilities: ClassVar[TrackerCapabilities] = TrackerCapabilities(
         webhooks=True,
         find=True,
         list_changes=True,
         close_reasons=False,
         settle_seconds=(30.0, 60.0),
         # what GitLab limits notes to unless it is set otherwise: https://docs.gitlab.com/rate_limits/content_creation/
-        budgets=(Budget("all", 300, 60.0),),
+        quotas=(Quota("all", 300, 60.0),),
     )
 
-    def __init__(self, settings: GitLabSettings, client: TrackerClient) -> None:
+    def __init__(self, settings: GitLabSettings, client: ApiClient) -> None:
         super().__init__(settings, client)
         self._project = settings.project_path
         self._people = People(client)
@@ -117,7 +117,7 @@ class GitLabTracker(Tracker):
             raise NotFound(f"{comment.remote_id!r} is no note's number")
         await self._about("DELETE", f"{self._at(issue)}/notes/{comment.remote_id}", "delete the comment")
 
-    async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueSeen:  # noqa: ARG002
+    async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueState:  # noqa: ARG002
         """Close or reopen. GitLab knows no reasons; an issue already in that state stays untouched."""
         doing = "close the issue" if state == "closed" else "reopen the issue"
         seen = await self._edit(issue, wire.state_body(state), doing)
@@ -129,12 +129,12 @@ class GitLabTracker(Tracker):
         """Replace title and text, with the marker in it again."""
         await self._edit(issue, wire.edit_body(draft), "edit the issue")
 
-    async def _edit(self, issue: IssueRef, body: Mapping[str, Any], doing: str) -> IssueSeen:
+    async def _edit(self, issue: IssueRef, body: Mapping[str, Any], doing: str) -> IssueState:
         return self._seen(await self._about("PUT", self._at(issue), doing, json=body), issue, doing)
 
     # -- reading -----------------------------------------------------------------------------------------------------
 
-    async def who_am_i(self) -> Actor:
+    async def own_account(self) -> Actor:
         """The account behind the token, asked once; that of a project's or group's token is a bot user."""
         if self._account is None:
             answer = await self.client.request("GET", "/user")
@@ -145,18 +145,18 @@ class GitLabTracker(Tracker):
             raise Misconfigured("the server does not say who we are: check `url`")
         return self._account
 
-    async def read_issue(self, issue: IssueRef) -> IssueSeen:
-        """How the issue stands now. Moved, if it went to another project."""
+    async def read_issue(self, issue: IssueRef) -> IssueState:
+        """How the issue stands now. IssueMoved, if it went to another project."""
         doing = "read the issue"
         return self._seen(await self._about("GET", self._at(issue), doing), issue, doing)
 
-    def _seen(self, answer: Answer, issue: IssueRef, doing: str) -> IssueSeen:
+    def _seen(self, answer: Response, issue: IssueRef, doing: str) -> IssueState:
         raw = answer.json()
         gone, seen = wire.issue_gone(raw), wire.issue_seen(raw)
         if seen is None or seen.ref.remote_id != issue.remote_id:
             raise _other_answer(doing, answer)
         if gone is not None:
-            raise Moved(f"could not {doing}: it was moved to another project", to=gone.to)
+            raise IssueMoved(f"could not {doing}: it was moved to another project", to=gone.moved_to)
         return seen
 
     async def find_issue(self, marker: Marker, since: dt.datetime) -> Sequence[IssueRef]:
@@ -165,7 +165,7 @@ class GitLabTracker(Tracker):
         The list reads the database. Without ``scope`` only issues made by the account come for some lists, and only those
         assigned to it for others, so it is always said.
         """
-        me = await self.who_am_i()
+        me = await self.own_account()
         params: dict[str, str | int] = {
             "scope": "all",
             "state": "all",
@@ -187,7 +187,7 @@ class GitLabTracker(Tracker):
 
     async def find_comment(self, issue: IssueRef, marker: Marker, since: dt.datetime) -> Sequence[CommentRef]:
         """Comments of our own account that carry the marker, oldest first. What GitLab wrote by itself is none."""
-        me = await self.who_am_i()
+        me = await self.own_account()
         params: dict[str, str | int] = {"order_by": "created_at", "sort": "desc"}
 
         def is_older(raw: dict[str, Any]) -> bool:
@@ -207,7 +207,7 @@ class GitLabTracker(Tracker):
         ]
         return found[::-1]
 
-    async def list_changes(self, since: dt.datetime) -> Sequence[IssueSeen | IssueGone]:
+    async def list_changes(self, since: dt.datetime) -> Sequence[IssueState | IssueRemoved]:
         """Issues changed since then, as they stand now, those moved away among them. Deleted ones leave no trace.
 
         The list is ordered by the time of making, newest first: an issue that changes while the pages are read shows up
@@ -248,7 +248,7 @@ class GitLabTracker(Tracker):
         """The id of the call."""
         return webhook.call_id(headers, body)
 
-    def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookNews:  # noqa: ARG002
+    def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent:  # noqa: ARG002
         """What the call says about an issue of this project."""
         return webhook.read(body, self.settings.project)
 
@@ -260,7 +260,7 @@ class GitLabTracker(Tracker):
             raise NotFound(f"{issue.remote_id!r} is no issue number")
         return f"{self._project}/issues/{issue.remote_id}"
 
-    async def _about(self, method: str, path: str, doing: str, *, json: Any = None) -> Answer:
+    async def _about(self, method: str, path: str, doing: str, *, json: Any = None) -> Response:
         """One request about an issue that is surely there. A 404 has to be looked into.
 
         GitLab says it of a deleted issue, of one that hides from the account, and of all of them where the project's issues
@@ -296,7 +296,7 @@ def has_issues(project: object) -> bool:
     return project.get("issues_access_level") != "disabled" and project.get("issues_enabled") is not False
 
 
-def _other_answer(doing: str, answer: Answer) -> UnknownOutcome:
+def _other_answer(doing: str, answer: Response) -> UnknownOutcome:
     """A success that does not speak of what was asked for: something else answered, or the server stumbled."""
     return UnknownOutcome(
         f"could not {doing}: the server says it is done and answers something else",

@@ -15,7 +15,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pointsman.plugin_api import Ignored, IssueGone, IssueSeen, State, WebhookNews
+from pointsman.plugin_api import IgnoredWebhook, IssueRemoved, IssueState, State, WebhookEvent
 from pointsman_gitlab.wire import actor, issue_gone, issue_seen, number, word
 
 SIGNING = "whsec_"
@@ -76,7 +76,7 @@ def call_id(headers: Mapping[str, str], body: bytes) -> str | None:
     return f"{event}-{hashlib.sha256(body).hexdigest()[:16]}" if event else None
 
 
-def read(body: bytes, project: str) -> WebhookNews:
+def read(body: bytes, project: str) -> WebhookEvent:
     """What a call says about issues of this project (a path or an id); any bytes come to a decision.
 
     Headers are not signed: what the body is decides. https://docs.gitlab.com/user/project/integrations/webhook_events/
@@ -84,30 +84,30 @@ def read(body: bytes, project: str) -> WebhookNews:
     try:
         said = json.loads(body)
     except (ValueError, RecursionError):
-        return Ignored("the body is not JSON")
+        return IgnoredWebhook("the body is not JSON")
     if not isinstance(said, dict):
-        return Ignored("the body is not a JSON object")
+        return IgnoredWebhook("the body is not a JSON object")
     kind = said.get("object_kind")
     # an issue that is made an incident or a task is a work item from then on, with the same number
     if kind not in ("issue", "work_item"):
-        return Ignored(f"{word(kind) or '(nothing)'}: only changes of issues count")
+        return IgnoredWebhook(f"{word(kind) or '(nothing)'}: only changes of issues count")
     if elsewhere := _other_project(said, project):
-        return Ignored(f"another project: {elsewhere}")
+        return IgnoredWebhook(f"another project: {elsewhere}")
     issue = said.get("object_attributes")
     by = actor(said.get("user"))
-    gone: IssueGone | None = issue_gone(issue, by=by)
+    gone: IssueRemoved | None = issue_gone(issue, by=by)
     return gone or _read_action(issue, issue_seen(issue, by=by))
 
 
-def _read_action(issue: Any, seen: IssueSeen | None) -> IssueSeen | Ignored:
+def _read_action(issue: Any, seen: IssueState | None) -> IssueState | IgnoredWebhook:
     action = issue.get("action") if isinstance(issue, dict) else None
     if not isinstance(action, str) or action not in _STATE_AFTER:
         # its state is not news, and it may come after the call that tells of a close in the same second
-        return Ignored(f"action {word(action) or '(none)'}: it opens, closes or reopens nothing")
+        return IgnoredWebhook(f"action {word(action) or '(none)'}: it opens, closes or reopens nothing")
     if seen is None:
-        return Ignored(f"action {action}: without an issue in it")
+        return IgnoredWebhook(f"action {action}: without an issue in it")
     if action != "open" and seen.state != _STATE_AFTER[action]:
-        return Ignored(f"action {action}: and the issue is {seen.state}, another call tells of that")
+        return IgnoredWebhook(f"action {action}: and the issue is {seen.state}, another call tells of that")
     return seen
 
 

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pointsman.plugin_api import Actor, CommentRef, Draft, IssueGone, IssueRef, IssueSeen, Marker, State
+from pointsman.plugin_api import Actor, CommentRef, Draft, IssueRef, IssueRemoved, IssueState, Marker, State
 
 TITLE_CHARACTERS = 255
 BODY_CHARACTERS = 1_000_000
@@ -160,13 +160,13 @@ def comment_ref(raw: object, issue: IssueRef) -> CommentRef | None:
     return CommentRef(remote_id=str(found), url=f"{issue.url}#note_{found}" if issue.url else "")
 
 
-def issue_seen(raw: object, *, by: Actor | None = None) -> IssueSeen | None:
+def issue_seen(raw: object, *, by: Actor | None = None) -> IssueState | None:
     """How an issue stands, None for what is no issue. ``by``: who made the news."""
     ref = issue_ref(raw)
     state = raw.get("state") if isinstance(raw, dict) else None
     if ref is None or not isinstance(raw, dict) or not isinstance(state, str) or state not in _STATES:
         return None
-    return IssueSeen(
+    return IssueState(
         ref=ref,
         state=_STATES[state],
         close_reason="duplicate" if _STATES[state] == "closed" and _is_duplicate(raw) else None,
@@ -177,12 +177,12 @@ def issue_seen(raw: object, *, by: Actor | None = None) -> IssueSeen | None:
     )
 
 
-def issue_gone(raw: object, *, by: Actor | None = None) -> IssueGone | None:
+def issue_gone(raw: object, *, by: Actor | None = None) -> IssueRemoved | None:
     """That an issue was moved to another project, None if it was not. Its old self stays, closed."""
     ref, there = issue_ref(raw), number(raw, "moved_to_id")
     if ref is None or there is None:
         return None
-    return IssueGone(ref=ref, to=f"the issue with the id {there}", actor=by)
+    return IssueRemoved(ref=ref, moved_to=f"the issue with the id {there}", actor=by)
 
 
 def _is_duplicate(raw: Mapping[str, Any]) -> bool:

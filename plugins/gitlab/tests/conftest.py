@@ -11,11 +11,11 @@ import aiohttp
 import pytest
 
 from pointsman.plugin_api import (
-    Answer,
     Connection,
     Draft,
     IssueRef,
     Marker,
+    Response,
     Secret,
     Unavailable,
     UnknownOutcome,
@@ -28,7 +28,7 @@ TOKEN = "gitlab-token"
 
 
 class SmallClient:
-    """A TrackerClient as the contract wants it: no redirects, any status given back, failures told apart."""
+    """A ApiClient as the contract wants it: no redirects, any status given back, failures told apart."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
@@ -41,7 +41,7 @@ class SmallClient:
         params: Mapping[str, str | int] | None = None,
         json: Any = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Answer:
+    ) -> Response:
         sent = {name: value.reveal() for name, value in self.connection.headers.items()} | dict(headers or {})
         url = self.connection.base_url + path
         try:
@@ -57,7 +57,7 @@ class SmallClient:
         except (aiohttp.ClientError, TimeoutError) as error:
             raise UnknownOutcome(str(error)) from error
         told = {name.lower(): value for name, value in answer.headers.items()}
-        return Answer(method=method, path=path, status=answer.status, headers=told, body=body)
+        return Response(method=method, path=path, status=answer.status, headers=told, body=body)
 
 
 @pytest.fixture

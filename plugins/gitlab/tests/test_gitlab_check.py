@@ -17,7 +17,7 @@ SIGNING = "whsec_" + "A" * 43 + "="
 
 
 async def levels(tracker) -> list[tuple[str, str]]:
-    return [(one.level, one.what) for one in await tracker.check() if one.level != "ok"]
+    return [(one.level, one.message) for one in await tracker.check() if one.level != "ok"]
 
 
 async def test_a_healthy_place_has_no_findings_but_good_ones(gitlab, make_tracker):
@@ -25,7 +25,7 @@ async def test_a_healthy_place_has_no_findings_but_good_ones(gitlab, make_tracke
     await tracker.ensure_webhook(URL, Secret("hook secret"))
     found = await tracker.check()
     assert {one.level for one in found} == {"ok"}
-    assert [one.what for one in found] == [
+    assert [one.message for one in found] == [
         "signed in as pointsman",
         "the project acme/shop has issues",
         f"webhook 1 leads to {URL}",
@@ -46,7 +46,7 @@ async def test_issues_that_everybody_may_read_are_said_to_be_public(
 ):
     gitlab.visibility = visibility
     found = [one for one in await make_tracker(confidential=confidential).check() if one.public]
-    said = [(one.level, one.what) for one in found]
+    said = [(one.level, one.message) for one in found]
     assert said == ([("ok", "the issues of acme/shop are visible to everybody")] if public else [])
 
 
@@ -82,7 +82,7 @@ def test_a_token_that_says_nothing_is_no_finding(token):
 async def test_a_wrong_token_ends_the_check(gitlab, make_tracker):
     [one] = await make_tracker(token=Secret("wrong")).check()
     assert one.level == "error"
-    assert "new token" in one.mend
+    assert "new token" in one.remedy
 
 
 async def test_a_wrong_address_is_said(gitlab, make_tracker):
@@ -101,7 +101,7 @@ async def test_a_server_that_is_away_is_said(gitlab, tracker):
 async def test_webhooks_that_hide_are_no_trouble(gitlab, tracker):
     gitlab.may_admin = False
     found = (await tracker.check())[-1]
-    assert (found.level, "Settings, Webhooks" in found.mend) == ("ok", True)
+    assert (found.level, "Settings, Webhooks" in found.remedy) == ("ok", True)
 
 
 async def test_a_webhook_that_lacks_something_is_said(gitlab, tracker):
@@ -117,7 +117,7 @@ async def test_a_webhook_that_lacks_something_is_said(gitlab, tracker):
 async def test_a_webhook_is_made_once(gitlab, tracker):
     for said in ("webhook 1 is made", "webhook 1 is there, with this secret"):
         found = await tracker.ensure_webhook(URL, Secret("hook secret"))
-        assert (found.level, found.what) == ("ok", said)
+        assert (found.level, found.message) == ("ok", said)
     [hook] = gitlab.hooks.values()
     assert (hook.url, hook.token, hook.signing_token) == (URL, "hook secret", "")
     assert hook.flags == {
@@ -143,7 +143,7 @@ async def test_an_older_gitlab_does_not_sign(gitlab, tracker):
     gitlab.signs = False
     found = await tracker.ensure_webhook(URL, Secret(SIGNING))
     assert found.level == "warning"
-    assert "does not sign yet" in found.what
+    assert "does not sign yet" in found.message
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_short"])
@@ -165,20 +165,20 @@ async def test_two_webhooks_are_one_too_many(gitlab, tracker):
         gitlab.hooks[number] = GitLabHook(number, URL)
     found = await tracker.ensure_webhook(URL, Secret("s"))
     assert found.level == "warning"
-    assert "5, 6" in found.what
+    assert "5, 6" in found.message
 
 
 async def test_without_the_right_a_person_is_told_what_to_do(gitlab, tracker):
     gitlab.may_admin = False
     found = await tracker.ensure_webhook(URL, Secret("s"))
     assert found.level == "warning"
-    assert "Maintainer" in found.mend and URL in found.mend
+    assert "Maintainer" in found.remedy and URL in found.remedy
 
 
 async def test_a_private_address_is_refused_by_gitlab(gitlab, tracker):
     gitlab.faults.append(Fault(match="POST", status=422, body=b'{"error": "Invalid url given"}'))
     found = await tracker.ensure_webhook("http://127.0.0.1/x", Secret("s"))
-    assert "Outbound requests" in found.mend
+    assert "Outbound requests" in found.remedy
 
 
 async def test_other_trouble_is_raised(gitlab, tracker):
@@ -191,8 +191,8 @@ async def test_where_our_address_is_known_only_that_webhook_is_ours(tracker):
     await tracker.ensure_webhook(URL, Secret("hook secret"))
     tracker.webhook_url = f"{URL}-2"
     *_, found = await tracker.check()
-    assert (found.level, found.what) == ("warning", "no webhook of the project leads to Pointsman")
-    assert f"{URL}-2" in found.mend
+    assert (found.level, found.message) == ("warning", "no webhook of the project leads to Pointsman")
+    assert f"{URL}-2" in found.remedy
     await tracker.ensure_webhook(f"{URL}-2", Secret("hook secret"))
     *_, found = await tracker.check()
-    assert (found.level, found.what) == ("ok", f"webhook 2 leads to {URL}-2")
+    assert (found.level, found.message) == ("ok", f"webhook 2 leads to {URL}-2")

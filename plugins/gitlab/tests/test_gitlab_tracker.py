@@ -10,10 +10,10 @@ from pointsman.plugin_api import (
     Actor,
     AuthFailed,
     CommentRef,
-    IssueGone,
-    IssueSeen,
+    IssueMoved,
+    IssueRemoved,
+    IssueState,
     Misconfigured,
-    Moved,
     NotFound,
     RateLimited,
     Secret,
@@ -178,16 +178,16 @@ async def test_changes_are_listed_moves_among_them(gitlab, tracker, helpers):
     await gitlab.close_issue(2)
     await gitlab.move_issue(3)
     news = {one.ref.remote_id: one for one in await tracker.list_changes(helpers.long_ago)}
-    assert isinstance(news["1"], IssueSeen) and news["1"].state == "open"
-    assert isinstance(news["2"], IssueSeen) and news["2"].state == "closed"
-    assert isinstance(news["3"], IssueGone) and "4711" in news["3"].to
+    assert isinstance(news["1"], IssueState) and news["1"].state == "open"
+    assert isinstance(news["2"], IssueState) and news["2"].state == "closed"
+    assert isinstance(news["3"], IssueRemoved) and "4711" in news["3"].moved_to
 
 
 async def test_a_moved_issue_says_where_it_went(gitlab, tracker, helpers):
     ref = await tracker.create_issue(helpers.draft())
     await gitlab.move_issue(1)
     for act in (tracker.read_issue(ref), tracker.set_state(ref, "open", None)):
-        with pytest.raises(Moved, match="another project") as caught:
+        with pytest.raises(IssueMoved, match="another project") as caught:
             await act
         assert "4711" in caught.value.to
 
@@ -228,12 +228,12 @@ async def test_a_project_that_hides_or_was_renamed(gitlab, make_tracker, helpers
 
 
 async def test_who_we_are(gitlab, make_tracker):
-    assert await make_tracker().who_am_i() == Actor("7", "pointsman")
+    assert await make_tracker().own_account() == Actor("7", "pointsman")
     with pytest.raises(AuthFailed):
-        await make_tracker(token=Secret("wrong")).who_am_i()
+        await make_tracker(token=Secret("wrong")).own_account()
     gitlab.faults.append(Fault(match="/user", status=200, body=b"{}"))
     with pytest.raises(Misconfigured):
-        await make_tracker().who_am_i()
+        await make_tracker().own_account()
 
 
 async def test_a_person_closes_and_the_webhook_is_read(gitlab, tracker, helpers):
@@ -244,7 +244,7 @@ async def test_a_person_closes_and_the_webhook_is_read(gitlab, tracker, helpers)
         told = {name.lower(): value for name, value in headers.items()}
         assert tracker.verify_webhook(told, body, [b"other", secret.encode()])
         assert not tracker.verify_webhook(told, body, [b"other"])
-        assert isinstance(tracker.read_webhook(told, body), IssueSeen)
+        assert isinstance(tracker.read_webhook(told, body), IssueState)
         assert tracker.webhook_id(told, body) == told["idempotency-key"]
     gitlab.has_idempotency_keys = False
     headers, body = gitlab.call(gitlab.issues[1], "reopen", "")

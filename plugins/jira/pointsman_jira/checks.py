@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from pointsman.plugin_api import Answer, Finding, Misconfigured, PluginError, State, TrackerClient
+from pointsman.plugin_api import ApiClient, Finding, Misconfigured, PluginError, Response, State
 from pointsman_jira import errors, screens, templates, transitions, wire
 from pointsman_jira.dialect import Dialect
 from pointsman_jira.settings import JiraSettings
@@ -28,7 +28,7 @@ _DONE_ID = 3
 class Asked:
     """Questions to the site. What can't be answered raises the contract's error."""
 
-    def __init__(self, client: TrackerClient, dialect: Dialect) -> None:
+    def __init__(self, client: ApiClient, dialect: Dialect) -> None:
         self._client = client
         self._dialect = dialect
 
@@ -54,19 +54,19 @@ class Asked:
         found = errors.listed(_good(answer, "the issues could not be searched"), "issues")
         return found[0] if found else None
 
-    async def _get(self, path: str, failed: str, **params: str | int) -> Answer:
+    async def _get(self, path: str, failed: str, **params: str | int) -> Response:
         return _good(
             await self._client.request("GET", self._dialect.api + path, params=params or None), failed
         )
 
 
-def _good(answer: Answer, failed: str) -> Answer:
+def _good(answer: Response, failed: str) -> Response:
     if not answer.ok:
         raise errors.problem(answer, failed, now=dt.datetime.now(dt.UTC))
     return answer
 
 
-async def check(settings: JiraSettings, client: TrackerClient, dialect: Dialect) -> list[Finding]:
+async def check(settings: JiraSettings, client: ApiClient, dialect: Dialect) -> list[Finding]:
     """The findings. Without account or project there is nothing more to ask; other questions stand for themselves."""
     asked = Asked(client, dialect)
     found: list[Finding] = []
@@ -120,9 +120,9 @@ def _life_of_a_token() -> Finding:
     """https://support.atlassian.com/atlassian-account/docs/manage-api-tokens-for-your-atlassian-account/"""
     return Finding(
         level="ok",
-        what="the API token is accepted; tokens live for a year at most, and Jira does not say when this one ends",
-        breaks="on that day every call is refused, and the destination pauses",
-        mend="note its last day (id.atlassian.com > Security > API tokens) and replace api_token before it",
+        message="the API token is accepted; tokens live for a year at most, and Jira does not say when this one ends",
+        impact="on that day every call is refused, and the destination pauses",
+        remedy="note its last day (id.atlassian.com > Security > API tokens) and replace api_token before it",
     )
 
 
@@ -221,12 +221,12 @@ def wish(settings: JiraSettings, state: State) -> transitions.Wish:
 
 
 def _ok(what: str) -> Finding:
-    return Finding(level="ok", what=what)
+    return Finding(level="ok", message=what)
 
 
 def _warn(what: str, breaks: str, mend: str) -> Finding:
-    return Finding(level="warning", what=what, breaks=breaks, mend=mend)
+    return Finding(level="warning", message=what, impact=breaks, remedy=mend)
 
 
 def _error(what: str, breaks: str, mend: str) -> Finding:
-    return Finding(level="error", what=what, breaks=breaks, mend=mend)
+    return Finding(level="error", message=what, impact=breaks, remedy=mend)

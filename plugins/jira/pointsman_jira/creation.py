@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pointsman.plugin_api import Answer, Draft
+from pointsman.plugin_api import Draft, Response
 from pointsman_jira import adf, errors, templates, wire
 from pointsman_jira.dialect import Dialect
 from pointsman_jira.settings import JiraSettings
@@ -56,7 +56,7 @@ class Creation:
             "properties": [wire.marker_property(self._marker)],
         }
 
-    def mend(self, answer: Answer) -> bool:
+    def mend(self, answer: Response) -> bool:
         """Change what a refusal is about. False if nothing can be done, or was done already, about any part of it."""
         if answer.status != 400:
             return False

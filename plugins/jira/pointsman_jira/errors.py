@@ -14,13 +14,13 @@ from typing import Any
 import msgspec
 
 from pointsman.plugin_api import (
-    Answer,
+    ApiClient,
     AuthFailed,
     Misconfigured,
     PluginError,
     RateLimited,
     Refused,
-    TrackerClient,
+    Response,
     UnknownOutcome,
 )
 from pointsman_jira.wire import at, items_at, time_of
@@ -40,7 +40,7 @@ class Discreet:
     Jira quotes what it is sent in refusals, and proxies quote whole requests.
     """
 
-    def __init__(self, client: TrackerClient, private: tuple[str, ...]) -> None:
+    def __init__(self, client: ApiClient, private: tuple[str, ...]) -> None:
         self._client = client
         # Short words stand in many texts by chance, where taking them out would only do harm.
         self._private = tuple(word.encode() for word in private if len(word) >= _SHORT)
@@ -53,8 +53,8 @@ class Discreet:
         params: Mapping[str, str | int] | None = None,
         json: Any = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Answer:
-        """Send one request, see ``TrackerClient``."""
+    ) -> Response:
+        """Send one request, see ``ApiClient``."""
         answer = await self._client.request(method, path, params=params, json=json, headers=headers)
         body = answer.body
         for word in self._private:
@@ -62,7 +62,7 @@ class Discreet:
         return answer if body is answer.body else msgspec.structs.replace(answer, body=body)
 
 
-def said(answer: Answer) -> tuple[dict[str, str], str]:
+def said(answer: Response) -> tuple[dict[str, str], str]:
     """The fields Jira complains about, and all of its words."""
     try:
         body = answer.json()
@@ -74,7 +74,7 @@ def said(answer: Answer) -> tuple[dict[str, str], str]:
     return fields, "; ".join([*messages, *(f"{key}: {value}" for key, value in fields.items())])
 
 
-def listed(answer: Answer, *names: str) -> list[Any]:
+def listed(answer: Response, *names: str) -> list[Any]:
     """The list in an answer that calls itself by one of the names. One without it is not Jira's, and proves nothing."""
     body = answer.json()
     for name in names:
@@ -87,7 +87,7 @@ def listed(answer: Answer, *names: str) -> list[Any]:
     )
 
 
-def must_be_empty(answer: Answer) -> None:
+def must_be_empty(answer: Response) -> None:
     """Raise UnknownOutcome for a success that says something: Jira's 204 is empty, so somebody else answered instead."""
     if answer.body.strip() not in {b"", b"{}", b"null"}:
         raise UnknownOutcome(
@@ -97,7 +97,7 @@ def must_be_empty(answer: Answer) -> None:
         )
 
 
-def is_about_format(answer: Answer) -> bool:
+def is_about_format(answer: Response) -> bool:
     """Whether a refusal is about how a text is written or how long it is, and about nothing else."""
     if answer.status != 400:
         return False
@@ -107,7 +107,7 @@ def is_about_format(answer: Answer) -> bool:
     return bool(fields) or _FORMAT.search(words) is not None
 
 
-def problem(answer: Answer, what: str, *, now: dt.datetime) -> PluginError:
+def problem(answer: Response, what: str, *, now: dt.datetime) -> PluginError:
     """The error that an answer stands for, Jira's own signs first."""
     fields, words = said(answer)
     message = f"{what}: {words[:500]}" if words else what
@@ -143,15 +143,15 @@ def problem(answer: Answer, what: str, *, now: dt.datetime) -> PluginError:
             fields=fields,
             **shown,
         )
-    return answer.problem(message, fields=fields)
+    return answer.error(message, fields=fields)
 
 
-def _reads(answer: Answer) -> bool:
+def _reads(answer: Response) -> bool:
     """Whether the call changes nothing: a search is sent as POST."""
     return answer.method == "GET" or answer.path.rstrip("/").endswith(("/search", "/search/jql"))
 
 
-def _scope(answer: Answer) -> str:
+def _scope(answer: Response) -> str:
     """What is limited: ``issue:<id>``, ``endpoint:<call>`` or all.
 
     https://developer.atlassian.com/cloud/jira/platform/rate-limiting/
@@ -166,7 +166,7 @@ def _scope(answer: Answer) -> str:
     return "all"
 
 
-def _wait(answer: Answer, now: dt.datetime) -> float | None:
+def _wait(answer: Response, now: dt.datetime) -> float | None:
     """Seconds to wait: Retry-After, else the time in X-RateLimit-Reset, which Jira writes in ISO 8601."""
     seconds = answer.retry_after()
     if seconds is not None:

@@ -10,7 +10,7 @@ import datetime as dt
 from typing import Any
 from urllib.parse import urlsplit
 
-from pointsman.plugin_api import Answer, Finding, PluginError, Secret, TrackerClient, UnknownOutcome
+from pointsman.plugin_api import ApiClient, Finding, PluginError, Response, Secret, UnknownOutcome
 from pointsman_jira import errors, wire
 from pointsman_jira.settings import JiraSettings
 from pointsman_jira.webhook import COMMENTS, GONE, SEEN
@@ -21,7 +21,7 @@ _FILTER = "issue-related-events-section"
 _BREAKS = "changes in Jira are noticed only when Pointsman asks, every ten minutes"
 
 
-async def ensure(settings: JiraSettings, client: TrackerClient, url: str, secret: Secret) -> Finding:
+async def ensure(settings: JiraSettings, client: ApiClient, url: str, secret: Secret) -> Finding:
     """See to it that there is one webhook to ``url`` with our events, our project and this secret."""
     if not secret:
         return _by_hand(
@@ -38,7 +38,7 @@ async def ensure(settings: JiraSettings, client: TrackerClient, url: str, secret
         return _by_hand(settings, url, error.message)
 
 
-async def _ensure(settings: JiraSettings, client: TrackerClient, url: str, secret: Secret) -> Finding:
+async def _ensure(settings: JiraSettings, client: ApiClient, url: str, secret: Secret) -> Finding:
     answer = await client.request("GET", _PATH)
     hooks = _must(answer, "the webhooks could not be read").json()
     if not isinstance(hooks, list):
@@ -55,7 +55,7 @@ async def _ensure(settings: JiraSettings, client: TrackerClient, url: str, secre
     }
     if not ours:
         _must(await client.request("POST", _PATH, json=wanted), "the webhook was not made")
-        return Finding(level="ok", what=f"the webhook was made: Jira calls {url}")
+        return Finding(level="ok", message=f"the webhook was made: Jira calls {url}")
     there, *others = ours
     if wire.text_at(there, "name"):
         wanted["name"] = there["name"]
@@ -68,16 +68,16 @@ async def _ensure(settings: JiraSettings, client: TrackerClient, url: str, secre
         numbers = ", ".join(str(_number(hook)) for hook in others)
         return Finding(
             level="warning",
-            what=f"{len(ours)} webhooks call {url}",
-            breaks="Jira calls more often than needed, and with other secrets in vain",
-            mend=f"in Jira, System > WebHooks, delete all but number {_number(there)}: {numbers}",
+            message=f"{len(ours)} webhooks call {url}",
+            impact="Jira calls more often than needed, and with other secrets in vain",
+            remedy=f"in Jira, System > WebHooks, delete all but number {_number(there)}: {numbers}",
         )
     return Finding(
-        level="ok", what=f"the webhook was mended: {', '.join(wrong)}" if wrong else "the webhook is there"
+        level="ok", message=f"the webhook was mended: {', '.join(wrong)}" if wrong else "the webhook is there"
     )
 
 
-def _must(answer: Answer, what: str) -> Answer:
+def _must(answer: Response, what: str) -> Response:
     if answer.ok:
         return answer
     raise errors.problem(answer, what, now=dt.datetime.now(dt.UTC))
@@ -110,9 +110,9 @@ def _by_hand(settings: JiraSettings, url: str, why: str) -> Finding:
     """What a person has to do, in full."""
     return Finding(
         level="warning",
-        what=f"the webhook is not set: {why}",
-        breaks=_BREAKS,
-        mend=(
+        message=f"the webhook is not set: {why}",
+        impact=_BREAKS,
+        remedy=(
             "ask a Jira administrator to make it under System > WebHooks:"
             f" URL {url};"
             " Secret: the destination's webhook secret, the same on both sides;"

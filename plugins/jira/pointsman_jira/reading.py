@@ -9,17 +9,17 @@ from urllib.parse import quote
 
 from pointsman.plugin_api import (
     Actor,
-    Answer,
+    ApiClient,
     CommentRef,
-    IssueGone,
+    IssueMoved,
     IssueRef,
-    IssueSeen,
+    IssueRemoved,
+    IssueState,
     Marker,
     Misconfigured,
-    Moved,
     PluginError,
+    Response,
     Tracker,
-    TrackerClient,
     UnknownOutcome,
 )
 from pointsman_jira import dialect, errors, wire
@@ -33,12 +33,12 @@ class JiraReader(Tracker):
 
     settings: JiraSettings
 
-    def __init__(self, settings: JiraSettings, client: TrackerClient) -> None:
+    def __init__(self, settings: JiraSettings, client: ApiClient) -> None:
         super().__init__(settings, client)
         self.dialect = dialect.of(is_cloud=settings.is_cloud)
         self._me: Actor | None = None
 
-    async def who_am_i(self) -> Actor:
+    async def own_account(self) -> Actor:
         """The account of the token, asked for once.
 
         https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-myself/#api-rest-api-3-myself-get
@@ -60,7 +60,7 @@ class JiraReader(Tracker):
                 )
         return self._me
 
-    async def read_issue(self, issue: IssueRef) -> IssueSeen:
+    async def read_issue(self, issue: IssueRef) -> IssueState:
         """The issue by its id, which stays the same when the issue moves and its key changes."""
         seen = self._seen(await self._read(issue))
         if seen is None:
@@ -73,7 +73,7 @@ class JiraReader(Tracker):
         ``since`` is not asked for: the label names one delivery, and a time in JQL is read in the account's zone.
         """
         del since
-        me = (await self.who_am_i()).account_id
+        me = (await self.own_account()).account_id
         jql = f"project = {wire.quoted(self.settings.project)} AND labels = {wire.quoted(marker.text)} ORDER BY key ASC"
         found = []
         async for issue in self._search(jql):
@@ -84,7 +84,7 @@ class JiraReader(Tracker):
 
     async def find_comment(self, issue: IssueRef, marker: Marker, since: dt.datetime) -> Sequence[CommentRef]:
         """Our comments on the issue that have the marker in their property."""
-        me = (await self.who_am_i()).account_id
+        me = (await self.own_account()).account_id
         found = []
         async for comment in self._comments(issue, since - CLOCK_SKEW):
             comment_id = wire.text_at(comment, "id")
@@ -95,7 +95,7 @@ class JiraReader(Tracker):
                 found.append(self._comment_ref(issue, comment_id))
         return sorted(found, key=lambda ref: (len(ref.remote_id), ref.remote_id))
 
-    async def list_changes(self, since: dt.datetime) -> Sequence[IssueSeen | IssueGone]:
+    async def list_changes(self, since: dt.datetime) -> Sequence[IssueState | IssueRemoved]:
         """The project's issues changed since then. One that was deleted or moved away can't be seen here."""
         minutes = wire.minutes_ago(since, dt.datetime.now(dt.UTC))
         jql = f'project = {wire.quoted(self.settings.project)} AND updated >= "-{minutes}m" ORDER BY updated ASC'
@@ -104,13 +104,13 @@ class JiraReader(Tracker):
         return tuple(seen for seen in found if seen and (seen.version is None or seen.version >= oldest))
 
     @property
-    def calls(self) -> TrackerClient:
+    def calls(self) -> ApiClient:
         """The client, without our own address and token in what it brings back."""
         return errors.Discreet(self.client, self.settings.private)
 
     # -- inside ------------------------------------------------------------------------------------------------
 
-    def _seen(self, issue: Any) -> IssueSeen | None:
+    def _seen(self, issue: Any) -> IssueState | None:
         return wire.seen(issue, self.settings.site, reasons=self.settings.reasons)
 
     async def _read(self, issue: IssueRef) -> Any:
@@ -121,7 +121,7 @@ class JiraReader(Tracker):
         project = wire.project_of(found)
         if project and project != self.settings.project:
             key = wire.text_at(found, "key")
-            raise Moved(f"{issue.key} is {key} now, in another project", to=key, status=answer.status)
+            raise IssueMoved(f"{issue.key} is {key} now, in another project", to=key, status=answer.status)
         return found
 
     async def _search(self, jql: str) -> AsyncIterator[Any]:
@@ -186,7 +186,7 @@ class JiraReader(Tracker):
             raise self._problem(answer, "the comment's property could not be read")
         return wire.text_at(answer.json(), "value", "marker")
 
-    async def _must(self, answer: Answer, what: str) -> None:
+    async def _must(self, answer: Response, what: str) -> None:
         """Raise what an answer about one issue stands for, unless it went well.
 
         Jira answers 404 both for what is not there and for what the account may not see. So before an issue counts
@@ -208,7 +208,7 @@ class JiraReader(Tracker):
                 raise self._problem(project, "the project could not be read")
         raise error
 
-    def _problem(self, answer: Answer, what: str) -> PluginError:
+    def _problem(self, answer: Response, what: str) -> PluginError:
         return errors.problem(answer, what, now=dt.datetime.now(dt.UTC))
 
     def _issue_path(self, issue: IssueRef) -> str:

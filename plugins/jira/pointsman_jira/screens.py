@@ -41,15 +41,15 @@ def _off_screen(name: str, named: Mapping[str, str]) -> Finding:
     if meant:
         return Finding(
             level="error",
-            what=f"fields.{name} is a field's name, and Jira knows fields by their ids",
-            breaks=_BREAKS,
-            mend=f"write fields.{meant}",
+            message=f"fields.{name} is a field's name, and Jira knows fields by their ids",
+            impact=_BREAKS,
+            remedy=f"write fields.{meant}",
         )
     return Finding(
         level="warning" if name == "assignee" else "error",
-        what=f"the field {name} can't be set",
-        breaks="issues are made without their assignee" if name == "assignee" else _BREAKS,
-        mend=f"put the field {name} on the project's create screen",
+        message=f"the field {name} can't be set",
+        impact="issues are made without their assignee" if name == "assignee" else _BREAKS,
+        remedy=f"put the field {name} on the project's create screen",
     )
 
 
@@ -58,16 +58,16 @@ def _priority(wanted: str, field: Any) -> list[Finding]:
     if not names or wanted.strip().casefold() in {name.casefold() for name in names}:
         return []
     mend = f"set priority to one of: {', '.join(names)}"
-    return [Finding(level="error", what=f"there is no priority {wanted}", breaks=_BREAKS, mend=mend)]
+    return [Finding(level="error", message=f"there is no priority {wanted}", impact=_BREAKS, remedy=mend)]
 
 
 def _not_covered(name: str, field: Any) -> Finding:
     """With the value as it has to be written, as far as the field's kind tells."""
     return Finding(
         level="error",
-        what=f"the field {described(name, field)} is required and has no default",
-        breaks=_BREAKS,
-        mend=f"set it in the settings: fields.{name} = {_example(field)}. Or give it a default, or make it optional",
+        message=f"the field {described(name, field)} is required and has no default",
+        impact=_BREAKS,
+        remedy=f"set it in the settings: fields.{name} = {_example(field)}. Or give it a default, or make it optional",
     )
 
 

@@ -13,9 +13,6 @@ from urllib.parse import quote
 import msgspec
 
 from pointsman.plugin_api import (
-    Answer,
-    Budget,
-    Capabilities,
     CloseReason,
     CommentRef,
     Conflict,
@@ -23,15 +20,18 @@ from pointsman.plugin_api import (
     Draft,
     Finding,
     IssueRef,
-    IssueSeen,
+    IssueState,
     Marker,
     Misconfigured,
     PluginError,
     PluginSettings,
+    Quota,
+    Response,
     Secret,
     State,
+    TrackerCapabilities,
     UnknownOutcome,
-    WebhookNews,
+    WebhookEvent,
 )
 from pointsman_jira import checks, errors, hooks, transitions, webhook, wire
 from pointsman_jira.creation import Creation
@@ -50,14 +50,14 @@ class JiraTracker(JiraReader):
     Settings: ClassVar[type[PluginSettings]] = JiraSettings
     # The search index lags behind by seconds to minutes, so one look is not enough before an issue is made anew.
     # https://developer.atlassian.com/cloud/jira/platform/search-and-reconcile/
-    capabilities: ClassVar[Capabilities] = Capabilities(
+    capabilities: ClassVar[TrackerCapabilities] = TrackerCapabilities(
         webhooks=True,
         find=True,
         list_changes=True,
         close_reasons=True,
         settle_seconds=(15, 60, 300),
         # writes to one issue: https://developer.atlassian.com/cloud/jira/platform/rate-limiting/
-        budgets=(Budget("issue", 20, 2.0), Budget("issue-long", 100, 30.0)),
+        quotas=(Quota("issue", 20, 2.0), Quota("issue-long", 100, 30.0)),
     )
 
     @classmethod
@@ -96,7 +96,7 @@ class JiraTracker(JiraReader):
         """Another summary and description. Jira answers with an empty 204."""
         path = self._issue_path(issue)
 
-        async def put(description: Any) -> Answer:
+        async def put(description: Any) -> Response:
             fields = {"summary": wire.summary(draft.title), "description": description}
             return await self.calls.request("PUT", path, json={"fields": fields})
 
@@ -110,7 +110,7 @@ class JiraTracker(JiraReader):
         """A new comment with the marker as its property ``pointsman``."""
         path = f"{self._issue_path(issue)}/comment"
 
-        async def post(text: Any) -> Answer:
+        async def post(text: Any) -> Response:
             said = {"body": text, "properties": [wire.marker_property(marker.text)]}
             return await self.calls.request("POST", path, json=said)
 
@@ -133,7 +133,7 @@ class JiraTracker(JiraReader):
         answer = await self.calls.request("DELETE", path)
         await self._must(answer, "the comment was not deleted")
 
-    async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueSeen | None:
+    async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueState | None:
         """Move the issue along a transition whose status is of the wanted category.
 
         Which transitions there are depends on the workflow, the status and the account; their ids are texts. Jira
@@ -167,7 +167,7 @@ class JiraTracker(JiraReader):
         except PluginError:
             return None  # it is done; that it can't be read now changes nothing about that
 
-    async def _go(self, path: str, way: transitions.Transition, fields: Mapping[str, Any]) -> Answer:
+    async def _go(self, path: str, way: transitions.Transition, fields: Mapping[str, Any]) -> Response:
         body: dict[str, Any] = {"transition": {"id": way.id}}
         if fields:
             body["fields"] = dict(fields)
@@ -203,7 +203,7 @@ class JiraTracker(JiraReader):
         """Jira's own id of the call."""
         return webhook.identifier(headers)
 
-    def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookNews:  # noqa: ARG002 - all is in the body
+    def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent:  # noqa: ARG002 - all is in the body
         """What the call says about our project."""
         return webhook.read(
             body, project=self.settings.project, site=self.settings.site, reasons=self.settings.reasons

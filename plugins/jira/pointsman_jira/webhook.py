@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from pointsman.plugin_api import CloseReason, Ignored, IssueGone, WebhookNews, hmac_sha256_matches
+from pointsman.plugin_api import CloseReason, IgnoredWebhook, IssueRemoved, WebhookEvent, hmac_sha256_matches
 from pointsman_jira import wire
 
 SEEN = ("jira:issue_created", "jira:issue_updated")
@@ -38,7 +38,7 @@ def identifier(headers: Mapping[str, str]) -> str | None:
 
 def read(
     body: bytes, *, project: str, site: str, reasons: Mapping[CloseReason, str] | None = None
-) -> WebhookNews:
+) -> WebhookEvent:
     """What a call says about the project ``project``: how the issue stands, whatever set off the call.
 
     The snapshot counts and not the changelog, which may be empty, in any order, or absent: a close is a status of the
@@ -47,25 +47,27 @@ def read(
     try:
         said = json.loads(body)
     except (ValueError, RecursionError):
-        return Ignored("not JSON")
+        return IgnoredWebhook("not JSON")
     event = wire.text_at(said, "webhookEvent")
     if event not in SEEN and event != GONE:
-        return Ignored(f"event {event[:60]}" if event else "no webhookEvent in it")
+        return IgnoredWebhook(f"event {event[:60]}" if event else "no webhookEvent in it")
     issue = wire.at(said, "issue")
     ref = wire.ref_of(issue, site)
     if ref is None:
-        return Ignored("no issue in it")
+        return IgnoredWebhook("no issue in it")
     actor = wire.actor_of(wire.at(said, "user"))
     if wire.project_of(issue) != project:
         left = _key_left(said, project)
         if event == "jira:issue_updated" and left is not None:
-            return IssueGone(ref=msgspec.structs.replace(ref, key=left or ref.key), to=ref.key, actor=actor)
-        return Ignored("another project")
+            return IssueRemoved(
+                ref=msgspec.structs.replace(ref, key=left or ref.key), moved_to=ref.key, actor=actor
+            )
+        return IgnoredWebhook("another project")
     if event == GONE:
-        return IssueGone(ref=ref, actor=actor)
+        return IssueRemoved(ref=ref, actor=actor)
     seen = wire.seen(issue, site, actor, reasons)
     if seen is None:
-        return Ignored("no status category in it")
+        return IgnoredWebhook("no status category in it")
     if seen.version is None:
         return msgspec.structs.replace(seen, version=_time(wire.at(said, "timestamp")))
     return seen

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pointsman.plugin_api import Actor, CloseReason, IssueRef, IssueSeen, State
+from pointsman.plugin_api import Actor, CloseReason, IssueRef, IssueState, State
 from pointsman_jira import adf
 
 PROPERTY = "pointsman"
@@ -187,13 +187,13 @@ def seen(
     site: str,
     actor: Actor | None = None,
     reasons: Mapping[CloseReason, str] | None = None,
-) -> IssueSeen | None:
+) -> IssueState | None:
     """An issue as it stands; None if the object does not say enough."""
     ref, fields = ref_of(issue, site), at(issue, "fields")
     state = state_of(fields)
     if ref is None or state is None:
         return None
-    return IssueSeen(
+    return IssueState(
         ref=ref,
         state=state,
         close_reason=reason_of(fields, reasons) if state == "closed" else None,

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from pointsman.plugin_api import Answer, Secret, Unavailable, UnknownOutcome
+from pointsman.plugin_api import Response, Secret, Unavailable, UnknownOutcome
 from pointsman_jira import JiraTracker
 from pointsman_jira.settings import JiraSettings
 from pointsman_jira.testing import FakeJira
@@ -33,7 +33,7 @@ class LoopbackClient:
         params: Mapping[str, str | int] | None = None,
         json: Any = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Answer:
+    ) -> Response:
         sent = {**self._headers, **(headers or {})}
         try:
             async with self._session.request(
@@ -41,7 +41,7 @@ class LoopbackClient:
             ) as answer:
                 body = await answer.read()
                 names = {name.lower(): value for name, value in answer.headers.items()}
-                return Answer(method=method, path=path, status=answer.status, headers=names, body=body)
+                return Response(method=method, path=path, status=answer.status, headers=names, body=body)
         except aiohttp.ClientConnectorError as error:
             raise Unavailable(str(error)) from error
         except aiohttp.ClientError as error:

@@ -14,13 +14,13 @@ DRAFT = Draft(title="Title", body="Text", marker=Marker("pm1-a-b"))
 
 
 async def levels(tracker):
-    return [(finding.level, finding.what) for finding in await tracker.check()]
+    return [(finding.level, finding.message) for finding in await tracker.check()]
 
 
 async def test_all_is_well(jira, tracker):
     found = await tracker.check()
     assert {finding.level for finding in found} == {"ok"}
-    assert any("Account-Bot" in finding.what for finding in found)
+    assert any("Account-Bot" in finding.message for finding in found)
     assert jira.effects == []
 
 
@@ -35,8 +35,8 @@ async def test_the_check_names_what_is_missing(jira, make_tracker):
         "the field labels can't be set",
         "the field customfield_1 is required and has no default",
     ]
-    [error] = [found for found in await make_tracker(issue_type="Nope").check() if "Nope" in found.what]
-    assert error.mend == "set issue_type to one of: Task, Bug"
+    [error] = [found for found in await make_tracker(issue_type="Nope").check() if "Nope" in found.message]
+    assert error.remedy == "set issue_type to one of: Task, Bug"
 
 
 @pytest.mark.parametrize(
@@ -77,23 +77,23 @@ async def test_a_finding_that_is_not_well_says_what_breaks_and_how_to_mend_it(ji
     tracker = make_tracker(assignee="dev", priority="Urgent", fields={"customfield_9": "x"})
     bad = [finding for finding in await tracker.check() if finding.level != "ok"]
     assert len(bad) == 7
-    assert all(finding.what and finding.breaks and finding.mend for finding in bad)
+    assert all(finding.message and finding.impact and finding.remedy for finding in bad)
 
 
 async def test_the_end_of_the_token_is_called_to_mind(tracker):
-    [hint] = [finding for finding in await tracker.check() if "a year" in finding.what]
-    assert (hint.level, "id.atlassian.com" in hint.mend) == ("ok", True)
+    [hint] = [finding for finding in await tracker.check() if "a year" in finding.message]
+    assert (hint.level, "id.atlassian.com" in hint.remedy) == ("ok", True)
 
 
 async def test_each_permission_is_named_with_what_breaks(jira, tracker, make_tracker):
     jira.lacking = {"BROWSE_PROJECTS", "CREATE_ISSUES", "ADD_COMMENTS", "TRANSITION_ISSUES", "EDIT_ISSUES"}
-    lacking = {finding.what.split()[-1]: finding.breaks for finding in await found(tracker, "error")}
+    lacking = {finding.message.split()[-1]: finding.impact for finding in await found(tracker, "error")}
     assert lacking.keys() == jira.lacking
     assert lacking["ADD_COMMENTS"] == "comments can't be made"
     jira.lacking = {"ASSIGN_ISSUES"}
     assert await found(tracker, "warning") == []  # nobody is to be assigned
     [warning] = await found(make_tracker(assignee="dev"), "warning")
-    assert warning.what == "the account lacks ASSIGN_ISSUES"
+    assert warning.message == "the account lacks ASSIGN_ISSUES"
     jira.faults.append(Fault(match="mypermissions", status=200, body=b'{"permissions": {}}'))
     assert len(await found(tracker, "warning")) == 5
 
@@ -108,12 +108,12 @@ async def test_required_fields_are_named_until_the_settings_cover_them(jira, mak
         "reporter": {"name": "Reporter", **NEEDED},
     }
     errors = await found(make_tracker(), "error")
-    assert [error.what for error in errors] == [
+    assert [error.message for error in errors] == [
         "the field customfield_1 (Team), one of Shop, Mail is required and has no default",
         "the field customfield_2 (Points) is required and has no default",
     ]
-    assert 'fields.customfield_1 = { value = "Shop" }.' in errors[0].mend
-    assert "fields.customfield_2 = 1." in errors[1].mend
+    assert 'fields.customfield_1 = { value = "Shop" }.' in errors[0].remedy
+    assert "fields.customfield_2 = 1." in errors[1].remedy
     covered = make_tracker(fields={"customfield_1": {"value": "Shop"}, "customfield_2": 3})
     assert await found(covered, "error") == []
     assert (await covered.create_issue(DRAFT)).key == "OPS-1"
@@ -122,7 +122,7 @@ async def test_required_fields_are_named_until_the_settings_cover_them(jira, mak
 async def test_settings_that_the_screen_does_not_take_are_named(jira, make_tracker):
     jira.fields = {"customfield_1": {"name": "Team"}}
     tracker = make_tracker(priority="Urgent", fields={"Team": "x", "customfield_7": "x"})
-    errors = {error.what: error.mend for error in await found(tracker, "error")}
+    errors = {error.message: error.remedy for error in await found(tracker, "error")}
     assert errors == {
         "fields.Team is a field's name, and Jira knows fields by their ids": "write fields.customfield_1",
         "the field customfield_7 can't be set": "put the field customfield_7 on the project's create screen",
@@ -149,16 +149,16 @@ async def test_settings_that_the_screen_does_not_take_are_named(jira, make_track
 def test_how_a_missing_field_is_written(make_tracker, field, example):
     shown = [{"fieldId": name} for name in ("labels", "description")]
     [finding] = screens.check(make_tracker().settings, [*shown, {"fieldId": "cf", **NEEDED, **field}])
-    assert f"fields.cf = {example}." in finding.mend
+    assert f"fields.cf = {example}." in finding.remedy
 
 
 async def test_ways_to_close_and_reopen_are_tried_on_the_newest_issues(jira, tracker):
-    unknown = [finding.what for finding in await tracker.check() if "unknown" in finding.what]
+    unknown = [finding.message for finding in await tracker.check() if "unknown" in finding.message]
     assert len(unknown) == 2
     assert "no open Bug" in unknown[0]
     ref = await tracker.create_issue(DRAFT)
     await tracker.set_state(await tracker.create_issue(DRAFT), "closed", None)
-    whats = [finding.what for finding in await tracker.check()]
+    whats = [finding.message for finding in await tracker.check()]
     assert f"{ref.key} could be closed by Done (to Done)" in whats
     assert "OPS-2 could be reopened by To Do (to To Do)" in whats
 
@@ -169,22 +169,22 @@ async def test_a_workflow_without_a_way_is_an_error(jira, tracker):
     screen = {"customfield_7": {**NEEDED, "name": "Root cause"}}
     jira.transitions = [JiraTransition("5", "Resolve", "Done", screen)]
     closing, reopening = await found(tracker, "error")
-    assert "OPS-1 can't be closed: every transition" in closing.what
-    assert "customfield_7 (Root cause)" in closing.what
-    assert "close_fields" in closing.mend
-    assert "no transition leads to an open status" in reopening.what
+    assert "OPS-1 can't be closed: every transition" in closing.message
+    assert "customfield_7 (Root cause)" in closing.message
+    assert "close_fields" in closing.remedy
+    assert "no transition leads to an open status" in reopening.message
     jira.transitions = []
-    assert all("Transition issues" in error.what for error in await found(tracker, "error"))
+    assert all("Transition issues" in error.message for error in await found(tracker, "error"))
 
 
 async def test_a_question_without_an_answer_does_not_stop_the_others(jira, tracker):
     jira.lacking = {"ADD_COMMENTS"}
     jira.faults.append(Fault(match="createmeta", status=500))
-    errors = [error.what for error in await found(tracker, "error")]
+    errors = [error.message for error in await found(tracker, "error")]
     assert errors[0] == "the account lacks ADD_COMMENTS"
     assert errors[1].startswith("the issue types could not be read")
     jira.faults.append(
         Fault(match="search/jql", status=400, body=b'{"errorMessages": ["Bad JQL"], "errors": {}}')
     )
     [_, error] = await found(tracker, "error")
-    assert "Bad JQL" in error.what
+    assert "Bad JQL" in error.message

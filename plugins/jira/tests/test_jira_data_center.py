@@ -74,8 +74,8 @@ async def test_the_whole_way(site, make):
 async def test_accounts_are_known_by_their_keys(site, make):
     tracker = make()
     ref = await tracker.create_issue(draft())
-    assert await tracker.who_am_i() == Actor("account-bot", "Account-Bot")
-    assert (await tracker.read_issue(ref)).author == await tracker.who_am_i()
+    assert await tracker.own_account() == Actor("account-bot", "Account-Bot")
+    assert (await tracker.read_issue(ref)).author == await tracker.own_account()
     await site.open_issue("CLONE - Checkout fails", labels=(MARKER.text,), by="dev")
     assert await tracker.find_issue(MARKER, ago(1)) == [ref]
 
@@ -123,11 +123,11 @@ async def test_the_check_asks_the_same_of_data_center(site, make):
     await tracker.create_issue(draft())
     found = await tracker.check()
     assert {finding.level for finding in found} == {"ok"}
-    assert not [finding for finding in found if "API token" in finding.what]
+    assert not [finding for finding in found if "API token" in finding.message]
     site.page_max = 2
     site.required_fields = {"customfield_1"}
     site.transitions = [JiraTransition("21", "Start", "In Progress")]
-    assert [finding.what[:22] for finding in await tracker.check() if finding.level == "error"] == [
+    assert [finding.message[:22] for finding in await tracker.check() if finding.level == "error"] == [
         "the field customfield_",
         "OPS-1 can't be closed:",
     ]

@@ -9,7 +9,6 @@ import json
 import pytest
 
 from pointsman.plugin_api import (
-    Answer,
     AuthFailed,
     Conflict,
     Draft,
@@ -20,6 +19,7 @@ from pointsman.plugin_api import (
     PluginError,
     RateLimited,
     Refused,
+    Response,
     Secret,
     UnknownOutcome,
 )
@@ -32,7 +32,7 @@ ISSUE = "/rest/api/3/issue"
 
 def answer(status, body=b"", headers=None, method="POST", path=ISSUE):
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Answer(method=method, path=path, status=status, headers=headers or {}, body=raw)
+    return Response(method=method, path=path, status=status, headers=headers or {}, body=raw)
 
 
 def problem(*args, **kwargs):
@@ -219,7 +219,7 @@ async def test_no_error_repeats_the_address_or_the_token(jira, make_tracker, sta
         lambda: tracker.find_issue(DRAFT.marker, now),
         lambda: tracker.find_comment(REF, DRAFT.marker, now),
         lambda: tracker.list_changes(now),
-        tracker.who_am_i,
+        tracker.own_account,
     ):
         body = json.dumps(refusal(echo, customfield_1=echo)).encode() if status != 200 else echo.encode()
         jira.faults[:] = [Fault(status=status, body=body, times=9)]
@@ -254,7 +254,7 @@ ODD = [b"<html>Sign in", b'"under maintenance"', b'{"status": "under maintenance
 async def test_a_list_that_is_none_is_not_taken_for_an_empty_one(jira, tracker, body):
     """Else an issue that is there would be made anew, and changes would be passed over."""
     ref = await tracker.create_issue(DRAFT)
-    await tracker.who_am_i()
+    await tracker.own_account()
     long_ago = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
     for match, doing in (
         ("search/jql", lambda: tracker.find_issue(DRAFT.marker, long_ago)),

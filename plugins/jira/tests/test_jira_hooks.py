@@ -24,8 +24,8 @@ async def ensure(tracker, url=URL, secret=SECRET):
 async def test_an_administrator_gets_one_webhook(jira, tracker):
     jira.admin = True
     made = await ensure(tracker)
-    assert (made.level, "was made" in made.what) == ("ok", True)
-    assert (await ensure(tracker)).what == "the webhook is there"
+    assert (made.level, "was made" in made.message) == ("ok", True)
+    assert (await ensure(tracker)).message == "the webhook is there"
     [hook] = jira.hooks.values()
     assert hook == {
         "name": "Pointsman OPS",
@@ -69,7 +69,7 @@ async def test_a_webhook_that_was_changed_is_mended(jira, tracker, changes, says
     before = dict(jira.hooks[1])
     jira.hooks[1] |= changes
     found = await ensure(tracker)
-    assert (found.level, found.what) == ("ok", f"the webhook was mended: {says}")
+    assert (found.level, found.message) == ("ok", f"the webhook was mended: {says}")
     assert jira.hooks == {1: before}
 
 
@@ -79,7 +79,7 @@ async def test_a_webhook_made_by_hand_keeps_its_name_and_its_fitting_filter(jira
         by_hand = {"name": "Ours", "url": URL, "events": list(hooks.EVENTS), "enabled": True}
         jira.hooks = {7: by_hand | {"filters": {"issue-related-events-section": jql}}}
         found = await ensure(tracker)
-        assert "it had no secret" in found.what
+        assert "it had no secret" in found.message
         assert jira.hooks[7]["name"] == "Ours"
         assert jira.hooks[7]["filters"] == {"issue-related-events-section": jql}
         assert jira.hooks[7]["secret"] == "hush-hush-hush"
@@ -97,7 +97,7 @@ async def test_webhooks_that_are_too_many_are_named(jira, tracker):
     await ensure(tracker)
     jira.hooks[9] = dict(jira.hooks[1])
     found = await ensure(tracker)
-    assert (found.level, "delete all but number 1: 9" in found.mend) == ("warning", True)
+    assert (found.level, "delete all but number 1: 9" in found.remedy) == ("warning", True)
     assert set(jira.hooks) == {1, 9}
 
 
@@ -122,9 +122,9 @@ async def test_where_it_cannot_be_done_a_person_is_told_everything(jira, tracker
         jira.faults.append(fault)
     found = await ensure(tracker)
     assert found.level == "warning"
-    assert "every ten minutes" in found.breaks
+    assert "every ten minutes" in found.impact
     for word in ("System > WebHooks", URL, "secret", "project = OPS", *hooks.EVENTS):
-        assert word in found.mend
+        assert word in found.remedy
     assert "hush" not in repr(found)
     assert jira.hooks == {}
 
@@ -139,10 +139,10 @@ async def test_a_lost_answer_makes_no_second_webhook(jira, tracker):
 
 async def test_what_jira_would_not_call_is_said_without_asking(jira, tracker, make_tracker):
     jira.admin = True
-    assert "https addresses only" in (await ensure(tracker, "http://pm.example/w")).what
-    assert "no webhook secret" in (await ensure(tracker, secret=Secret(""))).what
+    assert "https addresses only" in (await ensure(tracker, "http://pm.example/w")).message
+    assert "no webhook secret" in (await ensure(tracker, secret=Secret(""))).message
     data_center = make_tracker(deployment="data-center", email="")
-    assert "Data Center" in (await ensure(data_center, "http://pm.corp/w")).what
+    assert "Data Center" in (await ensure(data_center, "http://pm.corp/w")).message
     assert jira.requests == []
 
 
@@ -197,7 +197,7 @@ async def test_the_doubles_webhooks_are_read_as_jiras(jira, tracker, receiver):
     assert (closed.actor.account_id, closed.markers) == ("dev", (MARKER.text,))
     assert (opened.state, opened.close_reason) == ("open", None)
     assert opened.version >= closed.version
-    assert comment.why == "event comment_created"
+    assert comment.reason == "event comment_created"
     assert (gone.ref.remote_id, gone.to) == (ref.remote_id, "WEB-1")
     assert isinstance(json.loads(receiver[0][1])["issue"]["fields"]["description"], str)
 

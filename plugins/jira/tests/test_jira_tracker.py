@@ -12,11 +12,11 @@ from pointsman.plugin_api import (
     CommentRef,
     Conflict,
     Draft,
+    IssueMoved,
     IssueRef,
-    IssueSeen,
+    IssueState,
     Marker,
     Misconfigured,
-    Moved,
     NotFound,
     RateLimited,
     Refused,
@@ -258,7 +258,7 @@ async def test_a_clone_of_our_issue_is_not_ours(jira, tracker):
     await jira.open_issue("CLONE - Checkout fails", labels=(MARKER.text,))
     await jira.open_issue("Elsewhere", labels=(MARKER.text,), project="WEB")
     assert await tracker.find_issue(MARKER, LONG_AGO) == [ref]
-    me = await tracker.who_am_i()
+    me = await tracker.own_account()
     assert {item.ref.key: item.author == me for item in await tracker.list_changes(ago(1))} == {
         "OPS-1": True,
         "OPS-2": False,
@@ -272,7 +272,7 @@ async def test_changes_are_listed_page_by_page(jira, tracker):
     await jira.close_issue("OPS-3", "Duplicate")
     jira.issues[next(iter(jira.issues))].updated -= 7200
     seen = await tracker.list_changes(ago(10))
-    assert [item.ref.key for item in seen if isinstance(item, IssueSeen)] == [
+    assert [item.ref.key for item in seen if isinstance(item, IssueState)] == [
         "OPS-2",
         "OPS-3",
         "OPS-4",
@@ -286,10 +286,10 @@ async def test_changes_are_listed_page_by_page(jira, tracker):
 async def test_an_issue_in_another_project_has_moved(jira, tracker):
     ref = await tracker.create_issue(draft())
     await jira.move_issue("OPS-1", "WEB")
-    with pytest.raises(Moved) as caught:
+    with pytest.raises(IssueMoved) as caught:
         await tracker.read_issue(ref)
     assert caught.value.to == "WEB-1"
-    with pytest.raises(Moved):
+    with pytest.raises(IssueMoved):
         await tracker.set_state(ref, "closed", None)
 
 
@@ -336,7 +336,7 @@ async def test_a_wrong_token_is_an_auth_failure_everywhere(jira, make_tracker):
         (Fault(status=500), UnknownOutcome),
         (Fault(status=201, body=b"<html>"), UnknownOutcome),
         (Fault(status=201, body=b"{}"), UnknownOutcome),
-        (Fault(status=302, headers={"Location": "https://elsewhere.test/"}), Moved),
+        (Fault(status=302, headers={"Location": "https://elsewhere.test/"}), IssueMoved),
         (Fault(reset=True), UnknownOutcome),
     ],
 )

@@ -79,10 +79,10 @@ class NotFound(PluginError):
     """
 
 
-class Moved(PluginError):
+class IssueMoved(PluginError):
     """The issue lives at ``to`` now (an address or a key, as the service names it).
 
-    For a move that may be followed by and by, such as a renamed repository. One that is final is IssueGone in what
+    For a move that may be followed by and by, such as a renamed repository. One that is final is IssueRemoved in what
     ``list_changes`` and webhooks say.
     """
 

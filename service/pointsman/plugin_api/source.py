@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from pointsman.plugin_api.errors import Misconfigured
-from pointsman.plugin_api.tracker import TrackerClient
+from pointsman.plugin_api.tracker import ApiClient
 from pointsman.plugin_api.values import (
     CloseReason,
     CommentRef,
@@ -24,7 +24,7 @@ from pointsman.plugin_api.values import (
 
 Action = Literal["opened", "recurred", "regressed", "unmuted", "resolved", "commented", "test"]
 
-MOST_REPORTS = 100
+MAX_REPORTS = 100
 """So many reports one request may hold."""
 
 
@@ -58,8 +58,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     release: str = ""
     person: Person | None = None
     dedupe: str | None = None
-    problem: str = ""
-    happening: str = ""
+    problem_id: str = ""
+    event_id: str = ""
     seen_at: dt.datetime | None = None
     close_reason: CloseReason | None = None
 
@@ -76,12 +76,12 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """Which problem the source is asked about or told of: what its report said, word for word."""
 
     id: str
-    happening: str = ""
+    event_id: str = ""
     action: Action = "opened"
     url: str = ""
 
 
-class Enriched(msgspec.Struct, frozen=True, kw_only=True):
+class EnrichmentResult(msgspec.Struct, frozen=True, kw_only=True):
     """What the source knows beyond its report. All texts are a stranger's, as in a report; ``tags`` are names and values."""
 
     code: str = ""
@@ -92,27 +92,27 @@ class Enriched(msgspec.Struct, frozen=True, kw_only=True):
     release: str = ""
 
 
-class Missed(msgspec.Struct, frozen=True, kw_only=True):
+class BackfillResult(msgspec.Struct, frozen=True, kw_only=True):
     """What a source was asked for: requests it made, or would have made, in their order, and how far it was looked.
 
-    ``bodies`` are decoded JSON as ``read_report`` takes it, so that a report reads alike however it came. ``known_to`` is
+    ``bodies`` are decoded JSON as ``read_report`` takes it, so that a report reads alike however it came. ``complete_until`` is
     up to when everything is in it, by the source's clock; None: up to now.
     """
 
     bodies: Sequence[Any] = ()
-    known_to: dt.datetime | None = None
+    complete_until: dt.datetime | None = None
 
 
 class SourceCapabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What a source can do beyond reading reports. What it can't, the core does without.
 
-    ``enrich``: it tells more of a problem. ``list_missed``: it is asked every ``poll_seconds`` for reports that never came.
+    ``enrich``: it tells more of a problem. ``backfill``: it is asked every ``poll_seconds`` for reports that never came.
     ``set_state``, ``comment``: it is told that an issue was closed or reopened, and where it was made.
     ``request_timeout_seconds`` holds for each call of its API.
     """
 
     enrich: bool = False
-    list_missed: bool = False
+    backfill: bool = False
     set_state: bool = False
     comment: bool = False
     poll_seconds: float = 300.0
@@ -142,9 +142,9 @@ class Source(abc.ABC):
     intake_url: str = ""
     """Where it reaches us, its token as ``TOKEN``, for ``check``; set by the core, empty without a public address."""
 
-    def __init__(self, settings: Any, client: TrackerClient | None = None) -> None:
+    def __init__(self, settings: Any, client: ApiClient | None = None) -> None:
         self.settings = settings
-        self.client: TrackerClient = client or _NoClient()
+        self.client: ApiClient = client or _NoClient()
 
     @classmethod
     def connection(cls, settings: Any) -> Connection | None:
@@ -161,14 +161,14 @@ class Source(abc.ABC):
     def read_report(self, headers: Mapping[str, str], body: bytes, decoded: Any) -> Sequence[Report]:
         """What the request says. Pure. ``decoded`` is the body as JSON, its texts free of NUL and surrogates.
 
-        Several reports, MOST_REPORTS at most, are accepted together or not at all. None: the request is fine and concerns
+        Several reports, MAX_REPORTS at most, are accepted together or not at all. None: the request is fine and concerns
         nobody; it is answered, counted and not kept.
 
         Raises Unreadable for what the sender must mend. Any other exception parks the report: it is kept, the
         operator is told, and it runs again when the cause is mended.
         """
 
-    async def enrich(self, problem: Problem) -> Enriched:
+    async def enrich(self, problem: Problem) -> EnrichmentResult:
         """What more there is to say of a problem. Raises NotFound if the source no longer has it.
 
         Asked after a report without ``code`` was accepted, with a few seconds' patience before the issue is made; an issue
@@ -176,12 +176,12 @@ class Source(abc.ABC):
         """
         raise NotImplementedError
 
-    async def list_missed(self, since: dt.datetime, known: Problem | None) -> Missed:
+    async def backfill(self, since: dt.datetime, known: Problem | None) -> BackfillResult:
         """Reports that may have been lost on their way since then. Those that came are known again, by ``dedupe`` or
         ``seen_at``. ``known``: the problem of this source that was reported last; None if there was none yet.
 
         Of one found this way that says ``recurred`` only what happened after its ticket was closed is news.
-        Needs ``capabilities.list_missed``.
+        Needs ``capabilities.backfill``.
         """
         raise NotImplementedError
 

@@ -9,26 +9,26 @@ from typing import Any, ClassVar, Protocol
 
 from pointsman.plugin_api.values import (
     Actor,
-    Answer,
-    Capabilities,
     CloseReason,
     CommentRef,
     Connection,
     Draft,
     Finding,
-    Ignored,
-    IssueGone,
+    IgnoredWebhook,
     IssueRef,
-    IssueSeen,
+    IssueRemoved,
+    IssueState,
     Marker,
     PluginSettings,
+    Response,
     Secret,
     State,
-    WebhookNews,
+    TrackerCapabilities,
+    WebhookEvent,
 )
 
 
-class TrackerClient(Protocol):
+class ApiClient(Protocol):
     """HTTP towards one tracker, given by the core.
 
     Bound to the destination's base address, with its credential, time limits, a cap on answers and the address
@@ -44,7 +44,7 @@ class TrackerClient(Protocol):
         params: Mapping[str, str | int] | None = None,
         json: Any = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Send one request; ``path`` is relative to the base address, or a full address on the same origin."""
         ...
 
@@ -63,11 +63,11 @@ class Tracker(abc.ABC):
     api_version: ClassVar[int]
     """The major version of this contract that the class was written for."""
     Settings: ClassVar[type[PluginSettings]]
-    capabilities: ClassVar[Capabilities]
+    capabilities: ClassVar[TrackerCapabilities]
     webhook_url: str = ""
     """Where we hear this destination's webhooks, for ``check``; set by the core, empty if it has no public address."""
 
-    def __init__(self, settings: Any, client: TrackerClient) -> None:
+    def __init__(self, settings: Any, client: ApiClient) -> None:
         self.settings = settings
         self.client = client
 
@@ -85,23 +85,23 @@ class Tracker(abc.ABC):
         """Add a comment (Markdown) that carries the marker."""
 
     @abc.abstractmethod
-    async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueSeen | None:
+    async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueState | None:
         """Close or reopen an issue. Called again for an issue already in that state, it changes nothing.
 
         Gives back how the issue stands afterwards if the tracker's answer says so: its version tells a late webhook
         about the time before from news.
         """
 
-    async def who_am_i(self) -> Actor:
-        """The account behind the credential, named as ``IssueSeen.author`` names accounts."""
+    async def own_account(self) -> Actor:
+        """The account behind the credential, named as ``IssueState.author`` names accounts."""
         raise NotImplementedError
 
     async def update_issue(self, issue: IssueRef, draft: Draft) -> None:
         """Replace title and body."""
         raise NotImplementedError
 
-    async def read_issue(self, issue: IssueRef) -> IssueSeen:
-        """How the issue stands now. Raises NotFound if it is gone and Moved if it lives elsewhere."""
+    async def read_issue(self, issue: IssueRef) -> IssueState:
+        """How the issue stands now. Raises NotFound if it is gone and IssueMoved if it lives elsewhere."""
         raise NotImplementedError
 
     async def find_issue(self, marker: Marker, since: dt.datetime) -> Sequence[IssueRef]:
@@ -124,7 +124,7 @@ class Tracker(abc.ABC):
         """
         raise NotImplementedError
 
-    async def list_changes(self, since: dt.datetime) -> Sequence[IssueSeen | IssueGone]:
+    async def list_changes(self, since: dt.datetime) -> Sequence[IssueState | IssueRemoved]:
         """Issues changed at ``since`` or later, as they stand now. Needs ``capabilities.list_changes``."""
         raise NotImplementedError
 
@@ -139,7 +139,7 @@ class Tracker(abc.ABC):
         """
         raise NotImplementedError
 
-    async def ask_again(self, url: str, since: dt.datetime) -> int:
+    async def redeliver_webhooks(self, url: str, since: dt.datetime) -> int:
         """Ask the tracker to repeat those webhook calls to ``url`` that failed at ``since`` or later; how many it took on.
 
         Optional, for trackers that do not try again by themselves and let one ask. 0 where the credential may not.
@@ -161,6 +161,6 @@ class Tracker(abc.ABC):
         """
         return None
 
-    def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookNews:
+    def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent:
         """What a verified webhook says."""
-        return Ignored("this tracker has no webhooks")
+        return IgnoredWebhook("this tracker has no webhooks")

@@ -12,8 +12,8 @@ import msgspec
 from pointsman.plugin_api.errors import (
     AuthFailed,
     Conflict,
+    IssueMoved,
     Misconfigured,
-    Moved,
     NotFound,
     PluginError,
     RateLimited,
@@ -125,7 +125,7 @@ State = Literal["open", "closed"]
 CloseReason = Literal["completed", "not_planned", "duplicate"]
 
 
-class IssueSeen(msgspec.Struct, frozen=True, kw_only=True):
+class IssueState(msgspec.Struct, frozen=True, kw_only=True):
     """How an issue stood at ``version`` (the tracker's own time of its last change, None if it has none).
 
     ``actor`` did what the news is about; ``author`` wrote the issue. ``markers`` were found in it, by whomever they were
@@ -141,37 +141,37 @@ class IssueSeen(msgspec.Struct, frozen=True, kw_only=True):
     markers: tuple[str, ...] = ()
 
 
-class IssueGone(msgspec.Struct, frozen=True, kw_only=True):
+class IssueRemoved(msgspec.Struct, frozen=True, kw_only=True):
     """An issue was deleted, or moved out of the destination (``to`` says where, if known)."""
 
     ref: IssueRef
-    to: str = ""
+    moved_to: str = ""
     actor: Actor | None = None
 
 
-class Ignored(msgspec.Struct, frozen=True):
+class IgnoredWebhook(msgspec.Struct, frozen=True):
     """A webhook that does not concern us; ``why`` in a few words, for the operator."""
 
-    why: str
+    reason: str
 
 
-WebhookNews = IssueSeen | IssueGone | Ignored
+WebhookEvent = IssueState | IssueRemoved | IgnoredWebhook
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One result of a check: what was looked at, whether it is well, what breaks otherwise, and how to mend it."""
 
     level: Literal["ok", "warning", "error"]
-    what: str
-    breaks: str = ""
-    mend: str = ""
+    message: str
+    impact: str = ""
+    remedy: str = ""
     public: bool = False
     """Everybody may read the issues there. By itself that is ``ok``: the core knows what goes there, and makes a warning of
     it where too little is masked.
     """
 
 
-class Budget(msgspec.Struct, frozen=True):
+class Quota(msgspec.Struct, frozen=True):
     """A limit that the tracker publishes: one credential may write ``calls`` times in any ``seconds``.
 
     ``scope`` is the word by which RateLimited names the same limit. One that starts with ``issue`` holds for each issue
@@ -188,7 +188,7 @@ class Budget(msgspec.Struct, frozen=True):
             raise ValueError("a budget has a scope without a colon, at least one call, and some seconds")
 
 
-class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+class TrackerCapabilities(msgspec.Struct, frozen=True, kw_only=True):
     """What a tracker can do. What it can't, the core does without and says so.
 
     ``settle_seconds``: after an unknown outcome the core waits so long before each look for the marker, and creates
@@ -203,7 +203,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     settle_seconds: tuple[float, ...] = (30.0,)
     poll_seconds: float = 600.0
     request_timeout_seconds: float = 30.0
-    budgets: tuple[Budget, ...] = ()
+    quotas: tuple[Quota, ...] = ()
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True):
@@ -218,7 +218,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     account: str = ""
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class Response(msgspec.Struct, frozen=True, kw_only=True):
     """What the tracker answered. Header names are lower case."""
 
     method: str
@@ -253,7 +253,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         value = self.headers.get("retry-after", "")
         return min(float(value), 86400.0) if value.isascii() and value.isdigit() else None
 
-    def problem(
+    def error(
         self, message: str, *, fields: Mapping[str, str] | None = None, about_issue: bool = True
     ) -> PluginError:
         """The error that an answer's status stands for where the tracker has no special rule of its own.
@@ -273,7 +273,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         if status == 429 or (status == 503 and "retry-after" in self.headers and self.method == "GET"):
             return RateLimited(said, retry_after=self.retry_after(), **shown)
         if status in (301, 302, 303, 307, 308):
-            return Moved(said, to=self.headers.get("location", ""), status=status, excerpt=self.text())
+            return IssueMoved(said, to=self.headers.get("location", ""), status=status, excerpt=self.text())
         if status == 401:
             return AuthFailed(said, **shown)
         if status in (403, 405, 423):

@@ -8,7 +8,7 @@ from typing import Any
 
 from pointsman.testing.report import grid
 
-CAPABILITIES = ("enrich", "list_missed", "set_state", "comment")
+CAPABILITIES = ("enrich", "backfill", "set_state", "comment")
 NO, BY_SETTINGS, YES = "no", "by settings", "yes"
 """Whether a source can do something: not at all, with other settings than the cases have, or with theirs."""
 _DEGREES = (NO, BY_SETTINGS, YES)
@@ -120,7 +120,7 @@ class SourceCard:
             "capabilities": {name: self.can(name) for name in CAPABILITIES},
             "authenticated": self._all("authenticated"),
             "deduplicated": self._all("deduplicated"),
-            "pulled": self.can("list_missed"),
+            "pulled": self.can("backfill"),
             "written_back": self.written_back,
             "suite": self.suite,
             "grade": self.grade,
@@ -134,7 +134,7 @@ class SourceCard:
             self.kind,
             ", ".join(self._all("authenticated")) or "-",
             ", ".join(self._all("deduplicated")) or "-",
-            self.can("list_missed"),
+            self.can("backfill"),
             self.written_back,
             f"{self.passed} of {self.passed + len(self.failed)}",
             str(len(self.skipped)),

@@ -14,20 +14,20 @@ from aiohttp import web
 
 from pointsman.plugin_api import (
     Actor,
-    Answer,
-    Capabilities,
     CommentRef,
     Connection,
     Draft,
-    Ignored,
+    IgnoredWebhook,
     IssueRef,
-    IssueSeen,
+    IssueState,
     Marker,
     Misconfigured,
     NotFound,
     PluginSettings,
+    Response,
     Secret,
     Tracker,
+    TrackerCapabilities,
     UnknownOutcome,
     hmac_sha256_matches,
 )
@@ -49,7 +49,7 @@ class ShelfTracker(Tracker):
     title: ClassVar[str] = "Shelf"
     api_version: ClassVar[int] = 1
     Settings: ClassVar[type[PluginSettings]] = ShelfSettings
-    capabilities: ClassVar[Capabilities] = Capabilities(webhooks=True, find=True, list_changes=True)
+    capabilities: ClassVar[TrackerCapabilities] = TrackerCapabilities(webhooks=True, find=True, list_changes=True)
 
     @classmethod
     def connection(cls, settings: ShelfSettings) -> Connection:
@@ -61,13 +61,13 @@ class ShelfTracker(Tracker):
         return f"{text}\n{marker.text}"
 
     async def ask(self, method: str, path: str, **more: Any) -> Any:
-        answer: Answer = await self.client.request(method, path, **more)
+        answer: Response = await self.client.request(method, path, **more)
         if not answer.ok:
             raise self.problem(answer, method, path)
         return answer.json()
 
-    def problem(self, answer: Answer, method: str, path: str) -> Exception:
-        problem = answer.problem("the shelf did not do it")
+    def problem(self, answer: Response, method: str, path: str) -> Exception:
+        problem = answer.error("the shelf did not do it")
         # only an address that names an issue says by 404 that the issue is gone
         if isinstance(problem, NotFound) and path in ("/me", "/issues") and method == "GET":
             return Misconfigured("the shelf is not where it should be", status=answer.status)
@@ -76,7 +76,7 @@ class ShelfTracker(Tracker):
     async def me(self) -> str:
         return text_of(await self.ask("GET", "/me"), "id")
 
-    async def who_am_i(self) -> Actor:
+    async def own_account(self) -> Actor:
         return Actor(await self.me())
 
     async def create_issue(self, draft: Draft) -> IssueRef:
@@ -92,10 +92,10 @@ class ShelfTracker(Tracker):
         made = await self.ask("POST", f"/issues/{issue.remote_id}/comments", json=said)
         return CommentRef(text_of(made, "id"))
 
-    async def set_state(self, issue: IssueRef, state: str, reason: Any) -> IssueSeen:
+    async def set_state(self, issue: IssueRef, state: str, reason: Any) -> IssueState:
         return seen_of(await self.ask("PATCH", f"/issues/{issue.remote_id}", json={"state": state}))
 
-    async def read_issue(self, issue: IssueRef) -> IssueSeen:
+    async def read_issue(self, issue: IssueRef) -> IssueState:
         return seen_of(await self.ask("GET", f"/issues/{issue.remote_id}"))
 
     async def find_issue(self, marker: Marker, since: dt.datetime) -> list[IssueRef]:
@@ -106,7 +106,7 @@ class ShelfTracker(Tracker):
         found = list_of(await self.ask("GET", f"/issues/{issue.remote_id}/comments"))
         return [CommentRef(text_of(one, "id")) for one in found if is_marked(one, marker)]
 
-    async def list_changes(self, since: dt.datetime) -> list[IssueSeen]:
+    async def list_changes(self, since: dt.datetime) -> list[IssueState]:
         found = [seen_of(one) for one in list_of(await self.ask("GET", "/issues"))]
         return [one for one in found if one.version is not None and one.version >= since]
 
@@ -118,11 +118,11 @@ class ShelfTracker(Tracker):
     def webhook_id(cls, headers: Any, body: bytes) -> str | None:
         return headers.get("x-shelf-id", "")[:100] or None
 
-    def read_webhook(self, headers: Any, body: bytes) -> IssueSeen | Ignored:
+    def read_webhook(self, headers: Any, body: bytes) -> IssueState | IgnoredWebhook:
         try:
             return seen_of(json.loads(body))
         except (ValueError, RecursionError, UnknownOutcome):
-            return Ignored("no issue")
+            return IgnoredWebhook("no issue")
 
 
 def one_line(text: str) -> str:
@@ -151,13 +151,13 @@ def ref_of(raw: Any) -> IssueRef:
     return IssueRef(number, f"#{number}")
 
 
-def seen_of(raw: Any) -> IssueSeen:
+def seen_of(raw: Any) -> IssueState:
     try:
         changed = dt.datetime.fromisoformat(text_of(raw, "changed")).astimezone(dt.UTC)
     except (ValueError, OverflowError) as error:
         raise UnknownOutcome("the answer has no time") from error
     state = "closed" if text_of(raw, "state") == "closed" else "open"
-    return IssueSeen(ref=ref_of(raw), state=state, version=changed, author=Actor(text_of(raw, "author")))
+    return IssueState(ref=ref_of(raw), state=state, version=changed, author=Actor(text_of(raw, "author")))
 
 
 @dataclass

@@ -35,11 +35,11 @@ class Signed(Plain):
 
 
 class Able(Plain):
-    capabilities = SourceCapabilities(list_missed=True, set_state=True)
+    capabilities = SourceCapabilities(backfill=True, set_state=True)
 
 
 class Perhaps(Plain):
-    async def list_missed(self, since, known):
+    async def backfill(self, since, known):
         raise NotImplementedError
 
     async def add_comment(self, problem, text, marker):
@@ -71,7 +71,7 @@ def card(*cases: Tried) -> SourceCard:
         (
             card(tried(Able)),
             "B",
-            [f"not shown: {name}; the suite asks no API" for name in ("list_missed", "set_state")],
+            [f"not shown: {name}; the suite asks no API" for name in ("backfill", "set_state")],
         ),
         (card(tried(failed=["test_a"])), "F", ["failed: test_a"]),
         (card(tried(failed=["test_a"], seen=["test_a"])), "F", ["failed: test_a"]),
@@ -103,8 +103,8 @@ def test_the_table_shows_what_is_pulled_and_written_back():
 
 def test_a_card_says_the_most_that_any_case_says():
     cases = [tried(Plain), tried(Perhaps), tried(Plain)]
-    assert (card(*cases).can("list_missed"), card(*cases).written_back) == ("by settings", "by settings")
-    assert card(*cases, tried(Able)).can("list_missed") == "yes"
+    assert (card(*cases).can("backfill"), card(*cases).written_back) == ("by settings", "by settings")
+    assert card(*cases, tried(Able)).can("backfill") == "yes"
 
 
 def test_who_owns_tickets_may_name_its_reports_too():

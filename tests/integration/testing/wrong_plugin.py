@@ -8,13 +8,13 @@ from typing import Any
 from right_plugin import ShelfTracker, seen_of
 
 from pointsman.plugin_api import (
-    Answer,
     Draft,
     IssueRef,
-    IssueSeen,
+    IssueState,
     Marker,
     Misconfigured,
     Refused,
+    Response,
     UnknownOutcome,
 )
 
@@ -33,7 +33,7 @@ class NoMarker(ShelfTracker):
 
 
 class LeaksItsToken(ShelfTracker):
-    def problem(self, answer: Answer, method: str, path: str) -> Exception:
+    def problem(self, answer: Response, method: str, path: str) -> Exception:
         if answer.status == 403:
             return Misconfigured(f"refused to {self.settings.token.reveal()}", status=403)
         return super().problem(answer, method, path)
@@ -54,12 +54,12 @@ class AcceptsAnEmptySecret(ShelfTracker):
 
 
 class ReadsNoGarbage(ShelfTracker):
-    def read_webhook(self, headers: Any, body: bytes) -> IssueSeen:
+    def read_webhook(self, headers: Any, body: bytes) -> IssueState:
         return seen_of(json.loads(body))
 
 
 class Toggles(ShelfTracker):
-    async def set_state(self, issue: IssueRef, state: str, reason: Any) -> IssueSeen:
+    async def set_state(self, issue: IssueRef, state: str, reason: Any) -> IssueState:
         now = await self.read_issue(issue)
         return await super().set_state(issue, "open" if now.state == "closed" else "closed", reason)
 

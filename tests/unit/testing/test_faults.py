@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from pointsman.domain.retry_policy import Class
+from pointsman.domain.retry_policy import Outcome
 from pointsman.testing.conformance.faults import (
     STATUSES,
     Content,
@@ -49,13 +49,13 @@ def test_what_may_have_been_done_is_in_doubt(creates):
     for trouble in EVERY:
         if trouble.when in ("after", "late", "too late") and not trouble.lies:
             found = right_classes(trouble, Place.ITSELF, creates=creates, idempotent=False, names_issue=True)
-            assert found == {Class.UNKNOWN}, str(trouble)
+            assert found == {Outcome.UNKNOWN}, str(trouble)
 
 
 def test_once_the_thing_is_made_everything_is_in_doubt():
     for trouble in EVERY:
         found = right_classes(trouble, Place.AFTER, creates=True, idempotent=False, names_issue=True)
-        assert found == {Class.UNKNOWN}, str(trouble)
+        assert found == {Outcome.UNKNOWN}, str(trouble)
 
 
 def test_where_nothing_takes_effect_before_and_after_are_the_same():
@@ -72,5 +72,5 @@ def test_a_404_is_about_an_issue_only_where_the_address_names_it():
         right_classes(trouble, Place.READ, creates=False, idempotent=True, names_issue=names)
         for names in (True, False)
     )
-    assert Class.ORPHAN in named
-    assert Class.ORPHAN not in other
+    assert Outcome.ORPHAN in named
+    assert Outcome.ORPHAN not in other

@@ -6,18 +6,18 @@ import json
 
 import pytest
 
-from pointsman.plugin_api import Capabilities
+from pointsman.plugin_api import TrackerCapabilities
 from pointsman.testing.report import Card, identity, table, write
 
 
 class Shelf:
     kind, title, api_version = "shelf", "Shelf", 1
-    capabilities = Capabilities(find=True, webhooks=True, list_changes=True)
+    capabilities = TrackerCapabilities(find=True, webhooks=True, list_changes=True)
 
 
 def card(*, failed=(), seen=("test_a", "test_b"), unproven=(), **can) -> Card:
     made = Card("test_it.py::TestIt", frozenset({"test_a", "test_b"}))
-    kind = type("Kind", (Shelf,), {"capabilities": Capabilities(**can)}) if can else Shelf
+    kind = type("Kind", (Shelf,), {"capabilities": TrackerCapabilities(**can)}) if can else Shelf
     made.note("tracker", identity(kind))
     for name in unproven:
         made.note("unproven", name)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pointsman.plugin_api import Actor, Ignored, IssueGone, IssueRef, IssueSeen, Marker
+from pointsman.plugin_api import Actor, IgnoredWebhook, IssueRef, IssueRemoved, IssueState, Marker
 from pointsman_forgejo import ForgejoTracker, webhook, wire
 
 MARKER = Marker("pm1-0190b5a0-7c11-7000-8000-000000000001-0123456789abcdef")
@@ -47,7 +47,7 @@ def test_a_closed_issue_is_read_whole():
             "sender": {"id": 5, "login": "dev"},
         }
     )
-    assert seen == IssueSeen(
+    assert seen == IssueState(
         ref=IssueRef("3", "3", "https://forge.example/acme/shop/issues/3"),
         state="closed",
         version=dt.datetime(2026, 5, 1, 8, tzinfo=dt.UTC),
@@ -63,7 +63,7 @@ def test_a_closed_issue_is_read_whole():
 )
 def test_a_minimal_payload_is_enough(headers, action, state):
     seen = read({"action": action, "issue": {"number": 1}, "repository": {"full_name": "acme/shop"}}, headers)
-    assert isinstance(seen, IssueSeen)
+    assert isinstance(seen, IssueState)
     assert (seen.ref.remote_id, seen.state, seen.version, seen.markers) == ("1", state, None, ())
 
 
@@ -132,14 +132,14 @@ def test_every_event_and_action_is_read_or_ignored_by_name(brand, event, event_t
     payload = {"action": action, "issue": issue, "repository": {"full_name": "acme/shop"}, **more}
     news = read(payload, headers)
     if comes_to == GONE:
-        assert news == IssueGone(ref=IssueRef("1", "1"))
+        assert news == IssueRemoved(ref=IssueRef("1", "1"))
     elif comes_to in (OPEN, CLOSED):
-        assert isinstance(news, IssueSeen)
+        assert isinstance(news, IssueState)
         assert news.state == comes_to
     else:
-        assert isinstance(news, Ignored)
-        assert comes_to in news.why
-        assert event in news.why or action in news.why
+        assert isinstance(news, IgnoredWebhook)
+        assert comes_to in news.reason
+        assert event in news.reason or action in news.reason
 
 
 @pytest.mark.parametrize(
@@ -154,16 +154,16 @@ def test_every_event_and_action_is_read_or_ignored_by_name(brand, event, event_t
 @pytest.mark.parametrize("action", ["closed", "opened", "deleted"])
 def test_headers_are_not_signed_so_the_body_decides(more, why, action):
     news = read({"action": action, "issue": {"number": 1}, **more}, ISSUES)
-    assert isinstance(news, Ignored)
-    assert why in news.why
+    assert isinstance(news, IgnoredWebhook)
+    assert why in news.reason
 
 
 def test_the_event_of_forgejo_comes_before_that_of_gitea_and_gogs():
     payload = {"action": "closed", "issue": {"number": 1}}
-    assert isinstance(read(payload, {"x-forgejo-event": "issues", "x-gitea-event": "push"}), IssueSeen)
-    assert isinstance(read(payload, {"x-forgejo-event": "push", "x-gitea-event": "issues"}), Ignored)
-    assert isinstance(read(payload, {"x-gitea-event": "push", "x-gogs-event": "issues"}), Ignored)
-    assert isinstance(read(payload, {"x-github-event": "push"}), IssueSeen)
+    assert isinstance(read(payload, {"x-forgejo-event": "issues", "x-gitea-event": "push"}), IssueState)
+    assert isinstance(read(payload, {"x-forgejo-event": "push", "x-gitea-event": "issues"}), IgnoredWebhook)
+    assert isinstance(read(payload, {"x-gitea-event": "push", "x-gogs-event": "issues"}), IgnoredWebhook)
+    assert isinstance(read(payload, {"x-github-event": "push"}), IssueState)
 
 
 def test_what_changes_no_state_is_not_read_for_the_state_it_mentions():
@@ -172,17 +172,17 @@ def test_what_changes_no_state_is_not_read_for_the_state_it_mentions():
         "action": "edited",
         "issue": {"number": 1, "state": "open", "updated_at": "2026-05-01T10:00:00Z"},
     }
-    assert isinstance(read(payload), Ignored)
+    assert isinstance(read(payload), IgnoredWebhook)
 
 
 def test_an_issue_can_be_born_closed():
     seen = read({"action": "opened", "issue": {"number": 1, "state": "closed"}})
-    assert isinstance(seen, IssueSeen)
+    assert isinstance(seen, IssueState)
     assert seen.state == "closed"
 
 
 def test_gitea_tells_of_deletion():
-    assert read({"action": "deleted", "issue": {"number": 1}}) == IssueGone(ref=IssueRef("1", "1"))
+    assert read({"action": "deleted", "issue": {"number": 1}}) == IssueRemoved(ref=IssueRef("1", "1"))
 
 
 @pytest.mark.parametrize(
@@ -211,19 +211,19 @@ def test_gitea_tells_of_deletion():
 )
 def test_what_does_not_concern_us_is_ignored_with_a_reason(payload, headers, why):
     news = read(payload, headers)
-    assert isinstance(news, Ignored)
-    assert why in news.why
+    assert isinstance(news, IgnoredWebhook)
+    assert why in news.reason
 
 
 @pytest.mark.parametrize("number", [0, -1, True, 1.5, "1", None, [], 2**80])
 def test_what_is_no_number_is_no_issue(number):
-    assert isinstance(read({"action": "closed", "issue": {"number": number}}), Ignored)
+    assert isinstance(read({"action": "closed", "issue": {"number": number}}), IgnoredWebhook)
 
 
 def test_odd_text_is_made_fit_to_be_kept():
     payload = b'{"action":"closed","issue":{"number":1,"html_url":"javascript:x"},"sender":{"login":"a\\ud800\\u0000b"}}'
     seen = read(payload)
-    assert isinstance(seen, IssueSeen)
+    assert isinstance(seen, IssueState)
     assert seen.ref.url == ""
     assert seen.actor == Actor("a?b", "a?b")
 
@@ -261,7 +261,7 @@ _JSON = st.recursive(
 )
 def test_any_json_comes_to_a_decision_that_can_be_kept(headers, payload):
     news = read(payload, headers)
-    assert isinstance(news, IssueSeen | IssueGone | Ignored)
+    assert isinstance(news, IssueState | IssueRemoved | IgnoredWebhook)
     assert "\x00" not in repr(news)
     repr(news).encode()
 
@@ -269,7 +269,7 @@ def test_any_json_comes_to_a_decision_that_can_be_kept(headers, payload):
 @calm
 @given(st.binary())
 def test_any_bytes_come_to_a_decision(body):
-    assert isinstance(webhook.read({}, body, "acme/shop"), Ignored)
+    assert isinstance(webhook.read({}, body, "acme/shop"), IgnoredWebhook)
 
 
 def test_a_replay_says_the_same_under_another_id():
@@ -286,16 +286,16 @@ def test_a_recorded_opened_issue(payload):
     raw = payload("gitea.issues-event.json")
     name = json.loads(raw)["repository"]["full_name"]
     seen = read(raw, {"x-gitea-event": "issues"}, name)
-    assert isinstance(seen, IssueSeen)
+    assert isinstance(seen, IssueState)
     assert seen.state == "open"
     assert seen.version is not None
     assert seen.actor is not None
-    assert isinstance(read(raw, {"x-gitea-event": "issues"}), Ignored)
+    assert isinstance(read(raw, {"x-gitea-event": "issues"}), IgnoredWebhook)
 
 
 def test_a_recorded_closed_issue_of_an_old_server(payload):
     seen = read(payload("gitea-2017.issues_closed.json"), {"x-gogs-event": "issues"}, "gogits/hello-world")
-    assert isinstance(seen, IssueSeen)
+    assert isinstance(seen, IssueState)
     assert (seen.ref, seen.state, seen.actor) == (IssueRef("1", "1"), "closed", Actor("1", "unknwon"))
 
 
@@ -316,5 +316,5 @@ def test_recorded_calls_that_do_not_concern_us(payload, name, headers):
     repository = json.loads(raw)["repository"]["full_name"]
     event = "issue_comment" if "comment" in name else "issues"
     news = read(raw, {"x-gitea-event": event} if headers is None else headers, repository)
-    assert isinstance(news, Ignored)
-    assert "another repository" not in news.why
+    assert isinstance(news, IgnoredWebhook)
+    assert "another repository" not in news.reason

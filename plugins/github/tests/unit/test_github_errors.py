@@ -7,28 +7,28 @@ import json
 import pytest
 
 from pointsman.plugin_api import (
-    Answer,
     AuthFailed,
     Conflict,
+    IssueMoved,
     Misconfigured,
-    Moved,
     NotFound,
     RateLimited,
     Refused,
+    Response,
     UnknownOutcome,
 )
 from pointsman_github import errors
 
 
 def answer(status, body=b"{}", headers=None, method="POST"):
-    return Answer(method=method, path="/x", status=status, headers=headers or {}, body=body)
+    return Response(method=method, path="/x", status=status, headers=headers or {}, body=body)
 
 
 @pytest.mark.parametrize("about_issue", [True, False])
 @pytest.mark.parametrize(
     ("status", "body", "kind"),
     [
-        (301, b'{"message":"Moved Permanently"}', Moved),
+        (301, b'{"message":"Moved Permanently"}', IssueMoved),
         (400, b'{"message":"Problems parsing JSON"}', Refused),
         (400, b'{"message":"Body should be a JSON object"}', Refused),
         (400, b'{"message":"The API version 2022-11-28 is not supported"}', Misconfigured),

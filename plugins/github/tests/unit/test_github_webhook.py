@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pointsman.plugin_api import Actor, Ignored, IssueGone, IssueRef, IssueSeen, Marker
+from pointsman.plugin_api import Actor, IgnoredWebhook, IssueRef, IssueRemoved, IssueState, Marker
 from pointsman_github import GitHubTracker, events, wire
 
 SECRET = b"a secret"
@@ -111,7 +111,7 @@ def test_a_closed_issue_is_read_whole():
             "sender": {"id": 5, "login": "dev"},
         }
     )
-    assert seen == IssueSeen(
+    assert seen == IssueState(
         ref=IssueRef("3", "3", "https://github.example/acme/shop/issues/3"),
         state="closed",
         close_reason="not_planned",
@@ -127,20 +127,20 @@ def test_a_closed_issue_is_read_whole():
 )
 def test_a_minimal_payload_is_enough(headers, action, state):
     seen = read({"action": action, "issue": {"number": 1}, "repository": {"full_name": "acme/shop"}}, headers)
-    assert isinstance(seen, IssueSeen)
+    assert isinstance(seen, IssueState)
     assert (seen.ref.remote_id, seen.state, seen.version, seen.markers) == ("1", state, None, ())
 
 
 def test_an_issue_can_be_born_closed():
     seen = read({"action": "opened", "issue": {"number": 1, "state": "closed"}})
-    assert isinstance(seen, IssueSeen)
+    assert isinstance(seen, IssueState)
     assert seen.state == "closed"
 
 
 @pytest.mark.parametrize("reason", ["reopened", None, "new one", 5, ["completed"]])
 def test_an_unknown_close_reason_is_none(reason):
     seen = read({"action": "closed", "issue": {"number": 1, "state": "closed", "state_reason": reason}})
-    assert isinstance(seen, IssueSeen)
+    assert isinstance(seen, IssueState)
     assert seen.close_reason is None
 
 
@@ -148,16 +148,16 @@ def test_a_reopened_issue_has_no_reason_even_where_the_payload_is_of_two_minds()
     seen = read(
         {"action": "reopened", "issue": {"number": 1, "state": "closed", "state_reason": "completed"}}
     )
-    assert isinstance(seen, IssueSeen)
+    assert isinstance(seen, IssueState)
     assert (seen.state, seen.close_reason) == ("open", None)
 
 
 def test_deletion_and_transfer():
-    assert read({"action": "deleted", "issue": {"number": 1}}) == IssueGone(ref=IssueRef("1", "1"))
+    assert read({"action": "deleted", "issue": {"number": 1}}) == IssueRemoved(ref=IssueRef("1", "1"))
     changes = {"new_issue": {"number": 4, "html_url": "https://github.example/acme/other/issues/4"}}
     gone = read({"action": "transferred", "issue": {"number": 1}, "changes": changes})
-    assert gone == IssueGone(ref=IssueRef("1", "1"), to="https://github.example/acme/other/issues/4")
-    assert read({"action": "transferred", "issue": {"number": 1}, "changes": []}) == IssueGone(
+    assert gone == IssueRemoved(ref=IssueRef("1", "1"), moved_to="https://github.example/acme/other/issues/4")
+    assert read({"action": "transferred", "issue": {"number": 1}, "changes": []}) == IssueRemoved(
         ref=IssueRef("1", "1")
     )
 
@@ -189,19 +189,19 @@ def test_deletion_and_transfer():
 )
 def test_what_does_not_concern_us_is_ignored_with_a_reason(payload, headers, why):
     news = read(payload, headers)
-    assert isinstance(news, Ignored)
-    assert why in news.why
+    assert isinstance(news, IgnoredWebhook)
+    assert why in news.reason
 
 
 @pytest.mark.parametrize("number", [0, -1, True, 1.5, "1", None, [], 2**80])
 def test_what_is_no_number_is_no_issue(number):
-    assert isinstance(read({"action": "closed", "issue": {"number": number}}), Ignored)
+    assert isinstance(read({"action": "closed", "issue": {"number": number}}), IgnoredWebhook)
 
 
 def test_odd_text_is_made_fit_to_be_kept():
     payload = b'{"action":"closed","issue":{"number":1,"html_url":"javascript:x"},"sender":{"login":"a\\ud800\\u0000b"}}'
     seen = read(payload)
-    assert isinstance(seen, IssueSeen)
+    assert isinstance(seen, IssueState)
     assert seen.ref.url == ""
     assert seen.actor == Actor("a?b", "a?b")
 
@@ -237,7 +237,7 @@ _JSON = st.recursive(
 )
 def test_any_json_comes_to_a_decision_that_can_be_kept(headers, payload):
     news = read(payload, headers)
-    assert isinstance(news, IssueSeen | IssueGone | Ignored)
+    assert isinstance(news, IssueState | IssueRemoved | IgnoredWebhook)
     assert "\x00" not in repr(news)
     repr(news).encode()
 
@@ -245,7 +245,7 @@ def test_any_json_comes_to_a_decision_that_can_be_kept(headers, payload):
 @calm
 @given(st.binary())
 def test_any_bytes_come_to_a_decision(body):
-    assert isinstance(events.read({}, body, "acme/shop"), Ignored)
+    assert isinstance(events.read({}, body, "acme/shop"), IgnoredWebhook)
 
 
 # -- recordings ----------------------------------------------------------------------------------------------------
@@ -264,7 +264,7 @@ def recorded(payload, name, event="issues"):
 )
 def test_recorded_changes_of_state(payload, name, state, event):
     seen = recorded(payload, name, event)
-    assert isinstance(seen, IssueSeen)
+    assert isinstance(seen, IssueState)
     assert seen.state == state
     assert seen.ref.url.startswith("https://github.com/")
     assert seen.version is not None
@@ -274,10 +274,10 @@ def test_recorded_changes_of_state(payload, name, state, event):
 
 @pytest.mark.parametrize("event", ["issues", ""])
 def test_recorded_deletion_and_transfer(payload, event):
-    assert isinstance(recorded(payload, "issues.deleted.json", event), IssueGone)
+    assert isinstance(recorded(payload, "issues.deleted.json", event), IssueRemoved)
     gone = recorded(payload, "issues.transferred.json", event)
-    assert isinstance(gone, IssueGone)
-    assert gone.to.startswith("https://github.com/")
+    assert isinstance(gone, IssueRemoved)
+    assert gone.moved_to.startswith("https://github.com/")
 
 
 @pytest.mark.parametrize("with_event", [True, False])
@@ -295,14 +295,14 @@ def test_recorded_deletion_and_transfer(payload, event):
 )
 def test_recorded_calls_that_do_not_concern_us(payload, name, with_event):
     news = recorded(payload, name, name.partition(".")[0] if with_event else "")
-    assert isinstance(news, Ignored)
-    assert "another repository" not in news.why
+    assert isinstance(news, IgnoredWebhook)
+    assert "another repository" not in news.reason
 
 
 def test_a_recorded_call_of_another_repository(payload):
     news = events.read(ISSUES, payload("issues.opened.json"), "acme/shop")
-    assert isinstance(news, Ignored)
-    assert "another repository" in news.why
+    assert isinstance(news, IgnoredWebhook)
+    assert "another repository" in news.reason
 
 
 # -- the whole table -----------------------------------------------------------------------------------------------------
@@ -312,9 +312,9 @@ NOTHING = (
     *("milestoned", "demilestoned", "typed", "untyped"),
 )
 OF_ISSUES = {
-    **dict.fromkeys(("opened", "closed", "reopened"), IssueSeen),
-    **dict.fromkeys(("deleted", "transferred"), IssueGone),
-    **dict.fromkeys(NOTHING, Ignored),
+    **dict.fromkeys(("opened", "closed", "reopened"), IssueState),
+    **dict.fromkeys(("deleted", "transferred"), IssueRemoved),
+    **dict.fromkeys(NOTHING, IgnoredWebhook),
 }
 
 
@@ -328,20 +328,20 @@ def test_every_action_of_issues_has_its_meaning(action):
     }
     news = read(payload)
     assert type(news) is OF_ISSUES[action]
-    if isinstance(news, Ignored):
-        assert news.why.startswith(f"action {action}: ")
-        assert "none that opens" not in news.why
+    if isinstance(news, IgnoredWebhook):
+        assert news.reason.startswith(f"action {action}: ")
+        assert "none that opens" not in news.reason
     else:
         assert news.actor == Actor("5", "dev")
-    if isinstance(news, IssueSeen):
+    if isinstance(news, IssueState):
         assert news.author == Actor("9", "author")
         assert news.state == ("closed" if action == "closed" else "open")
     pull = {**payload, "issue": {**payload["issue"], "pull_request": {"url": "x"}}}
-    assert isinstance(read(pull), Ignored)
+    assert isinstance(read(pull), IgnoredWebhook)
 
 
 def test_an_action_that_github_adds_one_day_is_ignored_by_its_name():
-    assert read({"action": "frozen", "issue": {"number": 3}}) == Ignored(
+    assert read({"action": "frozen", "issue": {"number": 3}}) == IgnoredWebhook(
         "action frozen: none that opens, closes or reopens an issue"
     )
 
@@ -368,22 +368,22 @@ def test_every_other_event_is_ignored_by_its_name(event, action, is_pull):
     issue = {"number": 3, "state": "closed", **({"pull_request": {"url": "x"}} if is_pull else {})}
     payload = {"action": action, "issue": issue, "comment": {"id": 1, "body": "x"}}
     news = read(payload, {"x-github-event": event})
-    assert isinstance(news, Ignored)
-    assert news.why.startswith(f"event {event}: ")
+    assert isinstance(news, IgnoredWebhook)
+    assert news.reason.startswith(f"event {event}: ")
 
 
 def test_an_issue_that_came_from_another_repository_is_a_new_one_with_its_markers():
     old = {"old_issue": {"number": 1, "html_url": "https://github.example/acme/other/issues/1"}}
     body = wire.marked("text", MARKER)
     seen = read({"action": "opened", "issue": {"number": 8, "state": "closed", "body": body}, "changes": old})
-    assert isinstance(seen, IssueSeen)
+    assert isinstance(seen, IssueState)
     assert (seen.ref.remote_id, seen.state, seen.markers) == ("8", "closed", (MARKER.text,))
 
 
 def test_recordings_name_the_author_of_the_issue(payload):
     for name in ("issues.opened.json", "issues.closed.json", "issues.reopened.json"):
         seen = recorded(payload, name)
-        assert isinstance(seen, IssueSeen)
+        assert isinstance(seen, IssueState)
         assert seen.author is not None
         assert seen.author.account_id.isdigit()
         assert seen.author.name

@@ -7,22 +7,22 @@ import json
 import pytest
 
 from pointsman.plugin_api import (
-    Answer,
     AuthFailed,
     Conflict,
     Misconfigured,
     NotFound,
     RateLimited,
     Refused,
+    Response,
     UnknownOutcome,
 )
 from pointsman_gitlab.errors import message_of, problem
 
 
-def answer(status: int, said: object = None, method: str = "POST", **headers: str) -> Answer:
+def answer(status: int, said: object = None, method: str = "POST", **headers: str) -> Response:
     body = said if isinstance(said, bytes) else json.dumps(said).encode()
     told = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Answer(method=method, path="/x", status=status, headers=told, body=body)
+    return Response(method=method, path="/x", status=status, headers=told, body=body)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import json
 
 import pytest
 
-from pointsman.plugin_api import Actor, Ignored, IssueGone, IssueSeen
+from pointsman.plugin_api import Actor, IgnoredWebhook, IssueRemoved, IssueState
 from pointsman_gitlab import webhook
 
 KEY = bytes(range(32))
@@ -126,53 +126,53 @@ def call(action="close", *, kind="issue", project=None, **attributes) -> bytes:
 @pytest.mark.parametrize("kind", ["issue", "work_item"])
 def test_opening_closing_and_reopening_are_news(action, state, kind):
     news = webhook.read(call(action, kind=kind), "acme/shop")
-    assert isinstance(news, IssueSeen)
+    assert isinstance(news, IssueState)
     assert (news.ref.remote_id, news.ref.key, news.state) == ("23", "#23", state)
     assert (news.actor, news.author) == (Actor("1", "root"), Actor("51"))
     assert news.version is not None
 
 
 def test_a_confidential_issue_is_news_like_any_other():
-    assert isinstance(webhook.read(call(confidential=True), "acme/shop"), IssueSeen)
+    assert isinstance(webhook.read(call(confidential=True), "acme/shop"), IssueState)
 
 
 def test_a_move_to_another_project_is_told_as_gone():
     for action in ("update", "close"):
         news = webhook.read(call(action, moved_to_id=400), "acme/shop")
-        assert isinstance(news, IssueGone)
-        assert "400" in news.to
+        assert isinstance(news, IssueRemoved)
+        assert "400" in news.moved_to
 
 
 @pytest.mark.parametrize("action", ["update", "approved", "", None, 7])
 def test_other_actions_are_no_news(action):
     news = webhook.read(call(action), "acme/shop")
-    assert isinstance(news, Ignored)
-    assert "opens, closes or reopens nothing" in news.why
+    assert isinstance(news, IgnoredWebhook)
+    assert "opens, closes or reopens nothing" in news.reason
 
 
 def test_a_close_of_what_is_open_again_is_left_to_the_next_call():
-    assert isinstance(webhook.read(call("close", state="opened"), "acme/shop"), Ignored)
+    assert isinstance(webhook.read(call("close", state="opened"), "acme/shop"), IgnoredWebhook)
 
 
 def test_a_state_that_is_unknown_is_no_news():
-    assert webhook.read(call("close", state="locked"), "acme/shop") == Ignored(
+    assert webhook.read(call("close", state="locked"), "acme/shop") == IgnoredWebhook(
         "action close: without an issue in it"
     )
 
 
 @pytest.mark.parametrize("kind", ["note", "push", "merge_request", "", None])
 def test_other_events_are_no_news(kind):
-    assert isinstance(webhook.read(call(kind=kind), "acme/shop"), Ignored)
+    assert isinstance(webhook.read(call(kind=kind), "acme/shop"), IgnoredWebhook)
 
 
 def test_other_projects_are_no_news():
     elsewhere = {"id": 43, "path_with_namespace": "acme/other"}
     for ours in ("acme/shop", "42"):
-        assert webhook.read(call(project=elsewhere), ours) == Ignored("another project: acme/other")
-        assert isinstance(webhook.read(call(), ours), IssueSeen)
-    assert isinstance(webhook.read(call(), "ACME/Shop"), IssueSeen)
+        assert webhook.read(call(project=elsewhere), ours) == IgnoredWebhook("another project: acme/other")
+        assert isinstance(webhook.read(call(), ours), IssueState)
+    assert isinstance(webhook.read(call(), "ACME/Shop"), IssueState)
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff", b"null", b"[]", b"7", b"[" * 100_000, b'{"object_kind": []}'])
 def test_any_other_bytes_are_ignored(body):
-    assert isinstance(webhook.read(body, "acme/shop"), Ignored)
+    assert isinstance(webhook.read(body, "acme/shop"), IgnoredWebhook)

@@ -137,7 +137,7 @@ def test_a_duplicate_says_so():
 def test_a_moved_issue_is_gone():
     gone = wire.issue_gone({**ISSUE, "moved_to_id": 99})
     assert gone is not None
-    assert "99" in gone.to
+    assert "99" in gone.moved_to
     assert wire.issue_gone(ISSUE) is None
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointsman.plugin_api import Actor, Ignored, IssueGone, IssueRef, IssueSeen, Secret
+from pointsman.plugin_api import Actor, IgnoredWebhook, IssueRef, IssueRemoved, IssueState, Secret
 from pointsman_jira import JiraTracker, webhook
 from pointsman_jira.settings import JiraSettings
 
@@ -99,15 +99,15 @@ def test_what_each_recorded_call_means(recorded, name):
     ref = IssueRef(issue_id, key, f"{SITE}/browse/{key}")
     news = read(raw, project=key.split("-")[0])
     if isinstance(expected, str) and expected != "gone":
-        assert news == Ignored(expected)
+        assert news == IgnoredWebhook(expected)
         return
     assert news.ref == ref
     assert news.actor == Actor(user.get("accountId") or user["key"], user["displayName"])
     if expected == "gone":
-        assert isinstance(news, IssueGone)
-        assert news.to == ""
+        assert isinstance(news, IssueRemoved)
+        assert news.moved_to == ""
         return
-    assert isinstance(news, IssueSeen)
+    assert isinstance(news, IssueState)
     assert (news.state, news.close_reason) == expected
     updated = said["issue"]["fields"].get("updated")
     when = (
@@ -127,23 +127,23 @@ def test_no_recorded_call_is_left_out():
 
 def test_every_recorded_call_of_another_project_is_ignored(recorded):
     for name in ("issue-created.json", "issue-updated-resolved.json", "issue-deleted.json"):
-        assert read(recorded(name), project="OTHER") == Ignored("another project")
+        assert read(recorded(name), project="OTHER") == IgnoredWebhook("another project")
 
 
 # -- made up ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_project_is_told_in_any_case():
-    assert isinstance(read(call(about=issue("ops-1")), project="OPS"), IssueSeen)
+    assert isinstance(read(call(about=issue("ops-1")), project="OPS"), IssueState)
     without = call(
         about={"id": "1", "key": "OPS-1", "fields": {"status": {"statusCategory": {"key": "new"}}}}
     )
-    assert isinstance(read(without, project="OPS"), IssueSeen)
+    assert isinstance(read(without, project="OPS"), IssueState)
 
 
 def test_a_missing_time_is_taken_from_the_call():
     seen = read(call(), project="OPS")
-    assert isinstance(seen, IssueSeen)
+    assert isinstance(seen, IssueState)
     assert seen.version == dt.datetime(2026, 3, 1, 12, 0, tzinfo=dt.UTC)
     assert read({**call(), "timestamp": 10**30}, project="OPS").version is None
 
@@ -158,7 +158,7 @@ def test_an_automation_without_account_is_no_actor():
 
 
 def test_without_a_category_nothing_is_claimed():
-    assert read(call(about=issue(category=None)), project="OPS") == Ignored("no status category in it")
+    assert read(call(about=issue(category=None)), project="OPS") == IgnoredWebhook("no status category in it")
     told = read(call(about=issue(category=None, resolution={"name": "Duplicate"})), project="OPS")
     assert (told.state, told.close_reason) == ("closed", "duplicate")
 
@@ -192,7 +192,7 @@ def test_the_snapshot_counts_whatever_the_changelog_says(category, changelog, na
     seen = read(
         call(about=issue(category=category), changelog=changelog, issue_event_type_name=name), project="OPS"
     )
-    assert isinstance(seen, IssueSeen)
+    assert isinstance(seen, IssueState)
     assert seen.state == ("closed" if category == "done" else "open")
 
 
@@ -210,23 +210,29 @@ def test_reasons_are_told_by_the_names_in_the_settings():
      "jira:version_released", "user_created", "option_watching_changed"],
 )  # fmt: skip
 def test_events_of_other_things_are_ignored_by_name(event):
-    assert read(call(event), project="OPS") == Ignored(f"event {event}")
+    assert read(call(event), project="OPS") == IgnoredWebhook(f"event {event}")
 
 
 def test_a_deleted_issue_is_gone_without_a_status():
     gone = read(call("jira:issue_deleted", issue(category=None), user={"accountId": "dev"}), project="OPS")
-    assert gone == IssueGone(ref=IssueRef("10001", "OPS-1", f"{SITE}/browse/OPS-1"), actor=Actor("dev"))
+    assert gone == IssueRemoved(ref=IssueRef("10001", "OPS-1", f"{SITE}/browse/OPS-1"), actor=Actor("dev"))
 
 
 def test_a_move_out_of_the_project_is_a_loss():
     items = [{"field": "project", "fromString": "Operations", "toString": "Web"}]
     key = {"field": "Key", "fromString": "OPS-1", "toString": "WEB-7"}
     moved = read(call(about=issue("WEB-7"), changelog={"items": [*items, key]}), project="OPS")
-    assert moved == IssueGone(ref=IssueRef("10001", "OPS-1", f"{SITE}/browse/WEB-7"), to="WEB-7", actor=None)
-    assert isinstance(read(call(about=issue("WEB-7"), changelog={"items": items}), project="OPS"), IssueGone)
+    assert moved == IssueRemoved(
+        ref=IssueRef("10001", "OPS-1", f"{SITE}/browse/WEB-7"), moved_to="WEB-7", actor=None
+    )
+    assert isinstance(
+        read(call(about=issue("WEB-7"), changelog={"items": items}), project="OPS"), IssueRemoved
+    )
     other = {"field": "Key", "fromString": "ABC-1", "toString": "WEB-7"}
     for log in ({"items": [*items, other]}, {"items": []}, {}, None):
-        assert read(call(about=issue("WEB-7"), changelog=log), project="OPS") == Ignored("another project")
+        assert read(call(about=issue("WEB-7"), changelog=log), project="OPS") == IgnoredWebhook(
+            "another project"
+        )
 
 
 @pytest.mark.parametrize(
@@ -241,7 +247,7 @@ def test_a_move_out_of_the_project_is_a_loss():
     ],
 )
 def test_what_does_not_concern_us_is_ignored_with_a_reason(body, why):
-    assert read(body) == Ignored(why)
+    assert read(body) == IgnoredWebhook(why)
 
 
 names = st.sampled_from(
@@ -262,7 +268,7 @@ values = st.recursive(
 @quick
 @given(st.binary(max_size=60))
 def test_any_bytes_come_to_a_decision(raw):
-    assert isinstance(read(raw), Ignored)
+    assert isinstance(read(raw), IgnoredWebhook)
 
 
 @pytest.mark.slow
@@ -274,12 +280,12 @@ def test_json_of_any_shape_comes_to_a_decision(value, about, fields):
         call(about={**about, "fields": value}),
         call(about={**issue(), "fields": fields}, **about),
     ):
-        assert isinstance(read(body, project="OPS"), IssueSeen | IssueGone | Ignored)
+        assert isinstance(read(body, project="OPS"), IssueState | IssueRemoved | IgnoredWebhook)
 
 
 def test_the_tracker_hands_webhooks_on():
     made = JiraSettings(url=SITE, email="a@b.test", api_token=Secret("t"), project_key="ops")
     tracker = JiraTracker(made, None)  # no call is made
-    assert isinstance(tracker.read_webhook({}, json.dumps(call()).encode()), IssueSeen)
+    assert isinstance(tracker.read_webhook({}, json.dumps(call()).encode()), IssueState)
     assert tracker.webhook_id({"x-atlassian-webhook-identifier": "i"}, b"") == "i"
     assert not tracker.verify_webhook({}, b"", [b"s"])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointsman.plugin_api import Actor, Answer, IssueRef, Secret
+from pointsman.plugin_api import Actor, IssueRef, Response, Secret
 from pointsman_jira import errors, transitions, wire
 from pointsman_jira.settings import JiraSettings
 
@@ -25,7 +25,7 @@ GOOD = {
 
 def answer(status, body=b"", headers=None, method="POST"):
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return Answer(method=method, path="/rest/api/3/issue", status=status, headers=headers or {}, body=raw)
+    return Response(method=method, path="/rest/api/3/issue", status=status, headers=headers or {}, body=raw)
 
 
 # -- settings ------------------------------------------------------------------------------------------------------

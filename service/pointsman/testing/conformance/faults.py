@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from pointsman.domain.retry_policy import Class
+from pointsman.domain.retry_policy import Outcome
 from pointsman.testing.fake import Fault
 
 LATE_SECONDS = 0.3
@@ -187,7 +187,7 @@ def at(place: Place, troubles: Iterable[Trouble]) -> list[Trouble]:
 
 def right_classes(
     trouble: Trouble, place: Place, *, creates: bool, idempotent: bool, names_issue: bool
-) -> frozenset[Class]:
+) -> frozenset[Outcome]:
     """The classes that are right where this trouble met a request.
 
     ``names_issue``: the request's address names the issue, so that its 404 says something about the issue.
@@ -195,42 +195,44 @@ def right_classes(
     found = _right(trouble, place, creates=creates, idempotent=idempotent, names_issue=names_issue)
     if trouble.lies and place is Place.ITSELF:
         # a plugin may look again and see through it
-        found |= {Class.UNKNOWN, Class.UNAVAILABLE, Class.CONFLICT}
+        found |= {Outcome.UNKNOWN, Outcome.UNAVAILABLE, Outcome.CONFLICT}
     return found
 
 
 def _right(  # noqa: C901 - a decision table
     trouble: Trouble, place: Place, *, creates: bool, idempotent: bool, names_issue: bool
-) -> frozenset[Class]:
+) -> frozenset[Outcome]:
     status = trouble.status
     surely = place in (Place.READ, Place.BEFORE) or idempotent
     if trouble.when == "refused" and place is not Place.AFTER:
-        return frozenset({Class.UNAVAILABLE})
+        return frozenset({Outcome.UNAVAILABLE})
     if place is Place.AFTER:
         # the thing is made: whatever comes now, another one must not be
-        return frozenset({Class.UNAVAILABLE, Class.UNKNOWN}) if idempotent else frozenset({Class.UNKNOWN})
+        return (
+            frozenset({Outcome.UNAVAILABLE, Outcome.UNKNOWN}) if idempotent else frozenset({Outcome.UNKNOWN})
+        )
     if trouble.is_late or status is None or status < 300 or status >= 500 or status == 408:
-        found = {Class.UNAVAILABLE, Class.UNKNOWN} if surely else {Class.UNKNOWN}
+        found = {Outcome.UNAVAILABLE, Outcome.UNKNOWN} if surely else {Outcome.UNKNOWN}
         if surely and trouble.asks:
-            found.add(Class.LIMITED)
+            found.add(Outcome.LIMITED)
         if surely and place is not Place.ITSELF and status is not None and status < 300:
-            found.add(Class.MISCONFIGURED)  # an address that answers, and is not the API
+            found.add(Outcome.MISCONFIGURED)  # an address that answers, and is not the API
         return frozenset(found)
     if status < 400:
-        return frozenset({Class.MOVED, Class.MISCONFIGURED})
+        return frozenset({Outcome.MOVED, Outcome.MISCONFIGURED})
     if status in (404, 410):
-        found = {Class.MISCONFIGURED}
+        found = {Outcome.MISCONFIGURED}
         if place is not Place.ITSELF:
-            found |= {Class.UNAVAILABLE, Class.UNKNOWN}
+            found |= {Outcome.UNAVAILABLE, Outcome.UNKNOWN}
         if names_issue and not creates:
-            found.add(Class.ORPHAN)
+            found.add(Outcome.ORPHAN)
         return frozenset(found)
     if status == 412:
-        return frozenset({Class.UNKNOWN, Class.UNAVAILABLE, Class.REFUSED, Class.CONFLICT})
+        return frozenset({Outcome.UNKNOWN, Outcome.UNAVAILABLE, Outcome.REFUSED, Outcome.CONFLICT})
     if status in (400, 413, 415, 422):
-        found = {Class.REFUSED}
+        found = {Outcome.REFUSED}
         if place is not Place.ITSELF:
-            found.add(Class.MISCONFIGURED)
+            found.add(Outcome.MISCONFIGURED)
         return frozenset(found)
-    plain = {401: Class.AUTH, 403: Class.MISCONFIGURED, 405: Class.MISCONFIGURED, 409: Class.CONFLICT}
-    return frozenset({{**plain, 423: Class.MISCONFIGURED, 429: Class.LIMITED}[status]})
+    plain = {401: Outcome.AUTH, 403: Outcome.MISCONFIGURED, 405: Outcome.MISCONFIGURED, 409: Outcome.CONFLICT}
+    return frozenset({{**plain, 423: Outcome.MISCONFIGURED, 429: Outcome.LIMITED}[status]})

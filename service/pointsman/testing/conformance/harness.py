@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from pointsman.config.secrets import secret_fields
-from pointsman.plugin_api import Answer, Connection, Draft, Marker, Misconfigured, PluginSettings, Tracker
+from pointsman.plugin_api import Connection, Draft, Marker, Misconfigured, PluginSettings, Response, Tracker
 from pointsman.plugin_host.egress_policy import Policy
 from pointsman.plugin_host.http_client import HttpClient
 from pointsman.plugin_host.snapshot import make_settings
@@ -56,7 +56,7 @@ class Wire:
         self._connection = connection
         self._fake = fake
         self._patient = HttpClient(connection, LOOPBACK, timeout_seconds=PATIENCE_SECONDS)
-        self._later: asyncio.Task[Answer] | None = None
+        self._later: asyncio.Task[Response] | None = None
 
     async def settled(self) -> None:
         """Wait until a request that nobody waits for any more has taken effect all the same."""
@@ -76,7 +76,7 @@ class Wire:
         params: Mapping[str, str | int] | None = None,
         json: Any = None,
         headers: Mapping[str, str] | None = None,
-    ) -> Answer:
+    ) -> Response:
         """Send one request."""
         note = Sent(method, path, repr((params, json)))
         self.sent.append(note)
@@ -90,7 +90,7 @@ class Wire:
             await self.after_each()
         return answer
 
-    async def _in_trouble(self, trouble: Trouble, method: str, path: str, more: dict[str, Any]) -> Answer:
+    async def _in_trouble(self, trouble: Trouble, method: str, path: str, more: dict[str, Any]) -> Response:
         self.met = True
         with socket.socket() as deaf:
             deaf.bind(("127.0.0.1", 0))  # and never listens
@@ -117,7 +117,7 @@ class NoWire:
 
     sent: tuple[Sent, ...] = ()
 
-    async def request(self, method: str, path: str, **_: Any) -> Answer:
+    async def request(self, method: str, path: str, **_: Any) -> Response:
         """Refuse."""
         raise Misconfigured(f"{method} {path}: this tracker declared no connection")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from pointsman.domain.retry_policy import Class, Verdict, judge
+from pointsman.domain.retry_policy import Outcome, RetryDecision, classify_error
 from pointsman.plugin_api import PluginError, RateLimited, Tracker
 from pointsman.testing.conformance.faults import ASKED_SECONDS, Place, Trouble, at, right_classes
 from pointsman.testing.conformance.harness import Sent, Stage, canaries
@@ -156,7 +156,7 @@ async def _try(case: TrackerCase, call: Call, number: int, step: Step, trouble: 
 
 async def _meet(
     cell: Cell, call: Call, stage: Stage, tracker: Tracker, scene: Scene, step: Step, number: int
-) -> Verdict | None:
+) -> RetryDecision | None:
     """The call in trouble. Gives the core's verdict, None if the plugin says that all went well."""
     value: Any = None
     error: Exception | None = None
@@ -175,13 +175,20 @@ async def _meet(
     if not wire.met:
         cell.wrong("class", "the request never came: the plugin does something else each time")
     if error is None:
-        cell.outcome = Class.DONE
+        cell.outcome = Outcome.DONE
         why = await _unfounded(cell, call, stage, scene, value)
         if why:
             cell.wrong("class", why)
         return None
-    verdict = judge(error, creates=call.creates, idempotent=call.idempotent, attempts=1, failures=0, dice=0.5)
-    cell.outcome, cell.error = verdict.cls, type(error).__name__
+    verdict = classify_error(
+        error,
+        creates=call.creates,
+        idempotent=call.idempotent,
+        attempts=1,
+        destination_failures=0,
+        jitter=0.5,
+    )
+    cell.outcome, cell.error = verdict.outcome, type(error).__name__
     _judge_class(cell, call, stage.case, step, error, verdict)
     return verdict
 
@@ -197,9 +204,9 @@ async def _unfounded(cell: Cell, call: Call, stage: Stage, scene: Scene, value: 
 
 
 def _judge_class(
-    cell: Cell, call: Call, case: TrackerCase, step: Step, error: Exception, verdict: Verdict
+    cell: Cell, call: Call, case: TrackerCase, step: Step, error: Exception, verdict: RetryDecision
 ) -> None:
-    said = f"{type(error).__name__} ({verdict.cls})"
+    said = f"{type(error).__name__} ({verdict.outcome})"
     if not isinstance(error, PluginError):
         cell.wrong("class", f"raised {said}: {error}; that is none of the contract's errors")
         return
@@ -212,10 +219,10 @@ def _judge_class(
         names_issue=step.names_issue or not call.about_issue,
     )
     means = case.means.get((call.name, trouble.status or 0), frozenset())
-    if verdict.cls not in right and verdict.cls not in means:
-        wanted = " or ".join(sorted(right | {Class(one) for one in means}))
+    if verdict.outcome not in right and verdict.outcome not in means:
+        wanted = " or ".join(sorted(right | {Outcome(one) for one in means}))
         cell.wrong("class", f"raised {said}: {error}; right is {wanted}")
-    elif cell.applied and not call.idempotent and not verdict.in_doubt and not trouble.lies:
+    elif cell.applied and not call.idempotent and not verdict.outcome_unknown and not trouble.lies:
         cell.wrong("class", f"raised {said}, as if nothing had been done; it was")
     if isinstance(error, RateLimited) and trouble.asks and error.retry_after != ASKED_SECONDS:
         cell.wrong("class", f"asks to wait {error.retry_after} s, the answer said {ASKED_SECONDS}")
@@ -240,7 +247,7 @@ def _count_sends(cell: Cell, sent: Sequence[Sent], number: int, step: Step) -> N
         cell.wrong("retry", f"{met.said} was sent {cell.sends} times within one call")
 
 
-async def _go_on(cell: Cell, call: Call, stage: Stage, scene: Scene, verdict: Verdict | None) -> None:
+async def _go_on(cell: Cell, call: Call, stage: Stage, scene: Scene, verdict: RetryDecision | None) -> None:
     """What the core does next: look if it is in doubt, do again what was not found. In the end it is there once."""
     if cell.trouble.lies:
         return
@@ -255,8 +262,8 @@ async def _go_on(cell: Cell, call: Call, stage: Stage, scene: Scene, verdict: Ve
         found = len(await call.look(tracker, scene)) if can_find else there
         if found != there:
             cell.wrong("once", f"the marker is found {found} times, it is there {there} times")
-        again = verdict is not None and (not verdict.in_doubt or (can_find and not found))
-        if verdict is not None and verdict.in_doubt and not can_find and not there:
+        again = verdict is not None and (not verdict.outcome_unknown or (can_find and not found))
+        if verdict is not None and verdict.outcome_unknown and not can_find and not there:
             return  # it waits for a person
     if again:
         await call.run(tracker, scene)

@@ -13,9 +13,9 @@ from pointsman.plugin_api import (
     Actor,
     CommentRef,
     Draft,
-    IssueGone,
     IssueRef,
-    IssueSeen,
+    IssueRemoved,
+    IssueState,
     Marker,
     State,
     Tracker,
@@ -172,7 +172,7 @@ class Close(Call):
         del double
         if value is None:
             return ""
-        return unfit(value, IssueSeen) or _other_issue(value, scene, self.to)
+        return unfit(value, IssueState) or _other_issue(value, scene, self.to)
 
 
 class Reopen(Close):
@@ -260,7 +260,7 @@ class Read(Call):
 
     async def wrong(self, value: Any, double: TrackerDouble, scene: Scene) -> str:
         del double
-        return unfit(value, IssueSeen) or _other_issue(value, scene, "open")
+        return unfit(value, IssueState) or _other_issue(value, scene, "open")
 
 
 class ListChanges(Call):
@@ -274,9 +274,9 @@ class ListChanges(Call):
 
     async def wrong(self, value: Any, double: TrackerDouble, scene: Scene) -> str:
         del double
-        odd = [one for one in value if unfit(one, IssueSeen) and unfit(one, IssueGone)]
+        odd = [one for one in value if unfit(one, IssueState) and unfit(one, IssueRemoved)]
         if odd:
-            return f"gave back {odd[0]!r}, which is neither IssueSeen nor IssueGone"
+            return f"gave back {odd[0]!r}, which is neither IssueState nor IssueRemoved"
         there = [one.ref.remote_id for one in value]
         return "" if scene.issue.remote_id in there else f"left out issue {scene.issue.remote_id}: {there!r}"
 
@@ -284,7 +284,7 @@ class ListChanges(Call):
 class WhoAmI(Call):
     """The account behind the credential."""
 
-    name, method = "who_am_i", "who_am_i"
+    name, method = "own_account", "own_account"
     about_issue = False
 
     async def prepare(self, stage: Stage) -> Scene:
@@ -293,14 +293,14 @@ class WhoAmI(Call):
 
     async def run(self, tracker: Tracker, scene: Scene) -> Any:
         del scene
-        return await tracker.who_am_i()
+        return await tracker.own_account()
 
     async def wrong(self, value: Any, double: TrackerDouble, scene: Scene) -> str:
         del double, scene
         return unfit(value, Actor) or ("" if value.account_id else "gave back an account without an id")
 
 
-def _other_issue(value: IssueSeen, scene: Scene, state: State) -> str:
+def _other_issue(value: IssueState, scene: Scene, state: State) -> str:
     if value.ref.remote_id != scene.issue.remote_id:
         return f"speaks of issue {value.ref.remote_id!r} and not of {scene.issue.remote_id!r}"
     return "" if value.state == state else f"says the issue is {value.state}, it is {state}"

@@ -13,7 +13,7 @@ import pytest
 from pointsman.config.secrets import secret_fields
 from pointsman.plugin_api import (
     API_VERSION,
-    MOST_REPORTS,
+    MAX_REPORTS,
     Action,
     PluginSettings,
     Report,
@@ -65,7 +65,7 @@ def check(report: Report) -> None:
     """A report that the core can take."""
     assert type(report) is Report
     assert report.action in get_args(Action), f"{report.action!r} is no action"
-    for name in ("fingerprint", "title", "text", "code", "url", "level", "environment", "release", "problem"):
+    for name in ("fingerprint", "title", "text", "code", "url", "level", "environment", "release", "problem_id"):
         assert type(getattr(report, name)) is str, f"{name} is no text"
     assert len(report.fingerprint.encode("utf-8", "replace")) <= LONGEST_FINGERPRINT, (
         "the fingerprint does not fit into the index: keep its beginning, and a digest of the rest"
@@ -97,7 +97,7 @@ class SourceConformanceSuite:
         )
         registry = Registry()
         registry.add("plugin under test", "?", "?", module)
-        assert not registry.standing[0].refused, registry.standing[0].refused
+        assert not registry.statuses[0].refused, registry.statuses[0].refused
         assert source_case.source.api_version == API_VERSION
 
     def test_the_class_has_names(self, source_case: SourceCase) -> None:
@@ -135,7 +135,7 @@ class SourceConformanceSuite:
         for example in source_case.requests():
             reports = read(source_case, example)
             assert tuple(one.action for one in reports) == example.actions, example.name
-            assert len(reports) <= MOST_REPORTS, example.name
+            assert len(reports) <= MAX_REPORTS, example.name
             for one in reports:
                 check(one)
                 assert one.title.strip(), f"{example.name}: a report has no title"

@@ -10,9 +10,9 @@ from pointsman.plugin_api import (
     CloseReason,
     CommentRef,
     Draft,
+    IssueMoved,
     IssueRef,
-    IssueSeen,
-    Moved,
+    IssueState,
     NotFound,
     State,
     Tracker,
@@ -125,7 +125,7 @@ class BehaviourTests:
             once = await issue_there(stage.double, scene)
             assert once.state == state
             if told is not None:
-                assert not unfit(told, IssueSeen), unfit(told, IssueSeen)
+                assert not unfit(told, IssueState), unfit(told, IssueState)
                 assert (told.ref.remote_id, told.state) == (scene.issue.remote_id, state)
             await stage.tracker().set_state(scene.issue, state, reason)
             twice = await issue_there(stage.double, scene)
@@ -157,7 +157,7 @@ class BehaviourTests:
             for act, state in ((stage.double.close, "closed"), (stage.double.reopen, "open")):
                 await act(scene.issue.remote_id)
                 seen = await tracker.read_issue(scene.issue)
-                assert not unfit(seen, IssueSeen), unfit(seen, IssueSeen)
+                assert not unfit(seen, IssueState), unfit(seen, IssueState)
                 assert (seen.ref.remote_id, seen.state) == (scene.issue.remote_id, state)
                 assert seen.version is None or seen.version.tzinfo is not None, "the version has no zone"
 
@@ -173,8 +173,8 @@ class BehaviourTests:
             news = await tracker.list_changes(five_minutes_ago())
             mine = [one for one in news if one.ref.remote_id == scene.issue.remote_id]
             assert len(mine) == 1, f"the issue is listed {len(mine)} times"
-            assert not unfit(mine[0], IssueSeen), unfit(mine[0], IssueSeen)
-            assert isinstance(mine[0], IssueSeen)
+            assert not unfit(mine[0], IssueState), unfit(mine[0], IssueState)
+            assert isinstance(mine[0], IssueState)
             assert mine[0].state == "closed"
             later = dt.datetime.now(dt.UTC) + dt.timedelta(hours=1)
             assert list(await tracker.list_changes(later)) == [], "what changed before is listed too"
@@ -203,12 +203,12 @@ class BehaviourTests:
 
     def test_our_account_wrote_our_issues(self, pointsman_trial: Trial) -> None:
         """The account behind the credential is the author of what it made, named alike, and not of a copy."""
-        pointsman_trial.has("who_am_i")
+        pointsman_trial.has("own_account")
         pointsman_trial.has("read_issue")
 
         async def play(stage: Stage) -> None:
             tracker, scene = await made(stage)
-            me = await tracker.who_am_i()
+            me = await tracker.own_account()
             seen = await tracker.read_issue(scene.issue)
             assert seen.author is not None, "read_issue names no author"
             assert seen.author.account_id == me.account_id
@@ -221,7 +221,7 @@ class BehaviourTests:
 
     @pytest.mark.parametrize("call", ["read", "comment", "close", "reopen"])
     def test_a_missing_issue_is_not_found(self, pointsman_trial: Trial, call: str) -> None:
-        """What is not there any more raises NotFound (or Moved): the core then leaves the issue alone."""
+        """What is not there any more raises NotFound (or IssueMoved): the core then leaves the issue alone."""
         if call == "read":
             pointsman_trial.has("read_issue")
 
@@ -236,7 +236,7 @@ class BehaviourTests:
                         await tracker.add_comment(gone, "Once more.", new_marker())
                     case _:
                         await tracker.set_state(gone, "closed" if call == "close" else "open", None)
-            except (NotFound, Moved):
+            except (NotFound, IssueMoved):
                 return
             raise AssertionError("it raised nothing, and the issue is not there")
 

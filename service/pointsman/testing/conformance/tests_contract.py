@@ -42,7 +42,7 @@ class ContractTests:
         )
         registry = Registry()
         registry.add("plugin under test", "?", "?", module)
-        assert not registry.standing[0].refused, registry.standing[0].refused
+        assert not registry.statuses[0].refused, registry.statuses[0].refused
         assert pointsman_trial.tracker.api_version == API_VERSION
 
     def test_the_class_has_names(self, pointsman_trial: Trial) -> None:
@@ -153,7 +153,7 @@ class ContractTests:
 
         async def play(stage: Stage) -> None:
             findings = await stage.tracker().check()
-            errors = [one.what for one in findings if one.level == "error"]
+            errors = [one.message for one in findings if one.level == "error"]
             assert not errors, f"check found {errors!r} at a healthy double"
             assert not await stage.double.issues(), "check made an issue"
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pointsman.plugin_api import Ignored, IssueGone, IssueSeen, State, Tracker, UnknownOutcome
+from pointsman.plugin_api import IgnoredWebhook, IssueRemoved, IssueState, State, Tracker, UnknownOutcome
 from pointsman.plugin_host.validate import checked
 from pointsman.testing.conformance.case_runner import Trial
 from pointsman.testing.conformance.harness import Stage
@@ -103,7 +103,7 @@ class WebhookTests:
         pointsman_trial.run(play)
 
     def test_hostile_bodies_come_to_a_decision(self, pointsman_trial: Trial) -> None:
-        """Any body is read as IssueSeen, IssueGone or Ignored, made of what the core takes: no exception, and not
+        """Any body is read as IssueState, IssueRemoved or IgnoredWebhook, made of what the core takes: no exception, and not
         slowly. A genuine body is bent at every place too.
         """
 
@@ -130,7 +130,7 @@ class WebhookTests:
             for state in states:
                 headers, body, tracker, scene = await _call(stage, state, stage.case.webhook_secret)
                 news = tracker.read_webhook(headers, body)
-                assert isinstance(news, IssueSeen), f"{state}: read as {news!r}"
+                assert isinstance(news, IssueState), f"{state}: read as {news!r}"
                 assert (news.ref.remote_id, news.state) == (scene.issue.remote_id, state)
 
         pointsman_trial.run(play)
@@ -174,7 +174,7 @@ def _verify(stage: Stage, headers: Mapping[str, str], body: bytes, secrets: Sequ
 def _decide(tracker: Tracker, headers: Mapping[str, str], body: bytes) -> None:
     news = _timed("read_webhook", tracker.read_webhook, headers, body)
     try:
-        checked(news, IssueSeen, IssueGone, Ignored)
+        checked(news, IssueState, IssueRemoved, IgnoredWebhook)
     except UnknownOutcome as error:
         raise AssertionError(f"read_webhook: {error}; body {body[:200]!r}") from None
     given = _timed("webhook_id", tracker.webhook_id, headers, body)
