@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from stdnum import luhn
+from stdnum.iso7064 import mod_97_10
+
 from pointsman.content.redaction.heuristics import is_code, is_nothing, is_random, is_secretive
 
 Span = tuple[int, int, str]
@@ -271,7 +274,7 @@ def _numbers(text: str) -> Iterator[Span]:
         digits = match[0].replace(" ", "").replace("-", "")
         if (
             _CARD_KINDS.fullmatch(digits)
-            and _luhn(digits)
+            and luhn.is_valid(digits)
             and not joined(text, match.start(), "._,/-" if match[0] == digits else "./-")
         ):
             yield (*match.span(), "card")
@@ -280,12 +283,5 @@ def _numbers(text: str) -> Iterator[Span]:
             yield (*match.span(), "iban")
 
 
-def _luhn(digits: str) -> bool:
-    doubled = (int(d) * 2 for d in digits[-2::-2])
-    return (sum(int(d) for d in digits[-1::-2]) + sum(d - 9 if d > 9 else d for d in doubled)) % 10 == 0
-
-
 def _is_iban(text: str) -> bool:
-    if not 15 <= len(text) <= 34:
-        return False
-    return int("".join(str(int(c, 36)) for c in text[4:] + text[:4])) % 97 == 1
+    return 15 <= len(text) <= 34 and mod_97_10.is_valid(text[4:] + text[:4])
