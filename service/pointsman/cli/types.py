@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
-import re
 from pathlib import Path
 
 import click
 
+from pointsman.domain.duration import parse_duration
 from pointsman.domain.retry_policy import Outcome
 from pointsman.domain.states import DeliveryKind
 
 FILE = click.Path(path_type=Path)
 OUTCOME = click.Choice([outcome.value for outcome in Outcome])
 DELIVERY_KIND = click.Choice([kind.name.lower() for kind in DeliveryKind])
-
-_AGE = re.compile(r"([0-9]{1,6})([smhd])")
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 class Age(click.ParamType[dt.timedelta]):
@@ -30,9 +28,10 @@ class Age(click.ParamType[dt.timedelta]):
         """Return the duration."""
         if isinstance(value, dt.timedelta):
             return value
-        if (match := _AGE.fullmatch(str(value))) is None:
+        try:
+            return dt.timedelta(seconds=parse_duration(str(value)))
+        except ValueError:
             self.fail(f"{value!r} is no age: write 90s, 30m, 6h or 2d", param, ctx)
-        return dt.timedelta(**{_UNITS[match[2]]: int(match[1])})
 
 
 class Moment(click.ParamType[dt.datetime | dt.timedelta]):
@@ -46,8 +45,8 @@ class Moment(click.ParamType[dt.datetime | dt.timedelta]):
         """Return the time, or the age, which counts back from the database's time."""
         if isinstance(value, dt.datetime | dt.timedelta):
             return value
-        if _AGE.fullmatch(str(value)):
-            return Age().convert(value, param, ctx)
+        with contextlib.suppress(ValueError):
+            return dt.timedelta(seconds=parse_duration(str(value)))
         try:
             moment = dt.datetime.fromisoformat(str(value))
         except ValueError:
