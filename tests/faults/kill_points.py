@@ -26,19 +26,19 @@ from pointsman_forgejo.tracker import ForgejoTracker
 FUNCTIONS: dict[str, tuple[Any, str]] = {
     "accept": (accept, "accept"),
     "claim": (Lanes, "claim"),
-    "head": (Lanes, "head"),
+    "head": (Lanes, "next_delivery"),
     "renew": (Lanes, "renew"),
     "release": (Lanes, "release"),
-    "intent": (Lanes, "intent"),
+    "intent": (Lanes, "record_intent"),
     "create": (ForgejoTracker, "create_issue"),
     "comment": (ForgejoTracker, "add_comment"),
     "state": (ForgejoTracker, "set_state"),
-    "sight": (marker_observations, "write_sightings"),
+    "sight": (marker_observations, "record_markers"),
     "finish": (Lanes, "finish"),
     "retry": (Lanes, "retry"),
-    "look": (outcome_verification, "look"),
-    "clear_doubt": (Lanes, "clear_doubt"),
-    "give_up": (Lanes, "give_up"),
+    "look": (outcome_verification, "verify_outcome"),
+    "clear_doubt": (Lanes, "confirm_not_applied"),
+    "give_up": (Lanes, "dead_letter"),
 }
 
 #: The points where the suite kills: what is between them is one statement or one request.

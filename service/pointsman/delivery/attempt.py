@@ -20,12 +20,12 @@ class Attempt(msgspec.Struct, kw_only=True):
     """One try, as far as it got."""
 
     lane: Lane
-    head: NextDelivery
+    delivery: NextDelivery
     kind: DeliveryKind
     destination: LiveDestination
-    started: dt.datetime
-    began: float
-    doubted: bool
+    started_at: dt.datetime
+    started_monotonic: float
+    outcome_unknown: bool
     """An earlier request may have taken effect, and that is not settled yet."""
 
     @property
@@ -36,9 +36,9 @@ class Attempt(msgspec.Struct, kw_only=True):
     @property
     def issue(self) -> IssueRef:
         """The linked issue. Only a create comes before there is one."""
-        if self.head.remote_id is None:
+        if self.delivery.remote_id is None:
             raise NotFound("the issue of this ticket is not known here")
-        return IssueRef(self.head.remote_id, self.head.remote_key, self.head.issue_url)
+        return IssueRef(self.delivery.remote_id, self.delivery.remote_key, self.delivery.issue_url)
 
 
 def ticket_text(head: NextDelivery, base_url: str) -> render.TicketText:

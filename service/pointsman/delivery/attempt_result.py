@@ -19,7 +19,7 @@ from pointsman.storage.queue import Lanes
 log = logger("delivery")
 
 
-async def note_failure(
+async def record_failure(
     database: Database,
     one: Attempt,
     error: BaseException,
@@ -54,7 +54,7 @@ async def note_failure(
         error,
         creates=creates,
         idempotent=idempotent,
-        attempts=one.head.attempts + 1,
+        attempts=one.delivery.attempts + 1,
         destination_failures=stands.failures - 1,
         jitter=random.random(),  # noqa: S311
     )
@@ -63,7 +63,7 @@ async def note_failure(
     return failure, verdict
 
 
-async def bury(
+async def dead_letter(
     lanes: Lanes,
     one: Attempt,
     verdict: RetryDecision,
@@ -74,42 +74,42 @@ async def bury(
     park: bool,
 ) -> None:
     """A delivery is dead; a dead letter is never silent. ``park``: what follows can't go on without it."""
-    say(one, verdict.outcome, message, signals)
+    log_attempt(one, verdict.outcome, message, signals)
     log.error(
         "dead letter",
         destination=one.destination.slug,
         ticket=str(one.lane.ticket_id),
-        delivery=f"{one.lane.id}/{one.head.seq}",
+        delivery=f"{one.lane.id}/{one.delivery.seq}",
         kind=one.kind.name.lower(),
         outcome=str(verdict.outcome),
         error=message,
     )
-    await lanes.give_up(
+    await lanes.dead_letter(
         one.lane,
-        one.head.seq,
+        one.delivery.seq,
         park=park,
         outcome_unknown=verdict.outcome_unknown,
-        why=verdict.outcome,
+        outcome=verdict.outcome,
         error=message,
         status=status,
-        started=one.started,
+        started_at=one.started_at,
     )
 
 
-def say(one: Attempt, outcome: str, detail: str, signals: Signals) -> None:
+def log_attempt(one: Attempt, outcome: str, detail: str, signals: Signals) -> None:
     """The canonical log line of an attempt."""
-    taken = time.monotonic() - one.began
+    taken = time.monotonic() - one.started_monotonic
     kind = one.kind.name.lower()
     signals.emit(AttemptFinished(one.destination.slug, kind, outcome, taken))
-    (log.info if outcome in (Outcome.DONE, Outcome.FOUND) else log.warning)(
+    (log.info if outcome in (Outcome.DONE, Outcome.VERIFIED) else log.warning)(
         "attempt",
         destination=one.destination.slug,
         tracker=one.destination.tracker_kind,
         ticket=str(one.lane.ticket_id),
-        delivery=f"{one.lane.id}/{one.head.seq}",
-        event_n=one.head.event_n,
+        delivery=f"{one.lane.id}/{one.delivery.seq}",
+        event_n=one.delivery.event_n,
         kind=kind,
-        attempt=one.head.attempts + 1,
+        attempt=one.delivery.attempts + 1,
         outcome=str(outcome),
         detail=detail,
         ms=round(taken * 1000, 1),

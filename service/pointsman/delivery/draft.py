@@ -25,8 +25,7 @@ from pointsman.content.template_selection import (
 )
 from pointsman.content.templates import TemplateContext
 from pointsman.delivery.attempt import Attempt, ticket_text
-from pointsman.delivery.enrichment import DETAILS, Enrich, with_more
-from pointsman.domain.routing import Facts
+from pointsman.delivery.enrichment import DETAILS, Enricher, with_more
 from pointsman.domain.routing import Facts
 from pointsman.domain.states import DeliveryKind, DestinationKind, TicketKind
 from pointsman.domain.ticket_throttle import is_summary_event
@@ -45,7 +44,7 @@ INLINE_CHARACTERS = 8_000
 """What is longer is masked and rendered in a thread: 64 kB take some 30 ms, in which nobody else would be served."""
 
 
-class Drafts:
+class DraftRenderer:
     """Makes the draft of a delivery that has none yet."""
 
     def __init__(
@@ -53,7 +52,7 @@ class Drafts:
         database: Database,
         reloader: ConfigReloader,
         base_url: str = "",
-        enrich: Enrich | None = None,
+        enrich: Enricher | None = None,
         *,
         signals: Signals | None = None,
     ) -> None:
@@ -63,9 +62,9 @@ class Drafts:
         self._enrich = enrich
         self._signals = signals or Signals()
 
-    async def of(self, one: Attempt) -> dict[str, Any]:
+    async def render(self, one: Attempt) -> dict[str, Any]:
         """What is sent, with what can be learned before. A database that is away is no reason to send less."""
-        head = one.head
+        head = one.delivery
         if head.draft is not None:
             kept: dict[str, Any] = json.loads(head.draft)
             return kept
@@ -78,7 +77,7 @@ class Drafts:
         if one.destination.kind == DestinationKind.TRACKER:
             rule = await self._rule(head, one.lane.destination_id)
             if self._enrich is not None:
-                more = await self._enrich.more(head, one.kind)
+                more = await self._enrich.enrich(head, one.kind)
         gate = OutgoingFilter(
             self._reloader.current.mask_key, PROFILES[one.destination.redact], person=rule.options.requester
         )
@@ -88,7 +87,7 @@ class Drafts:
         make = partial(draft_of, one, self._base_url, gate, listed, more, rule, missing=missing)
         return await self._made(head, make, more)
 
-    async def mail(self, head: NextDelivery) -> dict[str, Any]:
+    async def render_email(self, head: NextDelivery) -> dict[str, Any]:
         """What a ticket's owner is told. Their own name and address are theirs to see."""
         if head.draft is not None:
             kept: dict[str, Any] = json.loads(head.draft)
@@ -105,15 +104,7 @@ class Drafts:
         opening = json.loads(head.event_data)
         if head.event_n != 1:
             opening = json.loads(await tickets.read_opening_event(self._database, head.ticket_id) or "{}")
-        facts = Facts(
-            source=head["source"],
-            kind=TicketKind(head["ticket_kind"]).name.lower(),
-            environment=head["environment"],
-            level=head["level"],
-            release=head["release"],
-            title=head["title"],
-        )
-        return rule_for(routes, complete_facts(facts, opening), destination_id)
+        return rule_for(routes, facts_of(head, opening), destination_id)
 
     async def _made(
         self, head: NextDelivery, make: Callable[[], dict[str, Any]], more: Mapping[str, Any] | None = None
@@ -143,7 +134,7 @@ def draft_of(
     ``listed``: what a storm holds now. ``more``: what the ticket's source says beyond its report. ``missing``: how many
     comments before this one were given up, and since when.
     """
-    head = one.head
+    head = one.delivery
     data = with_more(json.loads(head.event_data), more)
     if listed is not None:
         data["throttle"].update(msgspec.to_builtins(listed))

@@ -22,8 +22,8 @@ from pointsman.bus.signals import Signals
 from pointsman.config.settings import Smtp
 from pointsman.content.sanitize import one_line
 from pointsman.delivery.attempt import Attempt
-from pointsman.delivery.attempt_result import bury, note_failure, say
-from pointsman.delivery.draft import Drafts
+from pointsman.delivery.attempt_result import dead_letter, record_failure, log_attempt
+from pointsman.delivery.draft import DraftRenderer
 from pointsman.domain.circuit_breaker import RecentCalls
 from pointsman.domain.retry_policy import NextStep, Outcome
 from pointsman.domain.states import DeliveryKind, DestinationKind
@@ -39,7 +39,7 @@ _MARKDOWN = MarkdownIt("commonmark", {"html": False})
 _UNESCAPE = str.maketrans("", "", "\u2060")
 
 
-class Notification:
+class EmailSender:
     """The carrier for lanes that lead to people."""
 
     def __init__(
@@ -48,7 +48,7 @@ class Notification:
         lanes: Lanes,
         smtp: Smtp | None,
         sender: str,
-        drafts: Drafts,
+        drafts: DraftRenderer,
         *,
         signals: Signals | None = None,
     ) -> None:
@@ -62,32 +62,32 @@ class Notification:
 
     async def handle(self, lane: Lane) -> None:
         """Send the mails of one ticket, in order."""
-        head = lane.first or await self._lanes.head(lane)
+        head = lane.first_delivery or await self._lanes.next_delivery(lane)
         for _ in range(20):
             if head is None or not await self._deliver(lane, head):
                 return
-            head = await self._lanes.head(lane)
+            head = await self._lanes.next_delivery(lane)
         await self._lanes.release(lane)
 
     async def _deliver(self, lane: Lane, head: NextDelivery) -> bool:
         one = Attempt(
             lane=lane,
-            head=head,
+            delivery=head,
             kind=DeliveryKind(head.kind),
             destination=LiveDestination(lane.destination_id, "@mail", DestinationKind.MAIL, "mail"),
-            started=dt.datetime.now(dt.UTC),
-            began=time.monotonic(),
-            doubted=head.outcome_unknown,
+            started_at=dt.datetime.now(dt.UTC),
+            started_monotonic=time.monotonic(),
+            outcome_unknown=head.outcome_unknown,
         )
         try:
-            draft = await self._drafts.mail(head)
+            draft = await self._drafts.render_email(head)
         except (DatabaseError, StatementError):
             raise
         except Exception as error:  # noqa: BLE001 - judged below
             await self._failed(one, error)
             return False
-        attempts = await self._lanes.intent(
-            lane, head.seq, outcome_unknown=True, settle_seconds=0.0, draft=draft
+        attempts = await self._lanes.record_intent(
+            lane, head.seq, outcome_unknown=True, verify_after_seconds=0.0, draft=draft
         )
         if attempts is None:
             return False
@@ -98,9 +98,9 @@ class Notification:
         except Exception as error:  # noqa: BLE001 - judged below
             await self._failed(one, error)
             return False
-        left = await self._lanes.finish(lane, head.seq, keep=True, outcome=Outcome.DONE, started=one.started)
+        left = await self._lanes.finish(lane, head.seq, keep_lease=True, outcome=Outcome.DONE, started_at=one.started_at)
         self._recent.record(unreachable=False)
-        say(one, "stale" if left is None else Outcome.DONE, "", self._signals)
+        log_attempt(one, "stale" if left is None else Outcome.DONE, "", self._signals)
         return bool(left)
 
     async def _send(self, head: NextDelivery, draft: Mapping[str, Any]) -> None:
@@ -143,27 +143,27 @@ class Notification:
 
     async def _failed(self, one: Attempt, error: Exception) -> None:
         # doing it again is as good as once: a repeat carries the same Message-ID
-        failure, verdict = await note_failure(
+        failure, verdict = await record_failure(
             self._database, one, error, creates=True, idempotent=True, recent=self._recent
         )
         message = str(failure)
         if verdict.next_step is NextStep.RETRY:
-            say(one, verdict.outcome, message, self._signals)
+            log_attempt(one, verdict.outcome, message, self._signals)
             await self._lanes.retry(
                 one.lane,
-                one.head.seq,
+                one.delivery.seq,
                 delay_seconds=verdict.delay_seconds,
-                counts=verdict.counts,
+                counts_attempt=verdict.counts_as_attempt,
                 outcome_unknown=False,
                 verify_attempts=0,
-                settle_seconds=0.0,
+                verify_after_seconds=0.0,
                 outcome=verdict.outcome,
                 error=message,
                 status=failure.status,
-                started=one.started,
+                started_at=one.started_at,
             )
         else:
-            await bury(self._lanes, one, verdict, message, failure.status, self._signals, park=False)
+            await dead_letter(self._lanes, one, verdict, message, failure.status, self._signals, park=False)
 
 
 def compose(head: NextDelivery, sender: str, draft: Mapping[str, Any]) -> EmailMessage:

@@ -47,7 +47,7 @@ class _Silent(Exception):
     """A source could not say more, or not in time."""
 
 
-class Enrich:
+class Enricher:
     """Asks before a delivery, and again later where that was in vain."""
 
     def __init__(
@@ -68,7 +68,7 @@ class Enrich:
 
     # -- before a delivery -------------------------------------------------------------------------------------
 
-    async def more(self, head: NextDelivery, kind: DeliveryKind) -> Mapping[str, Any] | None:
+    async def enrich(self, head: NextDelivery, kind: DeliveryKind) -> Mapping[str, Any] | None:
         """What the source says beyond the report that a delivery is about; None if it has none, or not in time."""
         if kind not in (DeliveryKind.CREATE, DeliveryKind.COMMENT) or head.event_kind not in ENRICHED_EVENTS:
             return None

@@ -27,7 +27,7 @@ PARTS: tuple[Part, ...] = ("title", "body", "comment", "mail")
 NIL = uuid.UUID(int=0)
 
 
-class Place(msgspec.Struct, frozen=True):
+class PreviewTarget(msgspec.Struct, frozen=True):
     """A destination, and what is masked there."""
 
     slug: str
@@ -55,7 +55,7 @@ def previews(
     kind: str,
     report: Report,
     routes: Sequence[Route],
-    places: Mapping[int, Place],
+    places: Mapping[int, PreviewTarget],
     key: bytes,
     *,
     base_url: str = "",
@@ -74,7 +74,7 @@ def previews(
             rule = _named(route)
         else:
             rule = rule_for(routes, facts, number) if number is not None else NO_RULE
-        place = places[number] if number is not None else Place("")
+        place = places[number] if number is not None else PreviewTarget("")
         shown, notes = _shown(
             report, _opening(source, kind, report), place, key, base_url, parts, rule, mail_rule
         )
@@ -102,7 +102,7 @@ def _named(route: Route) -> Rule:
 def _shown(
     report: Report,
     delivery: NextDelivery,
-    place: Place,
+    place: PreviewTarget,
     key: bytes,
     base_url: str,
     parts: Sequence[Part],
@@ -131,15 +131,15 @@ def _shown(
     return shown, drafts
 
 
-def _attempt(delivery: NextDelivery, kind: DeliveryKind, place: Place) -> Attempt:
+def _attempt(delivery: NextDelivery, kind: DeliveryKind, place: PreviewTarget) -> Attempt:
     return Attempt(
         lane=Lane(0, 0, NIL, NIL, 0, 0.0),
-        head=delivery,
+        delivery=delivery,
         kind=kind,
         destination=LiveDestination(0, place.slug, DestinationKind.TRACKER, "", redact=place.redact),
-        started=delivery.event_at,
-        began=0.0,
-        doubted=False,
+        started_at=delivery.event_at,
+        started_monotonic=0.0,
+        outcome_unknown=False,
     )
 
 

@@ -33,15 +33,15 @@ _Waiting: TypeAlias = "tuple[bool, asyncio.Future[float]]"
 """Whether it is urgent, and who waits for the answer."""
 
 
-class Budgets:
+class RateLimiter:
     """The budgets of all destinations, as one replica uses them."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._shares: dict[tuple[bytes, str], _Share] = {}
+        self._shares: dict[tuple[bytes, str], SharedBucket] = {}
         self._lanes = PerIssueLimits()
 
-    async def take(self, destination: LiveDestination, kind: DeliveryKind, lane_id: int) -> float:
+    async def acquire(self, destination: LiveDestination, kind: DeliveryKind, lane_id: int) -> float:
         """Take what one write needs. 0.0: it may go; else nothing is taken, and so many seconds are to be waited.
 
         Creates, closes and reopens go first when it is short. Without budgets nothing is asked.
@@ -52,7 +52,7 @@ class Budgets:
         if wait := self._lanes.wait(lane_id, own, time.monotonic()):
             return wait
         urgent = kind in URGENT
-        taken: list[_Share] = []
+        taken: list[SharedBucket] = []
         try:
             for pace in destination.rate_limits:
                 if pace.per_issue:
@@ -82,7 +82,7 @@ class Budgets:
             default=0.0,
         )
 
-    async def limited(self, destination: LiveDestination, scope: str, retry_after_seconds: float) -> None:
+    async def slow_down(self, destination: LiveDestination, scope: str, retry_after_seconds: float) -> None:
         """The tracker asked to wait. Unless it is about one issue, whose lane waits alone, no replica works on any
         destination of the credential for so long, and the scope's rate is halved afterwards, to climb back by and by.
 
@@ -106,18 +106,18 @@ class Budgets:
             wait_seconds=_reasonable(retry_after_seconds),
         )
 
-    async def standing(self) -> Sequence[Row]:
+    async def list_status(self) -> Sequence[Row]:
         """Every budget as it stands; see ``storage.budgets.standing``."""
-        return await rows.standing(self._database)
+        return await rows.list_status(self._database)
 
-    def _share(self, credential: bytes, pace: RateLimit) -> _Share:
+    def _share(self, credential: bytes, pace: RateLimit) -> SharedBucket:
         share = self._shares.get((credential, pace.scope))
         if share is None or share.pace != pace:
-            share = self._shares[credential, pace.scope] = _Share(self._database, credential, pace)
+            share = self._shares[credential, pace.scope] = SharedBucket(self._database, credential, pace)
         return share
 
 
-class _Share:
+class SharedBucket:
     """One budget as one replica uses it: those who come while a statement is under way share the next one."""
 
     def __init__(self, database: Database, credential: bytes, pace: RateLimit) -> None:
@@ -164,7 +164,7 @@ class _Share:
             urgent = [answer for is_urgent, answer in batch if is_urgent]
             others = [answer for is_urgent, answer in batch if not is_urgent]
             try:
-                given = await rows.take(
+                given = await rows.acquire(
                     self._database,
                     self._bucket,
                     urgent=len(urgent),
@@ -192,7 +192,7 @@ class _Share:
         self._waiting = []
 
     def _hand_out(
-        self, given: rows.Given, urgent: list[asyncio.Future[float]], others: list[asyncio.Future[float]]
+        self, given: rows.AcquiredTokens, urgent: list[asyncio.Future[float]], others: list[asyncio.Future[float]]
     ) -> None:
         now = time.monotonic()
         if given.rest_seconds:

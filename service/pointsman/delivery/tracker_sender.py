@@ -13,9 +13,9 @@ import msgspec
 from pointsman.bus.signals import IssueLinked, Signals
 from pointsman.delivery import outcome_verification
 from pointsman.delivery.attempt import Attempt
-from pointsman.delivery.attempt_result import bury, note_failure, say
-from pointsman.delivery.draft import Drafts
-from pointsman.delivery.rate_limiter import Budgets
+from pointsman.delivery.attempt_result import dead_letter, record_failure, log_attempt
+from pointsman.delivery.draft import DraftRenderer
+from pointsman.delivery.rate_limiter import RateLimiter
 from pointsman.domain.circuit_breaker import RecentCalls
 from pointsman.domain.retry_policy import NextStep, Outcome, RetryDecision
 from pointsman.domain.states import DeliveryKind, TicketStatus
@@ -39,7 +39,7 @@ from pointsman.storage import destinations as standing
 from pointsman.storage.batching import CallCoalescer
 from pointsman.storage.db import Database
 from pointsman.storage.errors import StatementError
-from pointsman.storage.marker_observations import Sighting, write_sightings
+from pointsman.storage.marker_observations import MarkerObservation, record_markers
 from pointsman.storage.queue import Lane, Lanes, NextDelivery
 
 log = logger("delivery")
@@ -52,7 +52,7 @@ FIRST_KINDS = frozenset({DeliveryKind.CREATE, DeliveryKind.CLOSE, DeliveryKind.R
 LOOKED_FOR = frozenset({DeliveryKind.CREATE, DeliveryKind.COMMENT})
 
 
-class Outbound:
+class TrackerSender:
     """The carrier for lanes that lead to a tracker."""
 
     def __init__(
@@ -60,9 +60,9 @@ class Outbound:
         database: Database,
         lanes: Lanes,
         reloader: ConfigReloader,
-        drafts: Drafts,
+        drafts: DraftRenderer,
         *,
-        budgets: Budgets,
+        rate_limiter: RateLimiter,
         stopping: asyncio.Event,
         signals: Signals | None = None,
     ) -> None:
@@ -71,15 +71,15 @@ class Outbound:
         self._reloader = reloader
         self._drafts = drafts
         self._stopping = stopping
-        self._budgets = budgets
+        self._budgets = rate_limiter
         self._calls: dict[int, RecentCalls] = {}
-        self._sightings = CallCoalescer(partial(write_sightings, database))
+        self._sightings = CallCoalescer(partial(record_markers, database))
         self._signals = signals or Signals()
 
     async def handle(self, lane: Lane) -> None:
         """Work along a lane until it is empty, must wait, or had its share."""
         began = time.monotonic()
-        head = lane.first or await self._lanes.head(lane)
+        head = lane.first_delivery or await self._lanes.next_delivery(lane)
         for number in range(1, DELIVERIES_PER_CLAIM + 1):
             if head is None:
                 return
@@ -89,7 +89,7 @@ class Outbound:
             share_left = number < DELIVERIES_PER_CLAIM and time.monotonic() - began < SECONDS_PER_CLAIM
             if not await self._deliver(lane, head, keep=share_left):
                 return
-            head = await self._lanes.head(lane)
+            head = await self._lanes.next_delivery(lane)
 
     async def _deliver(self, lane: Lane, head: NextDelivery, *, keep: bool) -> bool:
         """One delivery; whether the lane is still ours and has more."""
@@ -99,12 +99,12 @@ class Outbound:
             return False
         one = Attempt(
             lane=lane,
-            head=head,
+            delivery=head,
             kind=DeliveryKind(head.kind),
             destination=destination,
-            started=dt.datetime.now(dt.UTC),
-            began=time.monotonic(),
-            doubted=head.outcome_unknown,
+            started_at=dt.datetime.now(dt.UTC),
+            started_monotonic=time.monotonic(),
+            outcome_unknown=head.outcome_unknown,
         )
         if head.expired and not head.outcome_unknown:
             expired = RetryDecision(outcome=Outcome.EXPIRED, next_step=NextStep.DEAD)
@@ -132,13 +132,13 @@ class Outbound:
 
     async def _settle(self, one: Attempt, *, keep: bool) -> bool | None:
         """Find out whether an earlier request took effect. None: it did not, and may be sent again."""
-        head, lane = one.head, one.lane
+        head, lane = one.delivery, one.lane
         track_writes()
         if head.verify_after_seconds > 0:
             await self._lanes.release(lane, delay_seconds=head.verify_after_seconds)
             return False
         tracker = one.destination.tracker
-        found = await outcome_verification.look(self._database, self._lanes, self._reloader.current, one)
+        found = await outcome_verification.verify_outcome(self._database, self._lanes, self._reloader.current, one)
         if found is not None:
             return await self._found(one, found, keep=keep)
         if tracker is None or not tracker.capabilities.find:
@@ -152,46 +152,46 @@ class Outbound:
                 lane,
                 head.seq,
                 delay_seconds=waits[verify_attempts],
-                counts=False,
+                counts_attempt=False,
                 outcome_unknown=True,
                 verify_attempts=verify_attempts,
-                settle_seconds=waits[verify_attempts],
+                verify_after_seconds=waits[verify_attempts],
                 outcome="not found yet",
                 error="",
                 status=None,
-                started=one.started,
+                started_at=one.started_at,
             )
             return False
-        if not await self._lanes.clear_doubt(lane, head.seq):
+        if not await self._lanes.confirm_not_applied(lane, head.seq):
             return False
-        one.doubted = False
+        one.outcome_unknown = False
         return None
 
     async def _found(self, one: Attempt, found: IssueRef | CommentRef, *, keep: bool) -> bool:
         issue, comment = (found, None) if isinstance(found, IssueRef) else (None, found)
-        return await self._done(one, keep=keep, outcome=Outcome.FOUND, issue=issue, comment=comment)
+        return await self._done(one, keep=keep, outcome=Outcome.VERIFIED, issue=issue, comment=comment)
 
     # -- sending -----------------------------------------------------------------------------------------------
 
     async def _send(self, one: Attempt, *, keep: bool) -> bool:
         tracker = one.destination.require_tracker()
-        head, lane = one.head, one.lane
+        head, lane = one.delivery, one.lane
         if head.verify_writes and one.kind in LOOKED_FOR and tracker.capabilities.find:
             track_writes()
-            found = await outcome_verification.look(self._database, self._lanes, self._reloader.current, one)
+            found = await outcome_verification.verify_outcome(self._database, self._lanes, self._reloader.current, one)
             if found is not None:
                 return await self._found(one, found, keep=keep)
         if not await self._may_send(one):
             return False
         capabilities = tracker.capabilities
-        draft = await self._drafts.of(one)
+        draft = await self._drafts.render(one)
         timeout = capabilities.request_timeout_seconds
         settle = capabilities.settle_seconds[0] if capabilities.settle_seconds else 0.0
-        attempts = await self._lanes.intent(
+        attempts = await self._lanes.record_intent(
             lane,
             head.seq,
             outcome_unknown=not one.idempotent,
-            settle_seconds=timeout + settle,
+            verify_after_seconds=timeout + settle,
             draft=draft,
         )
         if attempts is None:
@@ -210,7 +210,7 @@ class Outbound:
     async def _may_send(self, one: Attempt) -> bool:
         """Take what the destination's budgets ask for; if they are spent, the lane waits until they will not be."""
         waited = 0.0
-        while (wait := await self._budgets.take(one.destination, one.kind, one.lane.id)) > 0:
+        while (wait := await self._budgets.acquire(one.destination, one.kind, one.lane.id)) > 0:
             waited += wait
             if waited > WAITS_IN_PLACE_SECONDS or self._stopping.is_set():
                 await self._lanes.release(one.lane, delay_seconds=wait)
@@ -223,7 +223,7 @@ class Outbound:
 
     async def _call(self, one: Attempt, draft: dict[str, Any], marker: Marker, *, keep: bool) -> bool:
         """The request itself, and what its answer makes of the delivery."""
-        tracker, lane, head = one.destination.require_tracker(), one.lane, one.head
+        tracker, lane, head = one.destination.require_tracker(), one.lane, one.delivery
         match one.kind:
             case DeliveryKind.CREATE:
                 facts = draft.get("facts", {})
@@ -236,7 +236,7 @@ class Outbound:
                 if not issue.remote_id:
                     raise UnknownOutcome("the plugin returned an issue without an id")
                 await self._sightings(
-                    Sighting(
+                    MarkerObservation(
                         lane.destination_id, head.marker, issue.remote_id, issue.key, issue.url, "answer"
                     )
                 )
@@ -276,17 +276,17 @@ class Outbound:
     ) -> bool:
         left = await self._lanes.finish(
             one.lane,
-            one.head.seq,
-            keep=keep,
+            one.delivery.seq,
+            keep_lease=keep,
             outcome=outcome,
             note="; ".join(issue.notes)[:2000] if issue is not None else "",
-            started=one.started,
+            started_at=one.started_at,
             issue=(issue.remote_id, issue.key, issue.url) if issue is not None else None,
             comment_id=comment.remote_id if comment is not None else None,
             remote_state=remote_state,
             remote_version=now.version if isinstance(now, IssueState) else None,
         )
-        say(
+        log_attempt(
             one,
             "stale" if left is None else outcome,
             issue.key if issue is not None else "",
@@ -310,7 +310,7 @@ class Outbound:
             error = Unavailable(
                 error.message, status=error.status, excerpt=error.excerpt, is_json=error.is_json
             )
-        failure, verdict = await note_failure(
+        failure, verdict = await record_failure(
             self._database,
             one,
             error,
@@ -319,8 +319,8 @@ class Outbound:
             recent=self._recent(one),
         )
         if isinstance(error, RateLimited):
-            await self._budgets.limited(one.destination, error.scope, verdict.delay_seconds)
-        if one.doubted and not one.idempotent:
+            await self._budgets.slow_down(one.destination, error.scope, verdict.delay_seconds)
+        if one.outcome_unknown and not one.idempotent:
             # the find failed, so the doubt of the earlier request stays
             verdict = msgspec.structs.replace(verdict, outcome_unknown=True)
         message = str(failure)
@@ -330,7 +330,7 @@ class Outbound:
             case NextStep.DEAD:
                 await self._bury(one, verdict, message, failure.status)
             case NextStep.ORPHAN:
-                say(one, verdict.outcome, message, self._signals)
+                log_attempt(one, verdict.outcome, message, self._signals)
                 await self._lanes.park(
                     one.lane,
                     "orphan",
@@ -338,29 +338,29 @@ class Outbound:
                     outcome=verdict.outcome,
                     error=message,
                     status=failure.status,
-                    started=one.started,
+                    started_at=one.started_at,
                 )
 
     async def _retry(self, one: Attempt, verdict: RetryDecision, message: str, status: int | None) -> None:
         settle = 0.0
         if (verdict.outcome_unknown or verdict.must_settle) and one.destination.capabilities.settle_seconds:
             settle = one.destination.capabilities.settle_seconds[0]
-        say(one, verdict.outcome, message, self._signals)
+        log_attempt(one, verdict.outcome, message, self._signals)
         await self._lanes.retry(
             one.lane,
-            one.head.seq,
+            one.delivery.seq,
             delay_seconds=max(verdict.delay_seconds, settle),
-            counts=verdict.counts,
+            counts_attempt=verdict.counts_as_attempt,
             outcome_unknown=verdict.outcome_unknown,
-            verify_attempts=0 if verdict.outcome_unknown else one.head.verify_attempts,
-            settle_seconds=settle,
+            verify_attempts=0 if verdict.outcome_unknown else one.delivery.verify_attempts,
+            verify_after_seconds=settle,
             outcome=verdict.outcome,
             error=message,
             status=status,
-            started=one.started,
+            started_at=one.started_at,
         )
 
     async def _bury(self, one: Attempt, verdict: RetryDecision, message: str, status: int | None) -> None:
         # followers of an issue that can't be made wait with it; others go on without
         park = one.kind is DeliveryKind.CREATE
-        await bury(self._lanes, one, verdict, message, status, self._signals, park=park)
+        await dead_letter(self._lanes, one, verdict, message, status, self._signals, park=park)

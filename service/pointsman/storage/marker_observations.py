@@ -13,7 +13,7 @@ from pointsman.storage.queries import queries
 SQL = queries("marker_observations")
 
 
-class Sighting(NamedTuple):
+class MarkerObservation(NamedTuple):
     """An issue that carries a marker."""
 
     destination_id: int
@@ -24,18 +24,18 @@ class Sighting(NamedTuple):
     seen_by: str
 
 
-async def sight(
+async def record_marker(
     database: Database, destination_id: int, marker: uuid.UUID, issue: tuple[str, str, str], seen_by: str
 ) -> None:
     """Write down that an issue (id, key, address) carries a marker."""
-    await write_sightings(database, [Sighting(destination_id, marker, *issue, seen_by)])
+    await record_markers(database, [MarkerObservation(destination_id, marker, *issue, seen_by)])
 
 
-async def write_sightings(database: Database, seen: Sequence[Sighting]) -> list[None]:
+async def record_markers(database: Database, seen: Sequence[MarkerObservation]) -> list[None]:
     """Write down sightings. Two of one marker go one after the other, so that the second sees the first."""
     left = list(seen)
     while left:
-        firsts: dict[uuid.UUID, Sighting] = {}
+        firsts: dict[uuid.UUID, MarkerObservation] = {}
         later = [one for one in left if firsts.setdefault(one.marker, one) is not one]
         await database.execute(SQL["insert_marker_observations"], *columns(list(firsts.values())))
         left = later

@@ -82,7 +82,7 @@ class Lane:
     ticket_id: uuid.UUID
     destination_id: int
     trust_until: float
-    first: NextDelivery | None = None
+    first_delivery: NextDelivery | None = None
 
 
 class Intent(NamedTuple):
@@ -92,7 +92,7 @@ class Intent(NamedTuple):
     lease_id: uuid.UUID
     seq: int
     outcome_unknown: bool
-    settle: dt.timedelta
+    verify_after: dt.timedelta
     draft: str | None
 
 
@@ -102,7 +102,7 @@ class Finish(NamedTuple):
     lane_id: int
     lease_id: uuid.UUID
     seq: int
-    keep: bool
+    keep_lease: bool
     outcome: str
     comment_id: str | None
     remote_id: str | None
@@ -136,7 +136,7 @@ class Lanes:
     def _trust(self, before: float) -> float:
         return before + self.lease_seconds - min(TRUST_MARGIN_SECONDS, self.lease_seconds / 4)
 
-    async def claim(self, room: int) -> list[Lane]:
+    async def claim(self, limit: int) -> list[Lane]:
         """Reap what others let go, then claim up to ``room`` due lanes."""
         before = time.monotonic()
         # where the last claim found work the next one mostly does too: no need to ask first, save for lapsed leases
@@ -149,7 +149,7 @@ class Lanes:
             elif not look["due"]:
                 return []
         before = time.monotonic()
-        lanes = await self._claim(room, before)
+        lanes = await self._claim(limit, before)
         self._found_work = bool(lanes)
         return lanes
 
@@ -205,7 +205,7 @@ class Lanes:
         """Give a lane back untouched."""
         await self.database.execute(SQL["release_lane"], lane.id, lane.lease_id, seconds(delay_seconds))
 
-    async def head(self, lane: Lane) -> NextDelivery | None:
+    async def next_delivery(self, lane: Lane) -> NextDelivery | None:
         """The first unfinished delivery with all that sending it needs; None if the lane is not ours any more."""
         return await self._heads((lane.id, lane.lease_id))
 
@@ -214,13 +214,13 @@ class Lanes:
         heads = {(delivery.lane_id, delivery.lease_id): delivery for delivery in rows_of(NextDelivery, rows)}
         return [heads.get(one) for one in asked]
 
-    async def intent(
-        self, lane: Lane, seq: int, *, outcome_unknown: bool, settle_seconds: float, draft: Any
+    async def record_intent(
+        self, lane: Lane, seq: int, *, outcome_unknown: bool, verify_after_seconds: float, draft: Any
     ) -> int | None:
         """Write down that a request is about to leave; the attempts so far, None if the lease is lost."""
         text = json.dumps(draft) if draft is not None else None
         return await self._intents(
-            Intent(lane.id, lane.lease_id, seq, outcome_unknown, seconds(settle_seconds), text)
+            Intent(lane.id, lane.lease_id, seq, outcome_unknown, seconds(verify_after_seconds), text)
         )
 
     async def _write_intents(self, asked: list[Intent]) -> list[int | None]:
@@ -257,9 +257,9 @@ class Lanes:
         lane: Lane,
         seq: int,
         *,
-        keep: bool,
+        keep_lease: bool,
         outcome: str,
-        started: dt.datetime,
+        started_at: dt.datetime,
         note: str = "",
         issue: tuple[str, str, str] | None = None,
         comment_id: str | None = None,
@@ -275,13 +275,13 @@ class Lanes:
                 lane.id,
                 lane.lease_id,
                 seq,
-                keep,
+                keep_lease,
                 outcome,
                 comment_id,
                 remote_id,
                 remote_key,
                 url,
-                started,
+                started_at,
                 remote_state,
                 remote_version,
                 note or None,
@@ -298,14 +298,14 @@ class Lanes:
         seq: int,
         *,
         delay_seconds: float,
-        counts: bool,
+        counts_attempt: bool,
         outcome_unknown: bool,
         verify_attempts: int,
-        settle_seconds: float,
+        verify_after_seconds: float,
         outcome: str,
         error: str,
         status: int | None,
-        started: dt.datetime,
+        started_at: dt.datetime,
     ) -> bool:
         """Try a delivery again later; False if the lane was lost."""
         row = await self.database.fetchval(
@@ -314,35 +314,35 @@ class Lanes:
             lane.lease_id,
             seq,
             seconds(delay_seconds),
-            counts,
+            counts_attempt,
             outcome_unknown,
             verify_attempts,
-            seconds(settle_seconds),
+            seconds(verify_after_seconds),
             outcome,
             error,
-            started,
+            started_at,
             self.holder,
             status,
         )
         return row is not None
 
-    async def clear_doubt(self, lane: Lane, seq: int) -> bool:
+    async def confirm_not_applied(self, lane: Lane, seq: int) -> bool:
         """Every look found nothing: the delivery may be sent again; False if the lane was lost."""
         return (
             await self.database.fetchval(SQL["confirm_not_applied"], lane.id, lane.lease_id, seq) is not None
         )
 
-    async def give_up(
+    async def dead_letter(
         self,
         lane: Lane,
         seq: int,
         *,
         park: bool,
         outcome_unknown: bool,
-        why: str,
+        outcome: str,
         error: str,
         status: int | None,
-        started: dt.datetime,
+        started_at: dt.datetime,
     ) -> bool:
         """A delivery is dead; its lane goes on or is parked. A doubt about it outlives it, for when it is replayed.
         False if the lane was lost.
@@ -353,9 +353,9 @@ class Lanes:
             lane.lease_id,
             seq,
             park,
-            why,
+            outcome,
             error,
-            started,
+            started_at,
             self.holder,
             status,
             outcome_unknown,
@@ -365,13 +365,13 @@ class Lanes:
     async def park(
         self,
         lane: Lane,
-        why: str,
+        reason: str,
         *,
         orphaned: bool = False,
         outcome: str | None = None,
         error: str | None = None,
         status: int | None = None,
-        started: dt.datetime | None = None,
+        started_at: dt.datetime | None = None,
     ) -> bool:
         """The lane waits for a person; ``outcome`` and what follows tell of the attempt that led there. ``orphaned``: its
         issue is gone. False if the lane was lost.
@@ -380,17 +380,17 @@ class Lanes:
             SQL["park_lane"],
             lane.id,
             lane.lease_id,
-            why,
+            reason,
             orphaned,
             outcome,
             error,
             status,
-            started,
+            started_at,
             self.holder,
         )
         return row is not None
 
-    async def sightings(self, destination_id: int, marker: uuid.UUID) -> list[tuple[str, str, str]]:
+    async def issues_with_marker(self, destination_id: int, marker: uuid.UUID) -> list[tuple[str, str, str]]:
         """Issues that were seen with a marker, first one first."""
         rows = await self.database.fetch(
             queries("marker_observations")["issues_with_marker"], destination_id, marker
@@ -398,13 +398,13 @@ class Lanes:
         return [(row["remote_id"], row["remote_key"], row["url"]) for row in rows]
 
 
-async def replay(database: Database, lane_id: int, seq: int, *, not_there: bool = False) -> bool:
+async def replay(database: Database, lane_id: int, seq: int, *, assume_not_applied: bool = False) -> bool:
     """Let a dead delivery, or the head of a parked lane, run again; False if it is neither. ``not_there``: what is in
     doubt did not happen.
     """
-    if await database.fetchval(SQL["replay_parked"], lane_id, seq, not_there) is not None:
+    if await database.fetchval(SQL["replay_parked"], lane_id, seq, assume_not_applied) is not None:
         return True
-    return await database.fetchval(SQL["replay_passed"], lane_id, seq, not_there) is not None
+    return await database.fetchval(SQL["replay_passed"], lane_id, seq, assume_not_applied) is not None
 
 
 async def missing_comments(database: Database, lane_id: int, seq: int) -> tuple[int, dt.datetime | None]:

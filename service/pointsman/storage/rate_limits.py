@@ -23,7 +23,7 @@ class Bucket(msgspec.Struct, frozen=True, kw_only=True):
     kept: float
 
 
-class Given(msgspec.Struct, frozen=True, kw_only=True):
+class AcquiredTokens(msgspec.Struct, frozen=True, kw_only=True):
     """What was taken out of a bucket, how it stands then, and for how many seconds it gives nothing at all."""
 
     for_urgent: int
@@ -33,7 +33,7 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     rest_seconds: float
 
 
-async def take(database: Database, bucket: Bucket, *, urgent: int, others: int, advance: int) -> Given:
+async def acquire(database: Database, bucket: Bucket, *, urgent: int, others: int, advance: int) -> AcquiredTokens:
     """Take tokens for so many, and up to ``advance`` more if the bucket has enough; makes a bucket that is missing."""
     while True:
         row = await database.fetchrow(
@@ -48,7 +48,7 @@ async def take(database: Database, bucket: Bucket, *, urgent: int, others: int, 
             advance,
         )
         if row is not None:
-            return Given(
+            return AcquiredTokens(
                 for_urgent=row["for_urgent"],
                 for_others=row["for_others"],
                 tokens=row["tokens"],
@@ -77,14 +77,14 @@ async def slow_down(
     )
 
 
-async def standing(database: Database) -> Sequence[Row]:
+async def list_status(database: Database) -> Sequence[Row]:
     """Every bucket: ``scope``, ``destinations`` (slugs), ``tokens``, ``burst``, ``rate``, ``declared_rate``,
     ``limited_until`` (None if nobody asked to wait) and ``limited_count``.
     """
     return await database.fetch(SQL["rate_limit_status"])
 
 
-async def note_credentials(database: Database, digests: Mapping[int, bytes | None]) -> None:
+async def record_credentials(database: Database, digests: Mapping[int, bytes | None]) -> None:
     """Remember by which credential each destination is used."""
     changed = await database.fetch(SQL["record_credentials"], list(digests), list(digests.values()))
     if changed:
