@@ -7,7 +7,15 @@ import json
 import uuid
 
 from pointsman.storage.destinations import DestinationStatusRow
-from pointsman.storage.explain import AttemptRow, DeliveryRow, EventRow, HistoryRows, LaneRow, TicketRow
+from pointsman.storage.explain import (
+    HistoryAttemptRow,
+    HistoryDeliveryRow,
+    HistoryEventRow,
+    HistoryLaneRow,
+    HistoryRows,
+    HistoryTicketRow,
+)
+from pointsman.storage.tickets import LinkRow, TicketRow
 
 NOON = dt.datetime(2026, 11, 21, 12, tzinfo=dt.UTC)
 TICKET = uuid.UUID("0198f0c2-0000-7000-8000-000000000001")
@@ -17,35 +25,33 @@ def at(minutes: float) -> dt.datetime:
     return NOON + dt.timedelta(minutes=minutes)
 
 
-def ticket_row(**fields) -> TicketRow:
-    row = dict.fromkeys(TicketRow._fields, "")
+def ticket_row(**fields) -> HistoryTicketRow:
+    row = dict.fromkeys(HistoryTicketRow._fields, "")
     row |= {"id": TICKET, "source": "shop", "kind": 1, "status": 1, "title": "KeyError", "occurrences": 1}
     row |= {"opened_at": NOON, "last_seen_at": NOON, "closed_at": None, "close_reason": None}
-    row |= {"fingerprint": "print", "generation": 1, "throttle_parent": None, "below_threshold": False}
-    return TicketRow(**row | fields)
+    row |= {"fingerprint": "print", "generation": 1, "summary_ticket_id": None, "below_threshold": False}
+    return HistoryTicketRow(**row | fields)
 
 
-def listed_ticket(**fields) -> dict:
+def listed_ticket(**fields) -> TicketRow:
     """A ticket as a page of tickets has it."""
-    return ticket_row(**fields)._asdict()
+    row = ticket_row(**fields)._asdict()
+    return TicketRow(source_id=1, **{name: row[name] for name in TicketRow._fields if name != "source_id"})
 
 
-def link_row(**fields) -> dict:
+def link_row(**fields) -> LinkRow:
     """A link as a page of tickets has it."""
-    row = dict.fromkeys(("remote_id", "remote_key", "url", "state", "remote_state", "park_reason"))
+    row = dict.fromkeys(LinkRow._fields)
     row |= {"ticket_id": TICKET, "destination": "forge", "tracker": "forgejo", "lane_state": 1}
-    row |= {"last_outcome": None, "last_error": None, "head_state": 0}
-    return row | fields
+    return LinkRow(**row | fields)
 
 
 LINKED = {
-    "remote_id": "1",
-    "remote_key": "shop/web#1",
-    "url": "https://git.example/shop/web/issues/1",
-    "state": 1,
-    "remote_state": 1,
+    "issue_key": "shop/web#1",
+    "issue_url": "https://git.example/shop/web/issues/1",
+    "link_state": 1,
+    "issue_state": 1,
     "lane_state": 0,
-    "head_state": None,
 }
 
 LINKED_LANE = {
@@ -58,28 +64,28 @@ LINKED_LANE = {
 }
 
 
-def lane_row(**fields) -> LaneRow:
-    row = dict.fromkeys(LaneRow._fields)
+def lane_row(**fields) -> HistoryLaneRow:
+    row = dict.fromkeys(HistoryLaneRow._fields)
     row |= {"id": 7, "state": 1, "due_at": NOON, "head_seq": 1, "next_seq": 2, "destination": "forge"}
     row |= {"tracker": "forgejo", "destination_kind": 1, "retired": False, "breaker": 0, "failures": 0}
     row |= {"max_inflight": 8, "leased_lanes": 0, "lanes_ahead": 0, "now": NOON, "verify_writes": False}
-    return LaneRow(**row | fields)
+    return HistoryLaneRow(**row | fields)
 
 
-def event_row(n=1, kind="opened", minutes=0.0, report_id=None, **data) -> EventRow:
-    return EventRow(n=n, kind=kind, data=json.dumps(data), report_id=report_id, at=at(minutes))
+def event_row(n=1, kind="opened", minutes=0.0, report_id=None, **data) -> HistoryEventRow:
+    return HistoryEventRow(n=n, kind=kind, data=json.dumps(data), report_id=report_id, at=at(minutes))
 
 
-def delivery_row(seq=1, kind=1, minutes=0.0, **fields) -> DeliveryRow:
-    row = dict.fromkeys(DeliveryRow._fields)
+def delivery_row(seq=1, kind=1, minutes=0.0, **fields) -> HistoryDeliveryRow:
+    row = dict.fromkeys(HistoryDeliveryRow._fields)
     row |= {"lane_id": 7, "seq": seq, "event_n": 1, "kind": kind, "state": 0, "attempts": 0}
     row |= {"outcome_unknown": False, "verify_attempts": 0, "coalesced_count": 0}
     row |= {"created_at": at(minutes), "expires_at": at(72 * 60)}
-    return DeliveryRow(**row | fields)
+    return HistoryDeliveryRow(**row | fields)
 
 
-def attempt_row(minutes, outcome, error=None, *, seq=1, lane_id=7, status=None) -> AttemptRow:
-    return AttemptRow(
+def attempt_row(minutes, outcome, error=None, *, seq=1, lane_id=7, status=None) -> HistoryAttemptRow:
+    return HistoryAttemptRow(
         lane_id=lane_id,
         seq=seq,
         started_at=at(minutes),

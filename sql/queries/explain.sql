@@ -4,7 +4,7 @@
 -- Select one ticket with its source.
 select t.id, t.kind, t.status, t.close_reason, s.slug as source, t.title, t.description, t.url, t.level, t.environment,
        t.release, t.reporter_name, t.reporter_email, t.opened_at, t.last_seen_at, t.closed_at, t.occurrences,
-       t.fingerprint, t.generation, t.summary_ticket_id as throttle_parent, t.below_threshold
+       t.fingerprint, t.generation, t.summary_ticket_id, t.below_threshold
 from ticket t join source s on s.id = t.source_id where t.id = $1
 
 -- name: ticket_exists

@@ -1,4 +1,4 @@
-"""``pointsman route``: what the routes of a file make of a request, without a database."""
+"""``pointsman route``: show where the routes of a file send a request, without a database."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from pointsman.errors import ConfigError
 
 
 @click.command()
-@click.option("--explain", is_flag=True, help="Show every rule's verdict, not only what comes of them.")
+@click.option("--explain", is_flag=True, help="Show the result of every route, not only the conclusion.")
 @source_option
 @click.option(
     "--file",
     type=click.Path(path_type=Path, allow_dash=True),
     default="-",
-    help="The request's body; standard input unless given.",
+    help="The request's body. Default: standard input.",
 )
 @header_option
 @config_option
@@ -42,20 +42,21 @@ def route(
     config: Path | None,
     as_json: bool,
 ) -> None:
-    """Say where the routes of a configuration file send a request, before it is sent.
+    """Show where the routes of a configuration file send a request.
 
-    Nothing is kept, applied or sent: neither a database nor secrets are needed.
+    Nothing is stored, applied or sent: neither a database nor secrets are needed.
     """
     from pointsman.operations import route_dry_run  # noqa: PLC0415 - other commands start faster without it
+    from pointsman.operations.route_file import load_routes  # noqa: PLC0415
 
-    rules = route_dry_run.load(settings, config or settings.config)
-    for warning in rules.warnings:
+    routes = load_routes(settings, config or settings.config)
+    for warning in routes.warnings:
         click.echo(f"warning: {warning}", err=True)
-    read = route_dry_run.ask(rules, source, headers, _body(file))
+    results = route_dry_run.evaluate_request(routes, source, headers, _body(file))
     if as_json:
-        print_json(read)
+        print_json(results)
         return
-    for line in route_dry_run.lines(read, explain=explain):
+    for line in route_dry_run.lines(results, explain=explain):
         click.echo(line)
 
 

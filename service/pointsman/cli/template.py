@@ -1,4 +1,4 @@
-"""``pointsman template``: what templates make of a request, without a database."""
+"""``pointsman template``: preview what templates render for a request, without a database."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ from pointsman.cli.common import (
 )
 from pointsman.config.settings import Settings
 from pointsman.content.redaction.outgoing_filter import masked_words
-from pointsman.delivery.preview import PARTS, Part, Place, Preview, previews
+from pointsman.delivery.preview import PARTS, Part, PreviewTarget, Preview, previews
 from pointsman.domain.routing import Route
 from pointsman.errors import PointsmanError
-from pointsman.operations import route_dry_run
+from pointsman.operations.route_file import load_routes, read_request
 
 _KEY = b"preview"
-"""What stands for secrets here; in an installation the same secret has another placeholder."""
-_HEADS = {
+"""The key of placeholders for secrets; an installation has another one, so its placeholders differ."""
+_HEADINGS = {
     "title": "title",
     "body": "body",
     "comment": "comment",
-    "mail_subject": "mail, subject",
-    "mail_body": "mail",
+    "mail_subject": "e-mail, subject",
+    "mail_body": "e-mail",
 }
 
 
 @click.group()
 def template() -> None:
-    """Templates of your own for issues, comments and mails."""
+    """Preview custom templates for issues, comments and e-mails."""
 
 
 @template.command()
 @source_option
 @click.option(
     "--route",
-    "wanted",
+    "route_name",
     metavar="NAME",
-    help="The route whose templates are tried, by name or number, fit or not.",
+    help="Use the templates of this route, by name or number, whether it matches or not.",
 )
-@click.option("--what", type=click.Choice(PARTS), help="Show this part alone.")
+@click.option("--part", type=click.Choice(PARTS), help="Show only this part.")
 @click.option(
     "--file",
     type=click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True),
     default="-",
-    help="The request's body; standard input unless given.",
+    help="The request's body. Default: standard input.",
 )
 @header_option
 @config_option
@@ -62,70 +62,72 @@ def preview(
     settings: Settings,
     *,
     source: str | None,
-    wanted: str | None,
-    what: Part | None,
+    route_name: str | None,
+    part: Part | None,
     file: Path,
     headers: tuple[str, ...],
     config: Path | None,
     as_json: bool,
 ) -> None:
-    """Show what would be sent of a request, before it is sent; exit code 1 if a template fails.
+    """Show what would be sent for a request. Exit code 1 if a template fails.
 
-    Nothing is kept, applied or sent: neither a database nor secrets are needed.
+    Nothing is stored, applied or sent: neither a database nor secrets are needed.
     """
-    rules = route_dry_run.load(settings, config or settings.config)
-    route = _route(rules.routes, wanted) if wanted is not None else None
+    routes = load_routes(settings, config or settings.config)
+    route = _find_route(routes.routes, route_name) if route_name is not None else None
     body = sys.stdin.buffer.read() if str(file) == "-" else file.read_bytes()
-    reader, reports = route_dry_run.read_request(rules, source, headers, body)
-    assert reader.plugin is not None
-    places = {
-        number: Place(slug, redact)
-        for number, (slug, redact) in enumerate(zip(rules.slugs, rules.redacts, strict=True))
+    request_source, reports = read_request(routes, source, headers, body)
+    assert request_source.plugin is not None
+    targets = {
+        number: PreviewTarget(slug, redact)
+        for number, (slug, redact) in enumerate(zip(routes.slugs, routes.redact, strict=True))
     }
-    made = [
-        one
+    results = [
+        result
         for report in reports
-        for one in previews(
-            reader.slug,
-            reader.plugin.ticket_kind,
+        for result in previews(
+            request_source.slug,
+            request_source.plugin.ticket_kind,
             report,
-            rules.routes,
-            places,
+            routes.routes,
+            targets,
             _KEY,
             base_url=settings.public_url or "https://pointsman.example",
-            parts=(what,) if what is not None else PARTS,
+            parts=(part,) if part is not None else PARTS,
             route=route,
         )
     ]
     if as_json:
-        print_json(made)
+        print_json(results)
     else:
-        for line in _lines(made):
+        for line in _lines(results):
             click.echo(line)
-    if any(one.problem for one in made):
+    if any(result.problem for result in results):
         sys.exit(1)
 
 
-def _route(routes: Sequence[Route], wanted: str) -> Route:
-    for one in routes:
-        if wanted in (one.options.name, str(one.position)):
-            return one
-    named = ", ".join(one.options.name or str(one.position) for one in routes) or "none"
-    raise PointsmanError(f"there is no route {wanted!r}; there are {named}")
+def _find_route(routes: Sequence[Route], name: str) -> Route:
+    for route in routes:
+        if name in (route.options.name, str(route.position)):
+            return route
+    names = ", ".join(route.options.name or str(route.position) for route in routes) or "none"
+    raise PointsmanError(f"there is no route {name!r}; there are {names}")
 
 
-def _lines(made: Sequence[Preview]) -> Iterator[str]:
-    if not made:
-        yield "the request is fine and concerns nobody: nothing would be sent"
-    for one in made:
-        words = f"in the words of route {one.route}" if one.route else "in the built-in words"
-        yield f"== {one.destination or 'nowhere'}, {words}"
-        if one.masked:
-            yield f"masked: {masked_words(one.masked)}"
-        if one.problem:
-            yield f"in the built-in words after all: {one.problem}"
-        for part, head in _HEADS.items():
-            said = getattr(one, part)
-            if said is not None:
-                yield f"-- {head}"
-                yield said
+def _lines(results: Sequence[Preview]) -> Iterator[str]:
+    if not results:
+        yield "the request is valid and contains no report: nothing would be sent"
+    for result in results:
+        templates = (
+            f"with the templates of route {result.route}" if result.route else "with the built-in templates"
+        )
+        yield f"== {result.destination or 'no destination'}, {templates}"
+        if result.masked:
+            yield f"redacted: {masked_words(result.masked)}"
+        if result.problem:
+            yield f"rendered with the built-in templates instead: {result.problem}"
+        for part, heading in _HEADINGS.items():
+            text = getattr(result, part)
+            if text is not None:
+                yield f"-- {heading}"
+                yield text

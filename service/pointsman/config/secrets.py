@@ -30,7 +30,7 @@ class Vault:
         if self._fernet is None:
             raise ValueError(
                 "a literal secret is kept encrypted, and there is no key: set POINTSMAN_SECRET_KEYS (make one with"
-                ' `pointsman secret-key`), or write { env = "NAME" } or { file = "/path" } instead'
+                ' `pointsman generate-key`), or write { env = "NAME" } or { file = "/path" } instead'
             )
         return {
             "sealed": self._fernet.encrypt(secret.encode()).decode(),

@@ -277,7 +277,7 @@ class _Reader:
                 self.wrong(
                     "POINTSMAN_SECRET_KEYS",
                     f"key number {number} is no Fernet key",
-                    "make one with `pointsman secret-key`; several have commas between, the newest first",
+                    "make one with `pointsman generate-key`; several have commas between, the newest first",
                 )
             keys.append(Secret(key))
         return tuple(keys)

@@ -11,11 +11,13 @@ from pointsman.storage.db import Database
 log = logger("watchdog")
 
 
-async def pause_destinations(database: Database, catalog: ConfigReloader, plugin: str) -> None:
+async def pause_destinations(database: Database, reloader: ConfigReloader, plugin: str) -> None:
     """Pause all destinations whose tracker is of this kind."""
-    for destination in catalog.current.destinations.values():
+    for destination in reloader.current.destinations.values():
         if destination.tracker_kind == plugin and destination.kind == DestinationKind.TRACKER:
             log.error(
-                "destination paused: its plugin blocks everybody", destination=destination.slug, tracker=plugin
+                "destination paused: its plugin blocks everybody",
+                destination=destination.slug,
+                tracker=plugin,
             )
             await destinations.set_pause(database, destination.slug, "its plugin blocks the event loop")

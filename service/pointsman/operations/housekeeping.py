@@ -1,12 +1,12 @@
-"""What a replica does on the side: it watches the configuration and the database, and in its turn keeps house."""
+"""Run per-replica housekeeping: reload the configuration, check the database, and run maintenance under a lease."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
+import time
 import uuid
-from collections.abc import AsyncIterator
+from typing import ClassVar
 
+from pointsman.bus.periodic import PeriodicService
 from pointsman.bus.signals import MaintenanceChecked, Signals
 from pointsman.logs import logger
 from pointsman.plugin_host.snapshot import ConfigReloader
@@ -15,76 +15,68 @@ from pointsman.storage.db import Database
 from pointsman.storage.errors import DatabaseUnavailable
 from pointsman.storage.leases import take_turn
 
-log = logger("house")
+log = logger("housekeeping")
 
-LOOK_SECONDS = 2.0
-TURN_SECONDS = 600.0
-CLUSTER_SECONDS = 300.0
+INTERVAL_SECONDS = 2.0
+MAINTENANCE_SECONDS = 600.0
+CLUSTER_CHECK_SECONDS = 300.0
+LEASE = "housekeeping"
 
-_SAID = {
-    "default_partition": "rows have no partition of their own day: see that partitions are made",
+_REMEDIES = {
+    "default_partition": "rows have no partition of their own day: see that partitions are created",
     "partition_missing": "partitions for the next days are missing: run `select create_partitions(3)` as their owner",
     "old_snapshot": "a transaction is open for minutes and keeps dead rows from being removed: find it in pg_stat_activity",
-    "dead_rows": "dead rows pile up: see that autovacuum runs and that no old transaction holds it up",
+    "dead_rows": "dead rows accumulate: see that autovacuum runs and that no old transaction delays it",
 }
 
 
-class House:
-    """Look after things until the end; checks are announced every ten minutes, by each replica for itself."""
+class Housekeeper(PeriodicService):
+    """Reloads the configuration, watches the database's identity, and runs maintenance when it holds the lease."""
+
+    name: ClassVar[str] = "housekeeping"
 
     def __init__(
         self,
         database: Database,
-        catalog: ConfigReloader,
+        config: ConfigReloader,
         holder: uuid.UUID,
         *,
         signals: Signals | None = None,
     ) -> None:
+        super().__init__(INTERVAL_SECONDS)
         self._database = database
-        self._catalog = catalog
+        self._config = config
         self._holder = holder
         self._signals = signals or Signals()
+        self._maintenance_due = time.monotonic()
+        self._cluster_check_due = time.monotonic() + CLUSTER_CHECK_SECONDS
 
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Look after the database first, before anything is sent."""
-        with contextlib.suppress(DatabaseUnavailable):
-            await maintenance.same_cluster(self._database)
-        task = asyncio.create_task(self._forever(), name="house")
+    async def started(self) -> None:
+        """Check the database's identity before anything is sent."""
+        await maintenance.same_cluster(self._database)
+
+    async def run_once(self) -> None:
+        """Reload the configuration, and run the checks that are due."""
         try:
-            yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            if time.monotonic() >= self._cluster_check_due:
+                await maintenance.same_cluster(self._database)
+                self._cluster_check_due = time.monotonic() + CLUSTER_CHECK_SECONDS
+            await self._config.refresh()
+            if time.monotonic() >= self._maintenance_due:
+                self._maintenance_due = time.monotonic() + MAINTENANCE_SECONDS
+                await self.run_maintenance()
+        except DatabaseUnavailable:
+            # a database that was away may be another one when it is back
+            self._cluster_check_due = time.monotonic()
+            raise
 
-    async def _forever(self) -> None:
-        clock = asyncio.get_running_loop().time
-        turn_due = clock()
-        cluster_due = clock() + CLUSTER_SECONDS
-        while True:
-            await asyncio.sleep(LOOK_SECONDS)
-            try:
-                if clock() >= cluster_due:
-                    await maintenance.same_cluster(self._database)
-                    cluster_due = clock() + CLUSTER_SECONDS
-                await self._catalog.refresh()
-                if clock() >= turn_due:
-                    turn_due = clock() + TURN_SECONDS
-                    await self.turn()
-            except DatabaseUnavailable:
-                # it may come back as another one
-                cluster_due = clock()
-            except Exception:
-                log.exception("housekeeping failed")
-
-    async def turn(self) -> bool:
-        """Keep house, unless another replica did lately; and see whether something is wrong. Whether it was our turn."""
-        turn = await take_turn(self._database, "housekeeping", self._holder, TURN_SECONDS * 0.9)
-        if turn is not None:
-            await maintenance.keep_house(self._database, turn)
-        for what, value in (await maintenance.alarms(self._database)).items():
-            self._signals.emit(MaintenanceChecked(what, value))
-            if value and turn is not None:
-                log.error(_SAID[what], alarm=what, value=value)
-        return turn is not None
+    async def run_maintenance(self) -> bool:
+        """Run maintenance unless another replica did lately, and check its results. Return whether it ran."""
+        lease = await take_turn(self._database, LEASE, self._holder, MAINTENANCE_SECONDS * 0.9)
+        if lease is not None:
+            await maintenance.keep_house(self._database, lease)
+        for check, value in (await maintenance.alarms(self._database)).items():
+            self._signals.emit(MaintenanceChecked(check, value))
+            if value and lease is not None:
+                log.error(_REMEDIES[check], check=check, value=value)
+        return lease is not None

@@ -15,7 +15,7 @@ from pointsman.operations.history.model import TicketHistory
 from pointsman.storage import config
 from pointsman.storage import explain as store
 from pointsman.storage.db import Database
-from pointsman.storage.explain import ReportRow, TicketSummaryRow
+from pointsman.storage.explain import StoredReportRow, TicketSummaryRow
 
 _DELIVERY = re.compile(r"([0-9]{1,18})/[0-9]{1,18}")
 
@@ -44,7 +44,7 @@ async def explain(database: Database, reference: str) -> TicketHistory:
 
 
 async def ticket_history(
-    database: Database, ticket_id: uuid.UUID, report: ReportRow | None = None
+    database: Database, ticket_id: uuid.UUID, report: StoredReportRow | None = None
 ) -> TicketHistory | None:
     """Return a ticket's history, or None if there is no such ticket. ``report``: the report it is requested by."""
     rows = await store.read_history(database, ticket_id)
@@ -54,7 +54,7 @@ async def ticket_history(
     return build_history(rows, routes, slugs, report)
 
 
-async def _find(database: Database, reference: str) -> tuple[ReportRow | None, Sequence[uuid.UUID]]:
+async def _find(database: Database, reference: str) -> tuple[StoredReportRow | None, Sequence[uuid.UUID]]:
     """Return the report if the reference is its id, and the ids of the tickets that the reference names."""
     if delivery := _DELIVERY.fullmatch(reference):
         ticket_id = await store.ticket_of_lane(database, int(delivery[1]))

@@ -18,9 +18,10 @@ from pointsman.intake.reprocessing import reprocess_report
 from pointsman.logs import scrub
 from pointsman.plugin_api import IgnoredWebhook, IssueRemoved, IssueState
 from pointsman.plugin_host.bootstrap import open_reloader
+from pointsman.plugin_host.instances import LiveDestination
 from pointsman.plugin_host.validate import checked
 from pointsman.storage import intake, webhooks
-from pointsman.storage.db import Database
+from pointsman.storage.db import Database, Row
 from pointsman.sync.tracker_updates import TrackerUpdates
 
 LISTED = 100
@@ -101,31 +102,36 @@ async def reprocess_webhooks(
     settings: Settings, database: Database, webhook_id: uuid.UUID | None
 ) -> list[str]:
     """Let the current plugins read one parked webhook again, or all, oldest first. Return a line for each."""
-    async with open_reloader(settings, database) as keeper:
-        inbound = TrackerUpdates(database, keeper)
-        lines = []
+    async with open_reloader(settings, database) as reloader:
+        updates = TrackerUpdates(database, reloader)
+        destinations = reloader.current.destinations
         rows = [row for row in await webhooks.parked(database, BATCH_ROWS) if webhook_id in (None, row["id"])]
         if webhook_id is not None and not rows:
             raise PointsmanError(f"there is no parked webhook {webhook_id}: see `pointsman webhooks`")
-        for row in rows:
-            destination = keeper.current.destinations.get(row["destination_id"])
-            if destination is None or destination.tracker is None:
-                lines.append(
-                    f"{row['id']} stays parked: its destination is no longer configured, or can't be used"
-                )
-                continue
-            try:
-                read = destination.tracker.read_webhook(json.loads(row["headers"]), row["body"])
-                news = checked(read, IssueState, IssueRemoved, IgnoredWebhook)
-            except Exception as error:  # noqa: BLE001 - plugin code
-                lines.append(f"{row['id']} stays parked: {type(error).__name__}: {scrub(str(error))}")
-                continue
-            state, note = WebhookState.NOTHING_TO_DO, ""
-            if isinstance(news, IgnoredWebhook):
-                note = news.reason
-            else:
-                heard = await inbound.seen(destination, news)
-                state, note = heard.state, heard.note
-            await webhooks.settle(database, row["received_at"], row["id"], state, note)
-            lines.append(f"{row['id']}: {note}")
-    return lines
+        return [
+            await _reprocess_webhook(database, updates, destinations.get(row["destination_id"]), row)
+            for row in rows
+        ]
+
+
+async def _reprocess_webhook(
+    database: Database, updates: TrackerUpdates, destination: LiveDestination | None, row: Row
+) -> str:
+    if destination is None or destination.tracker is None:
+        return f"{row['id']} stays parked: its destination is no longer configured, or can't be used"
+    try:
+        event = checked(
+            destination.tracker.read_webhook(json.loads(row["headers"]), row["body"]),
+            IssueState,
+            IssueRemoved,
+            IgnoredWebhook,
+        )
+    except Exception as error:  # noqa: BLE001 - plugin code
+        return f"{row['id']} stays parked: {type(error).__name__}: {scrub(str(error))}"
+    if isinstance(event, IgnoredWebhook):
+        state, note = int(WebhookState.NOTHING_TO_DO), event.reason
+    else:
+        result = await updates.seen(destination, event)
+        state, note = result.state, result.note
+    await webhooks.settle(database, row["received_at"], row["id"], state, note)
+    return f"{row['id']}: {note}"

@@ -52,42 +52,42 @@ async def list_tickets(
 ) -> list[TicketSummary]:
     """Return tickets, newest first, older than the cursor ``before``."""
     now = now or dt.datetime.now(dt.UTC)
-    rows = await store.page(database, before=before, status=status, kind=kind, limit=limit)
-    links = await store.links(database, [row["id"] for row in rows]) if rows else []
+    rows = await store.read_page(database, before=before, status=status, kind=kind, limit=limit)
+    links = await store.read_links(database, [row.id for row in rows]) if rows else []
     states = {row.slug: row for row in await destinations.list_status(database)} if links else {}
     issues: dict[uuid.UUID, list[IssueSummary]] = {}
     for link in links:
-        state = states.get(link["destination"])
+        state = states.get(link.destination)
         summary = IssueSummary(
-            destination=link["destination"],
-            tracker=link["tracker"],
-            key=one_line(link["remote_key"] or "", 120),
-            url=link["url"] or "",
-            closed=link["remote_state"] == TicketStatus.CLOSED,
+            destination=link.destination,
+            tracker=link.tracker,
+            key=one_line(link.issue_key or "", 120),
+            url=link.issue_url or "",
+            closed=link.issue_state == TicketStatus.CLOSED,
             status=issue_status(
-                link_state=link["state"],
-                issue=link["remote_key"] or "",
-                lane_state=link["lane_state"],
-                park_reason=link["park_reason"],
-                last_outcome=link["last_outcome"],
+                link_state=link.link_state,
+                issue=link.issue_key or "",
+                lane_state=link.lane_state,
+                park_reason=link.park_reason,
+                last_outcome=link.last_outcome,
                 retired=state is not None and state.retired,
                 pause_reason=state.pause_reason if state is not None else None,
                 backing_off=state is not None
                 and is_backing_off(state.breaker, state.open_until, state.blocked_until, now),
             ),
         )
-        issues.setdefault(link["ticket_id"], []).append(summary)
+        issues.setdefault(link.ticket_id, []).append(summary)
     return [
         TicketSummary(
-            id=row["id"],
-            kind=TicketKind(row["kind"]).name.lower(),
-            status=TicketStatus(row["status"]).name.lower(),
-            source=row["source"],
-            title=row["title"],
-            occurrences=row["occurrences"],
-            opened_at=row["opened_at"],
-            last_seen_at=row["last_seen_at"],
-            issues=tuple(issues.get(row["id"], ())),
+            id=row.id,
+            kind=TicketKind(row.kind).name.lower(),
+            status=TicketStatus(row.status).name.lower(),
+            source=row.source,
+            title=row.title,
+            occurrences=row.occurrences,
+            opened_at=row.opened_at,
+            last_seen_at=row.last_seen_at,
+            issues=tuple(issues.get(row.id, ())),
         )
         for row in rows
     ]

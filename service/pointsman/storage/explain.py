@@ -19,7 +19,7 @@ EVENTS_LIMIT, DELIVERIES_LIMIT, ATTEMPTS_LIMIT = 1000, 1000, 2000
 """How many rows of a ticket are read at most."""
 
 
-class TicketRow(NamedTuple):
+class HistoryTicketRow(NamedTuple):
     """A ticket with its source's slug."""
 
     id: uuid.UUID
@@ -41,11 +41,11 @@ class TicketRow(NamedTuple):
     occurrences: int
     fingerprint: str
     generation: int
-    throttle_parent: uuid.UUID | None
+    summary_ticket_id: uuid.UUID | None
     below_threshold: bool
 
 
-class ReportRow(NamedTuple):
+class StoredReportRow(NamedTuple):
     """A stored report without its body."""
 
     id: uuid.UUID
@@ -57,7 +57,7 @@ class ReportRow(NamedTuple):
     error: str | None
 
 
-class EventRow(NamedTuple):
+class HistoryEventRow(NamedTuple):
     """An event of a ticket. ``data`` is JSON."""
 
     n: int
@@ -67,7 +67,7 @@ class EventRow(NamedTuple):
     at: dt.datetime
 
 
-class LaneRow(NamedTuple):
+class HistoryLaneRow(NamedTuple):
     """A ticket's lane with its link, its destination's state and everything that can delay it."""
 
     id: int
@@ -103,7 +103,7 @@ class LaneRow(NamedTuple):
     now: dt.datetime
 
 
-class DeliveryRow(NamedTuple):
+class HistoryDeliveryRow(NamedTuple):
     """A delivery of a ticket. ``masked`` is JSON: how many values of each kind were redacted."""
 
     lane_id: int
@@ -126,7 +126,7 @@ class DeliveryRow(NamedTuple):
     template_problem: str | None
 
 
-class AttemptRow(NamedTuple):
+class HistoryAttemptRow(NamedTuple):
     """An attempt at a delivery. The delivery itself may have been removed by retention."""
 
     lane_id: int
@@ -138,7 +138,7 @@ class AttemptRow(NamedTuple):
     error: str | None
 
 
-class OccurrencesRow(NamedTuple):
+class OccurrenceTimesRow(NamedTuple):
     """When a ticket below its threshold was reported, oldest first, and the database's time."""
 
     occurred_at: list[dt.datetime]
@@ -181,14 +181,14 @@ class FoundDeliveryRow(NamedTuple):
 class HistoryRows(msgspec.Struct, frozen=True, kw_only=True):
     """All rows of one ticket that its history is built from."""
 
-    ticket: TicketRow
-    events: Sequence[EventRow]
-    lanes: Sequence[LaneRow]
-    deliveries: Sequence[DeliveryRow]
-    attempts: Sequence[AttemptRow]
+    ticket: HistoryTicketRow
+    events: Sequence[HistoryEventRow]
+    lanes: Sequence[HistoryLaneRow]
+    deliveries: Sequence[HistoryDeliveryRow]
+    attempts: Sequence[HistoryAttemptRow]
     throttled_tickets: int = 0
     """How many throttled tickets this ticket lists."""
-    occurrences: OccurrencesRow | None = None
+    occurrences: OccurrenceTimesRow | None = None
     """Set when the ticket is below its threshold."""
 
     @property
@@ -216,31 +216,31 @@ class DeliveryFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 async def read_history(database: Database, ticket_id: uuid.UUID) -> HistoryRows | None:
     """Return all rows about one ticket, or None if it does not exist."""
-    ticket = row_of(TicketRow, await database.fetchrow(SQL["history_ticket"], ticket_id))
+    ticket = row_of(HistoryTicketRow, await database.fetchrow(SQL["history_ticket"], ticket_id))
     if ticket is None:
         return None
     return HistoryRows(
         ticket=ticket,
-        events=rows_of(EventRow, await database.fetch(SQL["history_events"], ticket_id, EVENTS_LIMIT)),
-        lanes=rows_of(LaneRow, await database.fetch(SQL["history_lanes"], ticket_id)),
+        events=rows_of(HistoryEventRow, await database.fetch(SQL["history_events"], ticket_id, EVENTS_LIMIT)),
+        lanes=rows_of(HistoryLaneRow, await database.fetch(SQL["history_lanes"], ticket_id)),
         deliveries=rows_of(
-            DeliveryRow, await database.fetch(SQL["history_deliveries"], ticket_id, DELIVERIES_LIMIT)
+            HistoryDeliveryRow, await database.fetch(SQL["history_deliveries"], ticket_id, DELIVERIES_LIMIT)
         ),
         attempts=rows_of(
-            AttemptRow, await database.fetch(SQL["history_attempts"], ticket_id, ATTEMPTS_LIMIT)
+            HistoryAttemptRow, await database.fetch(SQL["history_attempts"], ticket_id, ATTEMPTS_LIMIT)
         ),
         throttled_tickets=await database.fetchval(SQL["count_throttled_tickets"], ticket_id),
         occurrences=row_of(
-            OccurrencesRow, await database.fetchrow(SQL["occurrences_below_threshold"], ticket_id)
+            OccurrenceTimesRow, await database.fetchrow(SQL["occurrences_below_threshold"], ticket_id)
         )
         if ticket.below_threshold
         else None,
     )
 
 
-async def report(database: Database, report_id: uuid.UUID) -> ReportRow | None:
+async def report(database: Database, report_id: uuid.UUID) -> StoredReportRow | None:
     """Return one report without its body, or None if it is not stored (any more)."""
-    return row_of(ReportRow, await database.fetchrow(SQL["report"], report_id))
+    return row_of(StoredReportRow, await database.fetchrow(SQL["report"], report_id))
 
 
 async def ticket_exists(database: Database, ticket_id: uuid.UUID) -> bool:

@@ -9,11 +9,13 @@ import pytest
 from aiohttp import web
 from click.testing import CliRunner
 
+from configuration import ADMIN, HELPDESK, SOURCES
 from pointsman.cli.main import main
 from pointsman.operations import lookup
 from pointsman.operations.history.timeline import timeline
 from pointsman_forgejo.testing import FakeForgejo
-from service_fixture import ADMIN, HELPDESK, SOURCES, RunningService, until
+from polling import until
+from service_fixture import RunningService
 
 ANY = "any-token-of-the-tests"
 SECRETS = {
@@ -399,10 +401,10 @@ title = "{% if level == 'fatal' %}{{ title | truncate(level) }}{% endif %}x"
     words = ("--config", str(config), "--source", "any")
     text = {"fp": "1", "title": f"KeyError {SECRETS['aws']}", "text": "it broke", "level": "error"}
     out = run(*words, text=text)
-    assert "== forge, in the words of route words" in out
-    assert "masked: 1 aws-key" in out and SECRETS["aws"] not in out
-    assert "[error] KeyError" in plain(out) and "-- mail, subject" in out
-    assert "-- body" not in run(*words, "--what", "title", text=text)
+    assert "== forge, with the templates of route words" in out
+    assert "redacted: 1 aws-key" in out and SECRETS["aws"] not in out
+    assert "[error] KeyError" in plain(out) and "-- e-mail, subject" in out
+    assert "-- body" not in run(*words, "--part", "title", text=text)
     out = run(*words, "--route", "breaks", "--json", text={**text, "level": "fatal"}, status=1)
     assert "template title of route breaks failed: line 1: TypeError" in json.loads(out)[0]["problem"]
     assert "there is no route 'nine'; there are words, breaks" in run(

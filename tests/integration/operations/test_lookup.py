@@ -11,10 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from configuration import SOURCES
 from pointsman.errors import PointsmanError
 from pointsman.operations import lookup
 from pointsman.storage.db import Database
-from service_fixture import SOURCES, RunningService, alert, until
+from polling import until
+from service_fixture import RunningService
+from source_examples import alert
 
 
 def config(folder: Path) -> str:

@@ -11,24 +11,28 @@ import string
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import click
 import msgspec
 import pytest
 from prometheus_client import Counter, Gauge, Histogram
 
+from configuration import ADMIN
 from pointsman.cli import main
 from pointsman.config import file as config_file
 from pointsman.config.secrets import Vault
-from pointsman.domain.retry_policy import Class
+from pointsman.domain.retry_policy import Outcome
 from pointsman.plugin_host import snapshot
 from pointsman.plugin_host.registry import Registry
 from pointsman.web.metrics import Metrics
 from pointsman.web.problems import TITLES
 from pointsman_forgejo.testing import FakeForgejo
-from service_fixture import ADMIN, RunningService, until
+from polling import until
+from service_fixture import RunningService
 
 ROOT = Path(__file__).parents[3]
 SKIPPED = {".venv", ".git", "node_modules", "build"}
@@ -159,9 +163,17 @@ def test_every_command_is_described():
 
 def test_every_option_is_described():
     said = (ROOT / "docs" / "operations.md").read_text("utf-8")
-    for one in main.main.commands.values():
-        for option in (word for each in one.params for word in each.opts if word.startswith("--")):
-            assert f"{option}" in said, f"pointsman {one.name} {option}"
+    for command in _all_commands(main.main):
+        for option in (word for each in command.params for word in each.opts if word.startswith("--")):
+            assert option in said, f"pointsman {command.name} {option}"
+
+
+def _all_commands(group: click.Group) -> Iterator[click.Command]:
+    """The commands of a group, those of its groups included."""
+    for command in group.commands.values():
+        yield command
+        if isinstance(command, click.Group):
+            yield from _all_commands(command)
 
 
 def test_every_type_of_problem_is_described():
@@ -180,7 +192,7 @@ def test_every_metric_is_described():
 def test_every_outcome_is_described():
     assert {row[0].strip("`") for row in rows(ROOT / "docs" / "delivery.md", "## Outcomes")} - {
         "outcome"
-    } == set(Class)
+    } == set(Outcome)
 
 
 @pytest.mark.parametrize("kind", sorted(Registry.load().trackers))
@@ -346,7 +358,7 @@ def example(built: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch):
 
 def test_the_example_plugin_is_found_and_fits(example: Path):
     registry = Registry.load()
-    [standing] = [one for one in registry.standing if one.name == "notebook"]
+    [standing] = [one for one in registry.statuses if one.name == "notebook"]
     assert (standing.refused, standing.trackers, standing.origin) == ("", ("notebook",), "pointsman-notebook")
     assert importlib.metadata.version("pointsman-notebook") == "0.1.0"
 

@@ -147,7 +147,7 @@ OLD_AND_NEW = {
         " select 1, 1 + n % 2, int4send(n), gen_random_uuid(), now() - case when n <= 2500 then interval '31 days'"
         " when n % 2 = 1 then interval '23 hours' else interval '29 days' end from generate_series(1, 2503) n"
     ),
-    "sighting": (
+    "marker_observation": (
         "insert into marker_observation (destination_id, marker, remote_id, remote_key, seen_by, at)"
         " select 1, gen_random_uuid(), n, n, 'answer', now() - case when n <= 2500 then interval '91 days'"
         " else interval '89 days' end from generate_series(1, 2503) n"

@@ -196,8 +196,8 @@ def stored(monkeypatch):
     async def ticket_history(*_):
         return build_history(stored.history, stored.routes, {}) if stored.history is not None else None
 
-    monkeypatch.setattr(ticket_list.store, "page", page)
-    monkeypatch.setattr(ticket_list.store, "links", links)
+    monkeypatch.setattr(ticket_list.store, "read_page", page)
+    monkeypatch.setattr(ticket_list.store, "read_links", links)
     monkeypatch.setattr(destination_list.store, "list_status", list_status)
     monkeypatch.setattr(handlers.lookup, "ticket_history", ticket_history)
     return stored
@@ -206,7 +206,7 @@ def stored(monkeypatch):
 def fake_context(
     *, token: str | None = TOKEN, base_url="https://pointsman.example", sources=(), routes=(), live=()
 ):
-    catalog = SimpleNamespace(
+    snapshot = SimpleNamespace(
         sources=dict.fromkeys(sources), destinations=dict(enumerate(live)), routes=routes
     )
     return SimpleNamespace(
@@ -220,7 +220,7 @@ def fake_context(
         connections=SimpleNamespace(of=lambda _: None, draining=False),
         draining=False,
         metrics=Metrics(),
-        catalog=SimpleNamespace(current=catalog),
+        config=SimpleNamespace(current=snapshot),
     )
 
 
@@ -470,7 +470,7 @@ async def test_untrusted_texts_are_text_wherever_they_are_shown(stored, client_o
     texts |= dict.fromkeys(("reporter_name", "reporter_email", "close_reason"), evil)
     stored.tickets = [listed_ticket(**texts)]
     stored.links = [
-        link_row(**LINKED | {"url": evil, "remote_key": evil}),
+        link_row(**LINKED | {"issue_url": evil, "issue_key": evil}),
         link_row(lane_state=3, park_reason=evil, last_outcome=evil, last_error=evil),
     ]
     stored.history = history_rows(

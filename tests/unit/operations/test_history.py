@@ -14,7 +14,7 @@ from pointsman.operations.history.build import build_history, build_report_histo
 from pointsman.operations.history.model import TicketHistory
 from pointsman.operations.outcomes import ACTIONS, FAILURE_OUTCOMES, OUTCOMES
 from pointsman.operations.route_results import evaluate_routes
-from pointsman.storage.explain import OccurrencesRow, ReportRow
+from pointsman.storage.explain import OccurrenceTimesRow, StoredReportRow
 from ticket_rows import LINKED_LANE, at, attempt_row, delivery_row, event_row, history_rows, lane_row
 
 HOLDER = uuid.UUID("0198f0c2-0000-7000-8000-00000000000a")
@@ -32,14 +32,14 @@ def history(lanes=(), deliveries=(), attempts=(), *, routes=ROUTES, report=None,
     return build_history(rows, routes, {5: "forge", 6: "other"}, report)
 
 
-def report_row(**fields) -> ReportRow:
-    row = dict.fromkeys(ReportRow._fields) | {
+def report_row(**fields) -> StoredReportRow:
+    row = dict.fromkeys(StoredReportRow._fields) | {
         "id": HOLDER,
         "received_at": at(0),
         "source": "shop",
         "state": 1,
     }
-    return ReportRow(**row | fields)
+    return StoredReportRow(**row | fields)
 
 
 def explanation(built: TicketHistory) -> str:
@@ -60,7 +60,7 @@ def test_a_ticket_below_its_threshold_says_how_far():
         Route(1, Match(environment="production", occurrences=2, within="1h"), (5,)),
         Route(2, Match(occurrences=5, within="10m", unseen_for="24h"), (5,)),
     ]
-    occurrences = OccurrencesRow(seen=[at(-60), at(-10), at(-9), at(0)], now=at(0))
+    occurrences = OccurrenceTimesRow(occurred_at=[at(-60), at(-10), at(-9), at(0)], now=at(0))
     assert history(routes=routes, occurrences=occurrences, below_threshold=True).reasons == (
         "It has no issue: it is below its threshold and only counted.",
         "Route 2 would match it: not reported for 24h, seen 2 of 5 times within 10m.",
@@ -97,7 +97,7 @@ def test_a_ticket_without_a_destination_says_what_each_route_asked():
 
 
 def test_a_throttled_ticket_names_its_parent_and_the_parent_its_children():
-    throttled = history(throttle_parent=HOLDER)
+    throttled = history(summary_ticket_id=HOLDER)
     assert f"is listed in ticket {HOLDER}" in throttled.reasons[0]
     assert "no route matched" not in " ".join(throttled.reasons)
     assert history(throttled_tickets=17).reasons[0].startswith("It lists 17 tickets")
@@ -264,7 +264,7 @@ def test_a_report_that_opened_the_ticket_and_one_that_was_only_counted():
 
 def test_every_outcome_and_every_kind_of_delivery_has_words_and_a_next_step():
     assert {outcome.value for outcome in Outcome} <= set(OUTCOMES)
-    needs_step = set(Outcome) - {Outcome.DONE, Outcome.FOUND}
+    needs_step = set(Outcome) - {Outcome.DONE, Outcome.VERIFIED}
     assert all(OUTCOMES[outcome].next_step for outcome in needs_step)
     assert set(ACTIONS) == set(DeliveryKind)
     assert set(FAILURE_OUTCOMES.values()) <= set(OUTCOMES)

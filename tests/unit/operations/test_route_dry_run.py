@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from pointsman.cli.main import main
-from service_fixture import alert
+from source_examples import alert
 
 FILE = """
 [[source]]
@@ -113,21 +113,21 @@ def test_every_rule_s_verdict_is_shown_in_order_and_what_comes_of_them(run):
         "tags.Began      2026-11-20T10:00:00Z",
         "tags.alertname  Slow[31m",
         "tags.service    pay",
-        "route 1 (archive) matches: to archive, and the next is asked too",
+        "route 1 (archive) matches: to archive, and the next route is evaluated too",
         "route 2 does not match: title: wanted with (?i)zero, got Slow[31m",
         "route 3 (payments) matches: to issues",
-        "route 4 is not asked: route 3 took it",
-        "route 5 is not asked: route 3 took it",
+        "route 4 is not evaluated: route 3 took it",
+        "route 5 is not evaluated: route 3 took it",
         "goes to archive",
         "goes to issues, but not from 22:00 to 07:00 Europe/Berlin (every day)",
-        "if it comes back: as is usual",
+        "if it recurs: the default rule applies",
     ]
 
 
 def test_without_explain_only_what_comes_of_it_is_said(run):
     assert run(alert(title="Division by ZERO"), "--source", "shop").stdout.splitlines() == [
         "goes to archive",
-        "if it comes back: as is usual",
+        "if it recurs: the default rule applies",
     ]
 
 
@@ -137,32 +137,32 @@ def test_a_report_below_its_threshold_goes_nowhere_yet(run):
     )
     other = {**FIRING, "alerts": [{**FIRING["alerts"][0], "labels": {"alertname": "Slow"}}]}
     said = run(other, "--explain", "--source", "metrics").stdout.splitlines()
-    assert "route 4 matches but for its threshold: occurrences 5 within 10m" in said
+    assert "route 4 matches once its threshold is reached: occurrences 5 within 10m" in said
     assert "route 5 does not match: source: wanted shop, got metrics" in said
-    assert said[-1] == "goes nowhere yet: it is counted until a threshold is met"
+    assert said[-1] == "goes to no destination yet: it is counted until a threshold is reached"
 
 
 def test_recurrence_is_that_of_the_first_rule_that_took_it(run):
     run.file.write_text(FILE.replace('match = { kind = "alert" }', 'match = { source = "shop" }'), "utf-8")
     said = run(FIRING, "--source", "metrics").stdout.splitlines()
-    assert said[-1] == "if it comes back: new if closed as completed and closed for 7d; reopen"
+    assert said[-1] == "if it recurs: new if closed as completed and closed for 7d; reopen"
 
 
 def test_a_person_s_request_is_a_problem_of_its_own(run):
     said = run({"title": "Help"}, "--explain", "--source", "helpdesk").stdout.splitlines()
-    assert "fingerprint     - (by nothing: a problem of its own)" in said
+    assert "fingerprint     - (by nothing: each report is a problem of its own)" in said
     assert "route 1 (archive) does not match: kind: wanted alert, got support" in said
-    assert said[-1] == "goes nowhere"
+    assert said[-1] == "goes to no destination"
 
 
 def test_json_says_the_same_and_more(run):
-    (told,) = json.loads(run(FIRING, "--json", "--source", "metrics").stdout)
-    assert told["fingerprint"] == "route:metrics/pay"
-    assert told["title"] == "Slow\x1b[31m"
-    assert [one["matches"] for one in told["rules"]] == [True, False, True, False, False]
-    assert told["rules"][1]["against"] == "title"
-    assert [one["slug"] for one in told["destinations"]] == ["archive", "issues"]
-    assert told["held"] is False
+    (result,) = json.loads(run(FIRING, "--json", "--source", "metrics").stdout)
+    assert result["fingerprint"] == "route:metrics/pay"
+    assert result["title"] == "Slow\x1b[31m"
+    assert [route["matches"] for route in result["routes"]] == [True, False, True, False, False]
+    assert result["routes"][1]["failed_field"] == "title"
+    assert [target["slug"] for target in result["destinations"]] == ["archive", "issues"]
+    assert result["below_threshold"] is False
 
 
 def test_several_reports_of_one_request_are_told_apart(run):
@@ -175,20 +175,22 @@ def test_several_reports_of_one_request_are_told_apart(run):
 
 def test_what_opens_no_ticket_says_so(run):
     test = run(alert("TEST"), "--source", "shop").stdout
-    assert test == "opens no ticket: it is a test, and kept\n"
+    assert test == "opens no ticket: it is a test message, which is only stored\n"
     over = {
         **FIRING,
         "alerts": [{**FIRING["alerts"][0], "status": "resolved", "endsAt": "2026-11-20T11:00:00Z"}],
     }
     said = run(over, "--explain", "--source", "metrics").stdout.splitlines()
     assert "fingerprint     route:metrics/pay (by route 3)" in said
-    assert said[-1] == "opens no ticket: its own is told that it is over, if there is an open one"
+    assert (
+        said[-1] == "opens no ticket: the open ticket of its problem, if there is one, is marked as resolved"
+    )
 
 
 def test_a_template_that_fails_leaves_the_kind_s_fingerprint_and_is_told(run):
     run.file.write_text(FILE.replace("{{ source }}/{{ tags.service }}", "{{ 1 // 0 }}"), "utf-8")
     said = run(FIRING, "--explain", "--source", "metrics").stdout
-    assert "as the template of route 3 failed: ZeroDivisionError" in said
+    assert "because the template of route 3 failed: ZeroDivisionError" in said
 
 
 def test_headers_are_shown_to_the_kind_as_the_intake_does(run):
@@ -201,7 +203,7 @@ def test_headers_are_shown_to_the_kind_as_the_intake_does(run):
     with_it = run(body, "--json", "--source", "metrics", "--header", "SENTRY-hook-resource: issue").stdout
     assert json.loads(with_it)[0]["title"] == "Zero"
     other = run(body, "--source", "metrics", "--header", "Sentry-Hook-Resource: comment").stdout
-    assert other == "the request is fine and concerns nobody: nothing would be kept\n"
+    assert other == "the request is valid and contains no report: nothing would be stored\n"
 
 
 def test_the_file_may_come_from_the_environment_and_the_body_from_a_file(run, tmp_path, monkeypatch):
@@ -213,7 +215,7 @@ def test_the_file_may_come_from_the_environment_and_the_body_from_a_file(run, tm
 
 def test_the_only_source_needs_no_name(run):
     run.file.write_text('[[source]]\nslug = "only"\nkind = "tickets"\ntoken = "12345678"\n', "utf-8")
-    assert run({"title": "Help"}).stdout == "goes nowhere\n"
+    assert run({"title": "Help"}).stdout == "goes to no destination\n"
 
 
 @pytest.mark.parametrize(
@@ -225,7 +227,7 @@ def test_the_only_source_needs_no_name(run):
         (b"\xff", ["--source", "shop"], ["not UTF-8"]),
         ("5", ["--source", "shop"], ["refused"]),
         ({"a": 1}, ["--source", "shop"], ["alert_reason", "--source"]),
-        ({}, [], ["whose request is it", "--source", "helpdesk, metrics, shop"]),
+        ({}, [], ["which source is the request for", "--source", "helpdesk, metrics, shop"]),
         ({}, ["--source", "nobody"], ["no [[source]] with slug 'nobody'", "helpdesk, metrics, shop"]),
         (FIRING, ["--source", "metrics", "--header", "x"], ["--header 'x'", "colon"]),
         ({}, ["--source", "metrics", "--file", "/nowhere.json"], ["--file /nowhere.json", "can't be read"]),

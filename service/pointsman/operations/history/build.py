@@ -34,22 +34,21 @@ from pointsman.operations.history.model import (
 from pointsman.operations.outcomes import ACTIONS, StatusMessage, outcome_status, park_message
 from pointsman.operations.route_results import RouteResult, evaluate_routes
 from pointsman.storage.explain import (
-    AttemptRow,
-    DeliveryRow,
-    EventRow,
+    HistoryAttemptRow,
+    HistoryDeliveryRow,
+    HistoryEventRow,
+    HistoryLaneRow,
     HistoryRows,
-    LaneRow,
-    ReportRow,
-    TicketRow,
+    HistoryTicketRow,
+    StoredReportRow,
 )
-
-DESTINATION_KINDS = {kind.value: kind.name.lower() for kind in DestinationKind}
-ISSUE_STATES = {state.value: state.name.lower() for state in TicketStatus}
-DELIVERY_STATES = {DeliveryState.PENDING: "pending", DeliveryState.DONE: "done", DeliveryState.DEAD: "dead"}
 
 
 def build_history(
-    rows: HistoryRows, routes: Sequence[Route], slugs: Mapping[int, str], report: ReportRow | None = None
+    rows: HistoryRows,
+    routes: Sequence[Route],
+    slugs: Mapping[int, str],
+    report: StoredReportRow | None = None,
 ) -> TicketHistory:
     """Return a ticket's history. ``slugs``: destinations by id; ``report``: the report it is requested by."""
     ticket = rows.ticket
@@ -78,7 +77,7 @@ def build_history(
     )
 
 
-def build_report_history(report: ReportRow) -> TicketHistory:
+def build_report_history(report: StoredReportRow) -> TicketHistory:
     """Return the history of a report without a ticket."""
     if report.state == ReportState.TEST:
         message, todo = "it was a test message, which is stored and opens no ticket", ""
@@ -94,7 +93,7 @@ def build_report_history(report: ReportRow) -> TicketHistory:
     )
 
 
-def _ticket(row: TicketRow) -> Ticket:
+def _ticket(row: HistoryTicketRow) -> Ticket:
     return Ticket(
         id=str(row.id),
         kind=TicketKind(row.kind).name.lower(),
@@ -115,11 +114,11 @@ def _ticket(row: TicketRow) -> Ticket:
         occurrences=row.occurrences,
         fingerprint=row.fingerprint,
         generation=row.generation,
-        throttle_parent=str(row.throttle_parent or ""),
+        summary_ticket=str(row.summary_ticket_id or ""),
     )
 
 
-def _report(report: ReportRow, events: Sequence[EventRow]) -> Report:
+def _report(report: StoredReportRow, events: Sequence[HistoryEventRow]) -> Report:
     kinds = [event.kind for event in events if event.report_id == report.id]
     message = (
         f"it {' and '.join(kinds)} the ticket"
@@ -133,17 +132,17 @@ def _report(report: ReportRow, events: Sequence[EventRow]) -> Report:
 
 
 def _reasons(
-    ticket: TicketRow,
+    ticket: HistoryTicketRow,
     destinations: Sequence[DestinationHistory],
     routes: Sequence[RouteResult],
     throttled_tickets: int,
 ) -> Iterator[str]:
     if throttled_tickets:
         yield f"It lists {throttled_tickets} tickets above the limit of new tickets per minute of its source."
-    if ticket.throttle_parent is not None:
+    if ticket.summary_ticket_id is not None:
         yield (
             "It has no issue of its own: its source had reached its limit of new tickets per minute, so it is listed"
-            f" in ticket {ticket.throttle_parent}."
+            f" in ticket {ticket.summary_ticket_id}."
         )
     elif not ticket.below_threshold and not any(entry.kind != "mail" for entry in destinations):
         yield "There is no issue: no route matched the ticket when it was opened."
@@ -174,18 +173,18 @@ def _threshold_reasons(rows: HistoryRows, routes: Sequence[Route], facts: Facts)
 # -- destinations ------------------------------------------------------------------------------------------------
 
 
-def _destination(lane: LaneRow, rows: HistoryRows) -> DestinationHistory:
+def _destination(lane: HistoryLaneRow, rows: HistoryRows) -> DestinationHistory:
     deliveries = [row for row in rows.deliveries if row.lane_id == lane.id]
     head = next((row for row in deliveries if row.seq == lane.head_seq), None)
     waits = tuple(waits_for(lane, head)) if lane.state != LaneState.IDLE else ()
     retried_at = lane.due_at if lane.state == LaneState.READY and lane.due_at > lane.now else None
     return DestinationHistory(
         destination=lane.destination,
-        kind=DESTINATION_KINDS.get(lane.destination_kind, "tracker"),
+        kind=DestinationKind(lane.destination_kind).name.lower(),
         tracker=lane.tracker,
         issue=one_line(lane.remote_key or "", 120),
         url=lane.url or "",
-        issue_state=ISSUE_STATES.get(lane.remote_state or 0, ""),
+        issue_state=TicketStatus(lane.remote_state).name.lower() if lane.remote_state else "",
         status=issue_status(
             link_state=lane.link_state,
             issue=lane.remote_key or "",
@@ -210,7 +209,7 @@ def _destination(lane: LaneRow, rows: HistoryRows) -> DestinationHistory:
     )
 
 
-def _reason(lane: LaneRow, head: DeliveryRow | None, waits: Sequence[str], dead: int) -> str:
+def _reason(lane: HistoryLaneRow, head: HistoryDeliveryRow | None, waits: Sequence[str], dead: int) -> str:
     if lane.destination_kind == 2:
         subject = f"E-mail ({lane.destination})"
     elif lane.destination_kind == 3:
@@ -234,9 +233,9 @@ def _reason(lane: LaneRow, head: DeliveryRow | None, waits: Sequence[str], dead:
 
 
 def _deliveries(
-    lane: LaneRow, rows: Sequence[DeliveryRow], attempts: Sequence[AttemptRow]
+    lane: HistoryLaneRow, rows: Sequence[HistoryDeliveryRow], attempts: Sequence[HistoryAttemptRow]
 ) -> Iterator[Delivery]:
-    by_delivery: dict[int, list[AttemptRow]] = {}
+    by_delivery: dict[int, list[HistoryAttemptRow]] = {}
     for attempt in attempts:
         if attempt.lane_id == lane.id:
             by_delivery.setdefault(attempt.seq, []).append(attempt)
@@ -254,7 +253,9 @@ def _deliveries(
         yield _delivery(lane, row, by_delivery.get(row.seq, ()))
 
 
-def _delivery(lane: LaneRow, row: DeliveryRow, attempts: Sequence[AttemptRow]) -> Delivery:
+def _delivery(
+    lane: HistoryLaneRow, row: HistoryDeliveryRow, attempts: Sequence[HistoryAttemptRow]
+) -> Delivery:
     head = row.seq == lane.head_seq
     parked = lane.state == LaneState.PARKED and head and row.state == DeliveryState.PENDING
     retry_scheduled = (
@@ -267,7 +268,7 @@ def _delivery(lane: LaneRow, row: DeliveryRow, attempts: Sequence[AttemptRow]) -
         id=f"{row.lane_id}/{row.seq}",
         kind=DeliveryKind(row.kind).name.lower(),
         action=ACTIONS.get(row.kind, "deliver"),
-        state=DELIVERY_STATES.get(row.state, str(row.state)),
+        state=DeliveryState(row.state).name.lower(),
         status=_delivery_status(lane, row, head=head),
         outcome=one_line(row.last_outcome or "", 80),
         outcome_unknown=row.outcome_unknown,
@@ -288,7 +289,7 @@ def _delivery(lane: LaneRow, row: DeliveryRow, attempts: Sequence[AttemptRow]) -
     )
 
 
-def _delivery_status(lane: LaneRow, row: DeliveryRow, *, head: bool) -> StatusMessage:
+def _delivery_status(lane: HistoryLaneRow, row: HistoryDeliveryRow, *, head: bool) -> StatusMessage:
     """Describe a delivery. ``head``: it is the delivery that its lane works on."""
     if row.state == DeliveryState.DONE:
         return outcome_status("found" if row.last_outcome == "found" else "done")
@@ -307,7 +308,7 @@ def _delivery_status(lane: LaneRow, row: DeliveryRow, *, head: bool) -> StatusMe
     return StatusMessage("waiting", "wait", "It waits to be sent.")
 
 
-def _notes(row: DeliveryRow) -> Iterator[str]:
+def _notes(row: HistoryDeliveryRow) -> Iterator[str]:
     if row.coalesced_count:
         yield f"it also covers {row.coalesced_count} other events"
     if row.masked:
@@ -316,7 +317,7 @@ def _notes(row: DeliveryRow) -> Iterator[str]:
         yield f"sent with the built-in text: {one_line(row.template_problem, 500)}"
 
 
-def _fold(rows: Sequence[AttemptRow]) -> list[Attempt]:
+def _fold(rows: Sequence[HistoryAttemptRow]) -> list[Attempt]:
     """Merge consecutive attempts with the same outcome, HTTP status and error."""
     attempts: list[Attempt] = []
     for row in rows:

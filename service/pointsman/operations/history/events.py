@@ -8,7 +8,7 @@ from typing import Any
 
 from pointsman.content.sanitize import clean, cut, one_line
 from pointsman.operations.history.model import Event
-from pointsman.storage.explain import EventRow
+from pointsman.storage.explain import HistoryEventRow
 
 TEXT_LIMIT = 6000
 
@@ -52,7 +52,7 @@ _TITLES: Mapping[str, tuple[str, str]] = {
 }
 
 
-def describe_event(row: EventRow) -> Event:
+def describe_event(row: HistoryEventRow) -> Event:
     """Return an event with a title and a sentence. Unknown kinds are shown as they are."""
     data: Mapping[str, Any] = json.loads(row.data)
     kind = one_line(str(row.kind), 80)

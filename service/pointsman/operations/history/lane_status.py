@@ -17,7 +17,7 @@ from pointsman.operations.outcomes import (
     outcome_status,
     park_message,
 )
-from pointsman.storage.explain import DeliveryRow, LaneRow
+from pointsman.storage.explain import HistoryDeliveryRow, HistoryLaneRow
 
 LATE = dt.timedelta(minutes=1)
 """A lane that is due for this long and not claimed suggests that no worker runs."""
@@ -90,7 +90,7 @@ def issue_status(
     return StatusMessage("waiting", "wait", "It waits to be sent.")
 
 
-def waits_for(lane: LaneRow, head: DeliveryRow | None) -> Iterator[str]:
+def waits_for(lane: HistoryLaneRow, head: HistoryDeliveryRow | None) -> Iterator[str]:
     """Yield everything that delays a lane now, the longest-lasting first. ``head``: its next delivery."""
     now = lane.now
     if lane.retired or lane.pause_reason == "retired":
@@ -137,7 +137,7 @@ def waits_for(lane: LaneRow, head: DeliveryRow | None) -> Iterator[str]:
         )
 
 
-def _back_off(lane: LaneRow) -> Iterator[str]:
+def _back_off(lane: HistoryLaneRow) -> Iterator[str]:
     last = ""
     if lane.failed_at is not None:
         failure = one_line(f"{lane.failure_type}: {lane.failure_message or ''}", 500)
@@ -154,7 +154,7 @@ def _back_off(lane: LaneRow) -> Iterator[str]:
         yield f"the tracker asked to wait until {format_time(lane.limited_until)}"
 
 
-def next_step(lane: LaneRow, head: DeliveryRow | None) -> str:
+def next_step(lane: HistoryLaneRow, head: HistoryDeliveryRow | None) -> str:
     """Return what an operator should do about a lane; empty if nothing is wrong."""
     slug = lane.destination
     if lane.state == LaneState.IDLE:
@@ -183,7 +183,7 @@ def next_step(lane: LaneRow, head: DeliveryRow | None) -> str:
     return NO_ACTION
 
 
-def _last_outcome(lane: LaneRow, head: DeliveryRow | None) -> str:
+def _last_outcome(lane: HistoryLaneRow, head: HistoryDeliveryRow | None) -> str:
     """Return the outcome that decides the next step: the lane's own, else the destination's last failure."""
     if lane.state == LaneState.PARKED:
         return lane.park_reason or ""

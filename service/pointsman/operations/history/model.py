@@ -35,7 +35,7 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
     occurrences: int
     fingerprint: str
     generation: int
-    throttle_parent: str
+    summary_ticket: str
     """The summary ticket that lists this ticket, which then has no issue of its own."""
 
 
