@@ -1,16 +1,12 @@
-"""Logs: one rich line per request and per attempt; JSON for machines, coloured text for people; never a secret."""
+"""Logging: JSON for machines, coloured text for people, and no secrets in either."""
 
 from __future__ import annotations
 
-import asyncio
-import atexit
 import json
 import logging
 import re
 import sys
-import time
-from collections import deque
-from collections.abc import Mapping, MutableMapping
+from collections.abc import MutableMapping
 from functools import lru_cache
 from typing import Any, Literal, TextIO
 
@@ -32,8 +28,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 def scrub(text: str) -> str:
-    """Text without control characters, credentials in addresses, bearer tokens and tokens of known shapes."""
-    # most texts are ids and words: nearly all looks are cheap ones that find nothing
+    """Return text without control characters, credentials in addresses, bearer tokens and tokens of known shapes."""
+    # most texts are short ids and words: the substring checks skip nearly all regular expressions
     if "/" in text:
         text = _INTAKE.sub(r"\1***", _USERINFO.sub("***@", text))
     if " " in text:
@@ -41,14 +37,8 @@ def scrub(text: str) -> str:
     if "_" in text or "ATATT" in text or "glpat-" in text:
         text = _TOKENS.sub("***", text)
     if not text.isprintable():
-        text = _CONTROL.sub(lambda found: f"\\u{ord(found.group()):04x}", text)
+        text = _CONTROL.sub(lambda character: f"\\u{ord(character.group()):04x}", text)
     return text if len(text) <= _LIMIT else text[:_LIMIT] + "…"
-
-
-_harmless = re.compile(r"[0-9a-f:.-]{0,64}").fullmatch
-"""Ids and addresses: no secret of a known shape is written with these signs alone."""
-_scrub_short = lru_cache(512)(scrub)
-_SHORT = 64
 
 
 def _scrub_value(value: Any, depth: int = 4) -> Any:
@@ -63,51 +53,25 @@ def _scrub_value(value: Any, depth: int = 4) -> Any:
     return scrub(repr(value))
 
 
+# most texts are the same few words in every line: the cache saves a third of the time of a log line
+_scrub_short = lru_cache(1024)(scrub)
+_SHORT = 64
+
+
 def _scrub_event(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Scrub all values of a log line, as a processor of structlog."""
     for key, value in event.items():
         if type(value) is str:
-            if _harmless(value) is None:
-                # a few words stand in every line
-                event[key] = _scrub_short(value) if len(value) <= _SHORT else scrub(value)
-        elif type(value) is not int and not key.startswith("_"):
-            # what starts so is structlog's own, such as the record of another library
+            event[key] = _scrub_short(value) if len(value) <= _SHORT else scrub(value)
+        elif not key.startswith("_"):  # such keys are structlog's own, such as the record of another library
             event[key] = _scrub_value(value)
-    if isinstance(said := event.get("event"), str) and "\n" in said:
-        event["event"] = said.replace("\n", "\\n")
-    return event
-
-
-class _Now:
-    """The time as lines have it; the text of a second is made once."""
-
-    __slots__ = ("_second", "_text")
-
-    def __init__(self) -> None:
-        self._second, self._text = -1, ""
-
-    def __call__(self) -> str:
-        second, nanos = divmod(time.time_ns(), 1_000_000_000)
-        if second != self._second:
-            self._text = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-            self._second = second
-        return f"{self._text}.{nanos // 1000:06d}Z"
-
-
-_now = _Now()
-
-
-def _line(_: Any, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """All that is done to a line of our own, in one go: there is one for each request."""
-    event["level"] = "error" if name == "exception" else name
-    if "exc_info" in event:
-        event = structlog.processors.format_exc_info(_, name, event)
-    event = _scrub_event(_, name, event)
-    event["timestamp"] = _now()
+    if isinstance(message := event.get("event"), str) and "\n" in message:
+        event["event"] = message.replace("\n", "\\n")
     return event
 
 
 def _json(event: MutableMapping[str, Any], **_: Any) -> str:
-    """A line in ASCII. Nearly all are ASCII anyway, and the quick encoder is ten times as quick."""
+    """Return a line of ASCII JSON."""
     try:
         line = _encode(event)
     except (TypeError, ValueError, OverflowError):
@@ -115,78 +79,9 @@ def _json(event: MutableMapping[str, Any], **_: Any) -> str:
     return line.decode() if line.isascii() else json.dumps(event, default=repr)
 
 
-class _Out:
-    """The stream that lines go to. Those of requests wait for the loop's next turn and leave together, in one call of the
-    system: where many reports are committed at once, so many are answered in one turn. Any other line takes them along
-    at once, so the order stays and an error is never late; a process that ends by itself, or by an error, writes the rest.
-    """
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._waiting: deque[str] = deque()
-        self._due = False
-
-    def each(self, line: str) -> None:
-        """A line that may wait for the next turn."""
-        self._waiting.append(f"{line}\n")
-        if self._due:
-            return
-        try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            self.push()
-            return
-        self._due = True
-        loop.call_soon(self.push)
-
-    def push(self) -> None:
-        """Write what waits. One by one from the queue, as another thread may log at the same time."""
-        self._due = False
-        lines: list[str] = []
-        while self._waiting:
-            try:
-                lines.append(self._waiting.popleft())
-            except IndexError:
-                break
-        if lines:
-            self._stream.write("".join(lines))
-            self._stream.flush()
-
-    def write(self, text: str) -> int:
-        """Write at once."""
-        self.push()
-        return self._stream.write(text)
-
-    def flush(self) -> None:
-        """Hand on to the system."""
-        self._stream.flush()
-
-
-class _Quick:
-    """The short way of a line in JSON, while logging is as ``configure`` left it."""
-
-    def __init__(self) -> None:
-        self.out: _Out | None = None
-        self.processors: Any = None
-
-    def fits(self) -> bool:
-        """Whether nobody listens in between, and the level is wanted."""
-        processors = structlog.get_config()["processors"]
-        # tests that capture lines change the list in place
-        return processors is self.processors and len(processors) == 2 and processors[0] is _line
-
-    def push(self) -> None:
-        """At the end."""
-        if self.out is not None:
-            self.out.push()
-
-
-_quick = _Quick()
-atexit.register(_quick.push)
-
-
 def configure(form: Literal["json", "pretty"], *, level: str = "info", stream: TextIO | None = None) -> None:
     """Set up logging for the process, libraries included."""
+    stream = stream or sys.stderr
     shared: list[Any] = [
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -197,55 +92,40 @@ def configure(form: Literal["json", "pretty"], *, level: str = "info", stream: T
         structlog.processors.JSONRenderer(serializer=_json)
         if form == "json"
         else structlog.dev.ConsoleRenderer(
-            colors=(stream or sys.stderr).isatty(), exception_formatter=structlog.dev.plain_traceback
+            colors=stream.isatty(), exception_formatter=structlog.dev.plain_traceback
         )
     )
-    number = logging.getLevelNamesMapping()[level.upper()]
-    processors = [_line, renderer]
-    out: Any = stream or sys.stderr
-    _quick.push()
-    _quick.out = _quick.processors = None
-    if form == "json" and number <= logging.INFO:
-        out = _quick.out = _Out(out)
-        _quick.processors = processors
+    minimum = logging.getLevelNamesMapping()[level.upper()]
     structlog.configure(
-        processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(file=out),
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(minimum),
+        logger_factory=structlog.WriteLoggerFactory(file=stream),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(out)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=shared))
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(max(number, logging.WARNING))
+    root.setLevel(max(minimum, logging.WARNING))
 
 
 class _Logger:
-    """A logger that is made anew only when logging was configured anew, not for each line."""
+    """A logger that is bound again when logging is configured again, not for each line."""
 
-    __slots__ = ("_made", "_processors", "_room")
+    __slots__ = ("_bound", "_name", "_processors")
 
-    def __init__(self, room: str) -> None:
-        self._room = room
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._processors: Any = None
-        self._made: Any = None
+        self._bound: Any = None
 
-    def __getattr__(self, name: str) -> Any:
+    def __getattr__(self, method: str) -> Any:
         processors = structlog.get_config()["processors"]
         if processors is not self._processors:
-            self._processors, self._made = processors, structlog.get_logger(room=self._room).bind()
-        return getattr(self._made, name)
-
-    def each(self, event: str, words: Mapping[str, Any]) -> None:
-        """A line of which there is one for each request, at level info: what becomes of it is the same, but quicker."""
-        out = _quick.out
-        if out is None or not _quick.fits():
-            self.info(event, **words)
-            return
-        out.each(_json(_line(None, "info", {"room": self._room, **words, "event": event})))
+            self._processors, self._bound = processors, structlog.get_logger().bind(logger=self._name)
+        return getattr(self._bound, method)
 
 
-def logger(room: str) -> Any:
-    """A logger for one room of the house."""
-    return _Logger(room)
+def logger(name: str) -> Any:
+    """Return a logger; ``name`` is the field ``logger`` of its lines."""
+    return _Logger(name)

@@ -1,6 +1,5 @@
 """Logs: one event is one line, and no line tells a secret or forges another."""
 
-import asyncio
 import io
 import json
 import logging
@@ -167,9 +166,9 @@ def test_secrets_are_taken_out_of_tracebacks(form):
 def test_numbers_and_nothing_stay_what_they_are(lines):
     logs.logger("bus").info("claimed", lanes=3, ms=1.5, full=False, holder=None)
     (line,) = lines()
-    assert {name: line[name] for name in ("event", "room", "level", "lanes", "ms", "full", "holder")} == {
+    assert {name: line[name] for name in ("event", "logger", "level", "lanes", "ms", "full", "holder")} == {
         "event": "claimed",
-        "room": "bus",
+        "logger": "bus",
         "level": "info",
         "lanes": 3,
         "ms": 1.5,
@@ -213,57 +212,35 @@ def test_the_time_to_scrub_grows_with_the_size_only(piece):
     assert seconds(2**15) < 8 * small * 4
 
 
-# -- the lines of requests -------------------------------------------------------------------------------------------
-
-
-async def test_lines_of_requests_wait_for_the_next_turn_and_leave_in_one_write():
-    writes = []
-
-    class Stream(io.StringIO):
-        def write(self, text):
-            writes.append(text)
-            return len(text)
-
-    logs.configure("json", stream=Stream())
-    log = logs.logger("web")
-    for n in range(3):
-        log.each("request", {"n": n})
-    assert writes == []
-    await asyncio.sleep(0)
-    assert [[json.loads(line)["n"] for line in text.splitlines()] for text in writes] == [[0, 1, 2]]
+# -- order, capture, level and exit -----------------------------------------------------------------------------------
 
 
 async def test_any_other_line_takes_those_that_wait_along_at_once(lines):
     log = logs.logger("web")
-    log.each("request", {"n": 1})
+    log.info("request", n=1)
     log.error("trouble")
     logging.getLogger("library").warning("more trouble")
     assert [line["event"] for line in lines()] == ["request", "trouble", "more trouble"]
-    log.each("request", {"n": 2})
+    log.info("request", n=2)
     logs.configure("json", stream=io.StringIO())
     assert lines()[-1]["n"] == 2
 
 
-def test_a_line_of_a_request_is_what_info_would_have_written(lines):
-    words = {
-        "text": f"ghp_{SECRET}",
-        "forged": FORGERY,
-        "many": [FORGERY],
-        "none": None,
-        "error": ValueError("x"),
-    }
-    words["exc_info"] = OSError(f"postgresql://u:{SECRET}@db/x")
-    logs.logger("web").each("request", words)
-    logs.logger("web").info("request", **words)
-    quick, usual = lines()
-    assert {**quick, "timestamp": ""} == {**usual, "timestamp": ""}
-    assert "hunter2" not in str(quick)
+def test_a_logger_follows_the_latest_configuration(lines):
+    log = logs.logger("web")
+    log.info("first")
+    stream = io.StringIO()
+    logs.configure("json", level="warning", stream=stream)
+    log.info("second")
+    log.warning("third")
+    assert [line["event"] for line in lines()] == ["first"]
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["third"]
 
 
 def test_whoever_captures_lines_gets_those_of_requests_too(lines):
     with structlog.testing.capture_logs() as captured:
-        logs.logger("web").each("request", {"n": 1})
-    assert [one["n"] for one in captured] == [1]
+        logs.logger("web").info("request", n=1)
+    assert [line["n"] for line in captured] == [1]
     assert lines() == []
 
 
@@ -272,7 +249,7 @@ def test_whoever_captures_lines_gets_those_of_requests_too(lines):
 def test_lines_of_requests_follow_form_and_level(form, level, count):
     stream = io.StringIO()
     logs.configure(form, level=level, stream=stream)
-    logs.logger("web").each("request", {"n": 1})
+    logs.logger("web").info("request", n=1)
     assert len(stream.getvalue().splitlines()) == count
 
 
@@ -284,9 +261,9 @@ from pointsman import logs
 logs.configure("json")
 async def main():
     asyncio.get_running_loop().stop()
-    logs.logger("web").each("request", {{"n": 1}})
+    logs.logger("web").info("request", n=1)
     {last or "pass"}
 asyncio.new_event_loop().run_until_complete(main())
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert '"n":1' in done.stderr
+    process = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert '"n":1' in process.stderr

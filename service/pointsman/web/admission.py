@@ -1,4 +1,8 @@
-"""Who may be inside at once. What is full says so at once, so that a flood of one kind leaves room for the others."""
+"""Admission control: limits on concurrent requests, on queued database work and on memory for bodies.
+
+Each kind of request has its own limits, so that a flood of one kind leaves capacity for the others. What is over a limit
+is refused at once with ``Overloaded``.
+"""
 
 from __future__ import annotations
 
@@ -6,202 +10,206 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
+from enum import Enum
 from typing import Any
 
 from aiohttp import web
 
 from pointsman.errors import Overloaded
-from pointsman.storage.db import Connection, Database, Row
+from pointsman.storage.db import Connection, Database
 from pointsman.web.client_address import Address
 
-REPORTS_ROOM = 32 * 2**20
-WEBHOOKS_ROOM = 32 * 2**20
+REPORT_MEMORY_BYTES = 32 * 2**20
+WEBHOOK_MEMORY_BYTES = 32 * 2**20
 WAIT_SECONDS = 5.0
 
 
-class Door:
-    """Lets in a number of requests; nobody waits at it. ``with door:`` is to be inside, and raises Overloaded.
+class RequestClass(Enum):
+    """Which limit a request counts against."""
 
-    It is no generator, as there is one way in for every request and nothing to remember of it.
+    UNLIMITED = "unlimited"
+    REPORTS = "reports"
+    WEBHOOKS = "webhooks"
+    OTHER = "other"
+
+
+class AdmissionLimit(contextlib.AbstractContextManager[None]):
+    """Non-blocking limit on concurrent requests.
+
+    ``with limit:`` holds one slot and raises Overloaded when all are taken. One instance serves all requests.
     """
 
-    def __init__(self, what: str, at_once: int) -> None:
-        self.what = what
-        self.at_once = at_once
-        self.inside = 0
+    def __init__(self, name: str, limit: int) -> None:
+        self.name = name
+        self.limit = limit
+        self.active = 0
 
     @property
     def full(self) -> bool:
-        """Whether the next one is turned away."""
-        return self.inside >= self.at_once
+        """Whether the next request is refused."""
+        return self.active >= self.limit
 
     def __enter__(self) -> None:
         if self.full:
-            raise Overloaded(f"{self.inside} {self.what} are being answered already")
-        self.inside += 1
+            raise Overloaded(f"{self.active} {self.name} are being answered already")
+        self.active += 1
 
     def __exit__(self, *_: object) -> None:
-        self.inside -= 1
+        self.active -= 1
 
 
-class Gate:
-    """Lets in a few at once; some more wait for a moment."""
+class ConcurrencyLimit:
+    """Limit on concurrent database work; a few more requests wait for a slot, for a limited time."""
 
-    def __init__(self, what: str, at_once: int, waiting: int, wait_seconds: float = WAIT_SECONDS) -> None:
-        self.what = what
+    def __init__(self, name: str, limit: int, max_waiting: int, wait_seconds: float = WAIT_SECONDS) -> None:
+        self.name = name
         self.waiting = 0
-        self._most_waiting = waiting
+        self._max_waiting = max_waiting
         self._wait_seconds = wait_seconds
-        self._places = asyncio.Semaphore(at_once)
+        self._slots = asyncio.Semaphore(limit)
 
     @contextlib.asynccontextmanager
-    async def through(self) -> AsyncIterator[None]:
-        """Be inside. Raises Overloaded where too many wait, or the wait is too long."""
-        if self._places.locked() and self.waiting >= self._most_waiting:
-            raise Overloaded(f"{self.waiting} {self.what} wait for the database already")
+    async def slot(self) -> AsyncIterator[None]:
+        """Hold a slot. Raises Overloaded when too many wait, or when the wait takes too long."""
+        if self._slots.locked() and self.waiting >= self._max_waiting:
+            raise Overloaded(f"{self.waiting} {self.name} wait for the database already")
         self.waiting += 1
         try:
             async with asyncio.timeout(self._wait_seconds):
-                await self._places.acquire()
+                await self._slots.acquire()
         except TimeoutError:
             raise Overloaded(
-                f"{self.what} have waited for the database for {self._wait_seconds:g} s"
+                f"{self.name} have waited for the database for {self._wait_seconds:g} s"
             ) from None
         finally:
             self.waiting -= 1
         try:
             yield
         finally:
-            self._places.release()
+            self._slots.release()
 
 
-class Room:
-    """Memory for bodies that are being read or worked on."""
+class MemoryBudget:
+    """Limit on the bytes of request bodies that are in memory."""
 
-    def __init__(self, what: str, size: int) -> None:
-        self.what = what
+    def __init__(self, name: str, size: int) -> None:
+        self.name = name
         self.size = size
-        self.taken = 0
+        self.used = 0
 
-    def take(self, size: int) -> None:
-        """Take some. Raises Overloaded, and then nothing is taken."""
-        if self.taken + size > self.size:
-            raise Overloaded(f"{self.taken} bytes of {self.what} are in memory already")
-        self.taken += size
+    def reserve(self, size: int) -> None:
+        """Count ``size`` bytes. Raises Overloaded without counting them when they don't fit."""
+        if self.used + size > self.size:
+            raise Overloaded(f"{self.used} bytes of {self.name} are in memory already")
+        self.used += size
 
 
-class Loan:
-    """What one request has taken of a room."""
+class MemoryReservation:
+    """The bytes that one request has reserved."""
 
-    __slots__ = ("_taken",)
+    __slots__ = ("_reserved",)
 
     def __init__(self) -> None:
-        self._taken: list[tuple[Room, int]] = []
+        self._reserved: list[tuple[MemoryBudget, int]] = []
 
-    def take(self, room: Room, size: int) -> None:
-        """Take some more. Raises Overloaded."""
-        room.take(size)
-        self._taken.append((room, size))
+    def reserve(self, budget: MemoryBudget, size: int) -> None:
+        """Reserve more bytes. Raises Overloaded."""
+        budget.reserve(size)
+        self._reserved.append((budget, size))
 
-    def give_back(self) -> None:
-        """At the request's end."""
-        for room, size in self._taken:
-            room.taken -= size
-        self._taken.clear()
+    def release(self) -> None:
+        """Give all bytes back."""
+        for budget, size in self._reserved:
+            budget.used -= size
+        self._reserved.clear()
 
 
-class Reads(Database):
-    """The database for questions of the API and the console: a few of the pool's connections, never all."""
+class ReadOnlyPool(Database):
+    """The database for queries of the API and the console, limited to a share of the pool's connections."""
 
-    def __init__(self, database: Database, gate: Gate) -> None:
+    def __init__(self, database: Database, limit: ConcurrencyLimit) -> None:
         super().__init__(database.pool, database.dsn, database.listen_dsn)
-        self.gate = gate
+        self.limit = limit
 
     @contextlib.asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """As the database has it."""
-        async with self.gate.through(), super().transaction() as con:
+        """Open a transaction, within the limit."""
+        async with self.limit.slot(), super().transaction() as con:
             yield con
 
-    async def fetch(self, sql: str, *args: Any, within_seconds: float | None = None) -> Sequence[Row]:
-        """As the database has it."""
-        async with self.gate.through():
+    async def fetch(self, sql: str, *args: Any, within_seconds: float | None = None) -> Sequence[Any]:
+        """Return all rows of a query, within the limit."""
+        async with self.limit.slot():
             return await super().fetch(sql, *args, within_seconds=within_seconds)
 
-    async def fetchrow(self, sql: str, *args: Any, within_seconds: float | None = None) -> Row | None:
-        """As the database has it."""
-        async with self.gate.through():
+    async def fetchrow(self, sql: str, *args: Any, within_seconds: float | None = None) -> Any | None:
+        """Return the first row of a query, within the limit."""
+        async with self.limit.slot():
             return await super().fetchrow(sql, *args, within_seconds=within_seconds)
 
     async def fetchval(self, sql: str, *args: Any, within_seconds: float | None = None) -> Any:
-        """As the database has it."""
-        async with self.gate.through():
+        """Return the first value of a query, within the limit."""
+        async with self.limit.slot():
             return await super().fetchval(sql, *args, within_seconds=within_seconds)
 
-    async def execute(self, sql: str, *args: Any, within_seconds: float | None = None) -> None:
-        """As the database has it."""
-        async with self.gate.through():
-            await super().execute(sql, *args, within_seconds=within_seconds)
+
+RESERVATION: web.RequestKey[MemoryReservation] = web.RequestKey("memory_reservation", MemoryReservation)
 
 
-_OPEN = contextlib.nullcontext()
-LOAN: web.RequestKey[Loan] = web.RequestKey("loan", Loan)
+class AdmissionControl:
+    """All limits of one replica.
 
-
-class Doors:
-    """All of them. Shares of the connections, so that some are always free for health and metrics:
-    reports 60 %, webhooks 20 %, everything else 10 %. Of a pool of ten, webhooks use three and questions three;
-    the rest is for accepting, for health and for deliveries.
+    Of the connections, reports may use 60 %, webhooks 20 % and other requests 10 %; the rest stays free for health and
+    metrics. Of the database pool, webhooks and queries may use 30 % each; the rest serves intake, health and deliveries.
     """
 
-    def __init__(self, connections: int, *, pool: int, webhook_bytes: int, per_address: int) -> None:
-        self.reports = Door("reports", max(1, connections * 6 // 10))
-        self.webhooks = Door("webhooks", max(1, connections * 2 // 10))
-        self.others = Door("requests", max(1, connections // 10))
-        third = max(1, pool * 3 // 10)
-        self.webhook_writes = Gate("webhooks", third, 100)
-        self.reads = Gate("questions", third, 50)
-        self.report_room = Room("reports", REPORTS_ROOM)
-        self.webhook_room = Room("webhooks", max(WEBHOOKS_ROOM, 2 * webhook_bytes))
-        self._per_address = per_address
-        self._of_address: Counter[Address] = Counter()
+    def __init__(
+        self, max_connections: int, *, pool_size: int, webhook_max_bytes: int, max_per_address: int
+    ) -> None:
+        """Create the limits. ``max_per_address`` 0 means no limit."""
+        self.reports = AdmissionLimit("reports", max(1, max_connections * 6 // 10))
+        self.webhooks = AdmissionLimit("webhooks", max(1, max_connections * 2 // 10))
+        self.other = AdmissionLimit("requests", max(1, max_connections // 10))
+        pool_share = max(1, pool_size * 3 // 10)
+        self.webhook_writes = ConcurrencyLimit("webhooks", pool_share, 100)
+        self.queries = ConcurrencyLimit("queries", pool_share, 50)
+        self.report_memory = MemoryBudget("reports", REPORT_MEMORY_BYTES)
+        self.webhook_memory = MemoryBudget("webhooks", max(WEBHOOK_MEMORY_BYTES, 2 * webhook_max_bytes))
+        self._max_per_address = max_per_address
+        self._per_address: Counter[Address] = Counter()
+        self._limits = {
+            RequestClass.REPORTS: self.reports,
+            RequestClass.WEBHOOKS: self.webhooks,
+            RequestClass.OTHER: self.other,
+        }
 
-    def door(self, method: str, route: str) -> Door | None:
-        """The door of a route; health and metrics have none."""
-        if route.startswith("/intake/"):
-            return self.reports
-        if route.startswith("/webhooks/"):
-            return self.webhooks
-        if not route.startswith(("/api/", "/console")):
-            return None
-        if method == "POST" and route in ("/api/v1/tickets", "/api/v1/tickets/{ticket}/comments"):
-            return self.reports
-        return self.others
-
-    def through(
-        self, method: str, route: str, forwarded_for: Address | None
+    def admit(
+        self, request_class: RequestClass, forwarded_for: Address | None
     ) -> contextlib.AbstractContextManager[None]:
-        """Let a request in. ``forwarded_for`` is the client behind a trusted proxy. Raises Overloaded."""
-        door = self.door(method, route)
-        if door is None:
-            return _OPEN
-        if forwarded_for is None or not self._per_address:
-            return door
-        return self._both(door, forwarded_for)
+        """Return a context that counts the request; entering it raises Overloaded over a limit.
+
+        ``forwarded_for`` is the address of a client behind a trusted proxy.
+        """
+        limit = self._limits.get(request_class)
+        if limit is None:
+            return contextlib.nullcontext()
+        if forwarded_for is None or not self._max_per_address:
+            return limit
+        return self._limit_and_address(limit, forwarded_for)
 
     @contextlib.contextmanager
-    def _both(self, door: Door, address: Address) -> Iterator[None]:
-        with door, self._one_of(address):
+    def _limit_and_address(self, limit: AdmissionLimit, address: Address) -> Iterator[None]:
+        with limit, self._address_slot(address):
             yield
 
     @contextlib.contextmanager
-    def _one_of(self, address: Address) -> Iterator[None]:
-        if self._of_address[address] >= self._per_address:
+    def _address_slot(self, address: Address) -> Iterator[None]:
+        if self._per_address[address] >= self._max_per_address:
             raise Overloaded("one address has too many requests at once")
-        self._of_address[address] += 1
+        self._per_address[address] += 1
         try:
             yield
         finally:
-            self._of_address[address] -= 1
-            if not self._of_address[address]:
-                del self._of_address[address]
+            self._per_address[address] -= 1
+            if not self._per_address[address]:
+                del self._per_address[address]

@@ -1,4 +1,4 @@
-"""Read request bodies up to a limit and within a deadline."""
+"""Read request bodies up to a size limit and within a deadline."""
 
 from __future__ import annotations
 
@@ -8,93 +8,88 @@ import zlib
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from pointsman.web.admission import LOAN, Room
+from pointsman.web.admission import RESERVATION, MemoryBudget
 from pointsman.web.problems import Problem
-from pointsman.web.timeouts import Patience
+from pointsman.web.timeouts import HttpTimeouts
 
 INTAKE_LIMIT = 256 * 1024
 
 
-async def read(request: web.Request, limit: int, room: Room, patience: Patience) -> bytes:
-    """The whole body, counted after decompression. It must come in time and at some pace; ``room`` lends the memory
-    until the request is answered. Raises Problem, or Overloaded where there is no room.
+async def read(request: web.Request, limit: int, budget: MemoryBudget, timeouts: HttpTimeouts) -> bytes:
+    """Return the whole body, decompressed; ``limit`` is in bytes after decompression.
+
+    The bytes are reserved in ``budget`` until the request is answered. Raises Problem for a body that is too large, too
+    slow or malformed, and Overloaded when the budget is used up.
     """
     encoding = request.headers.get("Content-Encoding", "")
-    if not encoding and (whole := _all_there(request, limit)) is not None:
-        request[LOAN].take(room, len(whole))
-        return whole
+    reservation = request[RESERVATION]
+    if not encoding and (received := _received_body(request, limit)) is not None:
+        reservation.reserve(budget, len(received))
+        return received
     encoding = encoding.strip().lower()
     if encoding not in ("", "identity", "gzip", "deflate"):
         raise Problem("unsupported-type", "send the body plain, or with Content-Encoding gzip or deflate")
     if (request.content_length or 0) > limit:
-        raise Problem("too-large", f"at most {limit} bytes are taken")
+        raise _too_large(limit)
     inflate = _Inflate(encoding, limit) if encoding in ("gzip", "deflate") else None
-    loan = request[LOAN]
     chunks: list[bytes] = []
-    size = came = 0
-    began = asyncio.get_running_loop().time()
-    end = began + patience.body
+    size = wire_size = 0
+    started = asyncio.get_running_loop().time()
+    deadline = started + timeouts.body
     try:
-        async with asyncio.timeout_at(min(end, began + patience.body_grace)) as timer:
+        async with asyncio.timeout_at(min(deadline, started + timeouts.body_grace)) as timer:
             async for chunk in request.content.iter_any():
-                came += len(chunk)
-                timer.reschedule(
-                    min(end, began + patience.body_grace + came / patience.body_bytes_per_second)
-                )
+                wire_size += len(chunk)
+                paced = started + timeouts.body_grace + wire_size / timeouts.body_bytes_per_second
+                timer.reschedule(min(deadline, paced))
                 plain = inflate.feed(chunk) if inflate is not None else chunk
                 size += len(plain)
                 if size > limit:
-                    raise Problem("too-large", f"at most {limit} bytes are taken")
-                loan.take(room, len(plain))
+                    raise _too_large(limit)
+                reservation.reserve(budget, len(plain))
                 chunks.append(plain)
     except TimeoutError:
         raise Problem(
-            "timeout", f"the body was not there after {patience.body:g} s, or came too slowly"
+            "timeout", f"the body was not there after {timeouts.body:g} s, or came too slowly"
         ) from None
     except ConnectionError as error:
         raise Problem("bad-request", "the connection ended before the body did") from error
     except (HttpProcessingError, web.RequestPayloadError, zlib.error, ValueError) as error:
         raise Problem("bad-request", "the body can't be read as its headers say") from error
-    if inflate is not None and not inflate.ended:
+    if inflate is not None and not inflate.finished:
         raise Problem("bad-request", "the compressed body ends too early")
     return b"".join(chunks)
 
 
-def _all_there(request: web.Request, limit: int) -> bytes | None:
-    """The body, if it came with its head, as nearly all do: then there is nothing to wait for."""
+def _received_body(request: web.Request, limit: int) -> bytes | None:
+    """Return the body if it arrived together with the head, as most bodies do, else None."""
     content = request.content
     if not content.is_eof() or content.exception() is not None:
         return None
-    whole = content.read_nowait()
-    if len(whole) > limit:
-        raise Problem("too-large", f"at most {limit} bytes are taken")
-    return whole
+    received = content.read_nowait()
+    if len(received) > limit:
+        raise _too_large(limit)
+    return received
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem("too-large", f"at most {limit} bytes are accepted")
 
 
 class _Inflate:
-    """Decompression that never makes more than the limit out of whatever it is fed."""
+    """Decompressor whose output never exceeds the limit by more than one byte."""
 
     def __init__(self, encoding: str, limit: int) -> None:
         self._zlib = zlib.decompressobj(wbits=31 if encoding == "gzip" else 15)
-        self._room = limit + 1
+        self._bytes_left = limit + 1
 
     def feed(self, chunk: bytes) -> bytes:
-        """What a piece becomes; one byte over the limit at most."""
-        plain = self._zlib.decompress(chunk, max_length=self._room) if self._room else b"\0"
-        self._room -= min(self._room, len(plain))
+        """Return the decompressed bytes of a chunk."""
+        plain = self._zlib.decompress(chunk, max_length=self._bytes_left) if self._bytes_left else b"\0"
+        self._bytes_left -= min(self._bytes_left, len(plain))
         return plain
 
     @property
-    def ended(self) -> bool:
-        """Whether the stream came to its end."""
+    def finished(self) -> bool:
+        """Whether the compressed stream is complete."""
         return self._zlib.eof
-
-
-def need_json(request: web.Request) -> None:
-    """Refuse a body that says it is something else than JSON."""
-    given = request.headers.get("Content-Type", "")
-    if given == "application/json":
-        return
-    kind = given.partition(";")[0].strip().lower()
-    if kind and kind not in ("application/json", "text/json") and not kind.endswith("+json"):
-        raise Problem("unsupported-type", "send JSON, with Content-Type: application/json")

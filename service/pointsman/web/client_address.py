@@ -1,4 +1,4 @@
-"""Whose request it is: the peer's address, or what proxies that are trusted say. Any text gives an answer."""
+"""Determine the client of a request: the peer, or the address that trusted proxies report."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TypeAlias
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Networks: TypeAlias = Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]
 
-HOPS_READ = 32
-"""Of the addresses in X-Forwarded-For, from the right; nobody has more proxies."""
+MAX_HOPS = 32
+"""Addresses of X-Forwarded-For that are read, from the right."""
 
 
 def read_address(peer: object) -> Address | None:
-    """The address of a socket's other end; None for what is no network address."""
+    """Return the address of a socket's peer, or None if it is not a network socket."""
     if isinstance(peer, tuple) and peer and isinstance(peer[0], str):
         return parse(peer[0])
     return None
@@ -23,7 +23,7 @@ def read_address(peer: object) -> Address | None:
 
 @lru_cache(maxsize=1024)
 def parse(text: str) -> Address | None:
-    """An address as proxies write it: with a port, in brackets, mapped into IPv6; None if it is none."""
+    """Return an address as proxies write it (with a port, in brackets, mapped into IPv6), or None for other text."""
     text = text.strip().strip('"')
     if text.startswith("["):
         text = text[1:].partition("]")[0]
@@ -37,27 +37,27 @@ def parse(text: str) -> Address | None:
     return mapped or address
 
 
-def inside(address: Address, networks: Networks) -> bool:
-    """Whether an address lies in one of the networks."""
+def is_in_networks(address: Address, networks: Networks) -> bool:
+    """Return whether an address belongs to one of the networks."""
     return any(address in network for network in networks)
 
 
 def client(peer: Address | None, forwarded: Sequence[str], trusted: Networks) -> Address | None:
-    """The rightmost address that no trusted proxy has.
+    """Return the rightmost address that is not a trusted proxy's.
 
-    ``forwarded`` are the values of X-Forwarded-For in their order. They count only if the peer is a trusted proxy;
-    what a client writes into them stands further left than what the proxies add. Where the chain can't be read, the
-    last proxy that can be is named.
+    ``forwarded`` are the values of X-Forwarded-For in their order. They count only if the peer is a trusted proxy: what a
+    client writes into the header is left of what the proxies add. Where the chain can't be parsed, the last address that
+    can is returned.
     """
-    if peer is None or not trusted or not inside(peer, trusted):
+    if peer is None or not trusted or not is_in_networks(peer, trusted):
         return peer
-    found = peer
-    hops = ",".join(forwarded).rsplit(",", HOPS_READ)[-HOPS_READ:]
+    client_address = peer
+    hops = ",".join(forwarded).rsplit(",", MAX_HOPS)[-MAX_HOPS:]
     for hop in reversed(hops):
         address = parse(hop)
         if address is None:
             break
-        found = address
-        if not inside(address, trusted):
+        client_address = address
+        if not is_in_networks(address, trusted):
             break
-    return found
+    return client_address

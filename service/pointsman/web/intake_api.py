@@ -1,29 +1,31 @@
-"""The intake: alerts and whatever else sources post. 202 once it is committed."""
+"""The intake endpoint: reports that sources post. They are answered with 202 once they are committed."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 
 import msgspec
 from aiohttp import web
 
+from pointsman.intake.batch import ReportResult
+from pointsman.intake.incoming import Incoming
 from pointsman.intake.json_body import decode
 from pointsman.intake.request_parser import PART_HEADER, kept_headers, read_reports
-from pointsman.intake.transaction import Accepted, Incoming
 from pointsman.logs import logger
 from pointsman.plugin_api import Report
 from pointsman.plugin_host.snapshot import LiveSource
 from pointsman.web import auth, body
-from pointsman.web.middleware import say
-from pointsman.web.problems import Problem, unauthorized, unavailable
-from pointsman.web.services import Context, context
+from pointsman.web.middleware import add_log_fields
+from pointsman.web.problems import Problem, overloaded, unauthorized
+from pointsman.web.request_headers import idempotency_key, require_json
+from pointsman.web.responses import json_response
+from pointsman.web.services import Services, services_of
 
 log = logger("intake")
 
 
-class OneBody(msgspec.Struct):
-    """What became of one of several reports."""
+class AcceptedReport(msgspec.Struct):
+    """The result for one of several reports."""
 
     report: str
     ticket: str | None
@@ -31,52 +33,53 @@ class OneBody(msgspec.Struct):
 
 
 class AcceptedBody(msgspec.Struct, omit_defaults=True):
-    """What the sender is told: of the first report, and of all of them in ``reports`` if the request held several. ``report``
-    is null if it held none.
+    """The result for the first report of a request, and for all of them in ``reports`` if there are several.
+
+    ``report`` is null if the request contained no report.
     """
 
     report: str | None
     ticket: str | None
     state: str
-    reports: list[OneBody] = []
+    reports: list[AcceptedReport] = []
 
 
 async def post(request: web.Request) -> web.Response:
-    """Take what one request reports, as a whole or not at all."""
-    ctx = context(request)
+    """Accept the reports of one request: all of them or none."""
+    services = services_of(request)
     source = auth.source_for_intake(request)
-    say(request, source=source.slug)
-    if ctx.acceptance.full:
-        raise unavailable("too much waits already")
-    body.need_json(request)
-    raw = await body.read(request, body.INTAKE_LIMIT, ctx.doors.report_room, ctx.patience)
-    if not _signed(source, request, raw):
+    add_log_fields(request, source=source.slug)
+    if services.intake.full:
+        raise overloaded()
+    require_json(request)
+    raw = await body.read(request, body.INTAKE_LIMIT, services.admission.report_memory, services.timeouts)
+    if not _is_signature_valid(source, request, raw):
         raise unauthorized("wrong signature")
-    decoded = decode(raw)
     headers = kept_headers(source, request.headers)
-    reports, error = read_reports(source, headers, raw, decoded)
+    reports, error = read_reports(source, headers, raw, decode(raw))
     key = idempotency_key(request, "intake")
     if error is None and not reports:
-        ctx.metrics.report(source.slug, "ignored")
-        say(request, result="ignored")
-        return answer(202, AcceptedBody(None, None, "ignored"))
-    incoming = _incoming(ctx, source, reports, error, raw, headers, key)
-    accepted = await ctx.acceptance.submit_all(incoming)
-    if key is not None and any(one.repeated and not one.same_body for one in accepted):
+        services.metrics.reports.labels(source.slug, "ignored").inc()
+        add_log_fields(request, result="ignored")
+        return json_response(202, AcceptedBody(None, None, "ignored"))
+    results = await services.intake.submit_all(_prepare(services, source, reports, error, raw, headers, key))
+    if key is not None and any(result.repeated and not result.same_body for result in results):
         raise Problem("key-reused", "send the same body again, or another key")
-    read: Sequence[Report | None] = reports if error is None else [None]
-    told = [_told(one, report) for one, report in zip(accepted, read, strict=True)]
-    for one in told:
-        ctx.metrics.report(source.slug, one.state)
-    first = told[0]
-    say(request, report=first.report, ticket=first.ticket, result=first.state)
-    if len(told) > 1:
-        say(request, reports=len(told))
-    return answer(202, AcceptedBody(first.report, first.ticket, first.state, told if len(told) > 1 else []))
+    submitted: Sequence[Report | None] = reports if error is None else [None]
+    accepted = [_accepted_report(result, report) for result, report in zip(results, submitted, strict=True)]
+    for report in accepted:
+        services.metrics.reports.labels(source.slug, report.state).inc()
+    first, several = accepted[0], len(accepted) > 1
+    add_log_fields(request, report=first.report, ticket=first.ticket, result=first.state)
+    if several:
+        add_log_fields(request, reports=len(accepted))
+    return json_response(
+        202, AcceptedBody(first.report, first.ticket, first.state, accepted if several else [])
+    )
 
 
-def _incoming(
-    ctx: Context,
+def _prepare(
+    services: Services,
     source: LiveSource,
     reports: Sequence[Report],
     error: str | None,
@@ -84,70 +87,34 @@ def _incoming(
     headers: dict[str, str],
     key: str | None,
 ) -> list[Incoming]:
-    """The reports made ready; one without a report for a body that could not be read."""
+    """Return the reports ready to be submitted; for a body that could not be read, one without a report."""
     if error is not None:
-        return [ctx.acceptance.incoming(source, None, raw, headers, key=key, error=error)]
+        return [services.preparer.prepare(source, None, raw, headers, key=key, error=error)]
     if len(reports) > 1:
         headers = {**headers, PART_HEADER: "0"}
     return [
-        ctx.acceptance.incoming(source, report, raw, headers, key=key, part=part)
+        services.preparer.prepare(source, report, raw, headers, key=key, part=part)
         for part, report in enumerate(reports)
     ]
 
 
-def _told(accepted: Accepted, report: Report | None) -> OneBody:
-    state = "parked" if accepted.parked else "accepted"
+def _accepted_report(result: ReportResult, report: Report | None) -> AcceptedReport:
+    state = "parked" if result.parked else "accepted"
     if report is not None and report.action == "test":
         state = "test"
-    elif accepted.repeated:
+    elif result.repeated:
         state = "repeated"
-    ticket = str(accepted.ticket_id) if accepted.ticket_id is not None else None
-    return OneBody(str(accepted.report_id), ticket, state)
+    ticket = str(result.ticket_id) if result.ticket_id is not None else None
+    return AcceptedReport(str(result.report_id), ticket, state)
 
 
-class _Lowered(Mapping[str, str]):
-    """Headers with names in lower case; made only once somebody looks, as most sources sign nothing."""
-
-    def __init__(self, given: Mapping[str, str]) -> None:
-        self._given = given
-
-    @cached_property
-    def _all(self) -> dict[str, str]:
-        return {name.lower(): value for name, value in self._given.items()}
-
-    def __getitem__(self, name: str) -> str:
-        return self._all[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._all)
-
-    def __len__(self) -> int:
-        return len(self._all)
-
-
-def _signed(source: LiveSource, request: web.Request, raw: bytes) -> bool:
-    """Whether the source's kind takes it for genuine, where it looks at more than the token."""
-    if source.reader is None:
+def _is_signature_valid(source: LiveSource, request: web.Request, raw: bytes) -> bool:
+    """Return what the source's plugin says of the signature, if its kind signs requests."""
+    if source.plugin is None:
         return True
+    headers = {name.lower(): value for name, value in request.headers.items()}
     try:
-        return source.reader.verify(_Lowered(request.headers), raw) is True
+        return source.plugin.verify(headers, raw) is True
     except Exception:
-        log.exception("a source failed to verify", source=source.slug)
+        log.exception("source plugin failed to verify a request", source=source.slug)
         return False
-
-
-def idempotency_key(request: web.Request, operation: str) -> str | None:
-    """The sender's key for this operation, None if it sent none."""
-    key = request.headers.get("Idempotency-Key")
-    if key is None:
-        return None
-    if not 1 <= len(key) <= 255:
-        raise Problem("bad-request", "Idempotency-Key has 1 to 255 characters")
-    return f"{operation}\n{key}"
-
-
-def answer(status: int, value: object, headers: dict[str, str] | None = None) -> web.Response:
-    """A JSON answer."""
-    return web.Response(
-        status=status, body=msgspec.json.encode(value), content_type="application/json", headers=headers
-    )

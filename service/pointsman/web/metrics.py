@@ -22,7 +22,7 @@ _MAX_AGE_SECONDS = 5.0
 _READ_TIMEOUT_SECONDS = 4.0
 LEASE_LOST = "stale"
 """Outcome of an attempt whose lane lease was lost before its result could be stored."""
-_SUCCESSES = frozenset({str(Outcome.DONE), str(Outcome.FOUND)})
+_SUCCESSES = frozenset({str(Outcome.DONE), str(Outcome.VERIFIED)})
 _OUTCOMES = frozenset(map(str, Outcome))
 
 

@@ -1,4 +1,4 @@
-"""Around every request: an id, one rich log line, metrics, and errors as problem+json."""
+"""Middleware around every request: request id, admission, log line, metrics, and errors as problem+json."""
 
 from __future__ import annotations
 
@@ -13,120 +13,118 @@ from aiohttp import web
 from pointsman.errors import DatabaseError, Overloaded
 from pointsman.intake.errors import InvalidRequest
 from pointsman.logs import logger
-from pointsman.storage.db import LOST
 from pointsman.web import client_address
-from pointsman.web.admission import LOAN, Loan
+from pointsman.web.admission import RESERVATION, MemoryReservation
+from pointsman.web.endpoint import request_class_of
 from pointsman.web.problems import Problem, as_problem, unavailable
-from pointsman.web.services import context
+from pointsman.web.services import services_of
 
 log = logger("web")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-_QUIET = frozenset({"/health/live", "/health/ready", "/metrics"})
+_NOT_LOGGED = frozenset({"/health/live", "/health/ready", "/metrics"})
+"""Routes whose successful requests are not logged."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,64}")
 
 
-class Said:
-    """What a handler adds to its request's log line."""
+class LogFields:
+    """Fields that handlers add to their request's log line."""
 
-    __slots__ = ("words",)
+    __slots__ = ("fields",)
 
     def __init__(self) -> None:
-        self.words: dict[str, object] = {}
+        self.fields: dict[str, object] = {}
 
 
-SAID: web.RequestKey[Said] = web.RequestKey("said", Said)
+LOG_FIELDS: web.RequestKey[LogFields] = web.RequestKey("log_fields", LogFields)
 
 
-def say(request: web.Request, **words: object) -> None:
-    """Add to the request's log line."""
-    request[SAID].words.update(words)
+def add_log_fields(request: web.Request, **fields: object) -> None:
+    """Add fields to the log line of a request."""
+    request[LOG_FIELDS].fields.update(fields)
 
 
 @web.middleware
-async def around(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Answer, count and log one request."""
-    began = time.monotonic()
-    given = request.headers.get("X-Request-ID", "")
-    # ours need not be hard to guess
-    request_id = given if given and _REQUEST_ID.fullmatch(given) else f"{random.getrandbits(128):032x}"
-    request[SAID], request[LOAN] = said, loan = Said(), Loan()
-    ctx = context(request)
-    # the route's pattern, never the path itself: a token may stand in it
+async def request_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Admit, answer, count and log one request."""
+    started = time.monotonic()
+    sent_id = request.headers.get("X-Request-ID", "")
+    # an id of ours need not be hard to guess
+    request_id = sent_id if _REQUEST_ID.fullmatch(sent_id) else f"{random.getrandbits(128):032x}"
+    request[LOG_FIELDS], request[RESERVATION] = log_fields, reservation = LogFields(), MemoryReservation()
+    services = services_of(request)
+    # the route's pattern, never the path itself, which may contain a token
     resource = request.match_info.route.resource
     route = resource.canonical if resource is not None else "(none)"
-    visitor = ctx.connections.of(request)
-    peer = visitor.address if visitor is not None else None
-    client, remote = peer, visitor.shown if visitor is not None else ""
-    if ctx.settings.trusted_proxies:
+    guard = services.connections.guard_of(request)
+    peer = guard.address if guard is not None else None
+    client, remote = peer, guard.display_address if guard is not None else ""
+    if services.settings.trusted_proxies:
         forwarded = request.headers.getall("X-Forwarded-For", ())
-        client = client_address.client(peer, forwarded, ctx.settings.trusted_proxies)
+        client = client_address.client(peer, forwarded, services.settings.trusted_proxies)
         remote = remote if client is peer else str(client)
-    if visitor is not None:
-        visitor.began(request.content)
+    if guard is not None:
+        guard.request_started(request.content)
     try:
-        door = ctx.doors.through(request.method, route, None if client is peer else client)
-        response, error = await _answer(request, handler, door)
-        if ctx.draining or ctx.connections.draining:
-            # the next request of this client goes to another replica
+        admission = services.admission.admit(request_class_of(request), None if client is peer else client)
+        response, error = await _respond(request, handler, admission)
+        if services.draining or services.connections.draining:
+            # the client's next request goes to another replica
             response.force_close()
     finally:
-        if visitor is not None:
-            visitor.ended()
-        loan.give_back()
-    taken = time.monotonic() - began
+        if guard is not None:
+            guard.request_finished()
+        reservation.release()
+    seconds = time.monotonic() - started
     response.headers["X-Request-ID"] = request_id
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
-    ctx.metrics.request(route, response.status, taken)
-    if route not in _QUIET or response.status >= 400:
-        words: dict[str, object] = {
+    services.metrics.count_request(route, response.status, seconds)
+    if route not in _NOT_LOGGED or response.status >= 400:
+        fields: dict[str, object] = {
             "request_id": request_id,
             "method": request.method,
             "route": route,
             "status": response.status,
-            "ms": round(taken * 1000, 1),
+            "ms": round(seconds * 1000, 1),
             "remote": remote or request.remote,
-            **said.words,
+            **log_fields.fields,
         }
         if error is not None:
-            words["exc_info"] = error
+            fields["exc_info"] = error
         if response.status >= 500 and response.status != 503:
-            log.error("request", **words)
+            log.error("request", **fields)
         else:
-            log.each("request", words)
+            log.info("request", **fields)
     return response
 
 
-async def _answer(
-    request: web.Request, handler: Handler, door: AbstractContextManager[None]
+async def _respond(
+    request: web.Request, handler: Handler, admission: AbstractContextManager[None]
 ) -> tuple[web.StreamResponse, BaseException | None]:
+    """Return the response, and the exception for the log if it is a defect of ours."""
     try:
-        with door:
+        with admission:
             return await handler(request), None
-    except (Problem, InvalidRequest) as refused:
-        problem = as_problem(refused)
-        if problem.note or problem.detail:
-            say(request, problem=problem.name, why=problem.note or problem.detail)
+    except (Problem, InvalidRequest) as refusal:
+        problem = as_problem(refusal)
+        if problem.log_reason or problem.detail:
+            add_log_fields(request, problem=problem.name, reason=problem.log_reason or problem.detail)
         return problem.response(), None
     except web.HTTPException as error:
         if error.status < 400:
             return error, None
-        return _plain(error), None
+        return _http_problem(error).response(), None
     except Overloaded as error:
-        say(request, problem="unavailable", why=str(error))
+        add_log_fields(request, problem="unavailable", reason=str(error))
         return unavailable("too much waits already").response(), None
-    except (DatabaseError, *LOST) as error:
-        say(request, problem="unavailable", why=f"{type(error).__name__}: {error}")
-        return unavailable("the database can't be reached; nothing was kept").response(), None
-    except Exception as error:  # noqa: BLE001 - the last line of defence
-        return Problem("internal", "it is written down; nothing was kept").response(), error
+    except (DatabaseError, OSError, TimeoutError) as error:
+        add_log_fields(request, problem="unavailable", reason=f"{type(error).__name__}: {error}")
+        return unavailable("the database can't be reached; nothing was stored").response(), None
+    except Exception as error:  # noqa: BLE001 - every defect becomes a response and a log line
+        return Problem("internal", "the error was logged; nothing was stored").response(), error
 
 
-def _plain(error: web.HTTPException) -> web.Response:
-    names = {
-        404: "not-found",
-        405: "method-not-allowed",
-        413: "too-large",
-        415: "unsupported-type",
-    }
+def _http_problem(error: web.HTTPException) -> Problem:
+    """Return the problem for an error response of aiohttp."""
+    names = {404: "not-found", 405: "method-not-allowed", 413: "too-large", 415: "unsupported-type"}
     allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
-    return Problem(names.get(error.status, "bad-request"), headers=allow).response()
+    return Problem(names.get(error.status, "bad-request"), headers=allow)

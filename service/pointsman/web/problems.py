@@ -1,9 +1,8 @@
-"""Errors as problem+json (RFC 9457, https://www.rfc-editor.org/rfc/rfc9457): stable types, words that help."""
+"""Error responses as problem+json (RFC 9457, https://www.rfc-editor.org/rfc/rfc9457)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -17,24 +16,33 @@ TITLES: Mapping[str, tuple[int, str]] = {
     "invalid-json": (400, InvalidBody.summary),
     "unauthorized": (401, "The credentials are missing or wrong"),
     "forbidden": (403, "This token may not do that"),
-    "not-found": (404, "There is no such thing here"),
-    "method-not-allowed": (405, "This address does not take that method"),
+    "not-found": (404, "Not found"),
+    "method-not-allowed": (405, "This address does not accept that method"),
     "timeout": (408, "The request came too slowly"),
     "key-reused": (409, "The idempotency key was used with another body"),
-    "conflict": (409, "The thing has changed meanwhile"),
+    "conflict": (409, "The resource was changed meanwhile"),
     "too-large": (413, "The body is too large"),
     "head-too-large": (431, "The head of the request is too large"),
-    "unsupported-type": (415, "This content type is not taken"),
+    "unsupported-type": (415, "This content type is not accepted"),
     "invalid-fields": (422, InvalidFields.summary),
-    "rate-limited": (429, "Too many requests"),
-    "internal": (500, "Something went wrong here"),
-    "unavailable": (503, "Come again later"),
+    "internal": (500, "Internal error"),
+    "unavailable": (503, "Temporarily unavailable"),
 }
-"""Every type of problem with its status and title; the type is ``urn:pointsman:problem:<name>``."""
+"""Status and title of every problem, by name; its type is ``urn:pointsman:problem:<name>``."""
+
+
+class ProblemBody(msgspec.Struct, omit_defaults=True):
+    """An error (RFC 9457). ``type`` never changes its meaning; ``errors`` maps fields to messages."""
+
+    type: str
+    title: str
+    status: int
+    detail: str = ""
+    errors: dict[str, str] = {}
 
 
 class Problem(Exception):
-    """An answer that is an error. ``errors`` names fields; nothing secret may stand in it."""
+    """An error response. ``errors`` maps fields to messages; it must not contain secrets."""
 
     def __init__(
         self,
@@ -43,7 +51,7 @@ class Problem(Exception):
         *,
         errors: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
-        note: str = "",
+        log_reason: str = "",
     ) -> None:
         super().__init__(detail or name)
         self.name = name
@@ -51,16 +59,18 @@ class Problem(Exception):
         self.detail = detail
         self.errors = dict(errors or {})
         self.headers = dict(headers or {})
-        self.note = note
-        """For our log only: the caller is not told which of several reasons it was."""
+        self.log_reason = log_reason
+        """Reason for the log only, where the sender must not learn which of several reasons applies."""
 
     def response(self) -> web.Response:
-        """The answer."""
-        body: dict[str, Any] = {"type": TYPE_BASE + self.name, "title": self.title, "status": self.status}
-        if self.detail:
-            body["detail"] = self.detail
-        if self.errors:
-            body["errors"] = self.errors
+        """Return the HTTP response."""
+        body = ProblemBody(
+            type=TYPE_BASE + self.name,
+            title=self.title,
+            status=self.status,
+            detail=self.detail,
+            errors=self.errors,
+        )
         return web.Response(
             status=self.status,
             body=msgspec.json.encode(body),
@@ -70,7 +80,7 @@ class Problem(Exception):
 
 
 def as_problem(error: Problem | InvalidRequest) -> Problem:
-    """Return the answer to a request that is refused."""
+    """Return the problem for a refused request."""
     match error:
         case Problem():
             return error
@@ -82,11 +92,16 @@ def as_problem(error: Problem | InvalidRequest) -> Problem:
             return Problem("bad-request", error.detail, errors=error.fields)
 
 
-def unauthorized(note: str) -> Problem:
-    """One and the same answer whatever was wrong; the log knows better."""
-    return Problem("unauthorized", headers={"WWW-Authenticate": "Bearer"}, note=note)
+def unauthorized(log_reason: str) -> Problem:
+    """Return the same 401 for every authentication failure; only the log tells the reason."""
+    return Problem("unauthorized", headers={"WWW-Authenticate": "Bearer"}, log_reason=log_reason)
 
 
 def unavailable(detail: str, *, retry_after_seconds: int = 5) -> Problem:
-    """Our own trouble; the same request may do later."""
+    """Return a 503: the same request can succeed later."""
     return Problem("unavailable", detail, headers={"Retry-After": str(retry_after_seconds)})
+
+
+def overloaded() -> Problem:
+    """Return the 503 for a request over a limit."""
+    return unavailable("too many requests are waiting")

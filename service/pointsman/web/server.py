@@ -14,7 +14,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from pointsman.errors import PointsmanError
 from pointsman.logs import logger
-from pointsman.web.connection_manager import Connections
+from pointsman.web.connection_manager import ConnectionManager
 
 log = logger("server")
 
@@ -41,25 +41,29 @@ class _Malformed(logging.Filter):
 
 @contextlib.asynccontextmanager
 async def listening(
-    app: web.Application, connections: Connections, host: str, port: int, sock: socket.socket | None = None
+    app: web.Application,
+    connections: ConnectionManager,
+    host: str,
+    port: int,
+    sock: socket.socket | None = None,
 ) -> AsyncIterator[str]:
     """Serve until the end; the address under which. Raises PointsmanError with the next step.
 
     At the end nobody new is let in, requests are answered with ``Connection: close``, and connections on which
     nothing happens are closed.
     """
-    patience = connections.patience
-    malformed = _Malformed(connections.turned_away)
-    heard = logging.getLogger("aiohttp.server")
-    heard.addFilter(malformed)
+    timeouts = connections.timeouts
+    malformed = _Malformed(connections.on_rejected)
+    server_logger = logging.getLogger("aiohttp.server")
+    server_logger.addFilter(malformed)
     runner = web.AppRunner(
         app,
         access_log=None,
-        logger=heard,
+        logger=server_logger,
         handle_signals=False,
         shutdown_timeout=SHUTDOWN_SECONDS,
-        keepalive_timeout=patience.idle + patience.head,  # ours come first
-        lingering_time=patience.linger,
+        keepalive_timeout=timeouts.idle + timeouts.head,  # ours come first
+        lingering_time=timeouts.linger,
         handler_cancellation=False,
         # bodies are decompressed by ourselves, with a limit
         auto_decompress=False,
@@ -67,7 +71,7 @@ async def listening(
     await runner.setup()
     try:
         assert runner.server is not None
-        connections.make = runner.server
+        connections.protocol_factory = runner.server
         loop = asyncio.get_running_loop()
         try:
             if sock is not None:
@@ -81,7 +85,7 @@ async def listening(
                 f"can't listen on {host}:{port} ({error.strerror or error}): stop what uses it, or"
                 " set POINTSMAN_LISTEN to another address"
             ) from None
-        async with connections.watched():
+        async with connections.running():
             try:
                 host, port = listener.sockets[0].getsockname()[:2]
                 shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
@@ -91,10 +95,10 @@ async def listening(
                 # whoever is connected already is let in, so that a closed port can only be found closed
                 await asyncio.sleep(0)
                 listener.close()
-                await connections.drained()
+                await connections.drain()
     finally:
         await runner.cleanup()
-        heard.removeFilter(malformed)
+        server_logger.removeFilter(malformed)
 
 
 def files_for(

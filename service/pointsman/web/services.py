@@ -1,71 +1,106 @@
-"""What handlers work with, under one typed key."""
+"""What request handlers work with, stored in the application under one typed key."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from aiohttp import web
 
 from pointsman.config.settings import Settings
 from pointsman.intake.batcher import IntakeBatcher
+from pointsman.intake.preparation import ReportPreparer
 from pointsman.plugin_host.registry import Registry
 from pointsman.plugin_host.snapshot import ConfigReloader
 from pointsman.storage.db import Database
 from pointsman.sync.tracker_updates import TrackerUpdates
-from pointsman.web.admission import Doors, Reads
-from pointsman.web.connection_manager import Connections
+from pointsman.web.admission import AdmissionControl, ReadOnlyPool
+from pointsman.web.connection_manager import ConnectionManager
 from pointsman.web.metrics import Metrics
-from pointsman.web.timeouts import Patience
+from pointsman.web.timeouts import HttpTimeouts
 
 
-@dataclass(slots=True)
-class Context:
-    """The running parts, as the web sees them."""
+@dataclass(slots=True, kw_only=True)
+class Services:
+    """The running parts that request handlers use; built by the composition root."""
 
     settings: Settings
     base_url: str
     database: Database
-    catalog: ConfigReloader
+    read_pool: ReadOnlyPool
+    """The database, for queries of the API and the console."""
+    config: ConfigReloader
     registry: Registry
-    acceptance: IntakeBatcher
-    inbound: TrackerUpdates
+    preparer: ReportPreparer
+    intake: IntakeBatcher
+    tracker_updates: TrackerUpdates
+    admission: AdmissionControl
+    connections: ConnectionManager
+    timeouts: HttpTimeouts
     metrics: Metrics
     wake: Callable[[], None]
+    """Announce that deliveries were committed."""
     stalled: Callable[[], str]
-    patience: Patience = field(default_factory=Patience)
+    """Return why no lane is claimed, empty if lanes are claimed."""
     draining: bool = False
-    asked: asyncio.Task[str] | None = None
-    """The question to the database that a readiness probe waits for."""
-    doors: Doors = field(init=False)
-    reads: Reads = field(init=False)
-    """The database, for questions of the API and the console."""
-    connections: Connections = field(init=False)
+    """Whether this replica is shutting down."""
+    readiness_check: asyncio.Task[str] | None = None
+    """The running readiness check, which concurrent probes share."""
 
-    def __post_init__(self) -> None:
-        settings = self.settings
-        self.doors = doors = Doors(
+    @classmethod
+    def create(
+        cls,
+        settings: Settings,
+        database: Database,
+        registry: Registry,
+        config: ConfigReloader,
+        intake: IntakeBatcher,
+        tracker_updates: TrackerUpdates,
+        metrics: Metrics,
+        *,
+        wake: Callable[[], None],
+        stalled: Callable[[], str],
+        timeouts: HttpTimeouts,
+    ) -> Services:
+        """Create the services with their admission control and connection manager."""
+        admission = AdmissionControl(
             settings.max_connections,
-            pool=self.database.pool.get_max_size(),
-            webhook_bytes=settings.webhook_max_bytes,
-            per_address=settings.max_connections_per_address,
+            pool_size=database.pool.get_max_size(),
+            webhook_max_bytes=settings.webhook_max_bytes,
+            max_per_address=settings.max_connections_per_address,
         )
-        self.reads = Reads(self.database, doors.reads)
-        self.connections = Connections(
-            most=settings.max_connections,
-            most_per_address=settings.max_connections_per_address,
+        connections = ConnectionManager(
+            max_connections=settings.max_connections,
+            max_per_address=settings.max_connections_per_address,
             trusted=settings.trusted_proxies,
-            patience=self.patience,
-            overloaded=lambda: doors.reports.full or self.acceptance.full,
-            turned_away=lambda why: self.metrics.rejected_connections.labels(why).inc(),
+            timeouts=timeouts,
+            overloaded=lambda: admission.reports.full or intake.full,
+            on_rejected=lambda reason: metrics.rejected_connections.labels(reason).inc(),
         )
-        self.metrics.connections.set_function(lambda: len(self.connections))
+        metrics.connections.set_function(lambda: len(connections))
+        return cls(
+            settings=settings,
+            base_url=settings.base_url,
+            database=database,
+            read_pool=ReadOnlyPool(database, admission.queries),
+            config=config,
+            registry=registry,
+            preparer=ReportPreparer(config),
+            intake=intake,
+            tracker_updates=tracker_updates,
+            admission=admission,
+            connections=connections,
+            timeouts=timeouts,
+            metrics=metrics,
+            wake=wake,
+            stalled=stalled,
+        )
 
 
-CONTEXT = web.AppKey("context", Context)
+SERVICES = web.AppKey("services", Services)
 
 
-def context(request: web.Request) -> Context:
-    """The parts behind a request."""
-    return request.app[CONTEXT]
+def services_of(request: web.Request) -> Services:
+    """Return the services of the application that handles a request."""
+    return request.app[SERVICES]

@@ -31,14 +31,14 @@ def _answer(problem: Problem, *, closes: bool) -> bytes:
     return "\r\n".join([*lines, "", ""]).encode("ascii") + body
 
 
-ANSWERS = {
+RESPONSES = {
     408: _answer(Problem("timeout", "the head of the request was not there in time"), closes=True),
     431: _answer(Problem("head-too-large", "the head of the request is too long"), closes=True),
     503: _answer(unavailable("too many connections"), closes=True),
 }
 """What is said before a connection is closed."""
 
-SHED = _answer(unavailable("too much waits already"), closes=False)
+SHED_RESPONSE = _answer(unavailable("too much waits already"), closes=False)
 """What a report is told that was not even looked at; the connection goes on."""
 
 

@@ -1,4 +1,4 @@
-"""The tickets API, for applications whose customers have tickets, and for operators."""
+"""The tickets API, for applications with support tickets and for operators."""
 
 from __future__ import annotations
 
@@ -11,29 +11,33 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from pointsman.domain.ticket import Status, TicketKind
+from pointsman.domain.states import LaneState, LinkState, TicketKind, TicketStatus
+from pointsman.intake.batch import ReportResult
 from pointsman.intake.json_body import decode
 from pointsman.intake.request_parser import KEPT_HEADERS
-from pointsman.plugin_api import CloseReason, Person, Report, Unreadable
+from pointsman.plugin_api import CloseReason, Person, Report
 from pointsman.plugin_host.snapshot import LiveSource
-from pointsman.sources.tickets import CommentBody, PersonBody, TicketBody, convert
-from pointsman.storage import tickets as store
-from pointsman.storage.db import Row
+from pointsman.sources.tickets import CommentBody, PersonBody, TicketBody
+from pointsman.storage import tickets as stored
+from pointsman.storage.tickets import EventRow, LinkRow, TicketRow
 from pointsman.web import body
-from pointsman.web.auth import Principal, principal
-from pointsman.web.intake_api import answer, idempotency_key
-from pointsman.web.middleware import say
-from pointsman.web.problems import Problem, unavailable
-from pointsman.web.services import Context, context
+from pointsman.web.auth import Principal, authenticate
+from pointsman.web.json_requests import convert_body, read_json
+from pointsman.web.middleware import add_log_fields
+from pointsman.web.problems import Problem
+from pointsman.web.request_headers import idempotency_key
+from pointsman.web.responses import json_response
+from pointsman.web.services import Services, services_of
 
 PAGE_LIMIT = 200
 
-_LINK_STATES = {None: "pending", 1: "active", 2: "orphaned"}
-_STATES = {Status.OPEN: "open", Status.CLOSED: "closed"}
+_LINK_STATES = {None: "pending", LinkState.ACTIVE: "active", LinkState.ORPHANED: "orphaned"}
+_STATES = {TicketStatus.OPEN: "open", TicketStatus.CLOSED: "closed"}
+_STATUS_NUMBERS = {name: int(status) for status, name in _STATES.items()}
 
 
 class LinkBody(msgspec.Struct, omit_defaults=True):
-    """Where a ticket's issue is, or why there is none yet."""
+    """A ticket's issue at one destination, or why it does not exist yet."""
 
     destination: str
     tracker: str
@@ -45,7 +49,7 @@ class LinkBody(msgspec.Struct, omit_defaults=True):
 
 
 class EventBody(msgspec.Struct):
-    """Something that happened to a ticket."""
+    """An event of a ticket; `n` numbers them from 1."""
 
     n: int
     kind: str
@@ -77,14 +81,14 @@ class TicketView(msgspec.Struct, omit_defaults=True):
 
 
 class TicketPage(msgspec.Struct):
-    """Tickets, newest first; ``next`` is the cursor for the ones after."""
+    """Tickets, newest first; ``next`` is the cursor of the next page."""
 
     tickets: list[TicketView]
     next: str | None
 
 
 class CreatedBody(msgspec.Struct):
-    """A ticket was made. ``ticket`` is the same id, as the intake names it."""
+    """The ticket was created. ``ticket`` is the same id, under the name that the intake uses."""
 
     id: str
     ticket: str
@@ -93,24 +97,24 @@ class CreatedBody(msgspec.Struct):
 
 
 class CommentedBody(msgspec.Struct):
-    """A comment was taken."""
+    """The comment was accepted."""
 
     ticket: str
     report: str
 
 
 class CloseBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Why a ticket is closed."""
+    """The reason for closing a ticket."""
 
     reason: CloseReason = "completed"
 
 
 async def create(request: web.Request) -> web.Response:
-    """Take a support request."""
-    ctx, who = context(request), principal(request)
-    source = _source_of(ctx, who, request)
-    raw, decoded = await _body(request)
-    ticket: TicketBody = _convert(decoded, TicketBody)
+    """Create a support ticket."""
+    services, principal = services_of(request), authenticate(request)
+    source = _requested_source(services, principal, request)
+    raw, decoded = await read_json(request)
+    ticket = convert_body(decoded, TicketBody)
     report = Report(
         action="opened",
         fingerprint="",
@@ -118,199 +122,188 @@ async def create(request: web.Request) -> web.Response:
         text=ticket.description,
         person=Person(email=ticket.reporter.email, name=ticket.reporter.name),
     )
-    accepted = await _submit(request, source, report, raw, "ticket", TicketKind.SUPPORT)
-    ticket_id = str(accepted.ticket_id)
-    return answer(
+    result = await _submit(request, source, report, raw, "ticket", TicketKind.SUPPORT)
+    ticket_id = str(result.ticket_id)
+    return json_response(
         201,
-        CreatedBody(ticket_id, ticket_id, str(accepted.report_id)),
+        CreatedBody(ticket_id, ticket_id, str(result.report_id)),
         {"Location": f"/api/v1/tickets/{ticket_id}"},
     )
 
 
 async def comment(request: web.Request) -> web.Response:
-    """Take a comment on a ticket."""
-    ctx, who = context(request), principal(request)
-    row = await _ticket(request, ctx, who)
-    raw, decoded = await _body(request)
-    said: CommentBody = _convert(decoded, CommentBody)
-    source = ctx.catalog.current.sources.get(row["source"])
+    """Add a comment to a ticket."""
+    services, principal = services_of(request), authenticate(request)
+    ticket = await _requested_ticket(request, services, principal)
+    raw, decoded = await read_json(request)
+    comment_body = convert_body(decoded, CommentBody)
+    source = services.config.current.sources.get(ticket.source)
     if source is None:
-        raise Problem("conflict", f"the ticket's source {row['source']} is no longer configured")
+        raise Problem("conflict", f"the ticket's source {ticket.source} is no longer configured")
     report = Report(
         action="commented",
-        fingerprint=row["fingerprint"],
-        text=said.body,
-        person=Person(email=said.author.email, name=said.author.name),
+        fingerprint=ticket.fingerprint,
+        text=comment_body.body,
+        person=Person(email=comment_body.author.email, name=comment_body.author.name),
     )
-    accepted = await _submit(request, source, report, raw, f"comment {row['id']}", TicketKind(row["kind"]))
-    return answer(201, CommentedBody(str(accepted.ticket_id), str(accepted.report_id)))
+    result = await _submit(request, source, report, raw, f"comment {ticket.id}", TicketKind(ticket.kind))
+    return json_response(201, CommentedBody(str(result.ticket_id), str(result.report_id)))
 
 
 async def get(request: web.Request) -> web.Response:
-    """One ticket with its links and events."""
-    ctx, who = context(request), principal(request)
-    row = await _ticket(request, ctx, who)
-    events = await store.events(ctx.reads, [row["id"]])
-    links = await store.links(ctx.reads, [row["id"]])
-    return answer(200, view(row, links, events))
+    """Return a ticket with its links and events."""
+    services, principal = services_of(request), authenticate(request)
+    ticket = await _requested_ticket(request, services, principal)
+    events = await stored.read_events(services.read_pool, ticket.id)
+    links = await stored.read_links(services.read_pool, [ticket.id])
+    return json_response(200, _ticket_view(ticket, links, events))
 
 
 async def page(request: web.Request) -> web.Response:
-    """Tickets, newest first."""
-    ctx, who = context(request), principal(request)
+    """List tickets, newest first."""
+    services, principal = services_of(request), authenticate(request)
     query = request.query
-    unknown = {name: "is no parameter here" for name in query if name not in _PARAMETERS}
+    errors = {name: "is not a parameter of this address" for name in query if name not in _PARAMETERS}
     limit = query.get("limit", "50")
     if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit) <= PAGE_LIMIT:
-        unknown["limit"] = f"is a number from 1 to {PAGE_LIMIT}"
-    status = {"": None, "open": 1, "closed": 2}.get(query.get("status", ""), 0)
-    if status == 0:
-        unknown["status"] = "is open or closed"
-    before = _cursor(query.get("cursor", ""), unknown)
-    source_id = who.source.id if who.source is not None else None
+        errors["limit"] = f"must be a number from 1 to {PAGE_LIMIT}"
+    status = query.get("status", "")
+    if status and status not in _STATUS_NUMBERS:
+        errors["status"] = "must be open or closed"
+    before = _cursor(query.get("cursor", ""), errors)
+    source_id = principal.source.id if principal.source is not None else None
     if slug := query.get("source"):
-        source = ctx.catalog.current.sources.get(slug)
+        source = services.config.current.sources.get(slug)
         if source is None or (source_id is not None and source.id != source_id):
-            unknown["source"] = "is no source of yours"
+            errors["source"] = "is not one of your sources"
         else:
             source_id = source.id
-    if unknown:
-        raise Problem("invalid-fields", errors=unknown)
-    rows = await store.page(
-        ctx.reads, before=before, source_id=source_id, status=status, limit=int(limit) + 1
+    if errors:
+        raise Problem("invalid-fields", errors=errors)
+    tickets = await stored.read_page(
+        services.read_pool,
+        before=before,
+        source_id=source_id,
+        status=_STATUS_NUMBERS[status] if status else None,
+        limit=int(limit) + 1,
     )
-    more = len(rows) > int(limit)
-    rows = rows[: int(limit)]
-    links = await store.links(ctx.reads, [row["id"] for row in rows])
-    by_ticket: dict[uuid.UUID, list[Row]] = {}
-    for link in links:
-        by_ticket.setdefault(link["ticket_id"], []).append(link)
-    tickets = [view(row, by_ticket.get(row["id"], []), None) for row in rows]
-    return answer(200, TicketPage(tickets, str(rows[-1]["id"]) if more else None))
+    has_more = len(tickets) > int(limit)
+    tickets = tickets[: int(limit)]
+    links: dict[uuid.UUID, list[LinkRow]] = {}
+    for link in await stored.read_links(services.read_pool, [ticket.id for ticket in tickets]):
+        links.setdefault(link.ticket_id, []).append(link)
+    views = [_ticket_view(ticket, links.get(ticket.id, []), None) for ticket in tickets]
+    return json_response(200, TicketPage(views, str(tickets[-1].id) if has_more else None))
 
 
 _PARAMETERS = frozenset({"limit", "status", "cursor", "source"})
 
 
 async def close(request: web.Request) -> web.Response:
-    """Close a ticket; its issues follow, its owner is told."""
-    ctx, who = context(request), principal(request)
-    row = await _ticket(request, ctx, who)
-    raw = await body.read(request, body.INTAKE_LIMIT, ctx.doors.report_room, ctx.patience)
-    asked: CloseBody = _convert(decode(raw), CloseBody) if raw.strip() else CloseBody()
-    async with ctx.doors.reads.through():
-        await ctx.inbound.by_person(row["id"], "closed", asked.reason, _who(who))
-    ctx.wake()
+    """Close a ticket and its issues, and notify its requester."""
+    services, principal = services_of(request), authenticate(request)
+    ticket = await _requested_ticket(request, services, principal)
+    raw = await body.read(request, body.INTAKE_LIMIT, services.admission.report_memory, services.timeouts)
+    close_body = convert_body(decode(raw), CloseBody) if raw.strip() else CloseBody()
+    async with services.admission.queries.slot():
+        await services.tracker_updates.by_person(ticket.id, "closed", close_body.reason, principal.name)
+    services.wake()
     return await get(request)
 
 
 async def reopen(request: web.Request) -> web.Response:
-    """Reopen a ticket; its issues follow, its owner is told."""
-    ctx, who = context(request), principal(request)
-    row = await _ticket(request, ctx, who)
-    async with ctx.doors.reads.through():
-        await ctx.inbound.by_person(row["id"], "open", None, _who(who))
-    ctx.wake()
+    """Reopen a ticket and its issues, and notify its requester."""
+    services, principal = services_of(request), authenticate(request)
+    ticket = await _requested_ticket(request, services, principal)
+    async with services.admission.queries.slot():
+        await services.tracker_updates.by_person(ticket.id, "open", None, principal.name)
+    services.wake()
     return await get(request)
 
 
-def view(row: Row, links: Sequence[Row], events: Sequence[Row] | None) -> TicketView:
-    """A ticket as callers see it."""
+def _ticket_view(
+    ticket: TicketRow, links: Sequence[LinkRow], events: Sequence[EventRow] | None
+) -> TicketView:
     return TicketView(
-        id=str(row["id"]),
-        kind=TicketKind(row["kind"]).name.lower(),
-        source=row["source"],
-        title=row["title"],
-        status=_STATES[Status(row["status"])],
-        close_reason=row["close_reason"],
-        opened_at=row["opened_at"],
-        last_seen_at=row["last_seen_at"],
-        closed_at=row["closed_at"],
-        occurrences=row["occurrences"],
-        links=[_link(link) for link in links],
+        id=str(ticket.id),
+        kind=TicketKind(ticket.kind).name.lower(),
+        source=ticket.source,
+        title=ticket.title,
+        status=_STATES[TicketStatus(ticket.status)],
+        close_reason=ticket.close_reason,
+        opened_at=ticket.opened_at,
+        last_seen_at=ticket.last_seen_at,
+        closed_at=ticket.closed_at,
+        occurrences=ticket.occurrences,
+        links=[_link_view(link) for link in links],
         events=None
         if events is None
-        else [EventBody(one["n"], one["kind"], one["at"], json.loads(one["data"])) for one in events],
-        description=row["description"],
-        url=row["url"],
-        level=row["level"],
-        environment=row["environment"],
-        release=row["release"],
-        reporter=PersonBody(row["reporter_email"], row["reporter_name"]),
+        else [EventBody(event.number, event.kind, event.at, json.loads(event.data)) for event in events],
+        description=ticket.description,
+        url=ticket.url,
+        level=ticket.level,
+        environment=ticket.environment,
+        release=ticket.release,
+        reporter=PersonBody(ticket.reporter_email, ticket.reporter_name),
     )
 
 
-def _link(row: Row) -> LinkBody:
-    waits = row["lane_state"] == 3 or row["last_error"] is not None
+def _link_view(link: LinkRow) -> LinkBody:
+    has_problem = link.lane_state == LaneState.PARKED or link.last_error is not None
     return LinkBody(
-        destination=row["destination"],
-        tracker=row["tracker"],
-        state=_LINK_STATES[row["state"]],
-        key=row["remote_key"],
-        url=row["url"] or None,
-        issue_state=_STATES[Status(row["remote_state"])] if row["remote_state"] is not None else None,
-        problem=(row["last_error"] or row["parked_why"]) if waits else None,
+        destination=link.destination,
+        tracker=link.tracker,
+        state=_LINK_STATES[link.link_state],
+        key=link.issue_key,
+        url=link.issue_url or None,
+        issue_state=_STATES[TicketStatus(link.issue_state)] if link.issue_state is not None else None,
+        problem=(link.last_error or link.park_reason) if has_problem else None,
     )
 
 
-async def _ticket(request: web.Request, ctx: Context, who: Principal) -> Row:
-    """The ticket in the address, if it is there for this principal."""
+async def _requested_ticket(request: web.Request, services: Services, principal: Principal) -> TicketRow:
+    """Return the ticket in the address. Raises 404 if the caller may not see it."""
     try:
         ticket_id = uuid.UUID(request.match_info["ticket"])
     except ValueError:
         raise Problem("not-found", "there is no such ticket") from None
-    row = await store.ticket(ctx.reads, ticket_id)
-    if row is None or (who.source is not None and row["source_id"] != who.source.id):
+    ticket = await stored.read_ticket(services.read_pool, ticket_id)
+    if ticket is None or (principal.source is not None and ticket.source_id != principal.source.id):
         raise Problem("not-found", "there is no such ticket")
-    say(request, ticket=str(ticket_id), source=row["source"])
-    return row
-
-
-async def _body(request: web.Request) -> tuple[bytes, Any]:
-    ctx = context(request)
-    if ctx.acceptance.full:
-        raise unavailable("too much waits already")
-    body.need_json(request)
-    raw = await body.read(request, body.INTAKE_LIMIT, ctx.doors.report_room, ctx.patience)
-    return raw, decode(raw)
-
-
-def _convert(decoded: Any, kind: type[Any]) -> Any:
-    try:
-        return convert(decoded, kind)
-    except Unreadable as error:
-        field = {error.field: str(error)} if error.field else None
-        raise Problem("invalid-fields", "" if field else str(error), errors=field) from None
+    add_log_fields(request, ticket=str(ticket_id), source=ticket.source)
+    return ticket
 
 
 async def _submit(
     request: web.Request, source: LiveSource, report: Report, raw: bytes, operation: str, kind: TicketKind
-) -> Any:
-    ctx = context(request)
+) -> ReportResult:
+    """Submit a report to the intake and return its result once it is committed."""
+    services = services_of(request)
     key = idempotency_key(request, operation)
     headers = {name: request.headers[name] for name in KEPT_HEADERS if name in request.headers}
-    incoming = ctx.acceptance.incoming(
+    incoming = services.preparer.prepare(
         source, report, raw, headers, key=key or f"unique\n{uuid.uuid4()}", kind=kind
     )
-    accepted = await ctx.acceptance.submit(incoming)
-    if accepted.repeated and not accepted.same_body:
+    result = await services.intake.submit(incoming)
+    if result.repeated and not result.same_body:
         raise Problem("key-reused", "send the same body again, or another key")
-    if accepted.parked:
-        raise Problem("internal", f"it is kept as report {accepted.report_id}, and the operators are told")
-    ctx.metrics.reports.labels(source.slug, "repeated" if accepted.repeated else "accepted").inc()
-    say(request, report=str(accepted.report_id), ticket=str(accepted.ticket_id), source=source.slug)
-    return accepted
+    if result.parked:
+        raise Problem("internal", f"the request is stored as report {result.report_id} for the operators")
+    services.metrics.reports.labels(source.slug, "repeated" if result.repeated else "accepted").inc()
+    add_log_fields(request, report=str(result.report_id), ticket=str(result.ticket_id), source=source.slug)
+    return result
 
 
-def _source_of(ctx: Context, who: Principal, request: web.Request) -> LiveSource:
-    if who.source is not None:
-        return who.source
-    owners = [one for one in ctx.catalog.current.sources.values() if one.owns_tickets]
-    wanted = request.query.get("source")
-    if wanted is not None:
-        owners = [one for one in owners if one.slug == wanted]
+def _requested_source(services: Services, principal: Principal, request: web.Request) -> LiveSource:
+    """Return the caller's source; for operators, the one they select or the only one that has tickets."""
+    if principal.source is not None:
+        return principal.source
+    owners = [source for source in services.config.current.sources.values() if source.owns_tickets]
+    slug = request.query.get("source")
+    if slug is not None:
+        owners = [source for source in owners if source.slug == slug]
     if len(owners) != 1:
-        raise Problem("invalid-fields", errors={"source": "say ?source=SLUG, of a source of kind tickets"})
+        raise Problem("invalid-fields", errors={"source": "add ?source=SLUG of a source of kind tickets"})
     return owners[0]
 
 
@@ -320,9 +313,5 @@ def _cursor(text: str, errors: dict[str, str]) -> uuid.UUID | None:
     try:
         return uuid.UUID(text)
     except ValueError:
-        errors["cursor"] = "is not one that we gave"
+        errors["cursor"] = "must be `next` of another page"
         return None
-
-
-def _who(who: Principal) -> str:
-    return who.source.slug if who.source is not None else "operator"

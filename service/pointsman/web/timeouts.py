@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Patience(msgspec.Struct, frozen=True, kw_only=True):
+class HttpTimeouts(msgspec.Struct, frozen=True, kw_only=True):
     """How long a client may take. Seconds, unless the name says otherwise."""
 
     first_byte: float = 5.0
@@ -19,7 +19,7 @@ class Patience(msgspec.Struct, frozen=True, kw_only=True):
     """How long an answer may wait for a client that does not read."""
     linger: float = 1.0
     """How long what still comes is read after an early answer, so that the answer arrives."""
-    sweep: float = 0.25
+    check_interval: float = 0.25
     drain: float = 8.0
     """How long connections may go on at the end."""
     drain_idle: float = 1.0

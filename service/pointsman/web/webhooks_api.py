@@ -1,88 +1,98 @@
-"""Webhooks of trackers: raw bytes verified first, then read, then applied and committed, then answered."""
+"""The webhook endpoint. The signature is checked over the raw bytes before anything is decoded."""
 
 from __future__ import annotations
 
+import msgspec
 from aiohttp import web
 
 from pointsman.content.sanitize import clean_stored
 from pointsman.crypto import hmac_sha256_matches
 from pointsman.logs import logger
-from pointsman.plugin_api import Ignored, IssueGone, IssueSeen, Tracker, WebhookNews
+from pointsman.plugin_api import IgnoredWebhook, IssueRemoved, IssueState, Tracker, WebhookEvent
 from pointsman.plugin_host.validate import checked
 from pointsman.web import body
-from pointsman.web.intake_api import answer
-from pointsman.web.middleware import say
+from pointsman.web.middleware import add_log_fields
 from pointsman.web.problems import unauthorized
-from pointsman.web.services import context
+from pointsman.web.responses import json_response
+from pointsman.web.services import services_of
 
 log = logger("webhooks")
 
 
+class WebhookBody(msgspec.Struct):
+    """The effect of a webhook, for the log of the tracker."""
+
+    result: str
+
+
 async def post(request: web.Request) -> web.Response:
-    """Take one call. 401 for whatever can't be verified, 200 for whatever can, once it is committed."""
-    ctx = context(request)
+    """Accept a webhook: 401 if it can't be verified, 200 once it is committed."""
+    services = services_of(request)
     tracker_kind, slug = request.match_info["tracker"], request.match_info["slug"]
-    raw = await body.read(request, ctx.settings.webhook_max_bytes, ctx.doors.webhook_room, ctx.patience)
+    raw = await body.read(
+        request, services.settings.webhook_max_bytes, services.admission.webhook_memory, services.timeouts
+    )
     headers = {name.lower(): value for name, value in request.headers.items()}
-    destination = ctx.catalog.current.destination(slug)
+    destination = services.config.current.destination(slug)
     if destination is not None and destination.tracker_kind != tracker_kind:
         destination = None
     secrets = destination.webhook_secrets if destination is not None else ()
-    kind = ctx.registry.trackers.get(tracker_kind)
-    if not _verified(kind, headers, raw, secrets) or destination is None or destination.tracker is None:
-        why = (
-            "unknown destination"
-            if destination is None
-            else "no secret"
-            if not secrets
-            else "wrong signature"
-        )
-        raise unauthorized(why)
-    say(request, destination=slug)
+    plugin = services.registry.trackers.get(tracker_kind)
+    verified = _is_signature_valid(plugin, headers, raw, secrets)
+    if destination is None:
+        raise unauthorized("unknown destination")
+    if not verified:
+        raise unauthorized("wrong signature" if secrets else "no secret")
+    if destination.tracker is None:
+        raise unauthorized("the destination has a problem")
+    add_log_fields(request, destination=slug)
     delivery_id = _delivery_id(destination.tracker, headers, raw)
-    news = _read(destination.tracker, headers, raw)
-    async with ctx.doors.webhook_writes.through():
-        heard = await ctx.inbound.webhook(destination, headers, raw, delivery_id, news)
-    ctx.metrics.webhooks.labels(slug, "changed" if heard.changed else "nothing").inc()
-    say(
+    event = _read(destination.tracker, headers, raw)
+    async with services.admission.webhook_writes.slot():
+        result = await services.tracker_updates.webhook(destination, headers, raw, delivery_id, event)
+    services.metrics.webhooks.labels(slug, "changed" if result.changed else "nothing").inc()
+    add_log_fields(
         request,
-        note=heard.note,
+        note=result.note,
         webhook=delivery_id,
-        ticket=str(heard.ticket_id) if heard.ticket_id is not None else None,
+        ticket=str(result.ticket_id) if result.ticket_id is not None else None,
     )
-    if heard.changed:
-        ctx.wake()
-    return answer(200, {"result": heard.note})
+    if result.changed:
+        services.wake()
+    return json_response(200, WebhookBody(result.note))
 
 
 def _delivery_id(tracker: Tracker, headers: dict[str, str], raw: bytes) -> str | None:
+    """Return the tracker's id of a webhook, by which a repetition is recognised."""
     try:
-        found = tracker.webhook_id(headers, raw)
+        delivery_id = tracker.webhook_id(headers, raw)
     except Exception:
-        log.exception("a plugin failed to name a webhook", tracker=tracker.kind)
+        log.exception("tracker plugin failed to read a webhook's id", tracker=tracker.kind)
         return None
-    return clean_stored(found)[:200] if isinstance(found, str) else None
+    return clean_stored(delivery_id)[:200] if isinstance(delivery_id, str) else None
 
 
-def _verified(
-    kind: type[Tracker] | None, headers: dict[str, str], raw: bytes, secrets: tuple[bytes, ...]
+def _is_signature_valid(
+    plugin: type[Tracker] | None, headers: dict[str, str], raw: bytes, secrets: tuple[bytes, ...]
 ) -> bool:
-    """Whether the plugin vouches for the bytes; unknown names cost the same work."""
-    if kind is None:
+    """Return what the tracker's plugin says of the signature. An unknown tracker costs the same time."""
+    if plugin is None:
         hmac_sha256_matches(raw, None, ())
         return False
     try:
-        return kind.verify_webhook(headers, raw, [secret for secret in secrets if secret]) is True
+        return plugin.verify_webhook(headers, raw, [secret for secret in secrets if secret]) is True
     except Exception:
-        log.exception("a plugin failed to verify", tracker=kind.kind)
+        log.exception("tracker plugin failed to verify a webhook", tracker=plugin.kind)
         return False
 
 
-def _read(tracker: Tracker, headers: dict[str, str], raw: bytes) -> WebhookNews | None:
-    """What the plugin reads; None for a fault of the plugin: the webhook is kept, and a poll finds what it said."""
+def _read(tracker: Tracker, headers: dict[str, str], raw: bytes) -> WebhookEvent | None:
+    """Return what the plugin reads, or None when it fails: the webhook is stored, and polling finds the change."""
     try:
-        news: WebhookNews = checked(tracker.read_webhook(headers, raw), IssueSeen, IssueGone, Ignored)
+        event: WebhookEvent = checked(
+            tracker.read_webhook(headers, raw), IssueState, IssueRemoved, IgnoredWebhook
+        )
     except Exception:
-        log.exception("a plugin failed to read a webhook", tracker=tracker.kind)
+        log.exception("tracker plugin failed to read a webhook", tracker=tracker.kind)
         return None
-    return news
+    return event

@@ -13,16 +13,17 @@ import zlib
 import aiohttp
 import pytest
 
-from service_fixture import ADMIN, HELPDESK, SHOP, SOURCES, RunningService, alert
+from configuration import ADMIN, HELPDESK, SHOP, SOURCES, WEBHOOK_SECRET
+from service_fixture import RunningService
+from source_examples import alert
 
-HOOK = "hook-secret-of-the-tests"
 CONFIG = (
     SOURCES
     + f"""
 [[destination]]
 slug = "my-product"
 tracker = "forgejo"
-webhook_secrets = ["{HOOK}", "another-secret-of-the-tests"]
+webhook_secrets = ["{WEBHOOK_SECRET}", "another-secret-of-the-tests"]
 [destination.settings]
 url = "http://127.0.0.1:9"
 token = "t0ken-of-the-tests"
@@ -101,21 +102,21 @@ async def test_webhooks_that_can_not_be_verified_get_one_and_the_same_answer(ser
             ("/webhooks/forgejo/my-product", {}),
             ("/webhooks/forgejo/my-product", {"X-Forgejo-Signature": ""}),
             ("/webhooks/forgejo/my-product", {"X-Forgejo-Signature": "0" * 64}),
-            ("/webhooks/forgejo/my-product", {"X-Forgejo-Signature": sign(HOOK)[:-1] + "x"}),
+            ("/webhooks/forgejo/my-product", {"X-Forgejo-Signature": sign(WEBHOOK_SECRET)[:-1] + "x"}),
             ("/webhooks/forgejo/my-product", {"X-Forgejo-Signature": sign("")}),
             ("/webhooks/forgejo/my-product", {"X-Forgejo-Signature": "\u00fc" * 64}),
             ("/webhooks/forgejo/unsigned", {"X-Forgejo-Signature": ""}),
             ("/webhooks/forgejo/unsigned", {"X-Forgejo-Signature": sign("")}),
-            ("/webhooks/forgejo/nothere", {"X-Forgejo-Signature": sign(HOOK)}),
-            ("/webhooks/github/my-product", {"X-Hub-Signature-256": f"sha256={sign(HOOK)}"}),
-            ("/webhooks/nothing/my-product", {"X-Forgejo-Signature": sign(HOOK)}),
+            ("/webhooks/forgejo/nothere", {"X-Forgejo-Signature": sign(WEBHOOK_SECRET)}),
+            ("/webhooks/github/my-product", {"X-Hub-Signature-256": f"sha256={sign(WEBHOOK_SECRET)}"}),
+            ("/webhooks/nothing/my-product", {"X-Forgejo-Signature": sign(WEBHOOK_SECRET)}),
         ]
         answers = set()
         for path, headers in cases:
             async with service.client.post(path, data=body, headers=headers) as answer:
                 answers.add((answer.status, await answer.read()))
         assert {status for status, _ in answers} == {401} and len(answers) == 1
-        for secret in (HOOK, "another-secret-of-the-tests"):
+        for secret in (WEBHOOK_SECRET, "another-secret-of-the-tests"):
             headers = {"X-Forgejo-Signature": sign(secret), "X-Forgejo-Event": "issues"}
             status, _ = await raw(service, "/webhooks/forgejo/my-product", body, **headers)
             assert status == 200
@@ -138,7 +139,7 @@ async def test_a_verified_webhook_about_something_else_is_taken_and_changes_noth
 ):
     async with service.replica(CONFIG):
         data = json.dumps(body).encode()
-        signature = hmac.new(HOOK.encode(), data, hashlib.sha256).hexdigest()
+        signature = hmac.new(WEBHOOK_SECRET.encode(), data, hashlib.sha256).hexdigest()
         headers = {
             "X-Forgejo-Signature": signature,
             "X-Forgejo-Event": event,
@@ -334,5 +335,5 @@ async def test_no_token_is_ever_logged(service: RunningService, capfd):
     said = capfd.readouterr()
     output = said.out + said.err
     assert "request" in output
-    for secret in (SHOP, HELPDESK, ADMIN, HOOK, "t0ken-of-the-tests"):
+    for secret in (SHOP, HELPDESK, ADMIN, WEBHOOK_SECRET, "t0ken-of-the-tests"):
         assert secret not in output

@@ -10,14 +10,18 @@ from typing import Any
 
 import pytest
 
+from configuration import SOURCES
 from pointsman.bus.signals import AttemptFinished, Signals
+from pointsman.domain.states import DeliveryState
 from pointsman.storage import metrics as stored
 from pointsman.storage.db import Database
 from pointsman.storage.errors import DatabaseUnavailable
 from pointsman.storage.queries import queries
 from pointsman.web.metrics import Metrics
-from service_fixture import SOURCES, RunningService, alert, until
-from stored_lanes import DEAD, DONE, PENDING, StoredLanes, insert_finished
+from polling import until
+from service_fixture import RunningService
+from source_examples import alert
+from stored_lanes import StoredLanes, insert_finished
 
 HOUR = dt.timedelta(hours=1)
 NO_POOL = stored.PoolUsage(0, 0)
@@ -43,14 +47,14 @@ def value(text: str, name: str) -> float | None:
 
 
 async def test_the_queue_is_told_by_destination(stage: StoredLanes):
-    pending = {"state": PENDING, "cls": None}
+    pending = {"state": DeliveryState.PENDING, "cls": None}
     await stage.lane(
-        "here", {**pending, "in_doubt": True, "ago": 2 * HOUR}, {**pending, "ago": HOUR}, state=1
+        "here", {**pending, "outcome_unknown": True, "ago": 2 * HOUR}, {**pending, "ago": HOUR}, state=1
     )
-    await stage.lane("here", {**pending, "ago": 3 * HOUR}, state=3, parked_why="orphan")
-    await stage.lane("there", {"kind": 1}, {**pending, "ago": HOUR}, parked_why="refused")
-    await stage.lane("there", {"state": DONE}, {"cls": "defect"}, {"cls": "defect"}, state=0, head=4)
-    await stage.lane("there", {"state": DEAD, "cls": "a stranger's word", "in_doubt": True}, state=0, head=2)
+    await stage.lane("here", {**pending, "ago": 3 * HOUR}, state=3, park_reason="orphan")
+    await stage.lane("there", {"kind": 1}, {**pending, "ago": HOUR}, park_reason="refused")
+    await stage.lane("there", {"state": DeliveryState.DONE}, {"cls": "defect"}, {"cls": "defect"}, state=0, head=4)
+    await stage.lane("there", {"state": DeliveryState.DEAD, "cls": "a stranger's word", "outcome_unknown": True}, state=0, head=2)
     text = await page(stage.database)
     for name, wanted in {
         "pointsman_deliveries_pending": 4,
@@ -76,9 +80,9 @@ async def test_the_queue_is_told_by_destination(stage: StoredLanes):
 
 async def test_how_a_destination_stands(stage: StoredLanes):
     await stage.database.execute(
-        "update destination_state s set breaker = 2, failures = 7, paused_why = 'operator', credential = 'k',"
+        "update destination_state s set breaker = 2, failures = 7, pause_reason = 'operator', credential = 'k',"
         " blocked_until = now() + interval '90 s' from destination d where d.id = s.destination_id and slug = 'here';"
-        "insert into budget (credential, scope, declared_rate, rate, burst, tokens)"
+        "insert into rate_limit (credential, scope, declared_rate, rate, burst, tokens)"
         " values ('k', 'content', 1, 0.5, 20, 20)"
     )
     text = await page(stage.database)
@@ -100,7 +104,7 @@ async def test_parked_reports_and_careful_mode(stage: StoredLanes):
     assert (value(text, "pointsman_reports_parked"), value(text, "pointsman_verify_writes_mode")) == (0, 0)
     await database.execute(
         "insert into report (id, source_id, body, body_sha256, state) values (gen_random_uuid(), 1, '', '', 2);"
-        "update installation set careful_until = now() + interval '1 hour'"
+        "update installation set verify_writes_until = now() + interval '1 hour'"
     )
     text = await page(database)
     assert (value(text, "pointsman_reports_parked"), value(text, "pointsman_verify_writes_mode")) == (1, 1)
@@ -124,7 +128,7 @@ async def _unavailable() -> stored.DatabaseMetrics:
 
 async def test_what_is_over_is_shown_no_more(stage: StoredLanes):
     metrics = Metrics()
-    lane = await stage.lane("here", {"kind": 1}, parked_why="refused")
+    lane = await stage.lane("here", {"kind": 1}, park_reason="refused")
     dead = 'pointsman_dead_letters{destination="here",outcome="refused"}'
     assert value(await page(stage.database, metrics), dead) == 1
     await stage.database.execute("update delivery set state = 1 where lane_id = $1", lane)
@@ -165,8 +169,8 @@ async def test_without_the_database_the_rest_is_shown(error: Exception):
 
 async def test_nothing_that_is_done_is_read(stage: StoredLanes):
     """Among 20,000 finished deliveries the statements find the few that are not by the small indexes."""
-    await stage.lane("here", {"state": PENDING}, state=1)
-    await stage.lane("there", {"kind": 1}, parked_why="refused")
+    await stage.lane("here", {"state": DeliveryState.PENDING}, state=1)
+    await stage.lane("there", {"kind": 1}, park_reason="refused")
     async with stage.database.pool.acquire() as con:
         await insert_finished(con, 20_000)
         for name in ("destination_metrics", "dead_letter_metrics", "maintenance_metrics"):
@@ -199,7 +203,7 @@ async def test_a_running_replica_measures_itself(service: RunningService, tmp_pa
         before = series(text)
         for n in range(20):
             await service.alert(id=str(uuid.uuid4()), title=f"number {n}")
-        running.context.metrics._read_at -= 5
+        running.services.metrics._read_at -= 5
         assert series(await service.call("GET", "/metrics", status=200)) - before <= MAY_COME
         assert alert()["id"] not in text
 

@@ -17,18 +17,21 @@ import aiohttp
 import msgspec
 import pytest
 
+from configuration import ADMIN, SHOP, SOURCES
 from pointsman.errors import Overloaded
 from pointsman.intake import batcher
 from pointsman.web import client_address, static_responses
-from pointsman.web.admission import Door, Gate, Room
+from pointsman.web.admission import AdmissionLimit, ConcurrencyLimit, MemoryBudget
 from pointsman.web.server import files_for
-from pointsman.web.timeouts import Patience
+from pointsman.web.timeouts import HttpTimeouts
+from polling import until
 from raw_http import Wire, request, said
-from service_fixture import ADMIN, SHOP, SOURCES, RunningService, alert, until
+from service_fixture import RunningService
+from source_examples import alert
 
 slow = pytest.mark.slow
 
-HASTE = Patience(first_byte=1.0, head=1.0, body=1.5, body_grace=1.0, idle=1.0, linger=0.3, sweep=0.05)
+HASTE = HttpTimeouts(first_byte=1.0, head=1.0, body=1.5, body_grace=1.0, idle=1.0, linger=0.3, check_interval=0.05)
 BODY = json.dumps(alert()).encode()
 TARGET = f"/intake/shop/{SHOP}"
 
@@ -109,7 +112,7 @@ async def test_whatever_comes_is_decided_and_never_a_fault_of_ours(service: Runn
             assert ended.status == 431 or name != "a head of 40 KiB"
             for more in ended.raw.split(b"HTTP/1.1 ")[2:]:
                 assert more[:1] == b"4", (name, more)
-        assert await running.context.database.fetchval("select count(*) from report") == 0
+        assert await running.services.database.fetchval("select count(*) from report") == 0
         await service.alert()
         assert (await service.call("GET", "/api/v1/tickets", token=ADMIN, status=200))["tickets"]
 
@@ -146,7 +149,7 @@ async def test_bombs_take_no_memory(service: RunningService):
         finally:
             tracemalloc.stop()
         assert peak < 40 * 2**20
-        assert (running.context.doors.report_room.taken, running.context.doors.webhook_room.taken) == (0, 0)
+        assert (running.services.admission.report_memory.used, running.services.admission.webhook_memory.used) == (0, 0)
 
 
 @slow
@@ -216,7 +219,7 @@ async def test_the_host_header_leads_nowhere(service: RunningService):
             data = request(path, b"", *headers, method="GET").replace(b"Host: pointsman\r\n", b"")
             ended = await said(service.url, data)
             assert ended.status and b"evil" not in ended.raw, path
-        assert running.context.base_url == "https://help.example.com"
+        assert running.services.base_url == "https://help.example.com"
 
 
 # -- whose request it is ---------------------------------------------------------------------------------------
@@ -297,7 +300,7 @@ async def said_by(service: RunningService, who: str, status: int) -> bool:
 
 
 def test_a_door_lets_in_so_many_and_forgets_those_who_left():
-    door = Door("reports", 2)
+    door = AdmissionLimit("reports", 2)
     with door:
         with contextlib.suppress(ZeroDivisionError), door:
             assert door.full
@@ -305,30 +308,30 @@ def test_a_door_lets_in_so_many_and_forgets_those_who_left():
                 raise AssertionError("inside")
             raise ZeroDivisionError
         assert not door.full
-    assert door.inside == 0
+    assert door.active == 0
 
 
 def test_a_room_is_never_more_than_full():
-    room = Room("reports", 10)
-    room.take(10)
+    room = MemoryBudget("reports", 10)
+    room.reserve(10)
     with pytest.raises(Overloaded):
-        room.take(1)
-    assert room.taken == 10
+        room.reserve(1)
+    assert room.used == 10
 
 
 async def test_a_gate_has_places_and_some_who_wait_but_not_for_long():
-    gate = Gate("questions", 1, 1, wait_seconds=0.05)
-    async with gate.through():
-        waiting = asyncio.create_task(gate.through().__aenter__())
+    gate = ConcurrencyLimit("questions", 1, 1, wait_seconds=0.05)
+    async with gate.slot():
+        waiting = asyncio.create_task(gate.slot().__aenter__())
         await asyncio.sleep(0)
         began = time.monotonic()
         with pytest.raises(Overloaded, match="already"):
-            await gate.through().__aenter__()
+            await gate.slot().__aenter__()
         with pytest.raises(Overloaded, match=r"0\.05 s"):
             await waiting
         assert time.monotonic() - began < 2.0
     assert gate.waiting == 0
-    async with gate.through():
+    async with gate.slot():
         pass
 
 
@@ -361,8 +364,8 @@ def test_only_plain_reports_are_refused_unread(data):
 async def test_under_overload_reports_are_refused_unread_and_the_rest_is_answered(service: RunningService, monkeypatch):
     """Whole, in pieces, several in a row: each report gets its 503 in turn, on a connection that goes on."""
     async with service.replica(SOURCES, patience=HASTE) as running:
-        doors = running.context.doors
-        monkeypatch.setattr(doors.reports, "at_once", 0)
+        doors = running.services.admission
+        monkeypatch.setattr(doors.reports, "limit", 0)
         live, report = request("/health/live", method="GET"), request(TARGET, BODY)
         for pieces in (
             [report + report + live],
@@ -379,7 +382,7 @@ async def test_under_overload_reports_are_refused_unread_and_the_rest_is_answere
                     assert (status, headers["retry-after"]) == (503, "5")
                     assert json.loads(body)["type"] == "urn:pointsman:problem:unavailable"
                 assert (await wire.answer())[0] == 200
-        assert running.context.connections.shed == 4
+        assert running.services.connections.shed_requests == 4
         # what is not plain goes the long way to the same answer, and is not read either
         odd = request(TARGET, b"", "Content-Length: 100000", "Connection: close")
         assert (await said(service.url, odd)).status == 503
@@ -387,7 +390,7 @@ async def test_under_overload_reports_are_refused_unread_and_the_rest_is_answere
         await service.call("GET", "/health/ready", status=200)
         await service.call("GET", "/metrics", status=200)
         await service.call("GET", "/api/v1/tickets", token=ADMIN, status=200)
-        monkeypatch.setattr(doors.reports, "at_once", 10)
+        monkeypatch.setattr(doors.reports, "limit", 10)
         await service.alert()
 
 
@@ -397,48 +400,48 @@ async def test_answers_come_in_the_order_of_the_requests_when_load_is_shed_in_be
 ):
     """A client that does not wait for answers must not take one for another's."""
     async with service.replica(SOURCES, patience=HASTE) as running:
-        doors = running.context.doors
-        let, real = asyncio.Event(), running.context.acceptance._accept
+        doors = running.services.admission
+        let, real = asyncio.Event(), running.services.intake._accept
 
         async def stuck(incoming):
             await let.wait()
             return await real(incoming)
 
-        monkeypatch.setattr(running.context.acceptance, "_accept", stuck)
+        monkeypatch.setattr(running.services.intake, "_accept", stuck)
         async with Wire.to(service.url) as wire:
             await wire.send(request(TARGET, BODY))
             await until(lambda: _inside(doors.reports), 5.0)
-            monkeypatch.setattr(doors.reports, "at_once", 0)
+            monkeypatch.setattr(doors.reports, "limit", 0)
             await wire.send(request(TARGET, BODY))
             let.set()
             assert [(await wire.answer())[0] for _ in range(2)] == [202, 503]
 
 
-async def _inside(door: Door) -> bool:
-    return door.inside > 0
+async def _inside(door: AdmissionLimit) -> bool:
+    return door.active > 0
 
 
 @slow
 async def test_a_report_that_waits_too_long_is_refused_and_not_kept(service: RunningService, monkeypatch):
     """While the database is slow: the first wait is cut, later ones are refused at once, and all is well afterwards."""
-    monkeypatch.setattr(batcher, "WAITING_SECONDS", 1.0)
-    monkeypatch.setattr(batcher, "SLOW_SECONDS", 0.3)
+    monkeypatch.setattr(batcher, "WAIT_SECONDS", 1.0)
+    monkeypatch.setattr(batcher, "OVERLOADED_SECONDS", 0.3)
     async with service.replica(SOURCES) as running:
         let, held = asyncio.Event(), []
-        real = running.context.acceptance._accept
+        real = running.services.intake._accept
 
         async def stuck(incoming):
             held.append(incoming)
             await let.wait()
             return await real(incoming)
 
-        monkeypatch.setattr(running.context.acceptance, "_accept", stuck)
+        monkeypatch.setattr(running.services.intake, "_accept", stuck)
         async with asyncio.TaskGroup() as senders:
             for n in range(batcher.FLUSHERS):
                 senders.create_task(service.alert(id=f"held {n}"))
                 await until(lambda wanted=n + 1: _more(held, wanted))
             waiting = senders.create_task(service.alert(id="waiting", status=503))
-            await until(lambda: _full(running.context.acceptance))
+            await until(lambda: _full(running.services.intake))
             began = time.monotonic()
             await service.alert(id="late", status=503)
             assert time.monotonic() - began < 0.5
@@ -447,11 +450,11 @@ async def test_a_report_that_waits_too_long_is_refused_and_not_kept(service: Run
                 await waiting
             let.set()
         await service.alert(id="waiting")
-        kept = await running.context.database.fetchval("select count(*) from report")
+        kept = await running.services.database.fetchval("select count(*) from report")
         assert kept == batcher.FLUSHERS + 1
 
 
-async def _full(waiting: batcher.Acceptance) -> bool:
+async def _full(waiting: batcher.IntakeBatcher) -> bool:
     return waiting.full
 
 
@@ -460,8 +463,8 @@ async def test_questions_leave_connections_to_the_others(service: RunningService
     """While many slow questions are asked, reports, health and metrics have connections of the pool left."""
     async with service.replica(SOURCES) as running:
         await service.alert()
-        gate, pool = running.context.doors.reads, running.context.database.pool
-        asked = [asyncio.create_task(running.context.reads.fetchval("select pg_sleep(4)")) for _ in range(20)]
+        gate, pool = running.services.admission.queries, running.services.database.pool
+        asked = [asyncio.create_task(running.services.read_pool.fetchval("select pg_sleep(4)")) for _ in range(20)]
         await until(lambda: _waiting(gate))
         assert pool.get_size() - pool.get_idle_size() <= pool.get_max_size() - 4
         began = time.monotonic()
@@ -474,7 +477,7 @@ async def test_questions_leave_connections_to_the_others(service: RunningService
         await asyncio.gather(*asked, return_exceptions=True)
 
 
-async def _waiting(gate: Gate) -> bool:
+async def _waiting(gate: ConcurrencyLimit) -> bool:
     return gate.waiting >= 17
 
 
@@ -548,7 +551,7 @@ async def test_a_restart_under_load_loses_nothing(service: RunningService):
                 if turn == 2:
                     stop.set()
                     await until(lambda: _more(gone, 10))
-                    kept = await running.context.database.fetch("select id from report")
+                    kept = await running.services.database.fetch("select id from report")
                     assert {str(row["id"]) for row in kept} == set(taken)
                 began = time.monotonic()
             assert time.monotonic() - began < 12.0
@@ -570,7 +573,7 @@ def _free_port() -> int:
 @slow
 async def test_at_the_end_a_lasting_connection_is_heard_once_more(service: RunningService):
     """The port is closed already; a client that was about to use its connection is answered, and told to go."""
-    patience = Patience(drain_idle=5.0)
+    patience = HttpTimeouts(drain_idle=5.0)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(service.replica(SOURCES, patience=patience))
         replica = stack.pop_all()
@@ -597,7 +600,7 @@ async def _refused(url: str) -> bool:
 async def test_while_it_drains_a_replica_says_so_and_answers(service: RunningService):
     """Not ready, still answering, each answer the last of its connection."""
     async with service.replica(SOURCES) as running:
-        running.context.draining = True
+        running.services.draining = True
         async with Wire.to(service.url) as wire:
             await wire.send(request("/health/ready", method="GET"))
             status, headers, body = await wire.answer()

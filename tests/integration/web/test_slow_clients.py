@@ -10,13 +10,16 @@ import time
 import msgspec
 import pytest
 
-from pointsman.web.timeouts import Patience
+from configuration import HELPDESK, SHOP, SOURCES
+from pointsman.web.timeouts import HttpTimeouts
+from polling import until
 from raw_http import Wire, request, said
-from service_fixture import HELPDESK, SHOP, SOURCES, RunningService, alert, until
+from service_fixture import RunningService
+from source_examples import alert
 
 pytestmark = pytest.mark.slow
 
-HASTE = Patience(
+HASTE = HttpTimeouts(
     first_byte=0.5,
     head=1.5,
     body=1.2,
@@ -25,7 +28,7 @@ HASTE = Patience(
     idle=0.3,
     write=0.6,
     linger=0.3,
-    sweep=0.05,
+    check_interval=0.05,
     drain=1.0,
     drain_idle=0.2,
 )
@@ -127,7 +130,7 @@ async def test_who_leaves_in_the_middle_is_no_trouble_of_ours(service: RunningSe
             return 'route="/intake/{source}/{token}",status="400"' in page
 
         await until(noted)
-        assert running.context.doors.reports.inside == 0
+        assert running.services.admission.reports.active == 0
 
 
 async def test_who_does_not_read_is_cut(service: RunningService):
@@ -147,7 +150,7 @@ async def test_who_does_not_read_is_cut(service: RunningService):
             wire.writer.transport.pause_reading()
             await wire.send(page * 20)
 
-            cut = running.context.metrics.rejected_connections.labels("reads too slowly")
+            cut = running.services.metrics.rejected_connections.labels("reads too slowly")
 
             async def once() -> bool:
                 return cut._value.get() == 1
@@ -159,7 +162,7 @@ async def test_three_hundred_half_open_connections_and_health_answers(service: R
     """They are more than may be: the oldest make room, and what has something to say is heard."""
     async with contextlib.AsyncExitStack() as stack:
         service.settings = msgspec.structs.replace(service.settings, max_connections=200)
-        running = await stack.enter_async_context(service.replica(SOURCES, patience=Patience()))
+        running = await stack.enter_async_context(service.replica(SOURCES, patience=HttpTimeouts()))
         for n in range(300):
             wire = await stack.enter_async_context(Wire.to(service.url))
             await wire.send(
@@ -167,7 +170,7 @@ async def test_three_hundred_half_open_connections_and_health_answers(service: R
             )
             if n == 150:
                 await asyncio.sleep(0.3)
-        assert len(running.context.connections) <= 200
+        assert len(running.services.connections) <= 200
         await service.call("GET", "/health/live", status=200)
         await service.call("GET", "/health/ready", status=200)
         assert "pointsman_http_connections" in await service.call("GET", "/metrics", status=200)
@@ -176,7 +179,7 @@ async def test_three_hundred_half_open_connections_and_health_answers(service: R
 
 async def test_one_address_has_its_share_and_this_machine_has_none(service: RunningService, monkeypatch):
     """Loopback is a sidecar, a tunnel or a proxy on the machine: not one client. Others get 503 at once."""
-    from pointsman.web.connection_manager import Connections
+    from pointsman.web.connection_manager import ConnectionManager
 
     service.settings = msgspec.structs.replace(service.settings, max_connections_per_address=3)
     async with service.replica(SOURCES), contextlib.AsyncExitStack() as stack:
@@ -184,7 +187,7 @@ async def test_one_address_has_its_share_and_this_machine_has_none(service: Runn
             await stack.enter_async_context(Wire.to(service.url))
         await service.call("GET", "/health/live", status=200)
     with monkeypatch.context() as patch:
-        patch.setattr(Connections, "limited", lambda *_: True)
+        patch.setattr(ConnectionManager, "limited", lambda *_: True)
         async with service.replica(SOURCES), contextlib.AsyncExitStack() as stack:
             wires = [await stack.enter_async_context(Wire.to(service.url)) for _ in range(3)]
             refused = await said(service.url, request("/health/live", method="GET"))
