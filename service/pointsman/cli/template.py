@@ -17,8 +17,8 @@ from pointsman.cli.common import (
     with_settings,
 )
 from pointsman.config.settings import Settings
-from pointsman.content.redaction.outgoing_filter import masked_words
-from pointsman.delivery.preview import PARTS, Part, PreviewTarget, Preview, previews
+from pointsman.content.redaction.outgoing_filter import redaction_summary
+from pointsman.delivery.preview import PARTS, Part, Preview, PreviewTarget, previews
 from pointsman.domain.routing import Route
 from pointsman.errors import PointsmanError
 from pointsman.operations.route_file import load_routes, read_request
@@ -123,7 +123,7 @@ def _lines(results: Sequence[Preview]) -> Iterator[str]:
         )
         yield f"== {result.destination or 'no destination'}, {templates}"
         if result.masked:
-            yield f"redacted: {masked_words(result.masked)}"
+            yield f"redacted: {redaction_summary(result.masked)}"
         if result.problem:
             yield f"rendered with the built-in templates instead: {result.problem}"
         for part, heading in _HEADINGS.items():

@@ -545,8 +545,8 @@ def test_json_blocks_are_json():
 
 def test_what_the_demo_prints_is_what_the_readme_shows():
     """Each step that is shown is one that the demo has."""
-    rooms = ROOT / "service" / "pointsman"
-    source = "".join((rooms / name).read_text("utf-8") for name in ("demo.py", "walk.py"))
+    demo = ROOT / "service" / "pointsman" / "cli" / "demo"
+    source = "".join((demo / name).read_text("utf-8") for name in ("main.py", "scenario.py"))
     [shown] = [block.text for block in blocks(ROOT / "README.md", "text") if "✓" in block.text]
     for line in re.findall(r"✓ (.+)$", shown, re.MULTILINE):
         words = re.split(r": |\d+\.\d+| http", line)[0]

@@ -1,4 +1,4 @@
-"""The whole way on one machine, shown step by step and checked through the public interfaces alone."""
+"""Run the demo: a service with an embedded database, and the scenario that checks it through public interfaces."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import aiohttp
 import click
 
 from pointsman import app, logs
-from pointsman.cli.demo.scenario import Failed, Shown, Sink, Walk
+from pointsman.cli.demo.scenario import MailSink, Progress, Scenario, StepFailed
 from pointsman.config import settings as process
 from pointsman.config.settings import Settings, Smtp
 from pointsman.crypto import sha256
@@ -26,7 +26,7 @@ from pointsman.storage.db import Database
 from pointsman.storage.embedded import supervisor
 from pointsman.storage.embedded.supervisor import EmbeddedServer
 
-_FILE = """\
+_CONFIGURATION = """\
 # The demo's configuration. `pointsman plan` and `pointsman apply` take files like this one.
 
 [[source]]
@@ -51,8 +51,8 @@ destination = "team-folder"
 
 
 async def main(*, once: bool, port: int) -> int:
-    """Run the demo; 0 if every step happened."""
-    shown = Shown()
+    """Run the demo. Return the exit code: 0 if every step succeeded."""
+    progress = Progress()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -60,10 +60,10 @@ async def main(*, once: bool, port: int) -> int:
     logs.configure("pretty", level="warning")
     try:
         async with _own_server(base) as (folder, server):
-            shown.step(f"PostgreSQL {server.version} runs, embedded", f"data in {folder}")
-            await _run(shown, folder, server, stop=None if once else stop, port=port)
-    except Failed as failed:
-        click.echo(f"{click.style('✗', fg='red')} {failed}", err=True)
+            progress.step(f"PostgreSQL {server.version} runs, embedded", f"data in {folder}")
+            await _run(progress, folder, server, stop=None if once else stop, port=port)
+    except StepFailed as error:
+        click.echo(f"{click.style('✗', fg='red')} {error}", err=True)
         return 1
     except supervisor.EmbeddedError as error:
         click.echo(f"pointsman: {error}", err=True)
@@ -73,7 +73,7 @@ async def main(*, once: bool, port: int) -> int:
 
 @contextlib.asynccontextmanager
 async def _own_server(base: Path) -> AsyncIterator[tuple[Path, EmbeddedServer]]:
-    """An embedded server of our own: where another demo holds one, the next folder."""
+    """Start an embedded server. While another demo uses the first folder, use the next one."""
     for number in range(1, 10):
         folder = base / ("demo" if number == 1 else f"demo-{number}")
         async with contextlib.AsyncExitStack() as stack:
@@ -81,19 +81,19 @@ async def _own_server(base: Path) -> AsyncIterator[tuple[Path, EmbeddedServer]]:
             if server.owned:
                 yield folder, server
                 return
-            click.echo(f"{folder} is held by {server.holder}; taking the next folder")
-    raise Failed(f"every demo folder below {base} is held by a running demo: stop one")
+            click.echo(f"{folder} is in use by {server.holder}; using the next folder")
+    raise StepFailed(f"every demo folder below {base} is in use by a running demo: stop one")
 
 
 async def _run(
-    shown: Shown, folder: Path, server: EmbeddedServer, *, stop: asyncio.Event | None, port: int
+    progress: Progress, folder: Path, server: EmbeddedServer, *, stop: asyncio.Event | None, port: int
 ) -> None:
     issues = folder / "issues"
     tokens = {name: _token(folder / "secrets" / name) for name in ("shop", "helpdesk", "operator")}
     config = folder / "pointsman.toml"
-    config.write_text(_FILE.format(secrets=folder / "secrets", issues=issues), "utf-8")
+    config.write_text(_CONFIGURATION.format(secrets=folder / "secrets", issues=issues), "utf-8")
     log_path = folder / "pointsman.log"
-    sink = Sink()
+    sink = MailSink()
     async with contextlib.AsyncExitStack() as stack:
         logs.configure("json", stream=stack.enter_context(log_path.open("a", encoding="utf-8")))
         smtp_port = await stack.enter_async_context(sink.running())
@@ -114,23 +114,23 @@ async def _run(
             app.running(settings, database, Registry.load(), sock=sock, drain_seconds=5.0)
         )
         if port and sock.getsockname()[1] != port:
-            click.echo(f"           port {port} is taken, so another one is used")
-        shown.step(f"Pointsman listens at {replica.url}", f"log in {log_path}")
+            click.echo(f"           port {port} is taken, so another port is used")
+        progress.step(f"Pointsman listens at {replica.url}", f"log in {log_path}")
         session = await stack.enter_async_context(aiohttp.ClientSession(replica.url))
-        walk = Walk(shown, session, tokens, issues, sink)
-        await walk.health()
-        await walk.alert()
-        await walk.support()
+        scenario = Scenario(progress, session, tokens, issues, sink)
+        await scenario.check_health()
+        await scenario.run_alert()
+        await scenario.run_support_ticket()
         if stop is None:
-            click.echo("\nEvery step happened.")
+            click.echo("\nEvery step succeeded.")
             return
-        _farewell(replica.url, tokens, issues)
-        click.echo("\nIt stays up until you press Ctrl-C.")
+        _print_next_steps(replica.url, tokens, issues)
+        click.echo("\nThe service runs until you press Ctrl-C.")
         await stop.wait()
 
 
 def _token(path: Path) -> str:
-    """A token that stays the same from demo to demo, so that a command noted down goes on working."""
+    """Return a token that is kept between runs, so that a copied command still works."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not path.exists():
         path.touch(mode=0o600)
@@ -139,26 +139,26 @@ def _token(path: Path) -> str:
 
 
 def _socket(port: int) -> socket.socket:
-    """A listening socket at the wanted port, or at a free one."""
-    for wanted in (port, 0):
+    """Return a socket bound to the port, or to a free one."""
+    for candidate in (port, 0):
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            sock.bind(("127.0.0.1", wanted))
+            sock.bind(("127.0.0.1", candidate))
         except OSError:
             sock.close()
             continue
         sock.setblocking(False)
         return sock
-    raise Failed("no port is free on 127.0.0.1")
+    raise StepFailed("no port is free on 127.0.0.1")
 
 
-def _farewell(url: str, tokens: dict[str, str], issues: Path) -> None:
+def _print_next_steps(url: str, tokens: dict[str, str], issues: Path) -> None:
     alert = {"id": "my-first-alert", "alert_reason": "NEW", "title": "MyError: it works"}
     host = url.removeprefix("http://")
     click.echo(
         f"""
-Everything happened. Now it is yours:
+Every step succeeded. Try it yourself:
 
   tickets and their timelines   http://operator:{tokens["operator"]}@{host}/console/
   Bugsink posts its alerts to   {url}/intake/shop/{tokens["shop"]}
