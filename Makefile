@@ -47,8 +47,8 @@ else
 	exit $$failed
 endif
 
-unit: dev ## The unit tests: no database, no server
-	$(BIN)/pytest $(UNIT_TESTS) -n $(PROCESSES) --dist loadfile $(ARGS)
+unit: dev ## The unit tests: no database, no server; a fifth of the examples of property tests
+	$(BIN)/pytest $(UNIT_TESTS) -n 2 --dist worksteal -m "not slow" --hypothesis-profile=unit $(ARGS)
 
 conformance: dev ## The report cards of trackers and sources (ARGS=--pointsman-all-cells for every cell)
 	$(BIN)/pytest plugins/*/tests/test_conformance.py tests/integration/sources/test_source_conformance.py -q $(ARGS)

@@ -1,4 +1,4 @@
-"""Fixtures: a real Postgres for the whole run, a database of its own for each test, a service to live in."""
+"""Fixtures for all tests: one PostgreSQL server per run, a database per test, a running service."""
 
 from __future__ import annotations
 
@@ -9,14 +9,31 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import asyncpg
 import pytest
+from hypothesis import settings
 
 from pointsman import logs
-from pointsman.storage import migrate
-from pointsman.storage.db import Database
-from service_fixture import RunningService
+
+# Unit tests need neither the application nor a driver: whatever imports them is imported by the fixtures.
+if TYPE_CHECKING:
+    from pointsman.storage.db import Database
+    from service_fixture import RunningService
+
+settings.register_profile("unit", max_examples=20)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Run a fifth of the examples that property tests ask for, under ``--hypothesis-profile=unit``."""
+    if config.getoption("--hypothesis-profile") != "unit":
+        return
+    for function in {item.obj for item in items if isinstance(item, pytest.Function)}:
+        # ``settings`` decorates a test only once, so the number is replaced where the decorator left it.
+        if full := getattr(function, "_hypothesis_internal_use_settings", None):
+            fewer = settings(full, max_examples=max(full.max_examples // 5, 10))
+            function._hypothesis_internal_use_settings = fewer
+
 
 _SERVER = """
 import asyncio, pathlib, sys
@@ -33,9 +50,9 @@ asyncio.run(main())
 
 @pytest.fixture(scope="session")
 def server_dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Postgres that lives as long as the run; POINTSMAN_TEST_DATABASE_URL names one that is there already."""
-    if given := os.environ.get("POINTSMAN_TEST_DATABASE_URL"):
-        yield given
+    """Start a PostgreSQL server for the whole run, or use the one of POINTSMAN_TEST_DATABASE_URL."""
+    if configured := os.environ.get("POINTSMAN_TEST_DATABASE_URL"):
+        yield configured
         return
     folder = tmp_path_factory.mktemp("pg")
     with subprocess.Popen(
@@ -49,64 +66,75 @@ def server_dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.stdin.close()
 
 
-def _named(dsn: str, name: str) -> str:
+def _with_database(dsn: str, name: str) -> str:
     head, _, query = dsn.partition("?")
     return f"{head.rpartition('/')[0]}/{name}{'?' + query if query else ''}"
 
 
 @pytest.fixture(scope="session")
 def template(server_dsn: str) -> str:
-    """A migrated database that tests clone."""
+    """Create the migrated database that tests clone."""
+    import asyncpg
+
+    from pointsman.storage import migrate
+    from pointsman.storage.db import Database
+
     name = f"template_{uuid.uuid4().hex[:12]}"
 
-    async def make() -> None:
+    async def create() -> None:
         con = await asyncpg.connect(server_dsn)
         await con.execute(f"create database {name}")
         await con.close()
-        async with Database.open(_named(server_dsn, name), size=2) as database:
+        async with Database.open(_with_database(server_dsn, name), size=2) as database:
             await migrate.migrate(database)
 
-    asyncio.run(make())
+    asyncio.run(create())
     return name
 
 
 @pytest.fixture
 async def empty_dsn(server_dsn: str) -> AsyncIterator[str]:
-    """A database without a schema."""
+    """Create a database without a schema for one test."""
     async for dsn in _cloned(server_dsn, "template1"):
         yield dsn
 
 
 @pytest.fixture
 async def dsn(server_dsn: str, template: str) -> AsyncIterator[str]:
-    """A migrated database of the test's own."""
+    """Create a migrated database for one test."""
     async for dsn in _cloned(server_dsn, template):
         yield dsn
 
 
 async def _cloned(server_dsn: str, template: str) -> AsyncIterator[str]:
+    import asyncpg
+
     name = f"test_{uuid.uuid4().hex[:12]}"
     con = await asyncpg.connect(server_dsn)
     await con.execute(f"create database {name} template {template}")
-    yield _named(server_dsn, name)
+    yield _with_database(server_dsn, name)
     await con.execute(f"drop database {name} with (force)")
     await con.close()
 
 
 @pytest.fixture
 async def database(dsn: str) -> AsyncIterator[Database]:
-    """A pool on the test's database."""
+    """Open a pool on the test's database."""
+    from pointsman.storage.db import Database
+
     async with Database.open(dsn, size=6) as database:
         yield database
 
 
 @pytest.fixture
 async def service(dsn: str, tmp_path: Path) -> AsyncIterator[RunningService]:
-    """Everything around a replica: configuration file, mail server, client."""
+    """Prepare everything that surrounds a replica: configuration file, SMTP server, HTTP client."""
+    from service_fixture import RunningService
+
     async with RunningService(dsn, tmp_path) as service:
         yield service
 
 
 @pytest.fixture(autouse=True)
-def _quiet() -> None:
+def _errors_only() -> None:
     logs.configure("json", level="error")

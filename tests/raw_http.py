@@ -52,26 +52,26 @@ class Wire:
         body = await self.reader.readexactly(int(headers.get("content-length", "0")))
         return int(first.split()[1]), headers, body
 
-    async def end(self, patience_seconds: float = 10.0) -> Answer:
+    async def end(self, timeout_seconds: float = 10.0) -> Answer:
         """Wait until the other side closes."""
         raw = b""
         try:
-            async with asyncio.timeout(patience_seconds):
+            async with asyncio.timeout(timeout_seconds):
                 with contextlib.suppress(ConnectionError):
                     while piece := await self.reader.read(65536):
                         raw += piece
         except TimeoutError:
-            raise AssertionError(f"still open after {patience_seconds:g} s; came: {raw[:200]!r}") from None
+            raise AssertionError(f"still open after {timeout_seconds:g} s; came: {raw[:200]!r}") from None
         status = int(raw.split(b" ", 2)[1]) if raw.startswith(b"HTTP/1.") else 0
         return Answer(status, raw, time.monotonic() - self.began)
 
 
-async def said(url: str, *pieces: bytes, patience_seconds: float = 10.0) -> Answer:
+async def exchange(url: str, *pieces: bytes, timeout_seconds: float = 10.0) -> Answer:
     """Send some bytes and wait for the end."""
     async with Wire.to(url) as wire:
         for piece in pieces:
             await wire.send(piece)
-        return await wire.end(patience_seconds)
+        return await wire.end(timeout_seconds)
 
 
 def request(target: str, body: bytes = b"", *lines: str, method: str = "POST") -> bytes:

@@ -16,11 +16,36 @@ from pointsman.sources.generic import Generic
 from pointsman.sources.sentry import Sentry
 from pointsman.sources.tickets import Tickets
 from pointsman.testing.conformance import SourceCase, SourceExample
-from service_fixture import alert
 
 SECRET, OTHER = "the-secret-of-the-tests", "another-secret-of-the-tests"
 WHSEC = "whsec_" + base64.b64encode(b"a key of more than 24 bytes").decode()
 WHSEC_OTHER = "whsec_" + base64.b64encode(b"some key of more than 24 bytes").decode()
+
+
+def alert(reason: str = "NEW", **fields: Any) -> dict[str, Any]:
+    """Return a Bugsink alert as its webhook of kind `custom` posts it."""
+    body: dict[str, Any] = {
+        "id": "6f0d2a51-3c5e-4a0e-9c55-0d6f6c2f6a01",
+        "friendly_id": "SHOP-1",
+        "project": 1,
+        "digest_order": 1,
+        "first_seen": "2026-11-20T10:00:00.000001Z",
+        "last_seen": "2026-11-20T10:00:00.000001Z",
+        "digested_event_count": 1,
+        "stored_event_count": 1,
+        "calculated_type": "KeyError",
+        "calculated_value": "'basket'",
+        "transaction": "/basket",
+        "is_resolved": False,
+        "is_resolved_unconditionally": False,
+        "is_resolved_by_next_release": False,
+        "is_muted": False,
+        "title": "KeyError: 'basket'",
+        "project_name": "Shop",
+        "url": "https://bugsink.example.com/issues/issue/6f0d2a51-3c5e-4a0e-9c55-0d6f6c2f6a01/event/last/",
+        "alert_reason": reason,
+    }
+    return {**body, **fields}
 
 
 def hex_of(secret: str, body: bytes) -> str:

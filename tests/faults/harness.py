@@ -24,7 +24,7 @@ from load import Load
 from server import free_port
 from tracker_main import REPOSITORY, TOKEN
 
-from service_fixture import until
+from polling import until
 
 HERE = Path(__file__).parent
 LONG = os.environ.get("FAULTS_LONG") == "1"
@@ -347,7 +347,7 @@ class Cluster:
 
     async def about_to_send(self) -> Replica | None:
         """A replica that has three lanes with an intent just written, if there is one."""
-        return await self._holder("d.in_doubt and d.first_sent_at > now() - interval '0.2 seconds'")
+        return await self._holder("d.outcome_unknown and d.first_sent_at > now() - interval '0.2 seconds'")
 
     async def _holder(self, which: str) -> Replica | None:
         con = await asyncpg.connect(self.direct, timeout=20)

@@ -12,7 +12,7 @@ from typing import Self
 import aiohttp
 from oracle import KNOWN, Promises
 
-from service_fixture import alert
+from source_examples import alert
 
 _ORDERS = itertools.count(1)
 

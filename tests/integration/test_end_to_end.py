@@ -6,32 +6,23 @@ import uuid
 
 import pytest
 
+from configuration import ADMIN, HELPDESK, SHOP, SOURCES, WEBHOOK_SECRET, route, tracker_destination
 from pointsman_forgejo.testing import FakeForgejo
-from service_fixture import ADMIN, HELPDESK, SHOP, SOURCES, RunningService, until
+from polling import until
+from service_fixture import RunningService
 
-HOOK = "hook-secret-of-the-tests"
 
-
-def forgejo(fake: FakeForgejo) -> str:
+def config(fake: FakeForgejo) -> str:
     return (
         SOURCES
-        + f"""
-[[destination]]
-slug = "my-product"
-tracker = "forgejo"
-webhook_secrets = ["{HOOK}"]
-[destination.settings]
-url = "{fake.url}"
-token = "{fake.token}"
-repository = "acme/shop"
-labels = ["bug"]
-[[route]]
-match = {{ source = "shop" }}
-destination = "my-product"
-[[route]]
-match = {{ source = "helpdesk" }}
-destination = "my-product"
-"""
+        + tracker_destination(
+            fake,
+            "my-product",
+            more=f'webhook_secrets = ["{WEBHOOK_SECRET}"]',
+            settings='labels = ["bug"]',
+        )
+        + route("my-product", 'match = { source = "shop" }')
+        + route("my-product", 'match = { source = "helpdesk" }')
     )
 
 
@@ -43,23 +34,23 @@ async def tracker():
 
 async def test_an_alert_becomes_one_issue_and_closes_its_ticket(service: RunningService, tracker: FakeForgejo):
     """NEW opens, twice the same makes one issue, the closed webhook closes before its answer."""
-    async with service.replica(forgejo(tracker)):
+    async with service.replica(config(tracker)):
         first = await service.alert()
         again = await service.alert(digested_event_count=2)
         assert again["ticket"] == first["ticket"] and again["report"] == first["report"]
         link = await service.linked(first["ticket"])
         assert tracker.issues_made() == 1
-        tracker.webhook_url, tracker.webhook_secret = f"{service.url}/webhooks/forgejo/my-product", HOOK
+        tracker.webhook_url, tracker.webhook_secret = f"{service.url}/webhooks/forgejo/my-product", WEBHOOK_SECRET
         assert await tracker.close_issue(int(link["key"])) == 200
         seen = await service.ticket(first["ticket"])
         assert seen["status"] == "closed" and seen["close_reason"] == "completed"
 
 
 async def test_a_regression_reopens_ticket_and_issue(service: RunningService, tracker: FakeForgejo):
-    async with service.replica(forgejo(tracker)):
+    async with service.replica(config(tracker)):
         ticket = (await service.alert())["ticket"]
         link = await service.linked(ticket)
-        tracker.webhook_url, tracker.webhook_secret = f"{service.url}/webhooks/forgejo/my-product", HOOK
+        tracker.webhook_url, tracker.webhook_secret = f"{service.url}/webhooks/forgejo/my-product", WEBHOOK_SECRET
         await tracker.close_issue(int(link["key"]))
         await service.alert("REGRESSED", last_seen="2026-11-20T11:00:00Z")
         await service.status(ticket, "open")
@@ -76,14 +67,14 @@ async def test_a_regression_reopens_ticket_and_issue(service: RunningService, tr
 
 @pytest.mark.parametrize("reason", ["REGRESSED", "UNMUTED"])
 async def test_an_alert_for_an_unknown_problem_opens_it(service: RunningService, tracker: FakeForgejo, reason: str):
-    async with service.replica(forgejo(tracker)):
+    async with service.replica(config(tracker)):
         ticket = (await service.alert(reason, unmute_reason="more than 5 events an hour"))["ticket"]
         await service.linked(ticket)
         assert (await service.ticket(ticket))["events"][0]["kind"] == "opened"
 
 
 async def test_unmuted_comments(service: RunningService, tracker: FakeForgejo):
-    async with service.replica(forgejo(tracker)):
+    async with service.replica(config(tracker)):
         ticket = (await service.alert())["ticket"]
         await service.alert("UNMUTED", unmute_reason="More than 5 events an hour")
 
@@ -99,7 +90,7 @@ async def test_unmuted_comments(service: RunningService, tracker: FakeForgejo):
 
 
 async def test_the_test_button_makes_no_ticket(service: RunningService, tracker: FakeForgejo):
-    async with service.replica(forgejo(tracker)):
+    async with service.replica(config(tracker)):
         said = await service.alert("TEST", id="497f6eca-6276-4993-bfeb-53cbbbba6f08")
         assert said["ticket"] is None
         assert (await service.call("GET", "/api/v1/tickets", token=ADMIN))["tickets"] == []
@@ -107,7 +98,7 @@ async def test_the_test_button_makes_no_ticket(service: RunningService, tracker:
 
 async def test_a_ticket_its_comments_in_order_and_the_mail_at_its_end(service: RunningService, tracker: FakeForgejo):
     """Comments wait for their issue; the owner gets exactly one mail for each transition."""
-    async with service.replica(forgejo(tracker)):
+    async with service.replica(config(tracker)):
         async with tracker.down():
             ticket = await service.new_ticket("I can't pay")
             for n in range(5):
@@ -123,7 +114,7 @@ async def test_a_ticket_its_comments_in_order_and_the_mail_at_its_end(service: R
         assert [f"remark number {n}" in body for n, body in enumerate(bodies)] == [True] * 5
         assert not any("ada@customer.example" in body for body in bodies)
 
-        tracker.webhook_url, tracker.webhook_secret = f"{service.url}/webhooks/forgejo/my-product", HOOK
+        tracker.webhook_url, tracker.webhook_secret = f"{service.url}/webhooks/forgejo/my-product", WEBHOOK_SECRET
         await tracker.close_issue(int(link["key"]))
         await until(_mails(service, 1))
         mail = service.sink.mails[0]
@@ -152,7 +143,7 @@ async def test_a_comment_on_a_ticket_without_a_destination_is_kept_and_shown(ser
 
 
 async def test_a_ticket_closed_here_closes_its_issue(service: RunningService, tracker: FakeForgejo):
-    async with service.replica(forgejo(tracker)):
+    async with service.replica(config(tracker)):
         ticket = await service.new_ticket()
         link = await service.linked(ticket)
         seen = await service.call("POST", f"/api/v1/tickets/{ticket}/close", token=HELPDESK, status=200)
@@ -166,10 +157,10 @@ async def test_a_ticket_closed_here_closes_its_issue(service: RunningService, tr
 
 async def test_a_replayed_webhook_changes_nothing(service: RunningService, tracker: FakeForgejo):
     """The same call with a new delivery id, after the ticket went on, is known by its body."""
-    async with service.replica(forgejo(tracker)):
+    async with service.replica(config(tracker)):
         ticket = await service.new_ticket()
         link = await service.linked(ticket)
-        tracker.webhook_url, tracker.webhook_secret = f"{service.url}/webhooks/forgejo/my-product", HOOK
+        tracker.webhook_url, tracker.webhook_secret = f"{service.url}/webhooks/forgejo/my-product", WEBHOOK_SECRET
         await tracker.close_issue(int(link["key"]))
         sent = tracker.webhooks[-1]
         await tracker.reopen_issue(int(link["key"]))
@@ -193,7 +184,7 @@ async def test_a_close_that_no_webhook_told_is_found(service: RunningService, tr
 
     quick = replace(plugin.ForgejoTracker.capabilities, poll_seconds=0.5)
     monkeypatch.setattr(plugin.ForgejoTracker, "capabilities", quick)
-    async with service.replica(forgejo(tracker)):
+    async with service.replica(config(tracker)):
         ticket = (await service.alert())["ticket"]
         link = await service.linked(ticket)
         await tracker.close_issue(int(link["key"]))
@@ -201,7 +192,7 @@ async def test_a_close_that_no_webhook_told_is_found(service: RunningService, tr
 
 
 async def test_tokens_reach_only_what_is_theirs(service: RunningService, tracker: FakeForgejo):
-    async with service.replica(forgejo(tracker)):
+    async with service.replica(config(tracker)):
         alert = (await service.alert())["ticket"]
         mine = await service.new_ticket()
         await service.call("GET", f"/api/v1/tickets/{mine}", token=HELPDESK, status=200)

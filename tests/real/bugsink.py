@@ -25,7 +25,7 @@ from typing import Any, Self
 import aiohttp
 import pytest
 
-from service_fixture import until
+from polling import until
 
 REPOSITORY = Path(__file__).parents[2]
 SHOP = Path(__file__).with_name("shop.py")

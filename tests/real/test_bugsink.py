@@ -14,13 +14,14 @@ import asyncpg
 import pytest
 from aiohttp import web
 
+from configuration import ADMIN, SHOP, SOURCES, WEBHOOK_SECRET
 from pointsman.cli.demo import samples
 from pointsman_forgejo.testing import FakeForgejo
+from polling import until
 from real import bugsink as real
-from service_fixture import ADMIN, SHOP, SOURCES, RunningService, until
+from service_fixture import RunningService
 
 VERSIONS = real.versions((2, 5, 1))  # the first with the kind Custom
-HOOK = "hook-secret-of-the-tests"
 
 pytestmark = pytest.mark.real
 
@@ -41,7 +42,7 @@ async def test_the_whole_way_with_a_real_bugsink(service: RunningService, tmp_pa
         FakeForgejo(repository="acme/shop", token="forgejo-token-of-the-tests") as tracker,
         service.replica(_config(tracker)),
     ):
-        tracker.webhook_url, tracker.webhook_secret = f"{service.url}/webhooks/forgejo/my-product", HOOK
+        tracker.webhook_url, tracker.webhook_secret = f"{service.url}/webhooks/forgejo/my-product", WEBHOOK_SECRET
         intake = f"{service.url}/intake/shop/{SHOP}"
         async with running(version, intake, tmp_path / "bugsink", step) as bugsink:
             await _walk(service, tracker, bugsink, step)
@@ -54,7 +55,7 @@ def _config(tracker: FakeForgejo) -> str:
 [[destination]]
 slug = "my-product"
 tracker = "forgejo"
-webhook_secrets = ["{HOOK}"]
+webhook_secrets = ["{WEBHOOK_SECRET}"]
 [destination.settings]
 url = "{tracker.url}"
 token = "{tracker.token}"

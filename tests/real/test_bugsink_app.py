@@ -24,8 +24,10 @@ import msgspec
 import pytest
 from aiohttp import web
 
+from configuration import ADMIN, SHOP, SOURCES
+from polling import until
 from real import bugsink as real
-from service_fixture import ADMIN, SHOP, SOURCES, RunningService, until
+from service_fixture import RunningService
 
 VERSIONS = real.versions((2, 5, 1))
 APP = real.REPOSITORY / "plugins" / "bugsink-messaging"

@@ -14,17 +14,18 @@ import asyncpg
 import msgspec
 import pytest
 
+from configuration import SHOP, WEBHOOK_SECRET
 from pointsman import app
 from pointsman.operations import diagnostics
 from pointsman.storage import sources as store
 from pointsman.storage.db import Database
 from pointsman.sync.source_backfill import SourceBackfill
 from pointsman_forgejo.testing import FakeForgejo
+from polling import until
 from real import bugsink as real
-from service_fixture import SHOP, RunningService, until
+from service_fixture import RunningService
 
 VERSIONS = real.versions()
-HOOK = "hook-secret-of-the-tests"
 
 pytestmark = pytest.mark.real
 
@@ -43,7 +44,7 @@ poll_seconds = 5
 [[destination]]
 slug = "my-product"
 tracker = "forgejo"
-webhook_secrets = ["{HOOK}"]
+webhook_secrets = ["{WEBHOOK_SECRET}"]
 [destination.settings]
 url = "{tracker.url}"
 token = "{tracker.token}"
@@ -115,7 +116,7 @@ async def test_both_ways_with_a_real_bugsink(service: RunningService, tmp_path: 
         real.running(version, intake, tmp_path / "bugsink", kind=kind) as bugsink,
     ):
         tracker.webhook_url = f"http://127.0.0.1:{port}/webhooks/forgejo/my-product"
-        tracker.webhook_secret = HOOK
+        tracker.webhook_secret = WEBHOOK_SECRET
         step(f"Bugsink {version} is up, with a messaging service of the kind {kind} added in its form")
         story = Story(service, tracker, bugsink, step)
         told = "" if story.version >= (2, 4, 0) else 'resolve = "no"\ncomment = false'

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from configuration import SOURCES
 from pointsman.cli.main import main
-from service_fixture import SOURCES, RunningService
+from service_fixture import RunningService
 
 KEY = "6gPbCDWBO3oPg3pYG3m1-Jd6DTOl2sYKsbQKY4x6bZk="
 

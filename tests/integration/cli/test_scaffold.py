@@ -15,12 +15,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from configuration import SOURCES
 from pointsman.cli.scaffold import package
 from pointsman.cli.scaffold.commands import plugin
 from pointsman.errors import PointsmanError
 from pointsman.plugin_host import snapshot
 from pointsman.plugin_host.registry import Registry
-from service_fixture import SOURCES, RunningService, until
+from polling import until
+from service_fixture import RunningService
 
 NAME, MODULE = "road-works", "pointsman_road_works"
 ROOT = Path(__file__).parents[3]
@@ -152,7 +154,7 @@ def test_the_command_overwrites_nothing(tmp_path: Path):
     for folder in (tmp_path, tmp_path / "mine"):
         done = new("my-desk", "--folder", str(folder))
         assert done.exit_code == 1
-        assert "is there and not an empty folder" in done.stderr
+        assert "exists and is not an empty folder" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
@@ -214,7 +216,7 @@ def installed(built: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch):
 @pytest.mark.slow
 def test_a_new_plugin_is_found_and_fits(installed: Path):
     registry = Registry.load()
-    [standing] = [one for one in registry.standing if one.name == NAME]
+    [standing] = [one for one in registry.statuses if one.name == NAME]
     assert (standing.refused, standing.trackers, standing.origin) == ("", (NAME,), f"pointsman-{NAME}")
     assert version(f"pointsman-{NAME}") == "0.1.0"
     tracker = registry.trackers[NAME]
@@ -227,7 +229,7 @@ def test_a_new_plugin_is_listed_by_its_venv(built: tuple[Path, Path], tmp_path: 
     done = run(built, "-m", "pointsman", "plugins", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     [row] = [row for row in json.loads(done.stdout) if row["name"] == NAME]
-    assert (row["trackers"], row["state"]) == (NAME, "ready")
+    assert (row["trackers"], row["refused"]) == ([NAME], "")
 
 
 @pytest.mark.slow

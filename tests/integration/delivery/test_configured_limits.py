@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pointsman.operations.apply import apply_file
-from pointsman.delivery.rate_limiter import Budgets
+from pointsman.delivery.rate_limiter import RateLimiter
 from pointsman.domain.states import DeliveryKind
 from pointsman.domain.token_bucket import RateLimit
+from pointsman.operations.apply import apply_file
 from pointsman.plugin_api import Connection, PluginSettings, Secret
 from pointsman.plugin_host import bootstrap, snapshot
 from pointsman.plugin_host.registry import Registry
@@ -34,9 +34,9 @@ def forgejo(slug: str, *more: str, token: str = "one-token", url: str = "https:/
 async def in_force(database: Database, service: RunningService, text: str) -> snapshot.ConfigSnapshot:
     registry = Registry.load()
     await apply_file(database, service.settings, registry, service.write_config(text))
-    keeper = bootstrap.build_reloader(service.settings, database, registry)
-    await keeper.refresh()
-    return keeper.current
+    reloader = bootstrap.build_reloader(service.settings, database, registry)
+    await reloader.refresh()
+    return reloader.current
 
 
 async def test_limits_reach_the_rows_and_what_is_in_force(database: Database, service: RunningService):
@@ -86,12 +86,12 @@ async def test_what_one_destination_is_told_holds_for_all_that_use_its_credentia
     assert credentials["a"] == credentials["b"] and credentials["f"] is None
     assert len(set(credentials.values())) == 5
     # one bucket for both
-    budgets = Budgets(database)
+    budgets = RateLimiter(database)
     first, second = found["a"], found["b"]
     assert first is not None and second is not None
     for where in (first, second):
-        assert await budgets.take(where, DeliveryKind.CREATE, 1) == 0.0
-    [row] = await budgets.standing()
+        assert await budgets.acquire(where, DeliveryKind.CREATE, 1) == 0.0
+    [row] = await budgets.list_status()
     assert (row["destinations"], row["declared_rate"]) == (["a", "b"], 1.0)
 
 
@@ -107,13 +107,13 @@ def digest(
     connection = Connection(
         base_url=base_url, headers={name: Secret(value) for name, value in headers}, account=account
     )
-    return snapshot.credential_of(connection, OfALaterToken(**settings))
+    return snapshot.credential_digest(connection, OfALaterToken(**settings))
 
 
 def test_a_credential_is_told_apart_by_origin_headers_account_and_secrets():
     same = digest(headers=[("Authorization", "a"), ("Accept", "b")])
     assert same == digest(
-        base_url="https://X.test:443/else", headers=[("accept", "b"), ("authorization", "a")]
+        base_url="https://X.test:443/else", headers=[("intake", "b"), ("authorization", "a")]
     )
     others = [
         digest(headers=[("Authorization", "other"), ("Accept", "b")]),
@@ -144,7 +144,7 @@ def test_the_plugins_say_by_what_they_sign_in():
             setattr(Settings, name, value)
         connection = kind.connection(Settings())
         assert connection is not None
-        return snapshot.credential_of(connection, OfALaterToken())
+        return snapshot.credential_digest(connection, OfALaterToken())
 
     assert of(token=Secret("a")) == of(token=Secret(" a")) != of(token=Secret("b"))
     assert of(is_app=True, app_id=1, installation_id=2) != of(is_app=True, app_id=1, installation_id=3)

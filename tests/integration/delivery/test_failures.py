@@ -6,12 +6,14 @@ import json
 
 import pytest
 
+from configuration import HELPDESK, SOURCES, route, tracker_destination
 from pointsman.operations.deliveries import list_deliveries, replay_delivery
 from pointsman.operations.destinations import DestinationStatus, list_destinations
 from pointsman.storage.db import Database
 from pointsman.testing.fake import Fault
 from pointsman_forgejo.testing import FakeForgejo
-from service_fixture import HELPDESK, SOURCES, RunningService, count_dead, count_pending, until
+from polling import until
+from service_fixture import RunningService, count_dead, count_pending
 
 CREATE = "POST /api/v1/repos/acme/shop/issues"
 
@@ -23,20 +25,7 @@ async def tracker():
 
 
 def config(fake: FakeForgejo) -> str:
-    return (
-        SOURCES
-        + f"""
-[[destination]]
-slug = "there"
-tracker = "forgejo"
-[destination.settings]
-url = "{fake.url}"
-token = "tracker-token"
-repository = "acme/shop"
-[[route]]
-destination = "there"
-"""
-    )
+    return SOURCES + tracker_destination(fake) + route()
 
 
 async def destination(database: Database) -> DestinationStatus:

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from click.testing import CliRunner
 
-from configuration import ADMIN, HELPDESK, SOURCES
+from configuration import ADMIN, HELPDESK, SOURCES, route, tracker_destination
 from pointsman.cli.main import main
 from pointsman.operations import lookup
 from pointsman.operations.history.timeline import timeline
@@ -58,10 +58,7 @@ async def tracker():
         yield fake
 
 
-def forgejo(fake: FakeForgejo, more: str = "", route: str = "") -> str:
-    return (
-        SOURCES
-        + f"""
+GENERIC = f"""
 [[source]]
 slug = "any"
 kind = "generic"
@@ -77,19 +74,11 @@ action = "action"
 actions = {{ again = "regressed", "*" = "opened" }}
 fingerprint = "fp"
 facts = {{ Server = "server", "api_key" = "key", Token = "token" }}
-[[destination]]
-slug = "forge"
-tracker = "forgejo"
-{more}
-[destination.settings]
-url = "{fake.url}"
-token = "{fake.token}"
-repository = "acme/shop"
-[[route]]
-destination = "forge"
-{route}
 """
-    )
+
+
+def config(fake: FakeForgejo, more: str = "", lines: str = "") -> str:
+    return SOURCES + GENERIC + tracker_destination(fake, "forge", more=more) + route("forge", lines)
 
 
 async def post(service: RunningService, **body: str) -> str:
@@ -118,7 +107,7 @@ async def idle(replica) -> None:
 async def test_no_secret_reaches_a_tracker_and_operators_see_how_many_there_were(
     service: RunningService, tracker: Tracker
 ):
-    async with service.replica(forgejo(tracker)) as replica:
+    async with service.replica(config(tracker)) as replica:
         body = {
             "fp": "1",
             "title": f"Refused: password={SECRETS['password']} aws {SECRETS['aws']}",
@@ -168,7 +157,7 @@ async def test_no_secret_reaches_a_tracker_and_operators_see_how_many_there_were
 
 
 async def test_the_console_tells_the_counts(service: RunningService, tracker: Tracker):
-    async with service.replica(forgejo(tracker)) as replica:
+    async with service.replica(config(tracker)) as replica:
         ticket = await post(service, fp="1", title="x", text=TEXT)
         await service.linked(ticket)
         history = await lookup.explain(replica.services.database, ticket)
@@ -178,7 +167,7 @@ async def test_the_console_tells_the_counts(service: RunningService, tracker: Tr
 
 async def test_in_public_persons_and_machines_are_masked_too(service: RunningService, tracker: Tracker):
     text = "call +49 170 1234567 or bob@customer.example from 93.184.216.34"
-    async with service.replica(forgejo(tracker, 'redact = "strict"')) as replica:
+    async with service.replica(config(tracker, 'redact = "strict"')) as replica:
         help_ = await service.new_ticket("Help for bob@customer.example", description=text)
         link = await service.linked(help_)
         await service.comment(help_, text)
@@ -192,10 +181,10 @@ async def test_in_public_persons_and_machines_are_masked_too(service: RunningSer
 
 
 async def test_within_a_team_persons_stay_and_off_lets_all_through(service: RunningService, tracker: Tracker):
-    async with service.replica(forgejo(tracker)):
+    async with service.replica(config(tracker)):
         link = await service.linked(await post(service, fp="1", title="x", text="ask bob at 93.184.216.34"))
         assert "93.184.216.34" in tracker.issues[int(link["key"])].body
-    async with service.replica(forgejo(tracker, 'redact = "off"')) as replica:
+    async with service.replica(config(tracker, 'redact = "off"')) as replica:
         link = await service.linked(await post(service, fp="2", title="y", text=f"aws {SECRETS['aws']}"))
         assert SECRETS["aws"] in tracker.issues[int(link["key"])].body
         drafts = await replica.services.database.fetchval(
@@ -205,10 +194,10 @@ async def test_within_a_team_persons_stay_and_off_lets_all_through(service: Runn
 
 
 async def test_a_storms_list_passes_the_gate(service: RunningService, tracker: Tracker):
-    config = forgejo(tracker).replace(
+    text = config(tracker).replace(
         f'token = "{ANY}"', f'token = "{ANY}"\nlimits = {{ new_tickets_per_minute = 1 }}'
     )
-    async with service.replica(config) as replica:
+    async with service.replica(text) as replica:
         for n in range(4):
             await post(service, fp=str(n), title=f"No {n} password={SECRETS['password']} {SECRETS['aws']}")
         await replica.services.database.execute("update lane set due_at = now() where state = 1")
@@ -241,7 +230,7 @@ mail_body = "Dear {{ requester.name }}customer, **{{ title }}** is done."
 
 
 async def test_templates_of_a_route_say_it_in_other_words(service: RunningService, tracker: Tracker):
-    async with service.replica(forgejo(tracker, route=WORDS)) as replica:
+    async with service.replica(config(tracker, lines=WORDS)) as replica:
         body = {
             "fp": "1",
             "title": f"KeyError {SECRETS['aws']} @bob",
@@ -278,13 +267,13 @@ async def test_templates_of_a_route_say_it_in_other_words(service: RunningServic
 
 
 async def test_a_template_that_fails_loses_no_report(service: RunningService, tracker: Tracker):
-    route = """
+    breaking = """
 name = "breaks"
 [route.templates]
 title = "{% if level == 'fatal' %}{{ title | truncate(level) }}{% endif %}x"
 body = "{{ text }}"
 """
-    async with service.replica(forgejo(tracker, route=route)) as replica:
+    async with service.replica(config(tracker, lines=breaking)) as replica:
         ticket = await post(service, fp="1", title="KeyError", text="it broke", level="fatal")
         link = await service.linked(ticket)
         issue = tracker.issues[int(link["key"])]
@@ -313,7 +302,7 @@ comment = "of web-1: {{ text }}"
 [[route]]
 destination = "forge"
 """
-    async with service.replica(forgejo(tracker, route=other)) as replica:
+    async with service.replica(config(tracker, lines=other)) as replica:
         link = await service.linked(await post(service, fp="1", title="KeyError", server="web-1"))
         await post(service, fp="1", title="KeyError", action="again", text="back")
         await idle(replica)
@@ -326,7 +315,7 @@ async def test_the_requester_stays_inside_unless_the_route_lets_them_out(
     service: RunningService, tracker: Tracker, redact: str
 ):
     more = f'redact = "{redact}"'
-    async with service.replica(forgejo(tracker, more)) as replica:
+    async with service.replica(config(tracker, more)) as replica:
         help_ = await service.new_ticket("Help")
         await service.linked(help_)
         await service.call(
@@ -341,7 +330,7 @@ async def test_the_requester_stays_inside_unless_the_route_lets_them_out(
         )
         await idle(replica)
         assert "customer.example" not in plain(tracker.heard())
-    async with service.replica(forgejo(tracker, more, "requester = true")) as replica:
+    async with service.replica(config(tracker, more, "requester = true")) as replica:
         link = await service.linked(await service.new_ticket("Help again"))
         assert "`Ada <ada@customer.example>`" in tracker.issues[int(link["key"])].body
         link = await service.linked(await post(service, fp="1", title="KeyError"))
@@ -349,7 +338,7 @@ async def test_the_requester_stays_inside_unless_the_route_lets_them_out(
 
 
 async def test_previews_show_what_would_be_sent_and_send_nothing(service: RunningService, tracker: Tracker):
-    async with service.replica(forgejo(tracker, route=WORDS)) as replica:
+    async with service.replica(config(tracker, lines=WORDS)) as replica:
         body = {
             "fp": "1",
             "title": f"KeyError {SECRETS['aws']}",
@@ -388,7 +377,7 @@ def run(*words: str, text: dict[str, str], status: int = 0) -> str:
 
 def test_the_command_shows_it_without_a_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("POINTSMAN_DATABASE_URL", "postgres://nobody@127.0.0.1:1/none")
-    config = tmp_path / "pointsman.toml"
+    path = tmp_path / "pointsman.toml"
     fake = FakeForgejo(repository="acme/shop", token="x" * 20)
     fake.url = "http://127.0.0.1:1"
     broken = """
@@ -397,8 +386,8 @@ name = "breaks"
 [route.templates]
 title = "{% if level == 'fatal' %}{{ title | truncate(level) }}{% endif %}x"
 """
-    config.write_text(forgejo(fake, route=WORDS) + broken)
-    words = ("--config", str(config), "--source", "any")
+    path.write_text(config(fake, lines=WORDS) + broken)
+    words = ("--config", str(path), "--source", "any")
     text = {"fp": "1", "title": f"KeyError {SECRETS['aws']}", "text": "it broke", "level": "error"}
     out = run(*words, text=text)
     assert "== forge, with the templates of route words" in out

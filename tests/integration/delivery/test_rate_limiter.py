@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 
-from pointsman.delivery.rate_limiter import Budgets
-from pointsman.domain.ticket import Kind
-from pointsman.domain.token_bucket import Pace
+from pointsman.delivery.rate_limiter import RateLimiter
+from pointsman.domain.states import DeliveryKind
+from pointsman.domain.token_bucket import RateLimit
 from pointsman.plugin_host.snapshot import LiveDestination
 from pointsman.storage import rate_limits as rows
 from pointsman.storage.db import Database
 
 TOKEN = b"a credential's digest"
-CREATE, COMMENT = Kind.CREATE, Kind.COMMENT
+CREATE, COMMENT = DeliveryKind.CREATE, DeliveryKind.COMMENT
 
 
 class Counting:
@@ -48,14 +48,14 @@ class Counting:
         await self.database.execute(sql, *args)
 
 
-def place(number: int = 1, *paces: Pace, credential: bytes | None = TOKEN) -> LiveDestination:
+def place(number: int = 1, *paces: RateLimit, credential: bytes | None = TOKEN) -> LiveDestination:
     return LiveDestination(
         number,
         f"place-{number}",
         1,
         "github",
         credential=credential,
-        budgets=paces or (Pace("all", 10.0, 20.0),),
+        rate_limits=paces or (RateLimit("all", 10.0, 20.0),),
     )
 
 
@@ -76,25 +76,25 @@ async def stand(database: Database, *credentials: bytes | None) -> list[int]:
 async def pass_time(database: Database, seconds: float) -> None:
     """As if so much time had gone by."""
     await database.execute(
-        "update budget set refilled_at = refilled_at - $1 * interval '1 s',"
+        "update rate_limit set refilled_at = refilled_at - $1 * interval '1 s',"
         " limited_until = limited_until - $1 * interval '1 s'",
         seconds,
     )
 
 
 async def row(database: Database, scope: str = "all") -> Any:
-    return await database.fetchrow("select * from budget where scope = $1", scope)
+    return await database.fetchrow("select * from rate_limit where scope = $1", scope)
 
 
-async def drain(budgets: Budgets, where: LiveDestination, kind: Kind, most: int = 1000) -> int:
+async def drain(budgets: RateLimiter, where: LiveDestination, kind: DeliveryKind, most: int = 1000) -> int:
     """How many may go at once."""
     for n in range(most):
-        if await budgets.take(where, kind, 1):
+        if await budgets.acquire(where, kind, 1):
             return n
     return most
 
 
-SLOW = Pace("all", 0.001, 20.0)
+SLOW = RateLimit("all", 0.001, 20.0)
 
 
 # -- what a bucket gives ---------------------------------------------------------------------------------------------
@@ -102,29 +102,29 @@ SLOW = Pace("all", 0.001, 20.0)
 
 async def test_without_budgets_nothing_is_asked():
     """Nor is there a database to ask."""
-    nowhere = Budgets(None)  # type: ignore[arg-type]
-    assert await nowhere.take(LiveDestination(1, "x", 1, "folder"), CREATE, 1) == 0.0
+    nowhere = RateLimiter(None)  # type: ignore[arg-type]
+    assert await nowhere.acquire(LiveDestination(1, "x", 1, "folder"), CREATE, 1) == 0.0
 
 
 async def test_the_last_fifth_of_a_bucket_is_left_to_what_is_urgent(database: Database):
-    budgets, where = Budgets(database), place(1, SLOW)
-    for kind in (Kind.COMMENT, Kind.UPDATE):
+    budgets, where = RateLimiter(database), place(1, SLOW)
+    for kind in (DeliveryKind.COMMENT, DeliveryKind.UPDATE):
         await drain(budgets, where, kind)
     assert (await row(database))["tokens"] == pytest.approx(4, abs=0.1)
-    assert [await budgets.take(where, kind, 1) for kind in (CREATE, Kind.CLOSE, Kind.REOPEN)] == [0.0] * 3
-    assert await budgets.take(where, COMMENT, 1) > 0
+    assert [await budgets.acquire(where, kind, 1) for kind in (CREATE, DeliveryKind.CLOSE, DeliveryKind.REOPEN)] == [0.0] * 3
+    assert await budgets.acquire(where, COMMENT, 1) > 0
     assert await drain(budgets, where, CREATE) == 1
 
 
 async def test_those_who_come_together_share_a_statement_and_the_urgent_ones_go_first(database: Database):
     counting = Counting(database)
-    budgets, where = Budgets(counting), place(1, SLOW)  # type: ignore[arg-type]
-    await budgets.take(where, CREATE, 1)
+    budgets, where = RateLimiter(counting), place(1, SLOW)  # type: ignore[arg-type]
+    await budgets.acquire(where, CREATE, 1)
     counting.count = 0
     counting.gate.clear()
-    first = asyncio.create_task(budgets.take(where, COMMENT, 1))
+    first = asyncio.create_task(budgets.acquire(where, COMMENT, 1))
     await until_waiting(counting)
-    rest = [asyncio.create_task(budgets.take(where, kind, 1)) for kind in [COMMENT] * 30 + [CREATE] * 10]
+    rest = [asyncio.create_task(budgets.acquire(where, kind, 1)) for kind in [COMMENT] * 30 + [CREATE] * 10]
     await asyncio.sleep(0)
     counting.gate.set()
     waits = await asyncio.gather(first, *rest)
@@ -143,121 +143,121 @@ async def until_waiting(counting: Counting) -> None:
 
 async def test_a_wait_is_honest(database: Database):
     """After it there is a token; half way there is none. Each of those that wait has its own time."""
-    budgets, where = Budgets(database), place(1, Pace("all", 0.1, 5.0))
+    budgets, where = RateLimiter(database), place(1, RateLimit("all", 0.1, 5.0))
     await drain(budgets, where, CREATE)
-    waits = await asyncio.gather(*(Budgets(database).take(where, CREATE, 1) for _ in range(2)))
+    waits = await asyncio.gather(*(RateLimiter(database).acquire(where, CREATE, 1) for _ in range(2)))
     assert all(5 < wait <= 10 for wait in waits)
-    one = Budgets(database)
-    waits = sorted(await asyncio.gather(*(one.take(where, CREATE, 1) for _ in range(3))))
+    one = RateLimiter(database)
+    waits = sorted(await asyncio.gather(*(one.acquire(where, CREATE, 1) for _ in range(3))))
     assert [round(after - before) for before, after in itertools.pairwise(waits)] == [10, 10]
     await pass_time(database, waits[0] / 2)
-    assert await Budgets(database).take(where, CREATE, 1) > 0
+    assert await RateLimiter(database).acquire(where, CREATE, 1) > 0
     await pass_time(database, waits[0] / 2 + 0.001)
-    assert await Budgets(database).take(where, CREATE, 1) == 0.0
-    assert await Budgets(database).take(where, CREATE, 1) > 0
+    assert await RateLimiter(database).acquire(where, CREATE, 1) == 0.0
+    assert await RateLimiter(database).acquire(where, CREATE, 1) > 0
 
 
 async def test_until_when_nobody_else_need_ask_is_known(database: Database):
     """The first token that comes, not the place in the queue; nothing for a lane that waits alone."""
-    budgets, where = Budgets(database), place(1, Pace("all", 0.1, 1.0))
+    budgets, where = RateLimiter(database), place(1, RateLimit("all", 0.1, 1.0))
     assert budgets.until_next(where) == 0.0
-    assert await budgets.take(where, CREATE, 1) == 0.0
+    assert await budgets.acquire(where, CREATE, 1) == 0.0
     assert budgets.until_next(where) == 0.0
     for _ in range(4):
-        await budgets.take(where, CREATE, 1)
+        await budgets.acquire(where, CREATE, 1)
         assert 9 < budgets.until_next(where) <= 10
-    alone = place(1, Pace("issue", 0.1, 1.0))
-    await budgets.take(alone, CREATE, 1)
-    assert await budgets.take(alone, CREATE, 1) > 9
+    alone = place(1, RateLimit("issue", 0.1, 1.0))
+    await budgets.acquire(alone, CREATE, 1)
+    assert await budgets.acquire(alone, CREATE, 1) > 9
     assert budgets.until_next(alone) == 0.0
 
 
 async def test_a_fast_bucket_is_asked_once_a_second_not_once_a_write(database: Database):
     """A second's worth at most is held in advance, deducted first."""
     counting = Counting(database)
-    budgets, where = Budgets(counting), place(1, Pace("all", 50.0, 500.0))  # type: ignore[arg-type]
-    await budgets.take(where, COMMENT, 1)
+    budgets, where = RateLimiter(counting), place(1, RateLimit("all", 50.0, 500.0))  # type: ignore[arg-type]
+    await budgets.acquire(where, COMMENT, 1)
     counting.count = 0
     assert (await row(database))["tokens"] == pytest.approx(450, abs=1)
     for _ in range(40):
-        assert await budgets.take(where, COMMENT, 1) == 0.0
+        assert await budgets.acquire(where, COMMENT, 1) == 0.0
     assert counting.count <= 1
 
 
 async def test_a_scope_that_is_short_gives_back_what_was_taken_of_another(database: Database):
-    hour, minute = Pace("hour", 0.0001, 3.0), Pace("minute", 0.001, 1.0)
-    budgets, where = Budgets(database), place(1, hour, minute)
-    assert await budgets.take(where, CREATE, 1) == 0.0
+    hour, minute = RateLimit("hour", 0.0001, 3.0), RateLimit("minute", 0.001, 1.0)
+    budgets, where = RateLimiter(database), place(1, hour, minute)
+    assert await budgets.acquire(where, CREATE, 1) == 0.0
     for _ in range(5):
-        assert await budgets.take(where, CREATE, 1) > 0
+        assert await budgets.acquire(where, CREATE, 1) > 0
     # one token of the hour is held, and it is always the same
     assert (await row(database, "hour"))["tokens"] == pytest.approx(1, abs=0.1)
-    await database.execute("update budget set tokens = 1 where scope = 'minute'")
-    assert await budgets.take(where, CREATE, 1) == 0.0
+    await database.execute("update rate_limit set tokens = 1 where scope = 'minute'")
+    assert await budgets.acquire(where, CREATE, 1) == 0.0
     assert (await row(database, "hour"))["tokens"] == pytest.approx(1, abs=0.1)
 
 
 async def test_who_is_cancelled_leaves_his_token(database: Database):
     counting = Counting(database)
-    budgets, where = Budgets(counting), place(1, Pace("all", 0.001, 2.0))  # type: ignore[arg-type]
+    budgets, where = RateLimiter(counting), place(1, RateLimit("all", 0.001, 2.0))  # type: ignore[arg-type]
     counting.gate.clear()
-    gone = asyncio.create_task(budgets.take(where, CREATE, 1))
+    gone = asyncio.create_task(budgets.acquire(where, CREATE, 1))
     await until_waiting(counting)
     gone.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await gone
     counting.gate.set()
-    assert [bool(await budgets.take(where, CREATE, 1)) for _ in range(3)] == [False, False, True]
+    assert [bool(await budgets.acquire(where, CREATE, 1)) for _ in range(3)] == [False, False, True]
 
 
 async def test_a_database_that_fails_is_told_to_all_who_wait(database: Database):
     counting = Counting(database)
-    budgets, where = Budgets(counting), place()  # type: ignore[arg-type]
+    budgets, where = RateLimiter(counting), place()  # type: ignore[arg-type]
     counting.fails = ConnectionError("gone")
-    failed = await asyncio.gather(*(budgets.take(where, CREATE, 1) for _ in range(5)), return_exceptions=True)
+    failed = await asyncio.gather(*(budgets.acquire(where, CREATE, 1) for _ in range(5)), return_exceptions=True)
     assert [type(one) for one in failed] == [ConnectionError] * 5
     counting.fails = None
-    assert await budgets.take(where, CREATE, 1) == 0.0
+    assert await budgets.acquire(where, CREATE, 1) == 0.0
 
 
 async def test_issues_are_paced_one_by_one_and_no_row_tells_of_them(database: Database):
-    where = place(1, Pace("issue-long", 0.01, 3.0), Pace("issue", 0.1, 2.0))
-    budgets = Budgets(database)
-    assert [await budgets.take(where, CREATE, 1) for _ in range(2)] == [0.0, 0.0]
-    assert await budgets.take(where, CREATE, 1) == pytest.approx(10, abs=0.1)
-    assert await budgets.take(where, CREATE, 2) == 0.0
-    await budgets.limited(where, "issue:10042", 60)
-    assert await database.fetch("select * from budget") == []
+    where = place(1, RateLimit("issue-long", 0.01, 3.0), RateLimit("issue", 0.1, 2.0))
+    budgets = RateLimiter(database)
+    assert [await budgets.acquire(where, CREATE, 1) for _ in range(2)] == [0.0, 0.0]
+    assert await budgets.acquire(where, CREATE, 1) == pytest.approx(10, abs=0.1)
+    assert await budgets.acquire(where, CREATE, 2) == 0.0
+    await budgets.slow_down(where, "issue:10042", 60)
+    assert await database.fetch("select * from rate_limit") == []
 
 
 # -- many replicas ---------------------------------------------------------------------------------------------------
 
 
 @contextlib.asynccontextmanager
-async def replicas(dsn: str, count: int) -> AsyncIterator[list[Budgets]]:
+async def replicas(dsn: str, count: int) -> AsyncIterator[list[RateLimiter]]:
     """So many, over pools of their own."""
     async with contextlib.AsyncExitStack() as stack:
         pools = [await stack.enter_async_context(Database.open(dsn, size=2)) for _ in range(4)]
-        yield [Budgets(pools[n % 4]) for n in range(count)]
+        yield [RateLimiter(pools[n % 4]) for n in range(count)]
 
 
 @pytest.mark.parametrize("rate", [0.5, 40.0])
 async def test_eight_replicas_never_take_more_than_the_budget(database: Database, dsn: str, rate: float):
     """All hammer one credential, over two destinations: the burst, what came by the time, and no more."""
-    pace = Pace("all", rate, 30.0)
+    pace = RateLimit("all", rate, 30.0)
     async with replicas(dsn, 8) as eight:
         began = await database.fetchval("select clock_timestamp()")
 
-        async def hammer(budgets: Budgets, number: int) -> tuple[int, int]:
+        async def hammer(budgets: RateLimiter, number: int) -> tuple[int, int]:
             dice, all_kinds, low = random.Random(number), 0, 0
             for _ in range(15):
-                kinds = [dice.choice([CREATE, COMMENT, Kind.UPDATE, Kind.CLOSE]) for _ in range(5)]
+                kinds = [dice.choice([CREATE, COMMENT, DeliveryKind.UPDATE, DeliveryKind.CLOSE]) for _ in range(5)]
                 got = await asyncio.gather(
-                    *(budgets.take(place(1 + number % 2, pace), kind, 1) for kind in kinds)
+                    *(budgets.acquire(place(1 + number % 2, pace), kind, 1) for kind in kinds)
                 )
                 all_kinds += got.count(0.0)
                 low += sum(
-                    not wait for wait, kind in zip(got, kinds, strict=True) if kind in (COMMENT, Kind.UPDATE)
+                    not wait for wait, kind in zip(got, kinds, strict=True) if kind in (COMMENT, DeliveryKind.UPDATE)
                 )
             return all_kinds, low
 
@@ -269,7 +269,7 @@ async def test_eight_replicas_never_take_more_than_the_budget(database: Database
     assert 0 <= left <= pace.burst
     assert taken <= allowed, f"{taken} went in {seconds:.2f} s, {allowed:.1f} may"
     assert taken + left + 8 * max(1, rate) >= pace.burst - 1, "and none was lost but what is held"
-    assert low <= pace.burst - pace.kept + rate * seconds
+    assert low <= pace.burst - pace.priority_tokens + rate * seconds
 
 
 async def test_any_row_gives_what_it_has_and_stays_within_its_bounds(database: Database):
@@ -277,12 +277,12 @@ async def test_any_row_gives_what_it_has_and_stays_within_its_bounds(database: D
     dice = random.Random(7)
     for n in range(150):
         rate, burst = dice.choice([0.1, 1.0, 5.0, 60.0]), dice.choice([1.0, 1.4, 16.0, 100.0])
-        pace = Pace("all", rate, burst)
+        pace = RateLimit("all", rate, burst)
         tokens, elapsed = dice.uniform(0, burst), dice.choice([-30.0, 0.0, 0.3, 20.0, 90_000.0])
         urgent, others, advance = (dice.choice([0, 1, 5, 50]) for _ in range(3))
         credential = str(n).encode()
         await database.execute(
-            "insert into budget (credential, scope, declared_rate, rate, burst, tokens, refilled_at)"
+            "insert into rate_limit (credential, scope, declared_rate, rate, burst, tokens, refilled_at)"
             " values ($1, 'all', $2, $2, $3, $4, now() - $5 * interval '1 s')",
             credential,
             rate,
@@ -290,8 +290,8 @@ async def test_any_row_gives_what_it_has_and_stays_within_its_bounds(database: D
             tokens,
             elapsed,
         )
-        bucket = rows.Bucket(credential=credential, scope="all", rate=rate, burst=burst, kept=pace.kept)
-        given = await rows.take(database, bucket, urgent=urgent, others=others, advance=advance)
+        bucket = rows.Bucket(credential=credential, scope="all", rate=rate, burst=burst, kept=pace.priority_tokens)
+        given = await rows.acquire(database, bucket, urgent=urgent, others=others, advance=advance)
         full = min(burst, tokens + rate * max(0.0, elapsed))
         if elapsed < 0:
             assert (given.for_urgent, given.for_others) == (0, 0) and given.rest_seconds > 29
@@ -300,11 +300,11 @@ async def test_any_row_gives_what_it_has_and_stays_within_its_bounds(database: D
         assert 0 <= given.for_urgent <= urgent and 0 <= given.for_others <= others + min(advance, rate)
         assert given.for_urgent + given.for_others <= full + spare
         assert given.for_urgent >= min(urgent, int(full))
-        assert not given.for_others or given.tokens >= pace.kept - 1e-9
+        assert not given.for_others or given.tokens >= pace.priority_tokens - 1e-9
         assert given.tokens == pytest.approx(
             min(burst, full) - given.for_urgent - given.for_others, abs=spare
         )
-        stored = await database.fetchrow("select tokens, burst from budget where credential = $1", credential)
+        stored = await database.fetchrow("select tokens, burst from rate_limit where credential = $1", credential)
         assert 0 <= stored["tokens"] <= stored["burst"]
 
 
@@ -321,86 +321,86 @@ async def blocked(database: Database) -> dict[int, float]:
 
 async def test_a_complaint_reaches_every_destination_of_the_credential(database: Database):
     first, second, other = await stand(database, TOKEN, TOKEN, b"another")
-    await Budgets(database).limited(place(first), "all", 120.0)
+    await RateLimiter(database).slow_down(place(first), "all", 120.0)
     waits = await blocked(database)
     assert waits.keys() == {first, second} and other not in waits
     assert all(115 < wait <= 120 for wait in waits.values())
-    assert await Budgets(database).take(place(second), CREATE, 1) == 60.0, "asked again after a minute"
-    await Budgets(database).limited(place(second), "all", 5.0)
+    assert await RateLimiter(database).acquire(place(second), CREATE, 1) == 60.0, "asked again after a minute"
+    await RateLimiter(database).slow_down(place(second), "all", 5.0)
     assert min((await blocked(database)).values()) > 110, "a shorter wait does not shorten a longer one"
 
 
 async def test_a_complaint_about_one_scope_stops_the_others_too(database: Database):
     [there] = await stand(database, TOKEN)
-    where = place(there, Pace("content", 1.0, 16.0), Pace("content-hour", 0.1, 100.0))
-    budgets = Budgets(database)
-    assert await budgets.take(where, CREATE, 1) == 0.0
-    await budgets.limited(where, "content:what/ever", 30.0)
+    where = place(there, RateLimit("content", 1.0, 16.0), RateLimit("content-hour", 0.1, 100.0))
+    budgets = RateLimiter(database)
+    assert await budgets.acquire(where, CREATE, 1) == 0.0
+    await budgets.slow_down(where, "content:what/ever", 30.0)
     assert (await row(database, "content"))["limited_count"] == 1
     assert (await row(database, "content-hour"))["limited_count"] == 0
-    assert 25 < await budgets.take(where, CREATE, 1) <= 33
+    assert 25 < await budgets.acquire(where, CREATE, 1) <= 33
 
 
 async def test_what_a_replica_holds_in_advance_is_void_after_a_complaint(database: Database):
     [there] = await stand(database, TOKEN)
-    budgets, where = Budgets(database), place(there, Pace("all", 50.0, 500.0))
-    assert await budgets.take(where, CREATE, 1) == 0.0
-    await budgets.limited(where, "all", 30.0)
-    assert await budgets.take(where, CREATE, 1) > 0
+    budgets, where = RateLimiter(database), place(there, RateLimit("all", 50.0, 500.0))
+    assert await budgets.acquire(where, CREATE, 1) == 0.0
+    await budgets.slow_down(where, "all", 30.0)
+    assert await budgets.acquire(where, CREATE, 1) > 0
 
 
 async def test_the_rate_is_halved_once_a_wait_and_climbs_back(database: Database):
     [there] = await stand(database, TOKEN)
-    pace = Pace("all", 8.0, 40.0)
+    pace = RateLimit("all", 8.0, 40.0)
     where = place(there, pace)
-    await Budgets(database).take(where, CREATE, 1)
-    await asyncio.gather(*(Budgets(database).limited(where, "all", 10.0) for _ in range(8)))
+    await RateLimiter(database).acquire(where, CREATE, 1)
+    await asyncio.gather(*(RateLimiter(database).slow_down(where, "all", 10.0) for _ in range(8)))
     stands = await row(database)
     assert (stands["rate"], stands["tokens"], stands["limited_count"]) == (4.0, 0.0, 8)
     await pass_time(database, 10.0 + 60.0)
-    assert await Budgets(database).take(where, CREATE, 1) == 0.0
+    assert await RateLimiter(database).acquire(where, CREATE, 1) == 0.0
     assert (await row(database))["rate"] == pytest.approx(4.4, abs=0.05)
-    await database.execute("update budget set tokens = 0")
+    await database.execute("update rate_limit set tokens = 0")
     await pass_time(database, 1.0)
     assert (await row(database))["tokens"] == 0.0
-    [shown] = await Budgets(database).standing()
+    [shown] = await RateLimiter(database).list_status()
     assert shown["tokens"] == pytest.approx(4.4, abs=0.5)
     await pass_time(database, 3600.0)
-    assert await Budgets(database).take(where, CREATE, 1) == 0.0
+    assert await RateLimiter(database).acquire(where, CREATE, 1) == 0.0
     assert (await row(database))["rate"] == 8.0
 
 
 async def test_the_rate_never_falls_under_a_twentieth(database: Database):
     [there] = await stand(database, TOKEN)
-    where = place(there, Pace("all", 8.0, 40.0))
+    where = place(there, RateLimit("all", 8.0, 40.0))
     for _ in range(8):
-        await Budgets(database).limited(where, "all", 10.0)
-        await database.execute("update budget set refilled_at = now(), limited_until = now()")
+        await RateLimiter(database).slow_down(where, "all", 10.0)
+        await database.execute("update rate_limit set refilled_at = now(), limited_until = now()")
     assert (await row(database))["rate"] == pytest.approx(0.4, abs=0.01)
 
 
 async def test_after_a_wait_the_bucket_starts_empty(database: Database):
     """What piled up while the tracker asked to wait must not come all at once."""
     [there] = await stand(database, TOKEN)
-    where = place(there, Pace("all", 1.0, 40.0))
-    await Budgets(database).limited(where, "all", 30.0)
+    where = place(there, RateLimit("all", 1.0, 40.0))
+    await RateLimiter(database).slow_down(where, "all", 30.0)
     await pass_time(database, 30.0)
-    assert await drain(Budgets(database), where, CREATE) == 0
+    assert await drain(RateLimiter(database), where, CREATE) == 0
     await pass_time(database, 4.0)
-    assert 1 <= await drain(Budgets(database), where, CREATE) <= 3
+    assert 1 <= await drain(RateLimiter(database), where, CREATE) <= 3
 
 
 async def test_a_scope_that_nobody_declared_is_remembered_as_all(database: Database):
     [there] = await stand(database, TOKEN)
-    where = place(there, Pace("content", 1.0, 16.0))
+    where = place(there, RateLimit("content", 1.0, 16.0))
     for n in range(3):
-        await Budgets(database).limited(where, f"endpoint:POST /{n}", 20.0)
-    assert [one["scope"] for one in await Budgets(database).standing()] == ["all"]
-    assert await Budgets(database).take(where, CREATE, 1) > 10
+        await RateLimiter(database).slow_down(where, f"endpoint:POST /{n}", 20.0)
+    assert [one["scope"] for one in await RateLimiter(database).list_status()] == ["all"]
+    assert await RateLimiter(database).acquire(where, CREATE, 1) > 10
     # the operator's word makes it a budget
     await pass_time(database, 60.0)
-    told = place(there, Pace("all", 2.0, 10.0))
-    assert await Budgets(database).take(told, CREATE, 1) == 0.0
+    told = place(there, RateLimit("all", 2.0, 10.0))
+    assert await RateLimiter(database).acquire(told, CREATE, 1) == 0.0
     assert (await row(database))["declared_rate"] == 2.0
 
 
@@ -409,17 +409,17 @@ async def test_a_scope_that_nobody_declared_is_remembered_as_all(database: Datab
 )
 async def test_a_wait_that_is_none_is_made_one(database: Database, asked: float, waits: float):
     [there] = await stand(database, TOKEN)
-    await Budgets(database).limited(place(there), "all", asked)
+    await RateLimiter(database).slow_down(place(there), "all", asked)
     [wait] = (await blocked(database)).values()
     assert waits - 5 < wait <= waits or waits == 1
 
 
 async def test_a_destination_without_a_credential_is_on_its_own(database: Database):
     first, second = await stand(database, None, None)
-    one, other = (place(n, Pace("all", 0.001, 2.0), credential=None) for n in (first, second))
-    budgets = Budgets(database)
+    one, other = (place(n, RateLimit("all", 0.001, 2.0), credential=None) for n in (first, second))
+    budgets = RateLimiter(database)
     assert [await drain(budgets, one, CREATE), await drain(budgets, other, CREATE)] == [2, 2]
-    await budgets.limited(one, "all", 30.0)
+    await budgets.slow_down(one, "all", 30.0)
     assert (await blocked(database)).keys() == {first}
 
 
@@ -429,25 +429,25 @@ async def test_a_destination_without_a_credential_is_on_its_own(database: Databa
 async def test_another_limit_takes_effect_and_keeps_what_was_learned(database: Database):
     """Two versions of a plugin may disagree for a while: neither forgets the complaint."""
     [there] = await stand(database, TOKEN)
-    old, new = Pace("all", 8.0, 40.0), Pace("all", 4.0, 10.0)
-    await Budgets(database).take(place(there, old), CREATE, 1)
-    await Budgets(database).limited(place(there, old), "all", 1.0)
+    old, new = RateLimit("all", 8.0, 40.0), RateLimit("all", 4.0, 10.0)
+    await RateLimiter(database).acquire(place(there, old), CREATE, 1)
+    await RateLimiter(database).slow_down(place(there, old), "all", 1.0)
     await pass_time(database, 11.0)
-    assert await Budgets(database).take(place(there, new), CREATE, 1) == 0.0
+    assert await RateLimiter(database).acquire(place(there, new), CREATE, 1) == 0.0
     stands = await row(database)
     assert (stands["declared_rate"], stands["burst"]) == (4.0, 10.0)
     assert stands["rate"] == pytest.approx(2.0, abs=0.1) and stands["tokens"] <= 10
-    assert await Budgets(database).take(place(there, old), CREATE, 1) == 0.0
+    assert await RateLimiter(database).acquire(place(there, old), CREATE, 1) == 0.0
     assert (await row(database))["rate"] == pytest.approx(4.0, abs=0.2)
 
 
 async def test_how_budgets_stand_is_told_with_those_who_share_them(database: Database):
     first, _, third = await stand(database, TOKEN, TOKEN, b"another")
-    budgets = Budgets(database)
-    await budgets.take(place(first, Pace("content", 1.0, 16.0)), CREATE, 1)
-    await budgets.take(place(third, SLOW, credential=b"another"), CREATE, 1)
-    await budgets.limited(place(third, SLOW, credential=b"another"), "all", 30.0)
-    shared, alone = await budgets.standing()
+    budgets = RateLimiter(database)
+    await budgets.acquire(place(first, RateLimit("content", 1.0, 16.0)), CREATE, 1)
+    await budgets.acquire(place(third, SLOW, credential=b"another"), CREATE, 1)
+    await budgets.slow_down(place(third, SLOW, credential=b"another"), "all", 30.0)
+    shared, alone = await budgets.list_status()
     assert (shared["scope"], shared["destinations"], shared["declared_rate"]) == (
         "content",
         ["place-0", "place-1"],
@@ -460,13 +460,13 @@ async def test_how_budgets_stand_is_told_with_those_who_share_them(database: Dat
 
 async def test_credentials_are_noted_where_they_changed_and_old_budgets_forgotten(database: Database):
     first, second = await stand(database, None, b"old")
-    await Budgets(database).take(place(second, SLOW, credential=b"old"), CREATE, 1)
+    await RateLimiter(database).acquire(place(second, SLOW, credential=b"old"), CREATE, 1)
     await pass_time(database, 2 * 86400)
     counting = Counting(database)
-    await rows.note_credentials(counting, {first: TOKEN, second: TOKEN})  # type: ignore[arg-type]
+    await rows.record_credentials(counting, {first: TOKEN, second: TOKEN})  # type: ignore[arg-type]
     noted = await database.fetch("select credential from destination_state where destination_id >= $1", first)
     assert [one["credential"] for one in noted] == [TOKEN, TOKEN]
-    assert await database.fetch("select * from budget") == []
+    assert await database.fetch("select * from rate_limit") == []
     counting.count = 0
-    await rows.note_credentials(counting, {first: TOKEN, second: TOKEN})  # type: ignore[arg-type]
+    await rows.record_credentials(counting, {first: TOKEN, second: TOKEN})  # type: ignore[arg-type]
     assert counting.count == 1

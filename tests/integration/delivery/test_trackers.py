@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from configuration import HELPDESK, SOURCES, WEBHOOK_SECRET
 from pointsman_forgejo.testing import FakeForgejo
 from pointsman_github.testing import FakeGitHub
 from pointsman_gitlab.testing import FakeGitLab
 from pointsman_jira.testing import FakeJira
-from service_fixture import HELPDESK, SOURCES, RunningService, until
-
-HOOK = "hook-secret-of-the-tests"
+from polling import until
+from service_fixture import RunningService
 
 
 class Forgejo:
@@ -130,7 +130,7 @@ async def test_there_and_back(service: RunningService, tmp_path: Path, kind):
             await stack.enter_async_context(place.fake)
         config = (
             SOURCES
-            + f'[[destination]]\nslug = "there"\ntracker = "{kind.kind}"\nwebhook_secrets = ["{HOOK}"]\n'
+            + f'[[destination]]\nslug = "there"\ntracker = "{kind.kind}"\nwebhook_secrets = ["{WEBHOOK_SECRET}"]\n'
             + f'[destination.settings]\n{place.settings()}\n[[route]]\ndestination = "there"\n'
         )
         await stack.enter_async_context(service.replica(config))
@@ -146,7 +146,7 @@ async def test_there_and_back(service: RunningService, tmp_path: Path, kind):
         if place.fake is not None:
             assert place.fake.issues_made() == 1
             place.fake.webhook_url = f"{service.url}/webhooks/{kind.kind}/there"
-            place.fake.webhook_secret = HOOK
+            place.fake.webhook_secret = WEBHOOK_SECRET
         await place.close(key)
         await service.status(ticket, "closed")
 

@@ -291,9 +291,9 @@ async def test_old_tickets_that_come_back_under_new_ones_are_not_told_to_the_sou
     await shop.again(problem="SHOP-1")
     old, new = await shop.tickets()
     async with shop.database.transaction() as con:
-        assert await sources.problem_of(con, old["id"], shop.here) is None
-        named = await sources.problem_of(con, new["id"], shop.here)
-        assert named is not None and named["problem"] == "SHOP-1"
+        assert await sources.problem_of_ticket(con, old["id"], shop.here) is None
+        named = await sources.problem_of_ticket(con, new["id"], shop.here)
+        assert named is not None and named.problem == "SHOP-1"
 
 
 async def test_more_of_them_than_a_minute_allows_are_listed_in_a_storm(shop: Shop):

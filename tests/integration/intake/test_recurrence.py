@@ -8,36 +8,26 @@ from typing import Any
 
 import pytest
 
+from configuration import SOURCES, route, tracker_destination
 from pointsman.app import Running
 from pointsman.operations import lookup
 from pointsman_forgejo.testing import FakeForgejo
-from service_fixture import SOURCES, RunningService, until
+from polling import until
+from service_fixture import RunningService
 
 WEB = "web-token-of-the-tests"
 BEGIN = dt.datetime(2026, 11, 20, 11, tzinfo=dt.UTC)
 
 
-def forgejo(fake: FakeForgejo, route: str = "") -> str:
-    return (
-        SOURCES
-        + f"""
+def config(fake: FakeForgejo, lines: str = "") -> str:
+    web = f"""
 [[source]]
 slug = "web"
 kind = "generic"
 token = "{WEB}"
 settings = {{ title = "title", release = "release" }}
-[[destination]]
-slug = "my-product"
-tracker = "forgejo"
-[destination.settings]
-url = "{fake.url}"
-token = "{fake.token}"
-repository = "acme/shop"
-[[route]]
-destination = "my-product"
-{route}
 """
-    )
+    return SOURCES + web + tracker_destination(fake, "my-product") + route("my-product", lines)
 
 
 @pytest.fixture
@@ -90,7 +80,7 @@ class Scene:
 
 
 async def test_what_was_completed_is_reopened(service: RunningService, tracker: FakeForgejo):
-    async with service.replica(forgejo(tracker)) as running:
+    async with service.replica(config(tracker)) as running:
         scene = Scene(service, tracker, running)
         ticket = await scene.report()
         issue = await scene.issue(ticket)
@@ -103,7 +93,7 @@ async def test_what_was_completed_is_reopened(service: RunningService, tracker: 
 
 
 async def test_what_was_not_planned_stays_closed_and_is_counted(service: RunningService, tracker: FakeForgejo):
-    async with service.replica(forgejo(tracker)) as running:
+    async with service.replica(config(tracker)) as running:
         scene = Scene(service, tracker, running)
         ticket = await scene.report()
         issue = await scene.issue(ticket)
@@ -118,7 +108,7 @@ async def test_what_was_not_planned_stays_closed_and_is_counted(service: Running
 
 
 async def test_a_duplicate_gets_a_comment_and_stays_closed(service: RunningService, tracker: FakeForgejo):
-    async with service.replica(forgejo(tracker)) as running:
+    async with service.replica(config(tracker)) as running:
         scene = Scene(service, tracker, running)
         ticket = await scene.repeat()
         issue = await scene.issue(ticket)
@@ -133,8 +123,8 @@ async def test_a_duplicate_gets_a_comment_and_stays_closed(service: RunningServi
 
 
 async def test_a_new_issue_links_to_the_one_before(service: RunningService, tracker: FakeForgejo):
-    route = 'recurrence = [{ then = "new", reason = "completed" }]'
-    async with service.replica(forgejo(tracker, route)) as running:
+    lines = 'recurrence = [{ then = "new", reason = "completed" }]'
+    async with service.replica(config(tracker, lines)) as running:
         scene = Scene(service, tracker, running)
         old = await scene.report()
         first = await scene.issue(old)
@@ -156,8 +146,8 @@ async def test_a_new_issue_links_to_the_one_before(service: RunningService, trac
 
 
 async def test_the_same_release_is_left_closed_and_the_next_reopens(service: RunningService, tracker: FakeForgejo):
-    route = 'recurrence = [{ then = "ignore", release = "same" }, { then = "reopen", release = "other" }]'
-    async with service.replica(forgejo(tracker, route)) as running:
+    lines = 'recurrence = [{ then = "ignore", release = "same" }, { then = "reopen", release = "other" }]'
+    async with service.replica(config(tracker, lines)) as running:
         scene = Scene(service, tracker, running)
         ticket = await scene.repeat("1.0")
         assert await scene.repeat("1.1") == ticket
@@ -172,8 +162,8 @@ async def test_the_same_release_is_left_closed_and_the_next_reopens(service: Run
 
 
 async def test_three_in_ten_minutes_make_one_issue_at_the_third(service: RunningService, tracker: FakeForgejo):
-    route = 'match = { occurrences = 3, within = "10m" }'
-    async with service.replica(forgejo(tracker, route)) as running:
+    lines = 'match = { occurrences = 3, within = "10m" }'
+    async with service.replica(config(tracker, lines)) as running:
         scene = Scene(service, tracker, running)
         database = running.services.database
         ticket = await scene.repeat()
@@ -193,8 +183,8 @@ async def test_three_in_ten_minutes_make_one_issue_at_the_third(service: Running
 async def test_in_quiet_hours_the_issue_waits_for_their_end(service: RunningService, tracker: FakeForgejo):
     now = dt.datetime.now(dt.UTC)
     start, end = (f"{now + dt.timedelta(hours=hours):%H:%M}" for hours in (-2, 2))
-    route = f'quiet_hours = {{ from = "{start}", to = "{end}" }}'
-    async with service.replica(forgejo(tracker, route)) as running:
+    lines = f'quiet_hours = {{ from = "{start}", to = "{end}" }}'
+    async with service.replica(config(tracker, lines)) as running:
         scene = Scene(service, tracker, running)
         database = running.services.database
         ticket = await scene.report()

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from configuration import SOURCES, folder_destination
 from pointsman import logs
-from service_fixture import SOURCES, RunningService
+from service_fixture import RunningService
 
 
-def config(folder: Path, rules: str) -> str:
-    places = "".join(
-        f'[[destination]]\nslug = "{slug}"\ntracker = "folder"\n[destination.settings]\npath = "{folder / slug}"\n'
-        for slug in ("pay", "rest")
-    )
-    return SOURCES + places + rules
+def config(folder: Path, routes: str) -> str:
+    destinations = "".join(folder_destination(folder / slug, slug) for slug in ("pay", "rest"))
+    return SOURCES + destinations + routes
 
 
 RULES = """

@@ -8,28 +8,18 @@ import uuid
 
 import pytest
 
+from configuration import ADMIN, SHOP, SOURCES, route, tracker_destination
 from fake_bugsink import FakeBugsink
 from pointsman.storage.db import Database
 from pointsman_forgejo.testing import FakeForgejo
-from service_fixture import ADMIN, SHOP, SOURCES, RunningService, count_pending, until
+from polling import until
+from service_fixture import RunningService, count_pending
 
 
-def forgejo(fake: FakeForgejo, allowed: int) -> str:
+def config(fake: FakeForgejo, allowed: int) -> str:
     token = f'token = "{SHOP}"'
-    return (
-        SOURCES.replace(token, f"{token}\nlimits = {{ new_tickets_per_minute = {allowed} }}")
-        + f"""
-[[destination]]
-slug = "my-product"
-tracker = "forgejo"
-[destination.settings]
-url = "{fake.url}"
-token = "{fake.token}"
-repository = "acme/shop"
-[[route]]
-destination = "my-product"
-"""
-    )
+    sources = SOURCES.replace(token, f"{token}\nlimits = {{ new_tickets_per_minute = {allowed} }}")
+    return sources + tracker_destination(fake, "my-product") + route("my-product")
 
 
 @pytest.fixture
@@ -44,7 +34,7 @@ async def problem(service: RunningService, n: int, reason: str = "NEW", **more: 
 
 
 async def test_a_storm_becomes_one_issue_that_lists_it(service: RunningService, tracker: FakeForgejo):
-    async with service.replica(forgejo(tracker, allowed=3)) as replica:
+    async with service.replica(config(tracker, allowed=3)) as replica:
         tickets = await asyncio.gather(*(problem(service, n) for n in range(12)))
         assert len(set(tickets)) == 12
 
@@ -98,8 +88,8 @@ poll_seconds = 3600
 resolve = "{resolve}"
 [[source]]
 slug = "helpdesk\""""
-        config = forgejo(tracker, allowed=2).replace('[[source]]\nslug = "helpdesk"', settings)
-        async with service.replica(config) as replica:
+        text = config(tracker, allowed=2).replace('[[source]]\nslug = "helpdesk"', settings)
+        async with service.replica(text) as replica:
             bugsink.intake_url = f"{service.url}/intake/shop/{SHOP}"
             errors = [await bugsink.error(value=f"'basket {n}'") for n in range(6)]
             seen = (await service.call("GET", "/api/v1/tickets", token=ADMIN, status=200))["tickets"]
@@ -127,7 +117,7 @@ slug = "helpdesk\""""
 
 
 async def test_after_an_outage_the_tracker_gets_one_comment(service: RunningService, tracker: FakeForgejo):
-    async with service.replica(forgejo(tracker, allowed=60)) as replica:
+    async with service.replica(config(tracker, allowed=60)) as replica:
         ticket = await problem(service, 1)
         link = await service.linked(ticket)
         database = replica.services.database
@@ -161,7 +151,7 @@ async def test_five_thousand_alerts_of_forty_errors_are_forty_issues(
 ):
     """As fast as they can be sent, and with the limits as they come: below the storm guard's, each error has its issue."""
     turns = iter(range(5_000))
-    async with service.replica(SERVICES + forgejo(tracker, allowed=60)):
+    async with service.replica(SERVICES + config(tracker, allowed=60)):
 
         async def sender() -> None:
             for n in turns:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from configuration import SOURCES
+from configuration import SOURCES, folder_destination, route
 from pointsman.errors import PointsmanError
 from pointsman.operations import lookup
 from pointsman.storage.db import Database
@@ -21,11 +21,7 @@ from source_examples import alert
 
 
 def config(folder: Path) -> str:
-    return (
-        SOURCES
-        + f'[[destination]]\nslug = "there"\ntracker = "folder"\n[destination.settings]\npath = "{folder}"\n'
-        + '[[route]]\ndestination = "there"\n[route.match]\nsource = "shop"\n'
-    )
+    return SOURCES + folder_destination(folder) + route(lines='match = { source = "shop" }')
 
 
 async def test_a_ticket_is_found_by_any_reference(service: RunningService, tmp_path: Path):

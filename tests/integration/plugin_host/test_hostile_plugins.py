@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import pytest
 
+from configuration import SOURCES
 from pointsman.operations.destinations import list_destinations
 from pointsman.plugin_api import (
     CommentRef,
@@ -20,7 +21,8 @@ from pointsman.plugin_api import (
 )
 from pointsman.plugin_host.registry import Registry
 from pointsman.storage.db import Database
-from service_fixture import SOURCES, RunningService, until
+from polling import until
+from service_fixture import RunningService
 
 
 class NoSettings(PluginSettings, frozen=True, kw_only=True):

@@ -13,10 +13,10 @@ from aiohttp import web
 
 from pointsman.plugin_api import Connection, Secret, Unavailable, UnknownOutcome
 from pointsman.plugin_host import http_client as module
-from pointsman.plugin_host.egress_policy import Policy
-from pointsman.plugin_host.http_client import HttpClient, count_writes
+from pointsman.plugin_host.egress_policy import EgressPolicy
+from pointsman.plugin_host.http_client import HttpClient, track_writes
 
-LOOPBACK = Policy(networks=(ipaddress.ip_network("127.0.0.0/8"),))
+LOOPBACK = EgressPolicy(networks=(ipaddress.ip_network("127.0.0.0/8"),))
 TOKEN = "token of-the-tests"
 
 
@@ -304,7 +304,7 @@ async def test_an_answer_that_trickles_is_cut_off_too():
 @pytest.mark.parametrize("packed", [False, True])
 async def test_an_endless_answer_is_not_read_to_its_end(monkeypatch, packed):
     """A small packed body that becomes a huge one counts as what it becomes."""
-    monkeypatch.setattr(module, "ANSWER_LIMIT", 100_000)
+    monkeypatch.setattr(module, "RESPONSE_LIMIT", 100_000)
 
     def say(size):
         async def handle(_):
@@ -369,7 +369,7 @@ ODD = ["127.1", "127.0.1", "2130706433", "0177.0.0.1", "017700000001", "0", "285
 async def test_no_spelling_of_a_private_or_special_address_is_connected_to(host):
     async with serving() as (url, seen):
         port = url.rpartition(":")[2]
-        async with client(f"http://{host}:{port}", Policy(), seconds=2) as http:
+        async with client(f"http://{host}:{port}", EgressPolicy(), seconds=2) as http:
             with pytest.raises(Unavailable) as caught:
                 await http.request("GET", "x")
     assert seen == []
@@ -396,7 +396,7 @@ def resolving(monkeypatch, *addresses):
 async def test_a_name_with_a_private_address_is_refused_like_the_address(monkeypatch, address):
     resolving(monkeypatch, address)
     async with serving() as (url, seen):
-        async with client(f"http://tracker.test:{url.rpartition(':')[2]}", Policy(), seconds=2) as http:
+        async with client(f"http://tracker.test:{url.rpartition(':')[2]}", EgressPolicy(), seconds=2) as http:
             with pytest.raises(Unavailable, match="POINTSMAN_OUTBOUND_ALLOW"):
                 await http.request("GET", "x")
         assert seen == []
@@ -405,7 +405,7 @@ async def test_a_name_with_a_private_address_is_refused_like_the_address(monkeyp
 async def test_a_name_that_changes_its_address_is_judged_at_each_connection(monkeypatch):
     """The answer of the resolver is not trusted once for good: the address connected to is the one judged."""
     resolving(monkeypatch, "127.0.0.1", "127.0.0.2")
-    only = Policy(networks=(ipaddress.ip_network("127.0.0.1/32"),))
+    only = EgressPolicy(networks=(ipaddress.ip_network("127.0.0.1/32"),))
     monkeypatch.setattr(aiohttp.connector._DNSCacheTable, "expired", lambda *_: True)
 
     async def goodbye(_):
@@ -425,7 +425,7 @@ async def test_a_named_host_may_live_on_a_private_address(monkeypatch):
     resolving(monkeypatch, "127.0.0.1")
     async with serving() as (url, seen):
         base = f"http://Forgejo.LAN:{url.rpartition(':')[2]}"
-        async with client(base, Policy(hosts=frozenset({"forgejo.lan"}))) as http:
+        async with client(base, EgressPolicy(hosts=frozenset({"forgejo.lan"}))) as http:
             assert (await http.request("GET", "x")).ok
     assert len(seen) == 1
 
@@ -440,7 +440,7 @@ async def test_a_write_whose_turn_is_over_when_its_bytes_would_leave_does_not_le
             asked.append(len(seen))
             return len(asked) < 2  # still so for the headers, not for the body
 
-        count_writes(may)
+        track_writes(may)
         with pytest.raises((Unavailable, UnknownOutcome)):
             await client.request("POST", "issues", json={"title": "late"})
         with pytest.raises(Unavailable, match="its turn was over"):
@@ -448,7 +448,7 @@ async def test_a_write_whose_turn_is_over_when_its_bytes_would_leave_does_not_le
         assert asked == [0, 0, 0]
         assert seen == []
         assert (await client.request("GET", "issues")).status == 200
-        count_writes()
+        track_writes()
         assert (await client.request("POST", "issues", json={"title": "in time"})).status == 200
         assert [one.method for one in seen] == ["GET", "POST"]
         await client.close()

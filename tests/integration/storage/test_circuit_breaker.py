@@ -9,7 +9,7 @@ import pytest
 
 from pointsman import plugin_api as api
 from pointsman.domain import circuit_breaker
-from pointsman.domain.circuit_breaker import ENOUGH_CALLS, IN_A_ROW, WINDOW_SECONDS, RecentCalls
+from pointsman.domain.circuit_breaker import FAILURES_IN_A_ROW, MIN_CALLS, WINDOW_SECONDS, RecentCalls
 from pointsman.storage import destinations
 from pointsman.storage.db import Database
 from pointsman.storage.destinations import Failure
@@ -38,7 +38,7 @@ def test_only_silence_counts(error, away):
 def test_half_of_enough_calls_within_a_minute():
     now = 0.0
     recent = RecentCalls(lambda: now)
-    for n in range(ENOUGH_CALLS - 1):
+    for n in range(MIN_CALLS - 1):
         recent.record(unreachable=n % 2 == 0)
         assert not recent.mostly_unreachable()
     recent.record(unreachable=True)
@@ -112,8 +112,8 @@ def _claimer(database: Database) -> Lanes:
 
 async def test_it_opens_after_some_in_a_row_and_nothing_is_claimed(database: Database):
     place = await _place(database, 3)
-    opened = [await _fail(database, place) for _ in range(IN_A_ROW)]
-    assert opened == [False] * (IN_A_ROW - 1) + [True]
+    opened = [await _fail(database, place) for _ in range(FAILURES_IN_A_ROW)]
+    assert opened == [False] * (FAILURES_IN_A_ROW - 1) + [True]
     assert (await _breaker(database))[0] == 2
     assert await _claimer(database).claim(10) == []
 
@@ -121,7 +121,7 @@ async def test_it_opens_after_some_in_a_row_and_nothing_is_claimed(database: Dat
 async def test_an_answer_of_any_kind_begins_the_count_anew(database: Database):
     place = await _place(database, 1)
     for _ in range(3):
-        for _ in range(IN_A_ROW - 1):
+        for _ in range(FAILURES_IN_A_ROW - 1):
             assert not await _fail(database, place)
         assert not await _fail(database, place, away=False)
 
@@ -186,6 +186,6 @@ async def test_a_late_failure_of_before_does_not_prolong_it(database: Database):
 
 
 async def _done(lanes: Lanes, lane: Lane) -> None:
-    assert lane.first is not None
-    await lanes.intent(lane, 1, outcome_unknown=True, settle_seconds=1, draft={})
-    await lanes.finish(lane, 1, keep=False, outcome="done", started=lane.first.event_at)
+    assert lane.first_delivery is not None
+    await lanes.record_intent(lane, 1, outcome_unknown=True, verify_after_seconds=1, draft={})
+    await lanes.finish(lane, 1, keep_lease=False, outcome="done", started_at=lane.first_delivery.event_at)

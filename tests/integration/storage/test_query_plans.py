@@ -22,7 +22,7 @@ import pytest
 from pointsman.storage.queries import queries
 
 LANES, BLOCKED, ALIVE = 100_000, 20_000, 20
-HOT = ("lane", "delivery", "ticket", "link", "sighting", "report_key", "report", "event", "attempt")
+HOT = ("lane", "delivery", "ticket", "link", "marker_observation", "report_key", "report", "event", "attempt")
 MANY = 128
 
 # what the tables looked like when they were last analyzed
@@ -273,7 +273,7 @@ STATEMENTS: dict[tuple[str, str], tuple[Args, bool]] = {
     ),
     ("deliveries", "coalesce_deliveries"): (
         lambda g, n: [
-            g.tickets[:n], [g.alive[0]] * n, ["again"] * n, [5] * n, [uuid.UUID(int=i) for i in range(n)], [0] * n,
+            g.tickets[:n], [g.alive[0]] * n, ["recurrence"] * n, [5] * n, [uuid.UUID(int=i) for i in range(n)], [0] * n,
             [True] * n,
         ],
         False,

@@ -6,7 +6,6 @@ import asyncio
 import datetime as dt
 import uuid
 
-import asyncpg
 import pytest
 
 from pointsman.bus.publish import publish
@@ -14,10 +13,11 @@ from pointsman.domain.states import DeliveryKind
 from pointsman.domain.ticket import Changes, Event, PlannedDelivery
 from pointsman.storage.db import Database
 from pointsman.storage.delivery_writer import lock_ticket
+from pointsman.storage.errors import StatementError
 from pointsman.storage.ids import uuid7
 from pointsman.storage.queries import queries
 from pointsman.storage.queue import Lane, Lanes, replay
-from service_fixture import until
+from polling import until
 
 NOW = dt.datetime(2026, 11, 20, tzinfo=dt.UTC)
 
@@ -71,11 +71,11 @@ def _lanes(database: Database, seconds: float = 60.0) -> Lanes:
 
 
 async def _finish(lanes: Lanes, lane: Lane, seq: int, *, keep: bool = True) -> bool | None:
-    return await lanes.finish(lane, seq, keep=keep, outcome="done", started=NOW)
+    return await lanes.finish(lane, seq, keep_lease=keep, outcome="done", started_at=NOW)
 
 
 async def _intent(lanes: Lanes, lane: Lane, seq: int) -> int | None:
-    return await lanes.intent(lane, seq, outcome_unknown=True, settle_seconds=1, draft={})
+    return await lanes.record_intent(lane, seq, outcome_unknown=True, verify_after_seconds=1, draft={})
 
 
 async def _overtaken(database: Database) -> tuple[Lanes, Lane, Lanes, Lane]:
@@ -149,7 +149,7 @@ async def test_two_leases_of_one_lane_in_one_statement_are_told_apart(database: 
     [back] = await until(lambda: lanes.claim(5))
     assert lost.id == back.id
     assert lost.lease_id != back.lease_id
-    heads = await asyncio.gather(lanes.head(lost), lanes.head(back))
+    heads = await asyncio.gather(lanes.next_delivery(lost), lanes.next_delivery(back))
     assert [head.seq if head is not None else None for head in heads] == [None, 1]
     assert await asyncio.gather(_intent(lanes, lost, 1), _intent(lanes, back, 1)) == [None, 1]
     assert await asyncio.gather(_finish(lanes, lost, 1), _finish(lanes, back, 1)) == [None, True]
@@ -161,7 +161,7 @@ async def test_the_lane_moves_on_and_ends_idle(database: Database):
     [lane] = await lanes.claim(1)
     assert await _intent(lanes, lane, 1) == 1
     assert await _finish(lanes, lane, 1) is True
-    assert (await lanes.head(lane)).seq == 2
+    assert (await lanes.next_delivery(lane)).seq == 2
     assert await _intent(lanes, lane, 2) == 1
     assert await _finish(lanes, lane, 2) is False
     assert await database.fetchval("select state from lane") == 0
@@ -170,7 +170,7 @@ async def test_the_lane_moves_on_and_ends_idle(database: Database):
 
 async def test_an_idle_lane_with_work_can_not_be_committed(database: Database):
     await _place(database, 1, 2)
-    with pytest.raises(asyncpg.CheckViolationError):
+    with pytest.raises(StatementError, match="lane_no_lost_wake_up"):
         await database.execute("update lane set state = 0")
 
 
@@ -226,12 +226,12 @@ async def test_no_wake_up_is_lost_between_inserting_and_finishing(database: Data
             ended = inserting.done()
             claimed = await lanes.claim(3)
             for lane in claimed:
-                head = await lanes.head(lane)
+                head = await lanes.next_delivery(lane)
                 more = head is not None
                 while more:
                     await _intent(lanes, lane, head.seq)
                     more = await _finish(lanes, lane, head.seq)
-                    head = await lanes.head(lane) if more else None
+                    head = await lanes.next_delivery(lane) if more else None
             if ended and not claimed:
                 return
 
@@ -246,14 +246,14 @@ async def test_a_dead_create_holds_its_followers_until_it_is_replayed(database: 
     [lane_id] = await _place(database, 1, 2)
     lanes = _lanes(database)
     [lane] = await lanes.claim(1)
-    await lanes.give_up(
-        lane, 1, park=True, outcome_unknown=False, why="refused", error="no", status=422, started=NOW
+    await lanes.dead_letter(
+        lane, 1, park=True, outcome_unknown=False, outcome="refused", error="no", status=422, started_at=NOW
     )
     assert await lanes.claim(1) == []
     assert await replay(database, lane_id, 1)
     assert not await replay(database, lane_id, 1), "it is dead no more"
     [lane] = await lanes.claim(1)
-    assert (await lanes.head(lane)).seq == 1
+    assert (await lanes.next_delivery(lane)).seq == 1
 
 
 async def test_a_dead_comment_lets_its_followers_pass_and_comes_back_at_the_end(database: Database):
@@ -261,16 +261,16 @@ async def test_a_dead_comment_lets_its_followers_pass_and_comes_back_at_the_end(
     lanes = _lanes(database)
     [lane] = await lanes.claim(1)
     marker = await database.fetchval("select marker from delivery where seq = 1")
-    await lanes.give_up(
-        lane, 1, park=False, outcome_unknown=False, why="refused", error="no", status=422, started=NOW
+    await lanes.dead_letter(
+        lane, 1, park=False, outcome_unknown=False, outcome="refused", error="no", status=422, started_at=NOW
     )
     [lane] = await lanes.claim(1)
-    assert (await lanes.head(lane)).seq == 2
+    assert (await lanes.next_delivery(lane)).seq == 2
     await _finish(lanes, lane, 2)
     results = await asyncio.gather(*(replay(database, lane_id, 1) for _ in range(4)))
     assert results.count(True) == 1
     [lane] = await lanes.claim(1)
-    head = await lanes.head(lane)
+    head = await lanes.next_delivery(lane)
     assert (head.seq, head.marker) == (3, marker)
     assert await _finish(lanes, lane, 3) is False
 
@@ -322,8 +322,8 @@ async def test_a_delivery_that_is_done_gets_no_intent_and_a_later_one_is_not_giv
     before = await _state(database)
     assert await _intent(lanes, lane, 1) is None
     for seq in (1, 3):
-        assert not await lanes.give_up(
-            lane, seq, park=False, outcome_unknown=False, why="x", error="x", status=None, started=NOW
+        assert not await lanes.dead_letter(
+            lane, seq, park=False, outcome_unknown=False, outcome="x", error="x", status=None, started_at=NOW
         )
         assert await _finish(lanes, lane, seq) is None
     assert await _state(database) == before
@@ -337,8 +337,8 @@ async def test_a_skipped_delivery_comes_back_at_the_end_of_its_lane_however_that
     [lane_id] = await _place(database, 1, 1 if state == "idle" else 2)
     lanes = _lanes(database)
     [lane] = await lanes.claim(1)
-    await lanes.give_up(
-        lane, 1, park=False, outcome_unknown=False, why="refused", error="no", status=422, started=NOW
+    await lanes.dead_letter(
+        lane, 1, park=False, outcome_unknown=False, outcome="refused", error="no", status=422, started_at=NOW
     )
     if state == "ready":
         await database.execute("update lane set due_at = now() + interval '1 hour'")

@@ -13,6 +13,7 @@ import time
 import msgspec
 import pytest
 
+from configuration import SHOP, WEBHOOK_SECRET, route, tracker_destination
 from fake_bugsink import ALL_RIGHTS, FakeBugsink
 from pointsman.delivery import enrichment as enriching
 from pointsman.operations import diagnostics
@@ -21,13 +22,12 @@ from pointsman.storage.db import Database
 from pointsman.sync.source_backfill import SourceBackfill
 from pointsman.testing.fake import Fault
 from pointsman_forgejo.testing import FakeForgejo
-from service_fixture import SHOP, RunningService, until
-
-HOOK = "hook-secret-of-the-tests"
+from polling import until
+from service_fixture import RunningService
 
 
 def config(tracker: FakeForgejo, bugsink: FakeBugsink, more: str = "") -> str:
-    return f"""
+    source = f"""
 [[source]]
 slug = "shop"
 kind = "bugsink"
@@ -37,17 +37,9 @@ url = "{bugsink.url}"
 token = "{bugsink.token}"
 poll_seconds = 3600
 {more}
-[[destination]]
-slug = "my-product"
-tracker = "forgejo"
-webhook_secrets = ["{HOOK}"]
-[destination.settings]
-url = "{tracker.url}"
-token = "{tracker.token}"
-repository = "acme/shop"
-[[route]]
-destination = "my-product"
 """
+    secrets = f'webhook_secrets = ["{WEBHOOK_SECRET}"]'
+    return source + tracker_destination(tracker, "my-product", more=secrets) + route("my-product")
 
 
 @pytest.fixture
@@ -64,7 +56,7 @@ async def bugsink():
 
 def wire(service: RunningService, tracker: FakeForgejo, bugsink: FakeBugsink) -> None:
     bugsink.intake_url = f"{service.url}/intake/shop/{SHOP}"
-    tracker.webhook_url, tracker.webhook_secret = f"{service.url}/webhooks/forgejo/my-product", HOOK
+    tracker.webhook_url, tracker.webhook_secret = f"{service.url}/webhooks/forgejo/my-product", WEBHOOK_SECRET
 
 
 async def made(tracker: FakeForgejo, count: int = 1):
@@ -101,7 +93,7 @@ async def ask(running, *, forget: bool = False, grace: float = 0.0) -> int:
     async def won() -> store.Turn | None:
         # the replica asks by itself once, when it starts
         await services.database.execute("update source_state set poll_due_at = now()")
-        return await store.take_turn(services.database, source.id, 60)
+        return await store.acquire_poll(services.database, source.id, 60)
 
     turn = await until(won)
     if forget:
@@ -225,7 +217,7 @@ async def test_a_slow_api_delays_no_issue_for_long_and_its_details_come_later(
     """Two details are one comment; the body, which people may have edited, stays."""
     monkeypatch.setattr(enriching, "PATIENCE_SECONDS", 0.2)
     monkeypatch.setattr(
-        enriching.Enrich.__init__,
+        enriching.Enricher.__init__,
         "__kwdefaults__",
         {"signals": None, "patience_seconds": 0.2, "again_seconds": 0.5},
     )
@@ -366,7 +358,7 @@ async def test_two_replicas_ask_one_at_a_time_and_hostile_answers_end(
         await bugsink.error()
         assert await ask(running, forget=True) == 0
         assert sum("issues/?" in path for _, path in bugsink.requests) <= 60
-        assert await store.take_turn(running.services.database, source.id, 60) is None
+        assert await store.acquire_poll(running.services.database, source.id, 60) is None
         bugsink.page_size = 250
         bugsink.faults.append(Fault("GET", status=200, body=b"[" * 6_000_000))
         with pytest.raises(Exception, match="more than"):

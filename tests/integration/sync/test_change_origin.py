@@ -7,6 +7,7 @@ import itertools
 import pytest
 from msgspec.structs import replace
 
+from configuration import ADMIN, SOURCES, WEBHOOK_SECRET, route, tracker_destination
 from pointsman.errors import PointsmanError
 from pointsman.operations import reprocess
 from pointsman.plugin_api import Actor, IssueRef, IssueState
@@ -14,9 +15,9 @@ from pointsman.storage import queue, reconcile, webhooks
 from pointsman.storage.db import Database
 from pointsman.testing.fake import Fault
 from pointsman_forgejo.testing import FakeForgejo
-from service_fixture import ADMIN, SOURCES, RunningService, count_pending, until
+from polling import until
+from service_fixture import RunningService, count_pending
 
-HOOK = "hook-secret-of-the-tests"
 _ALERTS = itertools.count(1)
 CHANGE = "PATCH /api/v1/repos/acme/shop/issues"
 
@@ -28,11 +29,7 @@ async def tracker():
 
 
 def config(fake: FakeForgejo) -> str:
-    return SOURCES + (
-        f'[[destination]]\nslug = "there"\ntracker = "forgejo"\nwebhook_secrets = ["{HOOK}"]\n'
-        f'[destination.settings]\nurl = "{fake.url}"\ntoken = "tracker-token"\nrepository = "acme/shop"\n'
-        '[[route]]\ndestination = "there"\n'
-    )
+    return SOURCES + tracker_destination(fake, more=f'webhook_secrets = ["{WEBHOOK_SECRET}"]') + route()
 
 
 async def _alert(service: RunningService, reason: str = "NEW") -> str:
@@ -69,7 +66,7 @@ async def reopened_while_closing(service: RunningService, tracker: FakeForgejo, 
     """Closed here; the close took effect and its answer was lost; a report reopened the ticket, and the reopen waits."""
     async with service.replica(config(tracker)) as running:
         tracker.webhook_url = f"{service.url}/webhooks/forgejo/there"
-        tracker.webhook_secret = HOOK
+        tracker.webhook_secret = WEBHOOK_SECRET
         await _we_are_known(running)
         ticket = await _alert(service)
         await service.linked(ticket)
@@ -119,7 +116,7 @@ async def test_somebody_who_uses_our_account_is_heard(service: RunningService, t
     """A person or a program may share the token."""
     async with service.replica(config(tracker)) as running:
         tracker.webhook_url = f"{service.url}/webhooks/forgejo/there"
-        tracker.webhook_secret = HOOK
+        tracker.webhook_secret = WEBHOOK_SECRET
         await _we_are_known(running)
         ticket = await _alert(service)
         await service.linked(ticket)
@@ -155,7 +152,7 @@ async def test_what_was_so_before_our_close_comes_late_and_is_no_news(
         await _we_are_known(running)
         ticket = await _alert(service)
         link = await service.linked(ticket)
-        asked_at = await reconcile.clock(database)
+        asked_at = await reconcile.current_time(database)
         await service.call("POST", f"/api/v1/tickets/{ticket}/close", token=ADMIN, status=200)
         await _quiet(database)
         there, inbound = running.services.config.current.destination("there"), running.services.tracker_updates
@@ -168,7 +165,7 @@ async def test_what_was_so_before_our_close_comes_late_and_is_no_news(
         assert not heard.changed and "before a write of ours" in heard.note
         assert (await service.ticket(ticket))["status"] == "closed"
         # asked again later, the same is news: somebody reopened it within that second
-        [heard] = await inbound.seen_all(there, [read], asked_at=await reconcile.clock(database))
+        [heard] = await inbound.seen_all(there, [read], asked_at=await reconcile.current_time(database))
         assert heard.changed
         assert (await service.ticket(ticket))["status"] == "open"
 
@@ -187,7 +184,7 @@ async def test_a_webhook_that_reads_no_link_a_moment_before_it_is_there_is_looke
             return await real(*asked) if len(looks) > 1 else None
 
         monkeypatch.setattr(webhooks, "link_of", nothing_at_first)
-        tracker.webhook_url, tracker.webhook_secret = f"{service.url}/webhooks/forgejo/there", HOOK
+        tracker.webhook_url, tracker.webhook_secret = f"{service.url}/webhooks/forgejo/there", WEBHOOK_SECRET
         assert await tracker.close_issue(1) == 200
         assert len(looks) > 1
         assert (await service.ticket(ticket))["status"] == "closed"
@@ -206,7 +203,7 @@ async def test_a_webhook_that_the_plugin_fails_to_read_is_kept_and_read_again_on
 
         with monkeypatch.context() as patch:
             patch.setattr(kind, "read_webhook", fails)
-            tracker.webhook_url, tracker.webhook_secret = f"{service.url}/webhooks/forgejo/there", HOOK
+            tracker.webhook_url, tracker.webhook_secret = f"{service.url}/webhooks/forgejo/there", WEBHOOK_SECRET
             assert await tracker.close_issue(1) == 200
             [kept] = await reprocess.parked_webhooks(database)
             assert kept.destination == "there"

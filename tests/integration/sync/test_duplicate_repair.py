@@ -7,6 +7,7 @@ import uuid
 
 import pytest
 
+from configuration import SOURCES, WEBHOOK_SECRET, tracker_destination
 from pointsman.bus.signals import DuplicateFound, Signals
 from pointsman.plugin_api import Actor, IssueRef, IssueState
 from pointsman.storage import marker_observations
@@ -14,9 +15,8 @@ from pointsman.storage.db import Database
 from pointsman.sync.duplicate_repair import DuplicateRepair
 from pointsman.testing.fake import Fault
 from pointsman_forgejo.testing import FakeForgejo
-from service_fixture import SOURCES, RunningService, until
-
-HOOK = "hook-secret-of-the-tests"
+from polling import until
+from service_fixture import RunningService
 
 
 @pytest.fixture
@@ -26,10 +26,7 @@ async def tracker():
 
 
 def destination(fake: FakeForgejo, slug: str = "there") -> str:
-    return (
-        f'[[destination]]\nslug = "{slug}"\ntracker = "forgejo"\nwebhook_secrets = ["{HOOK}"]\n'
-        f'[destination.settings]\nurl = "{fake.url}"\ntoken = "tracker-token"\nrepository = "acme/shop"\n'
-    )
+    return tracker_destination(fake, slug, more=f'webhook_secrets = ["{WEBHOOK_SECRET}"]')
 
 
 class Scene:
@@ -79,7 +76,7 @@ class Scene:
         if seen:
             place = (str(made.number), str(made.number), f"{self.tracker.url}/acme/shop/issues/{made.number}")
             there = self.running.services.config.current.destination("there")
-            await marker_observations.sight(self.database, there.id, marker, place, "webhook")
+            await marker_observations.record_marker(self.database, there.id, marker, place, "webhook")
         return made.number
 
     async def linked(self) -> str:
@@ -126,7 +123,7 @@ async def test_the_link_moves_to_the_older_one_and_the_ticket_stays_open(scene: 
     await scene.database.execute("update link set remote_id = $1::text, remote_key = $1", str(number))
     scene.tracker.echo = True
     scene.tracker.webhook_url = f"{scene.service.url}/webhooks/forgejo/there"
-    scene.tracker.webhook_secret = HOOK
+    scene.tracker.webhook_secret = WEBHOOK_SECRET
     await scene.turn()
     await scene.tracker.webhooks_sent()
     assert [call.status for call in scene.tracker.webhooks] == [200, 200]
@@ -224,7 +221,7 @@ async def test_the_trouble_of_one_destination_is_its_own(
                 )
                 body = f"<!-- pointsman: {snapshot.marker_text(marker)} -->"
                 fake._add_issue("Help", body, fake.bot)
-                await marker_observations.sight(database, there.id, marker, ("2", "2", ""), "webhook")
+                await marker_observations.record_marker(database, there.id, marker, ("2", "2", ""), "webhook")
             async with other.down():
                 await DuplicateRepair(database, running.services.config, uuid.uuid4()).take_turn()
             assert tracker.issues[2].state == "closed"

@@ -8,6 +8,7 @@ import contextlib
 import pytest
 from msgspec.structs import replace
 
+from configuration import ADMIN, SOURCES, WEBHOOK_SECRET, route, tracker_destination
 from pointsman.errors import PointsmanError
 from pointsman.plugin_host import bootstrap
 from pointsman.plugin_host.registry import Registry
@@ -21,9 +22,8 @@ from pointsman.sync.tracker_updates import TrackerUpdates
 from pointsman.testing.fake import Fault
 from pointsman_forgejo.testing import FakeForgejo
 from pointsman_github.testing import FakeGitHub
-from service_fixture import ADMIN, SOURCES, RunningService, count_dead, until
-
-HOOK = "hook-secret-of-the-tests"
+from polling import until
+from service_fixture import RunningService, count_dead
 
 
 @pytest.fixture
@@ -33,11 +33,8 @@ async def tracker():
 
 
 def config(fake: FakeForgejo | FakeGitHub, kind: str = "forgejo", slug: str = "there") -> str:
-    return SOURCES + (
-        f'[[destination]]\nslug = "{slug}"\ntracker = "{kind}"\nwebhook_secrets = ["{HOOK}"]\n'
-        f'[destination.settings]\nurl = "{fake.url}"\ntoken = "tracker-token"\nrepository = "acme/shop"\n'
-        f'[[route]]\ndestination = "{slug}"\n'
-    )
+    more = f'webhook_secrets = ["{WEBHOOK_SECRET}"]'
+    return SOURCES + tracker_destination(fake, slug, kind=kind, more=more) + route(slug)
 
 
 @contextlib.contextmanager
@@ -184,7 +181,7 @@ async def test_webhooks_that_failed_are_sent_again_and_heard(service: RunningSer
             there = running.services.config.current.destination("there")
             url = there.tracker.webhook_url
             assert url == "https://pointsman.example/webhooks/github/there"
-            await there.tracker.ensure_webhook(url, type(there.tracker.settings.token)(HOOK))
+            await there.tracker.ensure_webhook(url, type(there.tracker.settings.token)(WEBHOOK_SECRET))
             github.webhook_url = f"{service.url}/nowhere"
             await github.delete_issue(1)
             assert github.webhooks[-1].status == 404
@@ -317,7 +314,7 @@ async def test_what_was_promised_while_the_issue_was_read_is_not_undone(
         one for one in await there.tracker.list_changes(tracker.issues[1].created_at) if one.ref.key == "1"
     ]
     await service.call("POST", f"/api/v1/tickets/{linked[0]}/close", token=ADMIN, status=200)
-    heard = await TrackerUpdates(database, reloader).found(there, read, await store.clock(database))
+    heard = await TrackerUpdates(database, reloader).found(there, read, await store.current_time(database))
     assert not heard.changed and "delivery of ours" in heard.note
     assert (await service.ticket(linked[0]))["status"] == "closed"
     await reloader.close()

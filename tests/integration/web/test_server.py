@@ -25,7 +25,7 @@ from pointsman.web.admission import AdmissionLimit, ConcurrencyLimit, MemoryBudg
 from pointsman.web.server import files_for
 from pointsman.web.timeouts import HttpTimeouts
 from polling import until
-from raw_http import Wire, request, said
+from raw_http import Wire, exchange, request
 from service_fixture import RunningService
 from source_examples import alert
 
@@ -106,7 +106,7 @@ async def test_whatever_comes_is_decided_and_never_a_fault_of_ours(service: Runn
     """Each is refused with a 4xx or by closing, soon; nothing of it is kept, and the replica goes on."""
     async with service.replica(SOURCES, patience=HASTE) as running:
         for name, data in MALFORMED.items():
-            ended = await said(service.url, data)
+            ended = await exchange(service.url, data)
             assert ended.status == 0 or 400 <= ended.status < 500, (name, ended.raw[:300])
             assert ended.seconds < HASTE.body + 1.0, (name, ended.seconds)
             assert ended.status == 431 or name != "a head of 40 KiB"
@@ -126,8 +126,8 @@ async def test_what_follows_a_request_is_a_request_of_its_own(service: RunningSe
             request(TARGET, smuggled, f"Content-Length: {len(smuggled)}", "Transfer-Encoding: chunked"),
             chunked(TARGET, BODY) + b"0\r\nX: " + b"a" * 10 + b"\r\n\r\n" + b"G" + smuggled,
         ):
-            assert b'"live"' not in (await said(service.url, data)).raw
-        ended = await said(
+            assert b'"live"' not in (await exchange(service.url, data)).raw
+        ended = await exchange(
             service.url, request("/health/live", method="GET"), request("/health/ready", method="GET")
         )
         assert ended.raw.index(b'"live"') < ended.raw.index(b'"ready"')
@@ -143,7 +143,7 @@ async def test_bombs_take_no_memory(service: RunningService):
         try:
             for path in (TARGET, "/webhooks/forgejo/x"):
                 data = request(path, bomb, "Content-Encoding: gzip", "Connection: close")
-                ended = await asyncio.gather(*(said(service.url, data) for _ in range(10)))
+                ended = await asyncio.gather(*(exchange(service.url, data) for _ in range(10)))
                 assert {one.status for one in ended} == {413}
             peak = tracemalloc.get_traced_memory()[1]
         finally:
@@ -157,15 +157,15 @@ async def test_webhooks_may_be_larger_where_that_is_set(service: RunningService)
     """A megabyte, or what is set."""
     async with service.replica(SOURCES):
         assert (
-            await said(service.url, request("/webhooks/forgejo/x", b"x" * 2**20, "Connection: close"))
+            await exchange(service.url, request("/webhooks/forgejo/x", b"x" * 2**20, "Connection: close"))
         ).status == 401
         assert (
-            await said(service.url, request("/webhooks/forgejo/x", b"x" * (2**20 + 1), "Connection: close"))
+            await exchange(service.url, request("/webhooks/forgejo/x", b"x" * (2**20 + 1), "Connection: close"))
         ).status == 413
     service.settings = msgspec.structs.replace(service.settings, webhook_max_bytes=3 * 2**20)
     async with service.replica(SOURCES):
         assert (
-            await said(service.url, request("/webhooks/forgejo/x", b"x" * (2**20 + 1), "Connection: close"))
+            await exchange(service.url, request("/webhooks/forgejo/x", b"x" * (2**20 + 1), "Connection: close"))
         ).status == 401
 
 
@@ -217,7 +217,7 @@ async def test_the_host_header_leads_nowhere(service: RunningService):
                 "Connection: close",
             ]
             data = request(path, b"", *headers, method="GET").replace(b"Host: pointsman\r\n", b"")
-            ended = await said(service.url, data)
+            ended = await exchange(service.url, data)
             assert ended.status and b"evil" not in ended.raw, path
         assert running.services.base_url == "https://help.example.com"
 
@@ -385,7 +385,7 @@ async def test_under_overload_reports_are_refused_unread_and_the_rest_is_answere
         assert running.services.connections.shed_requests == 4
         # what is not plain goes the long way to the same answer, and is not read either
         odd = request(TARGET, b"", "Content-Length: 100000", "Connection: close")
-        assert (await said(service.url, odd)).status == 503
+        assert (await exchange(service.url, odd)).status == 503
         await service.call("POST", "/webhooks/forgejo/x", json={}, status=401)
         await service.call("GET", "/health/ready", status=200)
         await service.call("GET", "/metrics", status=200)

@@ -13,7 +13,7 @@ import pytest
 from configuration import HELPDESK, SHOP, SOURCES
 from pointsman.web.timeouts import HttpTimeouts
 from polling import until
-from raw_http import Wire, request, said
+from raw_http import Wire, exchange, request
 from service_fixture import RunningService
 from source_examples import alert
 
@@ -52,7 +52,7 @@ async def test_each_slow_shape_ends_in_time(service: RunningService):
         url = service.url
 
         async def nothing():
-            return await said(url)
+            return await exchange(url)
 
         async def newlines():
             async with Wire.to(url) as wire:
@@ -80,11 +80,11 @@ async def test_each_slow_shape_ends_in_time(service: RunningService):
         shapes = {
             "no byte": (nothing(), HASTE.first_byte, 0),
             "newlines": (newlines(), HASTE.first_byte, 0),
-            "half a head": (said(url, head[:40]), HASTE.head, 408),
+            "half a head": (exchange(url, head[:40]), HASTE.head, 408),
             "a dripping head": (dripping(head), HASTE.head, 408),
-            "half a body": (said(url, head + body[:20]), HASTE.body_grace, 408),
+            "half a body": (exchange(url, head + body[:20]), HASTE.body_grace, 408),
             "a dripping body": (dripping(body, head), HASTE.body_grace, 408),
-            "an unread body": (said(url, head.replace(SHOP.encode(), b"wrong")), HASTE.linger, 401),
+            "an unread body": (exchange(url, head.replace(SHOP.encode(), b"wrong")), HASTE.linger, 401),
             "dripping chunks": (
                 dripping(b"100\r\n" + b"x" * 256, head.replace(length, b"Transfer-Encoding: chunked")),
                 HASTE.body_grace,
@@ -190,7 +190,7 @@ async def test_one_address_has_its_share_and_this_machine_has_none(service: Runn
         patch.setattr(ConnectionManager, "limited", lambda *_: True)
         async with service.replica(SOURCES), contextlib.AsyncExitStack() as stack:
             wires = [await stack.enter_async_context(Wire.to(service.url)) for _ in range(3)]
-            refused = await said(service.url, request("/health/live", method="GET"))
+            refused = await exchange(service.url, request("/health/live", method="GET"))
             assert refused.status == 503 and b"Retry-After: " in refused.raw
             assert refused.seconds < 2.0
             await wires[0].send(request("/health/live", method="GET"))

@@ -8,7 +8,7 @@ from typing import Any
 
 from pointsman.bus.worker import Handlers, Worker
 from pointsman.storage.queue import Lane
-from service_fixture import until
+from polling import until
 
 TRACKER, MAIL = 1, 2
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from pointsman.content import sanitize, templates
 from pointsman.content.render import TicketText
-from pointsman.content.templates import Given
-from pointsman.domain.ticket import TicketKind
+from pointsman.content.templates import TemplateContext
+from pointsman.domain.states import TicketKind
 from text_corpus.judges import PARSERS, alive, alive_raw
 
 PAGE = "https://pointsman.test/console/tickets/x"
@@ -30,7 +30,7 @@ def ticket(title="KeyError: 'basket'", **words):
 
 def what_is(title="KeyError: 'basket'", event_kind="opened", **words):
     words = {"at": dt.datetime(2026, 11, 22, tzinfo=dt.UTC), **words}
-    return Given(ticket=ticket(title), event_kind=event_kind, **words)
+    return TemplateContext(ticket=ticket(title), event_kind=event_kind, **words)
 
 
 def said(source, what="body", **words):
@@ -294,6 +294,7 @@ def test_no_mixture_of_attacks_comes_to_life(source, value):
     does_nothing(source, value)
 
 
+@pytest.mark.slow
 def test_good_templates_are_used_whatever_is_said():
     """Fallbacks are for careless ones: these never fail."""
     good = "**{{ title }}**\n\n{{ text }}\n\n{{ code }}\n\n{{ tags }}\n\n{{ level | code }}\n\n[ticket]({{ ticket.page }})"
