@@ -16,9 +16,9 @@ from pointsman_forgejo.tracker import ForgejoTracker
 _LEASE = re.compile(r"(?:\w+\.)?lease_id = (?:\w+\.lease_id|\$\d+)|(?:\w+\.)?lease_until > now\(\)")
 _FENCED = (
     "renew_leases",
-    "write_intents",
+    "record_intents",
     "finish_deliveries",
-    "retry_delivery",
+    "schedule_retry",
     "lock_lane",
     "release_lane",
 )
@@ -36,8 +36,8 @@ def without_find() -> None:
     async def unseen(*_: object) -> list[tuple[str, str, str]]:
         return []
 
-    assert hasattr(Lanes, "sightings")
-    Lanes.sightings = unseen  # type: ignore[method-assign, assignment]
+    assert hasattr(Lanes, "issues_with_marker")
+    Lanes.issues_with_marker = unseen  # type: ignore[method-assign, assignment]
 
 
 def without_fence() -> None:
@@ -45,7 +45,7 @@ def without_fence() -> None:
     for name in _FENCED:
         text, changed = _LEASE.subn(lambda found: f"({found[0]} or true)", queue.SQL[name])
         if not changed:
-            raise SystemExit(f"lanes.sql: {name} names no lease any more")
+            raise SystemExit(f"queue.sql: {name} names no lease any more")
         queue.SQL._statements[name] = text
     # nor does he look at the clock before he sends
     Lanes._trust = lambda *_: float("inf")  # type: ignore[method-assign]
@@ -58,7 +58,7 @@ def without_settle() -> None:
 
 def without_intent() -> None:
     """Nothing is written down before a request leaves."""
-    _always(Lanes, "intent", in_doubt=False)
+    _always(Lanes, "record_intent", outcome_unknown=False)
 
 
 def _always(owner: Any, name: str, **words: Any) -> None:

@@ -110,7 +110,7 @@ async def test_the_schema_is_made_through_a_pooler(kind: str, server: Server, tm
             Database.open(dsn, size=2, pooled=True) as two,
         ):
             applied = await asyncio.gather(migrate.migrate(one), migrate.migrate(two))
-            assert sorted(itertools.chain(*applied)) == [name for name, _, _ in migrate.known()]
+            assert sorted(itertools.chain(*applied)) == [migration.name for migration in migrate.known_migrations()]
             assert await migrate.migrate(one) == []
 
 

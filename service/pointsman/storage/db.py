@@ -75,7 +75,7 @@ class Connection(Protocol):
     async def fetchval(self, sql: str, *args: Any) -> Any:
         """Return the first value of the first row."""
 
-    async def execute(self, sql: str, *args: Any) -> Any:
+    async def execute(self, sql: str, *args: Any, timeout: float | None = None) -> Any:  # noqa: ASYNC109 - as the driver
         """Run one statement without rows."""
 
 

@@ -47,3 +47,9 @@ def test_every_file_of_the_house_can_be_read(file):
     for name in made:
         assert made[name].startswith(f"/* {name} */ ")
         assert ";" not in made[name].rstrip(";"), "one statement each: the driver takes no more"
+
+
+def test_a_name_occurs_in_one_file_only():
+    """pg_stat_statements shows the name of a statement without its file."""
+    names = [name for file in FILES for name in queries(file)]
+    assert sorted(names) == sorted(set(names))
