@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol
 
 import msgspec
 
-from pointsman.config.file import Desired, Destination, Route, Source
+from pointsman.config.file import DesiredConfig, Destination, Route, Source
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -34,7 +34,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     warnings: list[str]
 
 
-class HasSlug(Protocol):
+class ConfiguredRow(Protocol):
     """A row as it stands."""
 
     @property
@@ -49,17 +49,17 @@ class HasSlug(Protocol):
 
 
 def plan(
-    desired: Desired,
-    sources: Sequence[HasSlug],
-    destinations: Sequence[HasSlug],
+    desired: DesiredConfig,
+    sources: Sequence[ConfiguredRow],
+    destinations: Sequence[ConfiguredRow],
     routes: Sequence[Any],
 ) -> Plan:
     """What changes when the rows that stand become the desired ones."""
     changes: list[Change] = []
-    put_sources = _compare("source", desired.sources, sources, changes)
-    put_destinations = _compare("destination", desired.destinations, destinations, changes)
-    old = [_rule(one) for one in routes]
-    new = [_rule(one) for one in desired.routes]
+    put_sources = _changed_items("source", desired.sources, sources, changes)
+    put_destinations = _changed_items("destination", desired.destinations, destinations, changes)
+    old = [_comparable_route(one) for one in routes]
+    new = [_comparable_route(one) for one in desired.routes]
     if old != new:
         detail = f"{len(old)} rules become {len(new)}" if len(old) != len(new) else "rules differ"
         changes.append(Change("change", "routes", detail))
@@ -68,17 +68,17 @@ def plan(
         sources=put_sources,
         destinations=put_destinations,
         routes=desired.routes if old != new else None,
-        retired_sources=_gone("source", desired.sources, sources, changes),
-        retired_destinations=_gone("destination", desired.destinations, destinations, changes),
+        retired_sources=_retire_missing("source", desired.sources, sources, changes),
+        retired_destinations=_retire_missing("destination", desired.destinations, destinations, changes),
         warnings=desired.warnings,
     )
 
 
-def _rule(one: Any) -> tuple[Any, ...]:
+def _comparable_route(one: Any) -> tuple[Any, ...]:
     return one.position, one.match, list(one.destinations), one.continues, one.options
 
 
-def _compare(what: str, desired: Sequence[Any], rows: Sequence[HasSlug], changes: list[Change]) -> list[Any]:
+def _changed_items(what: str, desired: Sequence[Any], rows: Sequence[ConfiguredRow], changes: list[Change]) -> list[Any]:
     standing = {row.slug: row for row in rows if not row.retired}
     put = []
     for one in desired:
@@ -98,7 +98,7 @@ def _compare(what: str, desired: Sequence[Any], rows: Sequence[HasSlug], changes
     return put
 
 
-def _gone(what: str, desired: Sequence[Any], rows: Sequence[HasSlug], changes: list[Change]) -> list[str]:
+def _retire_missing(what: str, desired: Sequence[Any], rows: Sequence[ConfiguredRow], changes: list[Change]) -> list[str]:
     wanted = {one.slug for one in desired}
     gone = [row.slug for row in rows if not row.retired and row.slug not in wanted and row.slug[0] != "@"]
     changes.extend(Change("retire", f"{what} {slug}", "its tickets stay") for slug in gone)

@@ -19,14 +19,14 @@ from pointsman.errors import ConfigError
 from pointsman.plugin_api import PluginSettings, Secret
 
 __all__ = [
-    "Desired",
+    "DesiredConfig",
     "Destination",
     "DestinationLimits",
     "DestinationTable",
-    "Kinds",
+    "InstalledKinds",
     "Route",
     "RouteTable",
-    "Secrets",
+    "SecretResolver",
     "Source",
     "SourceLimits",
     "SourceTable",
@@ -96,7 +96,7 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
     redact: str = "normal"
 
 
-class Desired(msgspec.Struct, frozen=True, kw_only=True):
+class DesiredConfig(msgspec.Struct, frozen=True, kw_only=True):
     """The whole configuration as it shall be, and what is odd about it."""
 
     sources: list[Source]
@@ -105,7 +105,7 @@ class Desired(msgspec.Struct, frozen=True, kw_only=True):
     warnings: list[str]
 
 
-class Secrets(Protocol):
+class SecretResolver(Protocol):
     """Resolves references and seals literals."""
 
     def resolve(self, reference: Mapping[str, str]) -> Secret:
@@ -117,7 +117,7 @@ class Secrets(Protocol):
         ...
 
 
-class Kinds(msgspec.Struct, frozen=True):
+class InstalledKinds(msgspec.Struct, frozen=True):
     """What is installed: kinds of sources and trackers with their settings, and how to check settings.
 
     ``check`` makes the settings from resolved values and raises ValueError for what can't be; ``secret_fields`` names
@@ -131,8 +131,8 @@ class Kinds(msgspec.Struct, frozen=True):
     defaults: Mapping[str, Mapping[str, Any]] = {}
 
 
-class _Checker:
-    def __init__(self, file: str, kinds: Kinds, secrets: Secrets) -> None:
+class _FileChecker:
+    def __init__(self, file: str, kinds: InstalledKinds, secrets: SecretResolver) -> None:
         self.file = file
         self.kinds = kinds
         self.secrets = secrets
@@ -145,13 +145,13 @@ class _Checker:
     def odd(self, place: str, message: str) -> None:
         self.warnings.append(f"{self.file}: {place}: {message}")
 
-    def read(self, text: str) -> Desired:
+    def read(self, text: str) -> DesiredConfig:
         """Everything the file says, checked; problems are gathered, not raised."""
         try:
             data = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
             self.problems.append(f"{self.file}: no valid TOML: {error}")
-            return Desired(sources=[], destinations=[], routes=[], warnings=[])
+            return DesiredConfig(sources=[], destinations=[], routes=[], warnings=[])
         for key in sorted(data.keys() - {"source", "destination", "route"}):
             self.wrong(f"[{key}]", "unknown table; there are [[source]], [[destination]] and [[route]]")
         sources = [self.source(place, table) for place, table in self.tables(data, "source", SourceTable)]
@@ -172,7 +172,7 @@ class _Checker:
             rules.route(place, number, table)
             for number, (place, table) in enumerate(self.tables(data, "route", RouteTable), 1)
         ]
-        return Desired(sources=sources, destinations=destinations, routes=routes, warnings=self.warnings)
+        return DesiredConfig(sources=sources, destinations=destinations, routes=routes, warnings=self.warnings)
 
     def tables(self, data: Mapping[str, Any], name: str, kind: type[_T]) -> Iterator[tuple[str, _T]]:
         """The tables of one name that are well-formed, with how to name each."""
@@ -181,11 +181,11 @@ class _Checker:
             self.wrong(f"[{name}]", f"write [[{name}]] with two brackets: there may be many")
             return
         for number, table in enumerate(tables, 1):
-            place = _place(name, number, table)
+            place = _table_label(name, number, table)
             try:
                 made = msgspec.convert(table, kind)
             except msgspec.ValidationError as error:
-                self.wrong(place, _said(error))
+                self.wrong(place, _error_text(error))
                 continue
             slug = getattr(made, "slug", None)
             if slug is not None and not _SLUG.fullmatch(slug):
@@ -313,17 +313,17 @@ class _Checker:
             try:
                 self.kinds.check(kind, resolved)
             except ValueError as error:
-                said = _said(error)
+                said = _error_text(error)
                 self.wrong(place, f"settings{': ' if said == str(error) else '.'}{said}")
         return kept
 
 
-def _place(name: str, number: int, table: Any) -> str:
+def _table_label(name: str, number: int, table: Any) -> str:
     slug = table.get("slug") if isinstance(table, dict) else None
     return f"[[{name}]] {slug if isinstance(slug, str) else f'number {number}'}"
 
 
-def _said(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     """The words of msgspec, with the key in front."""
     text = str(error)
     found = _PATH.search(text)
@@ -333,9 +333,9 @@ def _said(error: Exception) -> str:
     return f"{key}: {text[: found.start()]}" if key else text[: found.start()]
 
 
-def read(text: str, file: str, kinds: Kinds, secrets: Secrets) -> Desired:
+def read(text: str, file: str, kinds: InstalledKinds, secrets: SecretResolver) -> DesiredConfig:
     """What a file asks for. Raises ConfigError with every mistake in it."""
-    checker = _Checker(file, kinds, secrets)
+    checker = _FileChecker(file, kinds, secrets)
     desired = checker.read(text)
     if checker.problems:
         raise ConfigError(checker.problems)

@@ -12,9 +12,9 @@ import msgspec
 
 from pointsman.content import fingerprint_template, templates
 from pointsman.domain import quiet_hours as quiet
-from pointsman.domain.duration import seconds
+from pointsman.domain.duration import parse_duration
 from pointsman.domain.regex import compiled
-from pointsman.domain.routing import WORDS, Again, Match, Options, QuietHours, Words
+from pointsman.domain.routing import WORDS, Match, Options, QuietHours, RecurrenceRule, TemplateSet
 
 REASONS = ("completed", "not_planned", "duplicate")
 LEVELS = ("debug", "info", "notice", "warn", "warning", "error", "critical", "fatal")
@@ -30,9 +30,9 @@ class RouteTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
     continues: bool = False
     name: str = ""
     fingerprint: str | None = None
-    recurrence: str | list[Again] = []
+    recurrence: str | list[RecurrenceRule] = []
     quiet_hours: QuietHours | None = None
-    templates: Words = Words()
+    templates: TemplateSet = TemplateSet()
     requester: bool = False
 
 
@@ -138,11 +138,11 @@ class RouteChecker:
         if table.fingerprint is not None and table.match.kind == "support":
             yield "fingerprint", "is for alerts; each support ticket is a thing of its own"
 
-    def _recurrence(self, place: str, given: str | list[Again]) -> list[Again]:
+    def _recurrence(self, place: str, given: str | list[RecurrenceRule]) -> list[RecurrenceRule]:
         if not isinstance(given, str):
             return given
         try:
-            return [msgspec.convert({"then": given}, Again)]
+            return [msgspec.convert({"then": given}, RecurrenceRule)]
         except msgspec.ValidationError:
             self.wrong(place, f"recurrence: {given!r} is none of reopen, new, comment, ignore")
             return []
@@ -175,12 +175,12 @@ def _count(match: Match) -> Iterator[tuple[str, str]]:
 def _duration(key: str, given: str | None) -> Iterator[tuple[str, str]]:
     if given is not None:
         try:
-            seconds(given)
+            parse_duration(given)
         except ValueError as error:
             yield key, str(error)
 
 
-def _in_recurrence(rules: list[Again]) -> Iterator[tuple[str, str]]:
+def _in_recurrence(rules: list[RecurrenceRule]) -> Iterator[tuple[str, str]]:
     for number, rule in enumerate(rules):
         at = f"recurrence[{number}]"
         reasons = [rule.reason] if isinstance(rule.reason, str) else rule.reason
@@ -214,7 +214,7 @@ def _in_quiet_hours(hours: QuietHours | None) -> Iterator[tuple[str, str]]:
             yield "quiet_hours.days", f"{day!r} is none of {', '.join(quiet.DAYS)}"
     if not wrong:
         try:
-            quiet.check(hours)
+            quiet.validate(hours)
         except ValueError as error:
             yield "quiet_hours", str(error)
 
@@ -225,7 +225,7 @@ def _in_templates(options: Options) -> Iterator[tuple[str, str]]:
             fingerprint_template.check(options.fingerprint)
         except ValueError as error:
             yield "fingerprint", f"the template can't be used: {error}"
-    for name in Words.__struct_fields__:
+    for name in TemplateSet.__struct_fields__:
         template = getattr(options.templates, name)
         if template is not None:
             try:

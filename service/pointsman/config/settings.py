@@ -79,14 +79,14 @@ def default_data_dir(environ: Mapping[str, str]) -> Path:
 
 def load(environ: Mapping[str, str] = os.environ) -> Settings:
     """Read the environment. Raises ConfigError with every mistake."""
-    reader = _Reader(environ)
+    reader = _EnvironmentReader(environ)
     settings = reader.read()
     if reader.problems:
         raise ConfigError(reader.problems)
     return settings
 
 
-class _Reader:
+class _EnvironmentReader:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.environ = environ
         self.problems: list[str] = []

@@ -20,7 +20,7 @@ from pointsman.content.sanitize import clean_stored
 from pointsman.domain.routing import Route
 from pointsman.plugin_api import Report
 
-NAMES = (
+VARIABLES = (
     "source",
     "kind",
     "title",
@@ -33,9 +33,9 @@ NAMES = (
     "tags",
 )
 """What a template may name; ``fingerprint`` is the one that the source's kind gives."""
-MADE = "route:"
+TEMPLATE_PREFIX = "route:"
 """How fingerprints by template begin, so that none is taken for one that a kind gives."""
-KEPT = 400
+MAX_LENGTH = 400
 """So many characters of a fingerprint are kept; a digest stands for the rest."""
 _FORBIDDEN = (
     nodes.For,
@@ -50,7 +50,7 @@ _FORBIDDEN = (
     nodes.Pow,
 )
 # what differs each time, what makes a short text long, what is no text
-_UNFIT = ("random", "urlize", "pprint", "center", "indent", "wordwrap", "map", "batch", "slice")
+_REMOVED_FILTERS = ("random", "urlize", "pprint", "center", "indent", "wordwrap", "map", "batch", "slice")
 
 
 class FingerprintResult(msgspec.Struct, frozen=True):
@@ -74,7 +74,7 @@ class _Tags:
         return ", ".join(value for one, value in self._facts if one == name)
 
 
-def _plain_value(value: object) -> object:
+def _check_output_value(value: object) -> object:
     """A value as it is written; what looks different each time is refused."""
     if isinstance(value, (str, int, float, jinja2.Undefined)):
         return value
@@ -85,10 +85,10 @@ def _plain_value(value: object) -> object:
 
 def _environment() -> ImmutableSandboxedEnvironment:
     made = ImmutableSandboxedEnvironment(
-        undefined=jinja2.ChainableUndefined, finalize=_plain_value, autoescape=False, cache_size=0
+        undefined=jinja2.ChainableUndefined, finalize=_check_output_value, autoescape=False, cache_size=0
     )
     made.globals.clear()
-    for name in _UNFIT:
+    for name in _REMOVED_FILTERS:
         made.filters.pop(name, None)
     return made
 
@@ -103,8 +103,8 @@ def _compiled(template: str) -> jinja2.Template:
         tree = _ENVIRONMENT.parse(template)
         for node in tree.find_all(_FORBIDDEN):
             raise ValueError(f"line {node.lineno}: {type(node).__name__} is not for fingerprints")
-        for unknown in sorted(meta.find_undeclared_variables(tree) - set(NAMES)):
-            raise ValueError(f"line 1: there is no {unknown!r}; there are {', '.join(NAMES)}")
+        for unknown in sorted(meta.find_undeclared_variables(tree) - set(VARIABLES)):
+            raise ValueError(f"line 1: there is no {unknown!r}; there are {', '.join(VARIABLES)}")
         return _ENVIRONMENT.from_string(template)
     except jinja2.TemplateSyntaxError as error:
         raise ValueError(f"line {error.lineno}: {error.message}") from error
@@ -138,9 +138,9 @@ def render(template: str, source: str, kind: str, report: Report) -> str:
         raise ValueError(f"{type(error).__name__}: {error}") from error
     if not any(letter.isalnum() for letter in said):
         raise ValueError(f"it came out empty: {said[:50]!r}")
-    if len(said) > KEPT:
-        said = f"{said[:KEPT]} {hashlib.sha256(said.encode('utf-8', 'replace')).hexdigest()}"
-    return MADE + said
+    if len(said) > MAX_LENGTH:
+        said = f"{said[:MAX_LENGTH]} {hashlib.sha256(said.encode('utf-8', 'replace')).hexdigest()}"
+    return TEMPLATE_PREFIX + said
 
 
 def compute_fingerprint(fit: Sequence[Route], source: str, kind: str, report: Report) -> FingerprintResult:

@@ -33,14 +33,14 @@ class TicketText(msgspec.Struct, frozen=True, kw_only=True):
     """Address of the ticket at our console, empty if we have no public address."""
 
 
-class Mail(msgspec.Struct, frozen=True, kw_only=True):
+class Email(msgspec.Struct, frozen=True, kw_only=True):
     """A mail in Markdown; it is sent as plain text and as HTML."""
 
     subject: str
     body: str
 
 
-_REASON = {
+_ACTION_SENTENCES = {
     "NEW": "",
     "opened": "",
     "regressed": "This problem was thought solved and has come back.",
@@ -50,7 +50,7 @@ _REASON = {
     "details": "What the source knows of this problem; it could not say so when the issue was made.",
 }
 
-_CLOSED = {
+_CLOSED_PHRASES = {
     "completed": "has been solved",
     "not_planned": "has been closed without a change",
     "duplicate": "has been closed because the same is already being worked on",
@@ -62,7 +62,7 @@ def issue_title(ticket: TicketText) -> str:
     return sanitize.title(ticket.title) or "(no title)"
 
 
-def _facts(facts: Sequence[Sequence[str]]) -> list[str]:
+def _fact_lines(facts: Sequence[Sequence[str]]) -> list[str]:
     return [
         f"- **{_label(label[:LABEL_LIMIT])}:** {sanitize.inline_code(value)}"
         for label, value in facts
@@ -72,7 +72,7 @@ def _facts(facts: Sequence[Sequence[str]]) -> list[str]:
 
 def facts(facts: Sequence[Sequence[str]]) -> str:
     """Facts as a list."""
-    return "\n".join(_facts(facts))
+    return "\n".join(_fact_lines(facts))
 
 
 @lru_cache(maxsize=512)
@@ -84,26 +84,26 @@ def _label(label: str) -> str:
 def issue_body(ticket: TicketText, data: Mapping[str, Any]) -> str:
     """The issue's body: what happened, the facts, the code, and where it came from."""
     parts: list[str] = []
-    if first := _REASON.get(data.get("action", ""), ""):
+    if first := _ACTION_SENTENCES.get(data.get("action", ""), ""):
         parts.append(first)
     match data.get("throttle"):
         case str() as parent:
             storm = (
-                sanitize.link("a storm of new problems", page) if (page := _page(ticket, parent)) else parent
+                sanitize.link("a storm of new problems", page) if (page := _console_url(ticket, parent)) else parent
             )
             parts.append(f"This problem was first listed in {storm}. It was reported again after that.")
         case Mapping() as storm_data:
-            parts.append(_STORM.format(source=sanitize.inline_code(ticket.source), **_counts(storm_data)))
-            parts += _listed(ticket, storm_data)
+            parts.append(_THROTTLE_SUMMARY.format(source=sanitize.inline_code(ticket.source), **_throttle_counts(storm_data)))
+            parts += _throttled_list(ticket, storm_data)
     if times := data.get("times"):
         parts.append(
             f"This problem was only counted until it reached its threshold: it was reported **{int(times)}** times by now."
         )
     if earlier := data.get("earlier"):
-        parts.append(_earlier(ticket, earlier))
+        parts.append(_earlier_ticket_notice(ticket, earlier))
     if said := data.get("text", ""):
         parts.append(sanitize.prose(said, TEXT_LIMIT))
-    if facts := _facts(data.get("facts", ())):
+    if facts := _fact_lines(data.get("facts", ())):
         parts.append("\n".join(facts))
     if code := data.get("code", ""):
         parts.append(sanitize.block_code(code, CODE_LIMIT))
@@ -116,14 +116,14 @@ def issue_body(ticket: TicketText, data: Mapping[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-_STORM = (
+_THROTTLE_SUMMARY = (
     "More than {allowed} new problems came from {source} within a minute. {allowed} of them have issues of their own; the"
     " others are listed here, so that they do not drown everything else. One that is reported again after the storm gets an"
     " issue of its own. Closing this issue closes those that are still listed."
 )
 
 
-def at_destination(data: Mapping[str, Any], destination_id: int) -> Mapping[str, Any]:
+def data_for_destination(data: Mapping[str, Any], destination_id: int) -> Mapping[str, Any]:
     """An event's data as one destination may see it: where the issues before stand elsewhere is not its business."""
     earlier = data.get("earlier")
     if not isinstance(earlier, Mapping):
@@ -132,34 +132,34 @@ def at_destination(data: Mapping[str, Any], destination_id: int) -> Mapping[str,
     return {**data, "earlier": {"ticket": earlier.get("ticket", ""), "url": url}}
 
 
-def _earlier(ticket: TicketText, earlier: Mapping[str, Any]) -> str:
+def _earlier_ticket_notice(ticket: TicketText, earlier: Mapping[str, Any]) -> str:
     """Where a problem was that comes back in a ticket of its own."""
     name = str(earlier.get("ticket", ""))
     if url := earlier.get("url", ""):
         where = sanitize.link("its issue then", url)
-    elif page := _page(ticket, name):
+    elif page := _console_url(ticket, name):
         where = sanitize.link("its ticket then", page)
     else:
         where = f"ticket {sanitize.inline_code(name)}"
     return f"This problem was there before, and was closed: {where}."
 
 
-_STAYS: Mapping[str, str] = {
+_STAYS_CLOSED: Mapping[str, str] = {
     "duplicate": "This issue stays closed, because it was closed as a duplicate.",
     "not_planned": "This issue stays closed, because it was closed as not planned.",
 }
 
 
-def _counts(storm: Mapping[str, Any]) -> dict[str, int]:
+def _throttle_counts(storm: Mapping[str, Any]) -> dict[str, int]:
     return {name: int(storm.get(name, 0)) for name in ("allowed", "total")}
 
 
-def _page(ticket: TicketText, other: str) -> str:
+def _console_url(ticket: TicketText, other: str) -> str:
     """Where another ticket stands at our console."""
     return f"{ticket.page.rpartition('/')[0]}/{other}" if ticket.page else ""
 
 
-def _listed(ticket: TicketText, storm: Mapping[str, Any]) -> list[str]:
+def _throttled_list(ticket: TicketText, storm: Mapping[str, Any]) -> list[str]:
     """The tickets listed in a storm, the newest ones by title."""
     tickets: Sequence[Sequence[str]] = storm.get("tickets", ())
     if not tickets:
@@ -167,9 +167,9 @@ def _listed(ticket: TicketText, storm: Mapping[str, Any]) -> list[str]:
     lines = []
     for ticket_id, title in tickets:
         said = sanitize.prose(sanitize.one_line(title, 120)) or "(no title)"
-        page = _page(ticket, ticket_id)
+        page = _console_url(ticket, ticket_id)
         lines.append(f"- {said} ({sanitize.link('ticket', page)})" if page else f"- {said}")
-    more = _counts(storm)["total"] - len(tickets)
+    more = _throttle_counts(storm)["total"] - len(tickets)
     parts = ["The newest first:" if more > 0 else "These are:", "\n".join(lines)]
     if more > 0:
         whole = f": {sanitize.link('all of them', ticket.page)}" if ticket.page else ""
@@ -177,7 +177,7 @@ def _listed(ticket: TicketText, storm: Mapping[str, Any]) -> list[str]:
     return parts
 
 
-def missing_notice(ticket: TicketText, count: int, since: dt.datetime | None) -> str:
+def missing_comments_notice(ticket: TicketText, count: int, since: dt.datetime | None) -> str:
     """That comments before this one could not be added, ``count`` of them, the first at ``since``; empty if none is missing."""
     if not count:
         return ""
@@ -206,21 +206,21 @@ def comment_body(
         return f"{head}\n\n{said}" if ticket.kind is TicketKind.SUPPORT else said
     storm = data.get("throttle")
     if isinstance(storm, Mapping):
-        total = _counts(storm)["total"]
+        total = _throttle_counts(storm)["total"]
         return "\n\n".join(
-            [f"The storm goes on: **{total}** new problems are listed by now.", *_listed(ticket, storm)]
+            [f"The storm goes on: **{total}** new problems are listed by now.", *_throttled_list(ticket, storm)]
         )
-    parts = [_REASON.get(event_kind, "") or f"Event: {event_kind}"]
+    parts = [_ACTION_SENTENCES.get(event_kind, "") or f"Event: {event_kind}"]
     if stays := data.get("stays"):
         parts.append(
-            _STAYS.get(stays, "This issue stays closed.") + " Repeats are only counted from here on."
+            _STAYS_CLOSED.get(stays, "This issue stays closed.") + " Repeats are only counted from here on."
         )
     if coalesced_count:
         when = f" since {since.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC" if since is not None else ""
         parts.append(f"… and {coalesced_count} more like it{when}. This is the latest.")
     if said := data.get("text", ""):
         parts.append(sanitize.prose(said, TEXT_LIMIT))
-    if facts := _facts(data.get("facts", ())):
+    if facts := _fact_lines(data.get("facts", ())):
         parts.append("\n".join(facts))
     if event_kind == "details" and (code := data.get("code", "")):
         parts.append(sanitize.block_code(code, CODE_LIMIT))
@@ -229,7 +229,7 @@ def comment_body(
     return "\n\n".join(parts)
 
 
-def mail(ticket: TicketText, event_kind: str) -> Mail:
+def mail(ticket: TicketText, event_kind: str) -> Email:
     """The mail to a ticket's owner about a transition."""
     title = sanitize.one_line(ticket.title, 150) or "(no title)"
     hello = (
@@ -238,11 +238,11 @@ def mail(ticket: TicketText, event_kind: str) -> Mail:
         else "Hello,"
     )
     if event_kind == "closed":
-        how = _CLOSED.get(ticket.close_reason or "completed", "has been closed")
+        how = _CLOSED_PHRASES.get(ticket.close_reason or "completed", "has been closed")
         subject = f"Closed: {title}"
         news = f"your request **{sanitize.prose(title)}** {how}."
     else:
         subject = f"Reopened: {title}"
         news = f"your request **{sanitize.prose(title)}** is open again and being worked on."
     parts = [hello, news, f"Your request's number is {sanitize.inline_code(ticket.id)}."]
-    return Mail(subject=subject, body="\n\n".join(parts))
+    return Email(subject=subject, body="\n\n".join(parts))

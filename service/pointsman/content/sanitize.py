@@ -29,12 +29,12 @@ _LINE_START = re.compile(r"^([#>|+=:;-])", re.MULTILINE)
 _NUMBERED = re.compile(r"^(\d{1,9})(?=[.)])", re.MULTILINE)
 # A line with one of these first: a command for GitLab and for bots, and a formula for Forgejo, whose parser takes \[ for
 # the start of one, up to the end of the text.
-_FIRST = re.compile(r"^(?=/\S|\\\[)", re.MULTILINE)
+_COMMAND_START = re.compile(r"^(?=/\S|\\\[)", re.MULTILINE)
 _BREAK = re.compile(r"(?<!\n)\n(?!\n)")
 # The end counts as a colon: one of ours may follow.
 _EMOJI = r":(?!\d+(?::|\Z))(?=[\w+\\-]+(?::|\Z))|:(?=(?:100|1234)(?::|\Z))"
 # Backslashes stand before Markdown's signs when this is looked for.
-_CALLED = re.compile(
+_REFERENCE_SIGNS = re.compile(
     r"(?i)@(?=\S)|[#!](?=\\?\w)|[&^](?=\d|alert)"  # people, issues, merge requests, epics
     r"""|%(?=\\?[\w"{])|~(?=\\?[\w"])|\*(?=iteration:)"""  # GitLab's milestones, placeholders, labels
     r"|\[(?=\\?[\w\[^!+-])|\{(?=[+-])"  # its [TOC], [issue:1] and changes
@@ -51,17 +51,17 @@ _UUID = r"(?<!\w)[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}(?!\w)"
 _URL = r"(?:(?:https?|ftp)://|(?<![^\W_])www\.)[^\s<>\"'`]+"
 _VERBATIM = re.compile(f"(?i){_URL}|{_UUID}|{_COMMIT}")
 """Shown as code: readable, still found and copied, and nothing to be clicked by mistake."""
-_LEFT = re.compile(f"(?i){_COMMIT}")
+_LEFT_COMMIT = re.compile(f"(?i){_COMMIT}")
 _LINKABLE = re.compile(
     r"https?://([\w.-]+|\[[0-9a-f:.]+\])(?::\d+)?([/?#][^\s<>\"'`()\\]*)?", re.ASCII | re.IGNORECASE
 )
 # A link to another issue makes that issue say so, for everybody who reads it.
-_NOTED = re.compile(
+_ISSUE_URL_PATH = re.compile(
     r"(?i)/+(?!organizations/)[^/]+/+(?:[^/]+/+)+?(?:-/+)?"
     r"(?:issues|pulls?|discussions|merge_requests|work_items|epics|commits?)/+[0-9a-f]+(?![^/?#])|/+browse/+[a-z]\w*-\d"
 )
 _ENTITY = re.compile(r"&(?=#?\w+;)")
-_OWN = re.compile(r"(?i)<!--(?=[ \t]*pointsman)")
+_MARKER_START = re.compile(r"(?i)<!--(?=[ \t]*pointsman)")
 _RUNS = re.compile("`+")
 
 _TITLE = re.compile(
@@ -69,7 +69,7 @@ _TITLE = re.compile(
     + _EMOJI
 )
 _TITLE_URL = re.compile(r"://\S*")
-_TITLE_NOTED = re.compile(
+_TITLE_ISSUE_URL = re.compile(
     r"(?i)/(?:issues|pulls?|discussions|merge_requests|work_items|epics|commits?|browse)/"
 )
 # not of figures alone: those are order numbers, and somebody will look for them
@@ -138,7 +138,7 @@ def cut(text: str, limit: int) -> str:
 
 def inline_code(value: str, limit: int = 1000) -> str:
     """A one-line value as inline code, whatever it holds."""
-    line = _disowned(one_line(value, limit))
+    line = _break_markers(one_line(value, limit))
     if not line:
         return "–"
     if "`" not in line:
@@ -151,30 +151,30 @@ def inline_code(value: str, limit: int = 1000) -> str:
 
 def block_code(value: str, limit: int = 20_000) -> str:
     """Many lines as a code block, its fence longer than any run of backticks inside."""
-    body = _disowned(cut(clean(value).strip("\n"), limit))
+    body = _break_markers(cut(clean(value).strip("\n"), limit))
     fence = "`" * max(3, max(map(len, _RUNS.findall(body)), default=0) + 1)
     return f"{fence}text\n{body}\n{fence}"
 
 
-def _disowned(code: str) -> str:
+def _break_markers(code: str) -> str:
     """Code without our marker's form: plugins look for it in the raw text, where a fence means nothing."""
-    return _OWN.sub(rf"\g<0>{_JOINER}", code) if "<!--" in code else code
+    return _MARKER_START.sub(rf"\g<0>{_JOINER}", code) if "<!--" in code else code
 
 
-def _inert(text: str) -> str:
+def _escape(text: str) -> str:
     text = _SPECIAL.sub(r"\\\1", text)
     text = _LINE_START.sub(r"\\\1", text)
     text = _NUMBERED.sub(r"\1\\", text)
-    text = _FIRST.sub(_JOINER, text)
-    text = _CALLED.sub(rf"\g<0>{_JOINER}", text)
+    text = _COMMAND_START.sub(_JOINER, text)
+    text = _REFERENCE_SIGNS.sub(rf"\g<0>{_JOINER}", text)
     text = _DOLLAR.sub(_JOINER, text)
     text = _MAIL.sub(_JOINER, text)
     text = _REFERENCE.sub(rf"\1{_JOINER}", text)
     # one that an address was glued to is left
-    return _LEFT.sub(_torn, text)
+    return _LEFT_COMMIT.sub(_break_commit, text)
 
 
-def _torn(commit: re.Match[str]) -> str:
+def _break_commit(commit: re.Match[str]) -> str:
     return _FOUR.sub(rf"\g<0>{_JOINER}", commit[0])
 
 
@@ -185,9 +185,9 @@ def prose(text: str, limit: int = 30_000) -> str:
     at = 0
     for found in _VERBATIM.finditer(text):
         # clean, without spaces and without a code sign, so a single sign on each side will do
-        parts += [_inert(text[at : found.start()]), f"`{found[0]}`"]
+        parts += [_escape(text[at : found.start()]), f"`{found[0]}`"]
         at = found.end()
-    parts.append(_inert(text[at:]))
+    parts.append(_escape(text[at:]))
     # a line break of the writer is a line break for the reader
     return _BREAK.sub("  \n", "".join(parts))
 
@@ -198,29 +198,29 @@ def title(text: str, limit: int = 255) -> str:
     ``limit`` counts as the strictest of the trackers does, in units of UTF-16, after all that had to be added.
     """
     plain = one_line(text, limit)
-    made = _plain_inert(plain)
+    made = _escape_title(plain)
     kept = len(plain)
-    while (over := _units(made) - limit) > 0:
+    while (over := _utf16_length(made) - limit) > 0:
         kept = min(kept - 1, max(kept - over, kept // 2))
-        made = _plain_inert(plain[:kept].rstrip(" …") + "…") if kept > 0 else "…"
+        made = _escape_title(plain[:kept].rstrip(" …") + "…") if kept > 0 else "…"
         if kept <= 0:
             break
     return made
 
 
-def _plain_inert(line: str) -> str:
-    line = _TITLE_COMMIT.sub(_torn, line)
-    line = _TITLE_URL.sub(_unnoted, line)
+def _escape_title(line: str) -> str:
+    line = _TITLE_COMMIT.sub(_break_commit, line)
+    line = _TITLE_URL.sub(_break_issue_url, line)
     line = _TITLE.sub(rf"\g<0>{_JOINER}", line)
     return _REFERENCE.sub(rf"\1{_JOINER}", line)
 
 
-def _unnoted(url: re.Match[str]) -> str:
+def _break_issue_url(url: re.Match[str]) -> str:
     """The address of an issue broken, that of anything else as it is: trackers link no other address in a title."""
-    return url[0].replace("://", f":{_JOINER}//") if _TITLE_NOTED.search(url[0]) else url[0]
+    return url[0].replace("://", f":{_JOINER}//") if _TITLE_ISSUE_URL.search(url[0]) else url[0]
 
 
-def _units(text: str) -> int:
+def _utf16_length(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode("utf-16-le")) // 2
 
 
@@ -231,6 +231,6 @@ def link(label: str, url: str, *, shows_host: bool = False) -> str:
     commit is no link: trackers would tell everybody there of it.
     """
     found = _LINKABLE.fullmatch(url)
-    if found is None or clean(url) != url or (shows_host and _NOTED.match(found[2] or "")):
+    if found is None or clean(url) != url or (shows_host and _ISSUE_URL_PATH.match(found[2] or "")):
         return f"{label}: {inline_code(url)}" if url else ""
     return f"[{label}]({_ENTITY.sub('&amp;', url)})" + (f" ({inline_code(found[1])})" if shows_host else "")

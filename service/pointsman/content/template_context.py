@@ -13,16 +13,16 @@ import msgspec
 from pointsman.content import render, sanitize
 from pointsman.domain.states import TicketKind
 
-MOST = 100
+MAX_ITEMS = 100
 """So many tags, or lines of a text, a template is given."""
-WORK = 1_000_000
+WORK_LIMIT = 1_000_000
 """So many characters may be gone through for one template; a filter in a loop would do without end."""
 FACT_LIMIT = 1_000
 
-TICKET = ("id", "page", "kind", "source", "title")
-EVENT = ("kind", "at")
-REQUESTER = ("name", "address")
-NAMES = (
+TICKET_FIELDS = ("id", "page", "kind", "source", "title")
+EVENT_FIELDS = ("kind", "at")
+REQUESTER_FIELDS = ("name", "address")
+VARIABLES = (
     *("ticket", "event", "title", "text", "code", "tags", "facts", "level", "environment", "release", "url"),
     *("occurrences", "earlier", "author", "reason", "requester"),
 )
@@ -48,14 +48,14 @@ class TemplateContext(msgspec.Struct, frozen=True, kw_only=True):
     requester_address: str = ""
 
 
-class Output:
+class RenderOutput:
     """One rendering: what came out as code and as links, to be looked for afterwards, and how much work is left."""
 
     def __init__(self, *, plain: bool) -> None:
         self.plain = plain
         self.code: list[str] = []
         self.links: list[str] = []
-        self._left = WORK
+        self._left = WORK_LIMIT
 
     def spend(self, characters: int) -> None:
         """Go through so many characters. Raises OverflowError when it was too much."""
@@ -69,7 +69,7 @@ class UntrustedText:
 
     __slots__ = ("_form", "_output", "_raw")
 
-    def __init__(self, raw: str, output: Output, form: str = "line") -> None:
+    def __init__(self, raw: str, output: RenderOutput, form: str = "line") -> None:
         self._raw = raw
         self._output = output
         self._form = form
@@ -100,7 +100,7 @@ class UntrustedText:
 
     def __contains__(self, other: object) -> bool:
         self._output.spend(len(self._raw))
-        return _raw(other) in self._raw
+        return _raw_text(other) in self._raw
 
     def __getitem__(self, place: object) -> UntrustedText:
         if not isinstance(place, (slice, int)):
@@ -121,8 +121,8 @@ class UntrustedFacts:
 
     __slots__ = ("_output", "_pairs")
 
-    def __init__(self, pairs: Sequence[Sequence[str]], output: Output) -> None:
-        self._pairs = [(name, value) for name, value in pairs if value][:MOST]
+    def __init__(self, pairs: Sequence[Sequence[str]], output: RenderOutput) -> None:
+        self._pairs = [(name, value) for name, value in pairs if value][:MAX_ITEMS]
         self._output = output
 
     def __getitem__(self, name: object) -> UntrustedText:
@@ -141,12 +141,12 @@ class UntrustedFacts:
         if self._output.plain:
             return sanitize.one_line(", ".join(f"{name}: {value}" for name, value in self._pairs))
         self._output.code += [
-            _within(sanitize.inline_code(one)) for _, one in self._pairs if len(one) < 20_000
+            _code_content(sanitize.inline_code(one)) for _, one in self._pairs if len(one) < 20_000
         ]
         return "\n\n" + render.facts(self._pairs) + "\n\n" if self._pairs else ""
 
 
-def named(given: TemplateContext, output: Output) -> dict[str, Any]:
+def template_variables(given: TemplateContext, output: RenderOutput) -> dict[str, Any]:
     """The names of a template."""
     ticket, data = given.ticket, given.data
     if ticket.page:
@@ -194,7 +194,7 @@ def finalize(value: object) -> str:
     raise TypeError(f"a {type(value).__name__} is no text; name what is meant in it")
 
 
-def context_safe(markdown: str, output: Output) -> str:
+def context_safe(markdown: str, output: RenderOutput) -> str:
     """Inert Markdown that is inert wherever it stands: next to a sign of the author's or to another value, with which it
     could make a word that trackers act on, and within the author's brackets. What is code in it has to stay code.
     """
@@ -212,7 +212,7 @@ def context_safe(markdown: str, output: Output) -> str:
 # -- filters ---------------------------------------------------------------------------------------------------------
 
 
-def _raw(value: object) -> str:
+def _raw_text(value: object) -> str:
     if isinstance(value, UntrustedText):
         value._output.spend(len(value._raw))  # noqa: SLF001 - of one house
         return value._raw  # noqa: SLF001
@@ -223,15 +223,15 @@ def _raw(value: object) -> str:
     raise TypeError(f"a {type(value).__name__} is no text")
 
 
-def _changed(change: Callable[[str], str]) -> Callable[[object], Any]:
+def _text_filter(change: Callable[[str], str]) -> Callable[[object], Any]:
     def changed(value: object) -> Any:
-        made = change(_raw(value))
+        made = change(_raw_text(value))
         return value.like(made) if isinstance(value, UntrustedText) else made
 
     return changed
 
 
-def _within(made: str) -> str:
+def _code_content(made: str) -> str:
     """What stands between the signs of code."""
     signs = len(made) - len(made.lstrip("`"))
     return made[signs:-signs]
@@ -239,7 +239,7 @@ def _within(made: str) -> str:
 
 def block(value: object) -> str:
     """As a block of code, with room around it: next to a tag it would be none."""
-    raw = _raw(value)
+    raw = _raw_text(value)
     if not isinstance(value, UntrustedText) or value._output.plain:  # noqa: SLF001
         return raw
     if not raw.strip():
@@ -251,22 +251,26 @@ def block(value: object) -> str:
 
 def code(value: object) -> str:
     """As code in a line."""
-    raw = _raw(value)
+    raw = _raw_text(value)
     if not isinstance(value, UntrustedText) or value._output.plain:  # noqa: SLF001
         return raw
     if not sanitize.one_line(raw):
         return ""
     made = sanitize.inline_code(raw, FACT_LIMIT)
-    value._output.code.append(_within(made))  # noqa: SLF001
+    value._output.code.append(_code_content(made))  # noqa: SLF001
     return made
 
 
 def link(value: object, label: object = "Open at the source") -> str:
     """An address as a link, its host beside it; as code where it may not be one."""
-    raw = _raw(value)
+    raw = _raw_text(value)
     if not isinstance(value, UntrustedText) or value._output.plain:  # noqa: SLF001
         return raw
-    words = str(label) if isinstance(label, UntrustedText) else sanitize.prose(sanitize.one_line(_raw(label), 100))
+    words = (
+        str(label)
+        if isinstance(label, UntrustedText)
+        else sanitize.prose(sanitize.one_line(_raw_text(label), 100))
+    )
     value._output.links.append(raw)  # noqa: SLF001
     return sanitize.link(words, raw, shows_host=True)
 
@@ -275,14 +279,14 @@ def truncate(value: object, length: object = 255) -> Any:
     """The beginning, with an ellipsis where something is missing."""
     if not isinstance(length, int) or length < 1:
         raise TypeError("truncate needs a number of characters: truncate(100)")
-    raw = _raw(value)
+    raw = _raw_text(value)
     made = raw if len(raw) <= length else f"{raw[: length - 1].rstrip()}…"
     return value.like(made) if isinstance(value, UntrustedText) else made
 
 
 def replace(value: object, old: object, new: object) -> Any:
     """With other words in place of some."""
-    raw, before, after = _raw(value), _raw(old), _raw(new)
+    raw, before, after = _raw_text(value), _raw_text(old), _raw_text(new)
     if not before or len(after) > 100:
         raise ValueError("replace needs something to look for, and at most 100 characters to put there")
     made = raw.replace(before, after)[: render.TEXT_LIMIT * 2]
@@ -291,8 +295,12 @@ def replace(value: object, old: object, new: object) -> Any:
 
 def lines(value: object) -> list[Any]:
     """The lines of a text, for a loop; the first hundred."""
-    found = _raw(value).splitlines()[:MOST]
-    return [UntrustedText(one, value._output) for one in found] if isinstance(value, UntrustedText) else list(found)  # noqa: SLF001
+    found = _raw_text(value).splitlines()[:MAX_ITEMS]
+    return (
+        [UntrustedText(one, value._output) for one in found]
+        if isinstance(value, UntrustedText)
+        else list(found)
+    )  # noqa: SLF001
 
 
 def default(value: object, other: object = "") -> object:
@@ -322,9 +330,9 @@ FILTERS: Mapping[str, Callable[..., Any]] = {
     "lines": lines,
     "default": default,
     "length": length,
-    "upper": _changed(str.upper),
-    "lower": _changed(str.lower),
-    "capitalize": _changed(str.capitalize),
-    "trim": _changed(str.strip),
-    "line": _changed(lambda raw: sanitize.one_line(raw, FACT_LIMIT)),
+    "upper": _text_filter(str.upper),
+    "lower": _text_filter(str.lower),
+    "capitalize": _text_filter(str.capitalize),
+    "trim": _text_filter(str.strip),
+    "line": _text_filter(lambda raw: sanitize.one_line(raw, FACT_LIMIT)),
 }

@@ -8,20 +8,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 import msgspec
-from msgspec.structs import replace
 
 from pointsman.content import templates
-from pointsman.content.templates import TemplateContext, What
+from pointsman.content.templates import TemplateContext, TemplateName
 from pointsman.domain.routing import Facts, Options, Route, match_route
 
-PLAIN = Options()
+DEFAULT_OPTIONS = Options()
 
 
 class Rule(msgspec.Struct, frozen=True):
     """A rule that has a say in how a ticket is told, by its name."""
 
     name: str
-    options: Options = PLAIN
+    options: Options = DEFAULT_OPTIONS
 
 
 NO_RULE = Rule("")
@@ -29,7 +28,7 @@ NO_RULE = Rule("")
 
 def has_templates(route: Route) -> bool:
     """Whether a rule says anything of how tickets are told."""
-    return route.options.templates != PLAIN.templates or route.options.requester
+    return route.options.templates != DEFAULT_OPTIONS.templates or route.options.requester
 
 
 def rule_for(routes: Sequence[Route], facts: Facts, destination_id: int | None) -> Rule:
@@ -50,19 +49,19 @@ class TemplateSelector:
 
     def __init__(self, rule: Rule, given: Callable[[], TemplateContext]) -> None:
         self._rule = rule
-        self._make_given = given
-        self._given: TemplateContext | None = None
+        self._make_context = given
+        self._context: TemplateContext | None = None
         self.problems: list[str] = []
 
-    def render(self, what: What, built_in: Callable[[], str]) -> str:
+    def render(self, what: TemplateName, built_in: Callable[[], str]) -> str:
         """One text of the draft."""
         source = getattr(self._rule.options.templates, what)
         if source is None:
             return built_in()
         try:
-            if self._given is None:
-                self._given = self._make_given()
-            return templates.render(what, source, self._given)
+            if self._context is None:
+                self._context = self._make_context()
+            return templates.render(what, source, self._context)
         except Exception as error:  # noqa: BLE001 - a report is worth more than its template
             cause = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             self.problems.append(f"template {what} of route {self._rule.name} failed: {str(cause)[:300]}")

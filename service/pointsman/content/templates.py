@@ -23,10 +23,18 @@ from markdown_it.token import Token
 from pointsman.content import sanitize
 from pointsman.content import template_context as values
 from pointsman.content.render import TicketText
-from pointsman.content.template_context import EVENT, JOINER, NAMES, REQUESTER, TICKET, TemplateContext, Output
+from pointsman.content.template_context import (
+    EVENT_FIELDS,
+    JOINER,
+    VARIABLES,
+    REQUESTER_FIELDS,
+    TICKET_FIELDS,
+    RenderOutput,
+    TemplateContext,
+)
 from pointsman.domain.states import TicketKind
 
-What = Literal["title", "body", "comment", "mail_subject", "mail_body"]
+TemplateName = Literal["title", "body", "comment", "mail_subject", "mail_body"]
 ONE_LINE = frozenset({"title", "mail_subject"})
 
 SOURCE_LIMIT = 16_000
@@ -52,7 +60,7 @@ EXAMPLE = TemplateContext(
     url="https://errors.example/issues/1",
 )
 """What a template is tried on before it is taken."""
-_MEMBERS = {"ticket": TICKET, "event": EVENT, "requester": REQUESTER}
+_MEMBERS = {"ticket": TICKET_FIELDS, "event": EVENT_FIELDS, "requester": REQUESTER_FIELDS}
 _ALLOWED = (
     *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.Const, nodes.Name, nodes.If, nodes.For),
     *(nodes.Getattr, nodes.Getitem, nodes.Slice, nodes.Filter, nodes.Test, nodes.CondExpr, nodes.Keyword),
@@ -61,7 +69,7 @@ _ALLOWED = (
 """What a template may be made of. There is neither a call nor a sum nor a way to keep anything, so nothing grows."""
 _LISTS = ("tags", "facts")
 _TESTS = ("eq", "ne", "lt", "le", "gt", "ge", "==", "!=", "<", "<=", ">", ">=", "in", "defined", "none")
-_SPOKEN = {
+_HINTS = {
     nodes.Call: "there are no functions",
     nodes.Concat: "put {{ a }}{{ b }} in place of {{ a ~ b }}",
     nodes.Assign: "nothing can be set",
@@ -103,7 +111,7 @@ def _problems(tree: nodes.Template) -> Iterator[tuple[int, str]]:
     """What can't be in a template, by line."""
     for node in tree.find_all((nodes.Expr, nodes.Stmt)):
         if not isinstance(node, _ALLOWED):
-            yield node.lineno, f"{type(node).__name__}: {_SPOKEN.get(type(node), 'is not for templates')}"
+            yield node.lineno, f"{type(node).__name__}: {_HINTS.get(type(node), 'is not for templates')}"
     for loop in tree.find_all(nodes.For):
         if loop.recursive or any(part.find(nodes.For) or isinstance(part, nodes.For) for part in loop.body):
             yield loop.lineno, "a loop in a loop is not for templates"
@@ -115,9 +123,9 @@ def _problems(tree: nodes.Template) -> Iterator[tuple[int, str]]:
         members = _MEMBERS.get(node.node.name) if isinstance(node.node, nodes.Name) else None
         if members is not None and node.attr not in members:
             yield node.lineno, f"there is no {node.attr!r} in it; there are {', '.join(members)}"
-    for name in sorted(meta.find_undeclared_variables(tree) - set(NAMES)):
+    for name in sorted(meta.find_undeclared_variables(tree) - set(VARIABLES)):
         line = min(one.lineno for one in tree.find_all(nodes.Name) if one.name == name)
-        yield line, f"there is no {name!r}; there are {', '.join(NAMES)}"
+        yield line, f"there is no {name!r}; there are {', '.join(VARIABLES)}"
 
 
 def check(source: str) -> None:
@@ -130,20 +138,20 @@ def check(source: str) -> None:
             raise
 
 
-def render(what: What, source: str, given: TemplateContext) -> str:
+def render(what: TemplateName, source: str, given: TemplateContext) -> str:
     """What a template makes of a ticket and its event. Raises ValueError, with line and cause."""
     template = _compiled(source)
-    output = Output(plain=what in ONE_LINE)
+    output = RenderOutput(plain=what in ONE_LINE)
     parts: list[str] = []
     size = 0
     try:
-        for part in template.generate(values.named(given, output)):
+        for part in template.generate(values.template_variables(given, output)):
             size += len(part)
             if size > OUTPUT_LIMIT:
                 raise ValueError(f"line 1: it makes more than {OUTPUT_LIMIT} characters")  # noqa: TRY301
             parts.append(part)
     except Exception as error:
-        raise ValueError(_said(error)) from error
+        raise ValueError(_runtime_error_text(error)) from error
     made = "".join(parts).strip()
     if what in ONE_LINE:
         line = sanitize.title(made) if what == "title" else sanitize.one_line(made, 200)
@@ -152,11 +160,11 @@ def render(what: What, source: str, given: TemplateContext) -> str:
         return line
     if not made:
         raise ValueError(EMPTY)
-    _look_through(made, source, output)
+    _verify_output(made, source, output)
     return made
 
 
-def _said(error: Exception) -> str:
+def _runtime_error_text(error: Exception) -> str:
     """An error of a template while it ran, with its line."""
     if isinstance(error, ValueError) and str(error).startswith("line "):
         return str(error)
@@ -171,7 +179,7 @@ def _said(error: Exception) -> str:
 # -- looking through what was made ---------------------------------------------------------------------------------
 
 
-def _look_through(made: str, source: str, output: Output) -> None:
+def _verify_output(made: str, source: str, output: RenderOutput) -> None:
     """See that nothing in it lives but what the author wrote. Raises ValueError."""
     code: list[str] = []
     known = unquote(source)
@@ -209,4 +217,4 @@ def _tokens(tokens: Sequence[Token]) -> Iterator[Token]:
         yield from _tokens(token.children or ())
 
 
-__all__ = ["NAMES", "TemplateContext", "What", "check", "render"]
+__all__ = ["VARIABLES", "TemplateContext", "TemplateName", "check", "render"]

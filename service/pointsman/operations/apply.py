@@ -9,7 +9,7 @@ from pointsman.config import file as config_file
 from pointsman.config.settings import Settings
 from pointsman.errors import ConfigError
 from pointsman.plugin_host import snapshot
-from pointsman.plugin_host.bootstrap import make_vault, process_defaults
+from pointsman.plugin_host.bootstrap import build_vault, environment_defaults
 from pointsman.plugin_host.registry import Registry
 from pointsman.storage import config as config_rows
 from pointsman.storage.db import Database
@@ -43,10 +43,10 @@ async def apply_file(database: Database, settings: Settings, registry: Registry,
     return plan
 
 
-def _read_file(settings: Settings, registry: Registry, file: Path) -> config_file.Desired:
+def _read_file(settings: Settings, registry: Registry, file: Path) -> config_file.DesiredConfig:
     try:
         text = file.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{file}: can't be read: {error}"]) from None
-    kinds = snapshot.kinds(registry, process_defaults(settings))
-    return config_file.read(text, file.name, kinds, make_vault(settings))
+    kinds = snapshot.installed_kinds(registry, environment_defaults(settings))
+    return config_file.read(text, file.name, kinds, build_vault(settings))

@@ -23,7 +23,7 @@ from pointsman.intake.json_body import decode
 from pointsman.intake.request_parser import kept_headers, read_reports
 from pointsman.plugin_api import PluginSettings, Report, Secret
 from pointsman.plugin_host import snapshot
-from pointsman.plugin_host.bootstrap import process_defaults
+from pointsman.plugin_host.bootstrap import environment_defaults
 from pointsman.plugin_host.instances import LiveSource
 from pointsman.plugin_host.registry import Registry
 
@@ -78,7 +78,7 @@ def load_routes(settings: Settings, file: Path | None) -> RouteFile:
         raise ConfigError([f"{file}: can't be read: {error}"]) from None
     registry = Registry.load(allow=settings.plugins)
     secrets = _PlaceholderSecrets(Vault(()))
-    kinds = snapshot.kinds(registry, process_defaults(settings))
+    kinds = snapshot.installed_kinds(registry, environment_defaults(settings))
     desired = config_file.read(
         text, file.name, msgspec.structs.replace(kinds, check=_check_settings), secrets
     )

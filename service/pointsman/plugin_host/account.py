@@ -10,7 +10,7 @@ from pointsman.plugin_host.snapshot import LiveDestination
 from pointsman.plugin_host.validate import checked
 
 
-async def learn_account(destination: LiveDestination) -> Actor | None:
+async def fetch_account(destination: LiveDestination) -> Actor | None:
     """Our account at a destination, asked for once; None if the tracker does not say."""
     if destination.account is None and destination.tracker is not None:
         with contextlib.suppress(NotImplementedError, PluginError, TimeoutError):

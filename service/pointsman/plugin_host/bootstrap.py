@@ -1,4 +1,4 @@
-"""What the process's settings make of the configuration: its vault, its defaults, its catalog."""
+"""What the process's settings make of the configuration: its vault, its defaults, its reloader."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pointsman.config import secrets
 from pointsman.config.secrets import Vault
 from pointsman.config.settings import Settings
 from pointsman.errors import ConfigError
-from pointsman.plugin_host.egress_policy import Policy
+from pointsman.plugin_host.egress_policy import EgressPolicy
 from pointsman.plugin_host.registry import Registry
 from pointsman.plugin_host.snapshot import ConfigReloader
 from pointsman.storage.db import Database
 
 
-def make_vault(settings: Settings) -> Vault:
+def build_vault(settings: Settings) -> Vault:
     """The vault with our keys; a laptop installation makes its own.
 
     In a container without keys and without a place to keep one, references work; only sealing asks for a key.
@@ -31,7 +31,7 @@ def make_vault(settings: Settings) -> Vault:
         return Vault(())
 
 
-def process_defaults(settings: Settings) -> Mapping[str, Mapping[str, Any]]:
+def environment_defaults(settings: Settings) -> Mapping[str, Mapping[str, Any]]:
     """Settings of trackers that the process's environment supplies."""
     forgejo: dict[str, Any] = {}
     if settings.forgejo_url:
@@ -46,9 +46,9 @@ def build_reloader(settings: Settings, database: Database, registry: Registry) -
     return ConfigReloader(
         database,
         registry,
-        make_vault(settings),
-        Policy(settings.outbound_hosts, settings.outbound_networks),
-        process_defaults(settings),
+        build_vault(settings),
+        EgressPolicy(settings.outbound_hosts, settings.outbound_networks),
+        environment_defaults(settings),
         mails=settings.smtp is not None,
         public_url=settings.public_url,
     )
@@ -57,9 +57,9 @@ def build_reloader(settings: Settings, database: Database, registry: Registry) -
 @contextlib.asynccontextmanager
 async def open_reloader(settings: Settings, database: Database) -> AsyncIterator[ConfigReloader]:
     """The configuration in force with the plugins that are installed, for a command; closed at its end."""
-    keeper = build_reloader(settings, database, Registry.load(allow=settings.plugins))
+    reloader = build_reloader(settings, database, Registry.load(allow=settings.plugins))
     try:
-        await keeper.refresh()
-        yield keeper
+        await reloader.refresh()
+        yield reloader
     finally:
-        await keeper.close()
+        await reloader.close()

@@ -38,18 +38,18 @@ _METADATA = frozenset(
 )
 
 
-class Blocked(OSError):
+class BlockedAddress(OSError):
     """An address that may not be connected to."""
 
 
-class Policy(msgspec.Struct, frozen=True):
+class EgressPolicy(msgspec.Struct, frozen=True):
     """What the operator allows beyond public addresses: hosts by name, and networks."""
 
     hosts: frozenset[str] = frozenset()
     networks: tuple[Network, ...] = ()
 
 
-def true_address(text: str) -> Address:
+def effective_address(text: str) -> Address:
     """The address that is really meant: IPv4 inside IPv6 is unwrapped, a zone is dropped."""
     address: Address = ipaddress.ip_address(text.partition("%")[0])
     while isinstance(address, ipaddress.IPv6Address):
@@ -62,7 +62,7 @@ def true_address(text: str) -> Address:
     return address
 
 
-def allowed(address: Address, host: str, policy: Policy) -> bool:
+def allowed(address: Address, host: str, policy: EgressPolicy) -> bool:
     """Whether an address, reached by a host's name, may be connected to."""
     if any(address.version == network.version and address in network for network in policy.networks):
         return True
@@ -77,17 +77,17 @@ def allowed(address: Address, host: str, policy: Policy) -> bool:
     )
 
 
-def socket_factory(host: str, policy: Policy) -> Callable[[Any], socket.socket]:
+def socket_factory(host: str, policy: EgressPolicy) -> Callable[[Any], socket.socket]:
     """For aiohttp's TCPConnector: makes a socket only for an address that may be connected to."""
 
     def make(info: Any) -> socket.socket:
         family, kind, protocol, _, sockaddr = info
         try:
-            fine = allowed(true_address(sockaddr[0]), host, policy)
+            fine = allowed(effective_address(sockaddr[0]), host, policy)
         except ValueError:
             fine = False
         if not fine:
-            raise Blocked(
+            raise BlockedAddress(
                 f"{host} has the address {sockaddr[0]}, which is private or special: if that is meant, add it to"
                 " POINTSMAN_OUTBOUND_ALLOW"
             )

@@ -26,14 +26,14 @@ from pointsman.plugin_api import (
     Source,
     Tracker,
 )
-from pointsman.plugin_host.egress_policy import Policy
+from pointsman.plugin_host.egress_policy import EgressPolicy
 from pointsman.plugin_host.http_client import HttpClient
 from pointsman.plugin_host.instances import LiveDestination, LiveSource
 from pointsman.plugin_host.registry import Registry
 from pointsman.plugin_host.source_as_tracker import SourceAsTracker
 from pointsman.storage import config as rows
 
-log = logger("catalog")
+log = logger("config")
 
 
 @dataclass(slots=True, frozen=True)
@@ -42,7 +42,7 @@ class InstanceFactory:
 
     registry: Registry
     vault: Vault
-    policy: Policy
+    policy: EgressPolicy
     defaults: Mapping[str, Mapping[str, Any]]
     public_url: str = ""
 
@@ -53,7 +53,7 @@ class InstanceFactory:
         same: Any = None
         for token in row.tokens:
             try:
-                digests.append(_digest(self.vault, token))
+                digests.append(_token_digest(self.vault, token))
             except ValueError as error:
                 problem = f"token: {error}"
         kind = self.registry.sources.get(row.kind)
@@ -61,7 +61,7 @@ class InstanceFactory:
             problem = f"no plugin brings the kind {row.kind!r}; install it, its reports are kept until then"
         else:
             try:
-                reader, client, same = self._reader(row, kind, old)
+                reader, client, same = self._build_plugin(row, kind, old)
             except Exception as error:  # noqa: BLE001 - a stranger's code
                 problem = f"{type(error).__name__}: {error}"
         if problem:
@@ -69,11 +69,11 @@ class InstanceFactory:
         limits = msgspec.convert(row.limits, config_file.SourceLimits)
         return LiveSource(row.id, row.slug, row.kind, reader, tuple(digests), problem, limits, client, same)
 
-    def _reader(
+    def _build_plugin(
         self, row: rows.SourceRow, kind: type[Source], old: LiveSource | None
     ) -> tuple[Source, HttpClient | None, Any]:
         """The source itself, with its connection, and what both were made from."""
-        resolved = self._resolved(row.settings)
+        resolved = self._resolve_secrets(row.settings)
         same = (row.id, row.slug, row.kind, resolved)
         if old is not None and old.plugin is not None and old.build_inputs == same:
             return old.plugin, old.client, same
@@ -100,7 +100,7 @@ class InstanceFactory:
             made.webhook_secrets = tuple(
                 self.vault.resolve(one).reveal().encode() for one in row.webhook_secrets
             )
-            resolved = self._resolved({**self.defaults.get(row.tracker, {}), **row.settings})
+            resolved = self._resolve_secrets({**self.defaults.get(row.tracker, {}), **row.settings})
             made.build_inputs = (row.tracker, resolved)
             if old is not None and old.build_inputs == made.build_inputs and old.tracker is not None:
                 made.tracker, made.client, made.account = old.tracker, old.client, old.account
@@ -116,7 +116,7 @@ class InstanceFactory:
                 client = _NoClient()
             else:
                 client = made.client = self._client(connection, kind)
-                made.credential = credential_of(connection, settings)
+                made.credential = credential_digest(connection, settings)
             made.tracker = kind(settings, client)
             if self.public_url:
                 made.tracker.webhook_url = webhook_url(self.public_url, row.tracker, row.slug)
@@ -125,7 +125,7 @@ class InstanceFactory:
             log.warning("destination has a problem", destination=row.slug, problem=made.problem)
         return made
 
-    def _resolved(self, values: Mapping[str, Any]) -> dict[str, Any]:
+    def _resolve_secrets(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Settings with their secrets in place of what refers to them."""
         return {
             key: self.vault.resolve(value) if is_reference(value) else value for key, value in values.items()
@@ -162,7 +162,7 @@ def intake_url(public_url: str, slug: str) -> str:
     return f"{public_url}/intake/{slug}/TOKEN"
 
 
-def credential_of(connection: Connection, settings: PluginSettings) -> bytes:
+def credential_digest(connection: Connection, settings: PluginSettings) -> bytes:
     """What tells a credential apart: a digest of the origin and of what the plugin signs in with. Where the plugin names
     no account, the secrets of its settings count too: a token may be made from them later.
     """
@@ -199,7 +199,7 @@ class _NoClient:
         raise Misconfigured("this tracker declared no connection")
 
 
-def _digest(vault: Vault, token: Mapping[str, str]) -> bytes:
+def _token_digest(vault: Vault, token: Mapping[str, str]) -> bytes:
     if digest := token.get("sha256"):
         return bytes.fromhex(digest)
     return sha256(vault.resolve(token).reveal().encode())

@@ -12,16 +12,16 @@ import aiohttp
 
 from pointsman import __version__
 from pointsman.plugin_api import Connection, Response, Unavailable, UnknownOutcome
-from pointsman.plugin_host.egress_policy import Blocked, Policy, socket_factory
+from pointsman.plugin_host.egress_policy import BlockedAddress, EgressPolicy, socket_factory
 
-ANSWER_LIMIT = 5 * 2**20
+RESPONSE_LIMIT = 5 * 2**20
 
 # What can only happen before a request left.
 _NOT_SENT = (
     aiohttp.ClientConnectorError,
     aiohttp.ConnectionTimeoutError,
     aiohttp.InvalidURL,
-    Blocked,
+    BlockedAddress,
 )
 
 _WRITES: ContextVar[list[str]] = ContextVar("writes")
@@ -44,23 +44,23 @@ def write_may_have_left() -> bool:
     return writes is None or bool(writes)
 
 
-async def _still_may(_: aiohttp.ClientSession, __: Any, sending: Any) -> None:
+async def _refuse_expired_write(_: aiohttp.ClientSession, __: Any, sending: Any) -> None:
     if sending.method.upper() not in _READS and (may := _MAY_WRITE.get(None)) is not None and not may():
         raise Unavailable("its turn was over before the request left; whoever has it now goes on")
 
 
-def _watched() -> aiohttp.TraceConfig:
+def _trace_config() -> aiohttp.TraceConfig:
     """Asked by aiohttp right before bytes are written: https://docs.aiohttp.org/en/stable/tracing_reference.html."""
     trace = aiohttp.TraceConfig()
-    trace.on_request_headers_sent.append(_still_may)
-    trace.on_request_chunk_sent.append(_still_may)
+    trace.on_request_headers_sent.append(_refuse_expired_write)
+    trace.on_request_chunk_sent.append(_refuse_expired_write)
     return trace
 
 
 class HttpClient:
     """The ApiClient that the core gives to a plugin."""
 
-    def __init__(self, connection: Connection, policy: Policy, *, timeout_seconds: float) -> None:
+    def __init__(self, connection: Connection, policy: EgressPolicy, *, timeout_seconds: float) -> None:
         self._base = connection.base_url.rstrip("/")
         self._origin = _origin(self._base)
         self._headers = connection.headers
@@ -83,7 +83,7 @@ class HttpClient:
                 cookie_jar=aiohttp.DummyCookieJar(),
                 headers={"User-Agent": f"pointsman/{__version__}"},
                 auto_decompress=True,
-                trace_configs=[_watched()],
+                trace_configs=[_trace_config()],
             )
         return self._session
 
@@ -142,9 +142,9 @@ async def _read(answer: aiohttp.ClientResponse, said: str) -> bytes:
     size = 0
     async for chunk in answer.content.iter_chunked(65536):
         size += len(chunk)
-        if size > ANSWER_LIMIT:
+        if size > RESPONSE_LIMIT:
             raise UnknownOutcome(
-                f"{said}: answered more than {ANSWER_LIMIT} bytes", status=answer.status, is_json=False
+                f"{said}: answered more than {RESPONSE_LIMIT} bytes", status=answer.status, is_json=False
             )
         chunks.append(chunk)
     return b"".join(chunks)

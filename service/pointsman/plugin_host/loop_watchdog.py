@@ -25,7 +25,7 @@ STALL_SECONDS = 1.0
 STALLS_ALLOWED = 3
 
 
-class Watchdog:
+class LoopWatchdog:
     """Watches one loop. ``modules`` maps a plugin's top module to its kind of tracker or source; ``on_lag`` is told, at
     every beat, by how many seconds the loop was late.
     """
@@ -35,13 +35,13 @@ class Watchdog:
         modules: Mapping[str, str],
         *,
         on_stall: Callable[[str], None] = lambda _: None,
-        on_too_many: Callable[[str], Awaitable[None]] | None = None,
+        on_repeated_stalls: Callable[[str], Awaitable[None]] | None = None,
         on_lag: Callable[[float], None] = lambda _: None,
         stall_seconds: float = STALL_SECONDS,
     ) -> None:
         self._modules = modules
         self._on_stall = on_stall
-        self._on_too_many = on_too_many
+        self._on_repeated_stalls = on_repeated_stalls
         self._on_lag = on_lag
         self._stall_seconds = stall_seconds
         self._beat_at = time.monotonic()
@@ -86,11 +86,11 @@ class Watchdog:
             if now - beat_at - away < self._stall_seconds + BEAT_SECONDS or told == beat_at:
                 continue
             told = beat_at
-            whose, where = self._culprit(sys._current_frames().get(ident))  # noqa: SLF001 - the way to see it
+            whose, where = self._find_plugin_frame(sys._current_frames().get(ident))  # noqa: SLF001 - the way to see it
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._stalled, whose, where, beat_at)
+                loop.call_soon_threadsafe(self._report_stall, whose, where, beat_at)
 
-    def _culprit(self, frame: FrameType | None) -> tuple[str, str]:
+    def _find_plugin_frame(self, frame: FrameType | None) -> tuple[str, str]:
         """Whose code the loop stands in, and where: the innermost frame of a plugin, else of anybody."""
         where = ""
         while frame is not None:
@@ -103,7 +103,7 @@ class Watchdog:
             frame = frame.f_back
         return "", where
 
-    def _stalled(self, whose: str, where: str, beat_at: float) -> None:
+    def _report_stall(self, whose: str, where: str, beat_at: float) -> None:
         self.stalls[whose] += 1
         self._on_stall(whose)
         log.error(
@@ -112,5 +112,5 @@ class Watchdog:
             where=where,
             seconds=round(time.monotonic() - beat_at, 1),
         )
-        if whose and self.stalls[whose] == STALLS_ALLOWED and self._on_too_many is not None:
-            self._pausing = asyncio.ensure_future(self._on_too_many(whose))
+        if whose and self.stalls[whose] == STALLS_ALLOWED and self._on_repeated_stalls is not None:
+            self._pausing = asyncio.ensure_future(self._on_repeated_stalls(whose))

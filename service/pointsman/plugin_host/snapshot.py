@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,10 +17,10 @@ from pointsman.domain.states import DeliveryKind, DestinationKind
 from pointsman.domain.ticket import PlannedDelivery, Ticket
 from pointsman.domain.token_bucket import rate_limits_of, shared_limit
 from pointsman.logs import logger
-from pointsman.plugin_host.egress_policy import Policy
+from pointsman.plugin_host.egress_policy import EgressPolicy
 from pointsman.plugin_host.factory import (
     InstanceFactory,
-    credential_of,
+    credential_digest,
     intake_url,
     make_settings,
     source_feedback_destination,
@@ -35,18 +35,18 @@ from pointsman.storage import sources as source_rows
 from pointsman.storage.db import Database
 
 __all__ = [
-    "ConfigSnapshot",
     "ConfigReloader",
+    "ConfigSnapshot",
     "LiveDestination",
     "LiveSource",
-    "credential_of",
+    "credential_digest",
     "intake_url",
-    "kinds",
+    "installed_kinds",
     "make_settings",
     "webhook_url",
 ]
 
-log = logger("catalog")
+log = logger("config")
 
 
 @dataclass(slots=True, frozen=True)
@@ -70,7 +70,11 @@ class ConfigSnapshot:
 
     def sources_wanting_comments(self) -> Sequence[int]:
         """The sources that are told where issues were made."""
-        return [one.id for one in self.sources.values() if one.id in self.feedback_destinations and one.capabilities.comment]
+        return [
+            one.id
+            for one in self.sources.values()
+            if one.id in self.feedback_destinations and one.capabilities.comment
+        ]
 
     def destination(self, slug: str) -> LiveDestination | None:
         """A tracker destination by its slug."""
@@ -82,7 +86,11 @@ class ConfigSnapshot:
     def marker_of(self, ticket: Ticket, promise: PlannedDelivery) -> uuid.UUID:
         """The marker of a delivery: the same again after a database was restored, or a source was replayed."""
         destination = self.destinations[promise.destination_id].slug
-        what = "create" if promise.kind is DeliveryKind.CREATE else f"{promise.kind.name.lower()} {promise.event_n}"
+        what = (
+            "create"
+            if promise.kind is DeliveryKind.CREATE
+            else f"{promise.kind.name.lower()} {promise.event_n}"
+        )
         parts = (
             self.source_slugs[ticket.source_id],
             ticket.fingerprint,
@@ -111,9 +119,9 @@ class ConfigSnapshot:
         return marker if same else None
 
 
-def kinds(registry: Registry, defaults: Mapping[str, Mapping[str, Any]]) -> config_file.Kinds:
+def installed_kinds(registry: Registry, defaults: Mapping[str, Mapping[str, Any]]) -> config_file.InstalledKinds:
     """What the configuration file may name."""
-    return config_file.Kinds(
+    return config_file.InstalledKinds(
         sources={name: one.Settings for name, one in registry.sources.items()},
         trackers={name: one.Settings for name, one in registry.trackers.items()},
         check=make_settings,
@@ -130,7 +138,7 @@ class ConfigReloader:
         database: Database,
         registry: Registry,
         vault: Vault,
-        policy: Policy,
+        policy: EgressPolicy,
         defaults: Mapping[str, Mapping[str, Any]],
         *,
         mails: bool = True,
@@ -141,7 +149,6 @@ class ConfigReloader:
         self._mails = mails
         self._current: ConfigSnapshot | None = None
         self._lock = asyncio.Lock()
-        self.on_change: Callable[[], None] = lambda: None
 
     @property
     def current(self) -> ConfigSnapshot:
@@ -160,11 +167,11 @@ class ConfigReloader:
                 loaded = await rows.load(con)
             old = self._current
             made = self._build(loaded)
-            if await self._settle_sources(made):
+            if await self._sync_source_destinations(made):
                 async with self._database.transaction() as con:
                     loaded = await rows.load(con)
                 made = self._build(loaded)
-            await rate_limits.note_credentials(
+            await rate_limits.record_credentials(
                 self._database,
                 {one.id: one.credential for one in made.destinations.values() if one.tracker is not None},
             )
@@ -175,7 +182,6 @@ class ConfigReloader:
                 if id(one) not in kept:
                     await one.close()
             log.info("configuration loaded", version=loaded.version)
-        self.on_change()
         return True
 
     async def close(self) -> None:
@@ -184,15 +190,15 @@ class ConfigReloader:
             for one in _clients(self._current):
                 await one.close()
 
-    async def _settle_sources(self, made: ConfigSnapshot) -> bool:
+    async def _sync_source_destinations(self, made: ConfigSnapshot) -> bool:
         """Sources that are told something have a destination for it; whether one came or went."""
         live = [one for one in made.sources.values() if one.plugin is not None]
         broken = [one.id for one in made.sources.values() if one.plugin is None]
-        return await source_rows.settle(
+        return await source_rows.configure_feedback(
             self._database,
             with_api=[one.id for one in live if one.client is not None],
-            told=[one.id for one in live if one.capabilities.writes_back],
-            as_they_are=broken,
+            with_feedback=[one.id for one in live if one.capabilities.writes_back],
+            unchanged=broken,
         )
 
     def _build(self, loaded: rows.Rows) -> ConfigSnapshot:
@@ -202,14 +208,14 @@ class ConfigReloader:
             for row in loaded.sources
             if not row.retired
         }
-        by_back = {back_slug(slug): one for slug, one in sources.items()}
+        by_back = {feedback_slug(slug): one for slug, one in sources.items()}
         destinations = {
             row.id: source_feedback_destination(row, by_back.get(row.slug))
             if row.kind == DestinationKind.SOURCE
             else self._make.destination(row, old.destinations.get(row.id) if old is not None else None)
             for row in loaded.destinations
         }
-        _set_budgets(destinations.values())
+        _assign_rate_limits(destinations.values())
         ids = {one.slug: one.id for one in destinations.values()}
         mail = [one.id for one in destinations.values() if one.kind == DestinationKind.MAIL]
         return ConfigSnapshot(
@@ -229,19 +235,19 @@ class ConfigReloader:
         )
 
 
-def back_slug(slug: str) -> str:
+def feedback_slug(slug: str) -> str:
     """The name of the destination by which a source is told something; no name that a file could give."""
     return f"@source:{slug}"
 
 
-def _clients(catalog: ConfigSnapshot) -> Sequence[HttpClient]:
+def _clients(snapshot: ConfigSnapshot) -> Sequence[HttpClient]:
     """The connections of a configuration, each once."""
-    found = [one.client for one in catalog.destinations.values()]
-    found += [one.client for one in catalog.sources.values()]
+    found = [one.client for one in snapshot.destinations.values()]
+    found += [one.client for one in snapshot.sources.values()]
     return list({id(one): one for one in found if one is not None}.values())
 
 
-def _set_budgets(destinations: Iterable[LiveDestination]) -> None:
+def _assign_rate_limits(destinations: Iterable[LiveDestination]) -> None:
     """A budget is the credential's: what one destination was told holds for all that share it."""
     sharing: dict[bytes | int, list[LiveDestination]] = {}
     for one in destinations:

@@ -12,8 +12,8 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 from msgspec import Meta
 
-from pointsman.plugin_api import MOST_REPORTS, PluginSettings, Report, Source, Unreadable
-from pointsman.sources.json_access import fingerprint, need, part, shown, text, time
+from pointsman.plugin_api import MAX_REPORTS, PluginSettings, Report, Source, Unreadable
+from pointsman.sources.json_access import fingerprint, require_object, nested, scalar_text, text, time
 
 LABELS_SHOWN = 30
 ALERTS_LISTED = 30
@@ -44,7 +44,7 @@ class Alertmanager(Source):
     def read_report(self, headers: Mapping[str, str], body: bytes, decoded: Any) -> Sequence[Report]:
         """One report for each alert. Those that don't fit in are told of together, as one of their group."""
         del headers, body
-        whole = need(decoded, "a webhook of Alertmanager")
+        whole = require_object(decoded, "a webhook of Alertmanager")
         alerts = whole.get("alerts")
         if not isinstance(alerts, list):
             raise Unreadable(
@@ -53,21 +53,21 @@ class Alertmanager(Source):
         for number, one in enumerate(alerts):
             if not isinstance(one, dict) or text(one, "status") not in ("firing", "resolved"):
                 raise Unreadable("is neither firing nor resolved", field=f"alerts[{number}].status")
-            if not part(one, "labels") and not text(one, "fingerprint"):
+            if not nested(one, "labels") and not text(one, "fingerprint"):
                 raise Unreadable("is missing: labels tell alerts apart", field=f"alerts[{number}].labels")
         left_out = whole.get("truncatedAlerts")
         hidden = left_out if type(left_out) is int and left_out > 0 else 0
         if self.settings.ticket_per == "group":
             return [self._group(whole, alerts, len(alerts) + hidden)] if alerts else []
-        room = MOST_REPORTS - 1 if hidden or len(alerts) > MOST_REPORTS else MOST_REPORTS
+        room = MAX_REPORTS - 1 if hidden or len(alerts) > MAX_REPORTS else MAX_REPORTS
         found = [self._alert(whole, one) for one in alerts[:room]]
         if rest := len(alerts[room:]) + hidden:
             found.append(self._group(whole, alerts[room:], rest))
         return found
 
     def _alert(self, whole: Mapping[str, Any], alert: Mapping[str, Any]) -> Report:
-        labels, notes = part(alert, "labels"), part(alert, "annotations")
-        named, over = _named(alert), alert["status"] == "resolved"
+        labels, notes = nested(alert, "labels"), nested(alert, "annotations")
+        named, over = _alert_fingerprint(alert), alert["status"] == "resolved"
         if labels.get("alertname") == "TestAlert" and labels.get("instance") == "Grafana":
             return Report(action="test", fingerprint="test", title=_title(labels, notes))
         return Report(
@@ -79,7 +79,7 @@ class Alertmanager(Source):
                 ("Began", text(alert, "startsAt")),
                 *((("Ended", text(alert, "endsAt")),) if over else ()),
                 ("Runbook", text(notes, "runbook_url", "runbook")),
-                *_labels(labels),
+                *_label_facts(labels),
             ),
             url=text(alert, "generatorURL") or text(whole, "externalURL"),
             level=text(labels, "severity", "level"),
@@ -89,19 +89,19 @@ class Alertmanager(Source):
             dedupe="\n".join(
                 [named, alert["status"], text(alert, "startsAt"), text(alert, "endsAt") if over else ""]
             ),
-            problem=named,
+            problem_id=named,
             seen_at=time(alert, "endsAt" if over else "startsAt"),
             close_reason="completed" if over and self.settings.close_on_resolved else None,
         )
 
     def _group(self, whole: Mapping[str, Any], alerts: Sequence[Mapping[str, Any]], count: int) -> Report:
         """Alerts of a group as one report."""
-        labels, notes = part(whole, "commonLabels"), part(whole, "commonAnnotations")
-        group = text(whole, "groupKey") or _digest(part(whole, "groupLabels"))
+        labels, notes = nested(whole, "commonLabels"), nested(whole, "commonAnnotations")
+        group = text(whole, "groupKey") or _digest(nested(whole, "groupLabels"))
         over = text(whole, "status") == "resolved"
-        said = sorted(f"{_named(one)} {one['status']} {text(one, 'startsAt')}" for one in alerts)
+        said = sorted(f"{_alert_fingerprint(one)} {one['status']} {text(one, 'startsAt')}" for one in alerts)
         lines = [
-            f"{one['status']}: {_title(part(one, 'labels'), part(one, 'annotations'))}"
+            f"{one['status']}: {_title(nested(one, 'labels'), nested(one, 'annotations'))}"
             for one in alerts[:ALERTS_LISTED]
         ]
         if count > len(lines):
@@ -110,23 +110,23 @@ class Alertmanager(Source):
         return Report(
             action="resolved" if over else "opened",
             fingerprint=fingerprint("group", group),
-            title=f"{_title(labels or part(whole, 'groupLabels'), notes)} ({what})",
+            title=f"{_title(labels or nested(whole, 'groupLabels'), notes)} ({what})",
             text=text(notes, "description", "message"),
             code="\n".join(lines),
-            facts=tuple(_labels(labels or part(whole, "groupLabels"))),
+            facts=tuple(_label_facts(labels or nested(whole, "groupLabels"))),
             url=text(whole, "externalURL"),
             level=text(labels, "severity", "level"),
             environment=text(labels, "environment", "env"),
             release=text(labels, "release", "version"),
             dedupe="\n".join(["group", group, text(whole, "status"), str(count), *said]),
-            problem=group,
+            problem_id=group,
             close_reason="completed" if over and self.settings.close_on_resolved else None,
         )
 
 
-def _named(alert: Mapping[str, Any]) -> str:
+def _alert_fingerprint(alert: Mapping[str, Any]) -> str:
     """The alert's own fingerprint; where a sender leaves it out, a digest of the labels, which is what it is made from."""
-    return text(alert, "fingerprint") or _digest(part(alert, "labels"))
+    return text(alert, "fingerprint") or _digest(nested(alert, "labels"))
 
 
 def _digest(labels: Mapping[str, Any]) -> str:
@@ -140,6 +140,6 @@ def _title(labels: Mapping[str, Any], notes: Mapping[str, Any]) -> str:
     return summary or name or "(no title)"
 
 
-def _labels(labels: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
-    found = [(name, said) for name, value in sorted(labels.items()) if (said := shown(value))]
+def _label_facts(labels: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+    found = [(name, said) for name, value in sorted(labels.items()) if (said := scalar_text(value))]
     return found[:LABELS_SHOWN]

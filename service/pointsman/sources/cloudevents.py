@@ -14,8 +14,8 @@ from urllib.parse import unquote
 import msgspec
 from msgspec.structs import replace
 
-from pointsman.plugin_api import PluginSettings, Report, Source, TrackerClient, Unreadable
-from pointsman.sources.jmespath_mapping import Picker, PickingSettings
+from pointsman.plugin_api import ApiClient, PluginSettings, Report, Source, Unreadable
+from pointsman.sources.jmespath_mapping import FieldMapper, MappingSettings
 from pointsman.sources.json_access import text, time
 
 DEFAULTS: Mapping[str, str] = {
@@ -29,7 +29,7 @@ DEFAULTS: Mapping[str, str] = {
 }
 
 
-class CloudEventsSettings(PickingSettings, frozen=True, kw_only=True):
+class CloudEventsSettings(MappingSettings, frozen=True, kw_only=True):
     """The expressions look at the whole event: its attributes, and ``data``."""
 
     def __post_init__(self) -> None:
@@ -51,9 +51,9 @@ class CloudEvents(Source):
     ticket_kind: ClassVar[Literal["alert", "support"]] = "alert"
     kept_headers: ClassVar[tuple[str, ...]] = ("ce-*",)
 
-    def __init__(self, settings: CloudEventsSettings, client: TrackerClient | None = None) -> None:
+    def __init__(self, settings: CloudEventsSettings, client: ApiClient | None = None) -> None:
         super().__init__(settings, client)
-        self._picker = Picker(settings, DEFAULTS)
+        self._picker = FieldMapper(settings, DEFAULTS)
 
     def verify(self, headers: Mapping[str, str], body: bytes) -> bool:
         """Whether it is signed as the settings say."""
@@ -96,7 +96,7 @@ class CloudEvents(Source):
                     ("Subject", text(event, "subject")),
                     ("Event", event["id"]),
                 ),
-                happening=event["id"],
+                event_id=event["id"],
                 seen_at=time(event, "time"),
             )
             for report in self._picker.read(event)

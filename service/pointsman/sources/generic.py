@@ -7,11 +7,11 @@ from typing import Any, ClassVar, Literal
 
 from msgspec.structs import replace
 
-from pointsman.plugin_api import PluginSettings, Report, Source, TrackerClient
-from pointsman.sources.jmespath_mapping import Picker, PickingSettings
+from pointsman.plugin_api import ApiClient, PluginSettings, Report, Source
+from pointsman.sources.jmespath_mapping import FieldMapper, MappingSettings
 
 
-class GenericSettings(PickingSettings, frozen=True, kw_only=True):
+class GenericSettings(MappingSettings, frozen=True, kw_only=True):
     """The expressions; ``title`` must be there."""
 
     def __post_init__(self) -> None:
@@ -33,9 +33,9 @@ class Generic(Source):
     ticket_kind: ClassVar[Literal["alert", "support"]] = "alert"
     kept_headers: ClassVar[tuple[str, ...]] = ("webhook-id",)
 
-    def __init__(self, settings: GenericSettings, client: TrackerClient | None = None) -> None:
+    def __init__(self, settings: GenericSettings, client: ApiClient | None = None) -> None:
         super().__init__(settings, client)
-        self._picker = Picker(settings)
+        self._picker = FieldMapper(settings)
 
     def verify(self, headers: Mapping[str, str], body: bytes) -> bool:
         """Whether it is signed as the settings say."""

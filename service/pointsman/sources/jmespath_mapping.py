@@ -14,7 +14,7 @@ from jmespath.exceptions import ArityError, JMESPathError, UnknownFunctionError
 from msgspec import Meta
 
 from pointsman.plugin_api import Action, CloseReason, Report, Unreadable
-from pointsman.sources.json_access import fingerprint, shown
+from pointsman.sources.json_access import fingerprint, scalar_text
 from pointsman.sources.signature_settings import AnySignedSettings
 
 ACTIONS: tuple[str, ...] = get_args(Action)
@@ -23,7 +23,7 @@ FACTS_LIMIT = 30
 TEXTS = ("title", "text", "code", "fingerprint", "url", "level", "environment", "release", "action", "dedupe")
 
 
-class PickingSettings(AnySignedSettings, frozen=True, kw_only=True):
+class MappingSettings(AnySignedSettings, frozen=True, kw_only=True):
     """Expressions for the fields of a report. Empty ones pick nothing."""
 
     reports: Annotated[
@@ -68,10 +68,10 @@ class PickingSettings(AnySignedSettings, frozen=True, kw_only=True):
                 )
 
 
-class Picker:
+class FieldMapper:
     """Reads reports with the expressions of one source."""
 
-    def __init__(self, settings: PickingSettings, defaults: Mapping[str, str] | None = None) -> None:
+    def __init__(self, settings: MappingSettings, defaults: Mapping[str, str] | None = None) -> None:
         given = {name: getattr(settings, name) or (defaults or {}).get(name, "") for name in TEXTS}
         self._fields = {name: _compile(name, said) for name, said in given.items() if said}
         self._reports = _compile("reports", settings.reports) if settings.reports else None
@@ -82,14 +82,14 @@ class Picker:
     def read(self, decoded: Any) -> Sequence[Report]:
         """The reports in a body. Raises Unreadable for what lacks a title, a fingerprint or a known action."""
         if self._reports is None:
-            return [one for one in [self._one(decoded, "")] if one is not None]
+            return [one for one in [self._read_item(decoded, "")] if one is not None]
         found = _search(self._reports, decoded, "reports")
         if not isinstance(found, list):
             raise Unreadable("finds no list: the setting `reports` does not fit this body", field="reports")
-        made = [self._one(item, f"reports[{number}].") for number, item in enumerate(found)]
+        made = [self._read_item(item, f"reports[{number}].") for number, item in enumerate(found)]
         return [one for one in made if one is not None]
 
-    def _one(self, item: Any, place: str) -> Report | None:
+    def _read_item(self, item: Any, place: str) -> Report | None:
         picked = {
             name: _text(_search(expression, item, f"{place}{name}"))
             for name, expression in self._fields.items()
@@ -173,7 +173,7 @@ def _text(value: Any) -> str:
     if value is None:
         return ""
     if isinstance(value, list) and all(one is None or isinstance(one, (str, int, float)) for one in value):
-        return " ".join(said for one in value if (said := shown(one)))
+        return " ".join(said for one in value if (said := scalar_text(one)))
     if isinstance(value, (list, dict)):
         return msgspec.json.encode(value, order="sorted").decode()
-    return shown(value)
+    return scalar_text(value)

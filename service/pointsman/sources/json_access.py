@@ -13,14 +13,14 @@ FINGERPRINT_LIMIT = 500
 _KEPT = 400
 
 
-def need(decoded: Any, what: str) -> Mapping[str, Any]:
+def require_object(decoded: Any, what: str) -> Mapping[str, Any]:
     """The body as an object. Raises Unreadable if it is none."""
     if not isinstance(decoded, dict):
         raise Unreadable(f"{what} is a JSON object")
     return decoded
 
 
-def part(decoded: Any, *keys: str) -> Mapping[str, Any]:
+def nested(decoded: Any, *keys: str) -> Mapping[str, Any]:
     """An object inside, empty if it is missing or something else."""
     for key in keys:
         decoded = decoded.get(key) if isinstance(decoded, dict) else None
@@ -36,12 +36,12 @@ def items(decoded: Any, key: str) -> Sequence[Any]:
 def text(decoded: Any, *keys: str) -> str:
     """The first of these that is a text or a number, as text; one of nothing but white space says nothing."""
     for key in keys:
-        if isinstance(decoded, dict) and (said := shown(decoded.get(key))).strip():
+        if isinstance(decoded, dict) and (said := scalar_text(decoded.get(key))).strip():
             return said
     return ""
 
 
-def shown(value: Any) -> str:
+def scalar_text(value: Any) -> str:
     """A text or a number as text; empty for anything else."""
     if isinstance(value, str):
         return value

@@ -22,7 +22,7 @@ from pointsman.plugin_api import (
 )
 from pointsman.sources.bugsink.payloads import tags_of
 from pointsman.sources.bugsink.trace import stack_trace
-from pointsman.sources.json_access import fingerprint, items, need, part, text, time
+from pointsman.sources.json_access import fingerprint, items, require_object, nested, text, time
 from pointsman.sources.signature_settings import SignedSettings
 
 _ISSUE_IN_URL = re.compile(r"/issues/(\d{1,20})(?:[/?#]|$)")
@@ -55,10 +55,10 @@ class Sentry(Source):
     def read_report(self, headers: Mapping[str, str], body: bytes, decoded: Any) -> Sequence[Report]:
         """An issue's change, an alert rule's, a metric's; all others of Sentry's webhooks concern nobody here."""
         del body
-        decoded = need(decoded, "a webhook of Sentry")
+        decoded = require_object(decoded, "a webhook of Sentry")
         if "data" not in decoded and "attachments" in decoded:
             return self._glitchtip(decoded)
-        data = part(decoded, "data")
+        data = nested(decoded, "data")
         resource = headers.get("sentry-hook-resource", "")
         action = text(decoded, "action")
         if not resource:
@@ -75,13 +75,13 @@ class Sentry(Source):
                 )
         match resource:
             case "issue":
-                return self._issue(action, _needed(data, "issue"))
+                return self._issue(action, _require(data, "issue"))
             case "activity_alert":
-                return [_of_issue("opened", _needed(data, "issue"), action)]
+                return [_issue_report("opened", _require(data, "issue"), action)]
             case "event_alert":
-                return [_of_event(_needed(data, "event"), text(data, "triggered_rule"))]
+                return [_event_report(_require(data, "event"), text(data, "triggered_rule"))]
             case "error":
-                return [_of_event(_needed(data, "error"), "")]
+                return [_event_report(_require(data, "error"), "")]
             case "metric_alert":
                 return self._metric(action, data)
         return []
@@ -92,19 +92,19 @@ class Sentry(Source):
     def _issue(self, action: str, issue: Mapping[str, Any]) -> Sequence[Report]:
         match action:
             case "created":
-                return [_of_issue("opened", issue, action)]
+                return [_issue_report("opened", issue, action)]
             case "unresolved":
                 loud = text(issue, "substatus") == "escalating"
-                return [_of_issue("unmuted" if loud else "regressed", issue, action)]
+                return [_issue_report("unmuted" if loud else "regressed", issue, action)]
             case "resolved":
-                return [_of_issue("resolved", issue, action, self._reason("completed"))]
+                return [_issue_report("resolved", issue, action, self._reason("completed"))]
             case "archived" | "ignored" if self.settings.close_on_resolved:
-                return [_of_issue("resolved", issue, action, "not_planned")]
+                return [_issue_report("resolved", issue, action, "not_planned")]
         return []
 
     def _metric(self, action: str, data: Mapping[str, Any]) -> Sequence[Report]:
-        metric = _needed(data, "metric_alert")
-        rule = part(metric, "alert_rule")
+        metric = _require(data, "metric_alert")
+        rule = nested(metric, "alert_rule")
         named = text(rule, "id") or text(metric, "id", "identifier")
         if not named:
             raise Unreadable("is missing: it names the rule", field="data.metric_alert.alert_rule.id")
@@ -165,14 +165,14 @@ class Sentry(Source):
         return found
 
 
-def _needed(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = part(data, name)
+def _require(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = nested(data, name)
     if not found:
         raise Unreadable("is missing", field=f"data.{name}")
     return found
 
 
-def _of_issue(
+def _issue_report(
     action: Action, issue: Mapping[str, Any], said: str, reason: CloseReason | None = None
 ) -> Report:
     named = text(issue, "id")
@@ -184,7 +184,7 @@ def _of_issue(
         title=text(issue, "title") or "(no title)",
         facts=(
             ("Where", text(issue, "culprit")),
-            ("Project", text(part(issue, "project"), "name", "slug")),
+            ("Project", text(nested(issue, "project"), "name", "slug")),
             ("Sentry issue", text(issue, "shortId")),
             ("First seen", text(issue, "firstSeen")),
             ("Last seen", text(issue, "lastSeen")),
@@ -195,13 +195,13 @@ def _of_issue(
         level=text(issue, "level"),
         # a new issue is new once; the others come once for each change, and the body tells them apart
         dedupe=f"issue\n{named}\n{said}" if action == "opened" else None,
-        problem=named,
+        problem_id=named,
         seen_at=time(issue, "lastSeen"),
         close_reason=reason,
     )
 
 
-def _of_event(event: Mapping[str, Any], rule: str) -> Report:
+def _event_report(event: Mapping[str, Any], rule: str) -> Report:
     in_url = _ISSUE_IN_URL.search(text(event, "issue_url"))
     named = text(event, "issue_id", "groupID") or (in_url[1] if in_url else "")
     if not named:
@@ -212,7 +212,7 @@ def _of_event(event: Mapping[str, Any], rule: str) -> Report:
     return Report(
         action="test" if sample else "opened",
         fingerprint=fingerprint("issue", named),
-        title=text(event, "title") or text(part(event, "metadata"), "title", "type") or "(no title)",
+        title=text(event, "title") or text(nested(event, "metadata"), "title", "type") or "(no title)",
         code=stack_trace(event),
         facts=(
             ("Where", text(event, "culprit", "transaction")),
@@ -226,7 +226,7 @@ def _of_event(event: Mapping[str, Any], rule: str) -> Report:
         environment=text(event, "environment") or tags.get("environment", ""),
         release=text(event, "release") or tags.get("release", ""),
         dedupe=f"event\n{named}\n{happening}" if happening else None,
-        problem=named,
-        happening=happening,
+        problem_id=named,
+        event_id=happening,
         seen_at=time(event, "datetime"),
     )

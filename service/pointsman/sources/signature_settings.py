@@ -87,11 +87,11 @@ class AnySignedSettings(SignedSettings, frozen=True, kw_only=True):
         there = given.startswith(self.signature_prefix)
         digits = given.removeprefix(self.signature_prefix)
         if self.signature_encoding == "base64":
-            digits = _hex_of(digits)
+            digits = _base64_to_hex(digits)
         return hmac_sha256_matches(body, digits, secrets) and there
 
 
-def _hex_of(coded: str) -> str:
+def _base64_to_hex(coded: str) -> str:
     try:
         return base64.b64decode(coded, validate=True).hex()
     except (binascii.Error, ValueError):

@@ -11,8 +11,8 @@ import msgspec
 from pointsman.plugin_api import Person, PluginSettings, Report, Source, Unreadable
 
 _ADDRESS = re.compile(r"[^\s<>@,;:\"()\[\]\\]+@[^\s<>@,;:\"()\[\]\\]+")
-_LACKING = re.compile(r"missing required field `(\w+)`")
-_AT = re.compile(r" - at `\$\.?(.*)`$")
+_MISSING_FIELD = re.compile(r"missing required field `(\w+)`")
+_ERROR_PATH = re.compile(r" - at `\$\.?(.*)`$")
 
 TITLE_LIMIT = 500
 TEXT_LIMIT = 100_000
@@ -79,7 +79,7 @@ class Tickets(Source):
     def read_report(self, headers: Mapping[str, str], body: bytes, decoded: Any) -> Sequence[Report]:
         """One request. Each is a problem of its own; the sender's idempotency key tells repeats."""
         del headers, body
-        ticket = convert(decoded, TicketBody)
+        ticket = convert_body(decoded, TicketBody)
         return [
             Report(
                 action="opened",
@@ -91,15 +91,15 @@ class Tickets(Source):
         ]
 
 
-def convert(decoded: Any, kind: type[Any]) -> Any:
+def convert_body(decoded: Any, kind: type[Any]) -> Any:
     """A decoded body as one of the bodies above; what does not fit is named."""
     try:
         return msgspec.convert(decoded, kind)
     except msgspec.ValidationError as error:
         text = str(error)
-        found = _AT.search(text)
+        found = _ERROR_PATH.search(text)
         said = text[: found.start()] if found else text
-        if lacking := _LACKING.search(said):
+        if lacking := _MISSING_FIELD.search(said):
             inside = found[1].strip(".") if found else ""
             field = f"{inside}.{lacking[1]}" if inside else lacking[1]
             raise Unreadable(f"{lacking[1]} is missing", field=field) from None

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from pointsman.intake.json_body import decode
 from pointsman.plugin_api import Unreadable
-from pointsman.sources.tickets import convert
+from pointsman.sources.tickets import convert_body as convert_ticket_body
 from pointsman.web import body
 from pointsman.web.problems import Problem, overloaded
 from pointsman.web.request_headers import require_json
@@ -30,7 +30,7 @@ async def read_json(request: web.Request) -> tuple[bytes, Any]:
 def convert_body(decoded: Any, body_type: type[_T]) -> _T:
     """Return a decoded body as ``body_type``. Raises Problem that names the wrong field."""
     try:
-        converted: _T = convert(decoded, body_type)
+        converted: _T = convert_ticket_body(decoded, body_type)
     except Unreadable as error:
         errors = {error.field: str(error)} if error.field else None
         raise Problem("invalid-fields", "" if errors else str(error), errors=errors) from None

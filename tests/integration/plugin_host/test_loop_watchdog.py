@@ -13,12 +13,12 @@ pytestmark = pytest.mark.slow
 PROGRAM = """
 import asyncio, sys, time
 from pointsman import logs
-from pointsman.plugin_host.loop_watchdog import Watchdog
+from pointsman.plugin_host.loop_watchdog import LoopWatchdog
 
 logs.configure("json", level="critical")
 
 async def main():
-    dog = Watchdog({"__main__": "mine"}, stall_seconds=0.5)
+    dog = LoopWatchdog({"__main__": "mine"}, stall_seconds=0.5)
     async with dog.running():
         await asyncio.sleep(0.6)
         print("ready", flush=True)

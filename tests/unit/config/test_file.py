@@ -71,8 +71,8 @@ class Empty(PluginSettings, frozen=True, kw_only=True):
     pass
 
 
-def kinds(**defaults: Any) -> config_file.Kinds:
-    return config_file.Kinds(
+def kinds(**defaults: Any) -> config_file.InstalledKinds:
+    return config_file.InstalledKinds(
         sources={"bugsink": Empty, "tickets": Empty},
         trackers={"forgejo": Place, "folder": Empty},
         check=snapshot.make_settings,
@@ -140,11 +140,11 @@ def test_the_example_is_taken_by_the_plugins_that_are_installed():
     registry = Registry.load()
     if "forgejo" not in registry.trackers:
         pytest.skip("the Forgejo plugin is not installed")
-    assert len(read(EXAMPLE, snapshot.kinds(registry, {})).destinations) == 1
+    assert len(read(EXAMPLE, snapshot.installed_kinds(registry, {})).destinations) == 1
 
 
 def test_an_empty_file_asks_for_nothing():
-    assert read("") == config_file.Desired(sources=[], destinations=[], routes=[], warnings=[])
+    assert read("") == config_file.DesiredConfig(sources=[], destinations=[], routes=[], warnings=[])
 
 
 def test_a_literal_token_is_kept_as_its_digest_and_warned_about():

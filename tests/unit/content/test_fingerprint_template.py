@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointsman.content.fingerprint_template import KEPT, NAMES, Made, check, made, render
+from pointsman.content.fingerprint_template import MAX_LENGTH, VARIABLES, FingerprintResult, check, compute_fingerprint, render
 from pointsman.domain.routing import Match, Options, Route
 from pointsman.plugin_api import Report
 
@@ -16,7 +16,7 @@ REPORT = Report(
     level="error",
     environment="production",
     release="1.2",
-    problem="p-7",
+    problem_id="p-7",
     facts=(("service", "pay"), ("Where it was", "/basket"), ("service", "ship")),
 )
 
@@ -30,7 +30,7 @@ def rule(position, template=None, name=""):
 
 
 def test_a_template_sees_the_report():
-    names = [one for one in NAMES if one != "tags"]
+    names = [one for one in VARIABLES if one != "tags"]
     assert say("|".join(f"{{{{ {name} }}}}" for name in names)) == (
         "route:shop|alert|KeyError: 'basket'|It broke|error|production|1.2|p-7|abc-1"
     )
@@ -56,7 +56,7 @@ def test_a_long_one_keeps_its_beginning_and_what_tells_it_apart():
         say("{{ title }}", Report(action="opened", fingerprint="", title="x" * 5000 + end)) for end in "ab"
     ]
     assert long[0] != long[1]
-    assert all(one.startswith("route:" + "x" * KEPT) and len(one) < 500 for one in long)
+    assert all(one.startswith("route:" + "x" * MAX_LENGTH) and len(one) < 500 for one in long)
     assert long[0] == say("{{ title }}", Report(action="opened", fingerprint="", title="x" * 5000 + "a"))
 
 
@@ -103,16 +103,16 @@ def test_a_template_that_can_not_be_used_is_refused_with_line_and_cause(template
     ],
 )
 def test_a_template_that_fails_leaves_the_fingerprint_of_the_kind_and_says_why(template, cause):
-    said = made([rule(3, template, "mine")], "shop", "alert", REPORT)
+    said = compute_fingerprint([rule(3, template, "mine")], "shop", "alert", REPORT)
     assert (said.fingerprint, said.position, said.name) == ("abc-1", 3, "mine")
     assert cause in said.problem
 
 
 def test_the_first_rule_with_a_template_gives_it():
     some = [rule(1), rule(2, "{{ level }}", "by level"), rule(3, "{{ title }}")]
-    assert made(some, "shop", "alert", REPORT) == Made("route:error", 2, "by level")
-    assert made([rule(1)], "shop", "alert", REPORT) == Made("abc-1")
-    assert made([], "shop", "alert", REPORT) == Made("abc-1")
+    assert compute_fingerprint(some, "shop", "alert", REPORT) == FingerprintResult("route:error", 2, "by level")
+    assert compute_fingerprint([rule(1)], "shop", "alert", REPORT) == FingerprintResult("abc-1")
+    assert compute_fingerprint([], "shop", "alert", REPORT) == FingerprintResult("abc-1")
 
 
 texts = st.text(max_size=20) | st.just("\ud800\x00") | st.text(min_size=500, max_size=600)
@@ -162,11 +162,11 @@ TEMPLATES = [
 )
 def test_no_template_and_no_text_raises(template, title, own, facts):
     report = Report(action="opened", fingerprint=own, title=title, text=own, facts=facts)
-    said = made([rule(1, template)], "shop", "alert", report)
-    assert said == made([rule(1, template)], "shop", "alert", report)
+    said = compute_fingerprint([rule(1, template)], "shop", "alert", report)
+    assert said == compute_fingerprint([rule(1, template)], "shop", "alert", report)
     if said.problem:
         assert said.fingerprint == own
     else:
-        assert said.fingerprint.startswith("route:") and len(said.fingerprint) <= KEPT + 71
+        assert said.fingerprint.startswith("route:") and len(said.fingerprint) <= MAX_LENGTH + 71
         said.fingerprint.encode()
         assert "\x00" not in said.fingerprint

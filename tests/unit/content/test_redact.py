@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pointsman.content.redaction.patterns import lowered
+from pointsman.content.redaction.patterns import lower_in_place
 from pointsman.content.redaction.redact import (
     Profile,
     Redacted,
@@ -16,7 +16,7 @@ from pointsman.content.redaction.redact import (
     redact,
     redact_fact,
     redact_facts,
-    total,
+    sum_counts,
 )
 from text_corpus.seeded import Maker, clean, seeded
 
@@ -232,7 +232,7 @@ def test_masking_twice_is_masking_once_and_counts_are_true(text, profile):
 def test_any_text_can_be_looked_through(text):
     for profile in Profile:
         masked(text, profile)
-    assert len(lowered(text)) == len(text)
+    assert len(lower_in_place(text)) == len(text)
 
 
 # -- facts -----------------------------------------------------------------------------------------------------------
@@ -258,7 +258,7 @@ def test_facts_are_counted_together():
     assert counts == {"email": 1, "token": 1, "password": 1}
     assert facts[3] == ("release", "1.2")
     assert not any(secret in str(facts) for secret in ("ann", "abc", "hunter2"))
-    assert total([counts, {"email": 2}, {}]) == {"email": 3, "token": 1, "password": 1}
+    assert sum_counts([counts, {"email": 2}, {}]) == {"email": 3, "token": 1, "password": 1}
 
 
 # -- time ------------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ import datetime as dt
 import pytest
 
 from pointsman.content import render
-from pointsman.domain.ticket import TicketKind
+from pointsman.domain.states import TicketKind
 
 ID = "0192aaaa-0000-7000-8000-000000000000"
 NOON = dt.datetime(2026, 5, 1, 12, tzinfo=dt.UTC)
@@ -71,7 +71,7 @@ def test_a_ticket_without_words_has_a_title_all_the_same(title):
     ],
 )
 def test_what_is_missing_is_said(count, since, notice):
-    assert render.missing_notice(make(), count, since) == notice
+    assert render.missing_comments_notice(make(), count, since) == notice
 
 
 def test_a_customers_comment_says_whose_it_is_and_an_operators_stands_alone():
@@ -126,9 +126,9 @@ def test_an_issue_that_follows_another_says_where_that_is(earlier, page, says):
 
 def test_where_the_issue_before_stands_is_told_to_its_own_destination_alone():
     data = {"earlier": {"ticket": "t", "issues": {"1": "https://private.example/1"}}, "text": "words"}
-    assert render.at_destination(data, 1)["earlier"] == {"ticket": "t", "url": "https://private.example/1"}
-    assert render.at_destination(data, 2) == {"earlier": {"ticket": "t", "url": ""}, "text": "words"}
-    assert render.at_destination({"text": "words"}, 1) == {"text": "words"}
+    assert render.data_for_destination(data, 1)["earlier"] == {"ticket": "t", "url": "https://private.example/1"}
+    assert render.data_for_destination(data, 2) == {"earlier": {"ticket": "t", "url": ""}, "text": "words"}
+    assert render.data_for_destination({"text": "words"}, 1) == {"text": "words"}
 
 
 def test_an_issue_that_comes_late_says_how_often_it_was_counted():

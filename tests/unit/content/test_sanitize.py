@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from pointsman.content import render, sanitize
-from pointsman.domain.ticket import TicketKind
+from pointsman.domain.states import TicketKind
 
 QUICK = settings(deadline=None, max_examples=30)
 

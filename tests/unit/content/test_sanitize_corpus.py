@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman.content import render, sanitize
-from pointsman.domain.ticket import TicketKind
+from pointsman.domain.states import TicketKind
 from pointsman.plugin_api import Marker
 from pointsman_forgejo import wire as forgejo
 from pointsman_github import wire as github

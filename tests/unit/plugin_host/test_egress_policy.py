@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointsman.plugin_host.egress_policy import Blocked, Policy, allowed, socket_factory, true_address
+from pointsman.plugin_host.egress_policy import BlockedAddress, EgressPolicy, allowed, socket_factory, effective_address
 
 QUICK = settings(deadline=None, max_examples=50)
-NOTHING = Policy()
-HOSTS = Policy(hosts=frozenset({"forgejo.lan"}))
-NETWORKS = Policy(networks=(ipaddress.ip_network("10.2.0.0/16"), ipaddress.ip_network("fd12::/32")))
+NOTHING = EgressPolicy()
+HOSTS = EgressPolicy(hosts=frozenset({"forgejo.lan"}))
+NETWORKS = EgressPolicy(networks=(ipaddress.ip_network("10.2.0.0/16"), ipaddress.ip_network("fd12::/32")))
 
 
 def may(address, host="x.test", policy=NOTHING):
-    return allowed(true_address(address), host, policy)
+    return allowed(effective_address(address), host, policy)
 
 
 def disguises(v4):
@@ -110,25 +110,25 @@ def test_a_named_network_is_open_and_its_neighbours_are_not():
 
 
 def test_a_special_address_needs_its_very_network_named():
-    metadata = Policy(networks=(ipaddress.ip_network("169.254.169.254/32"),))
+    metadata = EgressPolicy(networks=(ipaddress.ip_network("169.254.169.254/32"),))
     assert may("169.254.169.254", policy=metadata)
     assert not may("169.254.169.253", policy=metadata)
 
 
 @pytest.mark.parametrize("one", ["93.184.216.34", "127.0.0.1"])
 def test_the_address_inside_is_the_true_one(one):
-    assert {str(true_address(form)) for form in disguises(one)} == {one}
+    assert {str(effective_address(form)) for form in disguises(one)} == {one}
 
 
 def test_the_zone_does_not_count():
-    assert true_address("fe80::1%eth0") == ipaddress.ip_address("fe80::1")
+    assert effective_address("fe80::1%eth0") == ipaddress.ip_address("fe80::1")
 
 
 @QUICK
 @given(st.ip_addresses(v=6))
 def test_any_ipv6_address_comes_to_a_decision_and_its_mapped_self_to_the_same(address):
-    true = true_address(str(address))
-    assert allowed(true, "x.test", NOTHING) is allowed(true_address(str(true)), "x.test", NOTHING)
+    true = effective_address(str(address))
+    assert allowed(true, "x.test", NOTHING) is allowed(effective_address(str(true)), "x.test", NOTHING)
 
 
 @QUICK
@@ -144,13 +144,13 @@ def info(address, family=socket.AF_INET):
 
 
 def test_a_blocked_address_makes_no_socket_and_says_how_to_allow_it():
-    with pytest.raises(Blocked, match=r"x\.test.*127\.0\.0\.1.*POINTSMAN_OUTBOUND_ALLOW"):
+    with pytest.raises(BlockedAddress, match=r"x\.test.*127\.0\.0\.1.*POINTSMAN_OUTBOUND_ALLOW"):
         socket_factory("x.test", NOTHING)(info("127.0.0.1"))
 
 
 @pytest.mark.parametrize("odd", ["0177.0.0.1", "2130706433", "", "localhost", "127.1", "::g"])
 def test_what_is_no_address_is_blocked_like_a_wrong_one(odd):
-    with pytest.raises(Blocked):
+    with pytest.raises(BlockedAddress):
         socket_factory("x.test", NOTHING)(info(odd))
 
 

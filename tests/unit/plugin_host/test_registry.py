@@ -16,7 +16,7 @@ class Fine(api.Tracker):
 
     kind, title, api_version = "fine", "Fine", api.API_VERSION
     Settings = api.PluginSettings
-    capabilities = api.Capabilities()
+    capabilities = api.TrackerCapabilities()
 
     async def create_issue(self, draft):
         raise NotImplementedError

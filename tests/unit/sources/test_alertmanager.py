@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pointsman.plugin_api import MOST_REPORTS, Unreadable
+from pointsman.plugin_api import MAX_REPORTS, Unreadable
 from pointsman.sources.alertmanager import Alertmanager, AlertmanagerSettings
 from source_examples import am_alert, am_group
 
@@ -53,7 +53,7 @@ def test_without_a_fingerprint_the_labels_name_the_alert_whatever_their_order():
 @pytest.mark.parametrize("count", [100, 101, 250])
 def test_alerts_that_do_not_fit_in_are_told_of_as_one(count):
     reports = read(am_group(*(am_alert(n) for n in range(count))))
-    assert len(reports) <= MOST_REPORTS
+    assert len(reports) <= MAX_REPORTS
     alone = [one for one in reports if not one.fingerprint.startswith("group ")]
     rest = [one for one in reports if one.fingerprint.startswith("group ")]
     assert len(alone) == (100 if count == 100 else 99)
@@ -117,4 +117,4 @@ def test_any_alerts_get_a_decision(alerts, hidden, source):
     except Unreadable as error:
         assert error.field  # noqa: PT017
     else:
-        assert len(reports) <= MOST_REPORTS and all(one.fingerprint for one in reports)
+        assert len(reports) <= MAX_REPORTS and all(one.fingerprint for one in reports)

@@ -64,7 +64,7 @@ def test_an_alert_is_read_with_all_it_says():
         url="https://bugs.test/issues/issue/6937032e/event/last/",
         release="shop@1.4.2",
         dedupe=report.dedupe,
-        problem="6937032e-8a4e-4ad2-b400-5e3996cc1a54",
+        problem_id="6937032e-8a4e-4ad2-b400-5e3996cc1a54",
         seen_at=dt.datetime(2026, 1, 2, tzinfo=dt.UTC),
     )
     assert report.dedupe

@@ -54,7 +54,7 @@ def test_a_slack_body_names_the_problem_that_a_custom_body_names():
             "url": f"https://bugs.test/issues/issue/{ISSUE}/event/last/",
         }
     )
-    assert (report.fingerprint, report.problem, report.dedupe) == (custom.fingerprint, ISSUE, custom.dedupe)
+    assert (report.fingerprint, report.problem_id, report.dedupe) == (custom.fingerprint, ISSUE, custom.dedupe)
     assert (report.action, report.title) == ("opened", "KeyError: 'id'")
     assert dict(report.facts) == {"Project": "Shop & Co"}
 
@@ -74,7 +74,7 @@ def test_before_2_0_7_the_header_has_the_reason_and_the_link_the_title():
     body = slack(header="REGRESSED issue", link="KeyError: 'id' &lt;x&gt;")
     del body["text"], body["blocks"][1]
     report = bodies.read(body)
-    assert (report.action, report.title, report.problem) == ("regressed", "KeyError: 'id' <x>", ISSUE)
+    assert (report.action, report.title, report.problem_id) == ("regressed", "KeyError: 'id' <x>", ISSUE)
 
 
 def test_the_slack_test_has_no_address_and_is_a_test():
@@ -113,7 +113,7 @@ def test_every_recorded_slack_body_is_read():
         report = bodies.read(body)
         assert report.action == wanted[file.name.removesuffix(".json").split("-")[1]]
         if report.action != "test":
-            assert report.problem in report.url
+            assert report.problem_id in report.url
             assert report.title == body["text"]
             assert bool(report.text) == (report.action == "unmuted")
 
@@ -145,7 +145,7 @@ def test_our_app_tells_environment_release_and_trace_at_once():
     report = bodies.read(APP)
     assert (report.environment, report.level, report.release) == ("staging", "error", "shop@1")
     assert report.code.startswith("KeyError")
-    assert report.happening == "ad502583-66c9-4317-88fb-795a16e107b5"
+    assert report.event_id == "ad502583-66c9-4317-88fb-795a16e107b5"
     facts = dict(report.facts)
     assert (facts["Environment"], facts["Server"], facts["Tags"]) == ("staging", "web-1", "tenant=acme")
 
@@ -198,9 +198,9 @@ def test_settings_that_can_not_be_are_named(given, said):
 
 def test_what_a_source_can_do_follows_from_its_settings():
     plain = Bugsink(BugsinkSettings()).capabilities
-    assert not (plain.enrich or plain.list_missed or plain.writes_back)
+    assert not (plain.enrich or plain.backfill or plain.writes_back)
     whole = Bugsink(BugsinkSettings(url="https://bugs.test", token=Secret("x"), resolve="no")).capabilities
-    assert whole.enrich and whole.list_missed and whole.comment and not whole.set_state
+    assert whole.enrich and whole.backfill and whole.comment and not whole.set_state
 
 
 # -- stack traces ----------------------------------------------------------------------------------------------------
@@ -315,7 +315,7 @@ def test_an_origin_is_the_same_on_the_short_way(pieces):
         try:
             parts = urlsplit(url)
         except ValueError:
-            assert bodies.origin_of(url) == ""
+            assert bodies.instance_of(url) == ""
         else:
             wanted = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}".lower() if parts.netloc else ""
-            assert bodies.origin_of(url) == wanted
+            assert bodies.instance_of(url) == wanted

@@ -21,7 +21,7 @@ def test_an_event_is_read_with_all_it_says():
     [report] = read(CLOUD_EVENT)
     assert (report.action, report.title) == ("opened", "The pipeline of main failed")
     assert report.fingerprint == "com.example.pipeline.failed /ci/shop main"
-    assert (report.level, report.url, report.happening) == ("error", "https://ci.example.com/17", "b3f1")
+    assert (report.level, report.url, report.event_id) == ("error", "https://ci.example.com/17", "b3f1")
     assert report.dedupe == "/ci/shop\nb3f1" and report.seen_at is not None
 
 
@@ -35,7 +35,7 @@ def test_headers_of_binary_are_percent_decoded():
 
 
 def test_a_batch_is_several_reports_and_may_be_empty():
-    assert [one.happening for one in read([CLOUD_EVENT, {**CLOUD_EVENT, "id": "2"}])] == ["b3f1", "2"]
+    assert [one.event_id for one in read([CLOUD_EVENT, {**CLOUD_EVENT, "id": "2"}])] == ["b3f1", "2"]
     assert read([]) == []
 
 

@@ -12,7 +12,7 @@ from pointsman.sources.tickets import (
     TicketBody,
     Tickets,
     TicketsSettings,
-    convert,
+    convert_body,
 )
 
 QUICK = settings(deadline=None, max_examples=50)
@@ -31,7 +31,7 @@ def read(body):
 
 def refused(body, kind=TicketBody):
     with pytest.raises(Unreadable) as caught:
-        convert(body, kind)
+        convert_body(body, kind)
     return caught.value
 
 
@@ -128,7 +128,7 @@ def test_what_could_become_two_addresses_or_a_header_is_no_address(email):
 
 
 def test_a_comment_is_read_with_its_author():
-    comment = convert({"body": "hello", "author": {"email": "a@b.test", "name": "A"}}, CommentBody)
+    comment = convert_body({"body": "hello", "author": {"email": "a@b.test", "name": "A"}}, CommentBody)
     assert (comment.body, comment.author.email, comment.author.name) == ("hello", "a@b.test", "A")
     assert refused({"body": " "}, CommentBody)
 

@@ -61,7 +61,7 @@ _WEAK_ENDS = {end: kind for kind, ends in _WEAK.items() for end in ends}
 _TAIL = re.compile(
     r"(?:confirmation|confirm|repeat|again|value|hash|raw|plain|base64|b64|current|new|old|s|\d{1,2})$"
 )
-_WORDS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_NAME_PARTS = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
 _SEPARATORS = str.maketrans("", "", "-_. ")
 _NAME_LIMIT = 80
 
@@ -79,7 +79,7 @@ def kind_of_name(name: str) -> tuple[str, bool]:
         if shorter == flat:
             break
         flat = shorter
-    words = [word.lower() for word in _WORDS.findall(name[-_NAME_LIMIT:])]
+    words = [word.lower() for word in _NAME_PARTS.findall(name[-_NAME_LIMIT:])]
     last = words[-1] if words else ""
     if last in {"pass", "pw"}:
         # alone it may be what a test did
@@ -170,12 +170,12 @@ _HARMLESS_WORDS = frozenset(
 @functools.lru_cache(4096)
 def is_harmless_name(name: str) -> bool:
     """Whether values of this key are often random and never secret: hashes, identifiers, pieces of content."""
-    return any(word.lower() in _HARMLESS_WORDS for word in _WORDS.findall(name[-_NAME_LIMIT:])[-2:])
+    return any(word.lower() in _HARMLESS_WORDS for word in _NAME_PARTS.findall(name[-_NAME_LIMIT:])[-2:])
 
 
 # -- values --------------------------------------------------------------------------------------------------------
 
-_NOTHING = frozenset(
+_EMPTY_VALUES = frozenset(
     [
         "none",
         "null",
@@ -264,14 +264,14 @@ _VARIABLE = re.compile(
 _CODE = re.compile(
     r"&?[A-Za-z_$]\w*(?:(?:\.|->|::|\?\.)[A-Za-z_]\w*)+|[A-Za-z_]*(?:<[\w\[\], ]*>)|[A-Za-z_.]+\[.*|lambda\b.*"
 )
-_NAMED_ALIKE = re.compile(
+_NAME_LIKE = re.compile(
     r"(?i).*(?:pass|passwd|pwd|password|token|secret|key|cookie|auth|session|credentials?)s?_?"
 )
 
 
-def is_nothing(value: str) -> bool:
+def is_empty_value(value: str) -> bool:
     """Whether a value is none, is a type's name, or has been masked by somebody else."""
-    return value.lower().rstrip(".:;,!?") in _NOTHING or _MASKED.fullmatch(value) is not None
+    return value.lower().rstrip(".:;,!?") in _EMPTY_VALUES or _MASKED.fullmatch(value) is not None
 
 
 def is_code(value: str) -> bool:
@@ -279,7 +279,7 @@ def is_code(value: str) -> bool:
     return (
         _VARIABLE.fullmatch(value) is not None
         or (_CODE.fullmatch(value) is not None and sum(c.isdigit() for c in value) < 3)
-        or (value.replace("_", "a").isalpha() and _NAMED_ALIKE.fullmatch(value) is not None)
+        or (value.replace("_", "a").isalpha() and _NAME_LIKE.fullmatch(value) is not None)
     )
 
 
@@ -307,7 +307,7 @@ def is_random(value: str) -> bool:
     return turns >= 0.38 * len(classes) and _entropy(value) >= 3.6
 
 
-def is_secretive(value: str) -> bool:
+def looks_secret(value: str) -> bool:
     """The same for a value whose name makes one suspect: figures will do, and hexadecimal ones too."""
     if len(value) < 6 or not value.isprintable() or " " in value:
         return False
@@ -318,10 +318,10 @@ def is_secretive(value: str) -> bool:
     return bool(figures and letters and letters + figures < len(value))
 
 
-def is_suspect(kind: str, value: str) -> bool:
+def is_suspicious(kind: str, value: str) -> bool:
     """The same under a name that may mean something else, too: letters and figures do for a password."""
     mixed = any(c.isdigit() for c in value) and any(c.isalpha() for c in value)
-    return is_secretive(value) or (kind == "password" and mixed and len(value) >= 4 and " " not in value)
+    return looks_secret(value) or (kind == "password" and mixed and len(value) >= 4 and " " not in value)
 
 
 def _class(character: str) -> str:

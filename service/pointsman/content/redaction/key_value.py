@@ -10,10 +10,10 @@ import msgspec
 from pointsman.content.redaction.heuristics import (
     is_code,
     is_harmless_name,
-    is_nothing,
+    is_empty_value,
     is_random,
-    is_secretive,
-    is_suspect,
+    looks_secret,
+    is_suspicious,
     kind_of_name,
 )
 from pointsman.content.redaction.patterns import TEMPLATE, Span
@@ -23,7 +23,7 @@ _SIGN = re.compile(r"=>|:=|[=:]|%3[ADad]")
 _NAME_BACKWARDS = re.compile(r"""([ \t]{0,8}+)((?>(?:["'\\\])]|22%|;touq&|D5%){0,4}))([\w.-]{1,80}+)""")
 _SPACE = re.compile(r"[ \t]{0,8}+")
 
-_JUDGED = 256
+_JUDGED_LENGTH = 256
 """How much of a value is looked at; what is found to be one is masked whole."""
 
 _RANDOM = re.compile(
@@ -58,7 +58,7 @@ class _Bare(msgspec.Struct, frozen=True):
 
 
 def _bare_of(unit: str) -> _Bare:
-    return _Bare(re.compile(f"(?>(?:{unit}){{1,{_JUDGED}}})"), re.compile(f"(?>(?:{unit})+)"))
+    return _Bare(re.compile(f"(?>(?:{unit}){{1,{_JUDGED_LENGTH}}})"), re.compile(f"(?>(?:{unit})+)"))
 
 
 _PLAIN = _bare_of(r"""[^\s"'<>,;&|)\]}\\]""")
@@ -67,7 +67,7 @@ _QUERY = _bare_of(r"""[^\s"'<>&#;\\)\]}]""")
 _ENCODED = _bare_of(r"""[^\s"'<>&%]|%(?!2[26]|0[AaDd])[0-9A-Fa-f]{2}""")
 
 
-class _Named(msgspec.Struct, frozen=True):
+class _NamedValue(msgspec.Struct, frozen=True):
     """A name and its sign: where the name begins and the value, and what stands between."""
 
     name: str
@@ -79,13 +79,13 @@ class _Named(msgspec.Struct, frozen=True):
     spaced: bool
 
 
-def assigned(text: str, small: str) -> Iterator[Span]:
+def find_assigned(text: str, small: str) -> Iterator[Span]:
     """Values that their names give away. ``small`` is the text in small letters."""
-    yield from _signed(text)
+    yield from _find_signed(text)
     if "value" in small:
         for match in _PAIR.finditer(text):
             group = match.lastindex or 0
-            if _is_named_secret(match[1], match[group]) and not is_code(match[group][:_JUDGED]):
+            if _is_named_secret(match[1], match[group]) and not is_code(match[group][:_JUDGED_LENGTH]):
                 yield (*match.span(group), kind_of_name(match[1])[0])
     if "</" in text:
         for match in _ELEMENT.finditer(text):
@@ -94,16 +94,16 @@ def assigned(text: str, small: str) -> Iterator[Span]:
     if "--" in text:
         for match in _OPTION.finditer(text):
             kind, always = kind_of_name(match[1])
-            if kind and always and not is_code(match[2][:_JUDGED]) and not is_nothing(match[2]):
+            if kind and always and not is_code(match[2][:_JUDGED_LENGTH]) and not is_empty_value(match[2]):
                 yield (*match.span(2), kind)
 
 
 def _is_named_secret(name: str, value: str) -> bool:
     kind, always = kind_of_name(name)
-    return bool(kind and value and not is_nothing(value) and (always or is_suspect(kind, value)))
+    return bool(kind and value and not is_empty_value(value) and (always or is_suspicious(kind, value)))
 
 
-def _signed(text: str) -> Iterator[Span]:
+def _find_signed(text: str) -> Iterator[Span]:
     covered, length, turned = 0, len(text), text[::-1]
     for sign in _SIGN.finditer(text):
         start, end = sign.span()
@@ -122,17 +122,17 @@ def _signed(text: str) -> Iterator[Span]:
                 covered = value.end(1)
                 yield (*value.span(1), "token")
             continue
-        named = _Named(name, length - before.end(), at, sign[0], before[2], bool(before[1]) or at > end)
-        for span in _value(text, named, kind, always=always):
+        named = _NamedValue(name, length - before.end(), at, sign[0], before[2], bool(before[1]) or at > end)
+        for span in _find_value(text, named, kind, always=always):
             covered = max(covered, span[1])
             yield span
 
 
-def _value(text: str, named: _Named, kind: str, *, always: bool) -> Iterator[Span]:
+def _find_value(text: str, named: _NamedValue, kind: str, *, always: bool) -> Iterator[Span]:
     at = named.at
     if quoted := _QUOTED.match(text, at):
         group = (quoted.lastindex or 2) - 1
-        yield from _quoted(
+        yield from _find_quoted(
             text, named, kind, quoted.span(group), always=always, ended=bool(quoted[group + 1])
         )
     elif (
@@ -145,32 +145,32 @@ def _value(text: str, named: _Named, kind: str, *, always: bool) -> Iterator[Spa
         scheme = _SCHEME.match(text, at)
         start = scheme.end() if scheme else at
         first = _FIRST_WORD.match(text, start)
-        if first and not is_nothing(first[0]) and (header := _HEADER.match(text, start)):
+        if first and not is_empty_value(first[0]) and (header := _HEADER.match(text, start)):
             said = header[0].rstrip()
             if len(said) >= 4:
                 yield start, start + len(said), kind
     else:
-        yield from _bare(text, named, kind, always=always)
+        yield from _find_bare(text, named, kind, always=always)
 
 
-def _quoted(
-    text: str, named: _Named, kind: str, span: tuple[int, int], *, always: bool, ended: bool
+def _find_quoted(
+    text: str, named: _NamedValue, kind: str, span: tuple[int, int], *, always: bool, ended: bool
 ) -> Iterator[Span]:
     start, end = span
     if scheme := _SCHEME.match(text, start, end):
         start = scheme.end()
     said = text[start:end].strip()
     # 'token: ' + token has the name within the quotes, and what follows is a program
-    if not said or is_nothing(said) or (not ended and said[0] in ")+,.;]"):
+    if not said or is_empty_value(said) or (not ended and said[0] in ")+,.;]"):
         return
     if not always:
-        if is_suspect(kind, said):
+        if is_suspicious(kind, said):
             yield start, end, kind
         return
     # after a word of prose a name is one too: Unexpected token: 'export'
     in_prose = named.sign == ":" and not named.closed and _is_after_word(text, named.start)
     long_enough = len(said) >= 3 or (len(said) == 2 and said.isalnum())
-    if long_enough and (not in_prose or is_secretive(said)) and not TEMPLATE.fullmatch(said):
+    if long_enough and (not in_prose or looks_secret(said)) and not TEMPLATE.fullmatch(said):
         yield start, end, kind
 
 
@@ -178,7 +178,7 @@ def _is_after_word(text: str, at: int) -> bool:
     return at >= 2 and text[at - 1] == " " and (text[at - 2].isalnum() or text[at - 2] in "'\"")
 
 
-def _bare(text: str, named: _Named, kind: str, *, always: bool) -> Iterator[Span]:
+def _find_bare(text: str, named: _NamedValue, kind: str, *, always: bool) -> Iterator[Span]:
     """A value without quotes: here programs, prose and data look alike, so it is looked at more closely."""
     at = named.at
     before = text[named.start - 1 : named.start]
@@ -194,16 +194,16 @@ def _bare(text: str, named: _Named, kind: str, *, always: bool) -> Iterator[Span
         and (scheme := _SCHEME.match(text, at))
         and (rest := _PLAIN.whole.match(text, scheme.end()))
     ):
-        if is_secretive(rest[0]):
+        if looks_secret(rest[0]):
             yield (*rest.span(), kind)
         return
     if always:
-        given = _is_given(text, named, value, in_query=in_query, on_line=on_line)
+        given = _is_literal(text, named, value, in_query=in_query, on_line=on_line)
     else:
-        given = is_suspect(kind, value) and not is_code(value)
+        given = is_suspicious(kind, value) and not is_code(value)
     if given:
         end = at + len(value)
-        if len(found[0]) == _JUDGED and (whole := form.whole.match(text, at)):
+        if len(found[0]) == _JUDGED_LENGTH and (whole := form.whole.match(text, at)):
             end = whole.end()
         yield at, end, kind
 
@@ -216,16 +216,16 @@ def _starts_line(text: str, at: int) -> bool:
     return found is not None and found.end() == at
 
 
-def _is_given(text: str, named: _Named, value: str, *, in_query: bool, on_line: bool) -> bool:
+def _is_literal(text: str, named: _NamedValue, value: str, *, in_query: bool, on_line: bool) -> bool:
     """Whether this is a value, and not a word or a piece of a program."""
-    if is_nothing(value):
+    if is_empty_value(value):
         return False
     if in_query:
         return len(value) >= 3 and not is_code(value)
     end = named.at + len(value)
     follows = text[end : end + 1]
     if is_code(value) or follows in {"(", "["} or "(" in value[1:]:
-        return is_secretive(value) and "(" not in value and follows not in {"(", "["}
+        return looks_secret(value) and "(" not in value and follows not in {"(", "["}
     if named.name.lower() in {"pwd", "oldpwd"} and value[0] in "/~":
         return False
     if value.replace("_", "a").isalpha():
@@ -234,7 +234,7 @@ def _is_given(text: str, named: _Named, value: str, *, in_query: bool, on_line: 
         return not named.spaced and not (follows in {")", ","} and _is_in_call(text, named.start))
     if on_line or not named.spaced:
         return len(value) >= 4 or value.isdigit()
-    return is_secretive(value) or (len(value) >= 6 and any(c.isdigit() for c in value))
+    return looks_secret(value) or (len(value) >= 6 and any(c.isdigit() for c in value))
 
 
 def _is_in_call(text: str, at: int) -> bool:

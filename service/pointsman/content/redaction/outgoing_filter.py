@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from msgspec.structs import replace
 
-from pointsman.content.redaction.redact import Profile, Redacted, redact, redact_fact, total
+from pointsman.content.redaction.redact import Profile, Redacted, redact, redact_fact, sum_counts
 from pointsman.content.render import TicketText
 from pointsman.content.sanitize import clean
 
@@ -22,17 +22,17 @@ PROFILES: Final[Mapping[str, Profile | None]] = {
 }
 """What a destination's ``redact`` asks for; None: nothing is masked."""
 _TEXTS = ("text", "body", "code", "url")
-_NAMED = ("level", "environment", "release")
+_NAMED_VALUES = ("level", "environment", "release")
 
-SHORT, REMEMBERED = 100, 4096
-_HARMLESS: set[tuple[Profile | None, str, str]] = set()
+MAX_CACHED_LENGTH, MAX_CACHED_TEXTS = 100, 4096
+_CLEAN_TEXTS: set[tuple[Profile | None, str, str]] = set()
 """Short texts that were looked through and hold nothing: names, releases and hosts come again with every report."""
 
 
-def _remember(asked: tuple[Profile | None, str, str]) -> None:
-    if len(_HARMLESS) >= REMEMBERED:
-        _HARMLESS.clear()
-    _HARMLESS.add(asked)
+def _cache_clean_text(asked: tuple[Profile | None, str, str]) -> None:
+    if len(_CLEAN_TEXTS) >= MAX_CACHED_TEXTS:
+        _CLEAN_TEXTS.clear()
+    _CLEAN_TEXTS.add(asked)
 
 
 def _redact_text(_: str, said: str, *, key: bytes, profile: Profile) -> Redacted:
@@ -46,7 +46,7 @@ class OutgoingFilter:
         self._key = key
         self._profile = profile
         self._person = person
-        self._made: dict[tuple[Profile | None, str, str], str] = {}
+        self._results: dict[tuple[Profile | None, str, str], str] = {}
         self.masked: dict[str, int] = {}
         """How many secrets were masked, by kind."""
 
@@ -58,16 +58,16 @@ class OutgoingFilter:
         """The value of something of this name. One that comes twice in a draft is masked alike, and counted once."""
         value = clean(value)
         asked = (self._profile, name, value)
-        if self._profile is None or not value or asked in _HARMLESS:
+        if self._profile is None or not value or asked in _CLEAN_TEXTS:
             return value
-        if (known := self._made.get(asked)) is not None:
+        if (known := self._results.get(asked)) is not None:
             return known
         made = (redact_fact if name else _redact_text)(name, value, key=self._key, profile=self._profile)
         if made.counts:
-            self.masked = total([self.masked, made.counts])
-        elif len(value) <= SHORT and len(name) <= SHORT:
-            _remember(asked)
-        self._made[asked] = made.text
+            self.masked = sum_counts([self.masked, made.counts])
+        elif len(value) <= MAX_CACHED_LENGTH and len(name) <= MAX_CACHED_LENGTH:
+            _cache_clean_text(asked)
+        self._results[asked] = made.text
         return made.text
 
     def facts(self, facts: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
@@ -95,7 +95,7 @@ class OutgoingFilter:
         for name in _TEXTS:
             if data.get(name):
                 made[name] = self.text(data[name])
-        for name in _NAMED:
+        for name in _NAMED_VALUES:
             if data.get(name):
                 made[name] = self.fact(name, data[name])
         if data.get("facts"):
@@ -104,10 +104,13 @@ class OutgoingFilter:
             made["author"] = {"name": self.name(data["author"].get("name", ""))}
         storm = data.get("throttle")
         if isinstance(storm, Mapping) and storm.get("tickets"):
-            made["throttle"] = {**storm, "tickets": [(one, self.text(title)) for one, title in storm["tickets"]]}
+            made["throttle"] = {
+                **storm,
+                "tickets": [(one, self.text(title)) for one, title in storm["tickets"]],
+            }
         return made
 
 
-def masked_words(masked: Mapping[str, int]) -> str:
+def redaction_summary(masked: Mapping[str, int]) -> str:
     """What was masked, for operators: ``1 password, 2 token``."""
     return ", ".join(f"{number} {kind}" for kind, number in sorted(masked.items()))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from stdnum import luhn
 from stdnum.iso7064 import mod_97_10
 
-from pointsman.content.redaction.heuristics import is_code, is_nothing, is_random, is_secretive
+from pointsman.content.redaction.heuristics import is_code, is_empty_value, is_random, looks_secret
 
 Span = tuple[int, int, str]
 """Where a secret stands in a text, from and to, and its kind."""
@@ -140,13 +140,13 @@ def _is_inside_word(text: str, at: int) -> bool:
     return at > 0 and text[at - 1].isalnum()
 
 
-def lowered(text: str) -> str:
+def lower_in_place(text: str) -> str:
     """The text in small letters, each at its place."""
     small = text.lower()
     return small if len(small) == len(text) else text.replace("\u0130", "i").lower()
 
 
-def formed(text: str, small: str) -> Iterator[Span]:
+def find_tokens(text: str, small: str) -> Iterator[Span]:
     """Tokens of vendors, keys, passwords in addresses and headers, cards. ``small`` is the same in small letters."""
     for kind, hints, pattern in _VENDORS:
         if any(hint in text for hint in hints):
@@ -154,14 +154,14 @@ def formed(text: str, small: str) -> Iterator[Span]:
                 if not _is_inside_word(text, match.start()):
                     yield (*match.span(1), kind)
     if "://" in text and "@" in text:
-        yield from _userinfo(text)
+        yield from _find_url_credentials(text)
     if "bearer " in small or "basic " in small:
-        yield from _headers(text)
-    yield from _said(text, small)
-    yield from _numbers(text)
+        yield from _find_header_credentials(text)
+    yield from _find_stated_passwords(text, small)
+    yield from _find_numbers(text)
 
 
-def joined(text: str, at: int, signs: str) -> bool:
+def continues_word(text: str, at: int, signs: str) -> bool:
     """Whether what begins here goes on from something before it."""
     return at > 0 and (text[at - 1].isalnum() or text[at - 1] in signs)
 
@@ -174,16 +174,16 @@ _HARMLESS_USERS = frozenset({"git", "hg", "svn", "ssh", "root", "user", "usernam
 TEMPLATE = re.compile(r"\$?\{\{?[^{}]{0,200}\}\}?|\$[A-Z_][A-Z0-9_]*|%s|%\(\w+\)s|\{\}|<[\w ]+>")
 """What stands for a value that is filled in later."""
 _HEADER_VALUE = re.compile(r"[Bb](?:(?i:earer)|(?i:asic))[ \t]{1,4}+([A-Za-z0-9._~+/=-]{12,8192}+)")
-_GIVEN = ("identified by '", "identified by password '", "password '")
-_GIVEN_VALUE = re.compile(r"[^'\r\n]{1,256}(?=')")
+_SQL_PASSWORD_PREFIXES = ("identified by '", "identified by password '", "password '")
+_SQL_PASSWORD = re.compile(r"[^'\r\n]{1,256}(?=')")
 _LOGIN = re.compile(r"login[ ]\S{1,100}[ ]password[ ](\S{3,256})")
-_SAID = (" is ", " was ", " ist ", " war ", " lautet ", ": ")
-_SAID_NAMES = ("password", "passwort", "passphrase", "passcode", "token", "api key", "secret", " pin")
-_SAID_VALUE = re.compile(r"""[ ]*:?[ ]*["']?([^\s"']{4,256}+)""")
+_STATEMENT_VERBS = (" is ", " was ", " ist ", " war ", " lautet ", ": ")
+_STATEMENT_SUBJECTS = ("password", "passwort", "passphrase", "passcode", "token", "api key", "secret", " pin")
+_STATEMENT_VALUE = re.compile(r"""[ ]*:?[ ]*["']?([^\s"']{4,256}+)""")
 _CURL_USER = re.compile(r"""-(?:u|-user)[ =]{0,2}+["']?[\w.@+-]{1,100}+:([^\s"']{3,256}+)""")
 
 
-def _userinfo(text: str) -> Iterator[Span]:
+def _find_url_credentials(text: str) -> Iterator[Span]:
     """What stands before the host of an address: the password, or all of it where there is but one word."""
     for match in _AUTHORITY.finditer(text):
         start, end = match.span(1)
@@ -203,24 +203,24 @@ def _userinfo(text: str) -> Iterator[Span]:
                 continue
             host = longer.end() - 1 - start
         user, colon, password = text[start : start + host].partition(":")
-        if colon and password and not TEMPLATE.fullmatch(password) and not is_nothing(password):
+        if colon and password and not TEMPLATE.fullmatch(password) and not is_empty_value(password):
             yield start + len(user) + 1, start + host, "password"
-            if len(user) >= 20 and is_secretive(user):
+            if len(user) >= 20 and looks_secret(user):
                 yield start, start + len(user), "token"
         elif not colon and user not in _HARMLESS_USERS and len(user) >= 8:
             yield start, start + len(user), "token"
 
 
-def _headers(text: str) -> Iterator[Span]:
+def _find_header_credentials(text: str) -> Iterator[Span]:
     for match in _HEADER_VALUE.finditer(text):
         value = match[1]
         if _is_inside_word(text, match.start()) or "=" in value.rstrip("="):
             continue
-        if is_secretive(value) or is_random(value.ljust(20, "=")):
+        if looks_secret(value) or is_random(value.ljust(20, "=")):
             yield (*match.span(1), "authorization")
 
 
-def _places(text: str, word: str) -> Iterator[int]:
+def _ends_of(text: str, word: str) -> Iterator[int]:
     """The end of each place where a word stands."""
     at = text.find(word)
     while at >= 0:
@@ -228,34 +228,34 @@ def _places(text: str, word: str) -> Iterator[int]:
         at = text.find(word, at + len(word))
 
 
-def _said(text: str, small: str) -> Iterator[Span]:
+def _find_stated_passwords(text: str, small: str) -> Iterator[Span]:
     """Passwords that commands and sentences tell."""
-    for words in _GIVEN:
-        for at in _places(small, words):
-            value = _GIVEN_VALUE.match(text, at)
-            if value and not TEMPLATE.fullmatch(value[0]) and not is_nothing(value[0]):
+    for words in _SQL_PASSWORD_PREFIXES:
+        for at in _ends_of(small, words):
+            value = _SQL_PASSWORD.match(text, at)
+            if value and not TEMPLATE.fullmatch(value[0]) and not is_empty_value(value[0]):
                 yield (*value.span(), "password")
-    for verb in _SAID:
-        for at in _places(small, verb):
+    for verb in _STATEMENT_VERBS:
+        for at in _ends_of(small, verb):
             end = at - len(verb)
-            told = small.endswith(_SAID_NAMES, max(0, end - 12), end) and _SAID_VALUE.match(text, at)
-            if told and _is_told(said := told[1].rstrip(".,;:")):
+            told = small.endswith(_STATEMENT_SUBJECTS, max(0, end - 12), end) and _STATEMENT_VALUE.match(text, at)
+            if told and _is_stated_secret(said := told[1].rstrip(".,;:")):
                 yield told.start(1), told.start(1) + len(said), "password"
-    yield from _of_commands(text, small)
+    yield from _find_command_passwords(text, small)
 
 
-def _is_told(word: str) -> bool:
-    return is_secretive(word) or (word.isalnum() and not word.isalpha() and len(word) >= 4)
+def _is_stated_secret(word: str) -> bool:
+    return looks_secret(word) or (word.isalnum() and not word.isalpha() and len(word) >= 4)
 
 
-def _of_commands(text: str, small: str) -> Iterator[Span]:
+def _find_command_passwords(text: str, small: str) -> Iterator[Span]:
     if "login " in small:
         for match in _LOGIN.finditer(small):
-            if not is_nothing(match[1]):
+            if not is_empty_value(match[1]):
                 yield (*match.span(1), "password")
     if " -u" in text or " --user" in text:
         for match in _CURL_USER.finditer(text):
-            if not joined(text, match.start(), "-") and not is_code(match[1]):
+            if not continues_word(text, match.start(), "-") and not is_code(match[1]):
                 yield (*match.span(1), "password")
 
 
@@ -269,13 +269,13 @@ _CARD_KINDS = re.compile(
 _IBAN = re.compile(r"[A-Z]{2}\d{2}(?:[ ]?[A-Z0-9]{4}){2,7}(?:[ ]?[A-Z0-9]{1,3})?(?![\w/-])")
 
 
-def _numbers(text: str) -> Iterator[Span]:
+def _find_numbers(text: str) -> Iterator[Span]:
     for match in _CARD.finditer(text):
         digits = match[0].replace(" ", "").replace("-", "")
         if (
             _CARD_KINDS.fullmatch(digits)
             and luhn.is_valid(digits)
-            and not joined(text, match.start(), "._,/-" if match[0] == digits else "./-")
+            and not continues_word(text, match.start(), "._,/-" if match[0] == digits else "./-")
         ):
             yield (*match.span(), "card")
     for match in _IBAN.finditer(text):

@@ -6,7 +6,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 
-from pointsman.content.redaction.patterns import Span, joined
+from pointsman.content.redaction.patterns import Span, continues_word
 
 _DOMAIN = re.compile(r"(?:@|%40)[\w-]{1,63}+(?>(?:\.[\w-]{1,63}+){1,8})")
 _LOCAL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.+-")
@@ -19,7 +19,7 @@ _IPV6_SIGNS = frozenset("0123456789abcdefABCDEF:")
 _HOME = re.compile(
     r"(?:/home/|/Users/|[A-Za-z]:\\{1,4}(?:Users|Documents and Settings)\\{1,4})([^\s/\\:\"'<>|,;()\[\]]{1,64}+)"
 )
-_NOBODY = frozenset(
+_SHARED_ACCOUNTS = frozenset(
     [
         "app",
         "ubuntu",
@@ -56,28 +56,28 @@ _PHONE = re.compile(
 )
 
 
-def personal(text: str) -> Iterator[Span]:
+def find_personal_data(text: str) -> Iterator[Span]:
     """Addresses of mail and of machines, names in paths, telephone numbers."""
     if "@" in text or "%40" in text:
-        yield from _mails(text)
+        yield from _find_emails(text)
     for match in _IPV4.finditer(text):
         if (
-            not joined(text, match.start(), "._")
+            not continues_word(text, match.start(), "._")
             and not _is_version(text, match.start())
-            and _is_somebodys(match[0])
+            and _is_personal_address(match[0])
         ):
             yield (*match.span(), "address")
-    yield from _ipv6(text)
+    yield from _find_ipv6(text)
     if "/home/" in text or "Users" in text or "Documents and" in text:
         for match in _HOME.finditer(text):
-            if match[1].lower() not in _NOBODY:
+            if match[1].lower() not in _SHARED_ACCOUNTS:
                 yield (*match.span(1), "user")
     for match in _PHONE.finditer(text):
-        if not joined(text, match.start(), "._+/=:-"):
+        if not continues_word(text, match.start(), "._+/=:-"):
             yield (*match.span(), "phone")
 
 
-def _mails(text: str) -> Iterator[Span]:
+def _find_emails(text: str) -> Iterator[Span]:
     for match in _DOMAIN.finditer(text):
         last = match[0].rpartition(".")[2]
         if len(last) < 2 or not last.isalpha():
@@ -93,7 +93,7 @@ def _mails(text: str) -> Iterator[Span]:
             yield start, match.end(), "email"
 
 
-def _ipv6(text: str) -> Iterator[Span]:
+def _find_ipv6(text: str) -> Iterator[Span]:
     covered = 0
     for match in _COLONS.finditer(text):
         start = match.start()
@@ -103,13 +103,13 @@ def _ipv6(text: str) -> Iterator[Span]:
             start -= 1
         found = _IPV6.match(text, start)
         covered = max(match.end(), found.end() if found else 0)
-        if found and not joined(text, start, "._") and _is_ipv6(found[0]):
+        if found and not continues_word(text, start, "._") and _is_ipv6(found[0]):
             yield (*found.span(), "address")
 
 
 def _is_ipv6(text: str) -> bool:
     # a short one with two colons may be the path of a class
-    return (text.count(":") > 2 or _LONG_GROUP.search(text) is not None) and _is_somebodys(text)
+    return (text.count(":") > 2 or _LONG_GROUP.search(text) is not None) and _is_personal_address(text)
 
 
 def _is_version(text: str, at: int) -> bool:
@@ -117,7 +117,7 @@ def _is_version(text: str, at: int) -> bool:
     return at >= 2 and text[at - 1] == "/" and text[at - 2].isalpha()
 
 
-def _is_somebodys(address: str) -> bool:
+def _is_personal_address(address: str) -> bool:
     try:
         found = ipaddress.ip_address(address)
     except ValueError:

@@ -20,14 +20,14 @@ import msgspec
 
 from pointsman.content.redaction.heuristics import (
     is_harmless_name,
-    is_nothing,
+    is_empty_value,
     is_random,
-    is_suspect,
+    is_suspicious,
     kind_of_name,
 )
-from pointsman.content.redaction.key_value import assigned
-from pointsman.content.redaction.patterns import Span, formed, lowered
-from pointsman.content.redaction.pii import personal
+from pointsman.content.redaction.key_value import find_assigned
+from pointsman.content.redaction.patterns import Span, find_tokens, lower_in_place
+from pointsman.content.redaction.pii import find_personal_data
 
 
 class Profile(enum.Enum):
@@ -50,20 +50,20 @@ class Redacted(msgspec.Struct, frozen=True, repr_omit_defaults=True):
 
 def redact(text: str, *, key: bytes, profile: Profile = Profile.NORMAL) -> Redacted:
     """The text with its secrets masked. ``key`` is the installation's, and not empty."""
-    small = lowered(text)
-    found = [*assigned(text, small), *formed(text, small)]
+    small = lower_in_place(text)
+    found = [*find_assigned(text, small), *find_tokens(text, small)]
     if profile is Profile.STRICT:
-        found += personal(text)
-    return _masked(text, found, key)
+        found += find_personal_data(text)
+    return _mask(text, found, key)
 
 
 def redact_fact(name: str, value: str, *, key: bytes, profile: Profile = Profile.NORMAL) -> Redacted:
     """The value of a key of this name."""
     kind, always = kind_of_name(name)
     bare = value.strip()
-    whole = bool(kind and bare and not is_nothing(bare) and (always or is_suspect(kind, bare)))
+    whole = bool(kind and bare and not is_empty_value(bare) and (always or is_suspicious(kind, bare)))
     if whole or (not is_harmless_name(name) and is_random(bare)):
-        return _masked(value, [(value.find(bare), value.find(bare) + len(bare), kind or "token")], key)
+        return _mask(value, [(value.find(bare), value.find(bare) + len(bare), kind or "token")], key)
     return redact(value, key=key, profile=profile)
 
 
@@ -80,10 +80,10 @@ def redact_facts(
         )
         made.append((said.text, held.text))
         counts += [said.counts, held.counts]
-    return made, total(counts)
+    return made, sum_counts(counts)
 
 
-def total(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+def sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     """Several counts as one."""
     summed: Counter[str] = Counter()
     for one in counts:
@@ -104,19 +104,19 @@ def placeholder(kind: str, secret: str, key: bytes) -> str:
     return f"[{kind} {digest[:3].hex()}]"
 
 
-def _masked(text: str, found: list[Span], key: bytes) -> Redacted:
+def _mask(text: str, found: list[Span], key: bytes) -> Redacted:
     done = [match.span() for match in _PLACEHOLDER.finditer(text)] if "[" in text else []
     parts: list[str] = []
     counts: Counter[str] = Counter()
     at = 0
-    for start, end, kind in _outside(_merged(found), text, done):
+    for start, end, kind in _outside_placeholders(_merge(found), text, done):
         parts += [text[at:start], placeholder(kind, text[start:end], key)]
         counts[kind] += 1
         at = end
     return Redacted("".join([*parts, text[at:]]), dict(counts))
 
 
-def _merged(found: Iterable[Span]) -> list[Span]:
+def _merge(found: Iterable[Span]) -> list[Span]:
     """Spans in order, those that overlap as one; the one that begins first and reaches farthest gives the kind."""
     merged: list[Span] = []
     for start, end, kind in sorted(found, key=lambda span: (span[0], -span[1])):
@@ -128,7 +128,7 @@ def _merged(found: Iterable[Span]) -> list[Span]:
     return merged
 
 
-def _outside(found: Iterable[Span], text: str, done: Sequence[tuple[int, int]]) -> Iterator[Span]:
+def _outside_placeholders(found: Iterable[Span], text: str, done: Sequence[tuple[int, int]]) -> Iterator[Span]:
     """What of the spans is no placeholder already, so that masking twice is masking once. Both are in order."""
     at = 0
     for start, end, kind in found:
@@ -136,13 +136,13 @@ def _outside(found: Iterable[Span], text: str, done: Sequence[tuple[int, int]]) 
             at += 1
         rest, ahead = start, at
         while ahead < len(done) and done[ahead][0] < end:
-            if _says_something(text[rest : done[ahead][0]]):
+            if _has_content(text[rest : done[ahead][0]]):
                 yield rest, done[ahead][0], kind
             rest = max(rest, done[ahead][1])
             ahead += 1
-        if rest == start or _says_something(text[rest:end]):
+        if rest == start or _has_content(text[rest:end]):
             yield rest, end, kind
 
 
-def _says_something(text: str) -> bool:
+def _has_content(text: str) -> bool:
     return any(c.isalnum() for c in text)

@@ -11,21 +11,21 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
-from pointsman.plugin_api import Answer, Misconfigured, NotFound, Refused, TrackerClient, UnknownOutcome
+from pointsman.plugin_api import ApiClient, Misconfigured, NotFound, Refused, Response, UnknownOutcome
 from pointsman.sources.bugsink.payloads import text, time
 
 BASE = "/api/canonical/0"
 PAGES = 50
-_ALERTED = {"first_seen": "NEW", "regressed": "REGRESSED", "unmuted": "UNMUTED"}
+_ALERT_REASONS = {"first_seen": "NEW", "regressed": "REGRESSED", "unmuted": "UNMUTED"}
 
 
-class Turning(dict[str, Any]):
+class HistoryEntry(dict[str, Any]):
     """An entry of an issue's history."""
 
     @property
     def reason(self) -> str:
         """The alert that Bugsink raised with it; empty if it raised none. What people do by hand raises none."""
-        return _ALERTED.get(text(self, "kind"), "") if text(self, "triggering_event") else ""
+        return _ALERT_REASONS.get(text(self, "kind"), "") if text(self, "triggering_event") else ""
 
     @property
     def at(self) -> dt.datetime | None:
@@ -33,17 +33,17 @@ class Turning(dict[str, Any]):
         return time(self, "timestamp")
 
 
-class Api:
+class BugsinkApi:
     """Calls of one Bugsink."""
 
-    def __init__(self, client: TrackerClient) -> None:
+    def __init__(self, client: ApiClient) -> None:
         self._client = client
 
-    async def get(self, path: str, params: Mapping[str, str | int] | None = None) -> Answer:
+    async def get(self, path: str, params: Mapping[str, str | int] | None = None) -> Response:
         """One question, whatever the answer."""
         return await self._client.request("GET", f"{BASE}/{path}", params=params)
 
-    async def post(self, path: str, body: Any = None) -> Answer:
+    async def post(self, path: str, body: Any = None) -> Response:
         """One write, whatever the answer."""
         return await self._client.request("POST", f"{BASE}/{path}", json=body)
 
@@ -95,16 +95,16 @@ class Api:
                 return
             asked["cursor"] = cursor
 
-    async def history(self, issue: str) -> list[Turning] | None:
+    async def history(self, issue: str) -> list[HistoryEntry] | None:
         """What happened to an issue, the newest first; None before 2.6.2. Raises NotFound if it was deleted."""
         answer = await self.get("issue-history/", {"issue": issue})
-        if lacks_address(answer):
+        if is_missing_endpoint(answer):
             return None
         if not answer.ok:
             raise problem(answer, "reading the issue's history")
         said = answer.json()
         results = said.get("results") if isinstance(said, dict) else None
-        return [Turning(one) for one in results if isinstance(one, dict)] if isinstance(results, list) else []
+        return [HistoryEntry(one) for one in results if isinstance(one, dict)] if isinstance(results, list) else []
 
     async def act(self, issue: str, action: str, since: str, done: str) -> bool:
         """Do something with an issue; whether it was done now, and not before. Raises Misconfigured before ``since``."""
@@ -112,9 +112,9 @@ class Api:
         answer = await self.post(path)
         if answer.ok:
             return True
-        if answer.status == 400 and _says(answer, "detail", done):
+        if answer.status == 400 and _field_contains(answer, "detail", done):
             return False
-        if lacks_address(answer):
+        if is_missing_endpoint(answer):
             raise Misconfigured(
                 f"this Bugsink is older than {since} and can't {action} by its API: update it, or take it out of the"
                 " source's settings",
@@ -128,7 +128,7 @@ class Api:
         if answer.ok:
             made = answer.json()
             return str(made.get("id", "")) if isinstance(made, dict) else ""
-        if lacks_address(answer):
+        if is_missing_endpoint(answer):
             raise Misconfigured(
                 "this Bugsink is older than 2.2.1 and takes no comments by its API: update it, or set comment = false",
                 status=answer.status,
@@ -163,7 +163,7 @@ class Api:
         )
 
 
-def problem(answer: Answer, what: str) -> Exception:
+def problem(answer: Response, what: str) -> Exception:
     """What an answer that is not 2xx means. A malformed id is answered 400 with a bare list: such an issue is not there."""
     if answer.status == 400 and b"Invalid issue identifier" in answer.body[:200]:
         return NotFound(f"{what}: no such issue", status=answer.status, excerpt=answer.text())
@@ -175,15 +175,15 @@ def problem(answer: Answer, what: str) -> Exception:
         )
     if answer.status == 400:
         return Refused(f"{what}: {answer.text(300)}", status=answer.status, excerpt=answer.text())
-    return answer.problem(what)
+    return answer.error(what)
 
 
-def lacks_address(answer: Answer) -> bool:
+def is_missing_endpoint(answer: Response) -> bool:
     """Whether this Bugsink does not know the address at all; what it knows it answers with JSON, a missing issue too."""
-    return answer.status == 405 or (answer.status == 404 and not _says(answer, "detail", ""))
+    return answer.status == 405 or (answer.status == 404 and not _field_contains(answer, "detail", ""))
 
 
-def _says(answer: Answer, key: str, words: str) -> bool:
+def _field_contains(answer: Response, key: str, words: str) -> bool:
     try:
         said = answer.json()
     except UnknownOutcome:

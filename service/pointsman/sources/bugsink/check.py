@@ -9,86 +9,86 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pointsman.plugin_api import Finding, PluginError
-from pointsman.sources.bugsink.api import Api, lacks_address, problem
+from pointsman.sources.bugsink.api import BugsinkApi, is_missing_endpoint, problem
 
-_NOBODY = "00000000-0000-4000-8000-000000000000"
+_NO_ISSUE_ID = "00000000-0000-4000-8000-000000000000"
 """No issue has this id: what is asked of it changes nothing, and shows whether one may ask."""
 
 
-async def check(api: Api, settings: Any, intake_url: str, *, signed: bool) -> list[Finding]:
+async def check(api: BugsinkApi, settings: Any, intake_url: str, *, signed: bool) -> list[Finding]:
     """All findings; changes nothing."""
-    found = await _address(intake_url)
+    found = await _check_intake_url(intake_url)
     if signed:
         found.append(
             Finding(
                 level="ok",
-                what="signing_secret is set: only the messaging service kind Pointsman is taken, Custom and Slack get 401",
+                message="signing_secret is set: only the messaging service kind Pointsman is taken, Custom and Slack get 401",
             )
         )
     if not settings.url:
         found.append(
             Finding(
                 level="warning",
-                what="no url and token of Bugsink's API are set",
-                breaks="issues have no stack trace and environment, lost alerts are not found, and nothing is resolved"
+                message="no url and token of Bugsink's API are set",
+                impact="issues have no stack trace and environment, lost alerts are not found, and nothing is resolved"
                 " in Bugsink",
-                mend="make a token at /bsmain/auth_tokens/ and set url and token in the source's settings",
+                remedy="make a token at /bsmain/auth_tokens/ and set url and token in the source's settings",
             )
         )
         return found
-    return [*found, *await _api(api, settings)]
+    return [*found, *await _check_api(api, settings)]
 
 
-async def _address(intake_url: str) -> list[Finding]:
+async def _check_intake_url(intake_url: str) -> list[Finding]:
     """Whether Bugsink's own rules let it call us."""
     if not intake_url:
         return [
             Finding(
                 level="warning",
-                what="our public address is not known",
-                breaks="nobody can say what to paste into Bugsink",
-                mend="set POINTSMAN_PUBLIC_URL",
+                message="our public address is not known",
+                impact="nobody can say what to paste into Bugsink",
+                remedy="set POINTSMAN_PUBLIC_URL",
             )
         ]
     parts = urlsplit(intake_url)
     host = parts.hostname or ""
     found = [
-        Finding(level="ok", what=f"paste into Bugsink as the service's URL, with the token: {intake_url}")
+        Finding(level="ok", message=f"paste into Bugsink as the service's URL, with the token: {intake_url}")
     ]
     if ("." not in host and ":" not in host and host != "localhost") or "_" in host:
         found.append(
             Finding(
                 level="error",
-                what=f"Bugsink's form refuses the host name {host!r}",
-                breaks="the service can't be saved there",
-                mend="use a name with a dot and without underscores: a network alias such as pointsman.internal",
+                message=f"Bugsink's form refuses the host name {host!r}",
+                impact="the service can't be saved there",
+                remedy="use a name with a dot and without underscores: a network alias such as pointsman.internal",
             )
         )
         return found
-    private = await _private(host)
+    private = await _resolves_to_private(host)
     if private is None:
         found.append(
             Finding(
                 level="warning",
-                what=f"{host} does not resolve from here",
-                breaks="Bugsink refuses a name that does not resolve where it runs",
-                mend="look there, with the same name",
+                message=f"{host} does not resolve from here",
+                impact="Bugsink refuses a name that does not resolve where it runs",
+                remedy="look there, with the same name",
             )
         )
     elif private:
         found.append(
             Finding(
                 level="warning",
-                what=f"{host} is a private address, which Bugsink 2.1.0 and later refuse by default",
-                breaks="every alert fails with a ValueError, whatever ALERTS_WEBHOOK_ALLOW_LIST says",
-                mend="set ALERTS_WEBHOOK_DENY_NON_GLOBAL=false, ALERTS_WEBHOOK_OUTBOUND_MODE=allowlist_only and"
+                message=f"{host} is a private address, which Bugsink 2.1.0 and later refuse by default",
+                impact="every alert fails with a ValueError, whatever ALERTS_WEBHOOK_ALLOW_LIST says",
+                remedy="set ALERTS_WEBHOOK_DENY_NON_GLOBAL=false, ALERTS_WEBHOOK_OUTBOUND_MODE=allowlist_only and"
                 f" ALERTS_WEBHOOK_ALLOW_LIST={host} for Bugsink's web process and for snappea, and restart both",
             )
         )
     return found
 
 
-async def _private(host: str) -> bool | None:
+async def _resolves_to_private(host: str) -> bool | None:
     """Whether a host has an address that is not public; None if it has none at all."""
     try:
         async with asyncio.timeout(5):
@@ -98,41 +98,43 @@ async def _private(host: str) -> bool | None:
     return any(not ipaddress.ip_address(str(one[4][0]).partition("%")[0]).is_global for one in known)
 
 
-async def _api(api: Api, settings: Any) -> list[Finding]:
+async def _check_api(api: BugsinkApi, settings: Any) -> list[Finding]:
     try:
         listed = await api.get("issues/", {"project": settings.project} if settings.project else None)
     except PluginError as error:
         return [
             Finding(
                 level="error",
-                what=f"Bugsink's API at {settings.url} can't be reached: {error}",
-                breaks="issues have no details, lost alerts are not found, nothing is resolved there",
-                mend="look at url; a private address needs POINTSMAN_OUTBOUND_ALLOW",
+                message=f"Bugsink's API at {settings.url} can't be reached: {error}",
+                impact="issues have no details, lost alerts are not found, nothing is resolved there",
+                remedy="look at url; a private address needs POINTSMAN_OUTBOUND_ALLOW",
             )
         ]
     if listed.status == 401:
         return [
             Finding(
                 level="error",
-                what="Bugsink refuses the token",
-                breaks="issues have no details, lost alerts are not found, nothing is resolved there",
-                mend="make a new one at /bsmain/auth_tokens/",
+                message="Bugsink refuses the token",
+                impact="issues have no details, lost alerts are not found, nothing is resolved there",
+                remedy="make a new one at /bsmain/auth_tokens/",
             )
         ]
     found = (
-        [Finding(level="ok", what=f"Bugsink's API at {settings.url} answers")] if listed.status != 404 else []
+        [Finding(level="ok", message=f"Bugsink's API at {settings.url} answers")]
+        if listed.status != 404
+        else []
     )
     wanted = [
         ("issues:read", "lost alerts are not found", listed.status),
         (
             "events:read",
             "issues have no stack trace and environment",
-            (await api.get(f"events/{_NOBODY}/")).status,
+            (await api.get(f"events/{_NO_ISSUE_ID}/")).status,
         ),
     ]
-    triage = await api.post(f"issues/{_NOBODY}/resolve/") if settings.resolve != "no" else None
+    triage = await api.post(f"issues/{_NO_ISSUE_ID}/resolve/") if settings.resolve != "no" else None
     comment = (
-        await api.post("issue-comments/", {"issue": _NOBODY, "comment": ""}) if settings.comment else None
+        await api.post("issue-comments/", {"issue": _NO_ISSUE_ID, "comment": ""}) if settings.comment else None
     )
     if triage is not None:
         wanted.append(("issues:triage", "nothing is resolved in Bugsink", triage.status))
@@ -140,60 +142,66 @@ async def _api(api: Api, settings: Any) -> list[Finding]:
         wanted.append(("issues:comment", "the issue is not named in Bugsink", comment.status))
     lacking = [(right, breaks) for right, breaks, status in wanted if status == 403]
     found += [
-        Finding(level="error", what=f"the token lacks {right}", breaks=breaks, mend="make one that has it")
+        Finding(
+            level="error", message=f"the token lacks {right}", impact=breaks, remedy="make one that has it"
+        )
         for right, breaks in lacking
     ]
     if not lacking:
-        found.append(Finding(level="ok", what=f"the token has {', '.join(right for right, _, _ in wanted)}"))
+        found.append(
+            Finding(level="ok", message=f"the token has {', '.join(right for right, _, _ in wanted)}")
+        )
     if listed.status not in (200, 400, 403):
         found.append(
             Finding(
-                level="error", what=str(problem(listed, "listing issues")), mend="look at url and project"
+                level="error",
+                message=str(problem(listed, "listing issues")),
+                remedy="look at url and project",
             )
         )
-    found += await _version(api, settings)
-    found += await _project(api, settings)
+    found += await _check_version(api, settings)
+    found += await _check_project(api, settings)
     return found
 
 
-async def _version(api: Api, settings: Any) -> list[Finding]:
+async def _check_version(api: BugsinkApi, settings: Any) -> list[Finding]:
     """How old Bugsink is, as far as its answers tell."""
     found = []
-    if settings.comment and lacks_address(await api.post("issue-comments/", {})):
+    if settings.comment and is_missing_endpoint(await api.post("issue-comments/", {})):
         found.append(
             Finding(
                 level="error",
-                what="it is older than Bugsink 2.2.1 and takes no comments",
-                breaks="every comment for it waits, and fails in the end",
-                mend="update Bugsink, or set comment = false",
+                message="it is older than Bugsink 2.2.1 and takes no comments",
+                impact="every comment for it waits, and fails in the end",
+                remedy="update Bugsink, or set comment = false",
             )
         )
-    if settings.resolve != "no" and lacks_address(await api.post(f"issues/{_NOBODY}/reopen/")):
+    if settings.resolve != "no" and is_missing_endpoint(await api.post(f"issues/{_NO_ISSUE_ID}/reopen/")):
         found.append(
             Finding(
                 level="error",
-                what="it is older than Bugsink 2.4.0 and can't reopen issues by its API",
-                breaks="what should be told to it waits, and fails in the end",
-                mend='update Bugsink, or set resolve = "no"',
+                message="it is older than Bugsink 2.4.0 and can't reopen issues by its API",
+                impact="what should be told to it waits, and fails in the end",
+                remedy='update Bugsink, or set resolve = "no"',
             )
         )
-    if not lacks_address(await api.get("issue-history/")):
+    if not is_missing_endpoint(await api.get("issue-history/")):
         found.append(
-            Finding(level="ok", what="it is Bugsink 2.6.2 or newer: lost alerts of every kind are found")
+            Finding(level="ok", message="it is Bugsink 2.6.2 or newer: lost alerts of every kind are found")
         )
         return found
     found.append(
         Finding(
             level="warning",
-            what="it is older than Bugsink 2.6.2",
-            breaks="of lost alerts only new issues are found, and that a closed one had events again",
-            mend="update Bugsink when you can",
+            message="it is older than Bugsink 2.6.2",
+            impact="of lost alerts only new issues are found, and that a closed one had events again",
+            remedy="update Bugsink when you can",
         )
     )
     return found
 
 
-async def _project(api: Api, settings: Any) -> list[Finding]:
+async def _check_project(api: BugsinkApi, settings: Any) -> list[Finding]:
     """Whether the project alerts, and which it is."""
     if settings.project is None:
         try:
@@ -201,7 +209,9 @@ async def _project(api: Api, settings: Any) -> list[Finding]:
         except PluginError as error:
             return [
                 Finding(
-                    level="warning", what=str(error), breaks="alerts lost before the first one are not found"
+                    level="warning",
+                    message=str(error),
+                    impact="alerts lost before the first one are not found",
                 )
             ]
     else:
@@ -211,8 +221,8 @@ async def _project(api: Api, settings: Any) -> list[Finding]:
         return [
             Finding(
                 level="warning",
-                what="the token may not read the project (projects:read), so its alert switches were not looked at",
-                mend="look in Bugsink, at the project's settings, that it alerts on new issues, on regressions and on unmute",
+                message="the token may not read the project (projects:read), so its alert switches were not looked at",
+                remedy="look in Bugsink, at the project's settings, that it alerts on new issues, on regressions and on unmute",
             )
         ]
     said = answer.json()
@@ -225,9 +235,11 @@ async def _project(api: Api, settings: Any) -> list[Finding]:
         return [
             Finding(
                 level="warning",
-                what=f"project {number} has {', '.join(off)} switched off",
-                breaks="such alerts are never sent; they are found by asking only",
-                mend="switch them on in the project's settings in Bugsink",
+                message=f"project {number} has {', '.join(off)} switched off",
+                impact="such alerts are never sent; they are found by asking only",
+                remedy="switch them on in the project's settings in Bugsink",
             )
         ]
-    return [Finding(level="ok", what=f"project {number} alerts on new issues, regressions and unmuted ones")]
+    return [
+        Finding(level="ok", message=f"project {number} alerts on new issues, regressions and unmuted ones")
+    ]

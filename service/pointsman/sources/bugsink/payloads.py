@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pointsman.plugin_api import Action, Report, Unreadable
 
-SEEN = "pointsman:seen"
+BACKFILLED = "pointsman:seen"
 """Our own reason, of an issue that was found by asking: it happened again, and more is not known."""
 
 ACTIONS: Mapping[str, Action] = {
@@ -22,7 +22,7 @@ ACTIONS: Mapping[str, Action] = {
     "REGRESSED": "regressed",
     "UNMUTED": "unmuted",
     "TEST": "test",
-    SEEN: "recurred",
+    BACKFILLED: "recurred",
 }
 
 _SLACK_REASON = re.compile(r"([A-Z]{3,20}) issue")
@@ -69,7 +69,7 @@ def _custom(decoded: Mapping[str, Any]) -> Report:
     if action == "test":
         return Report(action="test", fingerprint="test", title=title)
     url = text(decoded, "url")
-    origin = origin_of(url)
+    origin = instance_of(url)
     events_at = decoded.get("events_at")
     releases = (
         [one for one in events_at if isinstance(one, str) and one] if isinstance(events_at, list) else []
@@ -106,8 +106,8 @@ def _custom(decoded: Mapping[str, Any]) -> Report:
         environment=text(event, "environment"),
         release=release,
         dedupe="\n".join(said),
-        problem=issue,
-        happening=text(event, "id") or text(decoded, "pointsman_event"),
+        problem_id=issue,
+        event_id=text(event, "id") or text(decoded, "pointsman_event"),
         seen_at=seen,
     )
 
@@ -181,10 +181,10 @@ def _slack(decoded: Mapping[str, Any]) -> Report:
             if (found := _ISSUE_IN_URL.search(link[1])) is not None:
                 url, issue = link[1], found[1]
                 if link[2] not in ("", "view on Bugsink"):
-                    title = _plain(link[2])
+                    title = _unescape(link[2])
     if not issue:
         raise Unreadable("no block links to the Bugsink issue", field="blocks")
-    origin = origin_of(url)
+    origin = instance_of(url)
     known = {
         title,
         *(one for one in texts if _SLACK_REASON.fullmatch(one.strip()) or "|view on Bugsink>" in one),
@@ -199,12 +199,12 @@ def _slack(decoded: Mapping[str, Any]) -> Report:
         action=action,
         fingerprint=f"{origin} {issue}",
         title=title,
-        text=_plain(why[0]) if action == "unmuted" and why and why[0] != text(decoded, "text") else "",
-        facts=(("Project", _plain(project)),),
+        text=_unescape(why[0]) if action == "unmuted" and why and why[0] != text(decoded, "text") else "",
+        facts=(("Project", _unescape(project)),),
         url=url,
         # the body of a second regression is that of the first, byte for byte, and Bugsink sends each once
         dedupe="\n".join([origin, issue, reasons[0]]) if action == "opened" else "",
-        problem=issue,
+        problem_id=issue,
     )
 
 
@@ -219,7 +219,7 @@ def _slack_texts(blocks: Sequence[Any]) -> Sequence[str]:
     return [one for one in found if one]
 
 
-def _plain(said: str) -> str:
+def _unescape(said: str) -> str:
     for coded, sign in _UNESCAPED:
         said = said.replace(coded, sign)
     return said.strip()
@@ -248,7 +248,7 @@ def _number(decoded: Mapping[str, Any], key: str) -> str:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
 
 
-def origin_of(url: str) -> str:
+def instance_of(url: str) -> str:
     """Which Bugsink instance: the same id at two instances is two issues."""
     # nearly every address begins as simply as this, and taking it apart costs ten times as much
     if (plain := _PLAIN_ORIGIN.match(url)) is not None:

@@ -9,13 +9,14 @@ from typing import Annotated, Any, ClassVar, Literal
 from msgspec import Meta
 
 from pointsman.plugin_api import (
+    ApiClient,
+    BackfillResult,
     CloseReason,
     CommentRef,
     Connection,
-    Enriched,
+    EnrichmentResult,
     Finding,
     Marker,
-    Missed,
     NotFound,
     PluginSettings,
     Problem,
@@ -24,18 +25,17 @@ from pointsman.plugin_api import (
     Source,
     SourceCapabilities,
     State,
-    TrackerClient,
     standard_webhook_key,
     standard_webhook_matches,
 )
-from pointsman.sources.bugsink import payloads as bodies
-from pointsman.sources.bugsink.api import Api, Turning
+from pointsman.sources.bugsink import payloads
+from pointsman.sources.bugsink.api import BugsinkApi, HistoryEntry
 from pointsman.sources.bugsink.check import check
 from pointsman.sources.bugsink.trace import stack_trace
 
 HISTORIES = 400
 """So many histories are read at most each time we ask."""
-_REASONS: Mapping[str, str] = {action: reason for reason, action in bodies.ACTIONS.items()}
+_REASONS: Mapping[str, str] = {action: reason for reason, action in payloads.ACTIONS.items()}
 
 
 class BugsinkSettings(PluginSettings, frozen=True, kw_only=True):
@@ -87,16 +87,16 @@ class Bugsink(Source):
     Settings: ClassVar[type[PluginSettings]] = BugsinkSettings
     ticket_kind: ClassVar[Literal["alert", "support"]] = "alert"
 
-    def __init__(self, settings: BugsinkSettings, client: TrackerClient | None = None) -> None:
+    def __init__(self, settings: BugsinkSettings, client: ApiClient | None = None) -> None:
         super().__init__(settings, client)
-        self._api = Api(self.client)
+        self._api = BugsinkApi(self.client)
         self._keys: tuple[bytes, ...] = ()
         if settings.signing_secret is not None:
             self._keys = (standard_webhook_key(settings.signing_secret.reveal()),)
         if settings.url:
             self.capabilities = SourceCapabilities(
                 enrich=True,
-                list_missed=True,
+                backfill=True,
                 set_state=settings.resolve != "no",
                 comment=settings.comment,
                 poll_seconds=settings.poll_seconds,
@@ -118,85 +118,85 @@ class Bugsink(Source):
     def read_report(self, headers: Mapping[str, str], body: bytes, decoded: Any) -> Sequence[Report]:
         """One alert."""
         del headers, body
-        return [bodies.read(decoded)]
+        return [payloads.read(decoded)]
 
     # -- asking ------------------------------------------------------------------------------------------------
 
-    async def enrich(self, problem: Problem) -> Enriched:
+    async def enrich(self, problem: Problem) -> EnrichmentResult:
         """Read the event behind an alert: the one that triggered it where the history tells (2.6.2), else the newest."""
         issue = await self._api.issue(problem.id)
-        event = problem.happening or await self._behind(problem) or await self._api.newest_event(problem.id)
+        event = problem.event_id or await self._triggering_event(problem) or await self._api.newest_event(problem.id)
         if not event:
-            return Enriched(facts=_issue_facts(issue))
+            return EnrichmentResult(facts=_issue_facts(issue))
         try:
             found = await self._api.event(event)
         except NotFound:
-            if not problem.happening:
+            if not problem.event_id:
                 raise
             # evicted meanwhile, as Bugsink does with old events; another one of the issue is better than none
             found = await self._api.event(await self._api.newest_event(problem.id))
-        return _enriched(found, issue)
+        return _enrichment_of(found, issue)
 
-    async def _behind(self, problem: Problem) -> str:
+    async def _triggering_event(self, problem: Problem) -> str:
         """The event that the history names for the newest alert of this kind."""
         for one in await self._api.history(problem.id) or ():
             if one.reason == _REASONS.get(problem.action):
-                return bodies.text(one, "triggering_event")
+                return payloads.text(one, "triggering_event")
         return ""
 
-    async def list_missed(self, since: dt.datetime, known: Problem | None) -> Missed:
+    async def backfill(self, since: dt.datetime, known: Problem | None) -> BackfillResult:
         """Alerts since then, from the issues that had events and their histories.
 
         Before 2.6.2 there is no history: new issues are found, and that an issue had events again.
         """
         number = await self._api.project(self.settings.project, known.id if known is not None else "")
         # alerts name Bugsink as its own BASE_URL does, which may be another address than ours for it
-        origin = bodies.origin_of(known.url if known is not None else "") or bodies.origin_of(
+        origin = payloads.instance_of(known.url if known is not None else "") or payloads.instance_of(
             self.settings.url
         )
         issues: list[Mapping[str, Any]] = []
         asked: dict[str, str | int] = {"project": number, "sort": "last_seen", "order": "desc"}
         async for issue in self._api.pages("issues/", asked, "listing issues"):
-            seen = bodies.time(issue, "last_seen")
+            seen = payloads.time(issue, "last_seen")
             if seen is not None and seen < since:
                 break
             issues.append(issue)
         issues.reverse()
         found: list[tuple[dt.datetime, dict[str, Any]]] = []
-        with_history, known_to, read = True, None, 0
+        with_history, complete_until, read = True, None, 0
         for issue in issues:
-            history: list[Turning] | None = None
-            if with_history and not _only_new(issue, since):
+            history: list[HistoryEntry] | None = None
+            if with_history and not _has_only_first_alert(issue, since):
                 if read >= HISTORIES:
-                    known_to = bodies.time(issue, "last_seen")
+                    complete_until = payloads.time(issue, "last_seen")
                     break
                 read += 1
                 try:
-                    history = await self._api.history(bodies.text(issue, "id"))
+                    history = await self._api.history(payloads.text(issue, "id"))
                 except NotFound:
                     continue
                 with_history = history is not None
             found += self._alerts(issue, history, since, origin)
         found.sort(key=lambda one: one[0])
-        return Missed(bodies=[body for _, body in found], known_to=known_to)
+        return BackfillResult(bodies=[body for _, body in found], complete_until=complete_until)
 
     def _alerts(
-        self, issue: Mapping[str, Any], history: list[Turning] | None, since: dt.datetime, origin: str
+        self, issue: Mapping[str, Any], history: list[HistoryEntry] | None, since: dt.datetime, origin: str
     ) -> Sequence[tuple[dt.datetime, dict[str, Any]]]:
         """What Bugsink posted of one issue, or should have."""
-        first, last = bodies.time(issue, "first_seen"), bodies.time(issue, "last_seen")
+        first, last = payloads.time(issue, "first_seen"), payloads.time(issue, "last_seen")
         if history is not None:
             return [
-                (one.at, _body(issue, one.reason, one.at, origin, bodies.text(one, "triggering_event")))
+                (one.at, _custom_body(issue, one.reason, one.at, origin, payloads.text(one, "triggering_event")))
                 for one in history
                 if one.reason and one.at is not None and one.at >= since
             ]
         found = []
         if first is not None and first >= since:
-            found.append((first, _body(issue, "NEW", first, origin)))
+            found.append((first, _custom_body(issue, "NEW", first, origin)))
         loud = not (issue.get("is_resolved") or issue.get("is_muted"))
         if last is not None and last != first and loud and self.capabilities.set_state:
-            found.append((last, _body(issue, bodies.SEEN, last, origin)))
+            found.append((last, _custom_body(issue, payloads.BACKFILLED, last, origin)))
         return found
 
     # -- telling -----------------------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ class Bugsink(Source):
         return [
             CommentRef(str(one.get("id", "")))
             for one in reversed(await self._api.history(problem.id) or ())
-            if one.get("kind") == "manual_annotation" and marker.text in bodies.text(one, "comment")
+            if one.get("kind") == "manual_annotation" and marker.text in payloads.text(one, "comment")
         ]
 
     async def check(self) -> Sequence[Finding]:
@@ -232,38 +232,38 @@ class Bugsink(Source):
         return await check(self._api, self.settings, self.intake_url, signed=bool(self._keys))
 
 
-def _only_new(issue: Mapping[str, Any], since: dt.datetime) -> bool:
+def _has_only_first_alert(issue: Mapping[str, Any], since: dt.datetime) -> bool:
     """Whether an issue's only alert can have been its first."""
-    first = bodies.time(issue, "first_seen")
+    first = payloads.time(issue, "first_seen")
     return first is not None and first >= since and issue.get("digested_event_count") == 1
 
 
-def _body(
+def _custom_body(
     issue: Mapping[str, Any], reason: str, at: dt.datetime, origin: str, event: str = ""
 ) -> dict[str, Any]:
     """An alert as the kind *Custom* would have posted it at that moment."""
-    kind, value = bodies.text(issue, "calculated_type"), bodies.text(issue, "calculated_value")
+    kind, value = payloads.text(issue, "calculated_type"), payloads.text(issue, "calculated_value")
     line = value.partition("\n")[0]
     return {
         **issue,
         "title": f"{kind}: {line}" if kind and line and kind != "Log Message" else line or kind,
         "project_name": "",
-        "url": f"{origin}/issues/issue/{bodies.text(issue, 'id')}/event/last/",
+        "url": f"{origin}/issues/issue/{payloads.text(issue, 'id')}/event/last/",
         "alert_reason": reason,
         "last_seen": at.isoformat().replace("+00:00", "Z"),
         "pointsman_event": event,
     }
 
 
-def _enriched(event: Mapping[str, Any], issue: Mapping[str, Any]) -> Enriched:
+def _enrichment_of(event: Mapping[str, Any], issue: Mapping[str, Any]) -> EnrichmentResult:
     """What an event says. Never its user, request, local variables, breadcrumbs or extra data."""
     data = event.get("data")
     said: Mapping[str, Any] = data if isinstance(data, dict) else {}
-    tags = bodies.tags_of(said.get("tags"))
-    level, environment = bodies.text(said, "level")[:40], bodies.text(said, "environment")[:200]
-    server, release = bodies.text(said, "server_name")[:200], bodies.text(said, "release")[:250]
-    facts = bodies.event_facts(environment=environment, level=level, server=server, tags=tags)
-    return Enriched(
+    tags = payloads.tags_of(said.get("tags"))
+    level, environment = payloads.text(said, "level")[:40], payloads.text(said, "environment")[:200]
+    server, release = payloads.text(said, "server_name")[:200], payloads.text(said, "release")[:250]
+    facts = payloads.event_facts(environment=environment, level=level, server=server, tags=tags)
+    return EnrichmentResult(
         code=stack_trace(said),
         facts=(*_issue_facts(issue), ("Release", release), *facts),
         tags=tags,
@@ -276,8 +276,8 @@ def _enriched(event: Mapping[str, Any], issue: Mapping[str, Any]) -> Enriched:
 def _issue_facts(issue: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """What the kind *Custom* says, and *Slack* does not."""
     return (
-        ("Type", bodies.text(issue, "calculated_type")),
-        ("Value", bodies.text(issue, "calculated_value")),
-        ("Where", bodies.text(issue, "transaction")),
-        ("Bugsink issue", bodies.text(issue, "friendly_id")),
+        ("Type", payloads.text(issue, "calculated_type")),
+        ("Value", payloads.text(issue, "calculated_value")),
+        ("Where", payloads.text(issue, "transaction")),
+        ("Bugsink issue", payloads.text(issue, "friendly_id")),
     )

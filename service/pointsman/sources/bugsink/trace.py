@@ -24,12 +24,12 @@ def stack_trace(data: Mapping[str, Any]) -> str:
             continue
         if number:
             parts.append("\nCaused by:")
-        parts.append(_named(value))
-        parts += _calls(_list(_dict(value.get("stacktrace")).get("frames")))
-    return _cut("\n".join(parts))
+        parts.append(_exception_line(value))
+        parts += _call_lines(_list(_dict(value.get("stacktrace")).get("frames")))
+    return _shorten("\n".join(parts))
 
 
-def _named(value: Mapping[str, Any]) -> str:
+def _exception_line(value: Mapping[str, Any]) -> str:
     kind, said = _text(value.get("type")), _text(value.get("value"))
     return (
         f"{kind}: {said}"[:1100]
@@ -38,7 +38,7 @@ def _named(value: Mapping[str, Any]) -> str:
     )
 
 
-def _calls(frames: Sequence[Any]) -> list[str]:
+def _call_lines(frames: Sequence[Any]) -> list[str]:
     if not frames:
         return []
     lines = ["(most recent call first)"]
@@ -51,11 +51,11 @@ def _calls(frames: Sequence[Any]) -> list[str]:
         if frame is None:
             lines.append(f"  … {middle} calls left out …")
         elif isinstance(frame, dict):
-            lines += _call(frame, known=known)
+            lines += _frame_lines(frame, known=known)
     return lines
 
 
-def _call(frame: Mapping[str, Any], *, known: bool) -> list[str]:
+def _frame_lines(frame: Mapping[str, Any], *, known: bool) -> list[str]:
     """One call. Source lines stand around the application's own calls only, where the event tells them apart."""
     place = _text(frame.get("filename")) or _text(frame.get("module")) or _text(frame.get("abs_path")) or "?"
     number = frame.get("lineno")
@@ -74,7 +74,7 @@ def _call(frame: Mapping[str, Any], *, known: bool) -> list[str]:
     return lines
 
 
-def _cut(said: str) -> str:
+def _shorten(said: str) -> str:
     if len(said) <= LIMIT:
         return said
     return f"{said[:LIMIT].rpartition(chr(10))[0]}\n… the rest is left out …"

@@ -18,14 +18,14 @@ import msgspec
 
 from pointsman.config.secrets import secret_fields
 from pointsman.plugin_api import Connection, Draft, Marker, Misconfigured, PluginSettings, Response, Tracker
-from pointsman.plugin_host.egress_policy import Policy
+from pointsman.plugin_host.egress_policy import EgressPolicy
 from pointsman.plugin_host.http_client import HttpClient
 from pointsman.plugin_host.snapshot import make_settings
 from pointsman.testing.conformance.faults import LATE_SECONDS, TIMES, Trouble
 from pointsman.testing.conformance.spec import TrackerCase, TrackerDouble
 from pointsman.testing.fake import FakeTracker, Fault
 
-LOOPBACK = Policy(networks=(ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")))
+LOOPBACK = EgressPolicy(networks=(ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")))
 PATIENCE_SECONDS = 15.0
 SECRET_CHARACTERS = 8
 
