@@ -138,7 +138,7 @@ def draft_of(
     data = with_more(json.loads(head.event_data), more)
     if listed is not None:
         data["throttle"].update(msgspec.to_builtins(listed))
-    data = gate.event(render.at_destination(data, one.lane.destination_id))
+    data = gate.event(render.data_for_destination(data, one.lane.destination_id))
     if one.destination.kind == DestinationKind.SOURCE:
         return _with_notes({"body": comment_text(data)}, gate, [])
     ticket = gate.ticket(ticket_text(head, base_url))
@@ -152,7 +152,7 @@ def draft_of(
             render.comment_body, ticket, head.event_kind, data, coalesced_count=coalesced_count, since=since
         )
         said = wording.render("comment", built_in)
-        if notice := render.missing_notice(ticket, *missing):
+        if notice := render.missing_comments_notice(ticket, *missing):
             said = f"{notice}\n\n{said}"
         return _with_notes({"body": said}, gate, wording.problems)
     told = {**data, "facts": [*_requester(head, rule), *data.get("facts", ())]}

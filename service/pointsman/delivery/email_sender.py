@@ -1,14 +1,12 @@
-"""Towards people: a mail to a ticket's owner, one for each transition, kept and retried like any delivery.
+"""Send e-mails to the reporters of tickets: one for each transition, stored and retried like every delivery.
 
-The Message-ID is the delivery's marker, so a repeat after an unknown outcome is known as one by mail servers that
-look (RFC 5322, section 3.6.4: https://www.rfc-editor.org/rfc/rfc5322#section-3.6.4).
+The Message-ID is the delivery's marker, so mail servers that compare ids recognize a repeat after an unknown outcome
+(RFC 5322, section 3.6.4: https://www.rfc-editor.org/rfc/rfc5322#section-3.6.4).
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import ssl
-import time
 from collections.abc import Mapping
 from email.message import EmailMessage
 from email.utils import format_datetime, formataddr, parseaddr
@@ -21,12 +19,11 @@ from markdown_it import MarkdownIt
 from pointsman.bus.signals import Signals
 from pointsman.config.settings import Smtp
 from pointsman.content.sanitize import one_line
-from pointsman.delivery.attempt import Attempt
-from pointsman.delivery.attempt_result import dead_letter, record_failure, log_attempt
+from pointsman.delivery.attempt import Attempt, Effect
+from pointsman.delivery.attempt_result import AttemptRecorder
 from pointsman.delivery.draft import DraftRenderer
-from pointsman.domain.circuit_breaker import RecentCalls
-from pointsman.domain.retry_policy import NextStep, Outcome
-from pointsman.domain.states import DeliveryKind, DestinationKind
+from pointsman.domain.retry_policy import NextStep
+from pointsman.domain.states import DestinationKind
 from pointsman.errors import DatabaseError
 from pointsman.plugin_api import AuthFailed, Misconfigured, PluginError, Refused, Unavailable, UnknownOutcome
 from pointsman.plugin_host.snapshot import LiveDestination
@@ -35,12 +32,13 @@ from pointsman.storage.errors import StatementError
 from pointsman.storage.queue import Lane, Lanes, NextDelivery
 
 TIMEOUT_SECONDS = 30.0
+DELIVERIES_PER_CLAIM = 20
 _MARKDOWN = MarkdownIt("commonmark", {"html": False})
 _UNESCAPE = str.maketrans("", "", "\u2060")
 
 
 class EmailSender:
-    """The carrier for lanes that lead to people."""
+    """Handler of lanes whose destination is e-mail."""
 
     def __init__(
         self,
@@ -52,61 +50,50 @@ class EmailSender:
         *,
         signals: Signals | None = None,
     ) -> None:
-        self._database = database
         self._lanes = lanes
         self._smtp = smtp
         self._sender = sender
         self._drafts = drafts
-        self._signals = signals or Signals()
-        self._recent = RecentCalls()
+        self._recorder = AttemptRecorder(database, lanes, signals or Signals())
 
     async def handle(self, lane: Lane) -> None:
-        """Send the mails of one ticket, in order."""
-        head = lane.first_delivery or await self._lanes.next_delivery(lane)
-        for _ in range(20):
-            if head is None or not await self._deliver(lane, head):
+        """Send the e-mails of one ticket, in order."""
+        delivery = lane.first_delivery or await self._lanes.next_delivery(lane)
+        for _ in range(DELIVERIES_PER_CLAIM):
+            if delivery is None or not await self._deliver(lane, delivery):
                 return
-            head = await self._lanes.next_delivery(lane)
+            delivery = await self._lanes.next_delivery(lane)
         await self._lanes.release(lane)
 
-    async def _deliver(self, lane: Lane, head: NextDelivery) -> bool:
-        one = Attempt(
-            lane=lane,
-            delivery=head,
-            kind=DeliveryKind(head.kind),
-            destination=LiveDestination(lane.destination_id, "@mail", DestinationKind.MAIL, "mail"),
-            started_at=dt.datetime.now(dt.UTC),
-            started_monotonic=time.monotonic(),
-            outcome_unknown=head.outcome_unknown,
-        )
+    async def _deliver(self, lane: Lane, delivery: NextDelivery) -> bool:
+        """Make one attempt. Return whether the lease is kept and the lane has more deliveries."""
+        destination = LiveDestination(lane.destination_id, "@mail", DestinationKind.MAIL, "mail")
+        attempt = Attempt.start(lane, delivery, destination)
         try:
-            draft = await self._drafts.render_email(head)
+            draft = await self._drafts.render_email(delivery)
         except (DatabaseError, StatementError):
             raise
-        except Exception as error:  # noqa: BLE001 - judged below
-            await self._failed(one, error)
+        except Exception as error:  # noqa: BLE001 - classified by the retry policy
+            await self._record_failure(attempt, error)
             return False
         attempts = await self._lanes.record_intent(
-            lane, head.seq, outcome_unknown=True, verify_after_seconds=0.0, draft=draft
+            lane, delivery.seq, outcome_unknown=True, verify_after_seconds=0.0, draft=draft
         )
         if attempts is None:
             return False
         try:
-            if head.expired:
+            if delivery.expired:
                 raise Refused("not delivered within its time")  # noqa: TRY301
-            await self._send(head, draft)
-        except Exception as error:  # noqa: BLE001 - judged below
-            await self._failed(one, error)
+            await self._send(delivery, draft)
+        except Exception as error:  # noqa: BLE001 - classified by the retry policy
+            await self._record_failure(attempt, error)
             return False
-        left = await self._lanes.finish(lane, head.seq, keep_lease=True, outcome=Outcome.DONE, started_at=one.started_at)
-        self._recent.record(unreachable=False)
-        log_attempt(one, "stale" if left is None else Outcome.DONE, "", self._signals)
-        return bool(left)
+        return await self._recorder.record_success(attempt, Effect())
 
-    async def _send(self, head: NextDelivery, draft: Mapping[str, Any]) -> None:
+    async def _send(self, delivery: NextDelivery, draft: Mapping[str, Any]) -> None:
         if self._smtp is None:
             raise Misconfigured("no mail server is set: give POINTSMAN_SMTP_URL and POINTSMAN_MAIL_FROM")
-        message = compose(head, self._sender, draft)
+        message = compose(delivery, self._sender, draft)
         try:
             await aiosmtplib.send(
                 message,
@@ -141,42 +128,26 @@ class EmailSender:
                 f"the mail server did not answer: {type(error).__name__}: {error}"
             ) from error
 
-    async def _failed(self, one: Attempt, error: Exception) -> None:
-        # doing it again is as good as once: a repeat carries the same Message-ID
-        failure, verdict = await record_failure(
-            self._database, one, error, creates=True, idempotent=True, recent=self._recent
-        )
-        message = str(failure)
-        if verdict.next_step is NextStep.RETRY:
-            log_attempt(one, verdict.outcome, message, self._signals)
-            await self._lanes.retry(
-                one.lane,
-                one.delivery.seq,
-                delay_seconds=verdict.delay_seconds,
-                counts_attempt=verdict.counts_as_attempt,
-                outcome_unknown=False,
-                verify_attempts=0,
-                verify_after_seconds=0.0,
-                outcome=verdict.outcome,
-                error=message,
-                status=failure.status,
-                started_at=one.started_at,
-            )
+    async def _record_failure(self, attempt: Attempt, error: Exception) -> None:
+        # sending again has the same effect as sending once: a repeat has the same Message-ID
+        failure, decision = await self._recorder.record_failure(attempt, error, idempotent=True)
+        if decision.next_step is NextStep.RETRY:
+            await self._recorder.schedule_retry(attempt, decision, failure)
         else:
-            await dead_letter(self._lanes, one, verdict, message, failure.status, self._signals, park=False)
+            await self._recorder.dead_letter(attempt, decision, str(failure), failure.status)
 
 
-def compose(head: NextDelivery, sender: str, draft: Mapping[str, Any]) -> EmailMessage:
-    """The mail of one transition, as plain text and as HTML; its draft is a subject and Markdown."""
+def compose(delivery: NextDelivery, sender: str, draft: Mapping[str, Any]) -> EmailMessage:
+    """Return the e-mail of one transition as plain text and HTML. The draft is a subject and a body in Markdown."""
     name, address = parseaddr(sender)
     domain = address.rpartition("@")[2] or "localhost"
     message = EmailMessage()
     message["From"] = formataddr((name, address))
-    message["To"] = formataddr((one_line(head.reporter_name, 80), head.reporter_email))
+    message["To"] = formataddr((one_line(delivery.reporter_name, 80), delivery.reporter_email))
     message["Subject"] = draft["subject"]
-    message["Date"] = format_datetime(head.event_at)
-    message["Message-ID"] = f"<{head.marker}@{domain}>"
-    message["References"] = f"<{head.ticket_id}@{domain}>"
+    message["Date"] = format_datetime(delivery.event_at)
+    message["Message-ID"] = f"<{delivery.marker}@{domain}>"
+    message["References"] = f"<{delivery.ticket_id}@{domain}>"
     message["Auto-Submitted"] = "auto-generated"
     message.set_content(plain(draft["body"]))
     html = _MARKDOWN.render(draft["body"]).translate(_UNESCAPE)
@@ -189,7 +160,7 @@ def compose(head: NextDelivery, sender: str, draft: Mapping[str, Any]) -> EmailM
 
 
 def plain(markdown: str) -> str:
-    """Markdown as plain text: what is read, without its signs."""
+    """Return Markdown as plain text, without its markup."""
     parts: list[str] = []
     for block in _MARKDOWN.parse(markdown):
         for token in block.children or ():

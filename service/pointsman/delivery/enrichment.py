@@ -17,16 +17,17 @@ from typing import Any
 import msgspec
 
 from pointsman.bus.publish import publish
-from pointsman.domain.states import DeliveryKind, EnrichmentState
 from pointsman.bus.signals import Signals, WorkAvailable
+from pointsman.domain.states import DeliveryKind, EnrichmentState
 from pointsman.domain.ticket import Changes, Event, PlannedDelivery
 from pointsman.logs import logger, scrub
 from pointsman.plugin_api import EnrichmentResult, NotFound, Problem
 from pointsman.plugin_host.snapshot import ConfigReloader, LiveSource
 from pointsman.plugin_host.validate import checked
-from pointsman.storage import sources as store
-from pointsman.storage.db import Connection, Database, Row
+from pointsman.storage import enrichments as store
+from pointsman.storage.db import Connection, Database
 from pointsman.storage.delivery_writer import lock_ticket, lock_tracker_destinations
+from pointsman.storage.enrichments import DueEnrichment
 from pointsman.storage.errors import DatabaseUnavailable
 from pointsman.storage.queue import NextDelivery
 
@@ -79,17 +80,17 @@ class Enricher:
         if not data.get("problem_id") or data.get("code"):
             return None
         ticket_id, n = head.ticket_id, head.event_n
-        known = await store.enrichment(self._database, ticket_id, n)
+        known = await store.enrichment_of_event(self._database, ticket_id, n)
         if known is not None:
-            return json.loads(known["data"]) if known["state"] == EnrichmentState.KNOWN else None
+            return json.loads(known.data or "null") if known.state == EnrichmentState.KNOWN else None
         try:
             found = await self._ask(source, data)
         except NotFound:
             return None
         except _Silent as silent:
-            await store.want_enrichment(self._database, ticket_id, n, source.id, str(silent), self._again)
+            await store.schedule_enrichment(self._database, ticket_id, n, source.id, str(silent), self._again)
             return None
-        await store.keep_enrichment(self._database, ticket_id, n, source.id, found, said=True)
+        await store.store_enrichment(self._database, ticket_id, n, source.id, found, posted=True)
         return msgspec.to_builtins(found)  # type: ignore[no-any-return]
 
     async def _ask(self, source: LiveSource, data: Mapping[str, Any]) -> EnrichmentResult:
@@ -144,33 +145,33 @@ class Enricher:
         sources = {one.id: one for one in self._reloader.current.sources.values() if one.capabilities.enrich}
         if not sources:
             return 0
-        rows = await store.due_enrichments(self._database, list(sources), ROWS)
+        rows = await store.claim_due_enrichments(self._database, list(sources), ROWS)
         told: set[uuid.UUID] = set()
         for row in rows:
-            if await self._complete(sources[row["source_id"]], row):
-                told.add(row["ticket_id"])
+            if await self._complete(sources[row.source_id], row):
+                told.add(row.ticket_id)
         for ticket_id in told:
             await self._say(ticket_id)
         if told:
             self._signals.emit(WorkAvailable())
         return len(rows)
 
-    async def _complete(self, source: LiveSource, row: Row) -> bool:
-        place = row["ticket_id"], row["event_n"]
+    async def _complete(self, source: LiveSource, row: DueEnrichment) -> bool:
+        place = row.ticket_id, row.event_n
         try:
-            found = await self._ask(source, json.loads(row["event_data"]))
+            found = await self._ask(source, json.loads(row.event_data))
         except NotFound as gone:
             await store.end_enrichment(self._database, *place, str(gone)[:500])
             return False
         except _Silent as silent:
             why = str(silent)
-            if dt.datetime.now(dt.UTC) - row["created_at"] > ASK_FOR:
+            if dt.datetime.now(dt.UTC) - row.created_at > ASK_FOR:
                 await store.end_enrichment(self._database, *place, why)
             else:
-                after = min(self._again * 2.0 ** min(row["tries"], 10), 3600.0)
+                after = min(self._again * 2.0 ** min(row.tries, 10), 3600.0)
                 await store.postpone_enrichment(self._database, *place, why, after)
             return False
-        await store.keep_enrichment(self._database, *place, source.id, found, said=False)
+        await store.store_enrichment(self._database, *place, source.id, found, posted=False)
         return True
 
     async def _say(self, ticket_id: uuid.UUID) -> None:
@@ -181,10 +182,10 @@ class Enricher:
         ticket = await lock_ticket(con, ticket_id)
         if ticket is None:
             return
-        rows = await store.unsaid(con, ticket_id)
-        sent = [row for row in rows if row["sent"]]
+        rows = await store.unposted_enrichments(con, ticket_id)
+        sent = [row for row in rows if row.sent]
         if sent:
-            data = {**json.loads(sent[0]["data"]), "of": sent[0]["event_n"]}
+            data = {**json.loads(sent[0].data), "of": sent[0].event_n}
             decided = Changes()
             n = ticket.next_event
             decided.events.append(Event(ticket_id, n, DETAILS, data))
@@ -192,7 +193,7 @@ class Enricher:
                 decided.deliveries.append(PlannedDelivery(ticket_id, destination_id, n, DeliveryKind.COMMENT))
             ticket.next_event += 1
             await publish(con, decided, {ticket_id: ticket}, self._reloader.current.marker_of)
-        await store.mark_said(con, ticket_id, [row["event_n"] for row in rows])
+        await store.mark_posted(con, ticket_id, [row.event_n for row in rows])
 
 
 def with_more(data: Mapping[str, Any], more: Mapping[str, Any] | None) -> dict[str, Any]:

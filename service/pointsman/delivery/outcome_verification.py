@@ -1,64 +1,127 @@
-"""In doubt: a request left and nobody knows whether it took effect. Here it is found out.
+"""Verify unknown outcomes: find out whether a request that may have left took effect.
 
-In careful mode, after the database lost commits or may have, every issue and comment is looked for before it is made.
+While writes are to be verified, after the database lost commits or may have, every issue and comment is also looked for
+before it is sent.
 """
 
 from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import enum
 
 from pointsman.delivery.attempt import Attempt
 from pointsman.domain.states import DeliveryKind
 from pointsman.plugin_api import CommentRef, IssueRef, Marker
+from pointsman.plugin_host.http_client import track_writes
 from pointsman.plugin_host.snapshot import ConfigSnapshot
 from pointsman.plugin_host.validate import checked
 from pointsman.storage.db import Database
 from pointsman.storage.marker_observations import record_marker
 from pointsman.storage.queue import Lanes
 
-CAREFUL_LOOKS_BACK = dt.timedelta(days=2)
+LOOK_BACK = dt.timedelta(days=2)
+"""How long before its event a delivery is looked for when the database does not know when it was first sent."""
 CLOCKS_DIFFER = dt.timedelta(minutes=5)
-"""How much a tracker's clock may be behind the database's."""
+"""How far a tracker's clock may be behind the database's."""
 VERIFICATION_TIMEOUT_FACTOR = 20
-"""As many of a tracker's slowest requests may a look take: a list has many pages, and one that is never read to its end
-never settles anything.
+"""A verification may take as long as this many of a tracker's slowest requests: a list has many pages, and a verification
+that is never read to its end never resolves anything.
 """
 
 
-async def verify_outcome(
-    database: Database, lanes: Lanes, snapshot: ConfigSnapshot, one: Attempt
-) -> IssueRef | CommentRef | None:
-    """The issue or comment that an earlier request made after all: seen by somebody, or found at the tracker.
+class Resolution(enum.Enum):
+    """What a verification without a finding means."""
 
-    None: not there (yet), or the tracker can't be asked.
+    NOT_APPLIED = "not applied"
+    """The earlier request had no effect: the delivery may be sent."""
+    WAIT = "wait"
+    """It is not known yet, or nobody can tell: the lane waits, or its lease was lost."""
+
+
+async def resolve_unknown(
+    database: Database, lanes: Lanes, snapshot: ConfigSnapshot, attempt: Attempt
+) -> IssueRef | CommentRef | Resolution:
+    """Resolve the unknown outcome of a delivery: return what an earlier request created, or what that means.
+
+    A delivery counts as not applied when it was not found after each of the tracker's ``settle_seconds``.
     """
-    return await _sighted(lanes, one) or await _found(database, snapshot, one)
+    delivery, lane = attempt.delivery, attempt.lane
+    track_writes()
+    if delivery.verify_after_seconds > 0:
+        await lanes.release(lane, delay_seconds=delivery.verify_after_seconds)
+        return Resolution.WAIT
+    ref = await verify_outcome(database, lanes, snapshot, attempt)
+    if ref is not None:
+        return ref
+    tracker = attempt.destination.tracker
+    if tracker is None or not tracker.capabilities.find:
+        await lanes.park(lane, "in doubt: the tracker can't be asked; replay once you know it is not there")
+        return Resolution.WAIT
+    verify_attempts = delivery.verify_attempts + 1
+    settle_seconds = tracker.capabilities.settle_seconds
+    if verify_attempts < len(settle_seconds):
+        await lanes.retry(
+            lane,
+            delivery.seq,
+            delay_seconds=settle_seconds[verify_attempts],
+            counts_attempt=False,
+            outcome_unknown=True,
+            verify_attempts=verify_attempts,
+            verify_after_seconds=settle_seconds[verify_attempts],
+            outcome="not found yet",
+            error="",
+            status=None,
+            started_at=attempt.started_at,
+        )
+        return Resolution.WAIT
+    if not await lanes.confirm_not_applied(lane, delivery.seq):
+        return Resolution.WAIT
+    attempt.outcome_unknown = False
+    return Resolution.NOT_APPLIED
 
 
-async def _sighted(lanes: Lanes, one: Attempt) -> IssueRef | None:
-    """The issue that somebody has seen with our marker."""
-    if one.kind is not DeliveryKind.CREATE:
+async def verify_outcome(
+    database: Database, lanes: Lanes, snapshot: ConfigSnapshot, attempt: Attempt
+) -> IssueRef | CommentRef | None:
+    """Return the issue or comment that an earlier request created: observed before, or found at the tracker.
+
+    None: it is not there (yet), or the tracker can't be asked.
+    """
+    return await _observed_issue(lanes, attempt) or await _find(database, snapshot, attempt)
+
+
+async def _observed_issue(lanes: Lanes, attempt: Attempt) -> IssueRef | None:
+    """Return the issue that was observed with the delivery's marker, by a webhook or a poll."""
+    if attempt.kind is not DeliveryKind.CREATE:
         return None
-    seen = await lanes.issues_with_marker(one.lane.destination_id, one.delivery.marker)
-    return IssueRef(*seen[0]) if seen else None
+    issues = await lanes.issues_with_marker(attempt.lane.destination_id, attempt.delivery.marker)
+    return IssueRef(*issues[0]) if issues else None
 
 
-async def _found(database: Database, snapshot: ConfigSnapshot, one: Attempt) -> IssueRef | CommentRef | None:
-    """The issue or comment with our marker that the tracker itself finds."""
-    tracker = one.destination.require_tracker()
+async def _find(
+    database: Database, snapshot: ConfigSnapshot, attempt: Attempt
+) -> IssueRef | CommentRef | None:
+    """Return the issue or comment that the tracker finds by the delivery's marker."""
+    tracker = attempt.destination.require_tracker()
     if not tracker.capabilities.find:
         return None
-    marker = Marker(snapshot.marker_text(one.delivery.marker))
+    delivery = attempt.delivery
+    marker = Marker(snapshot.marker_text(delivery.marker))
     # a database that came back from a backup does not know what it had sent since
-    sent = one.delivery.first_sent_at or one.delivery.event_at - CAREFUL_LOOKS_BACK
-    since = sent - CLOCKS_DIFFER
+    sent_at = delivery.first_sent_at or delivery.event_at - LOOK_BACK
+    since = sent_at - CLOCKS_DIFFER
     async with asyncio.timeout(tracker.capabilities.request_timeout_seconds * VERIFICATION_TIMEOUT_FACTOR):
-        if one.kind is not DeliveryKind.CREATE:
-            comments = await tracker.find_comment(one.issue, marker, since)
+        if attempt.kind is not DeliveryKind.CREATE:
+            comments = await tracker.find_comment(attempt.issue, marker, since)
             return checked(comments[0], CommentRef) if comments else None
-        issues = [checked(each, IssueRef) for each in await tracker.find_issue(marker, since)]
-    for ref in issues:
-        place = (ref.remote_id, ref.key, ref.url)
-        await record_marker(database, one.lane.destination_id, one.delivery.marker, place, "find")
+        issues = [checked(issue, IssueRef) for issue in await tracker.find_issue(marker, since)]
+    for issue in issues:
+        await record_marker(
+            database,
+            attempt.lane.destination_id,
+            delivery.marker,
+            (issue.remote_id, issue.key, issue.url),
+            "find",
+        )
     return issues[0] if issues else None

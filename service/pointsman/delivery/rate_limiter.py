@@ -49,7 +49,7 @@ class RateLimiter:
         if not destination.rate_limits:
             return 0.0
         own = [pace for pace in destination.rate_limits if pace.per_issue]
-        if wait := self._lanes.wait(lane_id, own, time.monotonic()):
+        if wait := self._lanes.wait_seconds(lane_id, own, time.monotonic()):
             return wait
         urgent = kind in URGENT
         taken: list[SharedBucket] = []
@@ -66,7 +66,7 @@ class RateLimiter:
             # somebody else on this replica may use what was taken in vain
             for share in taken:
                 share.give_back(urgent=urgent)
-        self._lanes.take(lane_id, own, time.monotonic())
+        self._lanes.acquire(lane_id, own, time.monotonic())
         return 0.0
 
     def until_next(self, destination: LiveDestination) -> float:
@@ -138,7 +138,7 @@ class SharedBucket:
 
     async def take(self, *, urgent: bool) -> float:
         """One token; 0.0, or the seconds to wait for one."""
-        if self.held.take(time.monotonic(), urgent=urgent):
+        if self.held.acquire(time.monotonic(), priority=urgent):
             return 0.0
         answer: asyncio.Future[float] = asyncio.get_running_loop().create_future()
         self._waiting.append((urgent, answer))
@@ -153,7 +153,7 @@ class SharedBucket:
 
     def give_back(self, *, urgent: bool) -> None:
         """A token was not used: it stays with this replica."""
-        self.held.put(time.monotonic(), 1, urgent=urgent)
+        self.held.add(time.monotonic(), 1, priority=urgent)
 
     async def _ask(self) -> None:
         while self._waiting:
@@ -192,27 +192,30 @@ class SharedBucket:
         self._waiting = []
 
     def _hand_out(
-        self, given: rows.AcquiredTokens, urgent: list[asyncio.Future[float]], others: list[asyncio.Future[float]]
+        self,
+        given: rows.AcquiredTokens,
+        urgent: list[asyncio.Future[float]],
+        others: list[asyncio.Future[float]],
     ) -> None:
         now = time.monotonic()
         if given.rest_seconds:
             self.held.clear()
-        self.held.put(now, max(0, given.for_others - len(others)))
+        self.held.add(now, max(0, given.for_others - len(others)))
         short_urgent, short_others = urgent[given.for_urgent :], others[given.for_others :]
         for is_urgent, answers in ((True, urgent[: given.for_urgent]), (False, others[: given.for_others])):
             for answer in answers:
                 if answer.done():
-                    self.held.put(now, 1, urgent=is_urgent)
+                    self.held.add(now, 1, priority=is_urgent)
                 else:
                     answer.set_result(0.0)
         lacking = max(0.0, 1.0 - given.tokens) / given.rate
         self.next_at = now + given.rest_seconds + lacking if short_urgent or given.rest_seconds else 0.0
         until = wait_seconds(
             rate=given.rate,
-            kept=self.pace.priority_tokens,
+            priority_tokens=self.pace.priority_tokens,
             tokens=given.tokens,
-            urgent=len(short_urgent),
-            others=len(short_others),
+            priority=len(short_urgent),
+            normal=len(short_others),
         )
         for is_urgent, answers, seconds in (
             (True, short_urgent, until[0]),
@@ -221,7 +224,7 @@ class SharedBucket:
             queue = self._queues[is_urgent]
             for answer, wait in zip(answers, seconds, strict=True):
                 if not answer.done():
-                    answer.set_result(queue.place(now, given.rest_seconds + wait, given.rate))
+                    answer.set_result(queue.wait_seconds(now, given.rest_seconds + wait, given.rate))
 
 
 def _reasonable(seconds: float) -> float:
