@@ -1,4 +1,4 @@
-"""Digests and signatures: made here, compared here, always in constant time."""
+"""Digests and signatures. All comparisons take constant time."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ _DUMMY = b"compared so that an unknown name takes as long as a wrong signature"
 
 
 def sha256(data: bytes) -> bytes:
-    """The 32-byte SHA-256 digest of some bytes."""
+    """Return the SHA-256 digest, 32 bytes."""
     return hashlib.sha256(data).digest()
 
 
 def hmac_sha256(secret: bytes, data: bytes) -> bytes:
-    """The 32-byte HMAC-SHA256 of some bytes."""
+    """Return the HMAC-SHA256, 32 bytes."""
     return hmac.new(secret, data, hashlib.sha256).digest()
 
 
 def hex_digest(text: str | None) -> bytes | None:
-    """32 bytes from 64 hexadecimal digits, or None for anything else, whatever it holds."""
+    """Return 32 bytes from 64 hexadecimal digits, or None for any other text."""
     if text is None or len(text) != 64 or not text.isascii():
         return None
     try:
@@ -34,29 +34,32 @@ def hex_digest(text: str | None) -> bytes | None:
 
 
 def hmac_sha256_matches(data: bytes, signature: str | None, secrets: Iterable[bytes]) -> bool:
-    """Whether a hexadecimal HMAC-SHA256 was made over these bytes with one of the secrets.
+    """Return whether a hexadecimal HMAC-SHA256 was made over ``data`` with one of the secrets.
 
     Every secret is tried, an empty secret never matches, and a missing or malformed signature costs the
     same work as a wrong one. No input raises.
     """
-    given = hex_digest(signature)
-    wanted = given if given is not None else bytes(32)
+    digest = hex_digest(signature)
+    compared = digest if digest is not None else bytes(32)
     matches = False
     for secret in [*secrets, b""]:
-        made = hmac_sha256(secret or _DUMMY, data)
-        matches |= hmac.compare_digest(made, wanted) and bool(secret)
-    return matches and given is not None
+        expected = hmac_sha256(secret or _DUMMY, data)
+        matches |= hmac.compare_digest(expected, compared) and bool(secret)
+    return matches and digest is not None
 
+
+# The library standardwebhooks (1.1.0) is not used: it decodes the body as UTF-8, raises other errors than its own on
+# malformed headers, checks one secret at a time, and takes the clock from the system.
 
 STANDARD_WEBHOOK_SECONDS = 300.0
-"""So old or so far ahead a message by Standard Webhooks may be."""
+"""Maximum age of a Standard Webhooks message, and the maximum time that it may be ahead of our clock."""
 
 
 def standard_webhook_key(secret: str) -> bytes:
-    """The key in a secret that is written as ``whsec_`` and base64. Raises ValueError for one that is not."""
-    coded = secret.strip().removeprefix("whsec_")
+    """Return the key of a secret in the form ``whsec_`` and base64. Raises ValueError for any other form."""
+    encoded = secret.strip().removeprefix("whsec_")
     try:
-        key = base64.b64decode(coded, validate=True)
+        key = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
         raise ValueError(
             "is no signing secret: `whsec_` and base64, as `openssl rand -base64 32` makes it"
@@ -71,45 +74,47 @@ def standard_webhook_key(secret: str) -> bytes:
 def standard_webhook_matches(
     headers: Mapping[str, str], body: bytes, keys: Iterable[bytes], *, now: float | None = None
 ) -> bool:
-    """Whether one of the keys signed these bytes as Standard Webhooks do, lately; header names are lower case.
+    """Return whether one of the keys signed a recent Standard Webhooks message; header names are in lower case.
 
     https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
     """
-    said, at = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
-    fresh = at.isascii() and at.isdigit() and len(at) < 16
-    if fresh:
-        fresh = abs((time.time() if now is None else now) - int(at)) <= STANDARD_WEBHOOK_SECONDS
-    signed = f"{said}.{at}.".encode("utf-8", "surrogateescape") + body
-    given = [
-        one.partition(",")[2]
-        for one in headers.get("webhook-signature", "").split(" ")[:16]
-        if one[:3] == "v1,"
+    message_id, timestamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
+    recent = timestamp.isascii() and timestamp.isdigit() and len(timestamp) < 16
+    if recent:
+        now = time.time() if now is None else now
+        recent = abs(now - int(timestamp)) <= STANDARD_WEBHOOK_SECONDS
+    signed = f"{message_id}.{timestamp}.".encode("utf-8", "surrogateescape") + body
+    signatures = [
+        signature.partition(",")[2]
+        for signature in headers.get("webhook-signature", "").split(" ")[:16]
+        if signature[:3] == "v1,"
     ]
     matches = False
     for key in [*keys, b""]:
-        made = base64.b64encode(hmac_sha256(key or _DUMMY, signed))
-        for one in given or [""]:
-            matches |= hmac.compare_digest(made, one.encode("utf-8", "surrogateescape")) and bool(key)
-    return matches and fresh and bool(said)
+        expected = base64.b64encode(hmac_sha256(key or _DUMMY, signed))
+        for signature in signatures or [""]:
+            encoded = signature.encode("utf-8", "surrogateescape")
+            matches |= hmac.compare_digest(expected, encoded) and bool(key)
+    return matches and recent and bool(message_id)
 
 
 def token_digest(token: str) -> bytes | None:
-    """The SHA-256 of a token; None for an empty one and for text that is no bytes."""
+    """Return the SHA-256 of a token, or None for an empty token and for text that can't be encoded."""
     try:
-        made = sha256(token.encode("utf-8", "surrogateescape"))
+        digest = sha256(token.encode("utf-8", "surrogateescape"))
     except UnicodeEncodeError:
         return None
-    return made if token else None
+    return digest if token else None
 
 
-def digest_matches(made: bytes | None, digests: Iterable[bytes]) -> bool:
-    """Whether a token's digest is one of those kept; all are compared. None never matches."""
+def digest_matches(digest: bytes | None, stored_digests: Iterable[bytes]) -> bool:
+    """Return whether a token's digest is one of the stored ones; all are compared. None never matches."""
     matches = False
-    for digest in [*digests, bytes(32)]:
-        matches |= hmac.compare_digest(made or _NO_DIGEST, digest)
-    return matches and made is not None
+    for stored_digest in [*stored_digests, bytes(32)]:
+        matches |= hmac.compare_digest(digest or _NO_DIGEST, stored_digest)
+    return matches and digest is not None
 
 
-def token_matches(token: str, digests: Iterable[bytes]) -> bool:
-    """Whether the SHA-256 of a token is one of the kept digests. An empty token never matches."""
-    return digest_matches(token_digest(token), digests)
+def token_matches(token: str, stored_digests: Iterable[bytes]) -> bool:
+    """Return whether the SHA-256 of a token is one of the stored digests. An empty token never matches."""
+    return digest_matches(token_digest(token), stored_digests)

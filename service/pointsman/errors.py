@@ -1,4 +1,11 @@
-"""What the core says when it can't go on: the thing, the cause and the next step."""
+"""Errors that end a command or a request. The message names the object, the cause and the next step.
+
+PointsmanError
+├── ConfigError     settings or the configuration file are wrong
+├── SchemaError     the database's schema does not fit this program
+├── DatabaseError   the database can't be used
+└── Overloaded      a limit on concurrent work is reached
+"""
 
 from __future__ import annotations
 
@@ -6,13 +13,13 @@ from collections.abc import Sequence
 
 
 class PointsmanError(Exception):
-    """Something a person must mend. ``exit_code`` is what the command line ends with."""
+    """An error that an operator must fix. ``exit_code`` is the exit status of the command line."""
 
     exit_code = 1
 
 
 class ConfigError(PointsmanError):
-    """Settings or the configuration file are wrong; every mistake is in ``problems``, each with its cure."""
+    """Settings or the configuration file are wrong. ``problems`` lists every mistake with its remedy."""
 
     exit_code = 2
 
@@ -28,10 +35,10 @@ class SchemaError(PointsmanError):
 
 
 class DatabaseError(PointsmanError):
-    """The database can't be reached or refused us."""
+    """The database can't be reached, or it refused a statement."""
 
     exit_code = 4
 
 
 class Overloaded(PointsmanError):
-    """Too much waits already; come again later."""
+    """Too many requests are waiting; the same request can succeed later."""

@@ -1,7 +1,7 @@
-"""One connection, watched: the HTTP server itself waits for a slow client as long as it likes.
+"""Timeouts and size limits of one connection, which aiohttp does not have.
 
-A visitor stands between the socket and aiohttp's own protocol. It knows in which phase the connection is, and since
-when. What it has to know of HTTP is where a head ends.
+A guard sits between the socket and aiohttp's protocol and tracks the phase of the connection. Of HTTP it only knows where
+the head of a request ends.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ log = logger("connections")
 
 
 class Phase(Enum):
-    """Where a connection stands."""
+    """Phases of a connection; each has its own timeout."""
 
-    NEW = "no byte yet"
-    HEAD = "part of a head"
-    HEAD_RECEIVED = "a whole head, not yet at its handler"
-    HANDLING = "a handler is at it"
-    SHEDDING = "refused unread, its body is on the way"
-    LINGERING = "answered before its body was there"
+    NEW = "no byte received"
+    HEAD = "receiving a head"
+    HEAD_RECEIVED = "head received, handler not started"
+    HANDLING = "handler running"
+    SHEDDING = "refused without reading, discarding the body"
+    LINGERING = "answered before the body was complete"
     IDLE = "between requests"
-    CLOSING = "said goodbye"
+    CLOSING = "closing"
 
 
 class ConnectionGuard(asyncio.Protocol):
-    """One connection."""
+    """Protocol of one connection that enforces timeouts and size limits around aiohttp's protocol."""
 
     __slots__ = (
         "_body_bytes_left",
@@ -62,7 +62,7 @@ class ConnectionGuard(asyncio.Protocol):
         self.inner: asyncio.Protocol | None = None
         self.address: Address | None = None
         self.display_address = ""
-        """The address as the log shows it."""
+        """The address for the log."""
         self.phase = Phase.NEW
         self.since = 0.0
         self.blocked_since: float | None = None
@@ -75,36 +75,36 @@ class ConnectionGuard(asyncio.Protocol):
     # -- called by the event loop ------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client is there; it is let in, or told to come again."""
-        # any loop brings its own kind, which need not be one of asyncio's
+        """Admit a new connection, or reject it with a 503."""
+        # the type depends on the event loop and need not derive from asyncio's
         self.transport = cast("asyncio.Transport", transport)
         self.since = self._manager.now()
         self.address = read_address(transport.get_extra_info("peername"))
         self.display_address = str(self.address or "")
-        why = self._manager.admit(self)
-        if why:
-            self._manager.on_rejected(why)
+        reason = self._manager.admit(self)
+        if reason:
+            self._manager.on_rejected(reason)
             self.reject(503)
             return
         self.inner = self._manager.protocol_factory()
         self.inner.connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
+        """Forget the connection."""
         self._manager.remove(self)
         if self.inner is not None:
             self.inner.connection_lost(exc)
         self.inner = self.content = None
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came: to aiohttp with them, unless the head is too long or we shed load."""
+        """Pass bytes on to aiohttp, unless the head is too long or load is shed."""
         if self.phase is Phase.CLOSING or self.inner is None:
             return
         self._finish_lingering()
         if self.phase is Phase.SHEDDING:
             data = self._discard_body(data)
         if self.phase in (Phase.NEW, Phase.IDLE):
-            data = data.lstrip(b"\r\n")  # allowed before a request; the time goes on
+            data = data.lstrip(b"\r\n")  # allowed before a request; it does not restart the timeout
             if not data or self._shed(data):
                 return
             self._head_bytes, self._tail = 0, b""
@@ -112,29 +112,29 @@ class ConnectionGuard(asyncio.Protocol):
                 Phase.HEAD,
                 self.since if self.phase is Phase.NEW else self._manager.now(),
             )
-        why = self._excess_reason(data)
-        if why:
-            self._manager.on_rejected(why)
+        reason = self._excess_reason(data)
+        if reason:
+            self._manager.on_rejected(reason)
             self.reject(431)
             return
         try:
             self.inner.data_received(data)
         except Exception:
-            log.exception("a connection failed", phase=self.phase.value)
+            log.exception("connection failed", phase=self.phase.value)
             self.abort()
 
     def eof_received(self) -> bool | None:
-        """The client sends no more."""
+        """Pass on that the client sends no more."""
         return self.inner.eof_received() if self.inner is not None else None
 
     def pause_writing(self) -> None:
-        """The client does not read."""
+        """Note that the client does not read."""
         self.blocked_since = self._manager.now()
         if self.inner is not None:
             self.inner.pause_writing()
 
     def resume_writing(self) -> None:
-        """The client reads again."""
+        """Note that the client reads again."""
         self.blocked_since = None
         if self.inner is not None:
             self.inner.resume_writing()
@@ -142,12 +142,12 @@ class ConnectionGuard(asyncio.Protocol):
     # -- called around each request ----------------------------------------------------------------------------
 
     def request_started(self, content: StreamReader) -> None:
-        """A handler begins."""
+        """Note that a handler starts."""
         self.content, self._pipelined_bytes = content, 0
         self._enter(Phase.HANDLING)
 
     def request_finished(self) -> None:
-        """A handler is done; its answer is written in the same step."""
+        """Note that a handler is done. The response is written in the same step of the event loop."""
         if self.phase is Phase.CLOSING:
             return
         if self.content is not None and not self.content.is_eof():
@@ -156,12 +156,11 @@ class ConnectionGuard(asyncio.Protocol):
         self._head_bytes, self._tail = self._pipelined_bytes, b""
         self._enter(Phase.HEAD if self._pipelined_bytes else Phase.IDLE)
 
-    # -- called by the sweep -----------------------------------------------------------------------------------
+    # -- called by the connection manager -----------------------------------------------------------------------------------
 
     def check_timeouts(self, now: float) -> None:
-        """End the connection if it has been too slow."""
-        patience = self._manager.timeouts
-        if self.blocked_since is not None and now - self.blocked_since > patience.write:
+        """End the connection if it is too slow for its phase."""
+        if self.blocked_since is not None and now - self.blocked_since > self._manager.timeouts.write:
             self._cut("reads too slowly")
             return
         self._finish_lingering()
@@ -180,19 +179,19 @@ class ConnectionGuard(asyncio.Protocol):
             self._cut("no first byte" if self.phase is Phase.NEW else "body too slow")
 
     def close(self) -> None:
-        """Close in peace."""
+        """Close after what is buffered was written."""
         self._enter(Phase.CLOSING)
         if self.transport is not None:
             self.transport.close()
 
     def abort(self) -> None:
-        """Close at once, whatever is still to be written."""
+        """Close at once, without writing what is buffered."""
         self._enter(Phase.CLOSING)
         if self.transport is not None:
             self.transport.abort()
 
     def reject(self, status: int) -> None:
-        """Say why in one breath, take no more, and be gone within a moment."""
+        """Send a static error response, stop reading, and close the connection."""
         self._enter(Phase.CLOSING)
         assert self.transport is not None
         if not self._manager.may_linger():
@@ -201,7 +200,7 @@ class ConnectionGuard(asyncio.Protocol):
         self.transport.write(static_responses.RESPONSES[status])
         if self.transport.can_write_eof() and not self.transport.is_closing():
             with contextlib.suppress(OSError):
-                # a close now, with bytes of the client unread, would take the answer back
+                # closing with unread bytes sends a reset, and the client would lose the response
                 self.transport.write_eof()
                 return
         self.transport.close()
@@ -211,17 +210,17 @@ class ConnectionGuard(asyncio.Protocol):
     def _enter(self, phase: Phase) -> None:
         self.phase, self.since = phase, self._manager.now()
 
-    def _cut(self, why: str) -> None:
-        self._manager.on_rejected(why)
+    def _cut(self, reason: str) -> None:
+        self._manager.on_rejected(reason)
         self.abort()
 
     def _finish_lingering(self) -> None:
-        """After an early answer: once the rest of the body was read, the connection is free again."""
+        """Go back to idle once the rest of an early-answered request's body was read."""
         if self.phase is Phase.LINGERING and (self.content is None or self.content.is_eof()):
             self._enter(Phase.IDLE)
 
     def _excess_reason(self, data: bytes) -> str:
-        """Look for the head's end; say so when a head, or what comes after a request, grows too long."""
+        """Find the end of the head. Return a reason if the head or the pipelined requests are too long."""
         if self.phase is Phase.HEAD:
             joined = self._tail + data if self._tail else data
             end = joined.find(b"\r\n\r\n")
@@ -238,17 +237,17 @@ class ConnectionGuard(asyncio.Protocol):
         return ""
 
     def _shed(self, data: bytes) -> bool:
-        """Under overload, answer a report before anything is made of it; what follows its body is taken in turn."""
+        """Under overload, refuse a plain report without parsing it. Later requests on the connection are served."""
         assert self.transport is not None
         if self.blocked_since is not None or not self._manager.overloaded():
             return False
-        found = static_responses.report_length(data)
-        if found is None or found[1] > INTAKE_LIMIT:
+        lengths = static_responses.report_length(data)
+        if lengths is None or lengths[1] > INTAKE_LIMIT:
             return False
         self._manager.shed_requests += 1
         self._manager.on_rejected("overload")
         self.transport.write(static_responses.SHED_RESPONSE)
-        self._body_bytes_left = sum(found)
+        self._body_bytes_left = sum(lengths)
         self._enter(Phase.SHEDDING)
         rest = self._discard_body(data)
         if rest:
@@ -256,9 +255,9 @@ class ConnectionGuard(asyncio.Protocol):
         return True
 
     def _discard_body(self, data: bytes) -> bytes:
-        """Take the body of a report that was refused unread; what comes after it is the next request."""
-        owed = self._body_bytes_left
-        self._body_bytes_left = max(0, owed - len(data))
+        """Discard the body of a report that was refused. Return the bytes of the next request."""
+        left = self._body_bytes_left
+        self._body_bytes_left = max(0, left - len(data))
         if not self._body_bytes_left:
             self._enter(Phase.IDLE)
-        return data[owed:]
+        return data[left:]

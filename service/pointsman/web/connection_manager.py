@@ -1,4 +1,4 @@
-"""All connections of a replica: how many, of whom, and one sweep that ends those that are too slow."""
+"""All connections of a replica: their number, their number per address, and a periodic check of their timeouts."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ log = logger("connections")
 EVICT_WAITING_SECONDS = 0.25
 EVICT_IDLE_SECONDS = 1.0
 EVICT_RETRY_SECONDS = 0.05
-"""After a look in vain for a connection that may go; looking costs more than refusing."""
+"""Time without another search after no connection could be evicted; searching costs more than rejecting."""
 MAX_LINGERING_REJECTIONS = 200
-"""Refused connections that are held for a moment so that the refusal can be read; more are cut."""
+"""Rejected connections that stay open for a moment so that the response can be read; more are cut."""
 
 
 class ConnectionManager:
-    """All connections of a replica."""
+    """Factory and registry of the connections of a replica."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class ConnectionManager:
         overloaded: Callable[[], bool] = lambda: False,
         on_rejected: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """``most_per_address`` 0: no limit. ``turned_away`` hears why a client was."""
+        """Create the manager. ``max_per_address`` 0 means no limit; ``on_rejected`` is called with a reason."""
         self.max_connections = max_connections
         self.max_per_address = max_per_address
         self.timeouts = timeouts or HttpTimeouts()
@@ -48,18 +48,18 @@ class ConnectionManager:
         self._trusted = trusted
         self._guards: dict[asyncio.BaseTransport, ConnectionGuard] = {}
         self._per_address: Counter[Address] = Counter()
-        self._refused: set[ConnectionGuard] = set()
-        wait = self.timeouts
+        self._rejected: set[ConnectionGuard] = set()
+        timeouts = self.timeouts
         self.limits = {
-            Phase.NEW: wait.first_byte,
-            Phase.HEAD: wait.head,
-            Phase.HEAD_RECEIVED: wait.head,
-            # body.read() answers 408 before; this is for handlers that do not read
-            Phase.HANDLING: wait.body + wait.linger,
-            Phase.SHEDDING: wait.body,
-            Phase.LINGERING: wait.linger * 2,
-            Phase.IDLE: wait.idle,
-            Phase.CLOSING: wait.linger,
+            Phase.NEW: timeouts.first_byte,
+            Phase.HEAD: timeouts.head,
+            Phase.HEAD_RECEIVED: timeouts.head,
+            # body.read() answers 408 earlier; this is for handlers that do not read the body
+            Phase.HANDLING: timeouts.body + timeouts.linger,
+            Phase.SHEDDING: timeouts.body,
+            Phase.LINGERING: timeouts.linger * 2,
+            Phase.IDLE: timeouts.idle,
+            Phase.CLOSING: timeouts.linger,
         }
         """How long a connection may stay in a phase, in seconds."""
         self.protocol_factory: Callable[[], asyncio.Protocol] = asyncio.Protocol
@@ -67,30 +67,30 @@ class ConnectionManager:
         self.now = asyncio.get_running_loop().time
 
     def __call__(self) -> ConnectionGuard:
-        """A visitor for a new connection."""
+        """Return the guard of a new connection."""
         return ConnectionGuard(self)
 
     def __len__(self) -> int:
         return len(self._guards)
 
     def guard_of(self, request: web.Request) -> ConnectionGuard | None:
-        """The connection on which a request came; None if it is gone."""
+        """Return the connection of a request, or None if it is closed."""
         transport = request.transport
         return self._guards.get(transport) if transport is not None else None
 
-    # -- asked by visitors ---------------------------------------------------------------------------------------
+    # -- called by the guards ---------------------------------------------------------------------------------------
 
     def admit(self, guard: ConnectionGuard) -> str:
-        """Count a connection, or say why it can't come in."""
+        """Count a connection, or return the reason why it is rejected."""
         address = guard.address
         limited = self.max_per_address > 0 and self.limited(address)
         reason = ""
         if limited and self._per_address[address] >= self.max_per_address:  # type: ignore[index]
-            reason = "too many of one address"
+            reason = "too many per address"
         elif len(self._guards) >= self.max_connections and not self._evict():
             reason = "too many"
         if reason:
-            self._refused.add(guard)
+            self._rejected.add(guard)
             return reason
         assert guard.transport is not None
         self._guards[guard.transport] = guard
@@ -99,12 +99,12 @@ class ConnectionManager:
         return ""
 
     def limited(self, address: Address | None) -> bool:
-        """Whether an address stands for one client: not this machine, not a proxy."""
+        """Return whether an address belongs to a single client: not to this machine or a trusted proxy."""
         return address is not None and not address.is_loopback and not is_in_networks(address, self._trusted)
 
     def remove(self, guard: ConnectionGuard) -> None:
-        """A connection is gone."""
-        self._refused.discard(guard)
+        """Forget a closed connection."""
+        self._rejected.discard(guard)
         if guard.transport is None or self._guards.pop(guard.transport, None) is None:
             return
         if guard.address is not None:
@@ -113,41 +113,41 @@ class ConnectionManager:
                 del self._per_address[guard.address]
 
     def may_linger(self) -> bool:
-        """Whether a refused client may have a moment to read why."""
-        return len(self._refused) <= MAX_LINGERING_REJECTIONS
+        """Return whether a rejected client gets time to read the response."""
+        return len(self._rejected) <= MAX_LINGERING_REJECTIONS
 
     def _evict(self) -> bool:
-        """Make room: whoever has waited longest without a whole request goes, then whoever is idle longest."""
+        """Close the connection that waits longest without a complete request, or else the one that is idle longest."""
         if self.now() < self._evict_again_at:
             return False
-        for phases, least in (
+        for phases, min_seconds in (
             ((Phase.NEW, Phase.HEAD), EVICT_WAITING_SECONDS),
             ((Phase.IDLE, Phase.CLOSING), EVICT_IDLE_SECONDS),
         ):
-            waiting = [visitor for visitor in self._guards.values() if visitor.phase in phases]
-            oldest = min(waiting, key=lambda visitor: visitor.since, default=None)
-            if oldest is not None and self.now() - oldest.since >= least:
-                self.on_rejected("made room")
+            candidates = [guard for guard in self._guards.values() if guard.phase in phases]
+            oldest = min(candidates, key=lambda guard: guard.since, default=None)
+            if oldest is not None and self.now() - oldest.since >= min_seconds:
+                self.on_rejected("evicted")
                 oldest.abort()
                 self.remove(oldest)
                 return True
         self._evict_again_at = self.now() + EVICT_RETRY_SECONDS
         return False
 
-    # -- the sweep ---------------------------------------------------------------------------------------------
+    # -- timeouts and shutdown ---------------------------------------------------------------------------------------------
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Sweep until the end."""
+        """Check timeouts until the end of the context."""
 
         async def forever() -> None:
-            shed, said_at = 0, 0.0
+            logged, logged_at = 0, 0.0
             while True:
                 await asyncio.sleep(self.timeouts.check_interval)
                 self._check_all()
-                if self.shed_requests != shed and self.now() - said_at > 1.0:
-                    log.warning("reports refused, too many come at once", reports=self.shed_requests - shed)
-                    shed, said_at = self.shed_requests, self.now()
+                if self.shed_requests != logged and self.now() - logged_at > 1.0:
+                    log.warning("overloaded: reports refused", reports=self.shed_requests - logged)
+                    logged, logged_at = self.shed_requests, self.now()
 
         task = asyncio.create_task(forever(), name="connections")
         try:
@@ -159,15 +159,15 @@ class ConnectionManager:
 
     def _check_all(self) -> None:
         now = self.now()
-        for guard in [*self._guards.values(), *self._refused]:
+        for guard in [*self._guards.values(), *self._rejected]:
             try:
                 guard.check_timeouts(now)
             except Exception:
-                log.exception("a connection could not be checked")
+                log.exception("connection check failed")
                 guard.abort()
 
     async def drain(self) -> None:
-        """The end: requests are answered, and idle connections are closed once they have been idle for a moment."""
+        """Let running requests finish, and close connections once they have been idle for a moment."""
         self.draining = True
         end = self.now() + self.timeouts.drain
         while self._guards and self.now() < end:

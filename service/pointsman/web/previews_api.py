@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from pointsman.delivery.preview import PARTS, Part, PreviewTarget, Preview, previews
+from pointsman.delivery.preview import PARTS, Part, Preview, PreviewTarget, previews
 from pointsman.domain.states import DestinationKind
 from pointsman.intake.request_parser import kept_headers, read_reports
 from pointsman.plugin_api import Report

@@ -1,4 +1,4 @@
-"""The listening port: opened with room for its connections, closed without losing a request."""
+"""The listening port: opened with enough file descriptors, closed without losing a request."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from pointsman.web.connection_manager import ConnectionManager
 log = logger("server")
 
 BACKLOG = 512
-FILES_BESIDE = 200
-"""Files open beside connections: the database's, the trackers', logs, plugins."""
+OTHER_OPEN_FILES = 200
+"""Open files that are not connections of clients: database, trackers, logs, plugins."""
 SHUTDOWN_SECONDS = 2.0
 
 
-class _Malformed(logging.Filter):
-    """aiohttp writes a traceback for each request it can't parse; counting them will do."""
+class _MalformedFilter(logging.Filter):
+    """Count malformed requests instead of logging aiohttp's traceback for each."""
 
-    def __init__(self, turned_away: Callable[[str], None]) -> None:
+    def __init__(self, on_rejected: Callable[[str], None]) -> None:
         super().__init__()
-        self._turned_away = turned_away
+        self._on_rejected = on_rejected
 
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if record.exc_info else None
         if isinstance(error, HttpProcessingError):
-            self._turned_away("malformed")
+            self._on_rejected("malformed")
             return False
         return True
 
@@ -47,25 +47,24 @@ async def listening(
     port: int,
     sock: socket.socket | None = None,
 ) -> AsyncIterator[str]:
-    """Serve until the end; the address under which. Raises PointsmanError with the next step.
+    """Serve until the end of the context, which is the URL. Raises PointsmanError with the next step.
 
-    At the end nobody new is let in, requests are answered with ``Connection: close``, and connections on which
-    nothing happens are closed.
+    At the end no connection is accepted, requests are answered with ``Connection: close``, and idle connections are closed.
     """
     timeouts = connections.timeouts
-    malformed = _Malformed(connections.on_rejected)
+    malformed_filter = _MalformedFilter(connections.on_rejected)
     server_logger = logging.getLogger("aiohttp.server")
-    server_logger.addFilter(malformed)
+    server_logger.addFilter(malformed_filter)
     runner = web.AppRunner(
         app,
         access_log=None,
         logger=server_logger,
         handle_signals=False,
         shutdown_timeout=SHUTDOWN_SECONDS,
-        keepalive_timeout=timeouts.idle + timeouts.head,  # ours come first
+        keepalive_timeout=timeouts.idle + timeouts.head,  # the timeouts of ConnectionGuard apply first
         lingering_time=timeouts.linger,
         handler_cancellation=False,
-        # bodies are decompressed by ourselves, with a limit
+        # web.body decompresses, with a limit
         auto_decompress=False,
     )
     await runner.setup()
@@ -88,43 +87,48 @@ async def listening(
         async with connections.running():
             try:
                 host, port = listener.sockets[0].getsockname()[:2]
-                shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
-                yield f"http://{f'[{shown}]' if ':' in shown else shown}:{port}"
+                display_host = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104
+                yield f"http://{f'[{display_host}]' if ':' in display_host else display_host}:{port}"
             finally:
                 connections.draining = True
-                # whoever is connected already is let in, so that a closed port can only be found closed
+                # accept connections that are established already, so that a client finds either a service or a closed port
                 await asyncio.sleep(0)
                 listener.close()
                 await connections.drain()
     finally:
         await runner.cleanup()
-        server_logger.removeFilter(malformed)
+        server_logger.removeFilter(malformed_filter)
 
 
-def files_for(
-    connections: int,
-    get: Callable[[], tuple[int, int]] = lambda: resource.getrlimit(resource.RLIMIT_NOFILE),
-    put: Callable[[tuple[int, int]], None] = lambda both: resource.setrlimit(resource.RLIMIT_NOFILE, both),
+def connection_limit(
+    max_connections: int,
+    get_limit: Callable[[], tuple[int, int]] = lambda: resource.getrlimit(resource.RLIMIT_NOFILE),
+    set_limit: Callable[[tuple[int, int]], None] = lambda limits: resource.setrlimit(
+        resource.RLIMIT_NOFILE, limits
+    ),
 ) -> int:
-    """How many connections the process's limit of open files has room for; the soft limit is raised if it must be."""
-    needed = connections + FILES_BESIDE
-    soft, hard = get()
-    endless = resource.RLIM_INFINITY
-    if soft == endless or soft >= needed:
-        return connections
-    wanted = needed if hard == endless else min(needed, hard)
+    """Return how many connections the limit of open files allows, at most ``max_connections``.
+
+    The soft limit is raised where that is needed and possible.
+    """
+    needed = max_connections + OTHER_OPEN_FILES
+    soft, hard = get_limit()
+    unlimited = resource.RLIM_INFINITY
+    if soft == unlimited or soft >= needed:
+        return max_connections
+    available = needed if hard == unlimited else min(needed, hard)
     try:
-        put((wanted, hard))
+        set_limit((available, hard))
     except (OSError, ValueError):
-        wanted = soft
-    if wanted >= needed:
-        return connections
-    room = max(20, wanted - FILES_BESIDE)
+        available = soft
+    if available >= needed:
+        return max_connections
+    allowed = max(20, available - OTHER_OPEN_FILES)
     log.warning(
         "the process may open too few files: raise the limit (ulimit -n, LimitNOFILE= of systemd), or lower"
         " POINTSMAN_MAX_CONNECTIONS",
-        files=wanted,
+        files=available,
         needed=needed,
-        connections=room,
+        connections=allowed,
     )
-    return room
+    return allowed

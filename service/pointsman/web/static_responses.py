@@ -1,15 +1,22 @@
-"""Answers that cost nothing, and the one request that is recognised without being parsed."""
+"""Static error responses, and the recognition of plain reports without the HTTP parser."""
 
 from __future__ import annotations
 
 import re
 
-from pointsman.web.problems import Problem, unavailable
+from pointsman.web.problems import Problem, overloaded, unavailable
 
 _REPORT = re.compile(rb"POST /intake/[!-~]+ HTTP/1\.1\r\n")
 _LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*([0-9]{1,9})[ \t]*\r\n")
 _CONNECTION = re.compile(rb"\r\nconnection:[ \t]*+(?!keep-alive[ \t]*\r\n)")
-_ODD = (b"\r\ntransfer-encoding", b"\r\nexpect", b"\r\nupgrade", b"\r\ncontent-encoding", b"\r\n ", b"\r\n\t")
+_UNUSUAL = (
+    b"\r\ntransfer-encoding",
+    b"\r\nexpect",
+    b"\r\nupgrade",
+    b"\r\ncontent-encoding",
+    b"\r\n ",
+    b"\r\n\t",
+)
 _REASONS = {
     408: "Request Timeout",
     431: "Request Header Fields Too Large",
@@ -17,7 +24,7 @@ _REASONS = {
 }
 
 
-def _answer(problem: Problem, *, closes: bool) -> bytes:
+def _response(problem: Problem, *, closes: bool) -> bytes:
     response = problem.response()
     body = response.body
     assert isinstance(body, bytes)
@@ -32,21 +39,22 @@ def _answer(problem: Problem, *, closes: bool) -> bytes:
 
 
 RESPONSES = {
-    408: _answer(Problem("timeout", "the head of the request was not there in time"), closes=True),
-    431: _answer(Problem("head-too-large", "the head of the request is too long"), closes=True),
-    503: _answer(unavailable("too many connections"), closes=True),
+    408: _response(Problem("timeout", "the head of the request was not there in time"), closes=True),
+    431: _response(Problem("head-too-large", "the head of the request is too long"), closes=True),
+    503: _response(unavailable("too many connections"), closes=True),
 }
-"""What is said before a connection is closed."""
+"""Responses before a connection is closed, by status."""
 
-SHED_RESPONSE = _answer(unavailable("too much waits already"), closes=False)
-"""What a report is told that was not even looked at; the connection goes on."""
+SHED_RESPONSE = _response(overloaded(), closes=False)
+"""Response to a report that is refused without being parsed; the connection stays open."""
 
 
 def report_length(data: bytes) -> tuple[int, int] | None:
-    """Where the head of a plain report ends and how long its body is; None for whatever is not quite plain.
+    """Return the lengths of head and body of a plain report, or None for any other request.
 
-    Used under overload only, where a refusal must cost a small part of what a report costs. All doubt goes to the
-    HTTP parser.
+    This second look at HTTP is used under overload only. A refusal through the HTTP parser costs 130 us more processor time
+    than this one, a fifth of what accepting a report costs: at twice the capacity that is a fifth of the throughput.
+    Every request that is not quite plain goes to the HTTP parser.
     """
     if _REPORT.match(data) is None:
         return None
@@ -57,6 +65,6 @@ def report_length(data: bytes) -> tuple[int, int] | None:
     lengths = _LENGTH.findall(head)
     if len(lengths) != 1 or head.count(b"content-length") != 1:
         return None
-    if _CONNECTION.search(head) or any(odd in head for odd in _ODD):
+    if _CONNECTION.search(head) or any(header in head for header in _UNUSUAL):
         return None
     return end + 4, int(lengths[0])

@@ -1,4 +1,4 @@
-"""How long we wait for a client, in one place, so that tests can be in a hurry."""
+"""Timeouts for slow clients."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import msgspec
 
 
 class HttpTimeouts(msgspec.Struct, frozen=True, kw_only=True):
-    """How long a client may take. Seconds, unless the name says otherwise."""
+    """How long a client may take, in seconds unless the name has another unit."""
 
     first_byte: float = 5.0
     head: float = 10.0
@@ -16,11 +16,11 @@ class HttpTimeouts(msgspec.Struct, frozen=True, kw_only=True):
     body_bytes_per_second: float = 1000.0
     idle: float = 15.0
     write: float = 20.0
-    """How long an answer may wait for a client that does not read."""
+    """How long a response may wait for a client that does not read."""
     linger: float = 1.0
-    """How long what still comes is read after an early answer, so that the answer arrives."""
+    """How long the rest of a request is read after an early response, so that the response arrives."""
     check_interval: float = 0.25
     drain: float = 8.0
-    """How long connections may go on at the end."""
+    """How long connections may stay open at shutdown."""
     drain_idle: float = 1.0
-    """At the end, how long a connection must have been idle before it is closed."""
+    """How long a connection must have been idle before it is closed at shutdown."""
