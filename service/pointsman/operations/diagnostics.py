@@ -204,11 +204,11 @@ async def _check_source(database: Database, source: LiveSource) -> list[Finding]
 
 async def _check_reports(database: Database, source: LiveSource) -> list[Finding]:
     """Check when a source last sent a report, and whether backfilling from it works."""
-    row = await sources.standing(database, source.id)
+    row = await sources.source_status(database, source.id)
     if row is None:
         return []
     findings = []
-    if row["heard_at"] is None:
+    if row.heard_at is None:
         findings.append(
             Finding(
                 level="warning",
@@ -218,19 +218,19 @@ async def _check_reports(database: Database, source: LiveSource) -> list[Finding
             )
         )
     else:
-        received_at = f"{row['heard_at']:%Y-%m-%d %H:%M:%S} UTC"
+        received_at = f"{row.heard_at:%Y-%m-%d %H:%M:%S} UTC"
         findings.append(Finding(level="ok", message=f"its last report was received at {received_at}"))
-    if row["failed_at"] is not None:
+    if row.failed_at is not None:
         findings.append(
             Finding(
                 level="error",
-                message=f"backfilling from it failed {row['failures']} times in a row: {row['failure']}",
+                message=f"backfilling from it failed {row.failures} times in a row: {row.failure}",
                 impact="reports that were lost in transit are not found",
                 remedy="see above, or the service's log",
             )
         )
-    elif row["polled_to"] is not None:
+    elif row.polled_to is not None:
         findings.append(
-            Finding(level="ok", message=f"it is backfilled up to {row['polled_to']:%Y-%m-%d %H:%M:%S} UTC")
+            Finding(level="ok", message=f"it is backfilled up to {row.polled_to:%Y-%m-%d %H:%M:%S} UTC")
         )
     return findings

@@ -88,13 +88,13 @@ async def parked_webhooks(database: Database) -> list[ParkedWebhook]:
     """Return parked webhooks, oldest first."""
     return [
         ParkedWebhook(
-            id=row["id"],
-            received_at=row["received_at"],
-            destination=row["destination"],
-            bytes=row["bytes"],
-            note=row["note"],
+            id=row.id,
+            received_at=row.received_at,
+            destination=row.destination,
+            bytes=row.bytes,
+            note=row.note,
         )
-        for row in await webhooks.parked(database, LISTED)
+        for row in await webhooks.parked_webhooks(database, LISTED)
     ]
 
 
@@ -105,11 +105,15 @@ async def reprocess_webhooks(
     async with open_reloader(settings, database) as reloader:
         updates = TrackerUpdates(database, reloader)
         destinations = reloader.current.destinations
-        rows = [row for row in await webhooks.parked(database, BATCH_ROWS) if webhook_id in (None, row["id"])]
+        rows = [
+            row
+            for row in await webhooks.parked_webhooks(database, BATCH_ROWS)
+            if webhook_id in (None, row.id)
+        ]
         if webhook_id is not None and not rows:
             raise PointsmanError(f"there is no parked webhook {webhook_id}: see `pointsman webhooks`")
         return [
-            await _reprocess_webhook(database, updates, destinations.get(row["destination_id"]), row)
+            await _reprocess_webhook(database, updates, destinations.get(row.destination_id), row)
             for row in rows
         ]
 
@@ -121,7 +125,7 @@ async def _reprocess_webhook(
         return f"{row['id']} stays parked: its destination is no longer configured, or can't be used"
     try:
         event = checked(
-            destination.tracker.read_webhook(json.loads(row["headers"]), row["body"]),
+            destination.tracker.read_webhook(json.loads(row.headers), row.body),
             IssueState,
             IssueRemoved,
             IgnoredWebhook,
@@ -133,5 +137,5 @@ async def _reprocess_webhook(
     else:
         result = await updates.seen(destination, event)
         state, note = result.state, result.note
-    await webhooks.settle(database, row["received_at"], row["id"], state, note)
+    await webhooks.update_webhook(database, row.received_at, row.id, state, note)
     return f"{row['id']}: {note}"

@@ -29,8 +29,8 @@ def run(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("POINTSMAN_DATA_DIR", str(tmp_path / "data"))
     monkeypatch.setenv("POINTSMAN_LOG", "json")
 
-    def run(*words: str, code: int = 0) -> Result:
-        result = CliRunner().invoke(main, list(words))
+    def run(*arguments: str, code: int = 0) -> Result:
+        result = CliRunner().invoke(main, list(arguments))
         assert result.exit_code == code, result.output + result.stderr
         return result
 
@@ -55,9 +55,9 @@ def test_plan_shows_and_changes_nothing_apply_changes_and_is_repeatable(run, tmp
     assert "4 changes applied" in run("apply", str(file)).output
     assert "nothing changed" in run("apply", str(file)).output
     file.write_text(config(tmp_path / "elsewhere", tail=""), "utf-8")
-    again = run("apply", str(file)).output
-    assert "~ destination there (settings)" in again
-    assert "~ routes" in again
+    second = run("apply", str(file)).output
+    assert "~ destination there (settings)" in second
+    assert "~ routes" in second
     file.write_text(SOURCES, "utf-8")
     assert "- destination there" in run("apply", str(file)).output
     assert "nothing changed" in run("apply", str(file)).output
@@ -69,10 +69,10 @@ def test_a_wrong_file_changes_nothing_and_names_file_table_and_key(run, tmp_path
     file.write_text(
         text.replace('kind = "bugsink"', 'kind = "nothing"').replace("[[route]]", '[[route]]\ncolour = "red"')
     )
-    said = run("apply", str(file), code=2).stderr
-    assert "wrong.toml: [[source]] shop: kind" in said
-    assert "wrong.toml: [[route]] number 1" in said
-    assert "colour" in said
+    error = run("apply", str(file), code=2).stderr
+    assert "wrong.toml: [[source]] shop: kind" in error
+    assert "wrong.toml: [[route]] number 1" in error
+    assert "colour" in error
     assert "no destinations" in run("destinations").output or "there" not in run("destinations").output
 
 
@@ -81,9 +81,9 @@ def test_a_missing_variable_is_named_with_its_place(run, tmp_path: Path):
     file.write_text(
         '[[source]]\nslug = "shop"\nkind = "bugsink"\ntoken = { env = "NOT_SET_ANYWHERE" }\n', "utf-8"
     )
-    said = run("apply", str(file), code=2).stderr
-    assert "[[source]] shop: token" in said
-    assert "NOT_SET_ANYWHERE" in said
+    error = run("apply", str(file), code=2).stderr
+    assert "[[source]] shop: token" in error
+    assert "NOT_SET_ANYWHERE" in error
 
 
 def test_literal_secrets_are_sealed_in_the_database(run, dsn: str, tmp_path: Path):
@@ -142,7 +142,7 @@ def test_tickets_deliveries_and_a_pause(run, dsn: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ("tickets", "show", "not-an-id"),
         ("tickets", "show", "0198f0c2-0000-7000-8000-000000000000"),
@@ -155,10 +155,10 @@ def test_tickets_deliveries_and_a_pause(run, dsn: str, tmp_path: Path):
         ("webhooks", "reprocess", "not-an-id"),
     ],
 )
-def test_what_is_not_there_is_said_in_words(run, words):
-    said = run(*words, code=1)
-    assert said.stderr.startswith("pointsman: ")
-    assert "Traceback" not in said.stderr
+def test_what_is_not_there_is_said_in_words(run, arguments):
+    result = run(*arguments, code=1)
+    assert result.stderr.startswith("pointsman: ")
+    assert "Traceback" not in result.stderr
 
 
 def test_all_mistakes_in_the_environment_at_once():
@@ -203,9 +203,9 @@ def test_the_doctor_writes_only_when_asked(run, tmp_path: Path):
     run("apply", str(file))
     run("doctor", "there")
     assert not list((tmp_path / "issues").glob("*.md"))
-    said = run("doctor", "there", "--write-test").output
+    output = run("doctor", "there", "--write-test").output
     for step in ("created issue 1", "commented", "found it", "closed it"):
-        assert step in said
+        assert step in output
     [issue] = (tmp_path / "issues").glob("*.md")
     assert "status: closed" in issue.read_text("utf-8")
 

@@ -74,15 +74,17 @@ def test_installed_plugins_are_known():
 
 def test_every_file_is_filled_in():
     """No placeholder is left, all Python compiles, and the entry point leads to the package."""
-    made = package.files("my-desk")
-    for path, text in made.items():
+    texts = package.files("my-desk")
+    for path, text in texts.items():
         assert "${" not in path + text
         if path.endswith(".py"):
             compile(text, path, "exec")
-    project = tomllib.loads(made["pyproject.toml"])["project"]
+    project = tomllib.loads(texts["pyproject.toml"])["project"]
     assert project["name"] == "pointsman-my-desk"
     assert project["entry-points"]["pointsman"] == {"my-desk": "pointsman_my_desk"}
-    assert {"README.md", ".gitignore", "pointsman_my_desk/py.typed", "tests/test_conformance.py"} <= set(made)
+    assert {"README.md", ".gitignore", "pointsman_my_desk/py.typed", "tests/test_conformance.py"} <= set(
+        texts
+    )
 
 
 def test_every_template_is_used():
@@ -93,8 +95,8 @@ def test_every_template_is_used():
     }
 
 
-def new(*words: str):
-    return CliRunner().invoke(plugin, ["new", *words])
+def new(*arguments: str):
+    return CliRunner().invoke(plugin, ["new", *arguments])
 
 
 def test_the_command_writes_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -115,17 +117,17 @@ def test_a_new_source_passes_its_own_tests_and_is_well_written(tmp_path: Path):
     folder = tmp_path / "pointsman-my-alarms"
     done = new("--source", "my-alarms", "--folder", str(folder))
     assert done.exit_code == 0, done.output
-    made = package.files("my-alarms", source=True)
-    assert not [path for path, text in made.items() if "${" in path + text]
+    texts = package.files("my-alarms", source=True)
+    assert not [path for path, text in texts.items() if "${" in path + text]
     environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST")}
     environ["PYTHONPATH"] = str(folder)
-    for words in (
+    for arguments in (
         ["pytest", "-q", "-p", "no:cacheprovider", f"--pointsman-report={tmp_path / 'card.json'}"],
         ["ruff", "check", "--no-cache", "."],
         ["ruff", "format", "--no-cache", "--diff", "."],
     ):
         ran = subprocess.run(
-            [sys.executable, "-m", *words],
+            [sys.executable, "-m", *arguments],
             cwd=folder,
             env=environ,
             capture_output=True,
@@ -136,10 +138,16 @@ def test_a_new_source_passes_its_own_tests_and_is_well_written(tmp_path: Path):
     [card] = json.loads((tmp_path / "card.json").read_text("utf-8"))["sources"]
     assert (card["kind"], card["grade"], card["remarks"]) == ("my-alarms", "A", [])
     environ["MYPYPATH"] = os.pathsep.join([str(ROOT / "service"), str(folder)])
-    words = ["--strict", "--explicit-package-bases", "--follow-imports=silent", "-p", "pointsman_my_alarms"]
+    arguments = [
+        "--strict",
+        "--explicit-package-bases",
+        "--follow-imports=silent",
+        "-p",
+        "pointsman_my_alarms",
+    ]
     cache = f"--cache-dir={tmp_path / 'cache'}"
     ran = subprocess.run(
-        [sys.executable, "-m", "mypy", *words, cache],
+        [sys.executable, "-m", "mypy", *arguments, cache],
         cwd=tmp_path,
         env=environ,
         capture_output=True,
@@ -192,13 +200,15 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return folder, site
 
 
-def run(built: tuple[Path, Path], *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run(
+    built: tuple[Path, Path], *arguments: str, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     """Run the venv's Python."""
     folder, site = built
     python = site.parents[2] / "bin" / "python"
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST"))}
     return subprocess.run(
-        [str(python), *words], cwd=cwd or folder, env=environ, capture_output=True, text=True, check=False
+        [str(python), *arguments], cwd=cwd or folder, env=environ, capture_output=True, text=True, check=False
     )
 
 
@@ -209,15 +219,15 @@ def installed(built: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch):
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.syspath_prepend(str(folder / "tests"))
     yield folder
-    for name in [one for one in sys.modules if one.partition(".")[0] in (MODULE, "fake_road_works")]:
+    for name in [module for module in sys.modules if module.partition(".")[0] in (MODULE, "fake_road_works")]:
         del sys.modules[name]
 
 
 @pytest.mark.slow
 def test_a_new_plugin_is_found_and_fits(installed: Path):
     registry = Registry.load()
-    [standing] = [one for one in registry.statuses if one.name == NAME]
-    assert (standing.refused, standing.trackers, standing.origin) == ("", (NAME,), f"pointsman-{NAME}")
+    [status] = [status for status in registry.statuses if status.name == NAME]
+    assert (status.refused, status.trackers, status.origin) == ("", (NAME,), f"pointsman-{NAME}")
     assert version(f"pointsman-{NAME}") == "0.1.0"
     tracker = registry.trackers[NAME]
     settings = snapshot.make_settings(tracker.Settings, {"url": "https://works.example.com", "token": "t"})
@@ -235,8 +245,8 @@ def test_a_new_plugin_is_listed_by_its_venv(built: tuple[Path, Path], tmp_path: 
 @pytest.mark.slow
 def test_a_new_plugins_own_tests_pass_with_the_best_grade(built: tuple[Path, Path], tmp_path: Path):
     report = tmp_path / "report.json"
-    words = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"--pointsman-report={report}"]
-    done = run(built, *words)
+    arguments = ["-m", "pytest", "-q", "-p", "no:cacheprovider", f"--pointsman-report={report}"]
+    done = run(built, *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     [card] = json.loads(report.read_text("utf-8"))["trackers"]
     assert (card["kind"], card["version"], card["grade"], card["remarks"]) == (NAME, "0.1.0", "A", [])
@@ -256,9 +266,9 @@ def test_a_new_plugin_is_well_written(built: tuple[Path, Path], tmp_path: Path):
         **os.environ,
         "MYPYPATH": os.pathsep.join([str(ROOT / "service"), str(folder), str(folder / "tests")]),
     }
-    words = ["--strict", "--explicit-package-bases", "--follow-imports=silent", cache, "-p", MODULE]
+    arguments = ["--strict", "--explicit-package-bases", "--follow-imports=silent", cache, "-p", MODULE]
     done = subprocess.run(
-        [sys.executable, "-m", "mypy", *words],
+        [sys.executable, "-m", "mypy", *arguments],
         cwd=tmp_path,
         env=environ,
         capture_output=True,

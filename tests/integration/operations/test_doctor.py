@@ -44,17 +44,21 @@ repository = "acme/shop"
         service.replica(config),
         Database.open(service.settings.database_url.reveal(), size=2) as database,
     ):
-        found = await doctor(service.settings, database, "forge")
-    [one] = [one for one in found if one.message.startswith("forge: repository acme/shop is visible")]
-    assert one.level == level
-    assert read in one.impact
-    assert one.remedy.startswith('set redact = "strict"') is (level == "warning")
-    assert bool(one.impact) is (level == "warning")
+        findings = await doctor(service.settings, database, "forge")
+    [finding] = [
+        finding
+        for finding in findings
+        if finding.message.startswith("forge: repository acme/shop is visible")
+    ]
+    assert finding.level == level
+    assert read in finding.impact
+    assert finding.remedy.startswith('set redact = "strict"') is (level == "warning")
+    assert bool(finding.impact) is (level == "warning")
 
 
 def test_what_is_broken_stays_as_it_is_said():
-    found = [
+    findings = [
         Finding(level="error", message="it is gone", remedy="find it", public=True),
         Finding(level="ok", message="well"),
     ]
-    assert warn_if_public(found, "normal") == found
+    assert warn_if_public(findings, "normal") == findings

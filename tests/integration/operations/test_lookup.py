@@ -27,9 +27,9 @@ def config(folder: Path) -> str:
 async def test_a_ticket_is_found_by_any_reference(service: RunningService, tmp_path: Path):
     """Its id, its report, its delivery, its issue's key and address, its fingerprint, its address at the source."""
     async with service.replica(config(tmp_path / "issues")):
-        said = await service.alert()
+        response = await service.alert()
         counted = await service.alert(last_seen="2026-11-21T10:00:00Z", id=alert()["id"], title="again")
-        link = await service.linked(said["ticket"])
+        link = await service.linked(response["ticket"])
         parked = await service.alert("ESCALATED", id="other")
         helped = await service.new_ticket()
         async with Database.open(service.settings.database_url.reveal(), size=2) as database:
@@ -39,12 +39,12 @@ async def test_a_ticket_is_found_by_any_reference(service: RunningService, tmp_p
 
             await until(done)
             fingerprint = await database.fetchval(
-                "select fingerprint from ticket where id = $1", uuid.UUID(said["ticket"])
+                "select fingerprint from ticket where id = $1", uuid.UUID(response["ticket"])
             )
             lane = await database.fetchval("select id from lane order by id limit 1")
-            for word in (
-                said["ticket"],
-                said["report"],
+            for reference in (
+                response["ticket"],
+                response["report"],
                 counted["report"],
                 f"{lane}/1",
                 link["key"],
@@ -53,15 +53,15 @@ async def test_a_ticket_is_found_by_any_reference(service: RunningService, tmp_p
                 fingerprint,
                 alert()["url"],
             ):
-                history = await lookup.explain(database, f" {word} ")
-                assert history.ticket and history.ticket.id == said["ticket"], word
+                history = await lookup.explain(database, f" {reference} ")
+                assert history.ticket and history.ticket.id == response["ticket"], reference
                 assert history.destinations[0].issue == "1"
                 assert history.destinations[0].deliveries[0].state == "done"
             assert "could not be processed" in (await lookup.explain(database, parked["report"])).reasons[0]
             unrouted = await lookup.explain(database, helped)
             assert unrouted.reasons[0].startswith("There is no issue: no route matched the ticket")
             assert "source: wanted shop, got helpdesk" in unrouted.routes[0].message
-            for word in (
+            for reference in (
                 "nothing",
                 str(uuid.uuid4()),
                 "99/1",
@@ -71,7 +71,7 @@ async def test_a_ticket_is_found_by_any_reference(service: RunningService, tmp_p
                 "\u0660/1",
             ):
                 with pytest.raises(PointsmanError, match="is no ticket"):
-                    await lookup.explain(database, word)
+                    await lookup.explain(database, reference)
             await database.execute("update ticket set fingerprint = 'same'")
             with pytest.raises(PointsmanError, match="names several tickets"):
                 await lookup.explain(database, "same")
@@ -92,12 +92,12 @@ async def test_looking_for_an_issue_uses_indexes(database: Database):
             "insert into link (lane_id, destination_id, remote_id, remote_key) select id, 2, id, id from lane;"
             "analyze"
         )
-        for name, given in (
+        for name, values in (
             ("tickets_of_keys", {"$1::text[]": "array['17']", "$2::text": "null::text", "$2": "null"}),
             ("tickets_of_fingerprint", {"$1": "'17'"}),
         ):
             statement = sql[name]
-            for old, new in given.items():
+            for old, new in values.items():
                 statement = statement.replace(old, new)
             plan = "\n".join(row[0] for row in await con.fetch(f"explain {statement}"))
             assert not any(f"Seq Scan on {table}" in plan for table in ("link", "lane", "ticket")), plan
@@ -119,10 +119,10 @@ def test_the_command_prints_text_and_json(dsn: str, tmp_path: Path, monkeypatch:
         monkeypatch.delenv(name)
     monkeypatch.setenv("POINTSMAN_DATABASE_URL", dsn)
     monkeypatch.setenv("POINTSMAN_DATA_DIR", str(tmp_path / "data"))
-    text = CliRunner().invoke(main, ["explain", ticket])
-    assert text.exit_code == 0, text.output
-    for words in ("Issue 1 at there", "route 1 matches: to there", "create: done", "event 1: opened"):
-        assert words in text.output
+    done = CliRunner().invoke(main, ["explain", ticket])
+    assert done.exit_code == 0, done.output
+    for text in ("Issue 1 at there", "route 1 matches: to there", "create: done", "event 1: opened"):
+        assert text in done.output
     as_json = json.loads(CliRunner().invoke(main, ["explain", "1", "--json"]).output)
     assert as_json["ticket"]["id"] == ticket
     assert as_json["destinations"][0]["deliveries"][0]["attempts"][0]["outcome"] == "done"

@@ -51,7 +51,10 @@ async def _crowd(stage: StoredLanes) -> dict[str, int]:
     """What fits (three), and beside it all that fits in every respect but one."""
     return {
         "create": await stage.lane(
-            "here", {"kind": 1, "outcome_unknown": True}, {"state": DeliveryState.PENDING}, park_reason="refused"
+            "here",
+            {"kind": 1, "outcome_unknown": True},
+            {"state": DeliveryState.PENDING},
+            park_reason="refused",
         ),
         "comment": await stage.lane(
             "here",
@@ -66,7 +69,9 @@ async def _crowd(stage: StoredLanes) -> dict[str, int]:
         ),
         "elsewhere": await stage.lane("there", {"kind": 1}, park_reason="refused"),
         "other class": await stage.lane("here", {"kind": 1, "cls": "defect"}, park_reason="defect"),
-        "too old": await stage.lane("here", {"kind": 1, "ago": 3 * HOUR}, park_reason="refused", ago=3 * HOUR),
+        "too old": await stage.lane(
+            "here", {"kind": 1, "ago": 3 * HOUR}, park_reason="refused", ago=3 * HOUR
+        ),
         "pending": await stage.lane("here", {"kind": 1, "state": DeliveryState.PENDING}, state=1),
         "orphan": await stage.lane("here", {"kind": 2, "state": DeliveryState.PENDING}, park_reason="orphan"),
     }
@@ -194,12 +199,12 @@ async def test_the_dead_and_the_pending_are_found_without_reading_what_is_done(s
             8: "null::interval",
             9: "50",
         }
-        for given in (
+        for values in (
             {1: "2::smallint", 2: "null::text", 7: "false"},
             {1: "0::smallint", 2: "'here'", 7: "false"},
             {1: "null::smallint", 2: "null::text", 7: "true"},
         ):
-            await _reads_no(con, "delivery", asked, {**null, **given})
+            await _reads_no(con, "delivery", asked, {**null, **values})
         values = {1: "2", 2: "'refused'", 3: "null", 4: "now()", 5: "0", 6: "0", 7: "500"}
         await _reads_no(con, "delivery", queries("replay")["stopped_deliveries"], values)
 
@@ -239,11 +244,11 @@ def run(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.delenv(name)
     monkeypatch.setenv("POINTSMAN_DATABASE_URL", dsn)
     monkeypatch.setenv("POINTSMAN_DATA_DIR", str(tmp_path / "data"))
-    return lambda *words: CliRunner().invoke(main, ["replay", *words])
+    return lambda *arguments: CliRunner().invoke(main, ["replay", *arguments])
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         (),
         ("--destination", "here"),
@@ -255,9 +260,9 @@ def run(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         ("1/1", "--destination", "here"),
     ],
 )
-def test_never_all_by_default(run, words: tuple[str, ...]):
+def test_never_all_by_default(run, arguments: tuple[str, ...]):
     """A destination, an outcome and a time are given together, or one delivery is named."""
-    done = run(*words)
+    done = run(*arguments)
     assert done.exit_code == 1 and done.stderr.startswith("pointsman: "), done.output
 
 

@@ -89,10 +89,10 @@ def run(tmp_path, monkeypatch):
     file = tmp_path / "routes.toml"
     file.write_text(FILE, "utf-8")
 
-    def run(body, *words, code=0, config=str(file)):
-        given = body if isinstance(body, (str, bytes)) else json.dumps(body)
+    def run(body, *arguments, code=0, config=str(file)):
+        stdin = body if isinstance(body, (str, bytes)) else json.dumps(body)
         options = ["--config", config] if config else []
-        result = CliRunner().invoke(main, ["route", *options, *words], input=given)
+        result = CliRunner().invoke(main, ["route", *options, *arguments], input=stdin)
         assert result.exit_code == code, result.output
         return result
 
@@ -101,8 +101,8 @@ def run(tmp_path, monkeypatch):
 
 
 def test_every_rule_s_verdict_is_shown_in_order_and_what_comes_of_them(run):
-    said = run(FIRING, "--explain", "--source", "metrics").stdout.splitlines()
-    assert said == [
+    lines = run(FIRING, "--explain", "--source", "metrics").stdout.splitlines()
+    assert lines == [
         "action          opened",
         "kind            alert",
         "title           Slow[31m",
@@ -136,23 +136,23 @@ def test_a_report_below_its_threshold_goes_nowhere_yet(run):
         FILE.replace('match = { kind = "alert" }', 'match = { source = "helpdesk" }'), "utf-8"
     )
     other = {**FIRING, "alerts": [{**FIRING["alerts"][0], "labels": {"alertname": "Slow"}}]}
-    said = run(other, "--explain", "--source", "metrics").stdout.splitlines()
-    assert "route 4 matches once its threshold is reached: occurrences 5 within 10m" in said
-    assert "route 5 does not match: source: wanted shop, got metrics" in said
-    assert said[-1] == "goes to no destination yet: it is counted until a threshold is reached"
+    lines = run(other, "--explain", "--source", "metrics").stdout.splitlines()
+    assert "route 4 matches once its threshold is reached: occurrences 5 within 10m" in lines
+    assert "route 5 does not match: source: wanted shop, got metrics" in lines
+    assert lines[-1] == "goes to no destination yet: it is counted until a threshold is reached"
 
 
 def test_recurrence_is_that_of_the_first_rule_that_took_it(run):
     run.file.write_text(FILE.replace('match = { kind = "alert" }', 'match = { source = "shop" }'), "utf-8")
-    said = run(FIRING, "--source", "metrics").stdout.splitlines()
-    assert said[-1] == "if it recurs: new if closed as completed and closed for 7d; reopen"
+    lines = run(FIRING, "--source", "metrics").stdout.splitlines()
+    assert lines[-1] == "if it recurs: new if closed as completed and closed for 7d; reopen"
 
 
 def test_a_person_s_request_is_a_problem_of_its_own(run):
-    said = run({"title": "Help"}, "--explain", "--source", "helpdesk").stdout.splitlines()
-    assert "fingerprint     - (by nothing: each report is a problem of its own)" in said
-    assert "route 1 (archive) does not match: kind: wanted alert, got support" in said
-    assert said[-1] == "goes to no destination"
+    lines = run({"title": "Help"}, "--explain", "--source", "helpdesk").stdout.splitlines()
+    assert "fingerprint     - (by nothing: each report is a problem of its own)" in lines
+    assert "route 1 (archive) does not match: kind: wanted alert, got support" in lines
+    assert lines[-1] == "goes to no destination"
 
 
 def test_json_says_the_same_and_more(run):
@@ -168,9 +168,9 @@ def test_json_says_the_same_and_more(run):
 def test_several_reports_of_one_request_are_told_apart(run):
     first = FIRING["alerts"][0]
     both = {**FIRING, "alerts": [first, {**first, "labels": {"alertname": "zero"}, "fingerprint": "cd"}]}
-    said = run(both, "--source", "metrics").stdout.splitlines()
-    assert said[0] == "report 1 of 2"
-    assert said[said.index("report 2 of 2") + 1] == "goes to archive"
+    lines = run(both, "--source", "metrics").stdout.splitlines()
+    assert lines[0] == "report 1 of 2"
+    assert lines[lines.index("report 2 of 2") + 1] == "goes to archive"
 
 
 def test_what_opens_no_ticket_says_so(run):
@@ -180,17 +180,17 @@ def test_what_opens_no_ticket_says_so(run):
         **FIRING,
         "alerts": [{**FIRING["alerts"][0], "status": "resolved", "endsAt": "2026-11-20T11:00:00Z"}],
     }
-    said = run(over, "--explain", "--source", "metrics").stdout.splitlines()
-    assert "fingerprint     route:metrics/pay (by route 3)" in said
+    lines = run(over, "--explain", "--source", "metrics").stdout.splitlines()
+    assert "fingerprint     route:metrics/pay (by route 3)" in lines
     assert (
-        said[-1] == "opens no ticket: the open ticket of its problem, if there is one, is marked as resolved"
+        lines[-1] == "opens no ticket: the open ticket of its problem, if there is one, is marked as resolved"
     )
 
 
 def test_a_template_that_fails_leaves_the_kind_s_fingerprint_and_is_told(run):
     run.file.write_text(FILE.replace("{{ source }}/{{ tags.service }}", "{{ 1 // 0 }}"), "utf-8")
-    said = run(FIRING, "--explain", "--source", "metrics").stdout
-    assert "because the template of route 3 failed: ZeroDivisionError" in said
+    output = run(FIRING, "--explain", "--source", "metrics").stdout
+    assert "because the template of route 3 failed: ZeroDivisionError" in output
 
 
 def test_headers_are_shown_to_the_kind_as_the_intake_does(run):
@@ -209,8 +209,8 @@ def test_headers_are_shown_to_the_kind_as_the_intake_does(run):
 def test_the_file_may_come_from_the_environment_and_the_body_from_a_file(run, tmp_path, monkeypatch):
     monkeypatch.setenv("POINTSMAN_CONFIG", str(run.file))
     (tmp_path / "body.json").write_text(json.dumps(FIRING), "utf-8")
-    said = run("", "--source", "metrics", "--file", str(tmp_path / "body.json"), config=None)
-    assert "goes to issues" in said.stdout
+    result = run("", "--source", "metrics", "--file", str(tmp_path / "body.json"), config=None)
+    assert "goes to issues" in result.stdout
 
 
 def test_the_only_source_needs_no_name(run):
@@ -219,7 +219,7 @@ def test_the_only_source_needs_no_name(run):
 
 
 @pytest.mark.parametrize(
-    ("body", "words", "said"),
+    ("body", "arguments", "problems"),
     [
         ("{", ["--source", "shop"], ["not valid JSON", "line 1"]),
         ("", ["--source", "shop"], ["not valid JSON"]),
@@ -233,11 +233,11 @@ def test_the_only_source_needs_no_name(run):
         ({}, ["--source", "metrics", "--file", "/nowhere.json"], ["--file /nowhere.json", "can't be read"]),
     ],
 )
-def test_what_can_not_be_read_is_said_and_ends_with_2(run, body, words, said):
-    error = run(body, *words, code=2).stderr
+def test_what_can_not_be_read_is_said_and_ends_with_2(run, body, arguments, problems):
+    error = run(body, *arguments, code=2).stderr
     assert error.startswith("pointsman: ")
-    for one in said:
-        assert one in error
+    for problem in problems:
+        assert problem in error
 
 
 def test_without_a_file_the_cure_is_said(run):
@@ -254,14 +254,14 @@ def test_mistakes_and_oddities_of_the_file_are_said(run):
 
 def test_the_example_of_the_page_is_true(run, tmp_path):
     page = (Path(__file__).parents[3] / "docs" / "routes.md").read_text("utf-8")
-    found = {
+    blocks = {
         language: re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
         for language in ("toml", "json", "console")
     }
-    run.file.write_text(found["toml"][0], "utf-8")
+    run.file.write_text(blocks["toml"][0], "utf-8")
     body = tmp_path / "body.json"
-    body.write_text(found["json"][0], "utf-8")
-    called, _, shown = found["console"][-1].partition("\n")
-    words = called.removeprefix("$ pointsman route ").replace("body.json", str(body)).split()
-    words[words.index("pointsman.toml")] = str(run.file)
-    assert run("", *words, config=None).stdout == shown
+    body.write_text(blocks["json"][0], "utf-8")
+    called, _, shown = blocks["console"][-1].partition("\n")
+    arguments = called.removeprefix("$ pointsman route ").replace("body.json", str(body)).split()
+    arguments[arguments.index("pointsman.toml")] = str(run.file)
+    assert run("", *arguments, config=None).stdout == shown

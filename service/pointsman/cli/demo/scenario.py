@@ -114,7 +114,7 @@ class Scenario:
         _edit_status(file, "closed")
         await self._wait_for_ticket(ticket, "its closing", lambda shown: shown["status"] == "closed")
         self.progress.step("a person closes the issue at the tracker; the ticket is closed")
-        marker_count = _marker_count(file.read_text("utf-8"))  # noqa: ASYNC240 - a small local file
+        marker_count = _marker_count(file.read_text("utf-8"))
         await self._post(path, regressed, 202)
         await self._wait_for_ticket(ticket, "its reopening", lambda shown: shown["status"] == "open")
         await self._wait_for_file(

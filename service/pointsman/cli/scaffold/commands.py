@@ -1,4 +1,4 @@
-"""``pointsman plugin``: commands for those who write plugins."""
+"""``pointsman plugin``: commands for authors of plugins."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pointsman.errors import PointsmanError
 
 @click.group()
 def plugin() -> None:
-    """Write a plugin of your own."""
+    """Create a plugin."""
 
 
 @plugin.command()
@@ -23,13 +23,17 @@ def plugin() -> None:
     "--folder",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Where to write it; pointsman-NAME unless given.",
+    help="The folder to write to. Default: pointsman-NAME.",
 )
-@click.option("--source", is_flag=True, help="A kind of source, where reports come from, and not of tracker.")
+@click.option(
+    "--source",
+    is_flag=True,
+    help="Create a source plugin, which receives reports, instead of a tracker plugin.",
+)
 def new(name: str, folder: Path | None, *, source: bool) -> None:
-    """Write a new tracker plugin: a package pointsman-NAME that works, to be changed step by step.
+    """Create a working tracker plugin: the package pointsman-NAME, to be adapted step by step.
 
-    It speaks to a small tracker of its own, which its tests start; the comments say what to replace.
+    It uses a small tracker that its tests start; comments marked REPLACE say what to adapt.
     """
     try:
         package.check_name(name, package.installed())
@@ -40,8 +44,8 @@ def new(name: str, folder: Path | None, *, source: bool) -> None:
         sys.exit(error.exit_code)
     for path in written:
         click.echo(f"wrote {path}")
-    place = shlex.quote(f"./{target}" if not target.is_absolute() else str(target))
-    click.echo("\nTry it, then replace what its comments name:\n")
-    click.echo(f"  python -m pip install --editable {place} pytest")
+    location = shlex.quote(f"./{target}" if not target.is_absolute() else str(target))
+    click.echo("\nTry it, then adapt what its comments name:\n")
+    click.echo(f"  python -m pip install --editable {location} pytest")
     click.echo("  pointsman plugins")
-    click.echo(f"  cd {place} && python -m pytest")
+    click.echo(f"  cd {location} && python -m pytest")

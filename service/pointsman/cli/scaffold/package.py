@@ -1,4 +1,4 @@
-"""A new plugin package: which files it has, and what stands in them."""
+"""Create the files of a new plugin package from templates."""
 
 from __future__ import annotations
 
@@ -37,67 +37,69 @@ _EMPTY = ("${module}/py.typed",)
 
 
 def check_name(name: str, taken: Collection[str]) -> None:
-    """Refuse a name that can't be one, or that another plugin has; the message says what can."""
+    """Raise PointsmanError if a plugin can't have this name, or an installed plugin has it."""
     if name.startswith("pointsman-"):
         raise PointsmanError(
             f"leave out pointsman-, it is added: pointsman plugin new {name.removeprefix('pointsman-')}"
         )
     if not _NAME.fullmatch(name):
         raise PointsmanError(
-            f"{name!r} is no name for a plugin: lower-case letters and digits, words joined by hyphens, "
+            f"{name!r} is no name for a plugin: lower-case letters and digits, segments joined by hyphens, "
             "a letter first, such as my-tracker"
         )
     if len(name) > LONGEST_NAME:
         raise PointsmanError(
-            f"the name has {len(name)} characters, {LONGEST_NAME} at most: it stands in addresses"
+            f"the name has {len(name)} characters, {LONGEST_NAME} at most: it is part of URLs"
         )
-    if _alike(name) in {_alike(one) for one in taken}:
+    if _normalize(name) in {_normalize(other) for other in taken}:
         raise PointsmanError(f"a plugin {name} is installed already: choose another name")
 
 
 def installed() -> set[str]:
-    """The names that installed plugins go by: those of their entry points and of their distributions."""
-    found = {point.name for point in entry_points(group="pointsman")}
-    names = (one.name for one in distributions())
-    found |= {name[len("pointsman-") :] for name in names if name and _alike(name).startswith("pointsman-")}
-    return found
+    """Return the names of installed plugins: those of their entry points and of their distributions."""
+    names = {point.name for point in entry_points(group="pointsman")}
+    for distribution in distributions():
+        name = distribution.name or ""
+        if _normalize(name).startswith("pointsman-"):
+            names.add(name[len("pointsman-") :])
+    return names
 
 
 def files(name: str, *, source: bool = False) -> dict[str, str]:
-    """The package's files by their path in it: those of a tracker, or of a source."""
-    words = name.split("-")
+    """Return the files of a tracker or source plugin: their text by path."""
+    segments = name.split("-")
     values = {
         "name": name,
-        "word": "_".join(words),
-        "module": "_".join(["pointsman", *words]),
-        "camel": "".join(word.capitalize() for word in words),
-        "upper": "_".join(words).upper(),
-        "title": " ".join(word.capitalize() for word in words),
-        "what": "Reports from" if source else "Issues on",
+        "word": "_".join(segments),
+        "module": "_".join(["pointsman", *segments]),
+        "camel": "".join(segment.capitalize() for segment in segments),
+        "upper": "_".join(segments).upper(),
+        "title": " ".join(segment.capitalize() for segment in segments),
+        "purpose": "Reports from" if source else "Issues on",
     }
     folder = resources.files("pointsman.cli.scaffold") / "templates"
-    made = {}
+    texts = {}
     for path, template in (_SOURCE_TEMPLATES if source else _TEMPLATES).items():
         text = string.Template((folder / template).read_text("utf-8")).substitute(values)
-        made[string.Template(path).substitute(values)] = text
-    made |= {string.Template(path).substitute(values): "" for path in _EMPTY}
-    return made
+        texts[string.Template(path).substitute(values)] = text
+    texts |= {string.Template(path).substitute(values): "" for path in _EMPTY}
+    return texts
 
 
 def write(name: str, folder: Path, *, source: bool = False) -> list[Path]:
-    """Write the package into a folder that is not there yet, or empty; the paths that were written."""
-    made = {folder / path: text for path, text in files(name, source=source).items()}
+    """Write the package into a new or empty folder. Return the paths. Raises PointsmanError if that is not possible."""
+    texts = {folder / path: text for path, text in files(name, source=source).items()}
     try:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise PointsmanError(f"{folder} is there and not an empty folder: name another with --folder")
-        for path, text in made.items():
+            raise PointsmanError(f"{folder} exists and is not an empty folder: name another with --folder")
+        for path, text in texts.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, "utf-8")
     except OSError as error:
         raise PointsmanError(f"{folder} can't be written: {error.strerror or error}") from error
-    return list(made)
+    return list(texts)
 
 
-def _alike(name: str) -> str:
-    """Names of distributions that differ in this alone are one."""
+def _normalize(name: str) -> str:
+    """Return the name by which distributions are compared: lower case, with single hyphens."""
     return re.sub(r"[-_.]+", "-", name).lower()

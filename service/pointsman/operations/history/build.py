@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
-from pointsman.content.redaction.outgoing_filter import masked_words
+from pointsman.content.redaction.outgoing_filter import redaction_summary
 from pointsman.content.sanitize import one_line
 from pointsman.domain.routing import Facts, Route, has_threshold, occurrence_windows, prefilter
 from pointsman.domain.states import (
@@ -312,7 +312,7 @@ def _notes(row: HistoryDeliveryRow) -> Iterator[str]:
     if row.coalesced_count:
         yield f"it also covers {row.coalesced_count} other events"
     if row.masked:
-        yield f"redacted before it was sent: {masked_words(json.loads(row.masked))}"
+        yield f"redacted before it was sent: {redaction_summary(json.loads(row.masked))}"
     if row.template_problem:
         yield f"sent with the built-in text: {one_line(row.template_problem, 500)}"
 

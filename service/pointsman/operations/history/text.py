@@ -94,8 +94,8 @@ def _delivery(delivery: Delivery) -> Iterator[str]:
         yield f"of event {delivery.event_number}, created at {format_time(delivery.created_at)}"
     yield from delivery.notes
     if delivery.state == "done":
-        found = ", found by its marker" if delivery.outcome == "found" else ""
-        yield f"done at {format_time(delivery.done_at)}{found}"
+        by_marker = ", found by its marker" if delivery.outcome == "found" else ""
+        yield f"done at {format_time(delivery.done_at)}{by_marker}"
         return
     if delivery.counted_attempts:
         yield f"{delivery.counted_attempts} attempts that count"
