@@ -21,7 +21,7 @@ from pointsman.operations.destinations import DestinationStatus, list_destinatio
 from pointsman.operations.history.timeline import timeline
 from pointsman.operations.tickets import list_tickets
 from pointsman.storage.ticket_throttle import throttled_tickets
-from pointsman.web.auth import basic_password, is_admin
+from pointsman.web.auth import basic_password, is_operator_token
 from pointsman.web.middleware import add_log_fields
 from pointsman.web.services import Services, services_of
 
@@ -109,7 +109,7 @@ def _refusal(request: web.Request) -> web.Response | None:
             "The browser then asks for a name and a password. Any name will do; the token is the password.",
         )
     password = basic_password(request)
-    if is_admin(ctx, password):
+    if is_operator_token(ctx, password):
         return None
     add_log_fields(request, problem="unauthorized", why="wrong password" if password else "no password")
     response = _message(
