@@ -273,20 +273,6 @@ set seq = place.seq, state = 0, attempts = 0, verify_attempts = 0, done_at = nul
 from place where d.lane_id = place.id and d.seq = $2
 returning d.seq
 
--- name: list_deliveries
--- Select deliveries with their ticket and destination, newest first, for people.
-select d.lane_id, d.seq, d.event_n, d.kind, d.state, d.attempts, d.outcome_unknown, d.coalesced_count, d.last_outcome, d.last_error, d.created_at,
-       d.done_at, d.draft -> 'masked' as masked, d.draft ->> 'problem' as template_problem,
-       l.state as lane_state, l.park_reason, l.due_at, l.ticket_id, x.slug as destination, t.title
-from delivery d
-join lane l on l.id = d.lane_id
-join destination x on x.id = l.destination_id
-join ticket t on t.id = l.ticket_id
-where ($1::smallint is null or d.state = $1) and ($2::text is null or x.slug = $2)
-  and ($3::uuid is null or l.ticket_id = $3)
-  and (not $5::boolean or (l.state = 3 and d.seq = l.head_seq))
-order by d.created_at desc, d.lane_id desc, d.seq desc limit $4
-
 -- name: missing_comments
 -- Count the comments of a lane that were given up since the last one that was posted, and select since when.
 select count(*)::integer as count, min(d.created_at) as since
@@ -294,13 +280,3 @@ from delivery d
 where d.lane_id = $1 and d.seq < $2 and d.kind = 2 and d.state = 2
   and d.seq > coalesce((select max(e.seq) from delivery e
                         where e.lane_id = $1 and e.seq < $2 and e.kind = 2 and e.state = 1), -1)
-
--- name: attempts_of_ticket
--- Select the attempts for a ticket, oldest first.
-select a.started_at, a.ended_at, a.outcome, a.status, a.error, d.kind, x.slug as destination
-from attempt a
-join lane l on l.id = a.lane_id
-join destination x on x.id = l.destination_id
-left join delivery d on d.lane_id = a.lane_id and d.seq = a.seq
-where l.ticket_id = $1
-order by a.started_at, a.seq limit 2000

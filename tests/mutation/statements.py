@@ -27,7 +27,7 @@ _PREDICATE = re.compile(
 )
 _BEFORE = re.compile(r"\b(where|and|on|or|when|not)\s+\(?$")
 
-ONLY_READ = frozenset({"list_deliveries", "issues_with_waiting_webhooks", "attempts_of_ticket"})
+ONLY_READ = frozenset({"issues_with_waiting_webhooks"})
 """They tell people or look for webhooks; nothing is fenced by them."""
 
 #: Predicates that say again what another one says, and why each stands there all the same.

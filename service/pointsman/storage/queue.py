@@ -411,21 +411,3 @@ async def missing_comments(database: Database, lane_id: int, seq: int) -> tuple[
     """How many comments before this delivery were given up, since the last one that got there, and since when."""
     row = await database.fetchrow(SQL["missing_comments"], lane_id, seq)
     return (row["count"], row["since"]) if row is not None else (0, None)
-
-
-async def deliveries(
-    database: Database,
-    *,
-    state: int | None = None,
-    destination: str | None = None,
-    ticket_id: uuid.UUID | None = None,
-    parked: bool = False,
-    limit: int = 100,
-) -> Sequence[Row]:
-    """Deliveries for people, newest first."""
-    return await database.fetch(SQL["list_deliveries"], state, destination, ticket_id, limit, parked)
-
-
-async def attempts_of(database: Database, ticket_id: uuid.UUID) -> Sequence[Row]:
-    """Every attempt for a ticket, in order of time."""
-    return await database.fetch(SQL["attempts_of_ticket"], ticket_id)
