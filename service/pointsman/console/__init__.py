@@ -1,4 +1,4 @@
-"""The operator's pages: what came in, where it went, and why something is not where it should be. Read only."""
+"""The console: read-only pages for operators."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages' handlers: who may look, what is asked of storage, which page shows it."""
+"""Request handlers of the console's pages."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Page(msgspec.Struct, frozen=True):
 
 
 def routes() -> list[web.AbstractRouteDef]:
-    """The console's routes."""
+    """Return the console's routes."""
     return [
         web.get("/", home),
         web.get("/console", home),
@@ -69,19 +69,19 @@ def _not_found(title: str, sentence: str) -> Page:
     return Page("message.html", {"title": title, "sentences": [sentence], "nav": True, "here": ""}, 404)
 
 
-def guarded(make: Callable[[web.Request], Awaitable[Page]]) -> Handler:
-    """Only operators see the page; whatever happens, the answer is a page with the console's headers."""
+def operators_only(make: Callable[[web.Request], Awaitable[Page]]) -> Handler:
+    """Return a handler that shows the page to operators only, and shows errors as pages too."""
 
     @functools.wraps(make)
     async def handler(request: web.Request) -> web.StreamResponse:
-        refusal = _refusal(request)
-        if refusal is not None:
-            return refusal
+        denial = _denial(request)
+        if denial is not None:
+            return denial
         try:
             page = await make(request)
             return pages.html(page.template, page.values, path=request.rel_url.raw_path, status=page.status)
         except (DatabaseError, Overloaded, OSError, TimeoutError) as error:
-            add_log_fields(request, problem="unavailable", why=f"{type(error).__name__}: {error}")
+            add_log_fields(request, problem="unavailable", reason=f"{type(error).__name__}: {error}")
             response = _message(
                 request,
                 503,
@@ -91,45 +91,46 @@ def guarded(make: Callable[[web.Request], Awaitable[Page]]) -> Handler:
             response.headers["Retry-After"] = "5"
             return response
         except Exception:
-            log.exception("a page failed", page=make.__name__)
-            return _message(request, 500, "This page failed", "What went wrong stands in the log.", nav=True)
+            log.exception("page failed", page=make.__name__)
+            return _message(request, 500, "This page failed", "The log contains the error.", nav=True)
 
     return handler
 
 
-def _refusal(request: web.Request) -> web.Response | None:
-    ctx = services_of(request)
-    if ctx.settings.admin_token_sha256 is None:
-        add_log_fields(request, problem="forbidden", why="no operators' token is set")
+def _denial(request: web.Request) -> web.Response | None:
+    """Return the page for a caller who is not an operator, None for an operator."""
+    services = services_of(request)
+    if services.settings.admin_token_sha256 is None:
+        add_log_fields(request, problem="forbidden", reason="no operators' token is set")
         return _message(
             request,
             403,
             "The console is switched off",
-            "Set POINTSMAN_ADMIN_TOKEN to a long random value and start Pointsman again: that switches it on.",
-            "The browser then asks for a name and a password. Any name will do; the token is the password.",
+            "Set POINTSMAN_ADMIN_TOKEN to a long random value and restart Pointsman to switch it on.",
+            "The browser then asks for a user name and a password. Enter any name, and the token as the password.",
         )
     password = basic_password(request)
-    if is_operator_token(ctx, password):
+    if is_operator_token(services, password):
         return None
-    add_log_fields(request, problem="unauthorized", why="wrong password" if password else "no password")
+    add_log_fields(request, problem="unauthorized", reason="wrong password" if password else "no password")
     response = _message(
         request,
         401,
         "Operators only",
-        "Give any user name, and the operators' token (POINTSMAN_ADMIN_TOKEN) as the password.",
+        "Enter any user name, and the operators' token (POINTSMAN_ADMIN_TOKEN) as the password.",
     )
     response.headers["WWW-Authenticate"] = 'Basic realm="Pointsman", charset="UTF-8"'
     return response
 
 
 async def home(request: web.Request) -> web.StreamResponse:
-    """The way to the console."""
+    """Redirect to the console."""
     prefix = urlsplit(services_of(request).base_url).path.rstrip("/")
     return web.Response(status=302, headers={**pages.HEADERS, "Location": f"{prefix}/console/"})
 
 
 async def static(request: web.Request) -> web.StreamResponse:
-    """The style sheet and the icon. They say nothing about anybody, so nobody is asked who they are."""
+    """Return a style sheet or the icon. They contain no data, so they need no password."""
     name = request.match_info["file"]
     if name not in pages.STATIC:
         return _message(request, 404, "There is no such page", "The address may be mistyped.")
@@ -141,20 +142,20 @@ async def static(request: web.Request) -> web.StreamResponse:
     )
 
 
-@guarded
+@operators_only
 async def missing(_: web.Request) -> Page:
-    """Any other address of the console."""
+    """Return the page for an unknown address of the console."""
     return _not_found("There is no such page", "The address may be mistyped.")
 
 
-@guarded
+@operators_only
 async def tickets(request: web.Request) -> Page:
-    """Tickets, newest first."""
-    ctx, query = services_of(request), request.query
-    chosen = {name: query[name] for name, known in _FILTERS.items() if query.get(name) in known}
+    """Return the list of tickets, newest first."""
+    services, query = services_of(request), request.query
+    chosen = {name: query[name] for name, values in _FILTERS.items() if query.get(name) in values}
     before = _uuid(query.get("cursor", ""))
     rows = await list_tickets(
-        ctx.read_pool,
+        services.read_pool,
         before=before,
         status=_FILTERS["status"].get(chosen.get("status", "")),
         kind=_FILTERS["kind"].get(chosen.get("kind", "")),
@@ -173,29 +174,31 @@ async def tickets(request: web.Request) -> Page:
             "newest": _query(chosen) if before is not None else None,
             "older": _query({**chosen, "cursor": str(rows[-1].id)}) if more else None,
             "attention": [
-                destination.name for destination in await _destinations(ctx) if destination.needs_attention
+                destination.name
+                for destination in await _destinations(services)
+                if destination.needs_attention
             ],
-            "base_url": ctx.base_url,
-            "sources": sorted(ctx.config.current.sources),
+            "base_url": services.base_url,
+            "sources": sorted(services.config.current.sources),
         },
     )
 
 
 _FILTERS = {
-    "status": {one.name.lower(): int(one) for one in TicketStatus},
-    "kind": {one.name.lower(): int(one) for one in TicketKind},
+    "status": {status.name.lower(): int(status) for status in TicketStatus},
+    "kind": {kind.name.lower(): int(kind) for kind in TicketKind},
 }
 
 
 def _filters(chosen: dict[str, str]) -> list[tuple[str, list[tuple[str, str, bool]]]]:
-    """Each filter with its choices: the label, the query to go there, and whether it is the current one."""
-    shown = []
-    for name, known in _FILTERS.items():
-        others = {key: value for key, value in chosen.items() if key != name}
-        choices = [("all", _query(others), name not in chosen)]
-        choices += [(value, _query({**others, name: value}), chosen.get(name) == value) for value in known]
-        shown.append((name, choices))
-    return shown
+    """Return each filter with its choices: label, query string, and whether it is selected."""
+    filters = []
+    for name, values in _FILTERS.items():
+        rest = {key: value for key, value in chosen.items() if key != name}
+        choices = [("all", _query(rest), name not in chosen)]
+        choices += [(value, _query({**rest, name: value}), chosen.get(name) == value) for value in values]
+        filters.append((name, choices))
+    return filters
 
 
 def _query(chosen: dict[str, str]) -> str:
@@ -209,14 +212,14 @@ def _uuid(text: str) -> uuid.UUID | None:
         return None
 
 
-@guarded
+@operators_only
 async def ticket(request: web.Request) -> Page:
-    """One ticket: what is known, where its issues are, and all that happened."""
-    ctx = services_of(request)
+    """Return the page of one ticket with its issues and its history."""
+    services = services_of(request)
     ticket_id = _uuid(request.match_info["ticket"])
-    history = await lookup.ticket_history(ctx.read_pool, ticket_id) if ticket_id is not None else None
+    history = await lookup.ticket_history(services.read_pool, ticket_id) if ticket_id is not None else None
     if history is None or history.ticket is None or ticket_id is None:
-        return _not_found("There is no such ticket", "It may have been removed, or the address is mistyped.")
+        return _not_found("There is no such ticket", "It was removed, or the address is mistyped.")
     add_log_fields(request, ticket=str(ticket_id), source=history.ticket.source)
     entries = timeline(history)
     return Page(
@@ -228,7 +231,7 @@ async def ticket(request: web.Request) -> Page:
             "ticket": history.ticket,
             "history": history,
             "issues": [entry for entry in history.destinations if entry.kind == "tracker"],
-            "listed": await throttled_tickets(ctx.read_pool, ticket_id)
+            "listed": await throttled_tickets(services.read_pool, ticket_id)
             if history.ticket.fingerprint.startswith(SUMMARY_FINGERPRINT_PREFIX)
             else [],
             "entries": entries[-ENTRIES_SHOWN:],
@@ -237,28 +240,28 @@ async def ticket(request: web.Request) -> Page:
     )
 
 
-@guarded
+@operators_only
 async def destinations(request: web.Request) -> Page:
-    """How each destination stands."""
-    ctx = services_of(request)
-    shown = await _destinations(ctx)
+    """Return the status of all destinations."""
+    services = services_of(request)
+    statuses = await _destinations(services)
     return Page(
         "destinations.html",
         {
             "title": "Destinations",
             "nav": True,
             "here": "destinations",
-            "destinations": shown,
-            "any_tracker": any(destination.kind == DestinationKind.TRACKER for destination in shown),
+            "destinations": statuses,
+            "any_tracker": any(destination.kind == DestinationKind.TRACKER for destination in statuses),
         },
     )
 
 
-async def _destinations(ctx: Services) -> list[DestinationStatus]:
+async def _destinations(services: Services) -> list[DestinationStatus]:
     """Return all destinations with what the current configuration says about them."""
     problems = {
-        destination.slug: destination.problem for destination in ctx.config.current.destinations.values()
+        destination.slug: destination.problem for destination in services.config.current.destinations.values()
     }
     return await list_destinations(
-        ctx.read_pool, problems=problems, mail_enabled=ctx.settings.smtp is not None
+        services.read_pool, problems=problems, mail_enabled=services.settings.smtp is not None
     )

@@ -1,4 +1,4 @@
-"""From values to a page: templates that escape everything, and the headers of every answer of the console."""
+"""Render pages from templates that escape all values, with the security headers of the console."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ HEADERS: Mapping[str, str] = {
 _WEB_URL = re.compile(r"https?://[^\s/?#<>\"'`\\]+([/?#][^\s<>\"'`\\]*)?", re.IGNORECASE)
 
 STATIC: Mapping[str, str] = {"console.css": "text/css", "views.css": "text/css", "icon.svg": "image/svg+xml"}
-"""The files that are served, with their types; there are no others."""
+"""The static files that are served, with their media types."""
 
 
 def html(template: str, values: Mapping[str, Any], *, path: str, status: int = 200) -> web.Response:
-    """A page as an answer. ``path`` is where it stands, so that its links can be relative."""
+    """Return a page as a response. ``path`` is the path of the request, to which the page's links are relative."""
     return web.Response(
         status=status,
         text=render(template, values, path=path),
@@ -47,24 +47,24 @@ def html(template: str, values: Mapping[str, Any], *, path: str, status: int = 2
 
 
 def render(template: str, values: Mapping[str, Any], *, path: str = "/console/") -> str:
-    """A page as text."""
+    """Return a page as text."""
     return _environment().get_template(template).render(root=root(path), **values)
 
 
 def root(path: str) -> str:
-    """The console's root, seen from one of its pages: pages work behind a proxy that serves us under a prefix."""
+    """Return the relative path from a page to the console's root, so that pages work behind a proxy with a prefix."""
     _, _, below = path.partition("/console/")
     return "../" * below.count("/") or "./"
 
 
 @cache
 def static(name: str) -> bytes:
-    """One of the static files."""
+    """Return the content of a static file."""
     return (files("pointsman.console") / "static" / name).read_bytes()
 
 
 def when(at: dt.datetime | None) -> Markup:
-    """A time in UTC, for people and for programs."""
+    """Return a time in UTC, readable for people and programs."""
     if at is None:
         return Markup('<span class="quiet">–</span>')
     utc = at.astimezone(dt.UTC)
@@ -74,7 +74,7 @@ def when(at: dt.datetime | None) -> Markup:
 
 
 def coded(text: str) -> Markup:
-    """A sentence whose parts between backticks are commands."""
+    """Return a sentence with the parts between backticks marked as code."""
     parts = text.split("`")
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if number % 2 else part for number, part in enumerate(parts)
@@ -115,7 +115,7 @@ def _environment() -> Environment:
         web_url=web_url,
         status_name=lambda status: TicketStatus(status).name.lower(),
     )
-    # new style sheets have a new address, so that browsers may keep the old ones
+    # changed style sheets get a new address, so that browsers can cache them
     sheets = b"".join(static(name) for name in sorted(STATIC))
     environment.globals["stamp"] = hashlib.sha256(sheets).hexdigest()[:12]
     return environment
