@@ -112,9 +112,9 @@ async def test_what_fits_runs_again_and_nothing_else(stage: StoredLanes):
     for name in ("elsewhere", "other class", "too old", "pending", "orphan"):
         assert after[ids[name]] == before[ids[name]], name
     assert await _replay(database) == [], "what runs is no longer stopped"
-    [note] = await database.fetch("select actor, action, object, detail from audit")
-    assert (note["who"], note["what"], note["object"]) == ("operator", "replay", "here")
-    assert json.loads(note["detail"])["count"] == 3
+    [entry] = await database.fetch("select actor, action, object, detail from audit")
+    assert (entry["actor"], entry["action"], entry["object"]) == ("operator", "replay", "here")
+    assert json.loads(entry["detail"])["count"] == 3
 
 
 async def test_an_issue_that_was_gone_for_many_runs_again_by_the_reason_of_its_lane(stage: StoredLanes):
