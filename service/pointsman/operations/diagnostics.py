@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from pointsman.config.settings import Settings
 from pointsman.domain.states import DestinationKind
 from pointsman.errors import PointsmanError
-from pointsman.plugin_api import Draft, Finding, Marker, Secret, Source
+from pointsman.plugin_api import Draft, Finding, Marker, Secret
 from pointsman.plugin_host.bootstrap import open_reloader
 from pointsman.plugin_host.snapshot import ConfigSnapshot, LiveDestination, LiveSource, webhook_url
 from pointsman.storage import destinations, sources
@@ -65,7 +65,7 @@ async def _run_step(step: Callable[[], Awaitable[Sequence[Finding]]]) -> Sequenc
     try:
         return await step()
     except Exception as error:  # noqa: BLE001 - plugin code
-        failure = destinations.Failure.of(error)
+        failure = destinations.Failure.from_error(error)
         return [Finding(level="error", message=str(failure), impact="deliveries there fail the same way")]
 
 
@@ -77,7 +77,10 @@ def _prefixed(slug: str, findings: Sequence[Finding]) -> list[Finding]:
 
 
 async def _check_tracker(destination: LiveDestination) -> Sequence[Finding]:
-    return warn_if_public(await destination.require_tracker().check(), destination.redact)
+    tracker = destination.require_tracker()
+    if not tracker.capabilities.check:
+        return ()
+    return warn_if_public(await tracker.check(destination.webhook_url), destination.redact)
 
 
 def warn_if_public(findings: Sequence[Finding], redact: str) -> list[Finding]:
@@ -139,11 +142,11 @@ async def _ensure_webhook(settings: Settings, destination: LiveDestination) -> S
         ]
     url = webhook_url(settings.public_url, destination.tracker_kind, destination.slug)
     secret = Secret(destination.webhook_secrets[0].decode())
-    try:
-        return [await destination.require_tracker().ensure_webhook(url, secret)]
-    except NotImplementedError:
+    tracker = destination.require_tracker()
+    if not tracker.capabilities.ensure_webhook:
         remedy = f"at the tracker, add a webhook to {url}, as JSON, with the secret of webhook_secrets"
         return [Finding(level="warning", message="this plugin can't set up webhooks", remedy=remedy)]
+    return [await tracker.ensure_webhook(url, secret)]
 
 
 async def _write_test(snapshot: ConfigSnapshot, destination: LiveDestination) -> Sequence[Finding]:
@@ -182,7 +185,7 @@ def _is_checked(source: LiveSource, slug: str | None) -> bool:
     """Return whether a source is checked: the named one, or each that has a check or can't be used."""
     if slug is not None:
         return source.slug == slug
-    return source.plugin is None or type(source.plugin).check is not Source.check
+    return source.plugin is None or source.capabilities.check
 
 
 async def _check_source(database: Database, source: LiveSource) -> list[Finding]:
@@ -192,9 +195,9 @@ async def _check_source(database: Database, source: LiveSource) -> list[Finding]
         ]
     else:
         try:
-            findings = list(await source.plugin.check())
+            findings = list(await source.plugin.check(source.intake_url)) if source.capabilities.check else []
         except Exception as error:  # noqa: BLE001 - plugin code
-            failure = destinations.Failure.of(error)
+            failure = destinations.Failure.from_error(error)
             findings = [
                 Finding(level="error", message=str(failure), impact="requests to it fail the same way")
             ]

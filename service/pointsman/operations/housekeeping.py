@@ -13,7 +13,7 @@ from pointsman.plugin_host.snapshot import ConfigReloader
 from pointsman.storage import maintenance
 from pointsman.storage.db import Database
 from pointsman.storage.errors import DatabaseUnavailable
-from pointsman.storage.leases import take_turn
+from pointsman.storage.leases import acquire_lease
 
 log = logger("housekeeping")
 
@@ -53,13 +53,13 @@ class Housekeeper(PeriodicService):
 
     async def started(self) -> None:
         """Check the database's identity before anything is sent."""
-        await maintenance.same_cluster(self._database)
+        await maintenance.check_cluster_identity(self._database)
 
     async def run_once(self) -> None:
         """Reload the configuration, and run the checks that are due."""
         try:
             if time.monotonic() >= self._cluster_check_due:
-                await maintenance.same_cluster(self._database)
+                await maintenance.check_cluster_identity(self._database)
                 self._cluster_check_due = time.monotonic() + CLUSTER_CHECK_SECONDS
             await self._config.refresh()
             if time.monotonic() >= self._maintenance_due:
@@ -72,10 +72,10 @@ class Housekeeper(PeriodicService):
 
     async def run_maintenance(self) -> bool:
         """Run maintenance unless another replica did lately, and check its results. Return whether it ran."""
-        lease = await take_turn(self._database, LEASE, self._holder, MAINTENANCE_SECONDS * 0.9)
+        lease = await acquire_lease(self._database, LEASE, self._holder, MAINTENANCE_SECONDS * 0.9)
         if lease is not None:
-            await maintenance.keep_house(self._database, lease)
-        for check, value in (await maintenance.alarms(self._database)).items():
+            await maintenance.run_maintenance(self._database, lease)
+        for check, value in (await maintenance.maintenance_checks(self._database)).items():
             self._signals.emit(MaintenanceChecked(check, value))
             if value and lease is not None:
                 log.error(_REMEDIES[check], check=check, value=value)

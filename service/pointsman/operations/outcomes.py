@@ -9,6 +9,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from pointsman.content.sanitize import one_line
+from pointsman.domain.retry_policy import Outcome
 from pointsman.domain.states import DeliveryKind
 
 Severity: TypeAlias = Literal["good", "wait", "bad", "calm"]
@@ -40,25 +41,25 @@ class OutcomeText(msgspec.Struct, frozen=True):
 
 
 OUTCOMES: Mapping[str, OutcomeText] = {
-    "done": OutcomeText("done", "good"),
-    "found": OutcomeText(
-        "found",
+    Outcome.DONE: OutcomeText("done", "good"),
+    Outcome.VERIFIED: OutcomeText(
+        "verified",
         "good",
         "An earlier request had taken effect: its result was found by its marker, and nothing was sent twice.",
     ),
-    "unavailable": OutcomeText(
+    Outcome.UNAVAILABLE: OutcomeText(
         "unreachable",
         "wait",
         "The destination can't be reached. The delivery is retried automatically; nothing is lost.",
         NO_ACTION,
     ),
-    "limited": OutcomeText(
+    Outcome.RATE_LIMITED: OutcomeText(
         "rate limited",
         "wait",
         "The destination asked for fewer requests. Deliveries continue automatically after the time it named.",
         NO_ACTION,
     ),
-    "unknown": OutcomeText(
+    Outcome.UNKNOWN: OutcomeText(
         "outcome unknown",
         "wait",
         "A request was sent, and whether it took effect is unknown. The tracker is searched for its marker before "
@@ -71,50 +72,50 @@ OUTCOMES: Mapping[str, OutcomeText] = {
         "The tracker was searched for the marker, and it was not there yet. It is searched again.",
         "nothing: the tracker is searched for the marker again",
     ),
-    "refused": OutcomeText(
+    Outcome.REFUSED: OutcomeText(
         "refused",
         "bad",
         "The destination refused the request. It is not sent again until an operator replays it.",
         "fix the cause that the error names, then run `pointsman replay {delivery}`",
     ),
-    "auth": OutcomeText(
+    Outcome.AUTH: OutcomeText(
         "credentials refused",
         "bad",
         "The destination refused the credentials. Deliveries continue automatically once they are valid.",
         "configure a valid credential; `pointsman doctor {slug}` checks it",
     ),
-    "misconfigured": OutcomeText(
+    Outcome.MISCONFIGURED: OutcomeText(
         "misconfigured",
         "bad",
         "Something that the destination's settings name does not exist or is not allowed. Deliveries continue "
         "automatically once it is fixed.",
         "fix the setting that the error names; `pointsman doctor {slug}` checks it",
     ),
-    "orphan": OutcomeText(
+    Outcome.ORPHAN: OutcomeText(
         "issue missing",
         "bad",
         "The issue no longer exists at its destination: it was deleted or moved.",
         "nothing, if the issue was deleted on purpose; if it exists again, run `pointsman replay {delivery}`",
     ),
-    "conflict": OutcomeText(
+    Outcome.CONFLICT: OutcomeText(
         "conflict",
         "wait",
         "The issue changed during the request. The delivery is retried soon.",
         NO_ACTION,
     ),
-    "moved": OutcomeText(
+    Outcome.MOVED: OutcomeText(
         "moved",
         "wait",
         "The issue has a new address. The delivery is retried there.",
         NO_ACTION,
     ),
-    "defect": OutcomeText(
+    Outcome.DEFECT: OutcomeText(
         "plugin error",
         "bad",
         "The plugin raised an unexpected error. The delivery is retried a few times and then given up.",
         "see the plugin's traceback in the log, fix or update the plugin, then run `pointsman replay {delivery}`",
     ),
-    "expired": OutcomeText(
+    Outcome.EXPIRED: OutcomeText(
         "expired",
         "bad",
         "The delivery did not succeed before its deadline and was given up.",
@@ -123,20 +124,20 @@ OUTCOMES: Mapping[str, OutcomeText] = {
 }
 """Each outcome by its name in the database, in logs and in metrics."""
 
-FINAL = frozenset({"refused", "defect", "expired", "orphan"})
+FINAL = frozenset({Outcome.REFUSED, Outcome.DEFECT, Outcome.EXPIRED, Outcome.ORPHAN})
 """Outcomes that need an operator once a lane is parked with them. Before that, the delivery is retried."""
 
 FAILURE_OUTCOMES: Mapping[str, str] = {
-    "Unavailable": "unavailable",
-    "RateLimited": "limited",
-    "UnknownOutcome": "unknown",
-    "TimeoutError": "unknown",
-    "Refused": "refused",
-    "AuthFailed": "auth",
-    "Misconfigured": "misconfigured",
-    "NotFound": "misconfigured",
-    "Conflict": "conflict",
-    "IssueMoved": "moved",
+    "Unavailable": Outcome.UNAVAILABLE,
+    "RateLimited": Outcome.RATE_LIMITED,
+    "UnknownOutcome": Outcome.UNKNOWN,
+    "TimeoutError": Outcome.UNKNOWN,
+    "Refused": Outcome.REFUSED,
+    "AuthFailed": Outcome.AUTH,
+    "Misconfigured": Outcome.MISCONFIGURED,
+    "NotFound": Outcome.MISCONFIGURED,
+    "Conflict": Outcome.CONFLICT,
+    "IssueMoved": Outcome.MOVED,
 }
 """The outcome that each type of a destination's last failure leads to."""
 
@@ -161,7 +162,7 @@ def outcome_status(outcome: str | None) -> StatusMessage:
 
 def failure_outcome(error_type: str | None) -> str:
     """Return the outcome of a destination's last failure. Unknown types are errors of the plugin."""
-    return FAILURE_OUTCOMES.get(error_type or "", "defect")
+    return FAILURE_OUTCOMES.get(error_type or "", Outcome.DEFECT)
 
 
 def park_message(reason: str | None) -> str:

@@ -19,9 +19,9 @@ from pointsman.logs import scrub
 from pointsman.plugin_api import IgnoredWebhook, IssueRemoved, IssueState
 from pointsman.plugin_host.bootstrap import open_reloader
 from pointsman.plugin_host.instances import LiveDestination
-from pointsman.plugin_host.validate import checked
+from pointsman.plugin_host.validate import validated
 from pointsman.storage import intake, webhooks
-from pointsman.storage.db import Database, Row
+from pointsman.storage.db import Database
 from pointsman.sync.tracker_updates import TrackerUpdates
 
 LISTED = 100
@@ -119,23 +119,23 @@ async def reprocess_webhooks(
 
 
 async def _reprocess_webhook(
-    database: Database, updates: TrackerUpdates, destination: LiveDestination | None, row: Row
+    database: Database, updates: TrackerUpdates, destination: LiveDestination | None, row: webhooks.ParkedWebhook
 ) -> str:
     if destination is None or destination.tracker is None:
-        return f"{row['id']} stays parked: its destination is no longer configured, or can't be used"
+        return f"{row.id} stays parked: its destination is no longer configured, or can't be used"
     try:
-        event = checked(
+        event = validated(
             destination.tracker.read_webhook(json.loads(row.headers), row.body),
             IssueState,
             IssueRemoved,
             IgnoredWebhook,
         )
     except Exception as error:  # noqa: BLE001 - plugin code
-        return f"{row['id']} stays parked: {type(error).__name__}: {scrub(str(error))}"
+        return f"{row.id} stays parked: {type(error).__name__}: {scrub(str(error))}"
     if isinstance(event, IgnoredWebhook):
-        state, note = int(WebhookState.NOTHING_TO_DO), event.reason
+        state, note = WebhookState.NOTHING_TO_DO, event.reason
     else:
-        result = await updates.seen(destination, event)
+        result = await updates.apply(destination, event)
         state, note = result.state, result.note
     await webhooks.update_webhook(database, row.received_at, row.id, state, note)
-    return f"{row['id']}: {note}"
+    return f"{row.id}: {note}"

@@ -217,7 +217,7 @@ def test_a_lane_in_step_needs_nothing_and_says_what_was_given_up():
     lane = lane_row(
         state=0, head_seq=3, next_seq=3, remote_key="12", url="https://git.example/12", link_state=1
     )
-    done = delivery_row(state=1, done_at=at(1), last_outcome="found")
+    done = delivery_row(state=1, done_at=at(1), last_outcome=Outcome.VERIFIED)
     built = history([lane], [done])
     (destination,) = built.destinations
     assert (destination.next_step, destination.waits_for) == ("", ())

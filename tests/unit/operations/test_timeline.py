@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pointsman.domain.retry_policy import Outcome
 from pointsman.operations.history.build import build_history
 from pointsman.operations.history.timeline import Entry, timeline
 from ticket_rows import at, attempt_row, delivery_row, event_row, history_rows, lane_row
@@ -18,20 +19,20 @@ def test_the_timeline_is_one_story_in_order_of_time():
     shown = entries(
         [event_row(), event_row(2, "commented", 2, body="me too", author={"name": "Ada"})],
         [
-            delivery_row(1, 1, 0, state=1, done_at=at(1.5), last_outcome="found"),
+            delivery_row(1, 1, 0, state=1, done_at=at(1.5), last_outcome=Outcome.VERIFIED),
             delivery_row(2, 2, 2, state=1, done_at=at(3), last_outcome="done"),
         ],
         [
             attempt_row(1, "unknown", "UnknownOutcome: cut off"),
-            attempt_row(1.5, "found"),
+            attempt_row(1.5, Outcome.VERIFIED),
             attempt_row(3, "done", seq=2),
         ],
     )
     assert [(entry.kind, entry.title, entry.status.label) for entry in shown] == [
         ("event", "Ticket opened", ""),
-        ("delivery", "Delivery to forge: create an issue", "found"),
+        ("delivery", "Delivery to forge: create an issue", "verified"),
         ("attempt", "Attempt at forge: create an issue", "outcome unknown"),
-        ("attempt", "Attempt at forge: create an issue", "found"),
+        ("attempt", "Attempt at forge: create an issue", "verified"),
         ("event", "Comment by Ada", ""),
         ("delivery", "Delivery to forge: add a comment", "done"),
         ("attempt", "Attempt at forge: add a comment", "done"),

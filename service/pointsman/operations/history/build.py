@@ -10,6 +10,7 @@ import msgspec
 
 from pointsman.content.redaction.outgoing_filter import redaction_summary
 from pointsman.content.sanitize import one_line
+from pointsman.domain.retry_policy import Outcome
 from pointsman.domain.routing import Facts, Route, has_threshold, occurrence_windows, prefilter
 from pointsman.domain.states import (
     DeliveryKind,
@@ -292,7 +293,7 @@ def _delivery(
 def _delivery_status(lane: HistoryLaneRow, row: HistoryDeliveryRow, *, head: bool) -> StatusMessage:
     """Describe a delivery. ``head``: it is the delivery that its lane works on."""
     if row.state == DeliveryState.DONE:
-        return outcome_status("found" if row.last_outcome == "found" else "done")
+        return outcome_status(row.last_outcome if row.last_outcome == Outcome.VERIFIED else Outcome.DONE)
     if row.state == DeliveryState.DEAD:
         return StatusMessage("dead letter", "bad", outcome_status(row.last_outcome).message)
     if not head:

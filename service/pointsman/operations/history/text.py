@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pointsman.content.sanitize import one_line
+from pointsman.domain.retry_policy import Outcome
 from pointsman.operations.history.model import Delivery, DestinationHistory, Event, TicketHistory
 from pointsman.operations.history.timeline import Entry, timeline
 from pointsman.operations.outcomes import format_time
@@ -94,7 +95,7 @@ def _delivery(delivery: Delivery) -> Iterator[str]:
         yield f"of event {delivery.event_number}, created at {format_time(delivery.created_at)}"
     yield from delivery.notes
     if delivery.state == "done":
-        by_marker = ", found by its marker" if delivery.outcome == "found" else ""
+        by_marker = ", found by its marker" if delivery.outcome == Outcome.VERIFIED else ""
         yield f"done at {format_time(delivery.done_at)}{by_marker}"
         return
     if delivery.counted_attempts:
