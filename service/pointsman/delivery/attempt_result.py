@@ -36,7 +36,7 @@ class AttemptRecorder:
     async def record_success(self, attempt: Attempt, effect: Effect) -> bool:
         """Finish a delivery. Return whether the lease is kept and the lane has more deliveries."""
         issue = effect.issue
-        outcome = Outcome.FOUND if effect.verified else Outcome.DONE
+        outcome = Outcome.VERIFIED if effect.verified else Outcome.DONE
         has_more = await self._lanes.finish(
             attempt.lane,
             attempt.delivery.seq,
@@ -63,19 +63,19 @@ class AttemptRecorder:
 
         The destination backs off where the decision says so, and its circuit breaker counts the failure.
         """
-        failure = Failure.of(error)
+        failure = Failure.from_error(error)
         unreachable = circuit_breaker.is_unreachable(error)
         recent_calls = self._recent_calls_of(attempt)
         recent_calls.record(unreachable=unreachable)
-        status = await destinations.note_failure(
+        status = await destinations.record_failure(
             self._database,
             attempt.lane.destination_id,
             failure,
-            away=unreachable,
-            mostly_away=recent_calls.mostly_unreachable(),
-            in_a_row=circuit_breaker.IN_A_ROW,
+            no_answer=unreachable,
+            mostly_no_answer=recent_calls.mostly_unreachable(),
+            failure_threshold=circuit_breaker.FAILURES_IN_A_ROW,
             open_seconds=circuit_breaker.OPEN_SECONDS,
-            open_seconds_at_most=circuit_breaker.OPEN_SECONDS_AT_MOST,
+            max_open_seconds=circuit_breaker.MAX_OPEN_SECONDS,
         )
         if status.opened:
             recent_calls.clear()
@@ -94,7 +94,7 @@ class AttemptRecorder:
             jitter=random.random(),  # noqa: S311
         )
         if decision.destination_back_off_seconds is not None:
-            await destinations.hold_back(
+            await destinations.block(
                 self._database, attempt.lane.destination_id, decision.destination_back_off_seconds
             )
         return failure, decision
@@ -166,7 +166,7 @@ class AttemptRecorder:
         seconds = time.monotonic() - attempt.started_monotonic
         kind = attempt.kind.name.lower()
         self._signals.emit(AttemptFinished(attempt.destination.slug, kind, outcome, seconds))
-        (log.info if outcome in (Outcome.DONE, Outcome.FOUND) else log.warning)(
+        (log.info if outcome in (Outcome.DONE, Outcome.VERIFIED) else log.warning)(
             "attempt",
             destination=attempt.destination.slug,
             tracker=attempt.destination.tracker_kind,

@@ -1,4 +1,4 @@
-"""What is sent: rendered once from the ticket and its event, kept with the delivery, the same in every repeat."""
+"""Render drafts: what a delivery sends. A draft is rendered once, stored with its delivery, and the same in every retry."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pointsman.content.template_selection import (
 )
 from pointsman.content.templates import TemplateContext
 from pointsman.delivery.attempt import Attempt, ticket_text
-from pointsman.delivery.enrichment import DETAILS, Enricher, with_more
+from pointsman.delivery.enrichment import DETAILS, Enricher, merge_details
 from pointsman.domain.routing import Facts
 from pointsman.domain.states import DeliveryKind, DestinationKind, TicketKind
 from pointsman.domain.ticket_throttle import is_summary_event
@@ -38,160 +38,184 @@ from pointsman.storage.ticket_throttle import ThrottledTickets, throttled_ticket
 
 log = logger("drafts")
 
-SAYING = frozenset({DeliveryKind.CREATE, DeliveryKind.UPDATE, DeliveryKind.COMMENT})
-"""Deliveries that say something; the others only do."""
-INLINE_CHARACTERS = 8_000
-"""What is longer is masked and rendered in a thread: 64 kB take some 30 ms, in which nobody else would be served."""
+TEXT_KINDS = frozenset({DeliveryKind.CREATE, DeliveryKind.COMMENT})
+"""Deliveries that send a text; the others only change a state."""
+MAX_INLINE_CHARACTERS = 8_000
+"""Longer texts are masked and rendered in a thread: 64 kB take some 30 ms, for which the event loop would stop."""
 
 
 class DraftRenderer:
-    """Makes the draft of a delivery that has none yet."""
+    """Renders the draft of a delivery that has none yet."""
 
     def __init__(
         self,
         database: Database,
         reloader: ConfigReloader,
         base_url: str = "",
-        enrich: Enricher | None = None,
+        enricher: Enricher | None = None,
         *,
         signals: Signals | None = None,
     ) -> None:
         self._database = database
         self._reloader = reloader
         self._base_url = base_url
-        self._enrich = enrich
+        self._enricher = enricher
         self._signals = signals or Signals()
 
-    async def render(self, one: Attempt) -> dict[str, Any]:
-        """What is sent, with what can be learned before. A database that is away is no reason to send less."""
-        head = one.delivery
-        if head.draft is not None:
-            kept: dict[str, Any] = json.loads(head.draft)
-            return kept
-        if one.kind not in SAYING:
+    async def render(self, attempt: Attempt) -> dict[str, Any]:
+        """Return the draft of a delivery to a tracker or a source."""
+        delivery = attempt.delivery
+        if delivery.draft is not None:
+            stored: dict[str, Any] = json.loads(delivery.draft)
+            return stored
+        if attempt.kind not in TEXT_KINDS:
             return {}
-        listed = more = None
+        throttled = details = None
         rule = NO_RULE
-        if is_summary_event(head.event_data):
-            listed = await throttled_tickets_for(self._database, head.ticket_id, one.lane.destination_id)
-        if one.destination.kind == DestinationKind.TRACKER:
-            rule = await self._rule(head, one.lane.destination_id)
-            if self._enrich is not None:
-                more = await self._enrich.enrich(head, one.kind)
-        gate = OutgoingFilter(
-            self._reloader.current.mask_key, PROFILES[one.destination.redact], person=rule.options.requester
+        if is_summary_event(delivery.event_data):
+            throttled = await throttled_tickets_for(
+                self._database, delivery.ticket_id, attempt.lane.destination_id
+            )
+        if attempt.destination.kind == DestinationKind.TRACKER:
+            rule = await self._rule(delivery, attempt.lane.destination_id)
+            if self._enricher is not None:
+                details = await self._enricher.enrich(delivery, attempt.kind)
+        outgoing_filter = OutgoingFilter(
+            self._reloader.current.mask_key,
+            PROFILES[attempt.destination.redact],
+            person=rule.options.requester,
         )
         missing: tuple[int, dt.datetime | None] = (0, None)
-        if one.kind is DeliveryKind.COMMENT and one.destination.kind == DestinationKind.TRACKER:
-            missing = await missing_comments(self._database, one.lane.id, head.seq)
-        make = partial(draft_of, one, self._base_url, gate, listed, more, rule, missing=missing)
-        return await self._made(head, make, more)
+        if attempt.kind is DeliveryKind.COMMENT and attempt.destination.kind == DestinationKind.TRACKER:
+            missing = await missing_comments(self._database, attempt.lane.id, delivery.seq)
+        render_draft = partial(
+            draft_of, attempt, self._base_url, outgoing_filter, throttled, details, rule, missing=missing
+        )
+        return await self._render(delivery, render_draft, details)
 
-    async def render_email(self, head: NextDelivery) -> dict[str, Any]:
-        """What a ticket's owner is told. Their own name and address are theirs to see."""
-        if head.draft is not None:
-            kept: dict[str, Any] = json.loads(head.draft)
-            return kept
-        gate = OutgoingFilter(self._reloader.current.mask_key, Profile.NORMAL, person=True)
-        rule = await self._rule(head, None)
-        return await self._made(head, partial(mail_of, head, self._base_url, gate, rule))
+    async def render_email(self, delivery: NextDelivery) -> dict[str, Any]:
+        """Return the draft of an e-mail to a ticket's reporter, which may contain their own name and address."""
+        if delivery.draft is not None:
+            stored: dict[str, Any] = json.loads(delivery.draft)
+            return stored
+        outgoing_filter = OutgoingFilter(self._reloader.current.mask_key, Profile.NORMAL, person=True)
+        rule = await self._rule(delivery, None)
+        return await self._render(
+            delivery, partial(email_draft_of, delivery, self._base_url, outgoing_filter, rule)
+        )
 
-    async def _rule(self, head: NextDelivery, destination_id: int | None) -> Rule:
-        """The rule that says how this ticket is told. As good as always there is none, and nothing is asked."""
+    async def _rule(self, delivery: NextDelivery, destination_id: int | None) -> Rule:
+        """Return the route whose templates apply. No route has templates in most installations; then nothing is read."""
         routes = self._reloader.current.routes
         if not any(map(has_templates, routes)):
             return NO_RULE
-        opening = json.loads(head.event_data)
-        if head.event_n != 1:
-            opening = json.loads(await tickets.read_opening_event(self._database, head.ticket_id) or "{}")
-        return rule_for(routes, facts_of(head, opening), destination_id)
+        opening = json.loads(delivery.event_data)
+        if delivery.event_n != 1:
+            opening = json.loads(await tickets.read_opening_event(self._database, delivery.ticket_id) or "{}")
+        return rule_for(routes, facts_of(delivery, opening), destination_id)
 
-    async def _made(
-        self, head: NextDelivery, make: Callable[[], dict[str, Any]], more: Mapping[str, Any] | None = None
+    async def _render(
+        self,
+        delivery: NextDelivery,
+        render_draft: Callable[[], dict[str, Any]],
+        details: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        size = len(head.event_data) + len(head.title) + (len(str(more)) if more else 0)
-        draft = make() if size <= INLINE_CHARACTERS else await asyncio.to_thread(make)
+        size = len(delivery.event_data) + len(delivery.title) + (len(str(details)) if details else 0)
+        draft = render_draft() if size <= MAX_INLINE_CHARACTERS else await asyncio.to_thread(render_draft)
         if masked := draft.get("masked"):
             self._signals.emit(TextRedacted(masked))
         if problem := draft.get("problem"):
-            log.warning("the built-in words were used", ticket=str(head.ticket_id), problem=scrub(problem))
+            log.warning(
+                "the built-in words were used", ticket=str(delivery.ticket_id), problem=scrub(problem)
+            )
         return draft
 
 
 def draft_of(
-    one: Attempt,
+    attempt: Attempt,
     base_url: str,
-    gate: OutgoingFilter,
-    listed: ThrottledTickets | None = None,
-    more: Mapping[str, Any] | None = None,
+    outgoing_filter: OutgoingFilter,
+    throttled: ThrottledTickets | None = None,
+    details: Mapping[str, Any] | None = None,
     rule: Rule = NO_RULE,
     *,
     missing: tuple[int, dt.datetime | None] = (0, None),
 ) -> dict[str, Any]:
-    """A new draft: title, body and facts of an issue, the body of a comment; what was masked in it (``masked``), and what
-    went wrong with a template (``problem``).
+    """Return a new draft: title, body and facts of an issue, or the body of a comment.
 
-    ``listed``: what a storm holds now. ``more``: what the ticket's source says beyond its report. ``missing``: how many
-    comments before this one were given up, and since when.
+    ``masked`` counts what was masked in it; ``problem`` says what went wrong with a template. ``throttled`` are the tickets
+    that a summary ticket lists, ``details`` is what the source adds to its report, and ``missing`` is the number of comments
+    before this one that were given up, with the time of the first.
     """
-    head = one.delivery
-    data = with_more(json.loads(head.event_data), more)
-    if listed is not None:
-        data["throttle"].update(msgspec.to_builtins(listed))
-    data = gate.event(render.data_for_destination(data, one.lane.destination_id))
-    if one.destination.kind == DestinationKind.SOURCE:
-        return _with_notes({"body": comment_text(data)}, gate, [])
-    ticket = gate.ticket(ticket_text(head, base_url))
-    if listed is not None or head.event_kind == DETAILS:
-        # what these tell, no template could: the list of a storm, and what is still missing in an issue
+    delivery = attempt.delivery
+    data = merge_details(json.loads(delivery.event_data), details)
+    if throttled is not None:
+        data["throttle"].update(msgspec.to_builtins(throttled))
+    data = outgoing_filter.event(render.data_for_destination(data, attempt.lane.destination_id))
+    if attempt.destination.kind == DestinationKind.SOURCE:
+        return _with_notes({"body": comment_text(data)}, outgoing_filter, [])
+    ticket = outgoing_filter.ticket(ticket_text(delivery, base_url))
+    if throttled is not None or delivery.event_kind == DETAILS:
+        # no template knows these: the list of a summary ticket, and details that an issue lacks
         rule = NO_RULE
-    wording = TemplateSelector(rule, partial(_given, head, ticket, data, gate, rule))
-    if one.kind is DeliveryKind.COMMENT:
-        coalesced_count, since = head.coalesced_count, head.created_at
+    templates = TemplateSelector(
+        rule, partial(_template_context, delivery, ticket, data, outgoing_filter, rule)
+    )
+    if attempt.kind is DeliveryKind.COMMENT:
         built_in = partial(
-            render.comment_body, ticket, head.event_kind, data, coalesced_count=coalesced_count, since=since
+            render.comment_body,
+            ticket,
+            delivery.event_kind,
+            data,
+            coalesced_count=delivery.coalesced_count,
+            since=delivery.created_at,
         )
-        said = wording.render("comment", built_in)
+        body = templates.render("comment", built_in)
         if notice := render.missing_comments_notice(ticket, *missing):
-            said = f"{notice}\n\n{said}"
-        return _with_notes({"body": said}, gate, wording.problems)
-    told = {**data, "facts": [*_requester(head, rule), *data.get("facts", ())]}
+            body = f"{notice}\n\n{body}"
+        return _with_notes({"body": body}, outgoing_filter, templates.problems)
+    issue_data = {**data, "facts": [*_requester_fact(delivery, rule), *data.get("facts", ())]}
     draft = {
-        "title": wording.render("title", partial(render.issue_title, ticket)),
-        "body": wording.render("body", partial(render.issue_body, ticket, told)),
+        "title": templates.render("title", partial(render.issue_title, ticket)),
+        "body": templates.render("body", partial(render.issue_body, ticket, issue_data)),
         "facts": {
             "ticket": ticket.id,
             "kind": ticket.kind.name.lower(),
             "source": ticket.source,
             "title": ticket.title,
-            **_named(head, data, gate),
+            **_named_facts(delivery, data, outgoing_filter),
         },
     }
-    return _with_notes(draft, gate, wording.problems)
+    return _with_notes(draft, outgoing_filter, templates.problems)
 
 
-def mail_of(head: NextDelivery, base_url: str, gate: OutgoingFilter, rule: Rule = NO_RULE) -> dict[str, Any]:
-    """The mail of one transition."""
-    ticket = gate.ticket(ticket_text(head, base_url))
-    wording = TemplateSelector(
-        rule, lambda: _given(head, ticket, gate.event(json.loads(head.event_data)), gate, rule)
-    )
-    built_in = render.mail(ticket, head.event_kind)
+def email_draft_of(
+    delivery: NextDelivery, base_url: str, outgoing_filter: OutgoingFilter, rule: Rule = NO_RULE
+) -> dict[str, Any]:
+    """Return the draft of an e-mail about one transition: ``subject`` and ``body`` in Markdown."""
+    ticket = outgoing_filter.ticket(ticket_text(delivery, base_url))
+
+    def context() -> TemplateContext:
+        data = outgoing_filter.event(json.loads(delivery.event_data))
+        return _template_context(delivery, ticket, data, outgoing_filter, rule)
+
+    templates = TemplateSelector(rule, context)
+    built_in = render.mail(ticket, delivery.event_kind)
     draft = {
-        "subject": wording.render("mail_subject", lambda: built_in.subject),
-        "body": wording.render("mail_body", lambda: built_in.body),
+        "subject": templates.render("mail_subject", lambda: built_in.subject),
+        "body": templates.render("mail_body", lambda: built_in.body),
     }
-    return _with_notes(draft, gate, wording.problems)
+    return _with_notes(draft, outgoing_filter, templates.problems)
 
 
 def comment_text(data: Mapping[str, Any]) -> str:
     """Return the comment that tells a source about a new issue, as plain text."""
-    where = one_line(f"{data.get('destination', '')} {data.get('key', '')}", 200).strip()
-    return f"Tracked as {where}: {one_line(str(data.get('url') or '(no address)'), 1000)}"
+    issue = one_line(f"{data.get('destination', '')} {data.get('key', '')}", 200).strip()
+    return f"Tracked as {issue}: {one_line(str(data.get('url') or '(no address)'), 1000)}"
 
 
 def facts_of(delivery: NextDelivery, opening: Mapping[str, Any]) -> Facts:
-    """Return what routes ask of a ticket, as its first report said it."""
+    """Return what routes match: the facts of a ticket as its first report had them."""
     return Facts(
         source=delivery.source,
         kind=TicketKind(delivery.ticket_kind).name.lower(),
@@ -203,48 +227,59 @@ def facts_of(delivery: NextDelivery, opening: Mapping[str, Any]) -> Facts:
     )
 
 
-def _with_notes(draft: dict[str, Any], gate: OutgoingFilter, problems: list[str]) -> dict[str, Any]:
-    if gate.masked:
-        draft["masked"] = gate.masked
+def _with_notes(
+    draft: dict[str, Any], outgoing_filter: OutgoingFilter, problems: list[str]
+) -> dict[str, Any]:
+    if outgoing_filter.masked:
+        draft["masked"] = outgoing_filter.masked
     if problems:
         draft["problem"] = "; ".join(problems)
     return draft
 
 
-def _named(head: NextDelivery, data: Mapping[str, Any], gate: OutgoingFilter) -> dict[str, str]:
-    """What a ticket is known by; where it does not say so itself, its report does."""
+def _named_facts(
+    delivery: NextDelivery, data: Mapping[str, Any], outgoing_filter: OutgoingFilter
+) -> dict[str, str]:
+    """Return level, environment, release and address of a ticket; what the ticket lacks is taken from the event."""
     named = {
-        name: gate.fact(name, getattr(head, name)) or data.get(name, "")
+        name: outgoing_filter.fact(name, getattr(delivery, name)) or data.get(name, "")
         for name in ("level", "environment", "release")
     }
-    return {**named, "url": gate.text(head.ticket_url)}
+    return {**named, "url": outgoing_filter.text(delivery.ticket_url)}
 
 
-def _given(
-    head: NextDelivery, ticket: render.TicketText, data: Mapping[str, Any], gate: OutgoingFilter, rule: Rule
+def _template_context(
+    delivery: NextDelivery,
+    ticket: render.TicketText,
+    data: Mapping[str, Any],
+    outgoing_filter: OutgoingFilter,
+    rule: Rule,
 ) -> TemplateContext:
-    """What a template is given."""
-    asked = rule.options.requester and ticket.kind is TicketKind.SUPPORT
-    named = _named(head, data, gate)
+    show_requester = rule.options.requester and ticket.kind is TicketKind.SUPPORT
+    named = _named_facts(delivery, data, outgoing_filter)
     return TemplateContext(
         ticket=ticket,
-        event_kind=head.event_kind,
-        at=head.event_at,
+        event_kind=delivery.event_kind,
+        at=delivery.event_at,
         data=data,
         level=named["level"],
         environment=named["environment"],
         release=named["release"],
         url=data.get("url") or named["url"],
-        occurrences=head.occurrences,
-        earlier=head.coalesced_count,
-        requester_name=head.reporter_name if asked else "",
-        requester_address=head.reporter_email if asked else "",
+        occurrences=delivery.occurrences,
+        earlier=delivery.coalesced_count,
+        requester_name=delivery.reporter_name if show_requester else "",
+        requester_address=delivery.reporter_email if show_requester else "",
     )
 
 
-def _requester(head: NextDelivery, rule: Rule) -> list[tuple[str, str]]:
-    """Who asked for help, where the rule lets that out."""
-    if not rule.options.requester or head.ticket_kind != TicketKind.SUPPORT or not head.reporter_email:
+def _requester_fact(delivery: NextDelivery, rule: Rule) -> list[tuple[str, str]]:
+    """Return the requester as a fact where the route allows it."""
+    if (
+        not rule.options.requester
+        or delivery.ticket_kind != TicketKind.SUPPORT
+        or not delivery.reporter_email
+    ):
         return []
-    name, address = head.reporter_name, head.reporter_email
+    name, address = delivery.reporter_name, delivery.reporter_email
     return [("Requester", f"{name} <{address}>" if name else address)]

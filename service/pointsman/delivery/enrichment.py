@@ -1,21 +1,21 @@
-"""Asking sources for more: what stands in no report is read before an issue is made, or said in it later.
+"""Ask sources for details that their reports lack: before an issue is created, or later in a comment.
 
-An issue never waits long for that. One that was made without gets one comment with the details, once the source has told
-them; its body stays as people may have edited it.
+A delivery waits a few seconds at most. An issue that was created without the details gets one comment with them once the
+source has answered; its body stays as it is, since people may have edited it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime as dt
 import json
 import uuid
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import msgspec
 
+from pointsman.bus.periodic import PeriodicService
 from pointsman.bus.publish import publish
 from pointsman.bus.signals import Signals, WorkAvailable
 from pointsman.domain.states import DeliveryKind, EnrichmentState
@@ -23,33 +23,35 @@ from pointsman.domain.ticket import Changes, Event, PlannedDelivery
 from pointsman.logs import logger, scrub
 from pointsman.plugin_api import EnrichmentResult, NotFound, Problem
 from pointsman.plugin_host.snapshot import ConfigReloader, LiveSource
-from pointsman.plugin_host.validate import checked
+from pointsman.plugin_host.validate import validated
 from pointsman.storage import enrichments as store
 from pointsman.storage.db import Connection, Database
 from pointsman.storage.delivery_writer import lock_ticket, lock_tracker_destinations
 from pointsman.storage.enrichments import DueEnrichment
-from pointsman.storage.errors import DatabaseUnavailable
 from pointsman.storage.queue import NextDelivery
 
-log = logger("enrich")
+log = logger("enrichment")
 
-PATIENCE_SECONDS = 4.0
-REST_SECONDS = 30.0
-"""A source that just failed is not waited for again; what it has is asked for later."""
-LOOK_SECONDS = 10.0
-ROWS = 50
-ASK_FOR = dt.timedelta(hours=24)
+TIMEOUT_SECONDS = 4.0
+RETRY_SECONDS = 30.0
+"""A source that has just failed is not waited for; it is asked later."""
+MAX_RETRY_SECONDS = 3600.0
+INTERVAL_SECONDS = 10.0
+BATCH_SIZE = 50
+MAX_AGE = dt.timedelta(hours=24)
 DETAILS = "details"
-"""The event that brings what came too late for the issue."""
+"""The event that carries details which came too late for their issue."""
 ENRICHED_EVENTS = frozenset({"opened", "singled_out", "posted", "regressed", "recurred", "unmuted"})
 
 
-class _Silent(Exception):
-    """A source could not say more, or not in time."""
+class _NoAnswer(Exception):
+    """A source failed, or did not answer in time."""
 
 
-class Enricher:
-    """Asks before a delivery, and again later where that was in vain."""
+class Enricher(PeriodicService):
+    """Asks sources for details before a delivery, and again later where they did not answer in time."""
+
+    name: ClassVar[str] = "enrichment"
 
     def __init__(
         self,
@@ -57,47 +59,54 @@ class Enricher:
         reloader: ConfigReloader,
         *,
         signals: Signals | None = None,
-        patience_seconds: float = PATIENCE_SECONDS,
-        again_seconds: float = REST_SECONDS,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+        retry_seconds: float = RETRY_SECONDS,
     ) -> None:
+        super().__init__(min(INTERVAL_SECONDS, retry_seconds))
         self._database = database
         self._reloader = reloader
         self._signals = signals or Signals()
-        self._patience = patience_seconds
-        self._again = again_seconds
-        self._rests: dict[int, float] = {}
+        self._timeout_seconds = timeout_seconds
+        self._retry_seconds = retry_seconds
+        self._retry_at: dict[int, float] = {}
 
     # -- before a delivery -------------------------------------------------------------------------------------
 
-    async def enrich(self, head: NextDelivery, kind: DeliveryKind) -> Mapping[str, Any] | None:
-        """What the source says beyond the report that a delivery is about; None if it has none, or not in time."""
-        if kind not in (DeliveryKind.CREATE, DeliveryKind.COMMENT) or head.event_kind not in ENRICHED_EVENTS:
+    async def enrich(self, delivery: NextDelivery, kind: DeliveryKind) -> Mapping[str, Any] | None:
+        """Return the details that the report of a delivery lacks, None if there are none or not in time."""
+        if (
+            kind not in (DeliveryKind.CREATE, DeliveryKind.COMMENT)
+            or delivery.event_kind not in ENRICHED_EVENTS
+        ):
             return None
-        source = self._reloader.current.sources.get(head.source)
+        source = self._reloader.current.sources.get(delivery.source)
         if source is None or not source.capabilities.enrich:
             return None
-        data = json.loads(head.event_data)
+        data = json.loads(delivery.event_data)
         if not data.get("problem_id") or data.get("code"):
             return None
-        ticket_id, n = head.ticket_id, head.event_n
-        known = await store.enrichment_of_event(self._database, ticket_id, n)
-        if known is not None:
-            return json.loads(known.data or "null") if known.state == EnrichmentState.KNOWN else None
+        ticket_id, n = delivery.ticket_id, delivery.event_n
+        stored = await store.enrichment_of_event(self._database, ticket_id, n)
+        if stored is not None:
+            return json.loads(stored.data or "null") if stored.state == EnrichmentState.KNOWN else None
         try:
-            found = await self._ask(source, data)
+            enrichment = await self._ask(source, data)
         except NotFound:
             return None
-        except _Silent as silent:
-            await store.schedule_enrichment(self._database, ticket_id, n, source.id, str(silent), self._again)
+        except _NoAnswer as error:
+            await store.schedule_enrichment(
+                self._database, ticket_id, n, source.id, str(error), self._retry_seconds
+            )
             return None
-        await store.store_enrichment(self._database, ticket_id, n, source.id, found, posted=True)
-        return msgspec.to_builtins(found)  # type: ignore[no-any-return]
+        await store.store_enrichment(self._database, ticket_id, n, source.id, enrichment, posted=True)
+        return msgspec.to_builtins(enrichment)  # type: ignore[no-any-return]
 
     async def _ask(self, source: LiveSource, data: Mapping[str, Any]) -> EnrichmentResult:
+        """Ask a source about the problem of an event. Raises NotFound or _NoAnswer."""
         assert source.plugin is not None
         clock = asyncio.get_running_loop().time
-        if self._rests.get(source.id, 0.0) > clock():
-            raise _Silent("it failed just now")
+        if self._retry_at.get(source.id, 0.0) > clock():
+            raise _NoAnswer("it failed just now")
         problem = Problem(
             id=data["problem_id"],
             event_id=data.get("event_id", ""),
@@ -105,105 +114,97 @@ class Enricher:
             url=data.get("url", ""),
         )
         try:
-            async with asyncio.timeout(self._patience):
-                found: EnrichmentResult = checked(await source.plugin.enrich(problem), EnrichmentResult)
+            async with asyncio.timeout(self._timeout_seconds):
+                enrichment: EnrichmentResult = validated(
+                    await source.plugin.enrich(problem), EnrichmentResult
+                )
         except NotFound:
             raise
         except (Exception, SystemExit) as error:
-            why = scrub(f"{type(error).__name__}: {error}")[:500]
-            log.warning("a source could not say more in time", source=source.slug, error=why)
-            self._rests[source.id] = clock() + self._again
-            raise _Silent(why) from error
-        return found
+            reason = scrub(f"{type(error).__name__}: {error}")[:500]
+            log.warning("a source could not say more in time", source=source.slug, error=reason)
+            self._retry_at[source.id] = clock() + self._retry_seconds
+            raise _NoAnswer(reason) from error
+        return enrichment
 
     # -- later -------------------------------------------------------------------------------------------------
 
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Ask again until the end."""
-        task = asyncio.create_task(self._forever(), name="enrich")
-        try:
-            yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+    async def run_once(self) -> None:
+        """Ask for all enrichments that are due, and comment what the sources answer."""
+        while await self._complete_batch() == BATCH_SIZE:
+            pass
 
-    async def _forever(self) -> None:
-        while True:
-            await asyncio.sleep(min(LOOK_SECONDS, self._again))
-            try:
-                while await self.complete() == ROWS:
-                    pass
-            except DatabaseUnavailable:
-                continue
-            except Exception:
-                log.exception("completing issues failed")
-
-    async def complete(self) -> int:
-        """Ask for what is due; how much was."""
-        sources = {one.id: one for one in self._reloader.current.sources.values() if one.capabilities.enrich}
+    async def _complete_batch(self) -> int:
+        """Ask for some due enrichments. Return their number."""
+        sources = {
+            source.id: source
+            for source in self._reloader.current.sources.values()
+            if source.capabilities.enrich
+        }
         if not sources:
             return 0
-        rows = await store.claim_due_enrichments(self._database, list(sources), ROWS)
-        told: set[uuid.UUID] = set()
-        for row in rows:
-            if await self._complete(sources[row.source_id], row):
-                told.add(row.ticket_id)
-        for ticket_id in told:
-            await self._say(ticket_id)
-        if told:
+        due = await store.claim_due_enrichments(self._database, list(sources), BATCH_SIZE)
+        ticket_ids: set[uuid.UUID] = set()
+        for enrichment in due:
+            if await self._complete(sources[enrichment.source_id], enrichment):
+                ticket_ids.add(enrichment.ticket_id)
+        for ticket_id in ticket_ids:
+            await self._database.run_transaction(
+                lambda con, ticket_id=ticket_id: self._publish_details(con, ticket_id)  # type: ignore[misc]
+            )
+        if ticket_ids:
             self._signals.emit(WorkAvailable())
-        return len(rows)
+        return len(due)
 
-    async def _complete(self, source: LiveSource, row: DueEnrichment) -> bool:
-        place = row.ticket_id, row.event_n
+    async def _complete(self, source: LiveSource, due: DueEnrichment) -> bool:
+        """Ask for one enrichment and store the answer. Return whether there is one."""
+        event = due.ticket_id, due.event_n
         try:
-            found = await self._ask(source, json.loads(row.event_data))
-        except NotFound as gone:
-            await store.end_enrichment(self._database, *place, str(gone)[:500])
+            enrichment = await self._ask(source, json.loads(due.event_data))
+        except NotFound as error:
+            await store.end_enrichment(self._database, *event, str(error)[:500])
             return False
-        except _Silent as silent:
-            why = str(silent)
-            if dt.datetime.now(dt.UTC) - row.created_at > ASK_FOR:
-                await store.end_enrichment(self._database, *place, why)
+        except _NoAnswer as error:
+            if dt.datetime.now(dt.UTC) - due.created_at > MAX_AGE:
+                await store.end_enrichment(self._database, *event, str(error))
             else:
-                after = min(self._again * 2.0 ** min(row.tries, 10), 3600.0)
-                await store.postpone_enrichment(self._database, *place, why, after)
+                delay = min(self._retry_seconds * 2.0 ** min(due.tries, 10), MAX_RETRY_SECONDS)
+                await store.postpone_enrichment(self._database, *event, str(error), delay)
             return False
-        await store.store_enrichment(self._database, *place, source.id, found, posted=False)
+        await store.store_enrichment(self._database, *event, source.id, enrichment, posted=False)
         return True
 
-    async def _say(self, ticket_id: uuid.UUID) -> None:
-        await self._database.run_transaction(lambda con: self._details(con, ticket_id))
-
-    async def _details(self, con: Connection, ticket_id: uuid.UUID) -> None:
-        """One comment for all that came late, with the newest of it; none where the issue will have it itself."""
+    async def _publish_details(self, con: Connection, ticket_id: uuid.UUID) -> None:
+        """Publish one comment with the newest details that came late, unless the issue will contain them itself."""
         ticket = await lock_ticket(con, ticket_id)
         if ticket is None:
             return
-        rows = await store.unposted_enrichments(con, ticket_id)
-        sent = [row for row in rows if row.sent]
-        if sent:
-            data = {**json.loads(sent[0].data), "of": sent[0].event_n}
-            decided = Changes()
+        unposted = await store.unposted_enrichments(con, ticket_id)
+        late = [enrichment for enrichment in unposted if enrichment.sent]
+        if late:
+            data = {**json.loads(late[0].data), "of": late[0].event_n}
+            changes = Changes()
             n = ticket.next_event
-            decided.events.append(Event(ticket_id, n, DETAILS, data))
+            changes.events.append(Event(ticket_id, n, DETAILS, data))
             for destination_id in (await lock_tracker_destinations(con, [ticket_id]))[ticket_id]:
-                decided.deliveries.append(PlannedDelivery(ticket_id, destination_id, n, DeliveryKind.COMMENT))
+                changes.deliveries.append(PlannedDelivery(ticket_id, destination_id, n, DeliveryKind.COMMENT))
             ticket.next_event += 1
-            await publish(con, decided, {ticket_id: ticket}, self._reloader.current.marker_of)
-        await store.mark_posted(con, ticket_id, [row.event_n for row in rows])
+            await publish(con, changes, {ticket_id: ticket}, self._reloader.current.marker_of)
+        await store.mark_posted(con, ticket_id, [enrichment.event_n for enrichment in unposted])
 
 
-def with_more(data: Mapping[str, Any], more: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A report's own words with what its source said beyond them; where both speak, the report's stand."""
+def merge_details(data: Mapping[str, Any], details: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the data of an event together with its source's details. Where both have a value, the report's counts."""
     merged = dict(data)
+    if not details:
+        return merged
     for name in ("code", "level", "environment", "release"):
-        if more and more.get(name) and not merged.get(name):
-            merged[name] = more[name]
-    if more and more.get("facts"):
+        if details.get(name) and not merged.get(name):
+            merged[name] = details[name]
+    if details.get("facts"):
         facts = [list(fact) for fact in merged.get("facts", ())]
-        said = {fact[0] for fact in facts if fact[1]}
-        merged["facts"] = facts + [list(fact) for fact in more["facts"] if fact[1] and fact[0] not in said]
+        names = {fact[0] for fact in facts if fact[1]}
+        merged["facts"] = facts + [
+            list(fact) for fact in details["facts"] if fact[1] and fact[0] not in names
+        ]
     return merged

@@ -15,7 +15,7 @@ from pointsman.domain.states import DeliveryKind
 from pointsman.plugin_api import CommentRef, IssueRef, Marker
 from pointsman.plugin_host.http_client import track_writes
 from pointsman.plugin_host.snapshot import ConfigSnapshot
-from pointsman.plugin_host.validate import checked
+from pointsman.plugin_host.validate import validated
 from pointsman.storage.db import Database
 from pointsman.storage.marker_observations import record_marker
 from pointsman.storage.queue import Lanes
@@ -114,8 +114,8 @@ async def _find(
     async with asyncio.timeout(tracker.capabilities.request_timeout_seconds * VERIFICATION_TIMEOUT_FACTOR):
         if attempt.kind is not DeliveryKind.CREATE:
             comments = await tracker.find_comment(attempt.issue, marker, since)
-            return checked(comments[0], CommentRef) if comments else None
-        issues = [checked(issue, IssueRef) for issue in await tracker.find_issue(marker, since)]
+            return validated(comments[0], CommentRef) if comments else None
+        issues = [validated(issue, IssueRef) for issue in await tracker.find_issue(marker, since)]
     for issue in issues:
         await record_marker(
             database,

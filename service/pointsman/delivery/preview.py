@@ -14,7 +14,7 @@ from pointsman.content.redaction.outgoing_filter import PROFILES, OutgoingFilter
 from pointsman.content.redaction.redact import Profile
 from pointsman.content.template_selection import NO_RULE, Rule, rule_for
 from pointsman.delivery.attempt import Attempt
-from pointsman.delivery.draft import draft_of, mail_of
+from pointsman.delivery.draft import draft_of, email_draft_of
 from pointsman.domain.routing import Route, facts_of, prefilter
 from pointsman.domain.states import DeliveryKind, DestinationKind, TicketKind
 from pointsman.domain.ticket import opening_data
@@ -126,7 +126,9 @@ def _shown(
         shown["comment"] = draft(DeliveryKind.COMMENT, _recurrence(delivery, report))["body"]
     if "mail" in parts:
         closed = delivery._replace(event_kind="closed", event_data="{}", close_reason="completed")
-        drafts.append(mail_of(closed, base_url, OutgoingFilter(key, Profile.NORMAL, person=True), mail_rule))
+        drafts.append(
+            email_draft_of(closed, base_url, OutgoingFilter(key, Profile.NORMAL, person=True), mail_rule)
+        )
         shown |= {"mail_subject": drafts[-1]["subject"], "mail_body": drafts[-1]["body"]}
     return shown, drafts
 

@@ -34,7 +34,7 @@ from pointsman.plugin_api import (
 )
 from pointsman.plugin_host.http_client import track_writes, write_may_have_left
 from pointsman.plugin_host.snapshot import ConfigReloader
-from pointsman.plugin_host.validate import checked
+from pointsman.plugin_host.validate import validated
 from pointsman.storage import destinations
 from pointsman.storage.batching import CallCoalescer
 from pointsman.storage.db import Database
@@ -164,7 +164,7 @@ class TrackerSender:
                 back_off = self._rate_limiter.until_next(attempt.destination)
                 if attempt.kind in PRIORITY_KINDS and back_off:
                     # no token is left even for priority kinds: no other lane need be claimed to find that out
-                    await destinations.hold_back(self._database, attempt.lane.destination_id, back_off)
+                    await destinations.block(self._database, attempt.lane.destination_id, back_off)
                 return False
             await asyncio.sleep(wait)
         return True
@@ -214,7 +214,7 @@ class TrackerSender:
                 return Effect(issue=await self._create_issue(attempt, draft, marker))
             case DeliveryKind.COMMENT:
                 comment = await tracker.add_comment(attempt.issue, draft["body"], marker)
-                return Effect(comment=checked(comment, CommentRef))
+                return Effect(comment=validated(comment, CommentRef))
             case DeliveryKind.CLOSE:
                 reason = attempt.delivery.close_reason if tracker.capabilities.close_reasons else None
                 state = await tracker.set_state(attempt.issue, "closed", reason)
@@ -230,7 +230,7 @@ class TrackerSender:
         issue_draft = Draft(
             title=draft["title"], body=draft["body"], marker=marker, facts=draft.get("facts", {})
         )
-        issue = checked(await tracker.create_issue(issue_draft), IssueRef)
+        issue = validated(await tracker.create_issue(issue_draft), IssueRef)
         if not issue.remote_id:
             raise UnknownOutcome("the plugin returned an issue without an id")
         await self._record_marker(

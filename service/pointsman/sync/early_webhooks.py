@@ -9,8 +9,8 @@ from pointsman.bus.signals import IssueLinked, Signals, WorkAvailable
 from pointsman.logs import logger
 from pointsman.storage.db import Database
 from pointsman.storage.errors import DatabaseUnavailable
-from pointsman.storage.webhooks import webhooks_waiting
-from pointsman.sync.tracker_updates import TrackerUpdates
+from pointsman.storage.webhooks import issues_with_waiting_webhooks
+from pointsman.sync.webhook_receiver import WebhookReceiver
 
 log = logger("webhooks")
 
@@ -22,10 +22,10 @@ class EarlyWebhooks(PeriodicService):
 
     name: ClassVar[str] = "early-webhooks"
 
-    def __init__(self, database: Database, updates: TrackerUpdates, *, signals: Signals) -> None:
+    def __init__(self, database: Database, receiver: WebhookReceiver, *, signals: Signals) -> None:
         super().__init__(RETRY_SECONDS)
         self._database = database
-        self._updates = updates
+        self._receiver = receiver
         self._signals = signals
         self._linked: list[IssueLinked] = []
 
@@ -40,7 +40,7 @@ class EarlyWebhooks(PeriodicService):
         if not linked:
             return
         try:
-            waiting = await webhooks_waiting(
+            waiting = await issues_with_waiting_webhooks(
                 self._database,
                 [(signal.destination_id, signal.issue.remote_id, signal.issue.key) for signal in linked],
             )
@@ -50,7 +50,7 @@ class EarlyWebhooks(PeriodicService):
         for signal in linked:
             if (signal.destination_id, signal.issue.remote_id) in waiting:
                 try:
-                    await self._updates.linked(signal.destination_id, signal.issue)
+                    await self._receiver.apply_waiting(signal.destination_id, signal.issue)
                 except Exception:
                     log.exception("waiting webhooks could not be applied", issue=signal.issue.key)
         if waiting:

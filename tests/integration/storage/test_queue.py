@@ -102,29 +102,29 @@ async def test_a_lane_is_claimed_by_one_only(database: Database):
     [
         lambda lanes, lane: _finish(lanes, lane, 1),
         lambda lanes, lane: _intent(lanes, lane, 1),
-        lambda lanes, lane: lanes.head(lane),
-        lambda lanes, lane: lanes.clear_doubt(lane, 1),
-        lambda lanes, lane: lanes.give_up(
-            lane, 1, park=True, outcome_unknown=False, why="x", error="x", status=None, started=NOW
+        lambda lanes, lane: lanes.next_delivery(lane),
+        lambda lanes, lane: lanes.confirm_not_applied(lane, 1),
+        lambda lanes, lane: lanes.dead_letter(
+            lane, 1, park=True, outcome_unknown=False, outcome="x", error="x", status=None, started_at=NOW
         ),
         lambda lanes, lane: lanes.retry(
             lane,
             1,
             delay_seconds=99,
-            counts=True,
+            counts_attempt=True,
             outcome_unknown=False,
             verify_attempts=0,
-            settle_seconds=0,
+            verify_after_seconds=0,
             outcome="x",
             error="x",
             status=None,
-            started=NOW,
+            started_at=NOW,
         ),
         lambda lanes, lane: lanes.release(lane, 99),
         lambda lanes, lane: lanes.park(lane, "x", orphaned=True),
         lambda lanes, lane: lanes.renew([lane]),
     ],
-    ids=["finish", "intent", "head", "clear_doubt", "give_up", "retry", "release", "park", "renew"],
+    ids=["finish", "record_intent", "next_delivery", "confirm_not_applied", "dead_letter", "retry", "release", "park", "renew"],
 )
 async def test_a_holder_that_was_overtaken_changes_nothing(database: Database, late):
     """Every statement of a holder names its lease: what comes late finds no row."""

@@ -215,11 +215,10 @@ async def test_a_slow_api_delays_no_issue_for_long_and_its_details_come_later(
     service: RunningService, tracker: FakeForgejo, bugsink: FakeBugsink, monkeypatch: pytest.MonkeyPatch
 ):
     """Two details are one comment; the body, which people may have edited, stays."""
-    monkeypatch.setattr(enriching, "PATIENCE_SECONDS", 0.2)
     monkeypatch.setattr(
         enriching.Enricher.__init__,
         "__kwdefaults__",
-        {"signals": None, "patience_seconds": 0.2, "again_seconds": 0.5},
+        {"signals": None, "timeout_seconds": 0.2, "retry_seconds": 0.5},
     )
     bugsink.faults.append(Fault("GET", hang_seconds=1.0, times=3))
     async with service.replica(config(tracker, bugsink)):
@@ -393,7 +392,7 @@ async def test_a_problem_closed_without_being_solved_stays_open_in_bugsink(
         await made(tracker)
         await said(bugsink, 1)
         (ticket,) = await rows(service, "select id from ticket")
-        heard = await running.services.tracker_updates.by_person(ticket["id"], "closed", "not_planned", "operator")
+        heard = await running.services.tracker_updates.set_ticket_state(ticket["id"], "closed", "not_planned", "operator")
         assert heard.changed
         running.services.wake()
 

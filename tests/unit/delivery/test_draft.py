@@ -13,10 +13,10 @@ from unittest import mock
 import pytest
 
 from pointsman.bus.signals import Signals, TextRedacted
-from pointsman.content.redaction.outgoing_filter import PROFILES, OutgoingFilter, masked_words
+from pointsman.content.redaction.outgoing_filter import PROFILES, OutgoingFilter, redaction_summary
 from pointsman.content.template_selection import NO_RULE, Rule, rule_for
 from pointsman.delivery.attempt import Attempt
-from pointsman.delivery.draft import Drafts, draft_of, facts_of, mail_of
+from pointsman.delivery.draft import DraftRenderer, draft_of, facts_of, email_draft_of
 from pointsman.domain.routing import Match, Options, Route, TemplateSet
 from pointsman.domain.states import DeliveryKind, DestinationKind
 from pointsman.storage.ticket_throttle import ThrottledTickets
@@ -74,12 +74,12 @@ def delivery(data=None, **fields):
 def attempt(row, kind=DeliveryKind.CREATE, *, destination_kind=DestinationKind.TRACKER, redact="normal"):
     return Attempt(
         lane=Lane(1, 1, uuid.UUID(int=1), row.ticket_id, 1, 0.0),
-        head=row,
+        delivery=row,
         kind=kind,
         destination=LiveDestination(1, "forge", destination_kind, "forgejo", redact=redact),
-        started=NOW,
-        began=0.0,
-        doubted=False,
+        started_at=NOW,
+        started_monotonic=0.0,
+        outcome_unknown=False,
     )
 
 
@@ -101,7 +101,7 @@ def made(
 
 def drafts(**more):
     reloader = SimpleNamespace(current=SimpleNamespace(mask_key=KEY, routes=[]))
-    return Drafts(None, reloader, PAGE, **more)
+    return DraftRenderer(None, reloader, PAGE, **more)
 
 
 @pytest.mark.parametrize(
@@ -215,13 +215,13 @@ def test_addresses_of_people_stay_inside():
 
 def test_a_mail_greets_its_owner_by_name_and_holds_no_secret():
     row = delivery(event_kind="closed", title=f"My {AWS}", reporter_name="Ada", ticket_kind=2)
-    draft = mail_of(row, PAGE, OutgoingFilter(KEY, PROFILES["normal"], person=True))
+    draft = email_draft_of(row, PAGE, OutgoingFilter(KEY, PROFILES["normal"], person=True))
     assert AWS not in repr(draft) and "Hello Ada," in draft["body"]
     assert draft["masked"] == {"aws-key": 1}
 
 
 def test_counts_in_words():
-    assert masked_words({"token": 2, "aws-key": 1}) == "1 aws-key, 2 token"
+    assert redaction_summary({"token": 2, "aws-key": 1}) == "1 aws-key, 2 token"
 
 
 async def test_a_draft_is_made_once_and_counted_once():
@@ -229,12 +229,12 @@ async def test_a_draft_is_made_once_and_counted_once():
     signals = Signals()
     signals.subscribe(TextRedacted, lambda signal: seen.append(signal.counts))
     makes = drafts(signals=signals)
-    first = await makes.of(attempt(delivery({"text": AWS})))
-    again = await makes.of(attempt(delivery({"text": "something else"}, draft=json.dumps(first))))
+    first = await makes.render(attempt(delivery({"text": AWS})))
+    again = await makes.render(attempt(delivery({"text": "something else"}, draft=json.dumps(first))))
     assert again == first
     assert seen == [{"aws-key": 1}]
-    mail = await makes.mail(delivery(event_kind="closed", title=AWS))
-    assert await makes.mail(delivery(draft=json.dumps(mail))) == mail
+    mail = await makes.render_email(delivery(event_kind="closed", title=AWS))
+    assert await makes.render_email(delivery(draft=json.dumps(mail))) == mail
     assert len(seen) == 2
 
 
@@ -244,7 +244,7 @@ async def test_long_texts_are_masked_in_a_thread(monkeypatch, size, inline):
     monkeypatch.setattr(
         OutgoingFilter, "event", lambda self, data: threads.add(threading.current_thread()) or dict(data)
     )
-    await drafts().of(attempt(delivery({"text": "x" * size})))
+    await drafts().render(attempt(delivery({"text": "x" * size})))
     assert (threads == {threading.main_thread()}) is inline
 
 
@@ -258,7 +258,7 @@ async def test_the_loop_goes_on_while_a_long_text_is_masked():
             await asyncio.sleep(0)
 
     counting = asyncio.create_task(count())
-    await drafts().of(attempt(delivery({"text": "password = something; " * 8_000})))
+    await drafts().render(attempt(delivery({"text": "password = something; " * 8_000})))
     counting.cancel()
     assert turns > 3
 
@@ -286,7 +286,7 @@ def test_each_text_has_its_template_and_what_is_left_out_the_built_in_words():
     comment = made({"text": "back"}, DeliveryKind.COMMENT, rule=MINE, event_kind="recurred", coalesced_count=4)
     assert plain(comment["body"]) == "C back4"
     row = delivery(event_kind="closed")
-    mail = mail_of(row, PAGE, OutgoingFilter(KEY, PROFILES["normal"], person=True), MINE)
+    mail = email_draft_of(row, PAGE, OutgoingFilter(KEY, PROFILES["normal"], person=True), MINE)
     assert (mail["subject"], mail["body"]) == ("S", "M")
     some = Rule("some", Options(templates=TemplateSet(title="only {{ level }}")))
     draft = made({"text": "broke", "level": "error"}, rule=some)
@@ -376,13 +376,13 @@ async def test_without_templates_nothing_is_asked_and_with_them_the_opening_even
     monkeypatch.setattr("pointsman.storage.tickets.read_opening_event", opening)
     reloader = SimpleNamespace(current=SimpleNamespace(mask_key=KEY, routes=[Route(1, Match(), (1,))]))
     database = SimpleNamespace(fetchrow=mock.AsyncMock(return_value={"count": 1, "since": None}))
-    makes = Drafts(database, reloader, PAGE)
+    makes = DraftRenderer(database, reloader, PAGE)
     row = delivery({"text": "back"}, event_kind="recurred", event_n=5, seq=3)
-    await makes.of(attempt(row, DeliveryKind.COMMENT))
+    await makes.render(attempt(row, DeliveryKind.COMMENT))
     assert not asked
     match = Match(tags={"service": "basket"})
     reloader.current.routes = [Route(1, match, (1,), options=Options(templates=WORDS))]
-    draft = await makes.of(attempt(row, DeliveryKind.COMMENT))
+    draft = await makes.render(attempt(row, DeliveryKind.COMMENT))
     notice, _, said = draft["body"].partition("\n\n")
     assert plain(said) == "C back0" and asked == [row.ticket_id]
     assert notice.startswith("_One update could not")
@@ -390,4 +390,4 @@ async def test_without_templates_nothing_is_asked_and_with_them_the_opening_even
 
 async def test_what_only_does_something_says_nothing():
     for kind in (DeliveryKind.CLOSE, DeliveryKind.REOPEN):
-        assert await drafts().of(attempt(delivery({"text": AWS}), kind)) == {}
+        assert await drafts().render(attempt(delivery({"text": AWS}), kind)) == {}
