@@ -78,8 +78,8 @@ def kustomize() -> list[str] | None:
     """The command that renders here, if there is one of version 5."""
     try:
         if shutil.which("kustomize"):
-            said = _ask("kustomize", "version")
-            if re.search(r"\bv?5\.", said):
+            output = _ask("kustomize", "version")
+            if re.search(r"\bv?5\.", output):
                 return ["kustomize", "build"]
         if shutil.which("kubectl"):
             version = json.loads(_ask("kubectl", "version", "--client", "--output=json"))

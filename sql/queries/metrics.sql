@@ -29,7 +29,7 @@ where x.retired_at is null or q.pending > 0 or p.lanes > 0
 
 -- name: dead_letter_metrics
 -- Count dead letters by destination and outcome. Each lane is looked up by its key; the table is never scanned.
-select x.slug, dead.outcome, count(*) as count
+select x.slug, dead.outcome, count(*) as deliveries
 from (select coalesce(d.last_outcome, 'unknown') as outcome,
              (select l.destination_id from lane l where l.id = d.lane_id) as destination_id
       from delivery d where d.state = 2) dead

@@ -126,8 +126,8 @@ def test_no_input_raises_or_matches_by_chance(data, signature, secrets):
 @QUICK
 @given(st.binary(max_size=50), st.binary(min_size=1, max_size=70), st.booleans())
 def test_what_was_signed_matches_in_either_case_of_its_digits(data, secret, upper):
-    made = hmac_sha256(secret, data).hex()
-    assert hmac_sha256_matches(data, made.upper() if upper else made, [secret])
+    signature = hmac_sha256(secret, data).hex()
+    assert hmac_sha256_matches(data, signature.upper() if upper else signature, [secret])
 
 
 @QUICK

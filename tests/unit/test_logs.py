@@ -77,7 +77,7 @@ HARMFUL = [
 HARMFUL += [*"\u202a\u202e\u2028\u2029\u2066\u2069\ufeff", "\U000e0041", "\ud800"]
 
 
-@pytest.mark.parametrize("sign", HARMFUL, ids=[f"U+{ord(one):04X}" for one in HARMFUL])
+@pytest.mark.parametrize("sign", HARMFUL, ids=[f"U+{ord(character):04X}" for character in HARMFUL])
 def test_signs_that_move_hide_or_colour_text_are_spelt_out(sign):
     scrubbed = logs.scrub(f"a{sign}b")
     assert sign not in scrubbed
@@ -108,10 +108,10 @@ def test_one_event_is_one_line_whatever_it_says(text):
     logs.configure("json", stream=stream)
     logs.logger("test").info(text, value=text, many=[text], deep={text: {"a": text}}, error=ValueError(text))
     logging.getLogger("library").warning("%s", text)
-    said = stream.getvalue()
-    assert said.count("\n") == 2
-    assert len(said.splitlines()) == 2
-    for line in said.splitlines():
+    output = stream.getvalue()
+    assert output.count("\n") == 2
+    assert len(output.splitlines()) == 2
+    for line in output.splitlines():
         assert line.isascii()
         assert json.loads(line)["event"] is not None
 
@@ -123,9 +123,9 @@ def test_a_text_can_not_forge_a_line_in_either_form(form):
     logs.logger("test").info(FORGERY, value=FORGERY, many=[FORGERY])
     logging.getLogger("library").warning(FORGERY)
     logging.getLogger("library").warning("%s", FORGERY)
-    said = stream.getvalue()
-    assert len(said.splitlines()) == 3
-    assert "\x1b[2J" not in said
+    output = stream.getvalue()
+    assert len(output.splitlines()) == 3
+    assert "\x1b[2J" not in output
 
 
 def test_secrets_are_taken_out_of_values_of_any_shape(lines):
@@ -157,10 +157,10 @@ def test_secrets_are_taken_out_of_tracebacks(form):
     except OSError:
         logs.logger("test").exception("it failed")
         logging.getLogger("library").exception("it failed")
-    said = stream.getvalue()
-    assert said.count("can't reach postgresql://***@db") == 2
-    assert "hunter2hunter2" not in said
-    assert "\x1b[31m" not in said
+    output = stream.getvalue()
+    assert output.count("can't reach postgresql://***@db") == 2
+    assert "hunter2hunter2" not in output
+    assert "\x1b[31m" not in output
 
 
 def test_numbers_and_nothing_stay_what_they_are(lines):

@@ -18,17 +18,17 @@ NOW = 1_800_000_000
 BODY = b'{"a": 1}'
 
 
-def signature(key: bytes = KEY, said: str = "msg", at: str = str(NOW), body: bytes = BODY) -> str:
-    made = hmac_sha256(key, f"{said}.{at}.".encode("utf-8", "surrogateescape") + body)
-    return "v1," + base64.b64encode(made).decode()
+def signature(key: bytes = KEY, message_id: str = "msg", at: str = str(NOW), body: bytes = BODY) -> str:
+    digest = hmac_sha256(key, f"{message_id}.{at}.".encode("utf-8", "surrogateescape") + body)
+    return "v1," + base64.b64encode(digest).decode()
 
 
-def headers(signed: str, said: str = "msg", at: str = str(NOW)) -> dict[str, str]:
-    return {"webhook-id": said, "webhook-timestamp": at, "webhook-signature": signed}
+def headers(signed: str, message_id: str = "msg", at: str = str(NOW)) -> dict[str, str]:
+    return {"webhook-id": message_id, "webhook-timestamp": at, "webhook-signature": signed}
 
 
-def matches(given: dict[str, str], *keys: bytes, body: bytes = BODY, now: float = NOW) -> bool:
-    return standard_webhook_matches(given, body, keys or (KEY,), now=now)
+def matches(message: dict[str, str], *keys: bytes, body: bytes = BODY, now: float = NOW) -> bool:
+    return standard_webhook_matches(message, body, keys or (KEY,), now=now)
 
 
 def test_what_was_signed_matches_and_what_was_changed_does_not():
@@ -48,7 +48,7 @@ def test_an_empty_key_matches_nothing(key: bytes):
 
 
 def test_a_message_without_an_id_is_none():
-    assert matches(headers(signature(said=""), said="")) is False
+    assert matches(headers(signature(message_id=""), message_id="")) is False
 
 
 @pytest.mark.parametrize("off", [0, STANDARD_WEBHOOK_SECONDS, -STANDARD_WEBHOOK_SECONDS])

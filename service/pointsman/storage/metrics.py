@@ -34,7 +34,7 @@ class DeadLetterMetrics(NamedTuple):
 
     slug: str
     outcome: str
-    count: int
+    deliveries: int
 
 
 class MaintenanceMetrics(NamedTuple):
@@ -67,7 +67,7 @@ async def read(database: Database) -> DatabaseMetrics:
     return DatabaseMetrics(
         destinations=rows_of(DestinationMetrics, await database.fetch(SQL["destination_metrics"])),
         dead_letters=rows_of(DeadLetterMetrics, await database.fetch(SQL["dead_letter_metrics"])),
-        rate_limits=await rate_limits.standing(database),
+        rate_limits=await rate_limits.list_status(database),
         maintenance=maintenance,
     )
 

@@ -256,7 +256,7 @@ class Metrics:
             self.destination_failures.labels(row.slug).set(row.consecutive_failures)
         for dead in metrics.dead_letters:
             outcome = dead.outcome if dead.outcome in _OUTCOMES else "other"
-            self.dead_letters.labels(dead.slug, outcome).inc(dead.count)
+            self.dead_letters.labels(dead.slug, outcome).inc(dead.deliveries)
         for limit in metrics.rate_limits:
             for slug in limit["destinations"]:
                 self.rate_limit_tokens.labels(slug, limit["scope"]).set(limit["tokens"])

@@ -15,6 +15,7 @@ from pointsman.plugin_host.registry import Registry
 from pointsman.plugin_host.snapshot import ConfigReloader
 from pointsman.storage.db import Database
 from pointsman.sync.tracker_updates import TrackerUpdates
+from pointsman.sync.webhook_receiver import WebhookReceiver
 from pointsman.web.admission import AdmissionControl, ReadOnlyPool
 from pointsman.web.connection_manager import ConnectionManager
 from pointsman.web.metrics import Metrics
@@ -35,6 +36,7 @@ class Services:
     preparer: ReportPreparer
     intake: IntakeBatcher
     tracker_updates: TrackerUpdates
+    webhook_receiver: WebhookReceiver
     admission: AdmissionControl
     connections: ConnectionManager
     timeouts: HttpTimeouts
@@ -57,6 +59,7 @@ class Services:
         config: ConfigReloader,
         intake: IntakeBatcher,
         tracker_updates: TrackerUpdates,
+        webhook_receiver: WebhookReceiver,
         metrics: Metrics,
         *,
         wake: Callable[[], None],
@@ -89,6 +92,7 @@ class Services:
             preparer=ReportPreparer(config),
             intake=intake,
             tracker_updates=tracker_updates,
+            webhook_receiver=webhook_receiver,
             admission=admission,
             connections=connections,
             timeouts=timeouts,

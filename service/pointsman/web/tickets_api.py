@@ -31,7 +31,7 @@ from pointsman.web.services import Services, services_of
 
 PAGE_LIMIT = 200
 
-_LINK_STATES = {None: "pending", LinkState.ACTIVE: "active", LinkState.ORPHANED: "orphaned"}
+_LINK_STATES = {LinkState.ACTIVE: "active", LinkState.ORPHANED: "orphaned"}
 _STATES = {TicketStatus.OPEN: "open", TicketStatus.CLOSED: "closed"}
 _STATUS_NUMBERS = {name: int(status) for status, name in _STATES.items()}
 
@@ -206,7 +206,7 @@ async def close(request: web.Request) -> web.Response:
     raw = await body.read(request, body.INTAKE_LIMIT, services.admission.report_memory, services.timeouts)
     close_body = convert_body(decode(raw), CloseBody) if raw.strip() else CloseBody()
     async with services.admission.queries.slot():
-        await services.tracker_updates.by_person(ticket.id, "closed", close_body.reason, principal.name)
+        await services.tracker_updates.set_ticket_state(ticket.id, "closed", close_body.reason, principal.name)
     services.wake()
     return await get(request)
 
@@ -216,7 +216,7 @@ async def reopen(request: web.Request) -> web.Response:
     services, principal = services_of(request), authenticate(request)
     ticket = await _requested_ticket(request, services, principal)
     async with services.admission.queries.slot():
-        await services.tracker_updates.by_person(ticket.id, "open", None, principal.name)
+        await services.tracker_updates.set_ticket_state(ticket.id, "open", None, principal.name)
     services.wake()
     return await get(request)
 
@@ -253,7 +253,7 @@ def _link_view(link: LinkRow) -> LinkBody:
     return LinkBody(
         destination=link.destination,
         tracker=link.tracker,
-        state=_LINK_STATES[link.link_state],
+        state=_LINK_STATES[LinkState(link.link_state)] if link.link_state is not None else "pending",
         key=link.issue_key,
         url=link.issue_url or None,
         issue_state=_STATES[TicketStatus(link.issue_state)] if link.issue_state is not None else None,

@@ -9,7 +9,7 @@ from pointsman.content.sanitize import clean_stored
 from pointsman.crypto import hmac_sha256_matches
 from pointsman.logs import logger
 from pointsman.plugin_api import IgnoredWebhook, IssueRemoved, IssueState, Tracker, WebhookEvent
-from pointsman.plugin_host.validate import checked
+from pointsman.plugin_host.validate import validated
 from pointsman.web import body
 from pointsman.web.middleware import add_log_fields
 from pointsman.web.problems import unauthorized
@@ -49,7 +49,7 @@ async def post(request: web.Request) -> web.Response:
     delivery_id = _delivery_id(destination.tracker, headers, raw)
     event = _read(destination.tracker, headers, raw)
     async with services.admission.webhook_writes.slot():
-        result = await services.tracker_updates.webhook(destination, headers, raw, delivery_id, event)
+        result = await services.webhook_receiver.receive(destination, headers, raw, delivery_id, event)
     services.metrics.webhooks.labels(slug, "changed" if result.changed else "nothing").inc()
     add_log_fields(
         request,
@@ -89,7 +89,7 @@ def _is_signature_valid(
 def _read(tracker: Tracker, headers: dict[str, str], raw: bytes) -> WebhookEvent | None:
     """Return what the plugin reads, or None when it fails: the webhook is stored, and polling finds the change."""
     try:
-        event: WebhookEvent = checked(
+        event: WebhookEvent = validated(
             tracker.read_webhook(headers, raw), IssueState, IssueRemoved, IgnoredWebhook
         )
     except Exception:

@@ -117,9 +117,9 @@ def test_ports_and_probes_exist(resources):
 
 
 def test_pods_have_no_powers(resources):
-    found = pods(resources)
-    assert len(found) == 2
-    for pod in found.values():
+    pod_specs = pods(resources)
+    assert len(pod_specs) == 2
+    for pod in pod_specs.values():
         spec = pod["spec"]
         assert spec["automountServiceAccountToken"] is False
         assert spec["enableServiceLinks"] is False, "POINTSMAN_PORT and the like would come from the cluster"
@@ -242,9 +242,9 @@ def our_series() -> dict[str, set[str]]:
     """Every series that a replica can show, with its labels."""
     suffixes = {Counter: ["_total"], Histogram: ["_bucket", "_count", "_sum"], Gauge: [""]}
     return {
-        one._name + suffix: set(one._labelnames)
-        for one in vars(Metrics()).values()
-        for suffix in suffixes.get(type(one), [])
+        metric._name + suffix: set(metric._labelnames)
+        for metric in vars(Metrics()).values()
+        for suffix in suffixes.get(type(metric), [])
     }
 
 
@@ -252,8 +252,8 @@ SERIES = our_series()
 
 
 def expressions() -> list:
-    found = [pytest.param(rule["expr"], id=rule["alert"]) for rule in ALERTS]
-    return found + [
+    rules = [pytest.param(rule["expr"], id=rule["alert"]) for rule in ALERTS]
+    return rules + [
         pytest.param(target["expr"], id=panel["title"]) for panel in PANELS for target in panel["targets"]
     ]
 
@@ -279,27 +279,27 @@ def test_the_monitoring_is_written_in_prometheus_own_grammar(expression):
 @pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
 def test_every_alert_says_what_to_do_and_where_it_is_told(rule):
     assert rule["labels"]["severity"] in {"critical", "warning", "info"}
-    told = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    documentation = (ROOT / "docs" / "operations.md").read_text("utf-8")
     anchors = {
         re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
-        for title in re.findall(r"^#+ (.+)$", told, re.MULTILINE)
+        for title in re.findall(r"^#+ (.+)$", documentation, re.MULTILINE)
     }
     say, _, anchor = rule["annotations"]["runbook"].rpartition(": docs/operations.md#")
     assert say and anchor in anchors, rule["annotations"]["runbook"]
-    assert f"`{rule['alert']}`" in told
+    assert f"`{rule['alert']}`" in documentation
     # a summary names only labels that its expression keeps
     used = set(re.findall(r"\$labels\.(\w+)", rule["annotations"]["summary"]))
     assert all(re.search(rf"by \([^)]*\b{label}\b", rule["expr"]) for label in used)
 
 
 def test_no_alert_is_told_that_is_not_there():
-    told = (ROOT / "docs" / "operations.md").read_text("utf-8")
-    assert set(re.findall(r"`(Pointsman[A-Z]\w+)`", told)) == {rule["alert"] for rule in ALERTS}
+    documentation = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    assert set(re.findall(r"`(Pointsman[A-Z]\w+)`", documentation)) == {rule["alert"] for rule in ALERTS}
 
 
 def test_every_metric_is_on_the_dashboard_or_in_an_alert():
     """A number that nobody looks at is one too many."""
-    shown = " ".join(one.values[0] for one in expressions())
+    shown = " ".join(expression.values[0] for expression in expressions())
     unseen = {name for name in SERIES if not re.search(rf"\b{name}\b", shown)}
     assert {name for name in unseen if not name.endswith(("_bucket", "_count", "_sum"))} == set()
 
@@ -322,6 +322,6 @@ def test_the_rules_become_a_prometheusrule_as_the_page_says():
         r"^ *(\{ printf .*?)\| kubectl", (DEPLOY / "README.md").read_text("utf-8"), re.MULTILINE | re.DOTALL
     )
     done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, text=True, check=True)
-    made = yaml.safe_load(done.stdout)
-    assert (made["apiVersion"], made["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
-    assert made["spec"] == RULES
+    manifest = yaml.safe_load(done.stdout)
+    assert (manifest["apiVersion"], manifest["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+    assert manifest["spec"] == RULES

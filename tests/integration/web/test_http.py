@@ -63,8 +63,8 @@ async def raw(service: RunningService, path: str, body: bytes, **headers: str) -
 )
 async def test_the_token_may_come_three_ways(service: RunningService, path: str, headers: dict):
     async with service.replica(SOURCES):
-        said = await service.call("POST", path, json=alert(), headers=headers, status=202)
-        assert uuid.UUID(said["report"]) and uuid.UUID(said["ticket"])
+        accepted = await service.call("POST", path, json=alert(), headers=headers, status=202)
+        assert uuid.UUID(accepted["report"]) and uuid.UUID(accepted["ticket"])
 
 
 async def test_whatever_is_wrong_with_the_token_the_answer_is_the_same(service: RunningService):
@@ -167,10 +167,10 @@ async def test_a_verified_webhook_about_something_else_is_taken_and_changes_noth
 )
 async def test_bad_alerts_are_told_what_is_wrong(service: RunningService, body: bytes, name: str):
     async with service.replica(SOURCES):
-        status, said = await raw(service, f"/intake/shop/{SHOP}", body)
-        problem(said, name)
+        status, answer = await raw(service, f"/intake/shop/{SHOP}", body)
+        problem(answer, name)
         assert status in (400, 422)
-        assert said.get("detail") or said.get("errors")
+        assert answer.get("detail") or answer.get("errors")
 
 
 @pytest.mark.parametrize(
@@ -185,9 +185,9 @@ async def test_bad_alerts_are_told_what_is_wrong(service: RunningService, body: 
 )
 async def test_odd_but_readable_alerts_become_tickets(service: RunningService, hostile: str):
     async with service.replica(SOURCES):
-        status, said = await raw(service, f"/intake/shop/{SHOP}", hostile.encode())
-        assert status == 202 and said["ticket"]
-        await service.ticket(said["ticket"])
+        status, accepted = await raw(service, f"/intake/shop/{SHOP}", hostile.encode())
+        assert status == 202 and accepted["ticket"]
+        await service.ticket(accepted["ticket"])
 
 
 async def test_an_alert_that_our_code_can_not_decide_on_is_parked_and_runs_again(service: RunningService, monkeypatch):
@@ -197,15 +197,15 @@ async def test_an_alert_that_our_code_can_not_decide_on_is_parked_and_runs_again
     from pointsman.storage.db import Database
 
     async with service.replica(SOURCES):
-        said = await service.alert("ESCALATED")
-        assert said["state"] == "parked" and said["ticket"] is None
-        assert (await service.alert("ESCALATED"))["report"] == said["report"]
+        accepted = await service.alert("ESCALATED")
+        assert accepted["state"] == "parked" and accepted["ticket"] is None
+        assert (await service.alert("ESCALATED"))["report"] == accepted["report"]
         async with Database.open(service.settings.database_url.reveal(), size=2) as database:
-            assert [str(report.id) for report in await reprocess.parked_reports(database)] == [said["report"]]
+            assert [str(report.id) for report in await reprocess.parked_reports(database)] == [accepted["report"]]
             [line] = await reprocess.reprocess_reports(service.settings, database, None)
             assert "stays parked" in line
             monkeypatch.setattr(payloads, "ACTIONS", {**payloads.ACTIONS, "ESCALATED": "regressed"})
-            [line] = await reprocess.reprocess_reports(service.settings, database, uuid.UUID(said["report"]))
+            [line] = await reprocess.reprocess_reports(service.settings, database, uuid.UUID(accepted["report"]))
             ticket = line.rpartition(" ")[2]
             assert (await service.ticket(ticket))["title"] == "KeyError: 'basket'"
             assert await reprocess.parked_reports(database) == []
@@ -215,9 +215,9 @@ async def test_too_large_too_odd_and_bombs(service: RunningService):
     async with service.replica(SOURCES):
         path = f"/intake/shop/{SHOP}"
         big = json.dumps(alert(title="x" * 300_000)).encode()
-        status, said = await raw(service, path, big)
+        status, answer = await raw(service, path, big)
         assert status == 413
-        problem(said, "too-large")
+        problem(answer, "too-large")
         status, _ = await raw(service, path, gzip.compress(b" " * 50_000_000), Content_Encoding="gzip")
         assert status == 413
         status, _ = await raw(
@@ -235,17 +235,17 @@ async def test_too_large_too_odd_and_bombs(service: RunningService):
 
 async def test_unknown_fields_are_refused_by_name_in_our_own_api(service: RunningService):
     async with service.replica(SOURCES):
-        said = await service.call(
+        problem = await service.call(
             "POST", "/api/v1/tickets", token=HELPDESK, json={"title": "a", "colour": "red"}, status=422
         )
-        assert "colour" in json.dumps(said)
-        said = await service.call(
+        assert "colour" in json.dumps(problem)
+        problem = await service.call(
             "POST", "/api/v1/tickets", token=HELPDESK, json={"description": "a"}, status=422
         )
-        assert "title" in json.dumps(said)
+        assert "title" in json.dumps(problem)
         bad = {"title": "a", "reporter": {"email": "no address"}}
-        said = await service.call("POST", "/api/v1/tickets", token=HELPDESK, json=bad, status=422)
-        assert "reporter.email" in said["errors"]
+        problem = await service.call("POST", "/api/v1/tickets", token=HELPDESK, json=bad, status=422)
+        assert "reporter.email" in problem["errors"]
         for query in ("limit=0", "limit=x", "status=maybe", "cursor=zzz", "colour=red", "source=nothere"):
             await service.call("GET", f"/api/v1/tickets?{query}", token=ADMIN, status=422)
 
@@ -261,9 +261,9 @@ async def test_unknown_things_are_404_and_wrong_methods_405(service: RunningServ
         )
 
 
-async def test_the_pages_of_the_list_join_without_gap_or_double(service: RunningService):
+async def test_the_pages_of_the_list_join_without_gap_or_duplicate(service: RunningService):
     async with service.replica(SOURCES):
-        made = [await service.new_ticket(f"number {n}") for n in range(7)]
+        created = [await service.new_ticket(f"number {n}") for n in range(7)]
         seen, cursor = [], ""
         while True:
             page = await service.call("GET", f"/api/v1/tickets?limit=3{cursor}", token=HELPDESK, status=200)
@@ -271,21 +271,21 @@ async def test_the_pages_of_the_list_join_without_gap_or_double(service: Running
             if page["next"] is None:
                 break
             cursor = f"&cursor={page['next']}"
-        assert seen == made[::-1]
+        assert seen == created[::-1]
 
 
 async def test_many_at_once_for_one_problem_are_one_ticket(service: RunningService):
     """A hundred alerts about one problem arrive together: one ticket, all counted, none lost."""
     async with service.replica(SOURCES):
-        said = await asyncio.gather(
+        accepted = await asyncio.gather(
             *(service.alert("REGRESSED", last_seen=f"2026-11-20T10:00:00.{n:06d}Z") for n in range(100))
         )
-        assert len({one["ticket"] for one in said}) == 1
-        assert len({one["report"] for one in said}) == 100
-        assert (await service.ticket(said[0]["ticket"]))["occurrences"] == 100
+        assert len({report["ticket"] for report in accepted}) == 1
+        assert len({report["report"] for report in accepted}) == 100
+        assert (await service.ticket(accepted[0]["ticket"]))["occurrences"] == 100
 
 
-async def test_without_the_database_nothing_is_promised(service: RunningService, dsn: str):
+async def test_without_the_database_nothing_is_accepted(service: RunningService, dsn: str):
     """503 with Retry-After while connections are refused; the same alert is taken afterwards."""
     import asyncpg
 
@@ -332,8 +332,8 @@ async def test_no_token_is_ever_logged(service: RunningService, capfd):
         await service.call("GET", "/api/v1/tickets", token=ADMIN + "x", status=401)
         await service.new_ticket()
         await raw(service, f"/intake/shop/{SHOP}", b"{")
-    said = capfd.readouterr()
-    output = said.out + said.err
+    captured = capfd.readouterr()
+    output = captured.out + captured.err
     assert "request" in output
     for secret in (SHOP, HELPDESK, ADMIN, WEBHOOK_SECRET, "t0ken-of-the-tests"):
         assert secret not in output

@@ -42,11 +42,11 @@ async def page(database: Database, metrics: Metrics | None = None) -> str:
 
 def value(text: str, name: str) -> float | None:
     """The value of a series, named as it stands on the page."""
-    found = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
-    return float(found[1]) if found else None
+    match = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
+    return float(match[1]) if match else None
 
 
-async def test_the_queue_is_told_by_destination(stage: StoredLanes):
+async def test_the_queue_is_shown_by_destination(stage: StoredLanes):
     pending = {"state": DeliveryState.PENDING, "cls": None}
     await stage.lane(
         "here", {**pending, "outcome_unknown": True, "ago": 2 * HOUR}, {**pending, "ago": HOUR}, state=1
@@ -78,7 +78,7 @@ async def test_the_queue_is_told_by_destination(stage: StoredLanes):
     assert "stranger" not in text
 
 
-async def test_how_a_destination_stands(stage: StoredLanes):
+async def test_the_state_of_a_destination(stage: StoredLanes):
     await stage.database.execute(
         "update destination_state s set breaker = 2, failures = 7, pause_reason = 'operator', credential = 'k',"
         " blocked_until = now() + interval '90 s' from destination d where d.id = s.destination_id and slug = 'here';"
@@ -98,7 +98,7 @@ async def test_how_a_destination_stands(stage: StoredLanes):
     )
 
 
-async def test_parked_reports_and_careful_mode(stage: StoredLanes):
+async def test_parked_reports_and_verify_writes_mode(stage: StoredLanes):
     database = stage.database
     text = await page(database)
     assert (value(text, "pointsman_reports_parked"), value(text, "pointsman_verify_writes_mode")) == (0, 0)
@@ -178,7 +178,7 @@ async def test_nothing_that_is_done_is_read(stage: StoredLanes):
             plan = "\n".join(row[0] for row in rows)
             assert "Seq Scan on lane" not in plan and "Seq Scan on delivery" not in plan, plan
             # nor by an index that holds what is done
-            most = max(int(found) for found in re.findall(r"rows=(\d+)", plan.replace("rows=0.", "rows=0 ")))
+            most = max(int(count) for count in re.findall(r"rows=(\d+)", plan.replace("rows=0.", "rows=0 ")))
             assert most < 100, plan
 
 
@@ -214,5 +214,5 @@ MAY_COME: set[str] = set()
 
 def series(text: str) -> set[str]:
     """The series of a page, but for those of buckets and of the requests of this test itself."""
-    found: set[Any] = {line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")}
-    return {one for one in found if not one.startswith("pointsman_http_request")}
+    names: set[Any] = {line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")}
+    return {name for name in names if not name.startswith("pointsman_http_request")}

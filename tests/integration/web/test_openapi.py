@@ -24,9 +24,9 @@ ITSELF = ("GET", "/api/v1/openapi.json")
 
 def operations():
     return [
-        (method.upper(), path, one)
+        (method.upper(), path, operation)
         for path, methods in DOCUMENT["paths"].items()
-        for method, one in methods.items()
+        for method, operation in methods.items()
     ]
 
 
@@ -61,12 +61,12 @@ def test_every_route_is_described_and_every_description_is_a_route():
 def test_references_and_parameters_are_whole():
     for ref in refs(DOCUMENT):
         assert resolve(ref)
-    names = [one["operationId"] for _, _, one in operations()]
+    names = [operation["operationId"] for _, _, operation in operations()]
     assert len(names) == len(set(names))
-    for _, path, one in operations():
-        in_path = {each["name"] for each in one["parameters"] if each["in"] == "path"}
+    for _, path, operation in operations():
+        in_path = {each["name"] for each in operation["parameters"] if each["in"] == "path"}
         assert in_path == set(re.findall(r"{(\w+)}", path))
-        assert {name for needed in one["security"] for name in needed} <= DOCUMENT["components"][
+        assert {name for needed in operation["security"] for name in needed} <= DOCUMENT["components"][
             "securitySchemes"
         ].keys()
 
@@ -82,18 +82,18 @@ def test_schemas_are_json_schemas(name: str):
 
 
 def test_every_type_of_problem_is_described():
-    said = json.dumps(DOCUMENT["components"]["responses"])
+    described = json.dumps(DOCUMENT["components"]["responses"])
     enum = DOCUMENT["components"]["schemas"]["ProblemBody"]["properties"]["type"]["enum"]
     for name, (status, _) in TITLES.items():
         assert TYPE_BASE + name in enum
-        assert f"`{name}`" in said
+        assert f"`{name}`" in described
         assert f"Problem{status}" in DOCUMENT["components"]["responses"]
 
 
 def fits(method: str, path: str, status: int, kind: str, answer) -> None:
     """The answer is one that the document promises."""
-    one = DOCUMENT["paths"][path][method.lower()]
-    response = one["responses"][str(status)]
+    operation = DOCUMENT["paths"][path][method.lower()]
+    response = operation["responses"][str(status)]
     if "$ref" in response:
         response = resolve(response["$ref"])
     schema = {**response["content"][kind]["schema"], "components": DOCUMENT["components"]}
@@ -130,7 +130,7 @@ async def test_real_answers_fit_the_document(service: RunningService):
         tickets = "/api/v1/tickets"
         key = {"Idempotency-Key": "one"}
         body = {"title": "Help", "reporter": {"email": "ada@customer.example", "name": "Ada"}}
-        made = await ask("POST", tickets, 201, token=HELPDESK, headers=key, json=body)
+        created = await ask("POST", tickets, 201, token=HELPDESK, headers=key, json=body)
         await ask("POST", tickets, 409, token=HELPDESK, headers=key, json={"title": "Else"})
         await ask("POST", tickets, 201, token=ADMIN, json={"title": "By an operator"})
         await ask("POST", tickets, 403, token=SHOP, json=body)
@@ -138,19 +138,19 @@ async def test_real_answers_fit_the_document(service: RunningService):
         await ask("POST", tickets, 422, token=HELPDESK, json={"title": " "})
         await ask("GET", f"{tickets}?limit=1", 200, route=tickets, token=ADMIN)
         await ask("GET", f"{tickets}?limit=0", 422, route=tickets, token=ADMIN)
-        one = f"{tickets}/{{ticket}}"
-        here = f"{tickets}/{made['id']}"
+        ticket_route = f"{tickets}/{{ticket}}"
+        here = f"{tickets}/{created['id']}"
         await ask(
-            "POST", f"{here}/comments", 201, route=f"{one}/comments", token=HELPDESK, json={"body": "a"}
+            "POST", f"{here}/comments", 201, route=f"{ticket_route}/comments", token=HELPDESK, json={"body": "a"}
         )
-        await ask("POST", f"{here}/comments", 422, route=f"{one}/comments", token=HELPDESK, json={"body": ""})
+        await ask("POST", f"{here}/comments", 422, route=f"{ticket_route}/comments", token=HELPDESK, json={"body": ""})
         close = {"reason": "duplicate"}
-        await ask("POST", f"{here}/close", 200, route=f"{one}/close", token=HELPDESK, json=close)
-        await ask("POST", f"{here}/close", 422, route=f"{one}/close", token=HELPDESK, json={"reason": "x"})
-        seen_ticket = await ask("GET", here, 200, route=one, token=HELPDESK)
+        await ask("POST", f"{here}/close", 200, route=f"{ticket_route}/close", token=HELPDESK, json=close)
+        await ask("POST", f"{here}/close", 422, route=f"{ticket_route}/close", token=HELPDESK, json={"reason": "x"})
+        seen_ticket = await ask("GET", here, 200, route=ticket_route, token=HELPDESK)
         assert [event["kind"] for event in seen_ticket["events"]] == ["opened", "commented", "closed"]
-        await ask("POST", f"{here}/reopen", 200, route=f"{one}/reopen", token=HELPDESK)
-        await ask("GET", f"{tickets}/x", 404, route=one, token=HELPDESK)
+        await ask("POST", f"{here}/reopen", 200, route=f"{ticket_route}/reopen", token=HELPDESK)
+        await ask("GET", f"{tickets}/x", 404, route=ticket_route, token=HELPDESK)
 
         previews = "/api/v1/previews"
         shown = await ask("POST", previews, 200, token=ADMIN, json={"source": "shop", "body": alert()})

@@ -22,7 +22,7 @@ from pointsman.errors import Overloaded
 from pointsman.intake import batcher
 from pointsman.web import client_address, static_responses
 from pointsman.web.admission import AdmissionLimit, ConcurrencyLimit, MemoryBudget
-from pointsman.web.server import files_for
+from pointsman.web.server import connection_limit
 from pointsman.web.timeouts import HttpTimeouts
 from polling import until
 from raw_http import Wire, exchange, request
@@ -38,7 +38,7 @@ TARGET = f"/intake/shop/{SHOP}"
 
 def chunked(target: str, *pieces: bytes) -> bytes:
     head = request(target, b"", "Transfer-Encoding: chunked", "X-Not: Content-Length")
-    return head + b"".join(b"%x\r\n%b\r\n" % (len(one), one) for one in pieces)
+    return head + b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
 
 
 MALFORMED = {
@@ -144,7 +144,7 @@ async def test_bombs_take_no_memory(service: RunningService):
             for path in (TARGET, "/webhooks/forgejo/x"):
                 data = request(path, bomb, "Content-Encoding: gzip", "Connection: close")
                 ended = await asyncio.gather(*(exchange(service.url, data) for _ in range(10)))
-                assert {one.status for one in ended} == {413}
+                assert {response.status for response in ended} == {413}
             peak = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
@@ -200,13 +200,13 @@ async def test_the_host_header_leads_nowhere(service: RunningService):
     """Links are built from the configured address alone."""
     service.settings = msgspec.structs.replace(service.settings, public_url="https://help.example.com")
     async with service.replica(SOURCES) as running:
-        made = await service.alert()
+        accepted = await service.alert()
         basic = aiohttp.encode_basic_auth("x", ADMIN)
         for path in (
             "/",
             "/console",
             "/console/",
-            f"/console/tickets/{made['ticket']}",
+            f"/console/tickets/{accepted['ticket']}",
             "/api/v1/openapi.json",
             "/nothing",
         ):
@@ -255,8 +255,8 @@ TRUSTED = tuple(map(ipaddress.ip_network, ("10.0.0.0/8", "192.168.7.3/32", "fd00
 )
 def test_the_rightmost_address_that_no_proxy_of_ours_has_counts(peer, forwarded, client):
     """What a client writes into X-Forwarded-For itself changes nothing."""
-    found = client_address.client(client_address.read_address((peer, 1)), forwarded, TRUSTED)
-    assert str(found) == client
+    address = client_address.client(client_address.read_address((peer, 1)), forwarded, TRUSTED)
+    assert str(address) == client
 
 
 def test_without_trusted_proxies_nothing_is_believed():
@@ -276,8 +276,8 @@ async def test_behind_a_proxy_the_clients_have_their_share(service: RunningServi
         service.settings, max_connections_per_address=2, trusted_proxies=(ipaddress.ip_network("127.0.0.0/8"),)
     )
 
-    def part(who: str) -> bytes:
-        return request(TARGET, b"", f"Content-Length: {len(BODY)}", f"X-Forwarded-For: 6.6.6.6, {who}")
+    def part(client: str) -> bytes:
+        return request(TARGET, b"", f"Content-Length: {len(BODY)}", f"X-Forwarded-For: 6.6.6.6, {client}")
 
     async with service.replica(SOURCES), contextlib.AsyncExitStack() as stack:
         for _ in range(2):
@@ -288,8 +288,8 @@ async def test_behind_a_proxy_the_clients_have_their_share(service: RunningServi
     assert '"remote":"1.2.3.5"' in capfd.readouterr().err.replace(" ", "")
 
 
-async def said_by(service: RunningService, who: str, status: int) -> bool:
-    headers = {"X-Forwarded-For": f"6.6.6.6, {who}", "Idempotency-Key": str(uuid.uuid4())}
+async def said_by(service: RunningService, client: str, status: int) -> bool:
+    headers = {"X-Forwarded-For": f"6.6.6.6, {client}", "Idempotency-Key": str(uuid.uuid4())}
     async with service.client.post(
         TARGET, data=BODY, headers={**headers, "Content-Type": "application/json"}
     ) as answer:
@@ -299,39 +299,39 @@ async def said_by(service: RunningService, who: str, status: int) -> bool:
 # -- too much at once ------------------------------------------------------------------------------------------
 
 
-def test_a_door_lets_in_so_many_and_forgets_those_who_left():
-    door = AdmissionLimit("reports", 2)
-    with door:
-        with contextlib.suppress(ZeroDivisionError), door:
-            assert door.full
-            with pytest.raises(Overloaded), door:
+def test_an_admission_limit_admits_so_many_and_forgets_finished_requests():
+    limit = AdmissionLimit("reports", 2)
+    with limit:
+        with contextlib.suppress(ZeroDivisionError), limit:
+            assert limit.full
+            with pytest.raises(Overloaded), limit:
                 raise AssertionError("inside")
             raise ZeroDivisionError
-        assert not door.full
-    assert door.active == 0
+        assert not limit.full
+    assert limit.active == 0
 
 
-def test_a_room_is_never_more_than_full():
-    room = MemoryBudget("reports", 10)
-    room.reserve(10)
+def test_a_memory_budget_is_never_exceeded():
+    budget = MemoryBudget("reports", 10)
+    budget.reserve(10)
     with pytest.raises(Overloaded):
-        room.reserve(1)
-    assert room.used == 10
+        budget.reserve(1)
+    assert budget.used == 10
 
 
-async def test_a_gate_has_places_and_some_who_wait_but_not_for_long():
-    gate = ConcurrencyLimit("questions", 1, 1, wait_seconds=0.05)
-    async with gate.slot():
-        waiting = asyncio.create_task(gate.slot().__aenter__())
+async def test_a_concurrency_limit_has_slots_and_a_short_queue():
+    limit = ConcurrencyLimit("questions", 1, 1, wait_seconds=0.05)
+    async with limit.slot():
+        waiting = asyncio.create_task(limit.slot().__aenter__())
         await asyncio.sleep(0)
         began = time.monotonic()
         with pytest.raises(Overloaded, match="already"):
-            await gate.slot().__aenter__()
+            await limit.slot().__aenter__()
         with pytest.raises(Overloaded, match=r"0\.05 s"):
             await waiting
         assert time.monotonic() - began < 2.0
-    assert gate.waiting == 0
-    async with gate.slot():
+    assert limit.waiting == 0
+    async with limit.slot():
         pass
 
 
@@ -364,8 +364,8 @@ def test_only_plain_reports_are_refused_unread(data):
 async def test_under_overload_reports_are_refused_unread_and_the_rest_is_answered(service: RunningService, monkeypatch):
     """Whole, in pieces, several in a row: each report gets its 503 in turn, on a connection that goes on."""
     async with service.replica(SOURCES, patience=HASTE) as running:
-        doors = running.services.admission
-        monkeypatch.setattr(doors.reports, "limit", 0)
+        admission = running.services.admission
+        monkeypatch.setattr(admission.reports, "limit", 0)
         live, report = request("/health/live", method="GET"), request(TARGET, BODY)
         for pieces in (
             [report + report + live],
@@ -373,8 +373,8 @@ async def test_under_overload_reports_are_refused_unread_and_the_rest_is_answere
             [report[:-5], report[-5:], live],
         ):
             async with Wire.to(service.url) as wire:
-                for one in pieces:
-                    await wire.send(one)
+                for piece in pieces:
+                    await wire.send(piece)
                     await asyncio.sleep(0.02)
                 refused = 2 if report + report in pieces[0] else 1
                 for _ in range(refused):
@@ -390,7 +390,7 @@ async def test_under_overload_reports_are_refused_unread_and_the_rest_is_answere
         await service.call("GET", "/health/ready", status=200)
         await service.call("GET", "/metrics", status=200)
         await service.call("GET", "/api/v1/tickets", token=ADMIN, status=200)
-        monkeypatch.setattr(doors.reports, "limit", 10)
+        monkeypatch.setattr(admission.reports, "limit", 10)
         await service.alert()
 
 
@@ -400,7 +400,7 @@ async def test_answers_come_in_the_order_of_the_requests_when_load_is_shed_in_be
 ):
     """A client that does not wait for answers must not take one for another's."""
     async with service.replica(SOURCES, patience=HASTE) as running:
-        doors = running.services.admission
+        admission = running.services.admission
         let, real = asyncio.Event(), running.services.intake._accept
 
         async def stuck(incoming):
@@ -410,15 +410,15 @@ async def test_answers_come_in_the_order_of_the_requests_when_load_is_shed_in_be
         monkeypatch.setattr(running.services.intake, "_accept", stuck)
         async with Wire.to(service.url) as wire:
             await wire.send(request(TARGET, BODY))
-            await until(lambda: _inside(doors.reports), 5.0)
-            monkeypatch.setattr(doors.reports, "limit", 0)
+            await until(lambda: _is_active(admission.reports), 5.0)
+            monkeypatch.setattr(admission.reports, "limit", 0)
             await wire.send(request(TARGET, BODY))
             let.set()
             assert [(await wire.answer())[0] for _ in range(2)] == [202, 503]
 
 
-async def _inside(door: AdmissionLimit) -> bool:
-    return door.active > 0
+async def _is_active(limit: AdmissionLimit) -> bool:
+    return limit.active > 0
 
 
 @slow
@@ -427,11 +427,11 @@ async def test_a_report_that_waits_too_long_is_refused_and_not_kept(service: Run
     monkeypatch.setattr(batcher, "WAIT_SECONDS", 1.0)
     monkeypatch.setattr(batcher, "OVERLOADED_SECONDS", 0.3)
     async with service.replica(SOURCES) as running:
-        let, held = asyncio.Event(), []
+        let, batches = asyncio.Event(), []
         real = running.services.intake._accept
 
         async def stuck(incoming):
-            held.append(incoming)
+            batches.append(incoming)
             await let.wait()
             return await real(incoming)
 
@@ -439,7 +439,7 @@ async def test_a_report_that_waits_too_long_is_refused_and_not_kept(service: Run
         async with asyncio.TaskGroup() as senders:
             for n in range(batcher.FLUSHERS):
                 senders.create_task(service.alert(id=f"held {n}"))
-                await until(lambda wanted=n + 1: _more(held, wanted))
+                await until(lambda wanted=n + 1: _more(batches, wanted))
             waiting = senders.create_task(service.alert(id="waiting", status=503))
             await until(lambda: _full(running.services.intake))
             began = time.monotonic()
@@ -463,9 +463,9 @@ async def test_questions_leave_connections_to_the_others(service: RunningService
     """While many slow questions are asked, reports, health and metrics have connections of the pool left."""
     async with service.replica(SOURCES) as running:
         await service.alert()
-        gate, pool = running.services.admission.queries, running.services.database.pool
+        limit, pool = running.services.admission.queries, running.services.database.pool
         asked = [asyncio.create_task(running.services.read_pool.fetchval("select pg_sleep(4)")) for _ in range(20)]
-        await until(lambda: _waiting(gate))
+        await until(lambda: _waiting(limit))
         assert pool.get_size() - pool.get_idle_size() <= pool.get_max_size() - 4
         began = time.monotonic()
         await service.alert(id="other")
@@ -477,8 +477,8 @@ async def test_questions_leave_connections_to_the_others(service: RunningService
         await asyncio.gather(*asked, return_exceptions=True)
 
 
-async def _waiting(gate: ConcurrencyLimit) -> bool:
-    return gate.waiting >= 17
+async def _waiting(limit: ConcurrencyLimit) -> bool:
+    return limit.waiting >= 17
 
 
 # -- files -----------------------------------------------------------------------------------------------------
@@ -497,7 +497,7 @@ async def _waiting(gate: ConcurrencyLimit) -> bool:
 )
 def test_there_are_files_for_the_connections_or_fewer_connections(limits, connections, raised):
     put = []
-    assert files_for(1000, lambda: limits, put.append) == connections
+    assert connection_limit(1000, lambda: limits, put.append) == connections
     assert put == ([raised] if raised else [])
 
 
@@ -505,7 +505,7 @@ def test_a_limit_that_can_not_be_raised_is_lived_with():
     def put(_):
         raise ValueError("not allowed")
 
-    assert files_for(1000, lambda: (1024, 4096), put) == 824
+    assert connection_limit(1000, lambda: (1024, 4096), put) == 824
 
 
 # -- the end ---------------------------------------------------------------------------------------------------
@@ -541,14 +541,14 @@ async def test_a_restart_under_load_loses_nothing(service: RunningService):
         gone.append(str(n))
 
     async with asyncio.TaskGroup() as clients:
-        for turn in range(3):
+        for round_number in range(3):
             async with service.replica(SOURCES) as running:
-                if turn == 0:
+                if round_number == 0:
                     for n in range(10):
                         clients.create_task(client(n))
                 seen = len(taken)
                 await until(lambda seen=seen: _more(taken, seen + 150), 30.0)
-                if turn == 2:
+                if round_number == 2:
                     stop.set()
                     await until(lambda: _more(gone, 10))
                     kept = await running.services.database.fetch("select id from report")
@@ -559,8 +559,8 @@ async def test_a_restart_under_load_loses_nothing(service: RunningService):
     assert len(taken) == len(set(taken))
 
 
-async def _more(things: list[Any], wanted: int) -> bool:
-    return len(things) >= wanted
+async def _more(items: list[Any], wanted: int) -> bool:
+    return len(items) >= wanted
 
 
 def _free_port() -> int:
@@ -573,9 +573,9 @@ def _free_port() -> int:
 @slow
 async def test_at_the_end_a_lasting_connection_is_heard_once_more(service: RunningService):
     """The port is closed already; a client that was about to use its connection is answered, and told to go."""
-    patience = HttpTimeouts(drain_idle=5.0)
+    timeouts = HttpTimeouts(drain_idle=5.0)
     async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(service.replica(SOURCES, patience=patience))
+        await stack.enter_async_context(service.replica(SOURCES, patience=timeouts))
         replica = stack.pop_all()
         wire = await stack.enter_async_context(Wire.to(service.url))
         await wire.send(request("/health/live", method="GET"))

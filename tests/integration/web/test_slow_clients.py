@@ -97,7 +97,7 @@ async def test_each_slow_shape_ends_in_time(service: RunningService):
             ),
             "silence after an answer": (silent_after_an_answer(), HASTE.idle, 0),
         }
-        ended = dict(zip(shapes, await asyncio.gather(*(one for one, _, _ in shapes.values())), strict=True))
+        ended = dict(zip(shapes, await asyncio.gather(*(client for client, _, _ in shapes.values())), strict=True))
         for name, (_, limit, status) in shapes.items():
             assert ended[name].status == status, (name, ended[name])
             assert ended[name].seconds <= limit + LATE, (name, ended[name].seconds)

@@ -103,18 +103,18 @@ class Tags(HTMLParser):
 
     def __init__(self, page: str) -> None:
         super().__init__()
-        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
         self.feed(page)
 
     def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs)))
+        self.tags.append((tag, dict(attrs)))
 
     def handle_data(self, data):
         self.text += data
 
     def links(self) -> list[dict[str, str | None]]:
-        return [attrs for tag, attrs in self.found if tag == "a"]
+        return [attrs for tag, attrs in self.tags if tag == "a"]
 
 
 ALLOWED_TAGS = set(
@@ -129,7 +129,7 @@ ALLOWED_TAGS = set(
 def expect_harmless(page: str) -> Tags:
     """Only our own tags, no event handlers, no inline code, and links that a browser may follow."""
     tags = Tags(page)
-    for tag, attrs in tags.found:
+    for tag, attrs in tags.tags:
         assert tag in ALLOWED_TAGS, tag
         assert not [name for name in attrs if name.startswith("on") or name in ("style", "autofocus")], attrs
         for name in ("href", "src"):
@@ -389,11 +389,11 @@ async def test_the_list_shows_issues_with_their_state_and_who_needs_attention(st
     stored.destinations = [destination_row(), destination_row("jira", **FAILED)]
     text, _ = await get(await client_of(fake_context()), "/console/")
     tags = expect_harmless(text)
-    words = " ".join(tags.text.split())
-    assert "shop/web#1 open at forge jira credentials refused" in words
-    assert "Needs attention: jira." in words
-    assert "1482" in words
-    assert "alert from shop" in words
+    visible_text = " ".join(tags.text.split())
+    assert "shop/web#1 open at forge jira credentials refused" in visible_text
+    assert "Needs attention: jira." in visible_text
+    assert "1482" in visible_text
+    assert "alert from shop" in visible_text
 
 
 async def test_a_ticket_tells_its_whole_story(stored, client_of):
@@ -406,14 +406,14 @@ async def test_a_ticket_tells_its_whole_story(stored, client_of):
     )
     text, _ = await get(await client_of(fake_context()), f"/console/tickets/{TICKET}")
     tags = expect_harmless(text)
-    for words in (
+    for sentence in (
         "Ticket opened",
         "rate limited",
         "RateLimited: slow down (status 429)",
         "Traceback",
         "in sync",
     ):
-        assert words in tags.text
+        assert sentence in tags.text
     assert {"https://git.example/shop/web/issues/1", "https://errors.example/1"} <= {
         attrs["href"] for attrs in tags.links()
     }
@@ -442,13 +442,13 @@ async def test_destinations_show_failure_and_queue(stored, client_of):
         destination_row("@mail", kind=2),
     ]
     text, _ = await get(await client_of(fake_context()), "/console/destinations")
-    words = " ".join(expect_harmless(text).text.split())
+    visible_text = " ".join(expect_harmless(text).text.split())
     assert (
-        "7 failures in a row, the last at 2026-11-21 12:00:00 UTC AuthFailed: the token is refused" in words
+        "7 failures in a row, the last at 2026-11-21 12:00:00 UTC AuthFailed: the token is refused" in visible_text
     )
-    assert "<html>no</html>" in words
-    assert "pointsman doctor jira" in words
-    assert "12 3" in words
+    assert "<html>no</html>" in visible_text
+    assert "pointsman doctor jira" in visible_text
+    assert "12 3" in visible_text
 
 
 async def test_a_destination_whose_plugin_is_missing_says_so(stored, client_of):

@@ -26,16 +26,16 @@ def refused(body):
 
 def texts(value):
     """All texts in a value, keys too."""
-    todo, found = [value], []
+    todo, texts = [value], []
     while todo:
-        one = todo.pop()
-        if isinstance(one, str):
-            found.append(one)
-        elif isinstance(one, dict):
-            todo += [*one, *one.values()]
-        elif isinstance(one, list):
-            todo += one
-    return found
+        node = todo.pop()
+        if isinstance(node, str):
+            texts.append(node)
+        elif isinstance(node, dict):
+            todo += [*node, *node.values()]
+        elif isinstance(node, list):
+            todo += node
+    return texts
 
 
 values = st.recursive(
@@ -48,14 +48,14 @@ values = st.recursive(
 @QUICK
 @given(values, st.booleans())
 def test_json_is_read_as_what_it_is(value, ascii_only):
-    def stored(one):
-        if isinstance(one, str):
-            return one.replace("\x00", "\ufffd")
-        if isinstance(one, list):
-            return [stored(inner) for inner in one]
-        if isinstance(one, dict):
-            return {stored(key): stored(inner) for key, inner in one.items()}
-        return one
+    def stored(item):
+        if isinstance(item, str):
+            return item.replace("\x00", "\ufffd")
+        if isinstance(item, list):
+            return [stored(inner) for inner in item]
+        if isinstance(item, dict):
+            return {stored(key): stored(inner) for key, inner in item.items()}
+        return item
 
     assert decode(json.dumps(value, ensure_ascii=ascii_only).encode()) == stored(value)
 
