@@ -58,8 +58,8 @@ def plan(
     changes: list[Change] = []
     put_sources = _changed_items("source", desired.sources, sources, changes)
     put_destinations = _changed_items("destination", desired.destinations, destinations, changes)
-    old = [_comparable_route(one) for one in routes]
-    new = [_comparable_route(one) for one in desired.routes]
+    old = [_comparable_route(route) for route in routes]
+    new = [_comparable_route(route) for route in desired.routes]
     if old != new:
         detail = f"{len(old)} rules become {len(new)}" if len(old) != len(new) else "rules differ"
         changes.append(Change("change", "routes", detail))
@@ -74,34 +74,34 @@ def plan(
     )
 
 
-def _comparable_route(one: Any) -> tuple[Any, ...]:
-    return one.position, one.match, list(one.destinations), one.continues, one.options
+def _comparable_route(route: Any) -> tuple[Any, ...]:
+    return route.position, route.match, list(route.destinations), route.continues, route.options
 
 
-def _changed_items(what: str, desired: Sequence[Any], rows: Sequence[ConfiguredRow], changes: list[Change]) -> list[Any]:
-    standing = {row.slug: row for row in rows if not row.retired}
+def _changed_items(kind: str, desired: Sequence[Any], rows: Sequence[ConfiguredRow], changes: list[Change]) -> list[Any]:
+    current = {row.slug: row for row in rows if not row.retired}
     put = []
-    for one in desired:
-        row = standing.get(one.slug)
+    for item in desired:
+        row = current.get(item.slug)
         if row is None:
-            changes.append(Change("add", f"{what} {one.slug}"))
-            put.append(one)
+            changes.append(Change("add", f"{kind} {item.slug}"))
+            put.append(item)
             continue
         differing = [
             name
-            for name in one.__struct_fields__
-            if _without_seal(getattr(one, name)) != _without_seal(getattr(row, name))
+            for name in item.__struct_fields__
+            if _without_seal(getattr(item, name)) != _without_seal(getattr(row, name))
         ]
         if differing:
-            changes.append(Change("change", f"{what} {one.slug}", ", ".join(differing)))
-            put.append(one)
+            changes.append(Change("change", f"{kind} {item.slug}", ", ".join(differing)))
+            put.append(item)
     return put
 
 
-def _retire_missing(what: str, desired: Sequence[Any], rows: Sequence[ConfiguredRow], changes: list[Change]) -> list[str]:
-    wanted = {one.slug for one in desired}
+def _retire_missing(kind: str, desired: Sequence[Any], rows: Sequence[ConfiguredRow], changes: list[Change]) -> list[str]:
+    wanted = {item.slug for item in desired}
     gone = [row.slug for row in rows if not row.retired and row.slug not in wanted and row.slug[0] != "@"]
-    changes.extend(Change("retire", f"{what} {slug}", "its tickets stay") for slug in gone)
+    changes.extend(Change("retire", f"{kind} {slug}", "its tickets stay") for slug in gone)
     return gone
 
 

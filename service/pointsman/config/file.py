@@ -159,12 +159,12 @@ class _FileChecker:
             self.destination(place, table)
             for place, table in self.tables(data, "destination", DestinationTable)
         ]
-        for what, slugs in (
+        for table_name, slugs in (
             ("source", [one.slug for one in sources]),
             ("destination", [one.slug for one in destinations]),
         ):
             for slug in sorted({slug for slug in slugs if slugs.count(slug) > 1}):
-                self.wrong(f"[[{what}]] {slug}", "slug: stands there twice; each needs its own")
+                self.wrong(f"[[{table_name}]] {slug}", "slug: stands there twice; each needs its own")
         known = {one.slug for one in destinations}
         names = {one.slug for one in sources}
         rules = RouteChecker(names, known, self.wrong, self.odd)
@@ -183,17 +183,17 @@ class _FileChecker:
         for number, table in enumerate(tables, 1):
             place = _table_label(name, number, table)
             try:
-                made = msgspec.convert(table, kind)
+                converted = msgspec.convert(table, kind)
             except msgspec.ValidationError as error:
                 self.wrong(place, _error_text(error))
                 continue
-            slug = getattr(made, "slug", None)
+            slug = getattr(converted, "slug", None)
             if slug is not None and not _SLUG.fullmatch(slug):
                 self.wrong(
                     place, f"slug: {slug!r} must be lower-case letters, digits and hyphens, 63 at most"
                 )
                 continue
-            yield place, made
+            yield place, converted
 
     def reference(self, place: str, key: str, value: str | dict[str, str]) -> Secret | None:
         """The secret behind a value; a problem is noted."""
@@ -290,7 +290,7 @@ class _FileChecker:
         """A plugin's settings as they may be kept, once the plugin's own checks took them."""
         kept: dict[str, Any] = {}
         resolved: dict[str, Any] = {}
-        found = True
+        complete = True
         secret = self.kinds.secret_fields(kind)
         for key, value in {**defaults, **given}.items():
             if key not in secret:
@@ -300,21 +300,21 @@ class _FileChecker:
                 continue
             if not isinstance(value, (str, dict)):
                 self.wrong(place, f"settings.{key}: write a text, {{ env = ... }} or {{ file = ... }}")
-                found = False
+                complete = False
                 continue
             made = self.reference(place, f"settings.{key}", value)
             if made is None:
-                found = False
+                complete = False
                 continue
             resolved[key] = made
             if key in given:
                 kept[key] = value if isinstance(value, dict) else self.sealed(place, f"settings.{key}", value)
-        if found:
+        if complete:
             try:
                 self.kinds.check(kind, resolved)
             except ValueError as error:
-                said = _error_text(error)
-                self.wrong(place, f"settings{': ' if said == str(error) else '.'}{said}")
+                message = _error_text(error)
+                self.wrong(place, f"settings{': ' if message == str(error) else '.'}{message}")
         return kept
 
 
@@ -326,11 +326,11 @@ def _table_label(name: str, number: int, table: Any) -> str:
 def _error_text(error: Exception) -> str:
     """The words of msgspec, with the key in front."""
     text = str(error)
-    found = _PATH.search(text)
-    if found is None:
+    path = _PATH.search(text)
+    if path is None:
         return text
-    key = found[1].strip(".")
-    return f"{key}: {text[: found.start()]}" if key else text[: found.start()]
+    key = path[1].strip(".")
+    return f"{key}: {text[: path.start()]}" if key else text[: path.start()]
 
 
 def read(text: str, file: str, kinds: InstalledKinds, secrets: SecretResolver) -> DesiredConfig:

@@ -70,8 +70,8 @@ class RouteChecker:
         for slug in named:
             if slug not in self.destinations:
                 self.wrong(place, f"destination: there is no [[destination]] with slug {slug!r}")
-        for key, said in self._in_match(table.match):
-            self.wrong(place, f"match.{key}: {said}")
+        for key, message in self._in_match(table.match):
+            self.wrong(place, f"match.{key}: {message}")
         self._reached(place, position, table)
         options = Options(
             name=table.name,
@@ -81,14 +81,14 @@ class RouteChecker:
             templates=table.templates,
             requester=table.requester,
         )
-        for key, said in (
+        for key, message in (
             *_in_recurrence(options.recurrence),
             *_in_quiet_hours(options.quiet_hours),
             *_in_templates(options),
         ):
-            self.wrong(place, f"{key}: {said}")
-        for key, said in self._oddities(position, table):
-            self.odd(place, f"{key}: {said}")
+            self.wrong(place, f"{key}: {message}")
+        for key, message in self._oddities(position, table):
+            self.odd(place, f"{key}: {message}")
         return Route(
             position=position,
             match=msgspec.to_builtins(table.match),
@@ -103,7 +103,7 @@ class RouteChecker:
         if match.kind not in (None, "alert", "support"):
             yield "kind", f"{match.kind!r} is neither alert nor support"
         asked = {name: getattr(match, name) for name in WORDS}
-        for key, wanted in (*asked.items(), *((f"tags.{name}", one) for name, one in match.tags.items())):
+        for key, wanted in (*asked.items(), *((f"tags.{name}", values) for name, values in match.tags.items())):
             if wanted == []:
                 yield key, "an empty list fits nothing; name what fits, or leave it out"
         yield from _title(match.title)
@@ -115,10 +115,10 @@ class RouteChecker:
         """Say so if a rule before takes everything that this one asks for."""
         for taken, by in self._before:
             if taken in (Match(), table.match):
-                what = "everything" if taken == Match() else "the same"
+                matched = "everything" if taken == Match() else "the same"
                 self.odd(
                     place,
-                    f"match: is never reached: number {by} takes {what} and does not continue;"
+                    f"match: is never reached: number {by} takes {matched} and does not continue;"
                     " put it before that, or write continue = true there",
                 )
                 break
@@ -138,13 +138,13 @@ class RouteChecker:
         if table.fingerprint is not None and table.match.kind == "support":
             yield "fingerprint", "is for alerts; each support ticket is a thing of its own"
 
-    def _recurrence(self, place: str, given: str | list[RecurrenceRule]) -> list[RecurrenceRule]:
-        if not isinstance(given, str):
-            return given
+    def _recurrence(self, place: str, configured: str | list[RecurrenceRule]) -> list[RecurrenceRule]:
+        if not isinstance(configured, str):
+            return configured
         try:
-            return [msgspec.convert({"then": given}, RecurrenceRule)]
+            return [msgspec.convert({"then": configured}, RecurrenceRule)]
         except msgspec.ValidationError:
-            self.wrong(place, f"recurrence: {given!r} is none of reopen, new, comment, ignore")
+            self.wrong(place, f"recurrence: {configured!r} is none of reopen, new, comment, ignore")
             return []
 
 
@@ -172,10 +172,10 @@ def _count(match: Match) -> Iterator[tuple[str, str]]:
         )
 
 
-def _duration(key: str, given: str | None) -> Iterator[tuple[str, str]]:
-    if given is not None:
+def _duration(key: str, duration: str | None) -> Iterator[tuple[str, str]]:
+    if duration is not None:
         try:
-            parse_duration(given)
+            parse_duration(duration)
         except ValueError as error:
             yield key, str(error)
 

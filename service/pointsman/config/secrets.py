@@ -106,11 +106,11 @@ def decode_secret(kind: type, value: Any) -> Any:
 
 def secret_fields(settings: type[msgspec.Struct]) -> frozenset[str]:
     """The names of the fields of a plugin's settings that hold a secret."""
-    found = set()
+    names = set()
     for field in msgspec.structs.fields(settings):
         if _is_secret(field.type):
-            found.add(field.name)
-    return frozenset(found)
+            names.add(field.name)
+    return frozenset(names)
 
 
 def _is_secret(kind: Any) -> bool:

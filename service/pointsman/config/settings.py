@@ -144,7 +144,7 @@ class _EnvironmentReader:
             admin_token_sha256=sha256(admin.encode()) if admin else None,
             outbound_hosts=hosts,
             outbound_networks=networks,
-            plugins=tuple(one for one in re.split(r"[,\s]+", plugins) if one) if plugins else None,
+            plugins=tuple(plugin for plugin in re.split(r"[,\s]+", plugins) if plugin) if plugins else None,
             log=log,  # type: ignore[arg-type]
             forgejo_url=self.url("FORGEJO_URL"),
             forgejo_api_token=Secret(self.text("FORGEJO_API_TOKEN")),
@@ -168,11 +168,11 @@ class _EnvironmentReader:
 
     def listen(self) -> tuple[str, int]:
         text = self.text("POINTSMAN_LISTEN", "127.0.0.1:8080")
-        found = re.fullmatch(r"(?:\[([0-9a-fA-F:]+)\]|([^:\[\]\s]*)):(\d{1,5})", text)
-        if found is None or int(found[3]) > 65535:
+        match = re.fullmatch(r"(?:\[([0-9a-fA-F:]+)\]|([^:\[\]\s]*)):(\d{1,5})", text)
+        if match is None or int(match[3]) > 65535:
             self.wrong("POINTSMAN_LISTEN", f"{text!r} is no address", "write host:port, such as 0.0.0.0:8080")
             return "127.0.0.1", 8080
-        return found[1] or found[2] or "0.0.0.0", int(found[3])  # noqa: S104
+        return match[1] or match[2] or "0.0.0.0", int(match[3])  # noqa: S104
 
     def number(self, name: str, default: int, least: int, most: int) -> int:
         text = self.text(name)

@@ -71,7 +71,7 @@ class _Tags:
         self._facts = facts
 
     def __getitem__(self, name: object) -> str:
-        return ", ".join(value for one, value in self._facts if one == name)
+        return ", ".join(value for fact, value in self._facts if fact == name)
 
 
 def _check_output_value(value: object) -> object:
@@ -84,13 +84,13 @@ def _check_output_value(value: object) -> object:
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
-    made = ImmutableSandboxedEnvironment(
+    environment = ImmutableSandboxedEnvironment(
         undefined=jinja2.ChainableUndefined, finalize=_check_output_value, autoescape=False, cache_size=0
     )
-    made.globals.clear()
+    environment.globals.clear()
     for name in _REMOVED_FILTERS:
-        made.filters.pop(name, None)
-    return made
+        environment.filters.pop(name, None)
+    return environment
 
 
 _ENVIRONMENT = _environment()
@@ -119,7 +119,7 @@ def check(template: str) -> None:
 
 def render(template: str, source: str, kind: str, report: Report) -> str:
     """The fingerprint of a report by a template. Raises ValueError for one that fails or comes out empty."""
-    given: Mapping[str, Any] = {
+    variables: Mapping[str, Any] = {
         "source": source,
         "kind": kind,
         "title": report.title,
@@ -133,14 +133,14 @@ def render(template: str, source: str, kind: str, report: Report) -> str:
     }
     compiled = _compiled(template)
     try:
-        said = clean_stored(" ".join(compiled.render(given).split()))
+        fingerprint = clean_stored(" ".join(compiled.render(variables).split()))
     except Exception as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
-    if not any(letter.isalnum() for letter in said):
-        raise ValueError(f"it came out empty: {said[:50]!r}")
-    if len(said) > MAX_LENGTH:
-        said = f"{said[:MAX_LENGTH]} {hashlib.sha256(said.encode('utf-8', 'replace')).hexdigest()}"
-    return TEMPLATE_PREFIX + said
+    if not any(letter.isalnum() for letter in fingerprint):
+        raise ValueError(f"it came out empty: {fingerprint[:50]!r}")
+    if len(fingerprint) > MAX_LENGTH:
+        fingerprint = f"{fingerprint[:MAX_LENGTH]} {hashlib.sha256(fingerprint.encode('utf-8', 'replace')).hexdigest()}"
+    return TEMPLATE_PREFIX + fingerprint
 
 
 def compute_fingerprint(fit: Sequence[Route], source: str, kind: str, report: Report) -> FingerprintResult:
@@ -149,10 +149,10 @@ def compute_fingerprint(fit: Sequence[Route], source: str, kind: str, report: Re
         template = route.options.fingerprint
         if template is None:
             continue
-        said, problem = report.fingerprint, ""
+        fingerprint, problem = report.fingerprint, ""
         try:
-            said = render(template, source, kind, report)
+            fingerprint = render(template, source, kind, report)
         except Exception as error:  # noqa: BLE001 - a report is worth more than its template
             problem = str(error)[:300]
-        return FingerprintResult(said, route.position, route.options.name, problem)
+        return FingerprintResult(fingerprint, route.position, route.options.name, problem)
     return FingerprintResult(report.fingerprint)

@@ -88,21 +88,21 @@ def issue_body(ticket: TicketText, data: Mapping[str, Any]) -> str:
         parts.append(first)
     match data.get("throttle"):
         case str() as parent:
-            storm = (
+            summary = (
                 sanitize.link("a storm of new problems", page) if (page := _console_url(ticket, parent)) else parent
             )
-            parts.append(f"This problem was first listed in {storm}. It was reported again after that.")
-        case Mapping() as storm_data:
-            parts.append(_THROTTLE_SUMMARY.format(source=sanitize.inline_code(ticket.source), **_throttle_counts(storm_data)))
-            parts += _throttled_list(ticket, storm_data)
+            parts.append(f"This problem was first listed in {summary}. It was reported again after that.")
+        case Mapping() as throttle:
+            parts.append(_THROTTLE_SUMMARY.format(source=sanitize.inline_code(ticket.source), **_throttle_counts(throttle)))
+            parts += _throttled_list(ticket, throttle)
     if times := data.get("times"):
         parts.append(
             f"This problem was only counted until it reached its threshold: it was reported **{int(times)}** times by now."
         )
     if earlier := data.get("earlier"):
         parts.append(_earlier_ticket_notice(ticket, earlier))
-    if said := data.get("text", ""):
-        parts.append(sanitize.prose(said, TEXT_LIMIT))
+    if text := data.get("text", ""):
+        parts.append(sanitize.prose(text, TEXT_LIMIT))
     if facts := _fact_lines(data.get("facts", ())):
         parts.append("\n".join(facts))
     if code := data.get("code", ""):
@@ -150,8 +150,8 @@ _STAYS_CLOSED: Mapping[str, str] = {
 }
 
 
-def _throttle_counts(storm: Mapping[str, Any]) -> dict[str, int]:
-    return {name: int(storm.get(name, 0)) for name in ("allowed", "total")}
+def _throttle_counts(throttle: Mapping[str, Any]) -> dict[str, int]:
+    return {name: int(throttle.get(name, 0)) for name in ("allowed", "total")}
 
 
 def _console_url(ticket: TicketText, other: str) -> str:
@@ -159,17 +159,17 @@ def _console_url(ticket: TicketText, other: str) -> str:
     return f"{ticket.page.rpartition('/')[0]}/{other}" if ticket.page else ""
 
 
-def _throttled_list(ticket: TicketText, storm: Mapping[str, Any]) -> list[str]:
+def _throttled_list(ticket: TicketText, throttle: Mapping[str, Any]) -> list[str]:
     """The tickets listed in a storm, the newest ones by title."""
-    tickets: Sequence[Sequence[str]] = storm.get("tickets", ())
+    tickets: Sequence[Sequence[str]] = throttle.get("tickets", ())
     if not tickets:
         return []
     lines = []
     for ticket_id, title in tickets:
-        said = sanitize.prose(sanitize.one_line(title, 120)) or "(no title)"
+        label = sanitize.prose(sanitize.one_line(title, 120)) or "(no title)"
         page = _console_url(ticket, ticket_id)
-        lines.append(f"- {said} ({sanitize.link('ticket', page)})" if page else f"- {said}")
-    more = _throttle_counts(storm)["total"] - len(tickets)
+        lines.append(f"- {label} ({sanitize.link('ticket', page)})" if page else f"- {label}")
+    more = _throttle_counts(throttle)["total"] - len(tickets)
     parts = ["The newest first:" if more > 0 else "These are:", "\n".join(lines)]
     if more > 0:
         whole = f": {sanitize.link('all of them', ticket.page)}" if ticket.page else ""
@@ -199,16 +199,16 @@ def comment_body(
 ) -> str:
     """A comment for an event of the ticket, and for ``coalesced_count`` earlier ones like it, the first of them at ``since``."""
     if event_kind == "commented":
-        who = data.get("author", {}).get("name", "")
-        name = sanitize.one_line(who, 80)
-        said = sanitize.prose(data.get("body", ""), TEXT_LIMIT)
+        author = data.get("author", {}).get("name", "")
+        name = sanitize.one_line(author, 80)
+        text = sanitize.prose(data.get("body", ""), TEXT_LIMIT)
         head = f"**{sanitize.prose(name)}** wrote:" if name else "The customer wrote:"
-        return f"{head}\n\n{said}" if ticket.kind is TicketKind.SUPPORT else said
-    storm = data.get("throttle")
-    if isinstance(storm, Mapping):
-        total = _throttle_counts(storm)["total"]
+        return f"{head}\n\n{text}" if ticket.kind is TicketKind.SUPPORT else text
+    throttle = data.get("throttle")
+    if isinstance(throttle, Mapping):
+        total = _throttle_counts(throttle)["total"]
         return "\n\n".join(
-            [f"The storm goes on: **{total}** new problems are listed by now.", *_throttled_list(ticket, storm)]
+            [f"The storm goes on: **{total}** new problems are listed by now.", *_throttled_list(ticket, throttle)]
         )
     parts = [_ACTION_SENTENCES.get(event_kind, "") or f"Event: {event_kind}"]
     if stays := data.get("stays"):
@@ -218,8 +218,8 @@ def comment_body(
     if coalesced_count:
         when = f" since {since.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC" if since is not None else ""
         parts.append(f"… and {coalesced_count} more like it{when}. This is the latest.")
-    if said := data.get("text", ""):
-        parts.append(sanitize.prose(said, TEXT_LIMIT))
+    if text := data.get("text", ""):
+        parts.append(sanitize.prose(text, TEXT_LIMIT))
     if facts := _fact_lines(data.get("facts", ())):
         parts.append("\n".join(facts))
     if event_kind == "details" and (code := data.get("code", "")):

@@ -96,22 +96,22 @@ def clean_json(value: Any) -> Any:
     todo: list[tuple[Any, Any, Any]] = [(root, 0, value)]
     while todo:
         holder, place, node = todo.pop()
-        made: Any
+        cleaned: Any
         if isinstance(node, dict):
-            made = {}
+            cleaned = {}
             for key, inner in node.items():
                 todo_key = clean_stored(key)
-                made[todo_key] = inner
-            items: Any = list(made.items())
+                cleaned[todo_key] = inner
+            items: Any = list(cleaned.items())
         else:
-            made = list(node)
-            items = list(enumerate(made))
-        holder[place] = made
+            cleaned = list(node)
+            items = list(enumerate(cleaned))
+        holder[place] = cleaned
         for key, inner in items:
             if isinstance(inner, str):
-                made[key] = clean_stored(inner)
+                cleaned[key] = clean_stored(inner)
             elif isinstance(inner, (dict, list)):
-                todo.append((made, key, inner))
+                todo.append((cleaned, key, inner))
     return root[0]
 
 
@@ -183,10 +183,10 @@ def prose(text: str, limit: int = 30_000) -> str:
     text = _LEAD.sub("", cut(clean(text).strip(), limit))
     parts: list[str] = []
     at = 0
-    for found in _VERBATIM.finditer(text):
+    for match in _VERBATIM.finditer(text):
         # clean, without spaces and without a code sign, so a single sign on each side will do
-        parts += [_escape(text[at : found.start()]), f"`{found[0]}`"]
-        at = found.end()
+        parts += [_escape(text[at : match.start()]), f"`{match[0]}`"]
+        at = match.end()
     parts.append(_escape(text[at:]))
     # a line break of the writer is a line break for the reader
     return _BREAK.sub("  \n", "".join(parts))
@@ -198,14 +198,14 @@ def title(text: str, limit: int = 255) -> str:
     ``limit`` counts as the strictest of the trackers does, in units of UTF-16, after all that had to be added.
     """
     plain = one_line(text, limit)
-    made = _escape_title(plain)
+    escaped = _escape_title(plain)
     kept = len(plain)
-    while (over := _utf16_length(made) - limit) > 0:
+    while (over := _utf16_length(escaped) - limit) > 0:
         kept = min(kept - 1, max(kept - over, kept // 2))
-        made = _escape_title(plain[:kept].rstrip(" …") + "…") if kept > 0 else "…"
+        escaped = _escape_title(plain[:kept].rstrip(" …") + "…") if kept > 0 else "…"
         if kept <= 0:
             break
-    return made
+    return escaped
 
 
 def _escape_title(line: str) -> str:
@@ -230,7 +230,7 @@ def link(label: str, url: str, *, shows_host: bool = False) -> str:
     Where a stranger gave the address, the reader sees which host it leads to, and one that looks like another issue or
     commit is no link: trackers would tell everybody there of it.
     """
-    found = _LINKABLE.fullmatch(url)
-    if found is None or clean(url) != url or (shows_host and _ISSUE_URL_PATH.match(found[2] or "")):
+    match = _LINKABLE.fullmatch(url)
+    if match is None or clean(url) != url or (shows_host and _ISSUE_URL_PATH.match(match[2] or "")):
         return f"{label}: {inline_code(url)}" if url else ""
-    return f"[{label}]({_ENTITY.sub('&amp;', url)})" + (f" ({inline_code(found[1])})" if shows_host else "")
+    return f"[{label}]({_ENTITY.sub('&amp;', url)})" + (f" ({inline_code(match[1])})" if shows_host else "")

@@ -127,7 +127,7 @@ class UntrustedFacts:
 
     def __getitem__(self, name: object) -> UntrustedText:
         wanted = str(name)
-        return UntrustedText(", ".join(value for one, value in self._pairs if one == wanted), self._output)
+        return UntrustedText(", ".join(value for fact, value in self._pairs if fact == wanted), self._output)
 
     def __iter__(self) -> Iterator[tuple[UntrustedText, UntrustedText]]:
         for name, value in self._pairs:
@@ -155,7 +155,7 @@ def template_variables(given: TemplateContext, output: RenderOutput) -> dict[str
     def said(raw: object, form: str = "line") -> UntrustedText:
         return UntrustedText(str(raw or ""), output, form)
 
-    things = UntrustedFacts(data.get("facts", ()), output)
+    facts = UntrustedFacts(data.get("facts", ()), output)
     return {
         "ticket": {
             "id": ticket.id,
@@ -171,8 +171,8 @@ def template_variables(given: TemplateContext, output: RenderOutput) -> dict[str
         "title": said(ticket.title),
         "text": said(data.get("body") if given.event_kind == "commented" else data.get("text"), "prose"),
         "code": said(data.get("code"), "block"),
-        "tags": things,
-        "facts": things,
+        "tags": facts,
+        "facts": facts,
         "level": said(given.level),
         "environment": said(given.environment),
         "release": said(given.release),
@@ -201,10 +201,10 @@ def context_safe(markdown: str, output: RenderOutput) -> str:
     if not markdown:
         return ""
 
-    def kept(found: re.Match[str]) -> str:
-        if found[2]:
-            output.code.append(found[2])
-        return f"\\{found[0]}" if found[0] == "]" else found[0]
+    def kept(piece: re.Match[str]) -> str:
+        if piece[2]:
+            output.code.append(piece[2])
+        return f"\\{piece[0]}" if piece[0] == "]" else piece[0]
 
     return f"{JOINER}{_PIECES.sub(kept, markdown)}{JOINER}"
 
@@ -225,16 +225,16 @@ def _raw_text(value: object) -> str:
 
 def _text_filter(change: Callable[[str], str]) -> Callable[[object], Any]:
     def changed(value: object) -> Any:
-        made = change(_raw_text(value))
-        return value.like(made) if isinstance(value, UntrustedText) else made
+        text = change(_raw_text(value))
+        return value.like(text) if isinstance(value, UntrustedText) else text
 
     return changed
 
 
-def _code_content(made: str) -> str:
+def _code_content(markdown: str) -> str:
     """What stands between the signs of code."""
-    signs = len(made) - len(made.lstrip("`"))
-    return made[signs:-signs]
+    signs = len(markdown) - len(markdown.lstrip("`"))
+    return markdown[signs:-signs]
 
 
 def block(value: object) -> str:
@@ -244,9 +244,9 @@ def block(value: object) -> str:
         return raw
     if not raw.strip():
         return ""
-    made = sanitize.block_code(raw, render.CODE_LIMIT)
-    value._output.code.append(made.partition("\n")[2].rpartition("\n")[0])  # noqa: SLF001
-    return f"\n\n{made}\n\n"
+    markdown = sanitize.block_code(raw, render.CODE_LIMIT)
+    value._output.code.append(markdown.partition("\n")[2].rpartition("\n")[0])  # noqa: SLF001
+    return f"\n\n{markdown}\n\n"
 
 
 def code(value: object) -> str:
@@ -256,9 +256,9 @@ def code(value: object) -> str:
         return raw
     if not sanitize.one_line(raw):
         return ""
-    made = sanitize.inline_code(raw, FACT_LIMIT)
-    value._output.code.append(_code_content(made))  # noqa: SLF001
-    return made
+    markdown = sanitize.inline_code(raw, FACT_LIMIT)
+    value._output.code.append(_code_content(markdown))  # noqa: SLF001
+    return markdown
 
 
 def link(value: object, label: object = "Open at the source") -> str:
@@ -266,13 +266,13 @@ def link(value: object, label: object = "Open at the source") -> str:
     raw = _raw_text(value)
     if not isinstance(value, UntrustedText) or value._output.plain:  # noqa: SLF001
         return raw
-    words = (
+    text = (
         str(label)
         if isinstance(label, UntrustedText)
         else sanitize.prose(sanitize.one_line(_raw_text(label), 100))
     )
     value._output.links.append(raw)  # noqa: SLF001
-    return sanitize.link(words, raw, shows_host=True)
+    return sanitize.link(text, raw, shows_host=True)
 
 
 def truncate(value: object, length: object = 255) -> Any:
@@ -280,8 +280,8 @@ def truncate(value: object, length: object = 255) -> Any:
     if not isinstance(length, int) or length < 1:
         raise TypeError("truncate needs a number of characters: truncate(100)")
     raw = _raw_text(value)
-    made = raw if len(raw) <= length else f"{raw[: length - 1].rstrip()}…"
-    return value.like(made) if isinstance(value, UntrustedText) else made
+    shortened = raw if len(raw) <= length else f"{raw[: length - 1].rstrip()}…"
+    return value.like(shortened) if isinstance(value, UntrustedText) else shortened
 
 
 def replace(value: object, old: object, new: object) -> Any:
@@ -289,17 +289,17 @@ def replace(value: object, old: object, new: object) -> Any:
     raw, before, after = _raw_text(value), _raw_text(old), _raw_text(new)
     if not before or len(after) > 100:
         raise ValueError("replace needs something to look for, and at most 100 characters to put there")
-    made = raw.replace(before, after)[: render.TEXT_LIMIT * 2]
-    return value.like(made) if isinstance(value, UntrustedText) else made
+    replaced = raw.replace(before, after)[: render.TEXT_LIMIT * 2]
+    return value.like(replaced) if isinstance(value, UntrustedText) else replaced
 
 
 def lines(value: object) -> list[Any]:
     """The lines of a text, for a loop; the first hundred."""
-    found = _raw_text(value).splitlines()[:MAX_ITEMS]
+    texts = _raw_text(value).splitlines()[:MAX_ITEMS]
     return (
-        [UntrustedText(one, value._output) for one in found]
+        [UntrustedText(line, value._output) for line in texts]
         if isinstance(value, UntrustedText)
-        else list(found)
+        else list(texts)
     )  # noqa: SLF001
 
 

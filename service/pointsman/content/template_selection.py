@@ -38,8 +38,8 @@ def rule_for(routes: Sequence[Route], facts: Facts, destination_id: int | None) 
     for route in routes:
         if destination_id is not None and destination_id not in route.destinations:
             continue
-        said = match_route(route, facts)
-        if said.matched or said.pending:
+        result = match_route(route, facts)
+        if result.matched or result.pending:
             return Rule(route.options.name or f"number {route.position}", route.options)
     return NO_RULE
 

@@ -80,13 +80,13 @@ _PLAIN_TAG = re.compile(r"</?(?:details|summary|br|hr|sub|sup|kbd)[ ]?/?>", re.I
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
-    made = ImmutableSandboxedEnvironment(
+    environment = ImmutableSandboxedEnvironment(
         undefined=jinja2.ChainableUndefined, finalize=values.finalize, autoescape=False, cache_size=0
     )
-    made.globals.clear()
-    made.filters = dict(values.FILTERS)
-    made.tests = {name: made.tests[name] for name in _TESTS}
-    return made
+    environment.globals.clear()
+    environment.filters = dict(values.FILTERS)
+    environment.tests = {name: environment.tests[name] for name in _TESTS}
+    return environment
 
 
 _ENVIRONMENT = _environment()
@@ -152,16 +152,16 @@ def render(what: TemplateName, source: str, given: TemplateContext) -> str:
             parts.append(part)
     except Exception as error:
         raise ValueError(_runtime_error_text(error)) from error
-    made = "".join(parts).strip()
+    rendered = "".join(parts).strip()
     if what in ONE_LINE:
-        line = sanitize.title(made) if what == "title" else sanitize.one_line(made, 200)
+        line = sanitize.title(rendered) if what == "title" else sanitize.one_line(rendered, 200)
         if not line:
             raise ValueError(EMPTY)
         return line
-    if not made:
+    if not rendered:
         raise ValueError(EMPTY)
-    _verify_output(made, source, output)
-    return made
+    _verify_output(rendered, source, output)
+    return rendered
 
 
 def _runtime_error_text(error: Exception) -> str:
@@ -179,12 +179,12 @@ def _runtime_error_text(error: Exception) -> str:
 # -- looking through what was made ---------------------------------------------------------------------------------
 
 
-def _verify_output(made: str, source: str, output: RenderOutput) -> None:
+def _verify_output(rendered: str, source: str, output: RenderOutput) -> None:
     """See that nothing in it lives but what the author wrote. Raises ValueError."""
     code: list[str] = []
     known = unquote(source)
     allowed = {unquote(url) for url in output.links}
-    for token in _tokens(_MARKDOWN.parse(made)):
+    for token in _tokens(_MARKDOWN.parse(rendered)):
         line = (token.map[0] if token.map else 0) + 1
         if token.type in ("html_block", "html_inline"):
             rest = _PLAIN_TAG.sub("", token.content)
@@ -201,14 +201,14 @@ def _verify_output(made: str, source: str, output: RenderOutput) -> None:
                 raise ValueError(
                     f"line {line} of what it makes: a value became the address of a link; write {{{{ url | link }}}}"
                 )
-    there = "\0".join(code)
-    for one in sorted((" ".join(one.split()) for one in output.code), key=len, reverse=True):
-        before, found, after = there.partition(one) if one else ("", "\0", there)
-        if not found:
+    actual_code = "\0".join(code)
+    for expected in sorted((" ".join(expected.split()) for expected in output.code), key=len, reverse=True):
+        before, match, after = actual_code.partition(expected) if expected else ("", "\0", actual_code)
+        if not match:
             raise ValueError(
                 "line 1: a value that was to be code is none; look for a stray ` or a missing empty line"
             )
-        there = f"{before}\0{after}"
+        actual_code = f"{before}\0{after}"
 
 
 def _tokens(tokens: Sequence[Token]) -> Iterator[Token]:

@@ -1,4 +1,4 @@
-"""Who we are at a tracker: only what our own account wrote may vouch for a marker."""
+"""Learn which account Pointsman uses at a tracker: only markers written by that account count."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ import contextlib
 
 from pointsman.plugin_api import Actor, PluginError
 from pointsman.plugin_host.snapshot import LiveDestination
-from pointsman.plugin_host.validate import checked
+from pointsman.plugin_host.validate import validated
 
 
 async def fetch_account(destination: LiveDestination) -> Actor | None:
-    """Our account at a destination, asked for once; None if the tracker does not say."""
-    if destination.account is None and destination.tracker is not None:
-        with contextlib.suppress(NotImplementedError, PluginError, TimeoutError):
+    """Return our account at a destination, or None if the tracker does not tell. Asks the tracker only once."""
+    if (
+        destination.account is None
+        and destination.tracker is not None
+        and destination.capabilities.own_account
+    ):
+        with contextlib.suppress(PluginError, TimeoutError):
             async with asyncio.timeout(destination.capabilities.request_timeout_seconds):
-                destination.account = checked(await destination.tracker.own_account(), Actor)
+                destination.account = validated(await destination.tracker.own_account(), Actor)
     return destination.account

@@ -1,4 +1,4 @@
-"""What the process's settings make of the configuration: its vault, its defaults, its reloader."""
+"""Build the vault, the defaults and the configuration reloader from the process settings."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from pointsman.storage.db import Database
 
 
 def build_vault(settings: Settings) -> Vault:
-    """The vault with our keys; a laptop installation makes its own.
+    """Return a vault with the configured keys, or with a key file in the data directory.
 
-    In a container without keys and without a place to keep one, references work; only sealing asks for a key.
+    With a database URL but without keys and without a writable data directory, the vault resolves references and
+    cannot seal.
     """
     if settings.secret_keys:
         return Vault(settings.secret_keys)
@@ -32,7 +33,7 @@ def build_vault(settings: Settings) -> Vault:
 
 
 def environment_defaults(settings: Settings) -> Mapping[str, Mapping[str, Any]]:
-    """Settings of trackers that the process's environment supplies."""
+    """Return settings of trackers that the process environment supplies, by tracker kind."""
     forgejo: dict[str, Any] = {}
     if settings.forgejo_url:
         forgejo["url"] = settings.forgejo_url
@@ -42,7 +43,7 @@ def environment_defaults(settings: Settings) -> Mapping[str, Mapping[str, Any]]:
 
 
 def build_reloader(settings: Settings, database: Database, registry: Registry) -> ConfigReloader:
-    """The configuration, not loaded yet."""
+    """Return a reloader that has not loaded the configuration yet."""
     return ConfigReloader(
         database,
         registry,
@@ -56,7 +57,7 @@ def build_reloader(settings: Settings, database: Database, registry: Registry) -
 
 @contextlib.asynccontextmanager
 async def open_reloader(settings: Settings, database: Database) -> AsyncIterator[ConfigReloader]:
-    """The configuration in force with the plugins that are installed, for a command; closed at its end."""
+    """Open the current configuration with the installed plugins for a command; close it at the end."""
     reloader = build_reloader(settings, database, Registry.load(allow=settings.plugins))
     try:
         await reloader.refresh()

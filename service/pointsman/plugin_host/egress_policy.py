@@ -1,9 +1,8 @@
-"""The address guard: which addresses outbound calls may connect to.
+"""Guard against server-side request forgery: decide which addresses outbound calls may connect to.
 
-Judged at connect time, on the very address that is connected to, so that neither a clever spelling nor a name that
-changes its address slips through. Special addresses (loopback, link-local with its metadata services, multicast and
-so on) and private ones need the operator's word in POINTSMAN_OUTBOUND_ALLOW; a URL in the configuration can't widen
-the net.
+The check runs at connect time, on the address that is connected to, so that neither an unusual spelling nor a name
+that changes its address (DNS rebinding) passes. Private and special addresses (loopback, link-local with its metadata
+services, multicast, ...) must be listed in POINTSMAN_OUTBOUND_ALLOW; a URL in the configuration allows nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +20,8 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 # IPv6 addresses whose last 32 bits are an IPv4 address: NAT64, IPv4-translated, IPv4-compatible
 _EMBEDDED = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "::ffff:0:0:0/96", "::/96")))
 
-# Never public, whatever the Python at hand knows of it: local NAT64, site-local, protocol assignments, documentation
+# Never public, also where this Python version does not know it: local NAT64, site-local, protocol assignments,
+# documentation
 _SPECIAL = tuple(
     map(
         ipaddress.ip_network,
@@ -29,7 +29,7 @@ _SPECIAL = tuple(
     )
 )
 
-# What clouds answer credentials at, beside link-local: AWS, Google, Alibaba, Azure, Oracle
+# Metadata services that return credentials, besides link-local ones: AWS, Google, Alibaba, Azure, Oracle
 _METADATA = frozenset(
     map(
         ipaddress.ip_address,
@@ -39,18 +39,18 @@ _METADATA = frozenset(
 
 
 class BlockedAddress(OSError):
-    """An address that may not be connected to."""
+    """The egress policy forbids a connection to this address."""
 
 
 class EgressPolicy(msgspec.Struct, frozen=True):
-    """What the operator allows beyond public addresses: hosts by name, and networks."""
+    """Hosts and networks that the operator allows in addition to public addresses."""
 
     hosts: frozenset[str] = frozenset()
     networks: tuple[Network, ...] = ()
 
 
 def effective_address(text: str) -> Address:
-    """The address that is really meant: IPv4 inside IPv6 is unwrapped, a zone is dropped."""
+    """Return the address that a connection reaches: unwrap IPv4 inside IPv6, drop a zone. Raises ValueError."""
     address: Address = ipaddress.ip_address(text.partition("%")[0])
     while isinstance(address, ipaddress.IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour or (address.teredo[1] if address.teredo else None)
@@ -62,8 +62,8 @@ def effective_address(text: str) -> Address:
     return address
 
 
-def allowed(address: Address, host: str, policy: EgressPolicy) -> bool:
-    """Whether an address, reached by a host's name, may be connected to."""
+def is_allowed(address: Address, host: str, policy: EgressPolicy) -> bool:
+    """Return whether a connection to ``address``, reached by the name ``host``, is allowed."""
     if any(address.version == network.version and address in network for network in policy.networks):
         return True
     if address in _METADATA:
@@ -78,21 +78,21 @@ def allowed(address: Address, host: str, policy: EgressPolicy) -> bool:
 
 
 def socket_factory(host: str, policy: EgressPolicy) -> Callable[[Any], socket.socket]:
-    """For aiohttp's TCPConnector: makes a socket only for an address that may be connected to."""
+    """Return a socket factory for aiohttp's TCPConnector that raises BlockedAddress for forbidden addresses."""
 
     def make(info: Any) -> socket.socket:
         family, kind, protocol, _, sockaddr = info
         try:
-            fine = allowed(effective_address(sockaddr[0]), host, policy)
+            permitted = is_allowed(effective_address(sockaddr[0]), host, policy)
         except ValueError:
-            fine = False
-        if not fine:
+            permitted = False
+        if not permitted:
             raise BlockedAddress(
                 f"{host} has the address {sockaddr[0]}, which is private or special: if that is meant, add it to"
                 " POINTSMAN_OUTBOUND_ALLOW"
             )
-        made = socket.socket(family, kind, protocol)
-        made.setblocking(False)
-        return made
+        new_socket = socket.socket(family, kind, protocol)
+        new_socket.setblocking(False)
+        return new_socket
 
     return make

@@ -1,11 +1,11 @@
-"""HTTP towards one destination: its base address, its credential, time limits, size caps, the address guard."""
+"""HTTP client for one destination or source: credentials, time limits, size limits and the egress policy."""
 
 from __future__ import annotations
 
 import json as _json
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -16,7 +16,7 @@ from pointsman.plugin_host.egress_policy import BlockedAddress, EgressPolicy, so
 
 RESPONSE_LIMIT = 5 * 2**20
 
-# What can only happen before a request left.
+# Errors that can only happen before a request was sent.
 _NOT_SENT = (
     aiohttp.ClientConnectorError,
     aiohttp.ConnectionTimeoutError,
@@ -30,27 +30,36 @@ _READS = frozenset({"GET", "HEAD"})
 
 
 def track_writes(may_write: Callable[[], bool] = lambda: True) -> None:
-    """From here on, in this task, remember whether a request left that may change something. ``may_write`` is asked once
-    more when its bytes go to the socket, after every wait for a connection: a process that stood still meanwhile may not
-    know that its turn is over.
+    """Start to record, in this task, whether a request was sent that may change something.
+
+    ``may_write`` is called again right before bytes go to the socket, after every wait for a connection: the process may
+    have been suspended meanwhile and its lease may have expired.
     """
     _WRITES.set([])
     _MAY_WRITE.set(may_write)
 
 
 def write_may_have_left() -> bool:
-    """Whether such a request may have left since; True where nobody counts."""
+    """Return whether a request that changes something may have been sent since track_writes.
+
+    Returns True where track_writes was not called.
+    """
     writes = _WRITES.get(None)
     return writes is None or bool(writes)
 
 
 async def _refuse_expired_write(_: aiohttp.ClientSession, __: Any, sending: Any) -> None:
     if sending.method.upper() not in _READS and (may := _MAY_WRITE.get(None)) is not None and not may():
-        raise Unavailable("its turn was over before the request left; whoever has it now goes on")
+        raise Unavailable(
+            "the lease expired before the request was sent; the replica that has it now goes on"
+        )
 
 
 def _trace_config() -> aiohttp.TraceConfig:
-    """Asked by aiohttp right before bytes are written: https://docs.aiohttp.org/en/stable/tracing_reference.html."""
+    """Return hooks that aiohttp calls right before it writes bytes.
+
+    https://docs.aiohttp.org/en/stable/tracing_reference.html
+    """
     trace = aiohttp.TraceConfig()
     trace.on_request_headers_sent.append(_refuse_expired_write)
     trace.on_request_chunk_sent.append(_refuse_expired_write)
@@ -58,11 +67,11 @@ def _trace_config() -> aiohttp.TraceConfig:
 
 
 class HttpClient:
-    """The ApiClient that the core gives to a plugin."""
+    """ApiClient that the host gives to a plugin."""
 
     def __init__(self, connection: Connection, policy: EgressPolicy, *, timeout_seconds: float) -> None:
         self._base = connection.base_url.rstrip("/")
-        self._origin = _origin(self._base)
+        self._origin = origin_of(self._base)
         self._headers = connection.headers
         self._policy = policy
         self._timeout = aiohttp.ClientTimeout(
@@ -101,27 +110,30 @@ class HttpClient:
         json: Any = None,
         headers: Mapping[str, str] | None = None,
     ) -> Response:
-        """Send one request and read the answer whole; redirects are not followed."""
+        """Send one request and read the whole response. Redirects are not followed.
+
+        Raises Unavailable if nothing was sent, and UnknownOutcome if the request may have been processed.
+        """
         url = path if path.startswith(("http://", "https://")) else f"{self._base}/{path.lstrip('/')}"
         try:
-            same = _origin(url) == self._origin
+            is_same_origin = origin_of(url) == self._origin
         except ValueError:
-            same = False
-        if not same:
+            is_same_origin = False
+        if not is_same_origin:
             raise Unavailable(f"{method} to another origin than the destination's is refused")
         sent = {name: value.reveal() for name, value in self._headers.items()} | dict(headers or {})
         body = None
         if json is not None:
             body = _json.dumps(json, ensure_ascii=True).encode()
             sent["Content-Type"] = "application/json"
-        said = f"{method} {urlsplit(url).path}"
+        operation = f"{method} {urlsplit(url).path}"
         if method.upper() not in _READS and (writes := _WRITES.get(None)) is not None:
-            writes.append(said)
+            writes.append(operation)
         try:
             async with self._open().request(
                 method, url, params=params, data=body, headers=sent, allow_redirects=False
             ) as answer:
-                content = await _read(answer, said)
+                content = await _read(answer, operation)
                 return Response(
                     method=method,
                     path=urlsplit(url).path,
@@ -130,30 +142,41 @@ class HttpClient:
                     body=content,
                 )
         except _NOT_SENT as error:
-            raise Unavailable(f"{said}: can't connect: {_cause(error)}") from error
+            raise Unavailable(f"{operation}: can't connect: {_cause(error)}") from error
         except TimeoutError as error:
-            raise UnknownOutcome(f"{said}: no answer within {self._timeout.total:g} s") from error
+            raise UnknownOutcome(f"{operation}: no answer within {self._timeout.total:g} s") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise UnknownOutcome(f"{said}: the answer was cut: {type(error).__name__}: {error}") from error
+            raise UnknownOutcome(
+                f"{operation}: the answer was cut: {type(error).__name__}: {error}"
+            ) from error
 
 
-async def _read(answer: aiohttp.ClientResponse, said: str) -> bytes:
+async def _read(answer: aiohttp.ClientResponse, operation: str) -> bytes:
     chunks: list[bytes] = []
     size = 0
     async for chunk in answer.content.iter_chunked(65536):
         size += len(chunk)
         if size > RESPONSE_LIMIT:
             raise UnknownOutcome(
-                f"{said}: answered more than {RESPONSE_LIMIT} bytes", status=answer.status, is_json=False
+                f"{operation}: answered more than {RESPONSE_LIMIT} bytes", status=answer.status, is_json=False
             )
         chunks.append(chunk)
     return b"".join(chunks)
 
 
-def _origin(url: str) -> tuple[str, str, int | None]:
+class Origin(NamedTuple):
+    """Scheme, host in lower case and port of a URL, as in RFC 6454."""
+
+    scheme: str
+    host: str
+    port: int | None
+
+
+def origin_of(url: str) -> Origin:
+    """Return the origin of a URL, with the default port of its scheme. Raises ValueError for an invalid port."""
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    return parts.scheme, (parts.hostname or "").lower(), port
+    return Origin(parts.scheme, (parts.hostname or "").lower(), port)
 
 
 def _cause(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""A source and a destination as they are in use."""
+"""Runtime instances of configured sources and destinations."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pointsman.plugin_host.http_client import HttpClient
 
 @dataclass(slots=True, frozen=True)
 class LiveSource:
-    """A source in use. Without a reader (``problem`` says why) its reports are parked."""
+    """A configured source with its plugin. Without a plugin (``problem`` has the reason) its reports are parked."""
 
     id: int
     slug: str
@@ -31,29 +31,31 @@ class LiveSource:
     problem: str = ""
     limits: config_file.SourceLimits = field(default_factory=config_file.SourceLimits)
     client: HttpClient | None = None
-    """Towards its API, if it has one."""
+    """Client of the source's API, if it has one."""
     build_inputs: Any = None
-    """What it was made from: an unchanged source keeps its reader and connections over a reload."""
+    """Values that the instance was built from: an unchanged source keeps its plugin and connections over a reload."""
+    intake_url: str = ""
+    """Public URL of its intake, with ``TOKEN`` in place of its token; empty without a public address."""
 
     @property
     def capabilities(self) -> SourceCapabilities:
-        """What it can do; nothing, if it can't even read."""
+        """Return the plugin's capabilities; none without a plugin."""
         return self.plugin.capabilities if self.plugin is not None else SourceCapabilities()
 
     @property
     def new_tickets_per_minute(self) -> int | None:
-        """How many tickets it may open in a minute before it counts as a storm; 0 for no cap, None if nobody said."""
+        """Return the limit of new tickets per minute before throttling; 0 for no limit, None for the default."""
         return self.limits.new_tickets_per_minute
 
     @property
     def owns_tickets(self) -> bool:
-        """Whether its token reaches its own tickets."""
+        """Return whether the source's token gives access to the source's own tickets."""
         return self.plugin is not None and self.plugin.owns_tickets
 
 
 @dataclass(slots=True)
 class LiveDestination:
-    """A destination in use. Without a tracker (``problem`` says why) its deliveries wait."""
+    """A configured destination with its tracker. Without a tracker (``problem`` has the reason) its deliveries wait."""
 
     id: int
     slug: str
@@ -64,25 +66,27 @@ class LiveDestination:
     webhook_secrets: tuple[bytes, ...] = ()
     limits: config_file.DestinationLimits = field(default_factory=config_file.DestinationLimits)
     redact: str = "normal"
-    """How much is masked of what goes there: ``normal``, ``strict``, ``off``."""
+    """How much of an outgoing text is masked: ``normal``, ``strict``, ``off``."""
     credential: bytes | None = None
-    """What tells the credential apart, a digest; destinations with the same one share its budgets. None without one."""
+    """Digest that identifies the credential; destinations with the same digest share its rate limits."""
     rate_limits: tuple[RateLimit, ...] = ()
-    """How fast it may be written to; the slowest first."""
+    """Rate limits for writes, the slowest first."""
     problem: str = ""
     retired: bool = False
     account: Actor | None = None
-    """Who we are there, once that was asked."""
+    """Our account there, once it was fetched."""
     build_inputs: Any = None
-    """What it was made from: an unchanged destination keeps its tracker and connections over a reload."""
+    """Values that the instance was built from: an unchanged destination keeps its tracker and connections."""
+    webhook_url: str = ""
+    """Public URL of its webhooks, empty without a public address."""
 
     @property
     def capabilities(self) -> TrackerCapabilities:
-        """What its tracker can do; nothing, if there is none."""
+        """Return the tracker's capabilities; none without a tracker."""
         return self.tracker.capabilities if self.tracker is not None else TrackerCapabilities()
 
     def require_tracker(self) -> Tracker:
-        """The tracker, or Misconfigured with the cause."""
+        """Return the tracker. Raises Misconfigured with the cause if there is none."""
         if self.tracker is None:
             raise Misconfigured(self.problem or f"destination {self.slug} has no tracker")
         return self.tracker

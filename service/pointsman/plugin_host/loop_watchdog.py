@@ -1,8 +1,8 @@
-"""A thread that notices when the event loop stands still, and says whose code it stands in.
+"""Detect a blocked event loop from a thread and name the plugin whose code blocks it.
 
-Plugins run in our process; one that blocks the loop (a ``time.sleep``, a long computation) stops everybody. It can't be
-stopped from outside, but it is named, and after a few times its destinations are paused. A process that stands still as
-a whole blames nobody.
+Plugins run in our process; a plugin that blocks the loop (a ``time.sleep``, a long computation) stops all work. It cannot
+be interrupted, but it is named, and after repeated stalls its destinations are paused. A pause of the whole process is
+not attributed to a plugin.
 """
 
 from __future__ import annotations
@@ -26,8 +26,11 @@ STALLS_ALLOWED = 3
 
 
 class LoopWatchdog:
-    """Watches one loop. ``modules`` maps a plugin's top module to its kind of tracker or source; ``on_lag`` is told, at
-    every beat, by how many seconds the loop was late.
+    """Watchdog of one event loop.
+
+    ``modules`` maps a plugin's top-level module to its kind of tracker or source. The callbacks run in the loop's thread:
+    ``on_stall`` gets the plugin's kind ("" if none is to blame), ``on_repeated_stalls`` likewise after
+    ``STALLS_ALLOWED`` stalls, ``on_lag`` gets at every beat by how many seconds the loop was late.
     """
 
     def __init__(
@@ -50,7 +53,7 @@ class LoopWatchdog:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Watch until the end."""
+        """Watch the running loop until the context ends."""
         loop = asyncio.get_running_loop()
         self._beat_at = time.monotonic()
         thread = threading.Thread(
@@ -74,7 +77,7 @@ class LoopWatchdog:
             self._on_lag(max(0.0, time.monotonic() - self._beat_at - BEAT_SECONDS))
 
     def _watch(self, loop: asyncio.AbstractEventLoop, ident: int) -> None:
-        told, away, of = 0.0, 0.0, 0.0
+        reported_beat, away, of = 0.0, 0.0, 0.0
         before, used = time.monotonic(), time.process_time()
         while not self._stop.wait(BEAT_SECONDS):
             beat_at, now, worked = self._beat_at, time.monotonic(), time.process_time()
@@ -83,15 +86,15 @@ class LoopWatchdog:
             late = max(0.0, (now - before - BEAT_SECONDS) - (worked - used))
             away = min((away if of == beat_at else 0.0) + late, now - beat_at)
             of, before, used = beat_at, now, worked
-            if now - beat_at - away < self._stall_seconds + BEAT_SECONDS or told == beat_at:
+            if now - beat_at - away < self._stall_seconds + BEAT_SECONDS or reported_beat == beat_at:
                 continue
-            told = beat_at
+            reported_beat = beat_at
             whose, where = self._find_plugin_frame(sys._current_frames().get(ident))  # noqa: SLF001 - the way to see it
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._report_stall, whose, where, beat_at)
 
     def _find_plugin_frame(self, frame: FrameType | None) -> tuple[str, str]:
-        """Whose code the loop stands in, and where: the innermost frame of a plugin, else of anybody."""
+        """Return the plugin's kind ("" if none) and the place of the innermost frame of a plugin, else of any code."""
         where = ""
         while frame is not None:
             module = frame.f_globals.get("__name__", "?")

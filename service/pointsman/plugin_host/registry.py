@@ -13,7 +13,16 @@ import msgspec
 import pluggy
 
 from pointsman import sources as built_in_sources
-from pointsman.plugin_api import API_VERSION, PluginSettings, Source, Tracker, hookspecs
+from pointsman.plugin_api import (
+    API_VERSION,
+    PluginSettings,
+    Source,
+    SourceCapabilities,
+    Tracker,
+    TrackerCapabilities,
+    hookspecs,
+)
+from pointsman.plugin_api.capabilities import missing_methods
 
 GROUP = "pointsman"
 """The entry point group of plugins, and the name of the hook markers."""
@@ -98,12 +107,12 @@ class Registry:
         """Return the checked trackers and sources of one plugin, by kind. Raises whatever is wrong with it."""
         self._manager.register(module, name)
         self._manager.check_pending()
-        others = [plugin for plugin in self._manager.get_plugins() if plugin is not module]
+        other_plugins = [plugin for plugin in self._manager.get_plugins() if plugin is not module]
         trackers: list[Any] = []
         sources: list[Any] = []
         call = self._manager.subset_hook_caller
-        call("pointsman_register_trackers", others)(register=trackers.append)
-        call("pointsman_register_sources", others)(register=sources.append)
+        call("pointsman_register_trackers", other_plugins)(register=trackers.append)
+        call("pointsman_register_sources", other_plugins)(register=sources.append)
         if not trackers and not sources:
             raise ValueError("registers neither a tracker nor a source")
         return _by_kind(trackers, Tracker, self.trackers), _by_kind(sources, Source, self.sources)
@@ -148,10 +157,18 @@ def _check(plugin_class: Any, base: type, registered: dict[str, Any]) -> None:
         raise ValueError(f"{name} lacks {', '.join(missing)}")
     if not isinstance(getattr(plugin_class, "title", None), str):
         raise TypeError(f"{name}.title must be the name people know it by")
-    if base is Tracker and not hasattr(plugin_class, "capabilities"):
-        raise ValueError(f"{name} lacks capabilities")
+    _check_capabilities(plugin_class, base)
     if base is Source and getattr(plugin_class, "ticket_kind", None) not in ("alert", "support"):
         raise ValueError(f"{name}.ticket_kind must be alert or support")
+
+
+def _check_capabilities(plugin_class: Any, base: type) -> None:
+    name = plugin_class.__name__
+    declared = TrackerCapabilities if base is Tracker else SourceCapabilities
+    if not isinstance(plugin_class.capabilities, declared):
+        raise TypeError(f"{name}.capabilities must be a {declared.__name__}")
+    if missing := missing_methods(plugin_class, base, plugin_class.capabilities):
+        raise ValueError(f"{name} declares capabilities and lacks their methods: {', '.join(missing)}")
 
 
 def _origin(point: EntryPoint) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The configuration, alive: sources that can read, destinations with their trackers, routes. Replaced as a whole."""
+"""Immutable snapshot of the configuration with its live instances, and the reloader that replaces it as a whole."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ __all__ = [
     "LiveDestination",
     "LiveSource",
     "credential_digest",
-    "intake_url",
     "installed_kinds",
+    "intake_url",
     "make_settings",
     "webhook_url",
 ]
@@ -51,7 +51,7 @@ log = logger("config")
 
 @dataclass(slots=True, frozen=True)
 class ConfigSnapshot:
-    """One state of the configuration."""
+    """Sources, destinations and routes of one configuration version."""
 
     version: int
     installation_id: uuid.UUID
@@ -62,68 +62,75 @@ class ConfigSnapshot:
     routes: Sequence[Route]
     source_slugs: Mapping[int, str] = field(default_factory=dict)
     feedback_destinations: Mapping[int, int] = field(default_factory=dict)
-    """The destination by which each source is told how its problems stand, by source."""
+    """Id of the feedback destination by source id."""
 
     def source_of(self, source_id: int) -> LiveSource | None:
-        """A source by its number."""
-        return next((one for one in self.sources.values() if one.id == source_id), None)
+        """Return the source with this id."""
+        return next((source for source in self.sources.values() if source.id == source_id), None)
 
     def sources_wanting_comments(self) -> Sequence[int]:
-        """The sources that are told where issues were made."""
+        """Return the ids of sources that get a comment about each new issue."""
         return [
-            one.id
-            for one in self.sources.values()
-            if one.id in self.feedback_destinations and one.capabilities.comment
+            source.id
+            for source in self.sources.values()
+            if source.id in self.feedback_destinations and source.capabilities.comment
         ]
 
     def destination(self, slug: str) -> LiveDestination | None:
-        """A tracker destination by its slug."""
-        for one in self.destinations.values():
-            if one.slug == slug and one.kind == DestinationKind.TRACKER:
-                return one
+        """Return the tracker destination with this slug."""
+        for destination in self.destinations.values():
+            if destination.slug == slug and destination.kind == DestinationKind.TRACKER:
+                return destination
         return None
 
-    def marker_of(self, ticket: Ticket, promise: PlannedDelivery) -> uuid.UUID:
-        """The marker of a delivery: the same again after a database was restored, or a source was replayed."""
-        destination = self.destinations[promise.destination_id].slug
-        what = (
+    def marker_of(self, ticket: Ticket, delivery: PlannedDelivery) -> uuid.UUID:
+        """Return the marker of a delivery.
+
+        It is derived from slugs, fingerprint and event, so that it is the same after a restored backup or a replay.
+        """
+        destination = self.destinations[delivery.destination_id].slug
+        operation = (
             "create"
-            if promise.kind is DeliveryKind.CREATE
-            else f"{promise.kind.name.lower()} {promise.event_n}"
+            if delivery.kind is DeliveryKind.CREATE
+            else f"{delivery.kind.name.lower()} {delivery.event_n}"
         )
         parts = (
             self.source_slugs[ticket.source_id],
             ticket.fingerprint,
             str(ticket.generation),
             destination,
-            what,
+            operation,
         )
         return uuid.uuid5(self.installation_id, "\n".join(parts))
 
     @property
     def mask_key(self) -> bytes:
-        """What placeholders of masked secrets are made with: the markers' key is for markers alone."""
+        """Return the key for placeholders of masked secrets. The marker key itself signs markers only."""
         return hmac_sha256(self.marker_key, b"masks")
 
     def marker_text(self, marker: uuid.UUID) -> str:
-        """The marker as it stands in an issue; its tail can't be made without our key."""
+        """Return the text form of a marker, signed with the installation's key."""
         return f"pm1-{marker}-{hmac_sha256(self.marker_key, marker.bytes).hex()[:12]}"
 
     def marker_from(self, text: str) -> uuid.UUID | None:
-        """The marker in a text, None if the text is none of ours."""
+        """Return the marker of a text form, or None if its signature is not ours."""
         try:
             marker = uuid.UUID(text[4:40])
         except ValueError:
             return None
-        same = hmac.compare_digest(self.marker_text(marker).encode(), text.encode("utf-8", "surrogateescape"))
-        return marker if same else None
+        is_ours = hmac.compare_digest(
+            self.marker_text(marker).encode(), text.encode("utf-8", "surrogateescape")
+        )
+        return marker if is_ours else None
 
 
-def installed_kinds(registry: Registry, defaults: Mapping[str, Mapping[str, Any]]) -> config_file.InstalledKinds:
-    """What the configuration file may name."""
+def installed_kinds(
+    registry: Registry, defaults: Mapping[str, Mapping[str, Any]]
+) -> config_file.InstalledKinds:
+    """Return the kinds that a configuration file may name."""
     return config_file.InstalledKinds(
-        sources={name: one.Settings for name, one in registry.sources.items()},
-        trackers={name: one.Settings for name, one in registry.trackers.items()},
+        sources={name: source.Settings for name, source in registry.sources.items()},
+        trackers={name: tracker.Settings for name, tracker in registry.trackers.items()},
         check=make_settings,
         secret_fields=secret_fields,
         defaults=defaults,
@@ -131,7 +138,7 @@ def installed_kinds(registry: Registry, defaults: Mapping[str, Mapping[str, Any]
 
 
 class ConfigReloader:
-    """Loads the configuration, and again when another replica or the command line changed it."""
+    """Load the configuration, and load it again after another replica or a command changed it."""
 
     def __init__(
         self,
@@ -145,19 +152,19 @@ class ConfigReloader:
         public_url: str = "",
     ) -> None:
         self._database = database
-        self._make = InstanceFactory(registry, vault, policy, defaults, public_url)
+        self._factory = InstanceFactory(registry, vault, policy, defaults, public_url)
         self._mails = mails
         self._current: ConfigSnapshot | None = None
         self._lock = asyncio.Lock()
 
     @property
     def current(self) -> ConfigSnapshot:
-        """The configuration in force."""
+        """Return the current snapshot."""
         assert self._current is not None, "load first"
         return self._current
 
     async def refresh(self) -> bool:
-        """Load anew if the configuration moved; whether it did."""
+        """Reload if the stored version changed. Return whether it did."""
         async with self._lock:
             if self._current is not None:
                 version = await rows.version(self._database)
@@ -165,59 +172,71 @@ class ConfigReloader:
                     return False
             async with self._database.transaction() as con:
                 loaded = await rows.load(con)
-            old = self._current
-            made = self._build(loaded)
-            if await self._sync_source_destinations(made):
+            previous = self._current
+            snapshot = self._build(loaded)
+            if await self._sync_source_destinations(snapshot):
                 async with self._database.transaction() as con:
                     loaded = await rows.load(con)
-                made = self._build(loaded)
+                snapshot = self._build(loaded)
             await rate_limits.record_credentials(
                 self._database,
-                {one.id: one.credential for one in made.destinations.values() if one.tracker is not None},
+                {
+                    destination.id: destination.credential
+                    for destination in snapshot.destinations.values()
+                    if destination.tracker is not None
+                },
             )
-            self._current = made
-        if old is not None:
-            kept = {id(one) for one in _clients(self._current)}
-            for one in _clients(old):
-                if id(one) not in kept:
-                    await one.close()
+            self._current = snapshot
+        if previous is not None:
+            kept = {id(client) for client in _clients(self._current)}
+            for client in _clients(previous):
+                if id(client) not in kept:
+                    await client.close()
             log.info("configuration loaded", version=loaded.version)
         return True
 
     async def close(self) -> None:
-        """Close all connections to trackers."""
+        """Close all connections to trackers and sources."""
         if self._current is not None:
-            for one in _clients(self._current):
-                await one.close()
+            for client in _clients(self._current):
+                await client.close()
 
-    async def _sync_source_destinations(self, made: ConfigSnapshot) -> bool:
-        """Sources that are told something have a destination for it; whether one came or went."""
-        live = [one for one in made.sources.values() if one.plugin is not None]
-        broken = [one.id for one in made.sources.values() if one.plugin is None]
+    async def _sync_source_destinations(self, snapshot: ConfigSnapshot) -> bool:
+        """Keep one feedback destination for each source that takes feedback. Return whether any was added or retired."""
+        live = [source for source in snapshot.sources.values() if source.plugin is not None]
+        broken = [source.id for source in snapshot.sources.values() if source.plugin is None]
         return await source_rows.configure_feedback(
             self._database,
-            with_api=[one.id for one in live if one.client is not None],
-            with_feedback=[one.id for one in live if one.capabilities.writes_back],
+            with_api=[source.id for source in live if source.client is not None],
+            with_feedback=[source.id for source in live if source.capabilities.writes_back],
             unchanged=broken,
         )
 
     def _build(self, loaded: rows.Rows) -> ConfigSnapshot:
-        old = self._current
+        previous = self._current
         sources = {
-            row.slug: self._make.source(row, old.source_of(row.id) if old is not None else None)
+            row.slug: self._factory.build_source(
+                row, previous.source_of(row.id) if previous is not None else None
+            )
             for row in loaded.sources
             if not row.retired
         }
-        by_back = {feedback_slug(slug): one for slug, one in sources.items()}
+        by_feedback_slug = {feedback_slug(slug): source for slug, source in sources.items()}
         destinations = {
-            row.id: source_feedback_destination(row, by_back.get(row.slug))
+            row.id: source_feedback_destination(row, by_feedback_slug.get(row.slug))
             if row.kind == DestinationKind.SOURCE
-            else self._make.destination(row, old.destinations.get(row.id) if old is not None else None)
+            else self._factory.build_destination(
+                row, previous.destinations.get(row.id) if previous is not None else None
+            )
             for row in loaded.destinations
         }
         _assign_rate_limits(destinations.values())
-        ids = {one.slug: one.id for one in destinations.values()}
-        mail = [one.id for one in destinations.values() if one.kind == DestinationKind.MAIL]
+        ids = {destination.slug: destination.id for destination in destinations.values()}
+        mail = [
+            destination.id
+            for destination in destinations.values()
+            if destination.kind == DestinationKind.MAIL
+        ]
         return ConfigSnapshot(
             version=loaded.version,
             installation_id=loaded.installation_id,
@@ -228,32 +247,32 @@ class ConfigReloader:
             routes=[row.rule(ids) for row in loaded.routes],
             source_slugs={row.id: row.slug for row in loaded.sources},
             feedback_destinations={
-                by_back[one.slug].id: one.id
-                for one in destinations.values()
-                if one.kind == DestinationKind.SOURCE and one.tracker is not None
+                by_feedback_slug[destination.slug].id: destination.id
+                for destination in destinations.values()
+                if destination.kind == DestinationKind.SOURCE and destination.tracker is not None
             },
         )
 
 
 def feedback_slug(slug: str) -> str:
-    """The name of the destination by which a source is told something; no name that a file could give."""
+    """Return the slug of a source's feedback destination; no configuration file can use it."""
     return f"@source:{slug}"
 
 
 def _clients(snapshot: ConfigSnapshot) -> Sequence[HttpClient]:
-    """The connections of a configuration, each once."""
-    found = [one.client for one in snapshot.destinations.values()]
-    found += [one.client for one in snapshot.sources.values()]
-    return list({id(one): one for one in found if one is not None}.values())
+    """Return the HTTP clients of a snapshot without duplicates."""
+    clients = [destination.client for destination in snapshot.destinations.values()]
+    clients += [source.client for source in snapshot.sources.values()]
+    return list({id(client): client for client in clients if client is not None}.values())
 
 
 def _assign_rate_limits(destinations: Iterable[LiveDestination]) -> None:
-    """A budget is the credential's: what one destination was told holds for all that share it."""
+    """Give all destinations with the same credential the same rate limits, since trackers count per credential."""
     sharing: dict[bytes | int, list[LiveDestination]] = {}
-    for one in destinations:
-        if one.tracker is not None:
-            sharing.setdefault(one.credential or one.id, []).append(one)
+    for destination in destinations:
+        if destination.tracker is not None:
+            sharing.setdefault(destination.credential or destination.id, []).append(destination)
     for group in sharing.values():
-        writes_per_minute = shared_limit(one.limits.writes_per_minute for one in group)
-        for one in group:
-            one.rate_limits = rate_limits_of(one.capabilities.quotas, writes_per_minute)
+        writes_per_minute = shared_limit(destination.limits.writes_per_minute for destination in group)
+        for destination in group:
+            destination.rate_limits = rate_limits_of(destination.capabilities.quotas, writes_per_minute)

@@ -1,7 +1,7 @@
 """Present a source as a tracker whose issues are the source's problems.
 
-What a source is told is delivered along a lane like everything that goes to a tracker: stored, in order, retried, and looked
-for before it is sent again.
+Feedback to a source uses a lane like any other delivery: it is stored, ordered and retried, and an unknown outcome is
+verified before it is sent again.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ from pointsman.plugin_api import (
     CloseReason,
     CommentRef,
     Draft,
-    Finding,
     IssueRef,
     Marker,
     PluginSettings,
@@ -35,7 +34,7 @@ class SourceAsTracker(Tracker):
     title: ClassVar[str] = "a source"
     api_version: ClassVar[int] = 1
     Settings: ClassVar[type[PluginSettings]] = PluginSettings
-    capabilities: ClassVar[TrackerCapabilities] = TrackerCapabilities(
+    capabilities = TrackerCapabilities(
         find=True, close_reasons=True, settle_seconds=(5.0,), request_timeout_seconds=15.0
     )
 
@@ -54,16 +53,13 @@ class SourceAsTracker(Tracker):
 
     async def find_comment(self, issue: IssueRef, marker: Marker, since: dt.datetime) -> Sequence[CommentRef]:
         """Find a comment of ours on a problem."""
-        del since
-        return await self.source.find_comment(_problem(issue), marker)
+        if not self.source.capabilities.find:
+            return ()  # a comment may be posted twice
+        return await self.source.find_comment(_problem(issue), marker, since)
 
     async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> None:
         """Report that the issue of a problem was closed or reopened."""
         await self.source.set_state(_problem(issue), state, reason)
-
-    async def check(self) -> Sequence[Finding]:
-        """Check the source's API."""
-        return await self.source.check()
 
 
 def _problem(issue: IssueRef) -> Problem:

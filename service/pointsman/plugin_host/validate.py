@@ -1,4 +1,4 @@
-"""What a plugin hands over is checked before it goes any further: a stranger's code may return anything."""
+"""Validate values that plugins return: their code is not ours and may return anything."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pointsman.content.sanitize import clean_json
 from pointsman.plugin_api import UnknownOutcome
 
 
-def checked(value: object, *kinds: type[msgspec.Struct]) -> Any:
-    """The value, once it is one of these kinds through and through, its texts fit for the database.
+def validated(value: object, *kinds: type[msgspec.Struct]) -> Any:
+    """Return the value if it is one of these types in all its fields, with texts that the database accepts.
 
-    Raises UnknownOutcome: what answered nonsense may well have done what was asked.
+    Raises UnknownOutcome otherwise: the plugin may have done its work before it returned a wrong value.
     """
     for kind in kinds:
         if type(value) is kind:

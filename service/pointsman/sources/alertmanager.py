@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from pointsman.plugin_api import MAX_REPORTS, PluginSettings, Report, Source, Unreadable
-from pointsman.sources.json_access import fingerprint, require_object, nested, scalar_text, text, time
+from pointsman.sources.json_access import fingerprint, nested, require_object, scalar_text, text, time
 
 LABELS_SHOWN = 30
 ALERTS_LISTED = 30
@@ -32,13 +32,13 @@ class AlertmanagerSettings(PluginSettings, frozen=True, kw_only=True):
     ] = "alert"
 
 
-class Alertmanager(Source):
+class Alertmanager(Source[AlertmanagerSettings]):
     """One Alertmanager, or several of one cluster."""
 
     kind: ClassVar[str] = "alertmanager"
     title: ClassVar[str] = "Prometheus Alertmanager"
     api_version: ClassVar[int] = 1
-    Settings: ClassVar[type[PluginSettings]] = AlertmanagerSettings
+    Settings = AlertmanagerSettings
     ticket_kind: ClassVar[Literal["alert", "support"]] = "alert"
 
     def read_report(self, headers: Mapping[str, str], body: bytes, decoded: Any) -> Sequence[Report]:
@@ -50,20 +50,20 @@ class Alertmanager(Source):
             raise Unreadable(
                 "is missing: this is no body of Alertmanager's webhook_config, version 4", field="alerts"
             )
-        for number, one in enumerate(alerts):
-            if not isinstance(one, dict) or text(one, "status") not in ("firing", "resolved"):
+        for number, alert in enumerate(alerts):
+            if not isinstance(alert, dict) or text(alert, "status") not in ("firing", "resolved"):
                 raise Unreadable("is neither firing nor resolved", field=f"alerts[{number}].status")
-            if not nested(one, "labels") and not text(one, "fingerprint"):
+            if not nested(alert, "labels") and not text(alert, "fingerprint"):
                 raise Unreadable("is missing: labels tell alerts apart", field=f"alerts[{number}].labels")
         left_out = whole.get("truncatedAlerts")
         hidden = left_out if type(left_out) is int and left_out > 0 else 0
         if self.settings.ticket_per == "group":
             return [self._group(whole, alerts, len(alerts) + hidden)] if alerts else []
-        room = MAX_REPORTS - 1 if hidden or len(alerts) > MAX_REPORTS else MAX_REPORTS
-        found = [self._alert(whole, one) for one in alerts[:room]]
-        if rest := len(alerts[room:]) + hidden:
-            found.append(self._group(whole, alerts[room:], rest))
-        return found
+        limit = MAX_REPORTS - 1 if hidden or len(alerts) > MAX_REPORTS else MAX_REPORTS
+        reports = [self._alert(whole, alert) for alert in alerts[:limit]]
+        if rest := len(alerts[limit:]) + hidden:
+            reports.append(self._group(whole, alerts[limit:], rest))
+        return reports
 
     def _alert(self, whole: Mapping[str, Any], alert: Mapping[str, Any]) -> Report:
         labels, notes = nested(alert, "labels"), nested(alert, "annotations")
@@ -99,18 +99,18 @@ class Alertmanager(Source):
         labels, notes = nested(whole, "commonLabels"), nested(whole, "commonAnnotations")
         group = text(whole, "groupKey") or _digest(nested(whole, "groupLabels"))
         over = text(whole, "status") == "resolved"
-        said = sorted(f"{_alert_fingerprint(one)} {one['status']} {text(one, 'startsAt')}" for one in alerts)
+        states = sorted(f"{_alert_fingerprint(alert)} {alert['status']} {text(alert, 'startsAt')}" for alert in alerts)
         lines = [
-            f"{one['status']}: {_title(nested(one, 'labels'), nested(one, 'annotations'))}"
-            for one in alerts[:ALERTS_LISTED]
+            f"{alert['status']}: {_title(nested(alert, 'labels'), nested(alert, 'annotations'))}"
+            for alert in alerts[:ALERTS_LISTED]
         ]
         if count > len(lines):
             lines.append(f"… and {count - len(lines)} more")
-        what = "1 alert" if count == 1 else f"{count} alerts"
+        amount = "1 alert" if count == 1 else f"{count} alerts"
         return Report(
             action="resolved" if over else "opened",
             fingerprint=fingerprint("group", group),
-            title=f"{_title(labels or nested(whole, 'groupLabels'), notes)} ({what})",
+            title=f"{_title(labels or nested(whole, 'groupLabels'), notes)} ({amount})",
             text=text(notes, "description", "message"),
             code="\n".join(lines),
             facts=tuple(_label_facts(labels or nested(whole, "groupLabels"))),
@@ -118,7 +118,7 @@ class Alertmanager(Source):
             level=text(labels, "severity", "level"),
             environment=text(labels, "environment", "env"),
             release=text(labels, "release", "version"),
-            dedupe="\n".join(["group", group, text(whole, "status"), str(count), *said]),
+            dedupe="\n".join(["group", group, text(whole, "status"), str(count), *states]),
             problem_id=group,
             close_reason="completed" if over and self.settings.close_on_resolved else None,
         )
@@ -141,5 +141,5 @@ def _title(labels: Mapping[str, Any], notes: Mapping[str, Any]) -> str:
 
 
 def _label_facts(labels: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
-    found = [(name, said) for name, value in sorted(labels.items()) if (said := scalar_text(value))]
-    return found[:LABELS_SHOWN]
+    facts = [(name, shown) for name, value in sorted(labels.items()) if (shown := scalar_text(value))]
+    return facts[:LABELS_SHOWN]

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 import msgspec
 from msgspec.structs import replace
 
-from pointsman.plugin_api import ApiClient, PluginSettings, Report, Source, Unreadable
+from pointsman.plugin_api import ApiClient, Report, Source, Unreadable
 from pointsman.sources.jmespath_mapping import FieldMapper, MappingSettings
 from pointsman.sources.json_access import text, time
 
@@ -41,13 +41,13 @@ class CloudEventsSettings(MappingSettings, frozen=True, kw_only=True):
             )
 
 
-class CloudEvents(Source):
+class CloudEvents(Source[CloudEventsSettings]):
     """One stream of events."""
 
     kind: ClassVar[str] = "cloudevents"
     title: ClassVar[str] = "CloudEvents"
     api_version: ClassVar[int] = 1
-    Settings: ClassVar[type[PluginSettings]] = CloudEventsSettings
+    Settings = CloudEventsSettings
     ticket_kind: ClassVar[Literal["alert", "support"]] = "alert"
     kept_headers: ClassVar[tuple[str, ...]] = ("ce-*",)
 
@@ -69,7 +69,7 @@ class CloudEvents(Source):
             return self._read({**binary, "data": decoded, "datacontenttype": kind}, "")
         if isinstance(decoded, list):
             return [
-                report for number, one in enumerate(decoded) for report in self._read(one, f"[{number}].")
+                report for number, event in enumerate(decoded) for report in self._read(event, f"[{number}].")
             ]
         return self._read(decoded, "")
 
@@ -83,12 +83,12 @@ class CloudEvents(Source):
             raise Unreadable("is not 1.0", field=f"{place}specversion")
         if "data_base64" in event:
             event = {**event, "data": _decoded(event, place)}
-        said = "\n".join([event["source"], event["id"]])
+        identity = "\n".join([event["source"], event["id"]])
         return [
             replace(
                 report,
                 # source and id together are unique for each event
-                dedupe=report.dedupe or said,
+                dedupe=report.dedupe or identity,
                 facts=(
                     *report.facts,
                     ("Type", event["type"]),

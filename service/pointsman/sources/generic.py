@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 from msgspec.structs import replace
 
-from pointsman.plugin_api import ApiClient, PluginSettings, Report, Source
+from pointsman.plugin_api import ApiClient, Report, Source
 from pointsman.sources.jmespath_mapping import FieldMapper, MappingSettings
 
 
@@ -23,13 +23,13 @@ class GenericSettings(MappingSettings, frozen=True, kw_only=True):
             )
 
 
-class Generic(Source):
+class Generic(Source[GenericSettings]):
     """One sender of any JSON."""
 
     kind: ClassVar[str] = "generic"
     title: ClassVar[str] = "Any JSON"
     api_version: ClassVar[int] = 1
-    Settings: ClassVar[type[PluginSettings]] = GenericSettings
+    Settings = GenericSettings
     ticket_kind: ClassVar[Literal["alert", "support"]] = "alert"
     kept_headers: ClassVar[tuple[str, ...]] = ("webhook-id",)
 
@@ -50,6 +50,6 @@ class Generic(Source):
         if not message:
             return reports
         return [
-            replace(one, dedupe=one.dedupe or f"webhook\n{message}\n{number}")
-            for number, one in enumerate(reports)
+            replace(report, dedupe=report.dedupe or f"webhook\n{message}\n{number}")
+            for number, report in enumerate(reports)
         ]

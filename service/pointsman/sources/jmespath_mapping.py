@@ -61,10 +61,10 @@ class MappingSettings(AnySignedSettings, frozen=True, kw_only=True):
             _compile(name, getattr(self, name))
         for label, expression in self.facts.items():
             _compile(f"facts.{label}", expression)
-        for said, action in self.actions.items():
+        for value, action in self.actions.items():
             if action not in (*ACTIONS, IGNORE):
                 raise ValueError(
-                    f"actions.{said}: {action!r} is no action; there are {', '.join((*ACTIONS, IGNORE))}"
+                    f"actions.{value}: {action!r} is no action; there are {', '.join((*ACTIONS, IGNORE))}"
                 )
 
 
@@ -72,22 +72,22 @@ class FieldMapper:
     """Reads reports with the expressions of one source."""
 
     def __init__(self, settings: MappingSettings, defaults: Mapping[str, str] | None = None) -> None:
-        given = {name: getattr(settings, name) or (defaults or {}).get(name, "") for name in TEXTS}
-        self._fields = {name: _compile(name, said) for name, said in given.items() if said}
+        expressions = {name: getattr(settings, name) or (defaults or {}).get(name, "") for name in TEXTS}
+        self._fields = {name: _compile(name, expression) for name, expression in expressions.items() if expression}
         self._reports = _compile("reports", settings.reports) if settings.reports else None
-        self._facts = [(label, _compile(label, said)) for label, said in settings.facts.items() if said]
+        self._facts = [(label, _compile(label, expression)) for label, expression in settings.facts.items() if expression]
         self._actions = settings.actions
         self._reason: CloseReason | None = "completed" if settings.close_on_resolved else None
 
     def read(self, decoded: Any) -> Sequence[Report]:
         """The reports in a body. Raises Unreadable for what lacks a title, a fingerprint or a known action."""
         if self._reports is None:
-            return [one for one in [self._read_item(decoded, "")] if one is not None]
-        found = _search(self._reports, decoded, "reports")
-        if not isinstance(found, list):
+            return [report for report in [self._read_item(decoded, "")] if report is not None]
+        listed = _search(self._reports, decoded, "reports")
+        if not isinstance(listed, list):
             raise Unreadable("finds no list: the setting `reports` does not fit this body", field="reports")
-        made = [self._read_item(item, f"reports[{number}].") for number, item in enumerate(found)]
-        return [one for one in made if one is not None]
+        reports = [self._read_item(item, f"reports[{number}].") for number, item in enumerate(listed)]
+        return [report for report in reports if report is not None]
 
     def _read_item(self, item: Any, place: str) -> Report | None:
         picked = {
@@ -114,9 +114,9 @@ class FieldMapper:
             text=picked.get("text", ""),
             code=picked.get("code", ""),
             facts=tuple(
-                (label, said)
+                (label, value)
                 for label, expression in self._facts
-                if (said := _text(_search(expression, item, f"{place}facts.{label}")))
+                if (value := _text(_search(expression, item, f"{place}facts.{label}")))
             ),
             url=picked.get("url", ""),
             level=picked.get("level", ""),
@@ -129,15 +129,15 @@ class FieldMapper:
     def _action(self, picked: Mapping[str, str], place: str) -> Action | None:
         if "action" not in picked:
             return "opened"
-        said = picked["action"]
-        meant = self._actions.get(said, self._actions.get(OTHERWISE))
+        value = picked["action"]
+        meant = self._actions.get(value, self._actions.get(OTHERWISE))
         if meant is None and not self._actions:
-            meant = said
+            meant = value
         if meant == IGNORE:
             return None
         if meant not in ACTIONS:
             raise Unreadable(
-                f"is {said[:100]!r}, which the setting `actions` does not know; give it a meaning there, or `*`",
+                f"is {value[:100]!r}, which the setting `actions` does not know; give it a meaning there, or `*`",
                 field=f"{place}action",
             )
         return meant  # type: ignore[return-value]  # it is one of them
@@ -147,17 +147,17 @@ def _compile(name: str, expression: str) -> Any:
     if not expression:
         return None
     try:
-        made = jmespath.compile(expression)
+        compiled = jmespath.compile(expression)
     except JMESPathError as error:
         why = str(error).partition("\n")[0]
         raise ValueError(f"{name}: {expression!r} is no JMESPath expression: {why}") from None
     try:
-        made.search({})
+        compiled.search({})
     except (UnknownFunctionError, ArityError) as error:
         raise ValueError(f"{name}: {expression!r} can't work: {error}") from None
     except Exception:  # noqa: BLE001, S110 - of an empty body nothing else is to be learned
         pass
-    return made
+    return compiled
 
 
 def _search(expression: Any, item: Any, field: str) -> Any:
@@ -172,8 +172,8 @@ def _text(value: Any) -> str:
     """Texts and numbers as they are, lists of them as words, what else there is as JSON."""
     if value is None:
         return ""
-    if isinstance(value, list) and all(one is None or isinstance(one, (str, int, float)) for one in value):
-        return " ".join(said for one in value if (said := scalar_text(one)))
+    if isinstance(value, list) and all(item is None or isinstance(item, (str, int, float)) for item in value):
+        return " ".join(word for item in value if (word := scalar_text(item)))
     if isinstance(value, (list, dict)):
         return msgspec.json.encode(value, order="sorted").decode()
     return scalar_text(value)

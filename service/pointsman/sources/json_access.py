@@ -36,8 +36,8 @@ def items(decoded: Any, key: str) -> Sequence[Any]:
 def text(decoded: Any, *keys: str) -> str:
     """The first of these that is a text or a number, as text; one of nothing but white space says nothing."""
     for key in keys:
-        if isinstance(decoded, dict) and (said := scalar_text(decoded.get(key))).strip():
-            return said
+        if isinstance(decoded, dict) and (value := scalar_text(decoded.get(key))).strip():
+            return value
     return ""
 
 

@@ -14,7 +14,6 @@ from msgspec import Meta
 from pointsman.plugin_api import (
     Action,
     CloseReason,
-    PluginSettings,
     Report,
     Source,
     Unreadable,
@@ -22,7 +21,7 @@ from pointsman.plugin_api import (
 )
 from pointsman.sources.bugsink.payloads import tags_of
 from pointsman.sources.bugsink.trace import stack_trace
-from pointsman.sources.json_access import fingerprint, items, require_object, nested, text, time
+from pointsman.sources.json_access import fingerprint, items, nested, require_object, text, time
 from pointsman.sources.signature_settings import SignedSettings
 
 _ISSUE_IN_URL = re.compile(r"/issues/(\d{1,20})(?:[/?#]|$)")
@@ -37,13 +36,13 @@ class SentrySettings(SignedSettings, frozen=True, kw_only=True):
     ] = False
 
 
-class Sentry(Source):
+class Sentry(Source[SentrySettings]):
     """One Sentry or GlitchTip: an issue there is a ticket here."""
 
     kind: ClassVar[str] = "sentry"
     title: ClassVar[str] = "Sentry, GlitchTip"
     api_version: ClassVar[int] = 1
-    Settings: ClassVar[type[PluginSettings]] = SentrySettings
+    Settings = SentrySettings
     ticket_kind: ClassVar[Literal["alert", "support"]] = "alert"
     kept_headers: ClassVar[tuple[str, ...]] = ("sentry-hook-resource",)
 
@@ -135,45 +134,45 @@ class Sentry(Source):
         """Each attachment is an issue, or a monitor of its uptime. The same alert comes again byte for byte, and counts."""
         if "test" in text(decoded, "text").lower():
             return [Report(action="test", fingerprint="test", title=text(decoded, "text"))]
-        found = []
-        for number, one in enumerate(items(decoded, "attachments")):
-            title, link = text(one, "title"), text(one, "title_link")
+        reports = []
+        for number, attachment in enumerate(items(decoded, "attachments")):
+            title, link = text(attachment, "title"), text(attachment, "title_link")
             if not title and not link:
                 raise Unreadable("has neither title nor title_link", field=f"attachments[{number}]")
             issue = _ISSUE_IN_URL.search(link)
-            said = {text(field, "title"): text(field, "value") for field in items(one, "fields")}
-            over = issue is None and text(one, "text") == _UP_AGAIN
-            found.append(
+            fields = {text(field, "title"): text(field, "value") for field in items(attachment, "fields")}
+            over = issue is None and text(attachment, "text") == _UP_AGAIN
+            reports.append(
                 Report(
                     action="resolved" if over else "opened",
                     fingerprint=fingerprint("issue", issue[1])
                     if issue
                     else fingerprint("monitor", link or title),
                     title=title or link,
-                    text="" if issue else text(one, "text"),
+                    text="" if issue else text(attachment, "text"),
                     facts=(
-                        *((("Where", text(one, "text")),) if issue else ()),
-                        *tuple((label, value) for label, value in said.items() if label and value)[:30],
+                        *((("Where", text(attachment, "text")),) if issue else ()),
+                        *tuple((label, value) for label, value in fields.items() if label and value)[:30],
                     ),
                     url=link,
-                    environment=said.get("Environment", ""),
-                    release=said.get("Release", ""),
+                    environment=fields.get("Environment", ""),
+                    release=fields.get("Release", ""),
                     dedupe="",
                     close_reason=self._reason("completed") if over else None,
                 )
             )
-        return found
+        return reports
 
 
 def _require(data: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = nested(data, name)
-    if not found:
+    value = nested(data, name)
+    if not value:
         raise Unreadable("is missing", field=f"data.{name}")
-    return found
+    return value
 
 
 def _issue_report(
-    action: Action, issue: Mapping[str, Any], said: str, reason: CloseReason | None = None
+    action: Action, issue: Mapping[str, Any], change: str, reason: CloseReason | None = None
 ) -> Report:
     named = text(issue, "id")
     if not named:
@@ -194,7 +193,7 @@ def _issue_report(
         url=text(issue, "web_url", "permalink"),
         level=text(issue, "level"),
         # a new issue is new once; the others come once for each change, and the body tells them apart
-        dedupe=f"issue\n{named}\n{said}" if action == "opened" else None,
+        dedupe=f"issue\n{named}\n{change}" if action == "opened" else None,
         problem_id=named,
         seen_at=time(issue, "lastSeen"),
         close_reason=reason,

@@ -42,8 +42,8 @@ class SignedSettings(PluginSettings, frozen=True, kw_only=True):
 
     def secrets(self) -> tuple[bytes, ...]:
         """Those that are valid."""
-        found = (self.signing_secret, self.next_signing_secret)
-        return tuple(one.reveal().encode() for one in found if one is not None)
+        configured = (self.signing_secret, self.next_signing_secret)
+        return tuple(secret.reveal().encode() for secret in configured if secret is not None)
 
 
 class AnySignedSettings(SignedSettings, frozen=True, kw_only=True):
@@ -81,11 +81,11 @@ class AnySignedSettings(SignedSettings, frozen=True, kw_only=True):
         if not secrets:
             return True
         if self.signature == "standard-webhooks":
-            keys = [standard_webhook_key(one.decode()) for one in secrets]
+            keys = [standard_webhook_key(secret.decode()) for secret in secrets]
             return standard_webhook_matches(headers, body, keys)
-        given = headers.get(self.signature_header.lower(), "").strip()
-        there = given.startswith(self.signature_prefix)
-        digits = given.removeprefix(self.signature_prefix)
+        signature = headers.get(self.signature_header.lower(), "").strip()
+        there = signature.startswith(self.signature_prefix)
+        digits = signature.removeprefix(self.signature_prefix)
         if self.signature_encoding == "base64":
             digits = _base64_to_hex(digits)
         return hmac_sha256_matches(body, digits, secrets) and there

@@ -66,13 +66,13 @@ class CommentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError(f"body has more than {TEXT_LIMIT} characters")
 
 
-class Tickets(Source):
+class Tickets(Source[TicketsSettings]):
     """One help form or customer-facing application."""
 
     kind: ClassVar[str] = "tickets"
     title: ClassVar[str] = "Support tickets"
     api_version: ClassVar[int] = 1
-    Settings: ClassVar[type[PluginSettings]] = TicketsSettings
+    Settings = TicketsSettings
     ticket_kind: ClassVar[Literal["alert", "support"]] = "support"
     owns_tickets: ClassVar[bool] = True
 
@@ -97,14 +97,14 @@ def convert_body(decoded: Any, kind: type[Any]) -> Any:
         return msgspec.convert(decoded, kind)
     except msgspec.ValidationError as error:
         text = str(error)
-        found = _ERROR_PATH.search(text)
-        said = text[: found.start()] if found else text
-        if lacking := _MISSING_FIELD.search(said):
-            inside = found[1].strip(".") if found else ""
+        path = _ERROR_PATH.search(text)
+        message = text[: path.start()] if path else text
+        if lacking := _MISSING_FIELD.search(message):
+            inside = path[1].strip(".") if path else ""
             field = f"{inside}.{lacking[1]}" if inside else lacking[1]
             raise Unreadable(f"{lacking[1]} is missing", field=field) from None
         # our own checks start with the field's name
-        where = [found[1].strip(".")] if found and found[1].strip(".") else []
-        if said.partition(" ")[0] in {"title", "description", "body", "email", "name"}:
-            where.append(said.partition(" ")[0])
-        raise Unreadable(said, field=".".join(where)) from None
+        where = [path[1].strip(".")] if path and path[1].strip(".") else []
+        if message.partition(" ")[0] in {"title", "description", "body", "email", "name"}:
+            where.append(message.partition(" ")[0])
+        raise Unreadable(message, field=".".join(where)) from None

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointsman.plugin_host.egress_policy import BlockedAddress, EgressPolicy, allowed, socket_factory, effective_address
+from pointsman.plugin_host.egress_policy import (
+    BlockedAddress,
+    EgressPolicy,
+    effective_address,
+    is_allowed,
+    socket_factory,
+)
 
 QUICK = settings(deadline=None, max_examples=50)
 NOTHING = EgressPolicy()
@@ -16,7 +22,7 @@ NETWORKS = EgressPolicy(networks=(ipaddress.ip_network("10.2.0.0/16"), ipaddress
 
 
 def may(address, host="x.test", policy=NOTHING):
-    return allowed(effective_address(address), host, policy)
+    return is_allowed(effective_address(address), host, policy)
 
 
 def disguises(v4):
@@ -128,7 +134,7 @@ def test_the_zone_does_not_count():
 @given(st.ip_addresses(v=6))
 def test_any_ipv6_address_comes_to_a_decision_and_its_mapped_self_to_the_same(address):
     true = effective_address(str(address))
-    assert allowed(true, "x.test", NOTHING) is allowed(effective_address(str(true)), "x.test", NOTHING)
+    assert is_allowed(true, "x.test", NOTHING) is is_allowed(effective_address(str(true)), "x.test", NOTHING)
 
 
 @QUICK

@@ -79,11 +79,11 @@ def kind_of_name(name: str) -> tuple[str, bool]:
         if shorter == flat:
             break
         flat = shorter
-    words = [word.lower() for word in _NAME_PARTS.findall(name[-_NAME_LIMIT:])]
-    last = words[-1] if words else ""
+    parts = [word.lower() for word in _NAME_PARTS.findall(name[-_NAME_LIMIT:])]
+    last = parts[-1] if parts else ""
     if last in {"pass", "pw"}:
         # alone it may be what a test did
-        return "password", len(words) > 1
+        return "password", len(parts) > 1
     return _WEAK_ENDS.get(last.removesuffix("s"), ""), False
 
 
@@ -303,8 +303,8 @@ def is_random(value: str) -> bool:
     kinds = Counter(classes)
     if kinds["d"] < 2 or kinds["u"] < 2 or kinds["l"] < 2 or kinds["o"] > len(classes) // 5:
         return False
-    turns = sum(1 for one, other in itertools.pairwise(classes) if one != other)
-    return turns >= 0.38 * len(classes) and _entropy(value) >= 3.6
+    changes = sum(1 for previous, current in itertools.pairwise(classes) if previous != current)
+    return changes >= 0.38 * len(classes) and _entropy(value) >= 3.6
 
 
 def looks_secret(value: str) -> bool:

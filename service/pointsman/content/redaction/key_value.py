@@ -138,17 +138,17 @@ def _find_value(text: str, named: _NamedValue, kind: str, *, always: bool) -> It
     elif (
         always and text.startswith("[", at) and (inside := _LISTED.match(text, at)) and inside.end() > at + 1
     ):
-        for one in _IN_LIST.finditer(text, at, inside.end()):
-            yield (*one.span(one.lastindex or 0), kind)
+        for item in _IN_LIST.finditer(text, at, inside.end()):
+            yield (*item.span(item.lastindex or 0), kind)
     elif kind in {"cookie", "authorization"} and always and named.sign == ":":
         # a header, of which all that follows on the line is the value
         scheme = _SCHEME.match(text, at)
         start = scheme.end() if scheme else at
         first = _FIRST_WORD.match(text, start)
         if first and not is_empty_value(first[0]) and (header := _HEADER.match(text, start)):
-            said = header[0].rstrip()
-            if len(said) >= 4:
-                yield start, start + len(said), kind
+            value = header[0].rstrip()
+            if len(value) >= 4:
+                yield start, start + len(value), kind
     else:
         yield from _find_bare(text, named, kind, always=always)
 
@@ -159,18 +159,18 @@ def _find_quoted(
     start, end = span
     if scheme := _SCHEME.match(text, start, end):
         start = scheme.end()
-    said = text[start:end].strip()
+    value = text[start:end].strip()
     # 'token: ' + token has the name within the quotes, and what follows is a program
-    if not said or is_empty_value(said) or (not ended and said[0] in ")+,.;]"):
+    if not value or is_empty_value(value) or (not ended and value[0] in ")+,.;]"):
         return
     if not always:
-        if is_suspicious(kind, said):
+        if is_suspicious(kind, value):
             yield start, end, kind
         return
     # after a word of prose a name is one too: Unexpected token: 'export'
     in_prose = named.sign == ":" and not named.closed and _is_after_word(text, named.start)
-    long_enough = len(said) >= 3 or (len(said) == 2 and said.isalnum())
-    if long_enough and (not in_prose or looks_secret(said)) and not TEMPLATE.fullmatch(said):
+    long_enough = len(value) >= 3 or (len(value) == 2 and value.isalnum())
+    if long_enough and (not in_prose or looks_secret(value)) and not TEMPLATE.fullmatch(value):
         yield start, end, kind
 
 
@@ -185,10 +185,10 @@ def _find_bare(text: str, named: _NamedValue, kind: str, *, always: bool) -> Ite
     in_query = before in {"?", "&"} or (named.sign == "=" and before == ";") or named.sign[0] == "%"
     on_line = not in_query and _starts_line(text, named.start)
     form = _ENCODED if named.sign[0] == "%" else _QUERY if in_query else _LINE if on_line else _PLAIN
-    found = form.judged.match(text, at)
-    if found is None or len(found[0]) < 2 or text.startswith("[", at):
+    match = form.judged.match(text, at)
+    if match is None or len(match[0]) < 2 or text.startswith("[", at):
         return
-    value = found[0] if in_query else found[0].rstrip(".,;:")
+    value = match[0] if in_query else match[0].rstrip(".,;:")
     if (
         kind == "token"
         and (scheme := _SCHEME.match(text, at))
@@ -198,12 +198,12 @@ def _find_bare(text: str, named: _NamedValue, kind: str, *, always: bool) -> Ite
             yield (*rest.span(), kind)
         return
     if always:
-        given = _is_literal(text, named, value, in_query=in_query, on_line=on_line)
+        is_secret = _is_literal(text, named, value, in_query=in_query, on_line=on_line)
     else:
-        given = is_suspicious(kind, value) and not is_code(value)
-    if given:
+        is_secret = is_suspicious(kind, value) and not is_code(value)
+    if is_secret:
         end = at + len(value)
-        if len(found[0]) == _JUDGED_LENGTH and (whole := form.whole.match(text, at)):
+        if len(match[0]) == _JUDGED_LENGTH and (whole := form.whole.match(text, at)):
             end = whole.end()
         yield at, end, kind
 
@@ -212,8 +212,8 @@ def _starts_line(text: str, at: int) -> bool:
     line = text.rfind("\n", max(0, at - _LINE_BEFORE_LIMIT), at) + 1
     if line == 0 and at > _LINE_BEFORE_LIMIT:
         return False
-    found = _LINE_BEFORE.match(text, line, at)
-    return found is not None and found.end() == at
+    prefix = _LINE_BEFORE.match(text, line, at)
+    return prefix is not None and prefix.end() == at
 
 
 def _is_literal(text: str, named: _NamedValue, value: str, *, in_query: bool, on_line: bool) -> bool:

@@ -35,8 +35,8 @@ def _cache_clean_text(asked: tuple[Profile | None, str, str]) -> None:
     _CLEAN_TEXTS.add(asked)
 
 
-def _redact_text(_: str, said: str, *, key: bytes, profile: Profile) -> Redacted:
-    return redact(said, key=key, profile=profile)
+def _redact_text(_: str, text: str, *, key: bytes, profile: Profile) -> Redacted:
+    return redact(text, key=key, profile=profile)
 
 
 class OutgoingFilter:
@@ -62,13 +62,13 @@ class OutgoingFilter:
             return value
         if (known := self._results.get(asked)) is not None:
             return known
-        made = (redact_fact if name else _redact_text)(name, value, key=self._key, profile=self._profile)
-        if made.counts:
-            self.masked = sum_counts([self.masked, made.counts])
+        redacted = (redact_fact if name else _redact_text)(name, value, key=self._key, profile=self._profile)
+        if redacted.counts:
+            self.masked = sum_counts([self.masked, redacted.counts])
         elif len(value) <= MAX_CACHED_LENGTH and len(name) <= MAX_CACHED_LENGTH:
             _cache_clean_text(asked)
-        self._results[asked] = made.text
-        return made.text
+        self._results[asked] = redacted.text
+        return redacted.text
 
     def facts(self, facts: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
         """Names and values."""
@@ -91,24 +91,24 @@ class OutgoingFilter:
 
     def event(self, data: Mapping[str, Any]) -> dict[str, Any]:
         """What a report said, as it may be shown: nothing but names of ours stays as it was."""
-        made = dict(data)
+        filtered = dict(data)
         for name in _TEXTS:
             if data.get(name):
-                made[name] = self.text(data[name])
+                filtered[name] = self.text(data[name])
         for name in _NAMED_VALUES:
             if data.get(name):
-                made[name] = self.fact(name, data[name])
+                filtered[name] = self.fact(name, data[name])
         if data.get("facts"):
-            made["facts"] = self.facts(data["facts"])
+            filtered["facts"] = self.facts(data["facts"])
         if "author" in data:
-            made["author"] = {"name": self.name(data["author"].get("name", ""))}
-        storm = data.get("throttle")
-        if isinstance(storm, Mapping) and storm.get("tickets"):
-            made["throttle"] = {
-                **storm,
-                "tickets": [(one, self.text(title)) for one, title in storm["tickets"]],
+            filtered["author"] = {"name": self.name(data["author"].get("name", ""))}
+        throttle = data.get("throttle")
+        if isinstance(throttle, Mapping) and throttle.get("tickets"):
+            filtered["throttle"] = {
+                **throttle,
+                "tickets": [(ticket_id, self.text(title)) for ticket_id, title in throttle["tickets"]],
             }
-        return made
+        return filtered
 
 
 def redaction_summary(masked: Mapping[str, int]) -> str:

@@ -230,17 +230,17 @@ def _ends_of(text: str, word: str) -> Iterator[int]:
 
 def _find_stated_passwords(text: str, small: str) -> Iterator[Span]:
     """Passwords that commands and sentences tell."""
-    for words in _SQL_PASSWORD_PREFIXES:
-        for at in _ends_of(small, words):
+    for prefix in _SQL_PASSWORD_PREFIXES:
+        for at in _ends_of(small, prefix):
             value = _SQL_PASSWORD.match(text, at)
             if value and not TEMPLATE.fullmatch(value[0]) and not is_empty_value(value[0]):
                 yield (*value.span(), "password")
     for verb in _STATEMENT_VERBS:
         for at in _ends_of(small, verb):
             end = at - len(verb)
-            told = small.endswith(_STATEMENT_SUBJECTS, max(0, end - 12), end) and _STATEMENT_VALUE.match(text, at)
-            if told and _is_stated_secret(said := told[1].rstrip(".,;:")):
-                yield told.start(1), told.start(1) + len(said), "password"
+            stated = small.endswith(_STATEMENT_SUBJECTS, max(0, end - 12), end) and _STATEMENT_VALUE.match(text, at)
+            if stated and _is_stated_secret(word := stated[1].rstrip(".,;:")):
+                yield stated.start(1), stated.start(1) + len(word), "password"
     yield from _find_command_passwords(text, small)
 
 

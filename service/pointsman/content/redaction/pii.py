@@ -101,10 +101,10 @@ def _find_ipv6(text: str) -> Iterator[Span]:
             continue
         while start > covered and match.start() - start < 5 and text[start - 1] in _IPV6_SIGNS:
             start -= 1
-        found = _IPV6.match(text, start)
-        covered = max(match.end(), found.end() if found else 0)
-        if found and not continues_word(text, start, "._") and _is_ipv6(found[0]):
-            yield (*found.span(), "address")
+        address = _IPV6.match(text, start)
+        covered = max(match.end(), address.end() if address else 0)
+        if address and not continues_word(text, start, "._") and _is_ipv6(address[0]):
+            yield (*address.span(), "address")
 
 
 def _is_ipv6(text: str) -> bool:
@@ -119,7 +119,7 @@ def _is_version(text: str, at: int) -> bool:
 
 def _is_personal_address(address: str) -> bool:
     try:
-        found = ipaddress.ip_address(address)
+        parsed = ipaddress.ip_address(address)
     except ValueError:
         return False
-    return not (found.is_loopback or found.is_unspecified or found.is_multicast)
+    return not (parsed.is_loopback or parsed.is_unspecified or parsed.is_multicast)

@@ -51,10 +51,10 @@ class Redacted(msgspec.Struct, frozen=True, repr_omit_defaults=True):
 def redact(text: str, *, key: bytes, profile: Profile = Profile.NORMAL) -> Redacted:
     """The text with its secrets masked. ``key`` is the installation's, and not empty."""
     small = lower_in_place(text)
-    found = [*find_assigned(text, small), *find_tokens(text, small)]
+    spans = [*find_assigned(text, small), *find_tokens(text, small)]
     if profile is Profile.STRICT:
-        found += find_personal_data(text)
-    return _mask(text, found, key)
+        spans += find_personal_data(text)
+    return _mask(text, spans, key)
 
 
 def redact_fact(name: str, value: str, *, key: bytes, profile: Profile = Profile.NORMAL) -> Redacted:
@@ -86,8 +86,8 @@ def redact_facts(
 def sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
     """Several counts as one."""
     summed: Counter[str] = Counter()
-    for one in counts:
-        summed.update(one)
+    for count in counts:
+        summed.update(count)
     return dict(summed)
 
 
@@ -104,22 +104,22 @@ def placeholder(kind: str, secret: str, key: bytes) -> str:
     return f"[{kind} {digest[:3].hex()}]"
 
 
-def _mask(text: str, found: list[Span], key: bytes) -> Redacted:
+def _mask(text: str, spans: list[Span], key: bytes) -> Redacted:
     done = [match.span() for match in _PLACEHOLDER.finditer(text)] if "[" in text else []
     parts: list[str] = []
     counts: Counter[str] = Counter()
     at = 0
-    for start, end, kind in _outside_placeholders(_merge(found), text, done):
+    for start, end, kind in _outside_placeholders(_merge(spans), text, done):
         parts += [text[at:start], placeholder(kind, text[start:end], key)]
         counts[kind] += 1
         at = end
     return Redacted("".join([*parts, text[at:]]), dict(counts))
 
 
-def _merge(found: Iterable[Span]) -> list[Span]:
+def _merge(spans: Iterable[Span]) -> list[Span]:
     """Spans in order, those that overlap as one; the one that begins first and reaches farthest gives the kind."""
     merged: list[Span] = []
-    for start, end, kind in sorted(found, key=lambda span: (span[0], -span[1])):
+    for start, end, kind in sorted(spans, key=lambda span: (span[0], -span[1])):
         if merged and start < merged[-1][1]:
             before = merged[-1]
             merged[-1] = (before[0], max(before[1], end), before[2])
@@ -128,10 +128,10 @@ def _merge(found: Iterable[Span]) -> list[Span]:
     return merged
 
 
-def _outside_placeholders(found: Iterable[Span], text: str, done: Sequence[tuple[int, int]]) -> Iterator[Span]:
+def _outside_placeholders(spans: Iterable[Span], text: str, done: Sequence[tuple[int, int]]) -> Iterator[Span]:
     """What of the spans is no placeholder already, so that masking twice is masking once. Both are in order."""
     at = 0
-    for start, end, kind in found:
+    for start, end, kind in spans:
         while at < len(done) and done[at][1] <= start:
             at += 1
         rest, ahead = start, at

@@ -47,16 +47,16 @@ class BugsinkApi:
         """One write, whatever the answer."""
         return await self._client.request("POST", f"{BASE}/{path}", json=body)
 
-    async def _dict(self, path: str, what: str) -> Mapping[str, Any]:
+    async def _dict(self, path: str, operation: str) -> Mapping[str, Any]:
         answer = await self.get(path)
         if not answer.ok:
-            raise problem(answer, what)
-        said = answer.json()
-        if not isinstance(said, dict):
+            raise problem(answer, operation)
+        decoded = answer.json()
+        if not isinstance(decoded, dict):
             raise UnknownOutcome(
-                f"{what}: the answer is no object", status=answer.status, excerpt=answer.text()
+                f"{operation}: the answer is no object", status=answer.status, excerpt=answer.text()
             )
-        return said
+        return decoded
 
     async def issue(self, issue: str) -> Mapping[str, Any]:
         """An issue. Raises NotFound if it was deleted."""
@@ -68,8 +68,8 @@ class BugsinkApi:
 
     async def newest_event(self, issue: str) -> str:
         """The id of the newest event that is still kept; empty if there is none."""
-        async for one in self.pages("events/", {"issue": issue}, "listing events", pages=1):
-            return text(one, "id")
+        async for event in self.pages("events/", {"issue": issue}, "listing events", pages=1):
+            return text(event, "id")
         return ""
 
     async def pages(
@@ -81,16 +81,16 @@ class BugsinkApi:
             answer = await self.get(path, asked)
             if not answer.ok:
                 raise problem(answer, what)
-            said = answer.json()
-            results = said.get("results") if isinstance(said, dict) else None
+            decoded = answer.json()
+            results = decoded.get("results") if isinstance(decoded, dict) else None
             if not isinstance(results, list):
                 raise UnknownOutcome(
                     f"{what}: the answer is no list", status=answer.status, excerpt=answer.text()
                 )
-            for one in results:
-                if isinstance(one, dict):
-                    yield one
-            cursor = _cursor(said.get("next"))
+            for item in results:
+                if isinstance(item, dict):
+                    yield item
+            cursor = _cursor(decoded.get("next"))
             if not cursor or cursor == asked.get("cursor"):
                 return
             asked["cursor"] = cursor
@@ -102,9 +102,9 @@ class BugsinkApi:
             return None
         if not answer.ok:
             raise problem(answer, "reading the issue's history")
-        said = answer.json()
-        results = said.get("results") if isinstance(said, dict) else None
-        return [HistoryEntry(one) for one in results if isinstance(one, dict)] if isinstance(results, list) else []
+        decoded = answer.json()
+        results = decoded.get("results") if isinstance(decoded, dict) else None
+        return [HistoryEntry(entry) for entry in results if isinstance(entry, dict)] if isinstance(results, list) else []
 
     async def act(self, issue: str, action: str, since: str, done: str) -> bool:
         """Do something with an issue; whether it was done now, and not before. Raises Misconfigured before ``since``."""
@@ -126,8 +126,8 @@ class BugsinkApi:
         """Add a comment; its id."""
         answer = await self.post("issue-comments/", {"issue": issue, "comment": said})
         if answer.ok:
-            made = answer.json()
-            return str(made.get("id", "")) if isinstance(made, dict) else ""
+            created = answer.json()
+            return str(created.get("id", "")) if isinstance(created, dict) else ""
         if is_missing_endpoint(answer):
             raise Misconfigured(
                 "this Bugsink is older than 2.2.1 and takes no comments by its API: update it, or set comment = false",
@@ -143,18 +143,18 @@ class BugsinkApi:
             return wanted
         if known:
             try:
-                found = (await self.issue(known)).get("project")
+                number = (await self.issue(known)).get("project")
             except NotFound:
-                found = None
-            if isinstance(found, int):
-                return found
+                number = None
+            if isinstance(number, int):
+                return number
         answer = await self.get("projects/")
-        said = answer.json() if answer.ok else {}
-        results = said.get("results") if isinstance(said, dict) else None
+        decoded = answer.json() if answer.ok else {}
+        results = decoded.get("results") if isinstance(decoded, dict) else None
         if isinstance(results, list) and len(results) == 1 and isinstance(results[0], dict):
-            found = results[0].get("id")
-            if isinstance(found, int):
-                return found
+            number = results[0].get("id")
+            if isinstance(number, int):
+                return number
         if answer.status == 401:
             raise problem(answer, "listing projects")
         raise Misconfigured(
@@ -183,12 +183,12 @@ def is_missing_endpoint(answer: Response) -> bool:
     return answer.status == 405 or (answer.status == 404 and not _field_contains(answer, "detail", ""))
 
 
-def _field_contains(answer: Response, key: str, words: str) -> bool:
+def _field_contains(answer: Response, key: str, phrase: str) -> bool:
     try:
-        said = answer.json()
+        decoded = answer.json()
     except UnknownOutcome:
         return False
-    return isinstance(said, dict) and key in said and words.lower() in str(said[key]).lower()
+    return isinstance(decoded, dict) and key in decoded and phrase.lower() in str(decoded[key]).lower()
 
 
 def _cursor(url: Any) -> str:

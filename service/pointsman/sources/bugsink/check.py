@@ -17,16 +17,16 @@ _NO_ISSUE_ID = "00000000-0000-4000-8000-000000000000"
 
 async def check(api: BugsinkApi, settings: Any, intake_url: str, *, signed: bool) -> list[Finding]:
     """All findings; changes nothing."""
-    found = await _check_intake_url(intake_url)
+    findings = await _check_intake_url(intake_url)
     if signed:
-        found.append(
+        findings.append(
             Finding(
                 level="ok",
                 message="signing_secret is set: only the messaging service kind Pointsman is taken, Custom and Slack get 401",
             )
         )
     if not settings.url:
-        found.append(
+        findings.append(
             Finding(
                 level="warning",
                 message="no url and token of Bugsink's API are set",
@@ -35,8 +35,8 @@ async def check(api: BugsinkApi, settings: Any, intake_url: str, *, signed: bool
                 remedy="make a token at /bsmain/auth_tokens/ and set url and token in the source's settings",
             )
         )
-        return found
-    return [*found, *await _check_api(api, settings)]
+        return findings
+    return [*findings, *await _check_api(api, settings)]
 
 
 async def _check_intake_url(intake_url: str) -> list[Finding]:
@@ -52,11 +52,11 @@ async def _check_intake_url(intake_url: str) -> list[Finding]:
         ]
     parts = urlsplit(intake_url)
     host = parts.hostname or ""
-    found = [
+    findings = [
         Finding(level="ok", message=f"paste into Bugsink as the service's URL, with the token: {intake_url}")
     ]
     if ("." not in host and ":" not in host and host != "localhost") or "_" in host:
-        found.append(
+        findings.append(
             Finding(
                 level="error",
                 message=f"Bugsink's form refuses the host name {host!r}",
@@ -64,10 +64,10 @@ async def _check_intake_url(intake_url: str) -> list[Finding]:
                 remedy="use a name with a dot and without underscores: a network alias such as pointsman.internal",
             )
         )
-        return found
+        return findings
     private = await _resolves_to_private(host)
     if private is None:
-        found.append(
+        findings.append(
             Finding(
                 level="warning",
                 message=f"{host} does not resolve from here",
@@ -76,7 +76,7 @@ async def _check_intake_url(intake_url: str) -> list[Finding]:
             )
         )
     elif private:
-        found.append(
+        findings.append(
             Finding(
                 level="warning",
                 message=f"{host} is a private address, which Bugsink 2.1.0 and later refuse by default",
@@ -85,7 +85,7 @@ async def _check_intake_url(intake_url: str) -> list[Finding]:
                 f" ALERTS_WEBHOOK_ALLOW_LIST={host} for Bugsink's web process and for snappea, and restart both",
             )
         )
-    return found
+    return findings
 
 
 async def _resolves_to_private(host: str) -> bool | None:
@@ -95,7 +95,7 @@ async def _resolves_to_private(host: str) -> bool | None:
             known = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, TimeoutError, UnicodeError):
         return None
-    return any(not ipaddress.ip_address(str(one[4][0]).partition("%")[0]).is_global for one in known)
+    return any(not ipaddress.ip_address(str(address[4][0]).partition("%")[0]).is_global for address in known)
 
 
 async def _check_api(api: BugsinkApi, settings: Any) -> list[Finding]:
@@ -119,7 +119,7 @@ async def _check_api(api: BugsinkApi, settings: Any) -> list[Finding]:
                 remedy="make a new one at /bsmain/auth_tokens/",
             )
         ]
-    found = (
+    findings = (
         [Finding(level="ok", message=f"Bugsink's API at {settings.url} answers")]
         if listed.status != 404
         else []
@@ -141,34 +141,34 @@ async def _check_api(api: BugsinkApi, settings: Any) -> list[Finding]:
     if comment is not None:
         wanted.append(("issues:comment", "the issue is not named in Bugsink", comment.status))
     lacking = [(right, breaks) for right, breaks, status in wanted if status == 403]
-    found += [
+    findings += [
         Finding(
             level="error", message=f"the token lacks {right}", impact=breaks, remedy="make one that has it"
         )
         for right, breaks in lacking
     ]
     if not lacking:
-        found.append(
+        findings.append(
             Finding(level="ok", message=f"the token has {', '.join(right for right, _, _ in wanted)}")
         )
     if listed.status not in (200, 400, 403):
-        found.append(
+        findings.append(
             Finding(
                 level="error",
                 message=str(problem(listed, "listing issues")),
                 remedy="look at url and project",
             )
         )
-    found += await _check_version(api, settings)
-    found += await _check_project(api, settings)
-    return found
+    findings += await _check_version(api, settings)
+    findings += await _check_project(api, settings)
+    return findings
 
 
 async def _check_version(api: BugsinkApi, settings: Any) -> list[Finding]:
     """How old Bugsink is, as far as its answers tell."""
-    found = []
+    findings = []
     if settings.comment and is_missing_endpoint(await api.post("issue-comments/", {})):
-        found.append(
+        findings.append(
             Finding(
                 level="error",
                 message="it is older than Bugsink 2.2.1 and takes no comments",
@@ -177,7 +177,7 @@ async def _check_version(api: BugsinkApi, settings: Any) -> list[Finding]:
             )
         )
     if settings.resolve != "no" and is_missing_endpoint(await api.post(f"issues/{_NO_ISSUE_ID}/reopen/")):
-        found.append(
+        findings.append(
             Finding(
                 level="error",
                 message="it is older than Bugsink 2.4.0 and can't reopen issues by its API",
@@ -186,11 +186,11 @@ async def _check_version(api: BugsinkApi, settings: Any) -> list[Finding]:
             )
         )
     if not is_missing_endpoint(await api.get("issue-history/")):
-        found.append(
+        findings.append(
             Finding(level="ok", message="it is Bugsink 2.6.2 or newer: lost alerts of every kind are found")
         )
-        return found
-    found.append(
+        return findings
+    findings.append(
         Finding(
             level="warning",
             message="it is older than Bugsink 2.6.2",
@@ -198,7 +198,7 @@ async def _check_version(api: BugsinkApi, settings: Any) -> list[Finding]:
             remedy="update Bugsink when you can",
         )
     )
-    return found
+    return findings
 
 
 async def _check_project(api: BugsinkApi, settings: Any) -> list[Finding]:
@@ -225,11 +225,11 @@ async def _check_project(api: BugsinkApi, settings: Any) -> list[Finding]:
                 remedy="look in Bugsink, at the project's settings, that it alerts on new issues, on regressions and on unmute",
             )
         ]
-    said = answer.json()
+    decoded = answer.json()
     off = [
         name
         for name in ("alert_on_new_issue", "alert_on_regression", "alert_on_unmute")
-        if said.get(name) is False
+        if decoded.get(name) is False
     ]
     if off:
         return [

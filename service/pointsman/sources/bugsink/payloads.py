@@ -78,7 +78,7 @@ def _custom(decoded: Mapping[str, Any]) -> Report:
     release = text(event, "release") or (releases[-1] if releases else "")
     seen = time(decoded, "last_seen")
     # NEW comes once in the life of a Bugsink issue; the others once for each change
-    said = (
+    identity = (
         [origin, issue, reason]
         if action == "opened"
         else [origin, issue, reason, seen.isoformat() if seen is not None else text(decoded, "last_seen")]
@@ -105,7 +105,7 @@ def _custom(decoded: Mapping[str, Any]) -> Report:
         level=text(event, "level"),
         environment=text(event, "environment"),
         release=release,
-        dedupe="\n".join(said),
+        dedupe="\n".join(identity),
         problem_id=issue,
         event_id=text(event, "id") or text(decoded, "pointsman_event"),
         seen_at=seen,
@@ -143,20 +143,20 @@ def event_facts(
 def tags_of(value: Any) -> tuple[tuple[str, str], ...]:
     """Tags from a mapping or a list of pairs, thirty at most. Those about people, and those that are long, are left out."""
     pairs: Any = value.items() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    found: dict[str, str] = {}
+    tags: dict[str, str] = {}
     for pair in pairs:
         if not (isinstance(pair, (list, tuple)) and len(pair) == 2):
             continue
-        name, said = pair
-        if isinstance(said, (bool, int)):
-            said = str(said).lower()
-        if not (isinstance(name, str) and isinstance(said, str) and name and said):
+        name, tag = pair
+        if isinstance(tag, (bool, int)):
+            tag = str(tag).lower()
+        if not (isinstance(name, str) and isinstance(tag, str) and name and tag):
             continue
         low = name.lower()
-        if low.startswith(("user", "trace", "ip_address", "url")) or len(name) > 64 or len(said) > 200:
+        if low.startswith(("user", "trace", "ip_address", "url")) or len(name) > 64 or len(tag) > 200:
             continue
-        found.setdefault(name, said)
-    return tuple(sorted(found.items())[:30])
+        tags.setdefault(name, tag)
+    return tuple(sorted(tags.items())[:30])
 
 
 # -- the kind Slack, for Bugsink before 2.5.1 ------------------------------------------------------------------------
@@ -168,7 +168,7 @@ def _slack(decoded: Mapping[str, Any]) -> Report:
     Before 2.0.7 the header has the reason and the link's text is the title.
     """
     texts = list(_slack_texts(decoded["blocks"]))
-    reasons = [found[1] for one in texts if (found := _SLACK_REASON.fullmatch(one.strip())) is not None]
+    reasons = [match[1] for block_text in texts if (match := _SLACK_REASON.fullmatch(block_text.strip())) is not None]
     if not reasons:
         raise Unreadable("no block says '... issue': this is no alert of Bugsink", field="blocks")
     action = _action(reasons[0])
@@ -176,10 +176,10 @@ def _slack(decoded: Mapping[str, Any]) -> Report:
     if action == "test":
         return Report(action="test", fingerprint="test", title=title)
     url, issue = "", ""
-    for one in texts:
-        for link in _SLACK_LINK.finditer(one):
-            if (found := _ISSUE_IN_URL.search(link[1])) is not None:
-                url, issue = link[1], found[1]
+    for block_text in texts:
+        for link in _SLACK_LINK.finditer(block_text):
+            if (match := _ISSUE_IN_URL.search(link[1])) is not None:
+                url, issue = link[1], match[1]
                 if link[2] not in ("", "view on Bugsink"):
                     title = _unescape(link[2])
     if not issue:
@@ -187,13 +187,13 @@ def _slack(decoded: Mapping[str, Any]) -> Report:
     origin = instance_of(url)
     known = {
         title,
-        *(one for one in texts if _SLACK_REASON.fullmatch(one.strip()) or "|view on Bugsink>" in one),
+        *(block_text for block_text in texts if _SLACK_REASON.fullmatch(block_text.strip()) or "|view on Bugsink>" in block_text),
     }
-    project = next((found[1] for one in texts if (found := _SLACK_PROJECT.fullmatch(one)) is not None), "")
+    project = next((match[1] for block_text in texts if (match := _SLACK_PROJECT.fullmatch(block_text)) is not None), "")
     why = [
-        one
-        for one in texts
-        if one not in known and "*project*" not in one and _SLACK_LINK.search(one) is None
+        block_text
+        for block_text in texts
+        if block_text not in known and "*project*" not in block_text and _SLACK_LINK.search(block_text) is None
     ]
     return Report(
         action=action,
@@ -209,20 +209,20 @@ def _slack(decoded: Mapping[str, Any]) -> Report:
 
 
 def _slack_texts(blocks: Sequence[Any]) -> Sequence[str]:
-    found: list[str] = []
+    texts: list[str] = []
     for block in blocks[:50]:
         if not isinstance(block, dict):
             continue
         fields = block.get("fields")
         parts = [block.get("text"), *(fields[:20] if isinstance(fields, list) else ())]
-        found += [text(part, "text")[:20_000] for part in parts if isinstance(part, dict)]
-    return [one for one in found if one]
+        texts += [text(part, "text")[:20_000] for part in parts if isinstance(part, dict)]
+    return [block_text for block_text in texts if block_text]
 
 
-def _unescape(said: str) -> str:
+def _unescape(escaped: str) -> str:
     for coded, sign in _UNESCAPED:
-        said = said.replace(coded, sign)
-    return said.strip()
+        escaped = escaped.replace(coded, sign)
+    return escaped.strip()
 
 
 # -- values ----------------------------------------------------------------------------------------------------------

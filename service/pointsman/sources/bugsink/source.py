@@ -78,14 +78,15 @@ class BugsinkSettings(PluginSettings, frozen=True, kw_only=True):
                 raise ValueError(f"signing_secret {error}") from None
 
 
-class Bugsink(Source):
+class Bugsink(Source[BugsinkSettings]):
     """One Bugsink project."""
 
     kind: ClassVar[str] = "bugsink"
     title: ClassVar[str] = "Bugsink"
     api_version: ClassVar[int] = 1
-    Settings: ClassVar[type[PluginSettings]] = BugsinkSettings
+    Settings = BugsinkSettings
     ticket_kind: ClassVar[Literal["alert", "support"]] = "alert"
+    capabilities = SourceCapabilities(check=True)
 
     def __init__(self, settings: BugsinkSettings, client: ApiClient | None = None) -> None:
         super().__init__(settings, client)
@@ -99,6 +100,8 @@ class Bugsink(Source):
                 backfill=True,
                 set_state=settings.resolve != "no",
                 comment=settings.comment,
+                find=True,
+                check=True,
                 poll_seconds=settings.poll_seconds,
             )
 
@@ -139,9 +142,9 @@ class Bugsink(Source):
 
     async def _triggering_event(self, problem: Problem) -> str:
         """The event that the history names for the newest alert of this kind."""
-        for one in await self._api.history(problem.id) or ():
-            if one.reason == _REASONS.get(problem.action):
-                return payloads.text(one, "triggering_event")
+        for entry in await self._api.history(problem.id) or ():
+            if entry.reason == _REASONS.get(problem.action):
+                return payloads.text(entry, "triggering_event")
         return ""
 
     async def backfill(self, since: dt.datetime, known: Problem | None) -> BackfillResult:
@@ -162,7 +165,7 @@ class Bugsink(Source):
                 break
             issues.append(issue)
         issues.reverse()
-        found: list[tuple[dt.datetime, dict[str, Any]]] = []
+        alerts: list[tuple[dt.datetime, dict[str, Any]]] = []
         with_history, complete_until, read = True, None, 0
         for issue in issues:
             history: list[HistoryEntry] | None = None
@@ -176,9 +179,9 @@ class Bugsink(Source):
                 except NotFound:
                     continue
                 with_history = history is not None
-            found += self._alerts(issue, history, since, origin)
-        found.sort(key=lambda one: one[0])
-        return BackfillResult(bodies=[body for _, body in found], complete_until=complete_until)
+            alerts += self._alerts(issue, history, since, origin)
+        alerts.sort(key=lambda alert: alert[0])
+        return BackfillResult(bodies=[body for _, body in alerts], complete_until=complete_until)
 
     def _alerts(
         self, issue: Mapping[str, Any], history: list[HistoryEntry] | None, since: dt.datetime, origin: str
@@ -187,17 +190,17 @@ class Bugsink(Source):
         first, last = payloads.time(issue, "first_seen"), payloads.time(issue, "last_seen")
         if history is not None:
             return [
-                (one.at, _custom_body(issue, one.reason, one.at, origin, payloads.text(one, "triggering_event")))
-                for one in history
-                if one.reason and one.at is not None and one.at >= since
+                (entry.at, _custom_body(issue, entry.reason, entry.at, origin, payloads.text(entry, "triggering_event")))
+                for entry in history
+                if entry.reason and entry.at is not None and entry.at >= since
             ]
-        found = []
+        alerts = []
         if first is not None and first >= since:
-            found.append((first, _custom_body(issue, "NEW", first, origin)))
+            alerts.append((first, _custom_body(issue, "NEW", first, origin)))
         loud = not (issue.get("is_resolved") or issue.get("is_muted"))
         if last is not None and last != first and loud and self.capabilities.set_state:
-            found.append((last, _custom_body(issue, payloads.BACKFILLED, last, origin)))
-        return found
+            alerts.append((last, _custom_body(issue, payloads.BACKFILLED, last, origin)))
+        return alerts
 
     # -- telling -----------------------------------------------------------------------------------------------
 
@@ -219,17 +222,19 @@ class Bugsink(Source):
         """A comment; Bugsink shows it as plain text."""
         return CommentRef(await self._api.comment(problem.id, f"{text}\n{marker.text}"))
 
-    async def find_comment(self, problem: Problem, marker: Marker) -> Sequence[CommentRef]:
+    async def find_comment(  # the history is read as a whole
+        self, problem: Problem, marker: Marker, since: dt.datetime  # noqa: ARG002
+    ) -> Sequence[CommentRef]:
         """Comments stand in an issue's history, since 2.6.2."""
         return [
-            CommentRef(str(one.get("id", "")))
-            for one in reversed(await self._api.history(problem.id) or ())
-            if one.get("kind") == "manual_annotation" and marker.text in payloads.text(one, "comment")
+            CommentRef(str(entry.get("id", "")))
+            for entry in reversed(await self._api.history(problem.id) or ())
+            if entry.get("kind") == "manual_annotation" and marker.text in payloads.text(entry, "comment")
         ]
 
-    async def check(self) -> Sequence[Finding]:
+    async def check(self, intake_url: str = "") -> Sequence[Finding]:
         """What an administrator of Bugsink still has to do."""
-        return await check(self._api, self.settings, self.intake_url, signed=bool(self._keys))
+        return await check(self._api, self.settings, intake_url, signed=bool(self._keys))
 
 
 def _has_only_first_alert(issue: Mapping[str, Any], since: dt.datetime) -> bool:
@@ -258,13 +263,13 @@ def _custom_body(
 def _enrichment_of(event: Mapping[str, Any], issue: Mapping[str, Any]) -> EnrichmentResult:
     """What an event says. Never its user, request, local variables, breadcrumbs or extra data."""
     data = event.get("data")
-    said: Mapping[str, Any] = data if isinstance(data, dict) else {}
-    tags = payloads.tags_of(said.get("tags"))
-    level, environment = payloads.text(said, "level")[:40], payloads.text(said, "environment")[:200]
-    server, release = payloads.text(said, "server_name")[:200], payloads.text(said, "release")[:250]
+    details: Mapping[str, Any] = data if isinstance(data, dict) else {}
+    tags = payloads.tags_of(details.get("tags"))
+    level, environment = payloads.text(details, "level")[:40], payloads.text(details, "environment")[:200]
+    server, release = payloads.text(details, "server_name")[:200], payloads.text(details, "release")[:250]
     facts = payloads.event_facts(environment=environment, level=level, server=server, tags=tags)
     return EnrichmentResult(
-        code=stack_trace(said),
+        code=stack_trace(details),
         facts=(*_issue_facts(issue), ("Release", release), *facts),
         tags=tags,
         level=level,

@@ -30,11 +30,11 @@ def stack_trace(data: Mapping[str, Any]) -> str:
 
 
 def _exception_line(value: Mapping[str, Any]) -> str:
-    kind, said = _text(value.get("type")), _text(value.get("value"))
+    kind, message = _text(value.get("type")), _text(value.get("value"))
     return (
-        f"{kind}: {said}"[:1100]
-        if kind and said
-        else (kind or said or "(an exception without a name)")[:1100]
+        f"{kind}: {message}"[:1100]
+        if kind and message
+        else (kind or message or "(an exception without a name)")[:1100]
     )
 
 
@@ -65,8 +65,8 @@ def _frame_lines(frame: Mapping[str, Any], *, known: bool) -> list[str]:
     here = _text(frame.get("context_line"))
     if not here or (known and frame.get("in_app") is not True):
         return [head]
-    before = [_text(one) for one in _list(frame.get("pre_context"))[-_AROUND:]]
-    after = [_text(one) for one in _list(frame.get("post_context"))[:_AROUND]]
+    before = [_text(line_text) for line_text in _list(frame.get("pre_context"))[-_AROUND:]]
+    after = [_text(line_text) for line_text in _list(frame.get("post_context"))[:_AROUND]]
     lines = [head]
     for offset, code in enumerate([*before, here, *after], -len(before)):
         sign = ">" if offset == 0 else " "
@@ -74,10 +74,10 @@ def _frame_lines(frame: Mapping[str, Any], *, known: bool) -> list[str]:
     return lines
 
 
-def _shorten(said: str) -> str:
-    if len(said) <= LIMIT:
-        return said
-    return f"{said[:LIMIT].rpartition(chr(10))[0]}\n… the rest is left out …"
+def _shorten(trace: str) -> str:
+    if len(trace) <= LIMIT:
+        return trace
+    return f"{trace[:LIMIT].rpartition(chr(10))[0]}\n… the rest is left out …"
 
 
 def _dict(value: Any) -> Mapping[str, Any]:
