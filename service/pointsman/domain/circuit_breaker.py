@@ -12,11 +12,11 @@ from collections.abc import Callable
 
 from pointsman.plugin_api import Unavailable, UnknownOutcome
 
-IN_A_ROW = 5
+FAILURES_IN_A_ROW = 5
 OPEN_SECONDS = 30.0
-OPEN_SECONDS_AT_MOST = 900.0
+MAX_OPEN_SECONDS = 900.0
 WINDOW_SECONDS = 60.0
-ENOUGH_CALLS = 20
+MIN_CALLS = 20
 
 
 def is_unreachable(error: BaseException) -> bool:
@@ -44,7 +44,7 @@ class RecentCalls:
         oldest = self._clock() - WINDOW_SECONDS
         while self._calls and self._calls[0][0] < oldest:
             self._forget()
-        return len(self._calls) >= ENOUGH_CALLS and self._away * 2 >= len(self._calls)
+        return len(self._calls) >= MIN_CALLS and self._away * 2 >= len(self._calls)
 
     def clear(self) -> None:
         """Begin anew, once the breaker has opened."""

@@ -7,7 +7,7 @@ import re
 
 _FORM = re.compile(r"([0-9]{1,9})(s|m|h|d|w)", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-LONGEST = 10 * 366 * 86400
+MAX_SECONDS = 10 * 366 * 86400
 
 
 @functools.lru_cache(maxsize=1000)
@@ -19,6 +19,6 @@ def parse_duration(text: str) -> int:
             f"{text!r} is no duration: write a whole number and its unit, s, m, h, d or w, such as 90s or 10m"
         )
     number = int(found[1]) * _SECONDS[found[2]]
-    if not 0 < number <= LONGEST:
+    if not 0 < number <= MAX_SECONDS:
         raise ValueError(f"{text!r} is no duration that can be kept: write 1s to 3660d")
     return number

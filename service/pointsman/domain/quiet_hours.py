@@ -18,7 +18,7 @@ _A_DAY = dt.timedelta(days=1)
 _A_SECOND = dt.timedelta(seconds=1)
 
 
-def check(hours: QuietHours) -> None:
+def validate(hours: QuietHours) -> None:
     """Raises ValueError, with the cure, for hours that can't be kept."""
     start, end = _time(hours.start), _time(hours.end)
     _zone(hours.zone)

@@ -7,17 +7,17 @@ from typing import Any
 
 import re2
 
-LONGEST = 1000
+MAX_PATTERN_LENGTH = 1000
 """So many characters an expression may have."""
-LOOKED_AT = 500
+MAX_TEXT_LENGTH = 500
 """So many characters of a text are looked at."""
 
 
 @functools.lru_cache(maxsize=500)
 def compiled(pattern: str) -> Any:
     """The expression, made ready once. Raises ValueError with the cause."""
-    if len(pattern) > LONGEST:
-        raise ValueError(f"it has more than {LONGEST} characters")
+    if len(pattern) > MAX_PATTERN_LENGTH:
+        raise ValueError(f"it has more than {MAX_PATTERN_LENGTH} characters")
     options = re2.Options()
     options.log_errors = False
     options.never_capture = True
@@ -32,4 +32,4 @@ def compiled(pattern: str) -> Any:
 
 def matches(pattern: str, text: str) -> bool:
     """Whether the expression is found somewhere in the text's beginning."""
-    return compiled(pattern).search(text[:LOOKED_AT].encode("utf-8", "replace")) is not None
+    return compiled(pattern).search(text[:MAX_TEXT_LENGTH].encode("utf-8", "replace")) is not None

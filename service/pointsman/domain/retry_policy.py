@@ -16,7 +16,7 @@ from pointsman import plugin_api as api
 
 BASE_SECONDS = 5.0
 CAP_SECONDS = 3600.0
-DEFECTS_ALLOWED = 3
+MAX_DEFECTS = 3
 SILENCES_ALLOWED = 5
 
 
@@ -24,9 +24,9 @@ class Outcome(enum.StrEnum):
     """The classes of outcome; the words stand in the database, in logs and metrics."""
 
     DONE = "done"
-    FOUND = "found"
+    VERIFIED = "found"
     UNAVAILABLE = "unavailable"
-    LIMITED = "limited"
+    RATE_LIMITED = "limited"
     UNKNOWN = "unknown"
     REFUSED = "refused"
     AUTH = "auth"
@@ -57,7 +57,7 @@ class RetryDecision(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Outcome
     next_step: NextStep
     outcome_unknown: bool = False
-    counts: bool = True
+    counts_as_attempt: bool = True
     delay_seconds: float = 0.0
     destination_back_off_seconds: float | None = None
     must_settle: bool = False
@@ -95,15 +95,15 @@ def classify_error(  # noqa: C901 - a decision table
             return RetryDecision(
                 outcome=Outcome.UNAVAILABLE,
                 next_step=NextStep.RETRY,
-                counts=False,
+                counts_as_attempt=False,
                 delay_seconds=back_off(min(destination_failures, 5) + 1, jitter),
             )
         case api.RateLimited():
             asked = _asked(error.retry_after)
             return RetryDecision(
-                outcome=Outcome.LIMITED,
+                outcome=Outcome.RATE_LIMITED,
                 next_step=NextStep.RETRY,
-                counts=False,
+                counts_as_attempt=False,
                 delay_seconds=asked,
                 # a limit on one issue is its lane's alone
                 destination_back_off_seconds=None if error.scope.startswith("issue") else asked,
@@ -112,7 +112,7 @@ def classify_error(  # noqa: C901 - a decision table
             return RetryDecision(outcome=Outcome.REFUSED, next_step=NextStep.DEAD)
         case api.AuthFailed():
             return RetryDecision(
-                outcome=Outcome.AUTH, next_step=NextStep.RETRY, counts=False, delay_seconds=hold, destination_back_off_seconds=hold
+                outcome=Outcome.AUTH, next_step=NextStep.RETRY, counts_as_attempt=False, delay_seconds=hold, destination_back_off_seconds=hold
             )
         case api.NotFound() if not creates:
             return RetryDecision(outcome=Outcome.ORPHAN, next_step=NextStep.ORPHAN)
@@ -120,7 +120,7 @@ def classify_error(  # noqa: C901 - a decision table
             return RetryDecision(
                 outcome=Outcome.MISCONFIGURED,
                 next_step=NextStep.RETRY,
-                counts=False,
+                counts_as_attempt=False,
                 delay_seconds=hold,
                 # the first lane waits alone; when the next one says the same the destination is at fault
                 destination_back_off_seconds=hold if destination_failures else None,
@@ -134,6 +134,6 @@ def classify_error(  # noqa: C901 - a decision table
                 return RetryDecision(outcome=Outcome.UNAVAILABLE, next_step=NextStep.RETRY, delay_seconds=wait, must_settle=True)
             return RetryDecision(outcome=Outcome.UNKNOWN, next_step=NextStep.RETRY, outcome_unknown=True, delay_seconds=wait)
         case _:
-            if attempts >= DEFECTS_ALLOWED:
+            if attempts >= MAX_DEFECTS:
                 return RetryDecision(outcome=Outcome.DEFECT, next_step=NextStep.DEAD, outcome_unknown=not idempotent)
             return RetryDecision(outcome=Outcome.DEFECT, next_step=NextStep.RETRY, outcome_unknown=not idempotent, delay_seconds=wait)

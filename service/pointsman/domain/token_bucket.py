@@ -14,12 +14,12 @@ import msgspec
 
 from pointsman.plugin_api import Quota
 
-USED_SHARE = 0.8
-KEPT_SHARE = 0.2
+RATE_SHARE = 0.8
+PRIORITY_SHARE = 0.2
 """The end of a bucket that is left to creates, closes and reopens."""
 OPERATOR_BURST_SECONDS = 5.0
 LONGEST_WAIT_SECONDS = 60.0
-HELD_SECONDS = 10.0
+PREFETCH_SECONDS = 10.0
 PER_ISSUE = "issue"
 _A_HAIR = 1e-6
 """Less than this is missing only because numbers are rounded."""
@@ -35,7 +35,7 @@ class RateLimit(msgspec.Struct, frozen=True):
     @property
     def priority_tokens(self) -> float:
         """Tokens that only what is urgent may take; never so many that the rest could not take any."""
-        return min(KEPT_SHARE * self.burst, self.burst - 1.0)
+        return min(PRIORITY_SHARE * self.burst, self.burst - 1.0)
 
     @property
     def prefetch_limit(self) -> int:
@@ -57,7 +57,7 @@ def rate_limits_of(declared: Iterable[Quota], writes_per_minute: int | None) -> 
         rate = writes_per_minute / 60.0
         return (RateLimit("all", rate, max(1.0, OPERATOR_BURST_SECONDS * rate)),) if rate else ()
     made = [
-        RateLimit(one.scope, USED_SHARE * one.calls / one.seconds, max(1.0, (1.0 - USED_SHARE) * one.calls))
+        RateLimit(one.scope, RATE_SHARE * one.calls / one.seconds, max(1.0, (1.0 - RATE_SHARE) * one.calls))
         for one in declared
     ]
     return tuple(sorted(made, key=lambda pace: (pace.rate, pace.scope)))
@@ -77,12 +77,12 @@ def filled(pace: RateLimit, tokens: float, elapsed_seconds: float) -> float:
 
 
 def wait_seconds(
-    *, rate: float, kept: float, tokens: float, urgent: int, others: int
+    *, rate: float, priority_tokens: float, tokens: float, priority: int, normal: int
 ) -> tuple[list[float], list[float]]:
     """Seconds until there will be a token for each of those that got none: the urgent ones first, one after the other."""
     return (
-        [max(0.0, n - tokens) / rate for n in range(1, urgent + 1)],
-        [max(0.0, kept + urgent + n - tokens) / rate for n in range(1, others + 1)],
+        [max(0.0, n - tokens) / rate for n in range(1, priority + 1)],
+        [max(0.0, priority_tokens + priority + n - tokens) / rate for n in range(1, normal + 1)],
     )
 
 
@@ -103,23 +103,23 @@ class LocalTokens:
         """All tokens held."""
         return self._free + self._urgent
 
-    def take(self, now: float, *, urgent: bool) -> bool:
+    def acquire(self, now: float, *, priority: bool) -> bool:
         """Take one, if there is one: the last fifth, and what came out of the bucket's last fifth, only for urgent ones."""
-        if now - self._since > HELD_SECONDS:
+        if now - self._since > PREFETCH_SECONDS:
             self.clear()
-        if urgent and self._urgent:
+        if priority and self._urgent:
             self._urgent -= 1
             return True
-        if self._free > (0 if urgent else math.floor(KEPT_SHARE * self._pace.prefetch_limit)):
+        if self._free > (0 if priority else math.floor(PRIORITY_SHARE * self._pace.prefetch_limit)):
             self._free -= 1
             return True
         return False
 
-    def put(self, now: float, count: int, *, urgent: bool = False) -> None:
+    def add(self, now: float, count: int, *, priority: bool = False) -> None:
         """Hold more. What is more than may be held is lost."""
         self._since = now
         count = min(count, max(1, self._pace.prefetch_limit) - self.count)
-        if count > 0 and urgent:
+        if count > 0 and priority:
             self._urgent += count
         elif count > 0:
             self._free += count
@@ -135,7 +135,7 @@ class WaiterSchedule:
     def __init__(self) -> None:
         self._last = 0.0
 
-    def place(self, now: float, wait_seconds: float, rate: float) -> float:
+    def wait_seconds(self, now: float, wait_seconds: float, rate: float) -> float:
         """Seconds to wait for one more, behind those before it. Capped: then they ask again."""
         self._last = min(max(now + wait_seconds, self._last + 1.0 / rate), now + LONGEST_WAIT_SECONDS)
         return max(0.001, self._last - now)
@@ -154,12 +154,12 @@ class PerIssueLimits:
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def wait(self, lane_id: int, paces: Sequence[RateLimit], now: float) -> float:
+    def wait_seconds(self, lane_id: int, paces: Sequence[RateLimit], now: float) -> float:
         """Seconds until each bucket of a lane has a token; 0.0 if each has one now."""
         short = [(1.0 - self._tokens(lane_id, pace, now), pace.rate) for pace in paces]
         return max((lacking / rate for lacking, rate in short if lacking > _A_HAIR), default=0.0)
 
-    def take(self, lane_id: int, paces: Sequence[RateLimit], now: float) -> None:
+    def acquire(self, lane_id: int, paces: Sequence[RateLimit], now: float) -> None:
         """Take a token out of each bucket of a lane; only after ``wait`` said 0.0."""
         for pace in paces:
             self._buckets[lane_id, pace] = (max(0.0, self._tokens(lane_id, pace, now) - 1.0), now)

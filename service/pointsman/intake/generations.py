@@ -8,7 +8,7 @@ import msgspec
 
 from pointsman.domain.recurrence import generation_starts
 from pointsman.domain.states import TicketKind, TicketStatus
-from pointsman.domain.ticket import RESOLVED, Event, Ticket
+from pointsman.domain.ticket import RESOLVED_ACTION, Event, Ticket
 from pointsman.intake.batch import TicketBatch
 from pointsman.intake.incoming import Incoming
 from pointsman.intake.thresholds import evaluate_batch
@@ -119,7 +119,7 @@ def _last_release(reports: Sequence[Incoming]) -> str:
     """Return the release that was reported last before the problem was resolved."""
     release = ""
     for incoming in reports:
-        if incoming.report is None or incoming.report.action == RESOLVED:
+        if incoming.report is None or incoming.report.action == RESOLVED_ACTION:
             break
         release = incoming.report.release or release
     return release

@@ -10,8 +10,8 @@ import msgspec
 from pointsman.bus.publish import MarkerOf, publish
 from pointsman.domain.recurrence import recurrence_action
 from pointsman.domain.states import ReportState, TicketKind, TicketStatus
-from pointsman.domain.ticket import RESOLVED, Changes, DeliveryTargets, Ticket, apply_report
-from pointsman.intake.batch import BatchResult, ReportResult, BatchDecision, TicketBatch
+from pointsman.domain.ticket import RESOLVED_ACTION, Changes, DeliveryTargets, Ticket, apply_report
+from pointsman.intake.batch import BatchDecision, BatchResult, ReportResult, TicketBatch
 from pointsman.intake.destinations_for import destinations_for, postpone_for_quiet_hours
 from pointsman.intake.errors import describe_failure
 from pointsman.intake.generations import (
@@ -141,7 +141,7 @@ async def _remove_unknown_resolved(
 
 
 def _is_resolved(incoming: Incoming) -> bool:
-    return incoming.report is not None and incoming.report.action == RESOLVED
+    return incoming.report is not None and incoming.report.action == RESOLVED_ACTION
 
 
 async def _upsert_tickets(

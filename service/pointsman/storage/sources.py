@@ -1,4 +1,4 @@
-"""Sources that are asked and told: their turns, how far it went, what they said, and which problem a ticket is there."""
+"""State of sources with an API: their polls, and the feedback about their problems."""
 
 from __future__ import annotations
 
@@ -7,205 +7,202 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from pointsman.plugin_api import EnrichmentResult
-from pointsman.storage.db import Connection, Database, Row
-from pointsman.storage.delivery_writer import as_json
+from pointsman.storage.batching import columns
+from pointsman.storage.db import Connection, Database
 from pointsman.storage.queries import queries
 from pointsman.storage.queue import seconds
+from pointsman.storage.rows import row_of, rows_of
 
 SQL = queries("sources")
 
 
-
-class Turn(NamedTuple):
-    """A turn at asking: the database's time now, up to when all is known, and since when the source is in use."""
+class SourcePoll(NamedTuple):
+    """The right to poll a source: the database's time, up to when its reports are known, and when its use started."""
 
     asked_at: dt.datetime
     polled_to: dt.datetime | None
     started_at: dt.datetime
 
 
-# -- in use ----------------------------------------------------------------------------------------------------------
+class SourceStatus(NamedTuple):
+    """The state of polling a source, and when its last report was received."""
+
+    slug: str
+    polled_to: dt.datetime | None
+    failures: int | None
+    failed_at: dt.datetime | None
+    failure: str | None
+    heard_at: dt.datetime | None
 
 
-async def settle(
-    database: Database, *, with_api: Sequence[int], told: Sequence[int], as_they_are: Sequence[int]
+class LastProblem(NamedTuple):
+    """The problem of a source that was reported last, by the source's own id."""
+
+    problem: str
+    url: str | None
+
+
+class CurrentTicket(NamedTuple):
+    """The current ticket of a fingerprint."""
+
+    fingerprint: str
+    id: uuid.UUID
+    status: int
+    closed_at: dt.datetime | None
+
+
+class UnannouncedLink(NamedTuple):
+    """An issue that its ticket's source was not told of."""
+
+    lane_id: int
+    ticket_id: uuid.UUID
+    source_id: int
+    destination: str
+    remote_key: str
+    url: str
+    linked_at: dt.datetime
+
+
+class TicketProblem(NamedTuple):
+    """The problem of a ticket, by the source's own id."""
+
+    ticket_id: uuid.UUID
+    problem: str
+    url: str
+
+
+async def configure_feedback(
+    database: Database, *, with_api: Sequence[int], with_feedback: Sequence[int], unchanged: Sequence[int]
 ) -> bool:
-    """See to it that sources with an API have their row, and those that are told, and no other, a destination for that.
-    Whether any destination changed.
+    """Insert the rows of sources ``with_api``, and enable the feedback to those ``with_feedback`` alone.
+
+    ``unchanged`` are sources whose capabilities are unknown now. Return whether a destination was enabled or disabled.
     """
     if with_api:
         await database.execute(SQL["insert_source_states"], list(with_api))
-    backs = await database.fetch(SQL["list_feedback_destinations"])
-    active = {row["source_id"]: row["id"] for row in backs if row["active"]}
-    for source_id in told:
+    records = await database.fetch(SQL["list_feedback_destinations"])
+    active = {record["source_id"]: record["id"] for record in records if record["active"]}
+    for source_id in with_feedback:
         if source_id not in active:
             await database.execute(SQL["enable_feedback"], source_id)
     for source_id, destination_id in active.items():
-        if source_id not in told and source_id not in as_they_are:
+        if source_id not in with_feedback and source_id not in unchanged:
             await database.execute(SQL["disable_feedback"], destination_id)
-    return set(active) - set(as_they_are) != set(told)
+    return set(active) - set(unchanged) != set(with_feedback)
 
 
-async def standing(database: Database, source_id: int) -> Row | None:
-    """How asking a source goes, and when it was last heard."""
-    return await database.fetchrow(SQL["source_status"], source_id)
+async def source_status(database: Database, source_id: int) -> SourceStatus | None:
+    """Return the state of polling a source, and when its last report was received."""
+    return row_of(SourceStatus, await database.fetchrow(SQL["source_status"], source_id))
 
 
-# -- asking for what was lost ------------------------------------------------------------------------------------------
+# -- backfill ----------------------------------------------------------------------------------------------------------
 
 
-async def take_turn(database: Database, source_id: int, lasts_seconds: float) -> Turn | None:
-    """Win the right to ask a source for so long; None while somebody else has it."""
-    row = await database.fetchrow(SQL["acquire_source_poll"], source_id, seconds(lasts_seconds))
-    return Turn(*row) if row is not None else None
+async def acquire_poll(database: Database, source_id: int, lease_seconds: float) -> SourcePoll | None:
+    """Acquire the right to poll a source for a while. Return None while another replica has it."""
+    record = await database.fetchrow(SQL["acquire_source_poll"], source_id, seconds(lease_seconds))
+    return row_of(SourcePoll, record)
 
 
-async def turn_after(database: Database, source_id: int) -> float:
-    """In how many seconds the turn at a source is over."""
+async def poll_wait_seconds(database: Database, source_id: int) -> float:
+    """Return in how many seconds the poll of a source is free."""
     return float(await database.fetchval(SQL["source_poll_wait_seconds"], source_id) or 0.0)
 
 
-async def give_back(database: Database, source_ids: Sequence[int]) -> None:
-    """Let others have the turns that are ours."""
+async def release_polls(database: Database, source_ids: Sequence[int]) -> None:
+    """Release polls before their time, so that other replicas can poll."""
     if source_ids:
         await database.execute(SQL["release_source_polls"], list(source_ids))
 
 
-async def polled(database: Database, source_id: int, up_to: dt.datetime) -> None:
-    """Everything up to a time was asked for, and asking works."""
+async def record_poll(database: Database, source_id: int, up_to: dt.datetime) -> None:
+    """Record that everything up to a time was asked for; clears the failure of an earlier poll."""
     await database.execute(SQL["record_source_poll"], source_id, up_to)
 
 
-async def poll_failed(database: Database, source_id: int, why: str) -> None:
-    """Asking failed."""
-    await database.execute(SQL["record_source_poll_failure"], source_id, why)
+async def record_poll_failure(database: Database, source_id: int, reason: str) -> None:
+    """Record that polling a source failed."""
+    await database.execute(SQL["record_source_poll_failure"], source_id, reason)
 
 
-async def last_problem(database: Database, source_id: int) -> Row | None:
-    """The problem that was reported last: ``problem`` and ``url``."""
-    return await database.fetchrow(SQL["last_problem"], source_id)
+async def last_problem(database: Database, source_id: int) -> LastProblem | None:
+    """Return the problem of a source that was reported last."""
+    return row_of(LastProblem, await database.fetchrow(SQL["last_problem"], source_id))
 
 
-async def known_tickets(database: Database, source_id: int, fingerprints: Sequence[str]) -> Mapping[str, Row]:
-    """How the tickets of these problems stand, by fingerprint."""
-    rows = await database.fetch(SQL["current_tickets"], source_id, list(fingerprints))
-    return {row["fingerprint"]: row for row in rows}
+async def current_tickets(
+    database: Database, source_id: int, fingerprints: Sequence[str]
+) -> Mapping[str, CurrentTicket]:
+    """Return the current tickets of fingerprints, by fingerprint."""
+    records = await database.fetch(SQL["current_tickets"], source_id, list(fingerprints))
+    return {row.fingerprint: row for row in rows_of(CurrentTicket, records)}
 
 
-async def seen_since(
-    database: Database, asked: Sequence[tuple[uuid.UUID, str, dt.datetime]]
+async def events_seen_since(
+    database: Database, reports: Sequence[tuple[uuid.UUID, str, dt.datetime]]
 ) -> set[tuple[uuid.UUID, str, dt.datetime]]:
-    """Those of the reports asked about (ticket, action, the source's time) that were heard already, or a later one alike."""
-    if not asked:
+    """Return those of the reports (ticket, action, the source's time) for which an event of that time or later exists."""
+    if not reports:
         return set()
-    rows = await database.fetch(SQL["events_seen_since"], *map(list, zip(*asked, strict=True)))
-    return {(row["ticket_id"], row["action"], row["at"]) for row in rows}
+    records = await database.fetch(SQL["events_seen_since"], *columns(reports))
+    return {(record["ticket_id"], record["action"], record["at"]) for record in records}
 
 
-# -- telling -----------------------------------------------------------------------------------------------------------
+# -- feedback ----------------------------------------------------------------------------------------------------------
 
 
-async def linked_to(database: Database, source_ids: Sequence[int]) -> Mapping[int, dt.datetime]:
-    """Up to when each source was told of issues."""
-    rows = await database.fetch(SQL["feedback_positions"], list(source_ids))
-    return {row["source_id"]: row["linked_to"] for row in rows}
+async def feedback_positions(database: Database, source_ids: Sequence[int]) -> Mapping[int, dt.datetime]:
+    """Return up to when issues were announced to each source."""
+    records = await database.fetch(SQL["feedback_positions"], list(source_ids))
+    return {record["source_id"]: record["linked_to"] for record in records}
 
 
-async def new_links(database: Database, source_id: int, since: dt.datetime, limit: int) -> Sequence[Row]:
-    """Issues of a source's tickets that it was not told of."""
-    return await database.fetch(SQL["unannounced_links"], source_id, since, limit)
-
-
-async def told_of(con: Connection, ticket_id: uuid.UUID, lane_id: int) -> bool:
-    """Whether an issue is in its ticket's events; the ticket is locked."""
-    told: bool = await con.fetchval(SQL["has_linked_event"], ticket_id, lane_id)
-    return told
-
-
-async def move_linked_to(database: Database, source_id: int, up_to: dt.datetime | None) -> None:
-    """A source was told of all issues up to then; None: up to now."""
-    await database.execute(SQL["advance_feedback_position"], source_id, up_to)
-
-
-async def problem_of(con: Connection, ticket_id: uuid.UUID, destination_id: int) -> Row | None:
-    """What the source calls a ticket's problem (``problem``, ``url``); None if it has none, or has it no more."""
-    return await con.fetchrow(SQL["problems_of_tickets"], [ticket_id], destination_id)
-
-
-async def problems_of(con: Connection, ticket_ids: Sequence[uuid.UUID], destination_id: int) -> Sequence[Row]:
-    """The same of many, with their ``ticket_id``."""
-    rows: Sequence[Row] = await con.fetch(SQL["problems_of_tickets"], ticket_ids, destination_id)
-    return rows
-
-
-async def link_back(con: Connection, destination_id: int, problems: Sequence[Row]) -> None:
-    """Let the lanes by which a source is told name the problems."""
-    columns = [[one[name] for one in problems] for name in ("ticket_id", "problem", "url")]
-    await con.execute(SQL["link_feedback_lanes"], columns[0], destination_id, *columns[1:])
-
-
-# -- asking for more ---------------------------------------------------------------------------------------------------
-
-
-async def enrichment(database: Database, ticket_id: uuid.UUID, event_n: int) -> Row | None:
-    """What is known beyond a report: ``state`` and ``data``."""
-    return await database.fetchrow(SQL["enrichment_of_event"], ticket_id, event_n)
-
-
-async def keep_enrichment(
-    database: Database | Connection,
-    ticket_id: uuid.UUID,
-    event_n: int,
-    source_id: int,
-    enriched: EnrichmentResult,
-    *,
-    said: bool,
-) -> None:
-    """Keep what a source said; ``said``: it is about to stand in an issue or comment."""
-    await database.execute(
-        SQL["store_enrichment"],
-        ticket_id,
-        event_n,
-        source_id,
-        as_json(enriched),
-        said,
-        enriched.environment,
-        enriched.level,
-        enriched.release,
+async def unannounced_links(
+    database: Database, source_id: int, since: dt.datetime, limit: int
+) -> list[UnannouncedLink]:
+    """Return issues of a source's tickets that were not announced to it, oldest first."""
+    return rows_of(
+        UnannouncedLink, await database.fetch(SQL["unannounced_links"], source_id, since, limit)
     )
 
 
-async def want_enrichment(
-    database: Database, ticket_id: uuid.UUID, event_n: int, source_id: int, why: str, after_seconds: float
+async def has_linked_event(con: Connection, ticket_id: uuid.UUID, lane_id: int) -> bool:
+    """Return whether a locked ticket has the event of a link."""
+    exists: bool = await con.fetchval(SQL["has_linked_event"], ticket_id, lane_id)
+    return exists
+
+
+async def advance_feedback_position(database: Database, source_id: int, up_to: dt.datetime | None) -> None:
+    """Record that issues up to a time were announced; None: up to now."""
+    await database.execute(SQL["advance_feedback_position"], source_id, up_to)
+
+
+async def problem_of_ticket(
+    con: Connection, ticket_id: uuid.UUID, destination_id: int
+) -> TicketProblem | None:
+    """Return the problem of a ticket; None if it has none, or if the source no longer has it."""
+    record = await con.fetchrow(SQL["problems_of_tickets"], [ticket_id], destination_id)
+    return row_of(TicketProblem, record)
+
+
+async def problems_of_tickets(
+    con: Connection, ticket_ids: Sequence[uuid.UUID], destination_id: int
+) -> list[TicketProblem]:
+    """Return the problems of tickets that the source still has."""
+    return rows_of(
+        TicketProblem, await con.fetch(SQL["problems_of_tickets"], ticket_ids, destination_id)
+    )
+
+
+async def link_feedback_lanes(
+    con: Connection, destination_id: int, problems: Sequence[TicketProblem]
 ) -> None:
-    """Remember that a source is to be asked again."""
-    await database.execute(SQL["schedule_enrichment"], ticket_id, event_n, source_id, why, seconds(after_seconds))
-
-
-async def due_enrichments(database: Database, source_ids: Sequence[int], limit: int) -> Sequence[Row]:
-    """What sources are to be asked for now; each row is ours for a minute."""
-    return await database.fetch(SQL["claim_due_enrichments"], list(source_ids), limit)
-
-
-async def postpone_enrichment(
-    database: Database, ticket_id: uuid.UUID, event_n: int, why: str, after_seconds: float
-) -> None:
-    """It failed again."""
-    await database.execute(SQL["postpone_enrichment"], ticket_id, event_n, why, seconds(after_seconds))
-
-
-async def end_enrichment(database: Database, ticket_id: uuid.UUID, event_n: int, why: str) -> None:
-    """No more is to come."""
-    await database.execute(SQL["end_enrichment"], ticket_id, event_n, why)
-
-
-async def unsaid(con: Connection, ticket_id: uuid.UUID) -> Sequence[Row]:
-    """What came to be known after an issue was made, the newest first; the ticket is locked."""
-    rows: Sequence[Row] = await con.fetch(SQL["unposted_enrichments"], ticket_id)
-    return rows
-
-
-async def mark_said(con: Connection, ticket_id: uuid.UUID, numbers: Sequence[int]) -> None:
-    """It is said, or part of something newer that is."""
-    await con.execute(SQL["mark_enrichments_posted"], ticket_id, list(numbers))
+    """Link the feedback lanes of tickets to the source's problems."""
+    await con.execute(
+        SQL["link_feedback_lanes"],
+        [row.ticket_id for row in problems],
+        destination_id,
+        [row.problem for row in problems],
+        [row.url for row in problems],
+    )

@@ -1,53 +1,58 @@
-"""Sweeping: what was made twice in spite of everything is found, repaired and counted.
+"""Find and repair issues and comments that were created twice.
 
-A process that was paused between its last check and its write, or a tracker that applied a request long after it was given
-up, can make an issue or a comment twice. A second issue of one marker is noticed by whoever sees it; what was sent again
-is looked for once more when the tracker's lists have settled. Every step can be repeated, by two replicas at once too.
+A process that was paused between its last check and its write, or a tracker that applied a request long after it was given up,
+can create an issue or a comment twice. A second issue with the same marker is noticed by whoever observes it; what was sent
+again is searched for once more when the tracker's lists are up to date. Every step can be repeated, and run by two replicas at
+the same time.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import datetime as dt
-import random
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Literal
+from typing import ClassVar, Literal, TypeVar
 
+from pointsman.bus.periodic import PeriodicService
 from pointsman.bus.signals import DuplicateFound, Signals
-from pointsman.delivery.outcome_verification import REQUESTS_OF_A_LOOK
+from pointsman.delivery.outcome_verification import VERIFICATION_TIMEOUT_FACTOR
 from pointsman.domain.states import DeliveryKind, DeliveryState, LaneState, TicketStatus
 from pointsman.logs import logger, scrub
 from pointsman.plugin_api import CommentRef, IssueRef, Marker, Misconfigured, NotFound, Refused
 from pointsman.plugin_host.snapshot import ConfigReloader, LiveDestination
-from pointsman.plugin_host.validate import checked
+from pointsman.plugin_host.validate import validated
 from pointsman.storage import duplicates as store
-from pointsman.storage.db import Database, Row
-from pointsman.storage.errors import DatabaseUnavailable
-from pointsman.storage.leases import Turn, is_ours, take_turn
-from pointsman.storage.marker_observations import sight
-from pointsman.sync.duplicates import Copy, choose, confirm
+from pointsman.storage.db import Database
+from pointsman.storage.duplicates import DuplicateMarker, ResentDelivery
+from pointsman.storage.leases import Lease, acquire_lease, is_held
+from pointsman.storage.marker_observations import record_marker
+from pointsman.sync.duplicates import MarkedIssue, choose, find_marked_issues
 
-log = logger("sweep")
+log = logger("duplicates")
 
-LOOK_SECONDS = 20.0
-TURN_SECONDS = 600.0
-TWINS_SECONDS = 60.0
-AT_MOST_SECONDS = 300.0
+INTERVAL_SECONDS = 20.0
+LEASE_SECONDS = 600.0
+KNOWN_LEASE_SECONDS = 60.0
+TIMEOUT_SECONDS = 300.0
 SETTLED_SECONDS = 600.0
 ROWS = 200
-TROUBLES = 3
-MARGIN = dt.timedelta(minutes=5)
+MAX_FAILURES = 3
+"""After this many failures the rest of a destination's work is left to the next run."""
+CLOCK_MARGIN = dt.timedelta(minutes=5)
+
+RowT = TypeVar("RowT", DuplicateMarker, ResentDelivery)
 
 
-class DuplicateRepair:
-    """One replica at a time has its turn every ten minutes, and within a minute once an issue was seen twice.
+class DuplicateRepair(PeriodicService):
+    """Runs every ten minutes on one replica, and within a minute after an issue was seen twice.
 
-    ``settled_seconds`` after it was done a delivery that was sent twice is looked after: longer than any tracker's lists
-    lag behind.
+    ``settled_seconds`` after it was done, a delivery that was sent twice is checked: longer than any tracker's lists lag.
     """
+
+    name: ClassVar[str] = "duplicate-repair"
+    jitter: ClassVar[float] = 0.2
 
     def __init__(
         self,
@@ -58,184 +63,205 @@ class DuplicateRepair:
         signals: Signals | None = None,
         settled_seconds: float = SETTLED_SECONDS,
     ) -> None:
+        super().__init__(INTERVAL_SECONDS)
         self._database = database
         self._reloader = reloader
         self._holder = holder
         self._signals = signals or Signals()
         self._settled_seconds = settled_seconds
 
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Take turns until the end."""
-        task = asyncio.create_task(self._forever(), name="sweep")
-        try:
-            yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+    async def run_once(self) -> None:
+        """Run the repair that is due, if any."""
+        due = await store.repair_due(self._database)
+        if due.full_check:
+            await self.run_full_check()
+        elif due.known_duplicates:
+            await self.repair_known()
 
-    async def _forever(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_SECONDS * random.uniform(0.8, 1.2))  # noqa: S311 - replicas spread out
-            try:
-                turn, twins = await store.due(self._database)
-                if turn:
-                    await self.take_turn()
-                elif twins:
-                    await self.take_twins()
-            except DatabaseUnavailable:
-                continue
-            except Exception:
-                log.exception("sweep failed")
-
-    async def take_turn(self) -> bool:
-        """Look after all that may have been made twice; False if another replica did lately."""
-        turn = await take_turn(self._database, "duplicate_repair", self._holder, TURN_SECONDS)
-        if turn is None:
+    async def run_full_check(self) -> bool:
+        """Check deliveries that were sent again, and repair all duplicates. Return False if another replica did."""
+        lease = await acquire_lease(self._database, "duplicate_repair", self._holder, LEASE_SECONDS)
+        if lease is None:
             return False
-        async with asyncio.timeout(AT_MOST_SECONDS):
-            await store.free_quiet_lanes(self._database)
-            await store.mark_twins(self._database)
-            resent = await store.resent(self._database, self._settled_seconds, ROWS)
-            await self._each(turn, resent, self._look_again)
-            await self._each(turn, await store.twins(self._database, ROWS), self._repair)
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            await store.release_loop_parked_lanes(self._database)
+            await store.mark_duplicates(self._database)
+            resent = await store.list_resent_deliveries(self._database, self._settled_seconds, ROWS)
+            await self._for_each(lease, resent, self._check_resent)
+            await self._repair_all(lease)
         return True
 
-    async def take_twins(self) -> bool:
-        """Look after issues that were seen twice; False if another replica did just now."""
-        turn = await take_turn(self._database, "duplicate_repair_known", self._holder, TWINS_SECONDS)
-        if turn is None:
+    async def repair_known(self) -> bool:
+        """Repair issues that were seen twice. Return False if another replica did."""
+        lease = await acquire_lease(
+            self._database, "duplicate_repair_known", self._holder, KNOWN_LEASE_SECONDS
+        )
+        if lease is None:
             return False
-        async with asyncio.timeout(TWINS_SECONDS):
-            await self._each(turn, await store.twins(self._database, ROWS), self._repair)
+        async with asyncio.timeout(KNOWN_LEASE_SECONDS):
+            await self._repair_all(lease)
         return True
 
-    async def _each(
-        self, turn: Turn, rows: Sequence[Row], work: Callable[[LiveDestination, Row], Awaitable[None]]
+    async def _repair_all(self, lease: Lease) -> None:
+        duplicates = await store.list_duplicates(self._database, ROWS)
+        await self._for_each(lease, duplicates, self._repair)
+
+    async def _for_each(
+        self,
+        lease: Lease,
+        rows: Sequence[RowT],
+        work: Callable[[LiveDestination, RowT], Awaitable[None]],
     ) -> None:
-        """The rows of each destination in turn, all destinations at once: one's trouble is its own."""
-        of: dict[int, list[Row]] = {}
+        """Work on all rows: those of one destination in order, all destinations at once."""
+        by_destination: dict[int, list[RowT]] = {}
         for row in rows:
-            of.setdefault(row["destination_id"], []).append(row)
+            by_destination.setdefault(row.destination_id, []).append(row)
         destinations = self._reloader.current.destinations
         await asyncio.gather(
             *(
-                self._of_one(
-                    turn, destinations[place], [partial(work, destinations[place], row) for row in mine]
+                self._repair_destination(
+                    lease, destination, [partial(work, destination, row) for row in of_destination]
                 )
-                for place, mine in of.items()
-                if place in destinations and destinations[place].tracker is not None
+                for destination_id, of_destination in by_destination.items()
+                if (destination := destinations.get(destination_id)) is not None
+                and destination.tracker is not None
             )
         )
 
-    async def _of_one(
-        self, turn: Turn, destination: LiveDestination, jobs: Sequence[Callable[[], Awaitable[None]]]
+    async def _repair_destination(
+        self, lease: Lease, destination: LiveDestination, jobs: Sequence[Callable[[], Awaitable[None]]]
     ) -> None:
-        """The work at one destination. What fails is tried again in the next turn; often enough, and all of it waits."""
-        troubles = 0
+        """Do the work at one destination. What fails is tried again in the next run."""
+        failures = 0
         for job in jobs:
-            if troubles >= TROUBLES or not await is_ours(self._database, turn):
+            if failures >= MAX_FAILURES or not await is_held(self._database, lease):
                 return
             try:
-                timeout = destination.capabilities.request_timeout_seconds * REQUESTS_OF_A_LOOK
+                timeout = destination.capabilities.request_timeout_seconds * VERIFICATION_TIMEOUT_FACTOR
                 async with asyncio.timeout(timeout):
                     await job()
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code
-                troubles += 1
-                said = f"{type(error).__name__}: {scrub(str(error))}"
-                log.warning("sweep failed, and is tried again", destination=destination.slug, error=said)
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - plugin code
+                failures += 1
+                log.warning(
+                    "duplicate repair failed, and is tried again",
+                    destination=destination.slug,
+                    error=f"{type(error).__name__}: {scrub(str(error))}",
+                )
 
-    # -- sent again ----------------------------------------------------------------------------------------------
+    # -- deliveries that were sent again ---------------------------------------------------------------------------
 
-    async def _look_again(self, destination: LiveDestination, row: Row) -> None:
-        """Look once more for what was sent again after every look had found nothing."""
+    async def _check_resent(self, destination: LiveDestination, row: ResentDelivery) -> None:
+        """Search once more for a delivery that was sent again after all verifications found nothing."""
         tracker = destination.require_tracker()
-        kept: str | None = None
-        doubles: list[tuple[CommentRef, bool]] = []
+        kept_id: str | None = None
+        duplicates: list[tuple[CommentRef, bool]] = []
         if tracker.capabilities.find:
-            marker = Marker(self._reloader.current.marker_text(row["marker"]))
-            since = row["first_sent_at"] - MARGIN
-            if row["kind"] == DeliveryKind.CREATE:
-                for each in await tracker.find_issue(marker, since):
-                    ref = checked(each, IssueRef)
-                    place = (ref.remote_id, ref.key, ref.url)
-                    await sight(self._database, destination.id, row["marker"], place, "sweep")
-            elif row["remote_id"] is not None:
-                issue = IssueRef(row["remote_id"], row["remote_key"], row["url"])
-                kept, doubles = await self._one_comment(destination, issue, marker, since)
-        if await store.swept(self._database, row["lane_id"], row["seq"], kept if doubles else None):
-            for comment, is_away in doubles:
-                self._say(destination, "comment", comment.url or comment.remote_id, repaired=is_away)
+            marker = Marker(self._reloader.current.marker_text(row.marker))
+            since = row.first_sent_at - CLOCK_MARGIN
+            if row.kind == DeliveryKind.CREATE:
+                for found in await tracker.find_issue(marker, since):
+                    await self._record(destination, row.marker, validated(found, IssueRef))
+            elif row.remote_id is not None:
+                issue = IssueRef(row.remote_id, row.remote_key or "", row.url or "")
+                kept_id, duplicates = await self._keep_oldest_comment(destination, issue, marker, since)
+        if await store.mark_duplicates_checked(
+            self._database, row.lane_id, row.seq, kept_id if duplicates else None
+        ):
+            for comment, is_deleted in duplicates:
+                self._report(destination, "comment", comment.url or comment.remote_id, repaired=is_deleted)
 
-    async def _one_comment(
+    async def _keep_oldest_comment(
         self, destination: LiveDestination, issue: IssueRef, marker: Marker, since: dt.datetime
     ) -> tuple[str | None, list[tuple[CommentRef, bool]]]:
-        """Keep the oldest of our comments with a marker; its id, and each other one with whether it is away."""
+        """Delete all but the oldest comment with a marker.
+
+        Return the id of the oldest one, and each duplicate with whether it was deleted.
+        """
         tracker = destination.require_tracker()
         try:
-            found = [checked(each, CommentRef) for each in await tracker.find_comment(issue, marker, since)]
+            comments = [
+                validated(comment, CommentRef) for comment in await tracker.find_comment(issue, marker, since)
+            ]
         except NotFound:
             return None, []
-        doubles = [(one, await _take_away(destination, issue, one)) for one in found[1:]]
-        return found[0].remote_id if found else None, doubles
+        duplicates = [
+            (comment, await _delete_comment(destination, issue, comment)) for comment in comments[1:]
+        ]
+        return comments[0].remote_id if comments else None, duplicates
 
-    # -- issues made twice ---------------------------------------------------------------------------------------
+    # -- issues that were created twice ----------------------------------------------------------------------------
 
-    async def _repair(self, destination: LiveDestination, row: Row) -> None:
+    async def _repair(self, destination: LiveDestination, row: DuplicateMarker) -> None:
         """Keep one of the issues that carry a marker, and close the others as its duplicates."""
-        marker_id = row["marker"]
-        marker = Marker(self._reloader.current.marker_text(marker_id))
-        since = min(row["first_sent_at"] or row["first_at"], row["first_at"]) - MARGIN
-        known = [IssueRef(*one) for one in await store.issues_of(self._database, destination.id, marker_id)]
-        copies = await confirm(destination, marker, since, known)
-        for one in copies.there:
-            place = (one.ref.remote_id, one.ref.key, one.ref.url)
-            await sight(self._database, destination.id, marker_id, place, "sweep")
-        others: list[Copy] = []
-        if copies.there:
-            kept = choose(copies.there, TicketStatus(row["status"]) if row["status"] is not None else None)
-            await store.prefer(self._database, destination.id, marker_id, kept.ref.remote_id)
-            if row["delivery_state"] == DeliveryState.PENDING and row["lane_state"] != LaneState.PARKED:
-                return  # its lane settles the doubt first, and takes the one that is kept
-            others = [one for one in copies.there if one is not kept]
-            if row["linked"] in copies.gone | {one.ref.remote_id for one in others}:
+        marker = Marker(self._reloader.current.marker_text(row.marker))
+        since = min(row.first_sent_at or row.first_at, row.first_at) - CLOCK_MARGIN
+        observed = [
+            IssueRef(*issue)
+            for issue in await store.issues_with_marker(self._database, destination.id, row.marker)
+        ]
+        issues = await find_marked_issues(destination, marker, since, observed)
+        for issue in issues.existing:
+            await self._record(destination, row.marker, issue.ref)
+        duplicates: list[MarkedIssue] = []
+        if issues.existing:
+            status = TicketStatus(row.status) if row.status is not None else None
+            kept = choose(issues.existing, status)
+            await store.set_canonical(self._database, destination.id, row.marker, kept.ref.remote_id)
+            if row.delivery_state == DeliveryState.PENDING and row.lane_state != LaneState.PARKED:
+                return  # its lane verifies the unknown outcome first, and finds the issue that is kept
+            duplicates = [issue for issue in issues.existing if issue is not kept]
+            if row.linked in issues.removed | {issue.ref.remote_id for issue in duplicates}:
                 await self._move_link(row, kept)
-        closed = [(one, await self._close(destination, one, kept, marker_id, since)) for one in others]
-        if await store.repaired(self._database, destination.id, marker_id):
-            for one, is_closed in closed:
-                self._say(destination, "issue", one.ref.url or one.ref.key, repaired=is_closed)
+        closed = [
+            (issue, await self._close(destination, issue, kept, row.marker, since)) for issue in duplicates
+        ]
+        if await store.mark_repaired(self._database, destination.id, row.marker):
+            for issue, is_closed in closed:
+                self._report(destination, "issue", issue.ref.url or issue.ref.key, repaired=is_closed)
 
-    async def _move_link(self, row: Row, kept: Copy) -> None:
-        """Before the others are closed: the news of that must not close the ticket."""
-        ref = kept.ref
+    async def _record(self, destination: LiveDestination, marker: uuid.UUID, ref: IssueRef) -> None:
+        issue = (ref.remote_id, ref.key, ref.url)
+        await record_marker(self._database, destination.id, marker, issue, "duplicate_repair")
+
+    async def _move_link(self, row: DuplicateMarker, kept: MarkedIssue) -> None:
+        """Link the ticket to the kept issue before the others are closed: their closing must not close the ticket."""
+        assert row.lane_id is not None
+        assert row.linked is not None
         await store.move_link(
             self._database,
-            row["lane_id"],
-            row["linked"],
-            (ref.remote_id, ref.key, ref.url),
-            int(TicketStatus.CLOSED if kept.is_closed else TicketStatus.OPEN),
-            kept.seen.version if kept.seen is not None else None,
+            row.lane_id,
+            row.linked,
+            (kept.ref.remote_id, kept.ref.key, kept.ref.url),
+            TicketStatus.CLOSED if kept.is_closed else TicketStatus.OPEN,
+            kept.state.version if kept.state is not None else None,
         )
 
     async def _close(
-        self, destination: LiveDestination, one: Copy, kept: Copy, marker_id: uuid.UUID, since: dt.datetime
+        self,
+        destination: LiveDestination,
+        issue: MarkedIssue,
+        kept: MarkedIssue,
+        marker_id: uuid.UUID,
+        since: dt.datetime,
     ) -> bool:
-        """Say in an issue what it is a duplicate of, once, and close it; False if the tracker refuses."""
+        """Comment on an issue what it is a duplicate of, once, and close it. Return False if the tracker refuses."""
         tracker = destination.require_tracker()
-        # the same for every replica and every try, so that it is said once
-        notice = Marker(self._reloader.current.marker_text(uuid.uuid5(marker_id, one.ref.remote_id)))
+        can_find = tracker.capabilities.find
+        # the same marker in every replica and attempt, so that there is one comment
+        notice = Marker(self._reloader.current.marker_text(uuid.uuid5(marker_id, issue.ref.remote_id)))
         name = f"[{kept.ref.key}]({kept.ref.url})" if kept.ref.url.startswith("http") else kept.ref.key
         try:
-            said = await tracker.find_comment(one.ref, notice, since) if tracker.capabilities.find else ()
-            if not said and not (one.is_closed and not tracker.capabilities.find):
+            comments = await tracker.find_comment(issue.ref, notice, since) if can_find else ()
+            if not comments and not (issue.is_closed and not can_find):
                 text = f"Duplicate of {name}, made twice by mistake. It goes on there."
-                await tracker.add_comment(one.ref, text, notice)
-            if tracker.capabilities.find:
-                await self._one_comment(destination, one.ref, notice, since)
-            if not one.is_closed:
-                reason = "duplicate" if tracker.capabilities.close_reasons else None
-                await tracker.set_state(one.ref, "closed", reason)  # type: ignore[arg-type]
+                await tracker.add_comment(issue.ref, text, notice)
+            if can_find:
+                await self._keep_oldest_comment(destination, issue.ref, notice, since)
+            if not issue.is_closed:
+                reason: Literal["duplicate"] | None = (
+                    "duplicate" if tracker.capabilities.close_reasons else None
+                )
+                await tracker.set_state(issue.ref, "closed", reason)
         except NotFound:
             return True
         except Refused as error:
@@ -243,26 +269,38 @@ class DuplicateRepair:
             return False
         return True
 
-    def _say(self, destination: LiveDestination, what: Literal["issue", "comment"], where: str, *, repaired: bool) -> None:
-        self._signals.emit(DuplicateFound(destination.slug, what, repaired))
+    def _report(
+        self,
+        destination: LiveDestination,
+        subject: Literal["issue", "comment"],
+        duplicate: str,
+        *,
+        repaired: bool,
+    ) -> None:
+        self._signals.emit(DuplicateFound(destination.slug, subject, repaired))
         if repaired:
-            log.warning("made twice, repaired", destination=destination.slug, what=what, duplicate=where)
+            log.warning(
+                "made twice, repaired", destination=destination.slug, subject=subject, duplicate=duplicate
+            )
         else:
             log.error(
                 "made twice, and can't be repaired here",
                 destination=destination.slug,
-                what=what,
-                duplicate=where,
+                subject=subject,
+                duplicate=duplicate,
                 next_step="close or delete it by hand",
             )
 
 
-async def _take_away(destination: LiveDestination, issue: IssueRef, comment: CommentRef) -> bool:
-    """Delete a comment of ours; False if the tracker can't or won't."""
+async def _delete_comment(destination: LiveDestination, issue: IssueRef, comment: CommentRef) -> bool:
+    """Delete a comment of ours. Return False if the tracker can't or refuses."""
+    tracker = destination.require_tracker()
+    if not tracker.capabilities.delete_comment:
+        return False
     try:
-        await destination.require_tracker().delete_comment(issue, comment)
+        await tracker.delete_comment(issue, comment)
     except NotFound:
         return True
-    except (NotImplementedError, Misconfigured, Refused):
+    except (Misconfigured, Refused):
         return False
     return True

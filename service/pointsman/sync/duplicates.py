@@ -1,4 +1,4 @@
-"""Issues with the same marker: which of them are ours and there, and which one is kept."""
+"""Find the issues that carry the same marker, and choose the one to keep."""
 
 from __future__ import annotations
 
@@ -8,78 +8,81 @@ from collections.abc import Sequence
 import msgspec
 
 from pointsman.domain.states import TicketStatus
-from pointsman.plugin_api import Actor, IssueRef, IssueState, Marker, IssueMoved, NotFound
-from pointsman.plugin_host.account import learn_account
+from pointsman.plugin_api import Actor, IssueMoved, IssueRef, IssueState, Marker, NotFound
+from pointsman.plugin_host.account import fetch_account
 from pointsman.plugin_host.snapshot import LiveDestination
-from pointsman.plugin_host.validate import checked
+from pointsman.plugin_host.validate import validated
 
 
-class Copy(msgspec.Struct, frozen=True):
-    """One of several issues with the same marker, by our own account; ``seen`` is None where a tracker can't read one."""
+class MarkedIssue(msgspec.Struct, frozen=True):
+    """One of several issues with the same marker; ``state`` is None where the tracker can't read an issue."""
 
     ref: IssueRef
-    seen: IssueState | None = None
+    state: IssueState | None = None
 
     @property
     def is_closed(self) -> bool:
-        """Whether it is known to be closed."""
-        return self.seen is not None and self.seen.state == "closed"
+        """Return whether the issue is known to be closed."""
+        return self.state is not None and self.state.state == "closed"
 
 
-class Copies(msgspec.Struct, frozen=True):
-    """What the tracker said: the copies, oldest first, and the ids of issues that are gone."""
+class MarkedIssues(msgspec.Struct, frozen=True):
+    """The existing issues with a marker, oldest first, and the ids of those that were deleted or moved away."""
 
-    there: list[Copy]
-    gone: frozenset[str]
-
-
-def choose(copies: Sequence[Copy], status: TicketStatus | None) -> Copy:
-    """The copy that is kept: the oldest of those that stand like their ticket, for people may have closed one already."""
-    fitting = [one for one in copies if status is None or one.is_closed == (status is TicketStatus.CLOSED)]
-    return (fitting or list(copies))[0]
+    existing: list[MarkedIssue]
+    removed: frozenset[str]
 
 
-async def confirm(
-    destination: LiveDestination, marker: Marker, since: dt.datetime, seen: Sequence[IssueRef]
-) -> Copies:
-    """Ask the tracker which issues carry the marker: by its lists, and one by one those that were ``seen`` elsewhere and
-    that the lists do not show (yet). What somebody else wrote is never among them.
+def choose(issues: Sequence[MarkedIssue], status: TicketStatus | None) -> MarkedIssue:
+    """Return the issue to keep: the oldest one whose state is that of the ticket, since people may have closed one."""
+    matching = [
+        issue for issue in issues if status is None or issue.is_closed == (status is TicketStatus.CLOSED)
+    ]
+    return (matching or list(issues))[0]
+
+
+async def find_marked_issues(
+    destination: LiveDestination, marker: Marker, since: dt.datetime, observed: Sequence[IssueRef]
+) -> MarkedIssues:
+    """Return the issues of our account that carry a marker.
+
+    They are searched for, and those that were ``observed`` before are read one by one, since a tracker's search can lag.
     """
     tracker = destination.require_tracker()
-    account = await learn_account(destination)
-    found = {}
+    account = await fetch_account(destination)
+    found: dict[str, IssueRef] = {}
     if tracker.capabilities.find:
-        found = {
-            ref.remote_id: ref
-            for ref in [checked(each, IssueRef) for each in await tracker.find_issue(marker, since)]
-        }
-    there, gone = [], set()
-    for ref in [*found.values(), *(one for one in seen if one.remote_id not in found)]:
-        listed = ref.remote_id in found
+        refs = [validated(ref, IssueRef) for ref in await tracker.find_issue(marker, since)]
+        found = {ref.remote_id: ref for ref in refs}
+    existing: list[MarkedIssue] = []
+    removed: set[str] = set()
+    for ref in [*found.values(), *(ref for ref in observed if ref.remote_id not in found)]:
+        is_found = ref.remote_id in found
+        if not tracker.capabilities.read_issue:
+            if is_found:
+                existing.append(MarkedIssue(ref))
+            continue
         try:
-            stands = checked(await tracker.read_issue(ref), IssueState)
+            state = validated(await tracker.read_issue(ref), IssueState)
         except (NotFound, IssueMoved):
-            gone.add(ref.remote_id)
-        except NotImplementedError:
-            if listed:
-                there.append(Copy(ref))
+            removed.add(ref.remote_id)
         else:
-            if listed or _is_ours(stands, account, marker):
-                there.append(Copy(ref, stands))
-    return Copies(
-        sorted(there, key=_age) if all(_is_number(one) for one in there) else there, frozenset(gone)
-    )
+            if is_found or _is_ours(state, account, marker):
+                existing.append(MarkedIssue(ref, state))
+    if all(_has_number(issue) for issue in existing):
+        existing.sort(key=_number)
+    return MarkedIssues(existing, frozenset(removed))
 
 
-def _is_ours(seen: IssueState, account: Actor | None, marker: Marker) -> bool:
-    by_us = account is not None and seen.author is not None and seen.author.account_id == account.account_id
-    return by_us and marker.text in seen.markers
+def _is_ours(issue: IssueState, account: Actor | None, marker: Marker) -> bool:
+    by_us = account is not None and issue.author is not None and issue.author.account_id == account.account_id
+    return by_us and marker.text in issue.markers
 
 
-def _is_number(copy: Copy) -> bool:
-    return copy.ref.remote_id.isascii() and copy.ref.remote_id.isdigit()
+def _has_number(issue: MarkedIssue) -> bool:
+    return issue.ref.remote_id.isascii() and issue.ref.remote_id.isdigit()
 
 
-def _age(copy: Copy) -> int:
-    """Trackers number their issues in the order they are made."""
-    return int(copy.ref.remote_id)
+def _number(issue: MarkedIssue) -> int:
+    """Return the id as a number: trackers number issues in the order of their creation."""
+    return int(issue.ref.remote_id)

@@ -1,4 +1,4 @@
-"""What operators do once in a while: compare every linked issue with its ticket, and mend what differs."""
+"""Compare every linked issue with its ticket, and let tickets follow their issues; run by operators."""
 
 from __future__ import annotations
 
@@ -15,193 +15,216 @@ from pointsman.domain.states import DestinationKind, TicketStatus
 from pointsman.errors import PointsmanError
 from pointsman.plugin_api import (
     AuthFailed,
+    IssueMoved,
     IssueRef,
     IssueRemoved,
     IssueState,
     Misconfigured,
-    IssueMoved,
     NotFound,
     RateLimited,
     State,
     Unavailable,
 )
-from pointsman.plugin_host.account import learn_account
+from pointsman.plugin_host.account import fetch_account
 from pointsman.plugin_host.bootstrap import open_reloader
 from pointsman.plugin_host.snapshot import LiveDestination
-from pointsman.plugin_host.validate import checked
-from pointsman.storage import destinations as standing
+from pointsman.plugin_host.validate import validated
 from pointsman.storage import reconcile as store
-from pointsman.storage.db import Database, Row
+from pointsman.storage.db import Database
+from pointsman.storage.destinations import Failure
+from pointsman.storage.reconcile import LinkedIssue
 from pointsman.sync.tracker_updates import TrackerUpdates
 
-_PAGE = 100
+_PAGE_SIZE = 100
 _ALL_FAIL_ALIKE = (AuthFailed, Misconfigured, RateLimited, Unavailable)
 
-Became = Literal["found", "applied", "waits", "stuck", "left", "failed", "stopped"]
+Result = Literal["differs", "applied", "pending", "dead", "unchanged", "failed", "stopped"]
+"""The result for one issue.
 
+``differs``: only compared. ``applied``: the ticket follows the issue. ``pending``: a delivery is about to change the issue.
+``dead``: the delivery that should have changed it is a dead letter. ``unchanged``: the issue changed meanwhile. ``failed``: it
+could not be read. ``stopped``: neither will the others of this destination be.
+"""
 
-_WORDS = {
-    "found": "",
+_TEXTS: dict[Result, str] = {
+    "differs": "",
     "applied": "applied",
-    "waits": "a delivery is about to change the issue",
-    "stuck": "the delivery that should have changed the issue is dead",
-    "left": "left alone",
+    "pending": "a delivery is about to change the issue",
+    "dead": "the delivery that should have changed the issue is dead",
+    "unchanged": "left alone",
 }
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """An issue that does not stand as its ticket does, or that could not be compared, and what became of that.
-
-    ``found``: only looked at. ``applied``: the ticket follows the issue. ``waits``: a delivery is about to change the issue.
-    ``stuck``: the delivery that should have changed it is dead. ``left``: it changed meanwhile. ``failed``: the issue could
-    not be read. ``stopped``: nor will the others of this destination be.
-    """
+    """An issue whose state differs from its ticket, or that could not be compared."""
 
     destination: str
     ticket: uuid.UUID | None
     issue: str
-    ours: State | None
-    theirs: str
-    became: Became
+    ticket_state: State | None
+    issue_state: str
+    result: Result
     note: str = ""
 
     def __str__(self) -> str:
-        if self.ours is None:
-            return f"{self.destination} {self.issue} {self.became}: {self.note}".replace("  ", " ")
-        said = f"{self.destination} {self.issue} is {self.theirs}, ticket {self.ticket} is {self.ours}"
-        became = _WORDS[self.became]
-        return ": ".join(part for part in (said, became, self.note) if part)
+        if self.ticket_state is None:
+            return f"{self.destination} {self.issue} {self.result}: {self.note}".replace("  ", " ")
+        states = (
+            f"{self.destination} {self.issue} is {self.issue_state},"
+            f" ticket {self.ticket} is {self.ticket_state}"
+        )
+        return ": ".join(part for part in (states, _TEXTS[self.result], self.note) if part)
 
     @property
     def is_drift(self) -> bool:
-        """Whether something is not as it should be, and will not be by itself."""
-        return self.became in ("found", "stuck", "left")
+        """Return whether the difference will not go away by itself."""
+        return self.result in ("differs", "dead", "unchanged")
 
 
 class Summary(msgspec.Struct):
-    """What a run came to."""
+    """The totals of a run."""
 
     checked: int = 0
     drift: int = 0
     applied: int = 0
-    waits: int = 0
+    pending: int = 0
     failed: int = 0
 
     def __str__(self) -> str:
-        said = [f"{self.checked} issues compared", f"{self.applied + self.drift} differ"]
+        parts = [f"{self.checked} issues compared", f"{self.applied + self.drift} differ"]
         if self.applied:
-            said.append(f"{self.applied} applied")
-        if self.waits:
-            said.append(f"{self.waits} wait for a delivery of ours")
+            parts.append(f"{self.applied} applied")
+        if self.pending:
+            parts.append(f"{self.pending} wait for a delivery of ours")
         if self.failed:
-            said.append(f"{self.failed} could not be compared")
-        return ", ".join(said)
+            parts.append(f"{self.failed} could not be compared")
+        return ", ".join(parts)
 
-    def count(self, one: Difference) -> None:
-        """Add a difference."""
-        self.drift += one.is_drift
-        self.applied += one.became == "applied"
-        self.waits += one.became == "waits"
-        self.failed += one.became in ("failed", "stopped")
+    def add(self, difference: Difference) -> None:
+        """Count a difference."""
+        self.drift += difference.is_drift
+        self.applied += difference.result == "applied"
+        self.pending += difference.result == "pending"
+        self.failed += difference.result in ("failed", "stopped")
 
 
 async def reconcile(
     settings: Settings, database: Database, slug: str | None, *, dry_run: bool, summary: Summary
 ) -> AsyncIterator[Difference]:
-    """Compare every active link of a destination, or of all, with what its tracker says; ``summary`` grows meanwhile.
+    """Compare every active link of a destination, or of all, with what its tracker says, and add to ``summary``.
 
-    Without ``dry_run`` tickets follow their issues, as if a webhook had told it.
+    Without ``dry_run`` tickets follow their issues, as after a webhook.
     """
     async with open_reloader(settings, database) as reloader:
-        inbound = TrackerUpdates(database, reloader)
-        every = [
-            one for one in reloader.current.destinations.values() if one.kind == DestinationKind.TRACKER and not one.retired
+        updates = TrackerUpdates(database, reloader)
+        trackers = [
+            destination
+            for destination in reloader.current.destinations.values()
+            if destination.kind == DestinationKind.TRACKER and not destination.retired
         ]
-        chosen = [one for one in every if slug in (None, one.slug)]
+        chosen = [destination for destination in trackers if slug in (None, destination.slug)]
         if not chosen:
-            which = f"there is no destination {slug}" if slug else "there are no destinations"
-            raise PointsmanError(f"{which}: see `pointsman destinations`")
-        for one in chosen:
-            async for difference in _of_one(database, inbound, one, dry_run=dry_run, summary=summary):
-                summary.count(difference)
+            reason = f"there is no destination {slug}" if slug else "there are no destinations"
+            raise PointsmanError(f"{reason}: see `pointsman destinations`")
+        for destination in chosen:
+            async for difference in _reconcile_destination(
+                database, updates, destination, dry_run=dry_run, summary=summary
+            ):
+                summary.add(difference)
                 yield difference
 
 
-async def _of_one(
-    database: Database, inbound: TrackerUpdates, destination: LiveDestination, *, dry_run: bool, summary: Summary
+async def _reconcile_destination(
+    database: Database,
+    updates: TrackerUpdates,
+    destination: LiveDestination,
+    *,
+    dry_run: bool,
+    summary: Summary,
 ) -> AsyncIterator[Difference]:
-    await learn_account(destination)
-    lane = 0
-    while page := await store.links_page(database, destination.id, lane, _PAGE):
-        for row in page:
-            lane = row["lane_id"]
-            try:
-                asked_at = await store.clock(database)
-                found = await _compare(inbound, destination, row, asked_at, dry_run=dry_run)
-            except NotImplementedError:
-                why = "its plugin can't read an issue"
-                yield _trouble(destination, None, "stopped", why)
+    await fetch_account(destination)
+    lane_id = 0
+    while page := await store.list_links(database, destination.id, lane_id, _PAGE_SIZE):
+        for linked in page:
+            lane_id = linked.lane_id
+            if destination.tracker is not None and not destination.capabilities.read_issue:
+                yield _failure(destination, None, "stopped", "its plugin can't read an issue")
                 return
-            except Exception as error:  # noqa: BLE001 - a stranger's code
-                failure = str(standing.Failure.of(error))
+            try:
+                asked_at = await store.current_time(database)
+                difference = await _compare(updates, destination, linked, asked_at, dry_run=dry_run)
+            except Exception as error:  # noqa: BLE001 - plugin code
+                failure = str(Failure.from_error(error))
                 if isinstance(error, _ALL_FAIL_ALIKE) or destination.tracker is None:
-                    yield _trouble(
-                        destination, None, "stopped", f"stopped after {summary.checked}: {failure}"
-                    )
+                    note = f"stopped after {summary.checked}: {failure}"
+                    yield _failure(destination, None, "stopped", note)
                     return
-                yield _trouble(destination, row, "failed", failure)
+                yield _failure(destination, linked, "failed", failure)
                 continue
             summary.checked += 1
-            if found is not None:
-                yield found
+            if difference is not None:
+                yield difference
 
 
 async def _compare(
-    inbound: TrackerUpdates, destination: LiveDestination, row: Row, asked_at: dt.datetime, *, dry_run: bool
+    updates: TrackerUpdates,
+    destination: LiveDestination,
+    linked: LinkedIssue,
+    asked_at: dt.datetime,
+    *,
+    dry_run: bool,
 ) -> Difference | None:
-    """How one issue differs from its ticket, None if it does not."""
-    tracker = destination.require_tracker()
-    ref = IssueRef(row["remote_id"], row["remote_key"], row["url"])
-    ours: State = "closed" if row["status"] == TicketStatus.CLOSED else "open"
-    news: IssueState | IssueRemoved
-    try:
-        async with asyncio.timeout(tracker.capabilities.request_timeout_seconds):
-            seen: IssueState = checked(await tracker.read_issue(ref), IssueState)
-        news, theirs = seen, str(seen.state)
-    except NotFound:
-        news, theirs = IssueRemoved(ref=ref), "gone"
-    except IssueMoved as error:
-        news, theirs = IssueRemoved(ref=ref, moved_to=error.to), f"gone to {error.to}" if error.to else "gone"
-    if theirs == ours:
+    """Return how one issue differs from its ticket, None if it does not."""
+    ticket_state: State = "closed" if linked.status == TicketStatus.CLOSED else "open"
+    event, issue_state = await _read(destination, linked)
+    if issue_state == ticket_state:
         return None
-    became: Became = "found"
+    result: Result = "differs"
     note = ""
-    if isinstance(news, IssueState) and row["waits"]:
-        became = "waits"
-    elif isinstance(news, IssueState) and row["dead_seq"] is not None:
-        became, note = "stuck", f"pointsman replay {row['lane_id']}/{row['dead_seq']}"
+    if isinstance(event, IssueState) and linked.waits:
+        result = "pending"
+    elif isinstance(event, IssueState) and linked.dead_seq is not None:
+        result, note = "dead", f"pointsman replay {linked.lane_id}/{linked.dead_seq}"
     elif not dry_run:
-        heard = await inbound.found(destination, news, asked_at)
-        applied = heard.changed or isinstance(news, IssueRemoved)
-        became, note = ("applied", heard.note) if applied else ("left", heard.note)
+        update = await updates.apply_read(destination, event, asked_at)
+        is_applied = update.changed or isinstance(event, IssueRemoved)
+        result, note = ("applied", update.note) if is_applied else ("unchanged", update.note)
     return Difference(
         destination=destination.slug,
-        ticket=row["ticket_id"],
-        issue=row["url"] or row["remote_key"],
-        ours=ours,
-        theirs=theirs,
-        became=became,
+        ticket=linked.ticket_id,
+        issue=linked.url or linked.remote_key,
+        ticket_state=ticket_state,
+        issue_state=issue_state,
+        result=result,
         note=note,
     )
 
 
-def _trouble(destination: LiveDestination, row: Row | None, became: Became, note: str) -> Difference:
+async def _read(
+    destination: LiveDestination, linked: LinkedIssue
+) -> tuple[IssueState | IssueRemoved, str]:
+    """Read an issue. Return the event and the state in words."""
+    tracker = destination.require_tracker()
+    ref = IssueRef(linked.remote_id, linked.remote_key, linked.url)
+    try:
+        async with asyncio.timeout(tracker.capabilities.request_timeout_seconds):
+            issue: IssueState = validated(await tracker.read_issue(ref), IssueState)
+    except NotFound:
+        return IssueRemoved(ref=ref), "gone"
+    except IssueMoved as error:
+        return IssueRemoved(ref=ref, moved_to=error.to), f"gone to {error.to}" if error.to else "gone"
+    return issue, str(issue.state)
+
+
+def _failure(
+    destination: LiveDestination, linked: LinkedIssue | None, result: Result, note: str
+) -> Difference:
     return Difference(
         destination=destination.slug,
-        ticket=row["ticket_id"] if row is not None else None,
-        issue=(row["url"] or row["remote_key"]) if row is not None else "",
-        ours=None,
-        theirs="unknown",
-        became=became,
+        ticket=linked.ticket_id if linked is not None else None,
+        issue=(linked.url or linked.remote_key) if linked is not None else "",
+        ticket_state=None,
+        issue_state="unknown",
+        result=result,
         note=note,
     )

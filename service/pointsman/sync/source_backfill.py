@@ -1,15 +1,17 @@
-"""Pulling reports: what a source sent while nobody heard it is found by asking, and accepted as if it had come by itself."""
+"""Backfill reports: ask sources for what they sent while nobody received it, and accept it like any report."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import datetime as dt
-from collections.abc import AsyncIterator, Sequence
-from typing import Any, Protocol
+import uuid
+from collections.abc import Sequence
+from typing import Any, ClassVar, Protocol
 
 import msgspec
 
+from pointsman.bus.periodic import KeyedTasks, PeriodicService
 from pointsman.bus.signals import ReportBackfilled, Signals
 from pointsman.domain.states import TicketStatus
 from pointsman.errors import PointsmanError
@@ -27,39 +29,42 @@ from pointsman.plugin_api import (
     UnknownOutcome,
 )
 from pointsman.plugin_host.snapshot import ConfigReloader, LiveSource
-from pointsman.plugin_host.validate import checked
+from pointsman.plugin_host.validate import validated
 from pointsman.storage import sources as store
 from pointsman.storage.db import Database
 from pointsman.storage.errors import DatabaseUnavailable
+from pointsman.storage.sources import CurrentTicket, SourcePoll
 
-log = logger("pull")
+log = logger("backfill")
 
 OVERLAP = dt.timedelta(minutes=10)
 GRACE = dt.timedelta(seconds=30)
-"""What happened so lately may still come by itself, and is left to it until the next time."""
-LOOK_SECONDS = 1.0
-AT_MOST_SECONDS = 120.0
-BODIES = 10_000
+"""A report this young may still arrive by itself, and is left to the next poll."""
+INTERVAL_SECONDS = 1.0
+TIMEOUT_SECONDS = 120.0
+MAX_BODIES = 10_000
 HEADERS = {"content-type": "application/json", "user-agent": "pointsman (found by asking)"}
 
 
 class Intake(Protocol):
-    """The part of the batcher that is used here."""
+    """The part of the intake batcher that is used here."""
 
     async def submit(self, incoming: Incoming) -> ReportResult:
         """Wait until a report is committed."""
         ...
 
 
-class Asked(msgspec.Struct, frozen=True):
-    """A report that a source gave when it was asked, with the body it was read from."""
+class BackfilledReport(msgspec.Struct, frozen=True):
+    """A report that a source returned, with the body it was read from."""
 
     report: Report
     body: bytes
 
 
-class SourceBackfill:
-    """Asks each source in its turn. One replica at a time has the turn; how far it got stands in the database."""
+class SourceBackfill(PeriodicService):
+    """Polls each source when it is due. One replica has the lease of a source; the position is in the database."""
+
+    name: ClassVar[str] = "source-backfill"
 
     def __init__(
         self,
@@ -71,6 +76,7 @@ class SourceBackfill:
         signals: Signals | None = None,
         grace: dt.timedelta = GRACE,
     ) -> None:
+        super().__init__(INTERVAL_SECONDS)
         self._database = database
         self._reloader = reloader
         self._preparer = preparer
@@ -78,158 +84,163 @@ class SourceBackfill:
         self._signals = signals or Signals()
         self._grace = grace
         self._due: dict[int, float] = {}
-        self._ours: set[int] = set()
+        self._leased: set[int] = set()
+        self._polls = KeyedTasks()
 
-    @contextlib.asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Ask until the end."""
-        task = asyncio.create_task(self._forever(), name="pull")
-        try:
-            yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
-            with contextlib.suppress(DatabaseUnavailable):
-                await store.give_back(self._database, list(self._ours))
+    async def started(self) -> None:
+        """Start the first polls at once."""
+        await self.run_once()
 
-    async def _forever(self) -> None:
+    async def run_once(self) -> None:
+        """Start the polls that are due; at most one runs for each source."""
+        now = asyncio.get_running_loop().time()
+        for source in list(self._reloader.current.sources.values()):
+            if not source.capabilities.backfill or source.id in self._polls:
+                continue
+            if self._due.get(source.id, 0.0) > now:
+                continue
+            self._polls.start(source.id, self._poll(source), name=f"backfill {source.slug}")
+
+    async def stopped(self) -> None:
+        """Cancel the running polls and release the leases."""
+        await self._polls.cancel()
+        await store.release_polls(self._database, list(self._leased))
+
+    async def _poll(self, source: LiveSource) -> None:
+        """Poll one source if this replica gets the lease. Failures are recorded, not raised."""
         clock = asyncio.get_running_loop().time
-        running: dict[int, asyncio.Task[None]] = {}
+        interval = max(source.capabilities.poll_seconds, 1.0)
+        self._due[source.id] = clock() + interval
         try:
-            while True:
-                for one in list(self._reloader.current.sources.values()):
-                    if not one.capabilities.backfill or one.id in running:
-                        continue
-                    if self._due.get(one.id, 0.0) > clock():
-                        continue
-                    task = asyncio.create_task(self._turn(one), name=f"pull-{one.slug}")
-                    running[one.id] = task
-                    task.add_done_callback(lambda _, key=one.id: running.pop(key, None))  # type: ignore[misc]
-                await asyncio.sleep(LOOK_SECONDS)
-        finally:
-            for task in list(running.values()):
-                task.cancel()
-            await asyncio.gather(*running.values(), return_exceptions=True)
-
-    async def _turn(self, source: LiveSource) -> None:
-        """One source; its faults are its own."""
-        clock = asyncio.get_running_loop().time
-        every = max(source.capabilities.poll_seconds, 1.0)
-        self._due[source.id] = clock() + every
-        try:
-            turn = await store.take_turn(self._database, source.id, every * 0.9)
-            if turn is None:
-                self._due[source.id] = clock() + await store.turn_after(self._database, source.id) + 1.0
+            poll = await store.acquire_poll(self._database, source.id, interval * 0.9)
+            if poll is None:
+                wait = await store.poll_wait_seconds(self._database, source.id)
+                self._due[source.id] = clock() + wait + 1.0
                 return
-            self._ours.add(source.id)
-            await self.ask(source, turn)
+            self._leased.add(source.id)
+            await self.backfill(source, poll)
         except DatabaseUnavailable:
             return
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's code
-            why = scrub(f"{type(error).__name__}: {error}")[:1000]
-            log.warning("asking a source failed", source=source.slug, error=why)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - plugin code
+            reason = scrub(f"{type(error).__name__}: {error}")[:1000]
+            log.warning("asking a source failed", source=source.slug, error=reason)
             with contextlib.suppress(DatabaseUnavailable):
-                await store.poll_failed(self._database, source.id, why)
+                await store.record_poll_failure(self._database, source.id, reason)
 
-    async def ask(self, source: LiveSource, turn: store.Turn) -> int:
-        """Ask for what was lost and have it accepted; how many reports were."""
+    async def backfill(self, source: LiveSource, poll: SourcePoll) -> int:
+        """Ask a source for reports since the last poll, and accept the missed ones. Return how many there were."""
         assert source.plugin is not None
-        since = turn.started_at if turn.polled_to is None else max(turn.polled_to - OVERLAP, turn.started_at)
+        since = (
+            poll.started_at if poll.polled_to is None else max(poll.polled_to - OVERLAP, poll.started_at)
+        )
         last = await store.last_problem(self._database, source.id)
-        known = Problem(id=last["problem"], url=last["url"] or "") if last is not None else None
-        missed = await _missed(source.plugin, since, known)
-        until = min(turn.asked_at - self._grace, missed.complete_until or turn.asked_at)
-        found = [one for one in self._read(source, missed.bodies[:BODIES]) if _before(one.report, until)]
-        news = await self._news(source, found)
-        for one in news:
-            accepted = await self._accept(source, one)
+        known = Problem(id=last.problem, url=last.url or "") if last is not None else None
+        result = await _ask(source.plugin, since, known)
+        complete_until = min(poll.asked_at, result.complete_until or poll.asked_at)
+        until = min(poll.asked_at - self._grace, result.complete_until or poll.asked_at)
+        reports = [
+            backfilled
+            for backfilled in self._read(source, result.bodies[:MAX_BODIES])
+            if backfilled.report.seen_at is None or backfilled.report.seen_at <= until
+        ]
+        missed = await self._missed(source, reports)
+        for backfilled in missed:
+            accepted = await self._accept(source, backfilled)
             if not accepted.repeated:
                 self._signals.emit(ReportBackfilled(source.slug))
                 log.info(
-                    "found by asking",
+                    "report backfilled",
                     source=source.slug,
-                    action=one.report.action,
+                    action=backfilled.report.action,
                     report=str(accepted.report_id),
                     ticket=str(accepted.ticket_id) if accepted.ticket_id else None,
                 )
-        # the grace is short of the overlap, so what was left out comes again
-        await store.polled(self._database, source.id, min(turn.asked_at, missed.complete_until or turn.asked_at))
-        return len(news)
+        # the grace is shorter than the overlap: reports that were left out are returned again
+        await store.record_poll(self._database, source.id, complete_until)
+        return len(missed)
 
-    def _read(self, source: LiveSource, bodies: Sequence[Any]) -> list[Asked]:
-        """The reports in what came; what the source can't read itself is left out, and said."""
+    def _read(self, source: LiveSource, bodies: Sequence[Any]) -> list[BackfilledReport]:
+        """Read the reports in bodies. Unreadable bodies are left out and logged."""
         assert source.plugin is not None
-        found: list[Asked] = []
-        failed: Exception | None = None
+        reports: list[BackfilledReport] = []
+        failure: Exception | None = None
         for decoded in bodies:
             try:
                 raw = msgspec.json.encode(decoded)
-                found += [Asked(report, raw) for report in source.plugin.read_report(HEADERS, raw, decoded)]
-            except Exception as error:  # noqa: BLE001 - a stranger's code, or a stranger's words
-                failed = error
-        if failed is not None:
-            why = scrub(f"{type(failed).__name__}: {failed}")[:500]
-            log.warning("a report found by asking can't be read", source=source.slug, error=why)
-        return found
+                reports += [
+                    BackfilledReport(report, raw)
+                    for report in source.plugin.read_report(HEADERS, raw, decoded)
+                ]
+            except Exception as error:  # noqa: BLE001 - plugin code and untrusted data
+                failure = error
+        if failure is not None:
+            reason = scrub(f"{type(failure).__name__}: {failure}")[:500]
+            log.warning("a backfilled report can't be read", source=source.slug, error=reason)
+        return reports
 
-    async def _news(self, source: LiveSource, found: Sequence[Asked]) -> list[Asked]:
-        """What is not known by its ticket. What came by itself may have come under a later time than it happened."""
-        names = [self._preparer.fingerprint_of(source, one.report) for one in found]
-        tickets = await store.known_tickets(self._database, source.id, names)
+    async def _missed(
+        self, source: LiveSource, reports: Sequence[BackfilledReport]
+    ) -> list[BackfilledReport]:
+        """Return the reports that their tickets do not know.
+
+        A report that arrived by itself can have been stored with a later time than its own.
+        """
+        fingerprints = [self._preparer.fingerprint_of(source, backfilled.report) for backfilled in reports]
+        tickets = await store.current_tickets(self._database, source.id, fingerprints)
         asked = [
-            (tickets[name]["id"], one.report.action, one.report.seen_at)
-            for name, one in zip(names, found, strict=True)
-            if name in tickets and one.report.seen_at is not None
+            (tickets[fingerprint].id, backfilled.report.action, backfilled.report.seen_at)
+            for fingerprint, backfilled in zip(fingerprints, reports, strict=True)
+            if fingerprint in tickets and backfilled.report.seen_at is not None
         ]
-        heard = await store.seen_since(self._database, asked)
+        seen = await store.events_seen_since(self._database, asked)
         return [
-            one
-            for name, one in zip(names, found, strict=True)
-            if _is_news(one.report, tickets.get(name), heard)
+            backfilled
+            for fingerprint, backfilled in zip(fingerprints, reports, strict=True)
+            if _is_missed(backfilled.report, tickets.get(fingerprint), seen)
         ]
 
-    async def _accept(self, source: LiveSource, one: Asked) -> ReportResult:
-        """Through the door for all reports; while that is full, wait a little."""
+    async def _accept(self, source: LiveSource, backfilled: BackfilledReport) -> ReportResult:
+        """Submit a report to the intake; while that is overloaded, wait and try again."""
         for _ in range(60):
             try:
-                incoming = self._preparer.prepare(source, one.report, one.body, dict(HEADERS))
+                incoming = self._preparer.prepare(
+                    source, backfilled.report, backfilled.body, dict(HEADERS)
+                )
                 return await self._intake.submit(incoming)
             except PointsmanError as error:
-                log.info("a report found by asking waits", source=source.slug, error=str(error))
+                log.info("a backfilled report waits", source=source.slug, error=str(error))
                 await asyncio.sleep(1.0)
-        raise TimeoutError("no room for reports in a minute")
+        raise TimeoutError("the intake was overloaded for a minute")
 
 
-async def _missed(reader: Source, since: dt.datetime, known: Problem | None) -> BackfillResult:
-    """What a source says it sent. Whatever else its code does is no fault of the database."""
+async def _ask(plugin: Source, since: dt.datetime, known: Problem | None) -> BackfillResult:
+    """Ask a source's plugin. Any other exception of the plugin becomes UnknownOutcome."""
     try:
-        async with asyncio.timeout(AT_MOST_SECONDS):
-            found: BackfillResult = checked(await reader.backfill(since, known), BackfillResult)
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            result: BackfillResult = validated(await plugin.backfill(since, known), BackfillResult)
     except PluginError:
         raise
     except TimeoutError:
-        raise Unavailable(f"no end within {AT_MOST_SECONDS:g} s") from None
+        raise Unavailable(f"no end within {TIMEOUT_SECONDS:g} s") from None
     except (Exception, SystemExit) as error:
         raise UnknownOutcome(f"the plugin failed: {type(error).__name__}: {error}") from error
-    return found
+    return result
 
 
-def _before(report: Report, until: dt.datetime) -> bool:
-    return report.seen_at is None or report.seen_at <= until
-
-
-def _is_news(report: Report, ticket: Any, heard: set[tuple[Any, str, dt.datetime]]) -> bool:
-    """Whether a report that was found by asking says anything that its ticket does not know."""
-    at = report.seen_at
+def _is_missed(
+    report: Report, ticket: CurrentTicket | None, seen: set[tuple[uuid.UUID, str, dt.datetime]]
+) -> bool:
+    """Return whether a report contains something that its ticket does not know."""
     if report.action == "test":
         return False
     if ticket is None:
         return report.action != "recurred"
     if report.action == "opened":
         return False
-    if at is not None and (ticket["id"], report.action, at) in heard:
+    if report.seen_at is not None and (ticket.id, report.action, report.seen_at) in seen:
         return False
-    if ticket["status"] == TicketStatus.CLOSED:
-        return at is None or ticket["closed_at"] is None or at > ticket["closed_at"]
+    if ticket.status == TicketStatus.CLOSED:
+        return (
+            report.seen_at is None or ticket.closed_at is None or report.seen_at > ticket.closed_at
+        )
     return report.action != "recurred"

@@ -26,8 +26,8 @@ from pointsman.storage.db import Database, Row
 from pointsman.storage.delivery_writer import lock_ticket
 from pointsman.storage.errors import TransactionConflict
 from pointsman.storage.ids import uuid7
-from pointsman.storage.leases import take_turn
-from pointsman.storage.maintenance import keep_house
+from pointsman.storage.leases import acquire_lease
+from pointsman.storage.maintenance import run_maintenance
 from pointsman.storage.queries import queries
 
 NAMESPACE = uuid.UUID("0192aaaa-0000-7000-8000-00000000000b")
@@ -512,9 +512,9 @@ async def test_when_held_tickets_were_reported_is_forgotten_in_time(shop: Shop, 
             await shop.close()
         case "long ago":
             await shop.pass_time(11)
-    turn = await take_turn(shop.database, "housekeeping", uuid7(), 60)
+    turn = await acquire_lease(shop.database, "housekeeping", uuid7(), 60)
     assert turn is not None
-    await keep_house(shop.database, turn)
+    await run_maintenance(shop.database, turn)
     left = await shop.database.fetchval("select count(*) from below_threshold_ticket")
     assert left == (why == "still counted")
 

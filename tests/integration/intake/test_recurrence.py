@@ -59,7 +59,7 @@ class Scene:
 
     async def close(self, ticket: str, reason: str) -> None:
         """A person closes it, and the tracker hears of it."""
-        await self.running.services.tracker_updates.by_person(uuid.UUID(ticket), "closed", reason, "operator")
+        await self.running.services.tracker_updates.set_ticket_state(uuid.UUID(ticket), "closed", reason, "operator")
         await self.idle()
 
     async def idle(self) -> None:
@@ -141,7 +141,7 @@ async def test_a_new_issue_links_to_the_one_before(service: RunningService, trac
         await scene.idle()
         assert tracker.issues_made() == 2
         # a person opens the old one again: it is theirs to do, and the problem goes on with the new one
-        await running.services.tracker_updates.by_person(uuid.UUID(old), "open", None, "operator")
+        await running.services.tracker_updates.set_ticket_state(uuid.UUID(old), "open", None, "operator")
         assert await scene.report("REGRESSED") == new
 
 

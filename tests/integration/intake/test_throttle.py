@@ -95,7 +95,7 @@ slug = "helpdesk\""""
             seen = (await service.call("GET", "/api/v1/tickets", token=ADMIN, status=200))["tickets"]
             [parent] = [one["id"] for one in seen if one["title"].startswith("A storm")]
             issue = tracker.issues[int((await service.linked(parent))["key"])]
-            await replica.services.tracker_updates.by_person(uuid.UUID(parent), "closed", "completed", "Ada")
+            await replica.services.tracker_updates.set_ticket_state(uuid.UUID(parent), "closed", "completed", "Ada")
             database = replica.services.database
 
             async def idle() -> bool:

@@ -90,7 +90,7 @@ async def ask(running, *, forget: bool = False, grace: float = 0.0) -> int:
     services = running.services
     source = services.config.current.sources["shop"]
 
-    async def won() -> store.Turn | None:
+    async def won() -> store.SourcePoll | None:
         # the replica asks by itself once, when it starts
         await services.database.execute("update source_state set poll_due_at = now()")
         return await store.acquire_poll(services.database, source.id, 60)
@@ -99,7 +99,7 @@ async def ask(running, *, forget: bool = False, grace: float = 0.0) -> int:
     if forget:
         turn = turn._replace(polled_to=None, started_at=turn.asked_at - dt.timedelta(days=1))
     pull = SourceBackfill(services.database, services.config, services.preparer, services.intake, grace=dt.timedelta(seconds=grace))
-    return await pull.ask(source, turn)
+    return await pull.backfill(source, turn)
 
 
 async def test_the_loop_is_closed(service: RunningService, tracker: FakeForgejo, bugsink: FakeBugsink):

@@ -94,7 +94,7 @@ async def test_a_late_echo_of_our_close_does_not_close_a_ticket_that_was_reopene
         there = running.services.config.current.destination("there")
         [seen] = await there.tracker.list_changes(tracker.issues[1].created_at)
         assert seen.actor is None
-        await running.services.tracker_updates.seen(there, seen)
+        await running.services.tracker_updates.apply(there, seen)
     assert (await service.ticket(ticket))["status"] == "open"
     assert await _events(service, ticket) == before
     tracker.faults = []
@@ -139,7 +139,7 @@ async def test_there_and_back_by_a_person_after_our_close_is_news(
         for seconds, state, status in ((60, "open", "open"), (120, "closed", "closed")):
             later = version + tracker.now().resolution * 1_000_000 * seconds
             news = IssueState(ref=IssueRef(link["key"], link["key"]), state=state, version=later)
-            await running.services.tracker_updates.seen(there, news)
+            await running.services.tracker_updates.apply(there, news)
             assert (await service.ticket(ticket))["status"] == status
 
 
@@ -159,13 +159,13 @@ async def test_what_was_so_before_our_close_comes_late_and_is_no_news(
         version = await database.fetchval("select remote_version from link")
         read = IssueState(ref=IssueRef(link["key"], link["key"]), state="open", version=version)
         if by_whom == "a list":
-            [heard] = await inbound.seen_all(there, [read], asked_at=asked_at)
+            [heard] = await inbound.apply_all(there, [read], asked_at=asked_at)
         else:
             heard = await inbound.seen(there, replace(read, actor=there.account))
         assert not heard.changed and "before a write of ours" in heard.note
         assert (await service.ticket(ticket))["status"] == "closed"
         # asked again later, the same is news: somebody reopened it within that second
-        [heard] = await inbound.seen_all(there, [read], asked_at=await reconcile.current_time(database))
+        [heard] = await inbound.apply_all(there, [read], asked_at=await reconcile.current_time(database))
         assert heard.changed
         assert (await service.ticket(ticket))["status"] == "open"
 
@@ -177,13 +177,13 @@ async def test_a_webhook_that_reads_no_link_a_moment_before_it_is_there_is_looke
     async with service.replica(config(tracker)):
         ticket = await _alert(service)
         await service.linked(ticket)
-        real, looks = webhooks.link_of, []
+        real, looks = webhooks.link_of_issue, []
 
         async def nothing_at_first(*asked):
             looks.append(asked)
             return await real(*asked) if len(looks) > 1 else None
 
-        monkeypatch.setattr(webhooks, "link_of", nothing_at_first)
+        monkeypatch.setattr(webhooks, "link_of_issue", nothing_at_first)
         tracker.webhook_url, tracker.webhook_secret = f"{service.url}/webhooks/forgejo/there", WEBHOOK_SECRET
         assert await tracker.close_issue(1) == 200
         assert len(looks) > 1
@@ -225,7 +225,7 @@ async def _flip(running, ticket: str, times: int, by: str) -> list:
     for number in range(times):
         state = "open" if number % 2 else "closed"
         news = IssueState(ref=IssueRef("1", "1"), state=state, actor=Actor("77", by))
-        heard.append(await running.services.tracker_updates.seen(there, news))
+        heard.append(await running.services.tracker_updates.apply(there, news))
     return heard
 
 
@@ -294,7 +294,7 @@ async def test_reports_count_towards_a_circle(service: RunningService, tracker: 
         closed = IssueState(ref=IssueRef("1", "1"), state="closed", actor=Actor("77", "some-bot"))
         await _we_are_known(running)
         for turn in range(4):
-            heard = await running.services.tracker_updates.seen(there, closed)
+            heard = await running.services.tracker_updates.apply(there, closed)
             assert bool(heard.parked) == (turn == 3)
             if turn < 3:
                 await _alert(service, "REGRESSED")

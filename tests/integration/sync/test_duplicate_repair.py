@@ -61,7 +61,7 @@ class Scene:
     async def turn(self) -> None:
         """Some replica's turn; the one before is over."""
         await self.database.execute("update lease set expires_at = now() where name like 'duplicate%'")
-        assert await self.sweep().take_turn()
+        assert await self.sweep().run_full_check()
 
     async def marker(self, kind: int) -> tuple[uuid.UUID, str]:
         marker = await self.database.fetchval(
@@ -174,14 +174,14 @@ async def test_an_issue_the_list_does_not_show_yet_is_closed_all_the_same(scene:
 async def test_two_replicas_at_once_say_it_once(scene: Scene):
     number = await scene.twin()
     one, other = scene.sweep(), scene.sweep()
-    assert await asyncio.gather(one.take_turn(), other.take_twins()) == [True, True]
+    assert await asyncio.gather(one.run_full_check(), other.repair_known()) == [True, True]
     assert scene.tracker.issues[number].state == "closed"
     assert len(scene.tracker.issues[number].comments) == 1
     assert scene.doubles == [("there", "issue", True)]
 
 
 async def test_only_one_replica_has_a_turn(scene: Scene):
-    won = await asyncio.gather(*(scene.sweep().take_turn() for _ in range(4)))
+    won = await asyncio.gather(*(scene.sweep().run_full_check() for _ in range(4)))
     assert sorted(won) == [False, False, False, True]
 
 
@@ -223,7 +223,7 @@ async def test_the_trouble_of_one_destination_is_its_own(
                 fake._add_issue("Help", body, fake.bot)
                 await marker_observations.record_marker(database, there.id, marker, ("2", "2", ""), "webhook")
             async with other.down():
-                await DuplicateRepair(database, running.services.config, uuid.uuid4()).take_turn()
+                await DuplicateRepair(database, running.services.config, uuid.uuid4()).run_full_check()
             assert tracker.issues[2].state == "closed"
             assert other.issues[2].state == "open"
 
@@ -304,12 +304,12 @@ async def test_a_listing_that_shows_a_second_issue_of_ours_makes_twins(scene: Sc
     ref = IssueRef(str(number), str(number))
     _, text = await scene.marker(1)
     copied = IssueState(ref=ref, state="open", author=Actor("77", "dev"), markers=(text,))
-    await scene.running.services.tracker_updates.seen(there, copied)
+    await scene.running.services.tracker_updates.apply(there, copied)
     assert await scene.database.fetchval("select count(*) from marker_observation") == 1, (
         "a person's copy proves nothing"
     )
     for news in await there.tracker.list_changes(scene.tracker.issues[1].created_at):
-        await scene.running.services.tracker_updates.seen(there, news)
+        await scene.running.services.tracker_updates.apply(there, news)
     rows = await scene.database.fetch("select remote_id, seen_by, is_duplicate from marker_observation order by at")
     assert [tuple(row) for row in rows] == [("1", "answer", True), (str(number), "listing", True)]
 

@@ -87,14 +87,14 @@ async def test_an_idle_destination_that_is_asked_often_costs_few_statements(
         with counted(database) as seen:
             for second in range(60):
                 for one in replicas:
-                    turn = one._turns.setdefault(there.id, module._Turn())
+                    turn = one.state_of(there)
                     # a second passes
                     turn.due -= 1
-                    turn.ours_until -= 1
-                    turn.written -= 1
+                    turn.lease_until -= 1
+                    turn.recorded_at -= 1
                     if turn.due <= module.asyncio.get_running_loop().time():
                         turn.due = module.asyncio.get_running_loop().time() + 2
-                        await one._ask(there, turn)
+                        await one.poll(there, turn)
                 if second % 30 == 29:
                     await database.pool.execute("update destination_state set poll_due_at = now()")
         asked = sum(path.startswith("/api/v1/repos/acme/shop/issues?") for _, path in tracker.requests)
@@ -109,7 +109,7 @@ async def test_what_is_listed_is_looked_up_together(service: RunningService, tra
         reloader = running.services.config
         there = reloader.current.destination("there")
         with counted(database) as seen:
-            await TrackerPoller(database, reloader, TrackerUpdates(database, reloader)).pull(
+            await TrackerPoller(database, reloader, TrackerUpdates(database, reloader)).apply_changes(
                 there, tracker.issues[1].created_at, tracker.now()
             )
         assert seen == {"links_of_issues": 1}
@@ -125,7 +125,7 @@ async def test_one_replica_has_the_turn_and_gives_it_back(
         asked = []
 
         class Watched(TrackerPoller):
-            async def pull(self, destination, since, asked_at):
+            async def apply_changes(self, destination, since, asked_at):
                 asked.append(self)
                 return 0
 
@@ -136,10 +136,10 @@ async def test_one_replica_has_the_turn_and_gives_it_back(
                 return asked == [first]
 
             await until(won)
-            turn = second._turns.setdefault(there.id, module._Turn())
-            await second._ask(there, turn)
+            turn = second.state_of(there)
+            await second.poll(there, turn)
             assert asked == [first] and turn.due > module.asyncio.get_running_loop().time() + 500
-        await second._ask(there, turn)
+        await second.poll(there, turn)
         assert asked == [first, second]
 
 
@@ -148,7 +148,7 @@ async def test_a_success_clears_the_failure_of_asking(service: RunningService, t
         reloader = running.services.config
         there = reloader.current.destination("there")
         reconcile = TrackerPoller(database, reloader, TrackerUpdates(database, reloader))
-        turn = module._Turn()
+        turn = module.PollState()
 
         async def failure():
             [row] = [row for row in await destinations.standing(database) if row["slug"] == "there"]
@@ -156,15 +156,15 @@ async def test_a_success_clears_the_failure_of_asking(service: RunningService, t
 
         await _free(database)
         tracker.faults = [Fault("GET /api/v1/repos/acme/shop/issues", status=500)]
-        await reconcile._ask(there, turn)
+        await reconcile.poll(there, turn)
         assert (await failure()).startswith("asking for changes: ")
-        turn.ours_until = 0.0
+        turn.lease_until = 0.0
         await database.execute("update destination_state set poll_due_at = now()")
-        await reconcile._ask(there, turn)
+        await reconcile.poll(there, turn)
         assert await failure() is None
         await database.execute("update destination_state set failure_message = 'of a delivery', failure_origin = 'delivery', failures = 3")
-        turn.written = float("-inf")
-        await reconcile._ask(there, turn)
+        turn.recorded_at = float("-inf")
+        await reconcile.poll(there, turn)
         assert await failure() == "of a delivery"
 
 
@@ -190,12 +190,12 @@ async def test_webhooks_that_failed_are_sent_again_and_heard(service: RunningSer
                 database, running.services.config, TrackerUpdates(database, running.services.config)
             )
             await _free(database)
-            turn = module._Turn()
-            await reconcile._ask(there, turn)
+            turn = module.PollState()
+            await reconcile.poll(there, turn)
             await service.until_ticket(ticket, lambda seen: seen["links"][0]["state"] == "orphaned")
             asked = len(github.requests)
-            turn.ours_until = module.asyncio.get_running_loop().time() + 60
-            await reconcile._ask(there, turn)
+            turn.lease_until = module.asyncio.get_running_loop().time() + 60
+            await reconcile.poll(there, turn)
             assert not any("/hooks" in path for _, path in github.requests[asked:]), "not before ten minutes"
 
 
@@ -205,7 +205,7 @@ async def test_without_a_public_address_nobody_is_asked(service: RunningService,
         there = running.services.config.current.destination("there")
         reconcile = TrackerPoller(database, running.services.config, TrackerUpdates(database, running.services.config))
         await _free(database)
-        await reconcile._ask(there, module._Turn())
+        await reconcile.poll(there, module.PollState())
         assert not any("/hooks" in path for _, path in github.requests)
 
 
@@ -220,7 +220,7 @@ async def test_trouble_with_that_does_not_spoil_the_asking(service: RunningServi
             )
             await _free(database)
             await database.execute("update destination_state set polled_to = null")
-            await reconcile._ask(there, module._Turn())
+            await reconcile.poll(there, module.PollState())
             row = await database.fetchrow(
                 "select polled_to, failed_at from destination_state where destination_id = $1", there.id
             )
@@ -266,14 +266,14 @@ async def test_a_dry_run_tells_and_changes_nothing_and_a_real_one_mends(
     await tracker.close_issue(1, send=False)
     tracker.delete_issue(2)
     summary, found = await _compare(service, database, dry_run=True)
-    assert [(str(one.ticket), one.ours, one.theirs, one.became) for one in found] == [
-        (linked[0], "open", "closed", "found"),
-        (linked[1], "open", "gone", "found"),
+    assert [(str(one.ticket), one.ticket_state, one.issue_state, one.result) for one in found] == [
+        (linked[0], "open", "closed", "differs"),
+        (linked[1], "open", "gone", "differs"),
     ]
     assert summary.drift == 2
     assert (await service.ticket(linked[0]))["status"] == "open"
     summary, found = await _compare(service, database, dry_run=False)
-    assert [one.became for one in found] == ["applied", "applied"]
+    assert [one.result for one in found] == ["applied", "applied"]
     assert (summary.applied, summary.drift) == (2, 0)
     assert (await service.ticket(linked[0]))["status"] == "closed"
     assert (await service.ticket(linked[1]))["links"][0]["state"] == "orphaned"
@@ -288,7 +288,7 @@ async def test_a_difference_that_was_known_all_along_is_mended_too(
     await tracker.close_issue(1, send=False)
     await database.execute("update link set remote_state = 2 where remote_id = '1'")
     _, [one] = await _compare(service, database, dry_run=False)
-    assert one.became == "applied"
+    assert one.result == "applied"
     assert (await service.ticket(linked[0]))["status"] == "closed"
 
 
@@ -298,7 +298,7 @@ async def test_what_a_delivery_is_about_to_change_is_no_drift(
     await database.execute("update destination_state set pause_reason = 'operator'")
     await service.call("POST", f"/api/v1/tickets/{linked[0]}/close", token=ADMIN, status=200)
     summary, [one] = await _compare(service, database, dry_run=False)
-    assert (one.became, summary.drift, summary.waits) == ("waits", 0, 1)
+    assert (one.result, summary.drift, summary.pending) == ("pending", 0, 1)
     assert (await service.ticket(linked[0]))["status"] == "closed"
 
 
@@ -314,7 +314,7 @@ async def test_what_was_promised_while_the_issue_was_read_is_not_undone(
         one for one in await there.tracker.list_changes(tracker.issues[1].created_at) if one.ref.key == "1"
     ]
     await service.call("POST", f"/api/v1/tickets/{linked[0]}/close", token=ADMIN, status=200)
-    heard = await TrackerUpdates(database, reloader).found(there, read, await store.current_time(database))
+    heard = await TrackerUpdates(database, reloader).apply_read(there, read, await store.current_time(database))
     assert not heard.changed and "delivery of ours" in heard.note
     assert (await service.ticket(linked[0]))["status"] == "closed"
     await reloader.close()
@@ -331,7 +331,7 @@ async def test_a_dead_delivery_is_named_and_left_to_a_person(
 
     await until(dead)
     summary, [one] = await _compare(service, database, dry_run=False)
-    assert one.became == "stuck" and one.note.startswith("pointsman replay ")
+    assert one.result == "dead" and one.note.startswith("pointsman replay ")
     assert summary.drift == 1
     assert (await service.ticket(linked[0]))["status"] == "closed"
 
@@ -341,7 +341,7 @@ async def test_a_tracker_that_can_not_be_asked_is_told_once(
 ):
     tracker.token = "another"
     summary, [one] = await _compare(service, database, dry_run=False)
-    assert one.became == "stopped" and "401" in one.note and summary.failed == 1
+    assert one.result == "stopped" and "401" in one.note and summary.failed == 1
 
 
 async def test_one_issue_that_can_not_be_read_does_not_stop_the_others(
@@ -350,7 +350,7 @@ async def test_one_issue_that_can_not_be_read_does_not_stop_the_others(
     tracker.faults = [Fault("/issues/1", status=500)]
     await tracker.close_issue(3, send=False)
     summary, found = await _compare(service, database, dry_run=False)
-    assert [one.became for one in found] == ["failed", "applied"]
+    assert [one.result for one in found] == ["failed", "applied"]
     assert (summary.checked, summary.failed) == (2, 1)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pointsman.domain import circuit_breaker
-from pointsman.domain.circuit_breaker import ENOUGH_CALLS, WINDOW_SECONDS, RecentCalls
+from pointsman.domain.circuit_breaker import MIN_CALLS, WINDOW_SECONDS, RecentCalls
 
 
 class Clock:
@@ -25,12 +25,12 @@ def _noted(recent: RecentCalls, away: int, answered: int) -> RecentCalls:
 
 
 def test_the_numbers_of_the_breaker():
-    assert (circuit_breaker.IN_A_ROW, circuit_breaker.OPEN_SECONDS, circuit_breaker.OPEN_SECONDS_AT_MOST) == (
+    assert (circuit_breaker.FAILURES_IN_A_ROW, circuit_breaker.OPEN_SECONDS, circuit_breaker.MAX_OPEN_SECONDS) == (
         5,
         30.0,
         900.0,
     )
-    assert (WINDOW_SECONDS, ENOUGH_CALLS) == (60.0, 20)
+    assert (WINDOW_SECONDS, MIN_CALLS) == (60.0, 20)
 
 
 @pytest.mark.parametrize(

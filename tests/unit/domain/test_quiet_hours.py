@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.domain.quiet_hours import DAYS, check, quiet_hours_end, quiet_hours_for
+from pointsman.domain.quiet_hours import DAYS, validate, quiet_hours_end, quiet_hours_for
 from pointsman.domain.routing import Match, Options, QuietHours, Route
 
 BERLIN = "Europe/Berlin"
@@ -128,12 +128,12 @@ def test_where_clocks_are_left_alone_they_hold_as_the_clock_shows(start, end, no
 )
 def test_hours_that_cannot_be_kept_are_named(hours, names):
     with pytest.raises(ValueError, match=names):
-        check(QuietHours(**hours))
+        validate(QuietHours(**hours))
 
 
 def test_hours_that_can_be_kept():
-    check(NIGHT)
-    check(QuietHours(start="00:00", end="00:00", days=["sat", "sun"]))
+    validate(NIGHT)
+    validate(QuietHours(start="00:00", end="00:00", days=["sat", "sun"]))
 
 
 def test_each_destination_keeps_the_hours_of_its_own_rule():

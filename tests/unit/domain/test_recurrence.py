@@ -12,7 +12,7 @@ from pointsman.domain.recurrence import (
     generation_starts,
     is_silent,
     recurrence_action,
-    same_release,
+    is_same_release,
 )
 from pointsman.domain.routing import RecurrenceRule
 from pointsman.domain.states import TicketKind, TicketStatus
@@ -123,7 +123,7 @@ def test_what_people_say_and_what_is_open_obeys_no_rule(rules, action):
     assert recurrence_action(make(reason="not_planned"), report("commented"), rules) == "reopen"
 
 
-@pytest.mark.parametrize("more", [{"held": True}, {"summary_ticket_id": uuid.UUID(int=1)}])
+@pytest.mark.parametrize("more", [{"below_threshold": True}, {"summary_ticket_id": uuid.UUID(int=1)}])
 def test_a_ticket_that_never_had_an_issue_has_no_next_generation(more):
     ticket = make(**more)
     assert recurrence_action(ticket, report(), [RecurrenceRule(then="new")]) == "reopen"
@@ -131,7 +131,7 @@ def test_a_ticket_that_never_had_an_issue_has_no_next_generation(more):
 
 
 def test_a_release_that_is_not_known_is_neither_the_same_nor_another():
-    assert [same_release(*two) for two in (("a", "a"), ("a", "b"), ("", "b"), ("a", ""))] == [
+    assert [is_same_release(*two) for two in (("a", "a"), ("a", "b"), ("", "b"), ("a", ""))] == [
         True, False, None, None,
     ]  # fmt: skip
 

@@ -10,7 +10,7 @@ from pointsman import plugin_api as api
 from pointsman.domain.retry_policy import (
     BASE_SECONDS,
     CAP_SECONDS,
-    DEFECTS_ALLOWED,
+    MAX_DEFECTS,
     SILENCES_ALLOWED,
     NextStep,
     Outcome,
@@ -35,7 +35,7 @@ UNKNOWN = (Outcome.UNKNOWN, NextStep.RETRY, True)
 # error: (class, next, in doubt) for a create, a comment, a change of state; whether the attempt counts
 TABLE = [
     (api.Unavailable("x"), UNAVAILABLE, UNAVAILABLE, UNAVAILABLE, False),
-    (api.RateLimited("x"), *[(Outcome.LIMITED, NextStep.RETRY, False)] * 3, False),
+    (api.RateLimited("x"), *[(Outcome.RATE_LIMITED, NextStep.RETRY, False)] * 3, False),
     (api.Refused("x"), *[(Outcome.REFUSED, NextStep.DEAD, False)] * 3, True),
     (api.AuthFailed("x"), *[(Outcome.AUTH, NextStep.RETRY, False)] * 3, False),
     (api.Misconfigured("x"), *[(Outcome.MISCONFIGURED, NextStep.RETRY, False)] * 3, False),
@@ -69,7 +69,7 @@ TABLE = [
 def test_the_table_of_errors(error, kind, wanted, counts):
     verdict = of(error, kind)
     assert (verdict.outcome, verdict.next_step, verdict.outcome_unknown) == wanted
-    assert verdict.counts is counts
+    assert verdict.counts_as_attempt is counts
 
 
 def test_a_thing_that_is_gone_is_a_fault_of_the_settings_for_a_create_and_an_orphan_for_the_rest():
@@ -82,8 +82,8 @@ def test_a_thing_that_is_gone_is_a_fault_of_the_settings_for_a_create_and_an_orp
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
 def test_a_bug_is_tried_a_few_times_and_then_given_up(kind):
-    nexts = [of(KeyError("x"), kind, attempts=n).next_step for n in range(1, DEFECTS_ALLOWED + 2)]
-    assert nexts == [*[NextStep.RETRY] * (DEFECTS_ALLOWED - 1), NextStep.DEAD, NextStep.DEAD]
+    nexts = [of(KeyError("x"), kind, attempts=n).next_step for n in range(1, MAX_DEFECTS + 2)]
+    assert nexts == [*[NextStep.RETRY] * (MAX_DEFECTS - 1), NextStep.DEAD, NextStep.DEAD]
 
 
 def test_a_time_out_never_kills_a_delivery_however_often_it_comes():
@@ -128,11 +128,11 @@ def test_an_unreachable_destination_is_left_to_the_breaker_and_uses_up_no_attemp
     delays = [verdict.delay_seconds for verdict in verdicts]
     assert delays == sorted(delays)
     assert delays[0] > 0 and delays[-1] <= 300
-    assert not any(verdict.counts or verdict.destination_back_off_seconds for verdict in verdicts)
+    assert not any(verdict.counts_as_attempt or verdict.destination_back_off_seconds for verdict in verdicts)
 
 
 def test_the_numbers_of_an_attempt():
-    assert (BASE_SECONDS, CAP_SECONDS, DEFECTS_ALLOWED, SILENCES_ALLOWED) == (5.0, 3600.0, 3, 5)
+    assert (BASE_SECONDS, CAP_SECONDS, MAX_DEFECTS, SILENCES_ALLOWED) == (5.0, 3600.0, 3, 5)
     held = [of(api.AuthFailed("x"), CREATE, failures=n).destination_back_off_seconds for n in range(8)]
     assert held == [15, 30, 60, 120, 240, 480, 900, 900]
     away = [of(api.Unavailable("x"), CREATE, failures=n, dice=1.0).delay_seconds for n in range(8)]

@@ -45,7 +45,7 @@ def came_back(ticket, action, then, places=PLACES, **more):
 
 def told(ticket, state, reason=None, places=PLACES, seen_at=None):
     decided = Changes()
-    changed = apply_state(ticket, state, reason, places, decided, seen_at=seen_at, by={"by": "ann"})
+    changed = apply_state(ticket, state, reason, places, decided, except_destination=seen_at, actor={"by": "ann"})
     return changed, decided
 
 
@@ -236,7 +236,7 @@ def test_decisions_of_one_transaction_add_up():
     ticket, decided = make(next_event=1), Changes()
     report = Report(action="opened", fingerprint="print")
     apply_report(ticket, report, REPORT_ID, PLACES, decided)
-    apply_state(ticket, "closed", None, PLACES, decided, seen_at=FORGEJO, by={})
+    apply_state(ticket, "closed", None, PLACES, decided, except_destination=FORGEJO, actor={})
     apply_report(ticket, report, REPORT_ID, PLACES, decided)
     assert [(one.n, one.kind) for one in decided.events] == [(1, "opened"), (2, "closed"), (3, "recurred")]
 
@@ -281,7 +281,7 @@ class Life(RuleBasedStateMachine):
     @rule(state=st.sampled_from(["open", "closed"]), seen_at=st.sampled_from([None, FORGEJO, GITHUB]))
     def news(self, state, seen_at):
         before = len(self.decided.deliveries)
-        changed = apply_state(self.ticket, state, None, self.places, self.decided, seen_at=seen_at, by={})
+        changed = apply_state(self.ticket, state, None, self.places, self.decided, except_destination=seen_at, actor={})
         assert changed is (self.closed != (state == "closed"))
         assert seen_at not in [one.destination_id for one in self.new_promises(before)]
         self.closed = state == "closed"

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pointsman.domain.token_bucket import (
-    HELD_SECONDS,
+    PREFETCH_SECONDS,
     LONGEST_WAIT_SECONDS,
     LocalTokens,
     PerIssueLimits,
@@ -91,8 +91,8 @@ def test_no_window_sees_more_than_the_published_limit(limit, steps):
     lanes, now, went = PerIssueLimits(), 0.0, []
     for step in steps:
         now += step
-        while lanes.wait(7, [pace], now) == 0.0:
-            lanes.take(7, [pace], now)
+        while lanes.wait_seconds(7, [pace], now) == 0.0:
+            lanes.acquire(7, [pace], now)
             went.append(now)
     for first, start in enumerate(went):
         within = [at for at in went[first:] if at - start < limit.seconds]
@@ -106,12 +106,12 @@ def test_a_wait_is_honest(limit, steps):
     lanes, now = PerIssueLimits(), 0.0
     for step in steps:
         now += step
-        wait = lanes.wait(7, [pace], now)
+        wait = lanes.wait_seconds(7, [pace], now)
         if wait > 0.0:
-            assert lanes.wait(7, [pace], now + wait * 0.9) > 0.0 or wait < 1e-3
+            assert lanes.wait_seconds(7, [pace], now + wait * 0.9) > 0.0 or wait < 1e-3
             now += wait + 1e-9
-            assert lanes.wait(7, [pace], now) == 0.0
-        lanes.take(7, [pace], now)
+            assert lanes.wait_seconds(7, [pace], now) == 0.0
+        lanes.acquire(7, [pace], now)
 
 
 @given(
@@ -122,7 +122,7 @@ def test_a_wait_is_honest(limit, steps):
 )
 def test_those_that_wait_come_one_a_token_and_the_urgent_ones_first(limit, tokens, urgent, others):
     [pace] = rate_limits_of((limit,), None)
-    first, then = wait_seconds(rate=pace.rate, kept=pace.priority_tokens, tokens=tokens, urgent=urgent, others=others)
+    first, then = wait_seconds(rate=pace.rate, priority_tokens=pace.priority_tokens, tokens=tokens, priority=urgent, normal=others)
     both = first + then
     assert both == sorted(both)
     for n, wait in enumerate(first, 1):
@@ -133,10 +133,10 @@ def test_those_that_wait_come_one_a_token_and_the_urgent_ones_first(limit, token
 
 def test_those_that_are_told_later_queue_behind_those_told_before():
     queue = WaiterSchedule()
-    assert [queue.place(100.0, 1.0, 0.5) for _ in range(3)] == [1.0, 3.0, 5.0]
-    assert queue.place(101.0, 1.0, 0.5) == 6.0
-    assert queue.place(200.0, 1.0, 0.5) == 1.0, "whoever came before is served by now"
-    assert max(queue.place(200.0, 1.0, 0.5) for _ in range(100)) == LONGEST_WAIT_SECONDS
+    assert [queue.wait_seconds(100.0, 1.0, 0.5) for _ in range(3)] == [1.0, 3.0, 5.0]
+    assert queue.wait_seconds(101.0, 1.0, 0.5) == 6.0
+    assert queue.wait_seconds(200.0, 1.0, 0.5) == 1.0, "whoever came before is served by now"
+    assert max(queue.wait_seconds(200.0, 1.0, 0.5) for _ in range(100)) == LONGEST_WAIT_SECONDS
 
 
 # -- lanes -----------------------------------------------------------------------------------------------------------
@@ -146,26 +146,26 @@ def test_each_lane_has_a_bucket_of_its_own_and_a_full_one_is_forgotten():
     pace = RateLimit("issue", 8.0, 4.0)
     lanes = PerIssueLimits()
     for lane in range(1023):
-        lanes.take(lane, [pace], 0.0)
-    assert lanes.wait(1, [pace], 0.0) == 0.0
-    lanes.take(5000, [pace], 100.0)
+        lanes.acquire(lane, [pace], 0.0)
+    assert lanes.wait_seconds(1, [pace], 0.0) == 0.0
+    lanes.acquire(5000, [pace], 100.0)
     assert len(lanes) == 1
 
 
 def test_a_sweep_leaves_buckets_of_other_trackers_alone():
     slow, fast = RateLimit("issue", 0.001, 1.0), RateLimit("issue", 8.0, 4.0)
     lanes = PerIssueLimits()
-    lanes.take(1, [slow], 0.0)
+    lanes.acquire(1, [slow], 0.0)
     for lane in range(2, 1100):
-        lanes.take(lane, [fast], 50.0)
-    assert lanes.wait(1, [slow], 50.0) > 0
+        lanes.acquire(lane, [fast], 50.0)
+    assert lanes.wait_seconds(1, [slow], 50.0) > 0
 
 
 def test_the_longest_of_several_buckets_counts():
     short, long = RateLimit("issue", 8.0, 4.0), RateLimit("issue-long", 0.5, 1.0)
     lanes = PerIssueLimits()
-    lanes.take(1, [short, long], 0.0)
-    assert lanes.wait(1, [short, long], 0.0) == 2.0
+    lanes.acquire(1, [short, long], 0.0)
+    assert lanes.wait_seconds(1, [short, long], 0.0) == 2.0
 
 
 # -- what a replica holds --------------------------------------------------------------------------------------------
@@ -173,16 +173,16 @@ def test_the_longest_of_several_buckets_counts():
 
 def test_the_last_fifth_of_what_is_held_is_for_urgent_ones():
     held = LocalTokens(RateLimit("all", 10.0, 50.0))
-    held.put(0.0, 10)
-    assert [held.take(0.0, urgent=False) for _ in range(9)] == [True] * 8 + [False]
-    assert [held.take(0.0, urgent=True) for _ in range(3)] == [True, True, False]
+    held.add(0.0, 10)
+    assert [held.acquire(0.0, priority=False) for _ in range(9)] == [True] * 8 + [False]
+    assert [held.acquire(0.0, priority=True) for _ in range(3)] == [True, True, False]
 
 
 def test_what_was_taken_for_an_urgent_one_stays_for_urgent_ones():
     held = LocalTokens(RateLimit("all", 10.0, 50.0))
-    held.put(0.0, 1, urgent=True)
-    assert not held.take(0.0, urgent=False)
-    assert held.take(0.0, urgent=True)
+    held.add(0.0, 1, priority=True)
+    assert not held.acquire(0.0, priority=False)
+    assert held.acquire(0.0, priority=True)
 
 
 @given(
@@ -198,19 +198,19 @@ def test_never_more_is_held_than_a_second_is_worth_and_never_less_than_nothing(r
         now += step
         before = held.count
         if what in ("put", "back"):
-            held.put(now, count, urgent=what == "back")
+            held.add(now, count, priority=what == "back")
             put += held.count - before
         else:
-            took += held.take(now, urgent=what == "urgent")
+            took += held.acquire(now, priority=what == "urgent")
         assert 0 <= held.count <= max(1, rate)
     assert took <= put
 
 
 def test_what_is_held_is_not_held_for_long():
     held = LocalTokens(RateLimit("all", 10.0, 50.0))
-    held.put(0.0, 5)
-    assert held.take(HELD_SECONDS, urgent=True)
-    assert not held.take(HELD_SECONDS * 2 + 0.1, urgent=True)
+    held.add(0.0, 5)
+    assert held.acquire(PREFETCH_SECONDS, priority=True)
+    assert not held.acquire(PREFETCH_SECONDS * 2 + 0.1, priority=True)
     assert held.count == 0
 
 
