@@ -18,7 +18,7 @@ from (select destination_id,
              $7::boolean and breaker <> 2 and (breaker = 1 or $8::boolean or breaker_failures + 1 >= $9::integer) as opens
       from destination_state where destination_id = $1 for update) o
 where s.destination_id = o.destination_id
-returning s.failures, o.opens
+returning s.failures, o.opens as opened
 
 -- name: block_destination
 -- Block a destination for a while: none of its lanes is claimed.

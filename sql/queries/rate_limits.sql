@@ -30,7 +30,9 @@ taken as (
       rate = granted.climbed, declared_rate = $3, burst = $4
   from granted
   where b.credential = granted.credential and b.scope = granted.scope and granted.for_urgent + granted.for_others > 0)
-select for_urgent, for_others, greatest(0, filled - for_urgent - for_others) as tokens, climbed as rate, rest from granted
+select for_urgent as priority, for_others as normal, greatest(0, filled - for_urgent - for_others) as tokens, climbed as rate,
+       rest as blocked_seconds
+from granted
 
 -- name: insert_rate_limit
 -- Insert a rate limit with a full bucket.

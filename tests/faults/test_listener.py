@@ -19,9 +19,9 @@ pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(notifications, "PROVE_EVERY_SECONDS", 0.2)
-    monkeypatch.setattr(notifications, "PROVE_WITHIN_SECONDS", 1.0)
-    monkeypatch.setattr(notifications, "AGAIN_WITHIN_SECONDS", 0.3)
+    monkeypatch.setattr(notifications, "PROBE_INTERVAL_SECONDS", 0.2)
+    monkeypatch.setattr(notifications, "PROBE_TIMEOUT_SECONDS", 1.0)
+    monkeypatch.setattr(notifications, "MAX_RECONNECT_SECONDS", 0.3)
 
 
 async def test_a_connection_that_was_cut_in_silence(server: Server, dice: random.Random):
@@ -47,7 +47,7 @@ async def test_a_connection_that_was_cut_in_silence(server: Server, dice: random
                 connections, before = proxy.connections, woken
 
                 async def heard(before: int = before) -> bool:
-                    speaks.tell()
+                    speaks.notify()
                     return woken > before
 
                 await eventually(heard)
@@ -100,7 +100,7 @@ async def test_behind_a_pooler_nobody_listens(server: Server):
     async with Database.open(server.dsn(name), size=1, pooled=True) as database:
         one = Listener(database)
         async with one.running():
-            one.tell()
+            one.notify()
             await asyncio.sleep(0)
             sql = "select count(*) from pg_stat_activity where datname = $1 and query like '%notify%'"
             assert (await server.execute(sql, name))[0]["count"] == 0

@@ -38,7 +38,7 @@ class Others(Tables):
                 place.open_until = self.now() + min(at_most.total_seconds(), seconds)
                 place.breaker, place.probe_until = 2, None
                 place.breaker_opened += 1
-        return [{"failures": place.failures, "opens": opens}]
+        return [{"failures": place.failures, "opened": opens}]
 
     def block_destination(self, destination_id, hold):
         place = self.places[destination_id]
@@ -66,11 +66,11 @@ class Others(Tables):
             b.rate, b.declared_rate, b.burst = climbed, rate, burst
         return [
             {
-                "for_urgent": for_urgent,
-                "for_others": for_others,
+                "priority": for_urgent,
+                "normal": for_others,
                 "tokens": left,
                 "rate": climbed,
-                "rest": rest,
+                "blocked_seconds": rest,
             }
         ]
 

@@ -1,1 +1,1 @@
-"""The only room that speaks asyncpg; one module per file of ``sql/queries``."""
+"""Storage: repositories over PostgreSQL. The only package that uses the driver; one module per file of ``sql/queries``."""

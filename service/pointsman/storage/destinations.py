@@ -1,4 +1,4 @@
-"""How each destination stands: failures, pauses, polls."""
+"""The state of destinations: failures, circuit breaker, pauses."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from pointsman.logs import scrub
 from pointsman.storage.db import Database
 from pointsman.storage.queries import queries
 from pointsman.storage.queue import seconds
-from pointsman.storage.rows import rows_of
+from pointsman.storage.rows import row_of, rows_of
 
 SQL = queries("destinations")
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
-    """What went wrong at a destination, scrubbed."""
+    """A failure at a destination, without secrets."""
 
     error_type: str
     message: str
@@ -26,8 +26,8 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     is_json: bool | None = None
 
     @classmethod
-    def of(cls, error: BaseException) -> Failure:
-        """What an error says."""
+    def from_error(cls, error: BaseException) -> Failure:
+        """Return the failure that an error describes."""
         status = getattr(error, "status", None)
         return cls(
             error_type=type(error).__name__,
@@ -64,31 +64,32 @@ class DestinationStatusRow(NamedTuple):
     parked_lanes: int
 
 
-class Standing(msgspec.Struct, frozen=True):
-    """How a destination stands after a failure. ``opened``: its breaker has just opened."""
+class FailureResult(NamedTuple):
+    """The number of consecutive failures of a destination, and whether the last one opened its circuit breaker."""
 
     failures: int
     opened: bool
 
 
-async def note_failure(
+async def record_failure(
     database: Database,
     destination_id: int,
     failure: Failure,
     *,
     origin: Literal["delivery", "poll"] = "delivery",
-    away: bool = False,
-    mostly_away: bool = False,
-    in_a_row: int = 5,
+    no_answer: bool = False,
+    mostly_no_answer: bool = False,
+    failure_threshold: int = 5,
     open_seconds: float = 30.0,
-    open_seconds_at_most: float = 900.0,
-) -> Standing:
-    """Remember a failure, with what it means for the breaker; how many in a row by now.
+    max_open_seconds: float = 900.0,
+) -> FailureResult:
+    """Record a failure and its effect on the circuit breaker.
 
-    ``away``: the service gave no answer. ``mostly_away``: most calls of late had none, open at once. The breaker opens
-    after so many ``in_a_row``, for ``open_seconds``, doubled each time up to ``open_seconds_at_most``.
+    ``no_answer``: the service did not answer. ``mostly_no_answer``: most recent calls had no answer, so the breaker opens
+    at once. Otherwise it opens after ``failure_threshold`` consecutive failures, for ``open_seconds``, which doubles each
+    time up to ``max_open_seconds``.
     """
-    row = await database.fetchrow(
+    record = await database.fetchrow(
         SQL["record_failure"],
         destination_id,
         failure.error_type,
@@ -96,19 +97,19 @@ async def note_failure(
         failure.status,
         failure.excerpt,
         failure.is_json,
-        away,
-        mostly_away,
-        in_a_row,
+        no_answer,
+        mostly_no_answer,
+        failure_threshold,
         seconds(open_seconds),
-        seconds(open_seconds_at_most),
+        seconds(max_open_seconds),
         origin,
     )
-    return Standing(row["failures"], row["opens"]) if row is not None else Standing(0, opened=False)
+    return row_of(FailureResult, record) or FailureResult(0, opened=False)
 
 
-async def hold_back(database: Database, destination_id: int, hold_seconds: float) -> None:
-    """No lane of a destination is claimed for so long."""
-    await database.execute(SQL["block_destination"], destination_id, seconds(hold_seconds))
+async def block(database: Database, destination_id: int, block_seconds: float) -> None:
+    """Block a destination: none of its lanes is claimed for so long."""
+    await database.execute(SQL["block_destination"], destination_id, seconds(block_seconds))
 
 
 async def list_status(database: Database) -> list[DestinationStatusRow]:
@@ -116,12 +117,12 @@ async def list_status(database: Database) -> list[DestinationStatusRow]:
     return rows_of(DestinationStatusRow, await database.fetch(SQL["destination_statuses"]))
 
 
-async def set_pause(database: Database, slug: str, why: str | None) -> bool:
-    """Stop or resume a destination; False if there is none of that name."""
-    return await database.fetchval(SQL["set_pause"], slug, why) is not None
+async def set_pause(database: Database, slug: str, reason: str | None) -> bool:
+    """Pause a destination, or resume it with None. Return False if no destination has this slug."""
+    return await database.fetchval(SQL["set_pause"], slug, reason) is not None
 
 
 async def last_webhook(database: Database, destination_id: int) -> dt.datetime | None:
-    """When a destination's tracker last called us with a valid signature, None if never (or 30 days ago)."""
-    found: dt.datetime | None = await database.fetchval(SQL["last_webhook"], destination_id)
-    return found
+    """Return when a destination's tracker last sent a validly signed webhook; None: not within 30 days."""
+    received_at: dt.datetime | None = await database.fetchval(SQL["last_webhook"], destination_id)
+    return received_at

@@ -1,6 +1,6 @@
-"""Turns at jobs that one replica does for all, such as keeping house.
+"""Leases of tasks that one replica does for all, such as housekeeping.
 
-A job's steps can be repeated, so two that do it at once waste work and break nothing; a turn keeps that rare.
+The steps of such a task can be repeated, so two replicas that do it at the same time waste work and break nothing.
 """
 
 from __future__ import annotations
@@ -15,21 +15,23 @@ from pointsman.storage.queue import seconds
 SQL = queries("leases")
 
 
-class Turn(NamedTuple):
-    """A turn at a named job, won by one replica."""
+class Lease(NamedTuple):
+    """The right of one replica to do a named task."""
 
     name: str
     holder: uuid.UUID
     epoch: int
 
 
-async def take_turn(database: Database, name: str, holder: uuid.UUID, lasts_seconds: float) -> Turn | None:
-    """Win a turn that nobody gets again before its time is over; None: it is not ours."""
-    epoch = await database.fetchval(SQL["acquire_lease"], name, holder, seconds(lasts_seconds))
-    return Turn(name, holder, epoch) if epoch is not None else None
+async def acquire_lease(
+    database: Database, name: str, holder: uuid.UUID, duration_seconds: float
+) -> Lease | None:
+    """Acquire a lease that nobody can acquire again before it expires. Return None if another replica has it."""
+    epoch = await database.fetchval(SQL["acquire_lease"], name, holder, seconds(duration_seconds))
+    return Lease(name, holder, epoch) if epoch is not None else None
 
 
-async def is_ours(database: Database, turn: Turn) -> bool:
-    """Whether a turn is still ours."""
-    ours: bool = await database.fetchval(SQL["is_lease_held"], *turn)
-    return ours
+async def is_held(database: Database, lease: Lease) -> bool:
+    """Return whether a lease is still held."""
+    valid: bool = await database.fetchval(SQL["is_lease_held"], *lease)
+    return valid

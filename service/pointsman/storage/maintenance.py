@@ -1,32 +1,29 @@
-"""Keeping house, by whoever has the turn; and whether the database is still the one we knew."""
+"""Maintenance of the database under a lease, and the check whether it is still the same database cluster."""
 
 from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from typing import Any
+from typing import Any, NamedTuple
 
 import asyncpg
 
 from pointsman.logs import logger
 from pointsman.storage.db import Database
 from pointsman.storage.errors import DatabaseUnavailable, StatementError, TransactionConflict
-from pointsman.storage.leases import Turn
+from pointsman.storage.leases import Lease
 from pointsman.storage.queries import queries
 from pointsman.storage.queue import seconds
+from pointsman.storage.rows import row_of
 
 SQL = queries("maintenance")
-log = logger("house")
-_UNREADABLE = (
-    asyncpg.InsufficientPrivilegeError,
-    asyncpg.FeatureNotSupportedError,
-    asyncpg.UndefinedFunctionError,
-)
+log = logger("housekeeping")
 
 BATCH = 1000
+"""Rows that each statement of DELETE_STEPS deletes at most."""
 SECONDS_PER_STEP = 20.0
-ALARMS = ("default_partition", "partition_missing", "old_snapshot", "dead_rows")
-_FORGET = (
+CHECKS = ("default_partition", "partition_missing", "old_snapshot", "dead_rows")
+DELETE_STEPS = (
     "delete_report_keys",
     "delete_webhook_keys",
     "delete_deliveries",
@@ -34,94 +31,105 @@ _FORGET = (
     "delete_audit_entries",
     "delete_occurrences",
 )
+_NOT_READABLE = (
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.FeatureNotSupportedError,
+    asyncpg.UndefinedFunctionError,
+)
 
 
-async def keep_house(database: Database, turn: Turn, *, seconds_per_step: float = SECONDS_PER_STEP) -> None:
-    """Make partitions for the days to come and forget what is old, all of it or as much as the time allows; the next turn
-    goes on.
-    """
-    await _partitions(database, turn)
+class VerifyWritesStatus(NamedTuple):
+    """Until when an operator wants every write verified first, if at all; and whether that is done now."""
+
+    until: dt.datetime | None
+    now: bool
+
+
+async def run_maintenance(
+    database: Database, lease: Lease, *, seconds_per_step: float = SECONDS_PER_STEP
+) -> None:
+    """Create the partitions of the next days and delete expired rows, as far as the time allows."""
+    await _maintain_partitions(database, lease)
     clock = asyncio.get_running_loop().time
-    for name in _FORGET:
+    for step in DELETE_STEPS:
         end = clock() + seconds_per_step
-        while await database.fetchval(SQL[name], *turn) == BATCH and clock() < end:
+        while await database.fetchval(SQL[step], *lease) == BATCH and clock() < end:
             pass
 
 
-async def _partitions(database: Database, turn: Turn) -> None:
-    """New ones first, then one old one after the other. What is in use just now is left for the next turn."""
-    await _partition(database, turn, "create_partitions")
-    while await _partition(database, turn, "drop_expired_partition"):
+async def _maintain_partitions(database: Database, lease: Lease) -> None:
+    await _run_partition_step(database, lease, "create_partitions")
+    while await _run_partition_step(database, lease, "drop_expired_partition"):
         pass
 
 
-async def _partition(database: Database, turn: Turn, name: str) -> Any:
-    """What the statement gives, None if it could not be done now."""
+async def _run_partition_step(database: Database, lease: Lease, step: str) -> Any:
+    """Return the result of a statement, or None if it failed or the tables are in use; the next run tries again."""
     try:
         async with database.transaction() as con:
-            return await con.fetchval(SQL[name], *turn)
+            return await con.fetchval(SQL[step], *lease)
     except TransactionConflict:
-        log.info("partitions are in use, and seen to in the next turn", step=name)
+        log.info("partitions are in use, left for the next run", step=step)
     except DatabaseUnavailable as error:
         if not isinstance(error.__cause__, asyncpg.QueryCanceledError):
             raise
-        log.info("partitions are in use, and seen to in the next turn", step=name)
+        log.info("partitions are in use, left for the next run", step=step)
     except StatementError as error:
-        # rows of a day in the default partition, say: what else there is to do must not wait for that
-        log.error("partitions can't be kept", step=name, error=str(error))  # noqa: TRY400 - it is said in words
+        # for example rows of that day in the default partition; the other steps do not depend on it
+        log.error("partitions can't be maintained", step=step, error=str(error))  # noqa: TRY400 - no traceback needed
     return None
 
 
-async def alarms(database: Database) -> dict[str, float]:
-    """What should be nought, by the names of ``ALARMS``."""
+async def maintenance_checks(database: Database) -> dict[str, float]:
+    """Return the value of each of CHECKS; every value is 0 when healthy."""
     row = await database.fetchrow(SQL["maintenance_checks"])
     assert row is not None
-    return {name: row[name] for name in ALARMS}
+    return {check: row[check] for check in CHECKS}
 
 
-async def same_cluster(database: Database) -> bool:
-    """Whether we still work on the cluster and the timeline that we last worked on.
+async def check_cluster_identity(database: Database) -> bool:
+    """Return whether this is the cluster and timeline that were seen last.
 
-    If not, commits may be lost that were answered already: a standby took over, or a backup was restored. From now on
-    every write looks first, for an hour.
+    If not, acknowledged commits may be lost: a standby was promoted, or a backup was restored. Every write is verified
+    first for an hour then.
     """
-    asked = [await _ask(database, name) for name in ("system_identifier", "timeline")]
+    current = [await _read_identity(database, name) for name in ("system_identifier", "timeline")]
     known: str | None = await database.fetchval(SQL["known_cluster"])
-    before = (known or "/").split("/")
-    # what can't be read now stays as it was known
-    now = "/".join(one or other for one, other in zip(asked, before, strict=True))
+    previous = (known or "/").split("/")
+    # a part that can't be read now keeps its known value
+    now = "/".join(part or before for part, before in zip(current, previous, strict=True))
     if known == now:
         return True
-    changed = any(other and one and one != other for one, other in zip(asked, before, strict=True))
+    changed = any(before and part and part != before for part, before in zip(current, previous, strict=True))
     if await database.fetchval(SQL["record_cluster"], known, now, changed) is None or not changed:
         return True
     log.warning(
-        "the database is another cluster or timeline than before: every write looks first for an hour",
+        "the database is another cluster or timeline than before: every write is verified first for an hour",
         before=known,
         now=now,
-        next_step="`pointsman careful --hours N` if it may have lost more, --off if it lost nothing",
+        next_step="`pointsman verify-writes --hours N` if it may have lost more, --off if it lost nothing",
     )
     return False
 
 
-async def _ask(database: Database, name: str) -> str:
-    """A part of the cluster's identity, empty where it can't be read."""
+async def _read_identity(database: Database, name: str) -> str:
+    """Return a part of the cluster's identity, or an empty string where it can't be read."""
     try:
         return str(await database.fetchval(SQL[name]))
     except StatementError as error:
-        if isinstance(error.__cause__, _UNREADABLE):
+        if isinstance(error.__cause__, _NOT_READABLE):
             return ""
         raise
 
 
-async def careful(database: Database) -> tuple[dt.datetime | None, bool]:
-    """Until when every write looks first by order, None without one; and whether it does now."""
-    row = await database.fetchrow(SQL["verify_writes_status"])
-    assert row is not None
-    return row["until"], row["now"]
+async def verify_writes_status(database: Database) -> VerifyWritesStatus:
+    """Return whether every write is verified first."""
+    status = row_of(VerifyWritesStatus, await database.fetchrow(SQL["verify_writes_status"]))
+    assert status is not None
+    return status
 
 
-async def set_careful(database: Database, hours: float) -> dt.datetime:
-    """Every write looks first for so many hours, none for no longer; until when."""
+async def set_verify_writes(database: Database, hours: float) -> dt.datetime:
+    """Verify every write first for so many hours; 0: not any longer. Return until when."""
     until: dt.datetime = await database.fetchval(SQL["set_verify_writes"], seconds(hours * 3600))
     return until

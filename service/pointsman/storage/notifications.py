@@ -1,7 +1,7 @@
-"""Waking each other: one connection that listens, and at most one notification in 100 ms, sent after commit.
+"""LISTEN/NOTIFY between replicas: one listening connection, and at most one notification in 100 ms, after the commit.
 
-A notification carries nothing and is never needed: the bus polls. The listener proves itself by hearing its own
-voice, since a connection can be dead without anybody telling.
+A notification carries no data and is never needed: the bus polls. The listening connection probes itself by a
+notification of its own, since a dead connection can stay silent without an error.
 """
 
 from __future__ import annotations
@@ -25,37 +25,40 @@ log = logger("listener")
 
 SQL = queries("notify")
 CHANNEL = "pointsman_work"
-QUIET_SECONDS = 0.1
-PROVE_EVERY_SECONDS = 10.0
-PROVE_WITHIN_SECONDS = 2.0
-AGAIN_WITHIN_SECONDS = 2.0
+MIN_INTERVAL_SECONDS = 0.1
+PROBE_INTERVAL_SECONDS = 10.0
+PROBE_TIMEOUT_SECONDS = 2.0
+MAX_RECONNECT_SECONDS = 2.0
 
 
 class Listener:
-    """Hears that work is there, and tells others. Where nobody can listen it does neither: polling finds the work."""
+    """Receives the notifications of other replicas and sends ours.
+
+    ``on_wake`` is called when there may be work. Without an address for listening it does neither: polling finds the work.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._told = asyncio.Event()
-        self._heard = asyncio.Event()
-        self._self = str(uuid.uuid4())
-        self._nonce = ""
+        self._requested = asyncio.Event()
+        self._probe_received = asyncio.Event()
+        self._replica = str(uuid.uuid4())
+        self._probe = ""
         self.on_wake: Callable[[], None] = lambda: None
 
-    def tell(self) -> None:
-        """Work was committed: tell the other replicas soon."""
-        self._told.set()
+    def notify(self) -> None:
+        """Notify the other replicas of committed work, soon."""
+        self._requested.set()
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Listen and tell until the end."""
+        """Listen and notify in the background until the end of the context."""
         if self._database.listen_dsn is None:
             log.info("polling only: behind a pooler, without an address to listen at")
             yield
             return
         tasks = [
             asyncio.create_task(self._listen(self._database.listen_dsn), name="listener"),
-            asyncio.create_task(self._speak(), name="speaker"),
+            asyncio.create_task(self._send(), name="notifier"),
         ]
         try:
             yield
@@ -64,19 +67,19 @@ class Listener:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _speak(self) -> None:
+    async def _send(self) -> None:
         while True:
-            await self._told.wait()
-            self._told.clear()
+            await self._requested.wait()
+            self._requested.clear()
             with contextlib.suppress(DatabaseError, StatementError):
-                await self._database.execute(SQL["notify"], CHANNEL, self._self)
-            await asyncio.sleep(QUIET_SECONDS)
+                await self._database.execute(SQL["notify"], CHANNEL, self._replica)
+            await asyncio.sleep(MIN_INTERVAL_SECONDS)
 
-    def _hear(self, _: Any, __: int, ___: str, payload: str) -> None:
-        if payload.startswith("prove "):
-            if payload == self._nonce:
-                self._heard.set()
-        elif payload != self._self:
+    def _receive(self, _connection: Any, _pid: int, _channel: str, payload: str) -> None:
+        if payload.startswith("probe "):
+            if payload == self._probe:
+                self._probe_received.set()
+        elif payload != self._replica:
             self.on_wake()
 
     async def _listen(self, dsn: str) -> None:
@@ -84,15 +87,15 @@ class Listener:
             con: asyncpg.Connection | None = None
             try:
                 con = await connect(dsn)
-                async with asyncio.timeout(PROVE_WITHIN_SECONDS):
-                    await con.add_listener(CHANNEL, self._hear)
-                # what was told while nobody listened
+                async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
+                    await con.add_listener(CHANNEL, self._receive)
+                # notifications were missed before
                 self.on_wake()
                 while True:
-                    if not await self._proved(con):
+                    if not await self._takes_writes(con):
                         log.warning("listening anew", error="the server takes no writes")
                         break
-                    await asyncio.sleep(PROVE_EVERY_SECONDS)
+                    await asyncio.sleep(PROBE_INTERVAL_SECONDS)
             except DRIVER_ERRORS as error:
                 log.warning("listening anew", error=type(error).__name__)
             except Exception:
@@ -100,14 +103,14 @@ class Listener:
             finally:
                 if con is not None:
                     con.terminate()
-            # not all replicas at the same moment when a server comes back
-            await asyncio.sleep(random.uniform(0.1, AGAIN_WITHIN_SECONDS))  # noqa: S311
+            # spread the reconnections of all replicas after a server restart
+            await asyncio.sleep(random.uniform(0.1, MAX_RECONNECT_SECONDS))  # noqa: S311
 
-    async def _proved(self, con: asyncpg.Connection) -> bool:
-        """Whether we hear our own voice in time, on a server that takes writes. Raises TimeoutError if we don't."""
-        self._nonce = f"prove {uuid.uuid4()}"
-        self._heard.clear()
-        async with asyncio.timeout(PROVE_WITHIN_SECONDS):
-            row = await con.fetchrow(SQL["probe"], CHANNEL, self._nonce)
-            await self._heard.wait()
+    async def _takes_writes(self, con: asyncpg.Connection) -> bool:
+        """Probe the connection. Return whether its server takes writes. Raises TimeoutError if the probe does not arrive."""
+        self._probe = f"probe {uuid.uuid4()}"
+        self._probe_received.clear()
+        async with asyncio.timeout(PROBE_TIMEOUT_SECONDS):
+            row = await con.fetchrow(SQL["probe"], CHANNEL, self._probe)
+            await self._probe_received.wait()
         return bool(row["writable"])

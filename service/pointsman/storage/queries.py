@@ -1,7 +1,8 @@
-"""Named SQL statements, read from the files in ``pointsman.sql``.
+"""Load named SQL statements from ``sql/queries``.
 
-A statement starts at a line ``-- name: some_name``, the comment lines below say in a sentence what it is for, and
-it ends where the next one starts.
+A statement starts at a line ``-- name: some_name``. The comment lines below describe its purpose in a sentence, and it
+ends where the next statement starts. The name precedes the statement as a comment, so that it is visible in
+pg_stat_statements.
 """
 
 from __future__ import annotations
@@ -15,7 +16,10 @@ _NAME = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
 class Queries:
-    """The statements of one file, by name: ``queries("lanes")["claim_lanes"]``."""
+    """The statements of one file, by name: ``queries("queue")["claim_lanes"]``.
+
+    Raises ValueError for a repeated name, and for a statement without a sentence or a body.
+    """
 
     def __init__(self, file: str, text: str) -> None:
         self.file = file
@@ -25,8 +29,9 @@ class Queries:
         for name, block in zip(parts[1::2], parts[2::2], strict=True):
             if name in self._statements:
                 raise ValueError(f"sql/queries/{file}.sql names {name} twice")
-            comments = [line[3:] for line in block.strip().splitlines() if line.startswith("-- ")]
-            body = "\n".join(line for line in block.strip().splitlines() if not line.startswith("-- "))
+            lines = block.strip().splitlines()
+            comments = [line[3:] for line in lines if line.startswith("-- ")]
+            body = "\n".join(line for line in lines if not line.startswith("-- "))
             if not comments or not body.strip():
                 raise ValueError(f"sql/queries/{file}.sql: {name} lacks its sentence or its statement")
             self.sentences[name] = " ".join(comments)
@@ -44,5 +49,5 @@ class Queries:
 
 @cache
 def queries(file: str) -> Queries:
-    """The statements of ``sql/queries/<file>.sql``."""
+    """Return the statements of ``sql/queries/<file>.sql``."""
     return Queries(file, (files("pointsman.sql") / "queries" / f"{file}.sql").read_text("utf-8"))

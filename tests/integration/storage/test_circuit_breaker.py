@@ -90,7 +90,7 @@ async def _place(database: Database, lanes: int) -> int:
 
 
 async def _fail(database: Database, place: int, *, away: bool = True, mostly: bool = False) -> bool:
-    stands = await destinations.note_failure(database, place, FAILURE, away=away, mostly_away=mostly)
+    stands = await destinations.record_failure(database, place, FAILURE, no_answer=away, mostly_no_answer=mostly)
     return stands.opened
 
 

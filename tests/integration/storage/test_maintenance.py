@@ -15,12 +15,12 @@ from pointsman.operations.housekeeping import Housekeeper
 from pointsman.plugin_host.snapshot import ConfigReloader
 from pointsman.storage import leases, maintenance
 from pointsman.storage.db import Database
-from pointsman.storage.leases import Turn
+from pointsman.storage.leases import Lease
 
 
 @pytest.fixture
-async def turn(database: Database) -> Turn:
-    won = await leases.take_turn(database, "housekeeping", uuid.uuid4(), 60)
+async def turn(database: Database) -> Lease:
+    won = await leases.acquire_lease(database, "housekeeping", uuid.uuid4(), 60)
     assert won is not None
     return won
 
@@ -45,27 +45,27 @@ async def test_a_turn_is_won_by_one_and_by_nobody_again_before_it_is_over(databa
     holders = [uuid.uuid4() for _ in range(5)]
     won = [
         one
-        for one in await asyncio.gather(*(leases.take_turn(database, "x", one, 60) for one in holders))
+        for one in await asyncio.gather(*(leases.acquire_lease(database, "x", one, 60) for one in holders))
         if one
     ]
-    assert len(won) == 1 and await leases.is_ours(database, won[0])
-    assert await leases.take_turn(database, "x", won[0].holder, 60) is None
-    assert await leases.take_turn(database, "y", holders[0], 60) is not None
+    assert len(won) == 1 and await leases.is_held(database, won[0])
+    assert await leases.acquire_lease(database, "x", won[0].holder, 60) is None
+    assert await leases.acquire_lease(database, "y", holders[0], 60) is not None
     await database.execute("update lease set expires_at = now() where name = 'x'")
-    assert not await leases.is_ours(database, won[0])
-    later = await leases.take_turn(database, "x", holders[0], 60)
+    assert not await leases.is_held(database, won[0])
+    later = await leases.acquire_lease(database, "x", holders[0], 60)
     assert later is not None and later.epoch == won[0].epoch + 1
 
 
 # -- partitions ------------------------------------------------------------------------------------------------------
 
 
-async def test_missing_partitions_are_an_alarm_until_they_are_made(database: Database, turn: Turn):
+async def test_missing_partitions_are_an_alarm_until_they_are_made(database: Database, turn: Lease):
     [*_, last_but_one, _last] = await _tables(database, r"^report_\d{8}$")
     await database.execute(f"drop table {last_but_one}")
-    assert (await maintenance.alarms(database))["partition_missing"] == 1
-    await maintenance.keep_house(database, turn)
-    assert set((await maintenance.alarms(database)).values()) == {0}
+    assert (await maintenance.maintenance_checks(database))["partition_missing"] == 1
+    await maintenance.run_maintenance(database, turn)
+    assert set((await maintenance.maintenance_checks(database)).values()) == {0}
     assert last_but_one in await _tables(database, r"^report_\d{8}$")
     await database.execute(
         "insert into report (id, source_id, body, body_sha256) values (gen_random_uuid(), 1, '', '')"
@@ -73,30 +73,30 @@ async def test_missing_partitions_are_an_alarm_until_they_are_made(database: Dat
     assert await database.fetchval("select count(*) from report_default") == 0
 
 
-async def test_a_made_partition_is_like_the_others(database: Database, turn: Turn):
+async def test_a_made_partition_is_like_the_others(database: Database, turn: Lease):
     [*_, last] = await _tables(database, r"^webhook_\d{8}$")
     shape = "select regexp_replace(indexdef, '_?[0-9]{8}', '', 'g') as d from pg_indexes where tablename = $1 order by 1"
     before = [row["d"] for row in await database.fetch(shape, last)]
     await database.execute(f"drop table {last}")
-    await maintenance.keep_house(database, turn)
+    await maintenance.run_maintenance(database, turn)
     assert [row["d"] for row in await database.fetch(shape, last)] == before
 
 
-async def test_partitions_past_their_time_go(database: Database, turn: Turn):
+async def test_partitions_past_their_time_go(database: Database, turn: Lease):
     for parent in ("report", "attempt", "webhook"):
         await _old_partition(database, parent)
-    await maintenance.keep_house(database, turn)
+    await maintenance.run_maintenance(database, turn)
     assert await _tables(database, "_20200101$") == []
     assert len(await _tables(database, r"^(report|attempt|webhook)_\d{8}$")) == 12
 
 
-async def test_a_drop_does_not_wait_and_nobody_waits_for_it(database: Database, dsn: str, turn: Turn):
+async def test_a_drop_does_not_wait_and_nobody_waits_for_it(database: Database, dsn: str, turn: Lease):
     """A long read holds a partition: it is left for the next turn, the rest goes on, and writers do not notice."""
     await _old_partition(database)
     reader = await asyncpg.connect(dsn)
     await reader.execute("begin; select count(*) from report")
     began = time.monotonic()
-    keeping = asyncio.create_task(maintenance.keep_house(database, turn))
+    keeping = asyncio.create_task(maintenance.run_maintenance(database, turn))
     longest = 0.0
     while not keeping.done():
         before = time.monotonic()
@@ -109,19 +109,19 @@ async def test_a_drop_does_not_wait_and_nobody_waits_for_it(database: Database, 
     assert await _tables(database, "_20200101$") == ["report_20200101"]
     await reader.execute("rollback")
     await reader.close()
-    await maintenance.keep_house(database, turn)
+    await maintenance.run_maintenance(database, turn)
     assert await _tables(database, "_20200101$") == []
 
 
-async def test_rows_without_a_partition_are_an_alarm(database: Database, turn: Turn):
+async def test_rows_without_a_partition_are_an_alarm(database: Database, turn: Lease):
     await database.execute(
         "insert into webhook (received_at, id, destination_id, body, body_sha256)"
         " values (now() + interval '100 days', gen_random_uuid(), 1, '', '')"
     )
-    assert (await maintenance.alarms(database))["default_partition"] == 1
+    assert (await maintenance.maintenance_checks(database))["default_partition"] == 1
 
 
-async def test_what_keeps_partitions_from_being_made_does_not_stop_the_rest(database: Database, turn: Turn):
+async def test_what_keeps_partitions_from_being_made_does_not_stop_the_rest(database: Database, turn: Lease):
     """Rows of a day in the default partition: the day can't be made, old ones go all the same."""
     [*_, last] = await _tables(database, r"^webhook_\d{8}$")
     await database.execute(f"drop table {last}")
@@ -130,7 +130,7 @@ async def test_what_keeps_partitions_from_being_made_does_not_stop_the_rest(data
         " values (now() + interval '3 days', gen_random_uuid(), 1, '', '')"
     )
     await _old_partition(database)
-    await maintenance.keep_house(database, turn)
+    await maintenance.run_maintenance(database, turn)
     assert await _tables(database, "_20200101$") == []
 
 
@@ -170,19 +170,19 @@ OLD_AND_NEW = {
 
 
 @pytest.mark.parametrize("table", OLD_AND_NEW)
-async def test_all_that_is_old_goes_in_one_turn_and_nothing_else(database: Database, turn: Turn, table: str):
+async def test_all_that_is_old_goes_in_one_turn_and_nothing_else(database: Database, turn: Lease, table: str):
     await database.execute(OLD_AND_NEW[table])
-    await maintenance.keep_house(database, turn)
+    await maintenance.run_maintenance(database, turn)
     assert await database.fetchval(f"select count(*) from {table}") == 3
 
 
-async def test_finished_deliveries_go_after_thirty_days_and_dead_ones_stay(database: Database, turn: Turn):
+async def test_finished_deliveries_go_after_thirty_days_and_dead_ones_stay(database: Database, turn: Lease):
     await _deliveries(database, 2504)
     await database.execute(
         "update delivery set state = case when seq = 2504 then 2 else 1 end,"
         " done_at = now() - case when seq <= 2500 or seq = 2504 then interval '31 days' else interval '29 days' end"
     )
-    await maintenance.keep_house(database, turn)
+    await maintenance.run_maintenance(database, turn)
     assert [row["seq"] for row in await database.fetch("select seq from delivery order by seq")] == [
         2501,
         2502,
@@ -219,17 +219,17 @@ async def _deliveries(database: Database, count: int) -> None:
     )
 
 
-async def test_there_is_an_end_to_a_turn_and_the_next_one_goes_on(database: Database, turn: Turn):
+async def test_there_is_an_end_to_a_turn_and_the_next_one_goes_on(database: Database, turn: Lease):
     await database.execute(OLD_AND_NEW["audit"])
-    await maintenance.keep_house(database, turn, seconds_per_step=0.0)
+    await maintenance.run_maintenance(database, turn, seconds_per_step=0.0)
     assert await database.fetchval("select count(*) from audit") == 1503
-    await maintenance.keep_house(database, turn, seconds_per_step=0.0)
-    await maintenance.keep_house(database, turn, seconds_per_step=0.0)
+    await maintenance.run_maintenance(database, turn, seconds_per_step=0.0)
+    await maintenance.run_maintenance(database, turn, seconds_per_step=0.0)
     assert await database.fetchval("select count(*) from audit") == 3
 
 
-@pytest.mark.parametrize("name", ["create_partitions", "drop_expired_partition", *maintenance._FORGET])
-async def test_who_was_paused_past_its_turn_does_nothing(database: Database, turn: Turn, name: str):
+@pytest.mark.parametrize("name", ["create_partitions", "drop_expired_partition", *maintenance.DELETE_STEPS])
+async def test_who_was_paused_past_its_turn_does_nothing(database: Database, turn: Lease, name: str):
     """Every step says in itself whose turn it is."""
     for statement in OLD_AND_NEW.values():
         await database.execute(statement)
@@ -254,7 +254,7 @@ async def test_dead_rows_that_pile_up_are_an_alarm(database: Database):
             await con.execute("update delivery set verify_attempts = verify_attempts + 1")
         await con.execute("select pg_stat_force_next_flush()")
         await con.execute("select 1")
-    assert (await maintenance.alarms(database))["dead_rows"] == 1
+    assert (await maintenance.maintenance_checks(database))["dead_rows"] == 1
 
 
 async def test_each_replica_tells_its_metrics_and_one_keeps_house(database: Database):
@@ -269,7 +269,7 @@ async def test_each_replica_tells_its_metrics_and_one_keeps_house(database: Data
     replicas = [Housekeeper(database, Keeper(), uuid.uuid4(), signals=signals) for _ in range(3)]
     won = await asyncio.gather(*(replica.run_maintenance() for replica in replicas))
     assert sorted(won) == [False, False, True]
-    assert sorted(told) == sorted([(name, 0.0) for name in maintenance.ALARMS] * 3)
+    assert sorted(told) == sorted([(name, 0.0) for name in maintenance.CHECKS] * 3)
 
 
 # -- another cluster -------------------------------------------------------------------------------------------------
@@ -281,56 +281,56 @@ async def _careful(database: Database) -> bool:
 
 async def test_the_first_look_notes_the_cluster_and_is_no_alarm(database: Database):
     assert not await _careful(database)
-    assert await maintenance.same_cluster(database)
+    assert await maintenance.check_cluster_identity(database)
     noted = await database.fetchval("select cluster from installation")
     system, timeline = noted.split("/")
     assert system.isdigit() and timeline == "00000001"
-    assert await maintenance.same_cluster(database)
+    assert await maintenance.check_cluster_identity(database)
     assert await database.fetchval("select cluster from installation") == noted
-    assert await maintenance.careful(database) == (None, False)
+    assert await maintenance.verify_writes_status(database) == (None, False)
 
 
 @pytest.mark.parametrize(
     "change", ["'1/' || split_part(cluster, '/', 2)", "split_part(cluster, '/', 1) || '/00000007'"]
 )
 async def test_another_cluster_or_timeline_makes_careful_once(database: Database, change: str):
-    await maintenance.same_cluster(database)
+    await maintenance.check_cluster_identity(database)
     await database.execute(f"update installation set cluster = {change}")
-    assert sorted(await asyncio.gather(*(maintenance.same_cluster(database) for _ in range(4)))) == [
+    assert sorted(await asyncio.gather(*(maintenance.check_cluster_identity(database) for _ in range(4)))) == [
         False,
         True,
         True,
         True,
     ]
-    until, now = await maintenance.careful(database)
+    until, now = await maintenance.verify_writes_status(database)
     left = await database.fetchval("select extract(epoch from $1::timestamptz - now())", until)
     assert now and 3500 < left <= 3600
-    assert await maintenance.same_cluster(database)
+    assert await maintenance.check_cluster_identity(database)
 
 
 async def test_a_new_timeline_counts_before_anybody_noticed(database: Database):
     """The first write after a failover may come before the first look."""
-    await maintenance.same_cluster(database)
+    await maintenance.check_cluster_identity(database)
     await database.execute("update installation set cluster = split_part(cluster, '/', 1) || '/00000007'")
     assert await _careful(database)
-    await maintenance.same_cluster(database)
+    await maintenance.check_cluster_identity(database)
     await database.execute("update installation set verify_writes_until = null")
     assert not await _careful(database)
 
 
 async def test_what_could_not_be_read_before_is_not_compared(database: Database):
-    await maintenance.same_cluster(database)
+    await maintenance.check_cluster_identity(database)
     noted = await database.fetchval("select cluster from installation")
     system, _, timeline = noted.partition("/")
     for known in ("/", f"{system}/", f"/{timeline}"):
         await database.execute("update installation set cluster = $1", known)
         assert not await _careful(database)
-        assert await maintenance.same_cluster(database)
+        assert await maintenance.check_cluster_identity(database)
         assert await database.fetchval("select cluster from installation") == noted
 
 
 async def test_an_account_that_may_not_ask_for_the_cluster_compares_timelines(database: Database, dsn: str):
-    await maintenance.same_cluster(database)
+    await maintenance.check_cluster_identity(database)
     noted = await database.fetchval("select cluster from installation")
     name = f"reader_{uuid.uuid4().hex[:8]}"
     await database.execute(f"create role {name} login")
@@ -341,12 +341,12 @@ async def test_an_account_that_may_not_ask_for_the_cluster_compares_timelines(da
         if other is None:
             pytest.skip("the address names no account")
         async with Database.open(other, size=1) as limited:
-            assert await maintenance.same_cluster(limited)
+            assert await maintenance.check_cluster_identity(limited)
             assert await database.fetchval("select cluster from installation") == noted
             await database.execute(
                 "update installation set cluster = split_part(cluster, '/', 1) || '/00000007'"
             )
-            assert not await maintenance.same_cluster(limited)
+            assert not await maintenance.check_cluster_identity(limited)
     finally:
         with contextlib.suppress(asyncpg.PostgresError):
             await database.execute(f"drop owned by {name}")
@@ -354,9 +354,9 @@ async def test_an_account_that_may_not_ask_for_the_cluster_compares_timelines(da
 
 
 async def test_an_operator_can_be_careful_and_stop_it(database: Database):
-    await maintenance.set_careful(database, 2)
-    until, now = await maintenance.careful(database)
+    await maintenance.set_verify_writes(database, 2)
+    until, now = await maintenance.verify_writes_status(database)
     assert now and until is not None
-    await maintenance.set_careful(database, 0)
-    assert await maintenance.careful(database) == (None, False)
+    await maintenance.set_verify_writes(database, 0)
+    assert await maintenance.verify_writes_status(database) == (None, False)
     assert await database.fetchval("select count(*) from audit where action = 'verify_writes'") == 2
