@@ -1,4 +1,4 @@
-"""What applying a configuration would change: the rows that stand, compared with those that shall be. Pure."""
+"""Compare the stored configuration with the desired one and plan the changes. Pure."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ class Change(msgspec.Struct, frozen=True):
     """One line of a plan."""
 
     verb: Literal["add", "change", "retire"]
-    what: str
+    item: str
     detail: str = ""
 
     def __str__(self) -> str:
         sign = {"add": "+", "change": "~", "retire": "-"}[self.verb]
-        return f"{sign} {self.what}{f' ({self.detail})' if self.detail else ''}"
+        return f"{sign} {self.item}{f' ({self.detail})' if self.detail else ''}"
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """What applying changes."""
+    """Changes that applying a configuration makes, and the items to write."""
 
     changes: list[Change]
     sources: list[Source]
@@ -35,16 +35,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ConfiguredRow(Protocol):
-    """A row as it stands."""
+    """Stored row of a source or destination."""
 
     @property
     def slug(self) -> str:
-        """Its name."""
+        """Return the slug."""
         ...
 
     @property
     def retired(self) -> bool:
-        """Whether it is no longer configured."""
+        """Return whether the row is no longer configured."""
         ...
 
 
@@ -54,7 +54,7 @@ def plan(
     destinations: Sequence[ConfiguredRow],
     routes: Sequence[Any],
 ) -> Plan:
-    """What changes when the rows that stand become the desired ones."""
+    """Plan the changes that turn the stored rows into the desired configuration."""
     changes: list[Change] = []
     put_sources = _changed_items("source", desired.sources, sources, changes)
     put_destinations = _changed_items("destination", desired.destinations, destinations, changes)
@@ -78,7 +78,9 @@ def _comparable_route(route: Any) -> tuple[Any, ...]:
     return route.position, route.match, list(route.destinations), route.continues, route.options
 
 
-def _changed_items(kind: str, desired: Sequence[Any], rows: Sequence[ConfiguredRow], changes: list[Change]) -> list[Any]:
+def _changed_items(
+    kind: str, desired: Sequence[Any], rows: Sequence[ConfiguredRow], changes: list[Change]
+) -> list[Any]:
     current = {row.slug: row for row in rows if not row.retired}
     put = []
     for item in desired:
@@ -98,7 +100,9 @@ def _changed_items(kind: str, desired: Sequence[Any], rows: Sequence[ConfiguredR
     return put
 
 
-def _retire_missing(kind: str, desired: Sequence[Any], rows: Sequence[ConfiguredRow], changes: list[Change]) -> list[str]:
+def _retire_missing(
+    kind: str, desired: Sequence[Any], rows: Sequence[ConfiguredRow], changes: list[Change]
+) -> list[str]:
     wanted = {item.slug for item in desired}
     gone = [row.slug for row in rows if not row.retired and row.slug not in wanted and row.slug[0] != "@"]
     changes.extend(Change("retire", f"{kind} {slug}", "its tickets stay") for slug in gone)
@@ -106,7 +110,7 @@ def _retire_missing(kind: str, desired: Sequence[Any], rows: Sequence[Configured
 
 
 def _without_seal(value: Any) -> Any:
-    """A value in which a sealed secret is known by its digest: each sealing looks different."""
+    """Return a value without ciphertexts of sealed secrets: each sealing differs, the digest beside it does not."""
     if isinstance(value, dict):
         return {key: _without_seal(inner) for key, inner in value.items() if key != "sealed"}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""The declarative file (TOML): sources, destinations, routes. Read and checked here, purely; compared in ``planning``.
+"""Read and check the configuration file (TOML): sources, destinations, routes. Pure; ``config.diff`` compares it.
 
 An error names file, table and key.
 """
@@ -39,14 +39,16 @@ _PATH = re.compile(r" - at `\$\.?(.*?)`$")
 
 
 class SourceLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """``limits`` of a source: how many tickets it may open in a minute before a storm is called one; 0: no cap."""
+    """``limits`` of a source: how many tickets it may open in a minute before it is throttled; 0: no limit."""
 
     new_tickets_per_minute: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
 
 
 class DestinationLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """``limits`` of a destination: the writes a minute that replace the tracker's declared limits (0: none hold), and
-    how many of its issues are worked on at once.
+    """``limits`` of a destination.
+
+    ``writes_per_minute`` replaces the limits that the tracker declares (0: no limit); ``at_once`` is the number of lanes
+    that are processed in parallel.
     """
 
     writes_per_minute: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
@@ -54,7 +56,7 @@ class DestinationLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
 
 
 class SourceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[[source]]``: an origin of reports."""
+    """``[[source]]`` table: an origin of reports."""
 
     slug: str
     kind: str
@@ -65,7 +67,7 @@ class SourceTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DestinationTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``[[destination]]``: a place on a tracker."""
+    """``[[destination]]`` table: a repository or project on a tracker."""
 
     slug: str
     tracker: str
@@ -76,7 +78,7 @@ class DestinationTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):
-    """A source as it shall be."""
+    """Desired row of a source."""
 
     slug: str
     kind: str
@@ -86,7 +88,7 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Destination(msgspec.Struct, frozen=True, kw_only=True):
-    """A destination as it shall be."""
+    """Desired row of a destination."""
 
     slug: str
     tracker: str
@@ -97,7 +99,7 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DesiredConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The whole configuration as it shall be, and what is odd about it."""
+    """Whole desired configuration, with warnings about it."""
 
     sources: list[Source]
     destinations: list[Destination]
@@ -106,22 +108,22 @@ class DesiredConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SecretResolver(Protocol):
-    """Resolves references and seals literals."""
+    """Resolver of secret references that can also seal literal secrets."""
 
     def resolve(self, reference: Mapping[str, str]) -> Secret:
-        """The secret behind a reference; ValueError with the cure."""
+        """Return the secret that a reference points to. Raises ValueError with the cure."""
         ...
 
     def seal(self, secret: str) -> dict[str, str]:
-        """A literal as it may be kept; ValueError with the cure."""
+        """Return a literal secret in a form that may be stored. Raises ValueError with the cure."""
         ...
 
 
 class InstalledKinds(msgspec.Struct, frozen=True):
-    """What is installed: kinds of sources and trackers with their settings, and how to check settings.
+    """Installed kinds of sources and trackers with their settings classes, and functions to check settings.
 
-    ``check`` makes the settings from resolved values and raises ValueError for what can't be; ``secret_fields`` names
-    those of a settings class that hold secrets; ``defaults`` are a tracker's settings that the process supplies.
+    ``check`` builds the settings from resolved values and raises ValueError for invalid ones; ``secret_fields`` returns
+    the names of a settings class's secret fields; ``defaults`` are tracker settings that the process supplies.
     """
 
     sources: Mapping[str, type[PluginSettings]]
@@ -132,6 +134,8 @@ class InstalledKinds(msgspec.Struct, frozen=True):
 
 
 class _FileChecker:
+    """Checker of one file that collects all problems instead of stopping at the first."""
+
     def __init__(self, file: str, kinds: InstalledKinds, secrets: SecretResolver) -> None:
         self.file = file
         self.kinds = kinds
@@ -142,11 +146,11 @@ class _FileChecker:
     def wrong(self, place: str, message: str) -> None:
         self.problems.append(f"{self.file}: {place}: {message}")
 
-    def odd(self, place: str, message: str) -> None:
+    def warn(self, place: str, message: str) -> None:
         self.warnings.append(f"{self.file}: {place}: {message}")
 
     def read(self, text: str) -> DesiredConfig:
-        """Everything the file says, checked; problems are gathered, not raised."""
+        """Return the checked configuration. Problems are collected, not raised."""
         try:
             data = tomllib.loads(text)
         except tomllib.TOMLDecodeError as error:
@@ -160,22 +164,27 @@ class _FileChecker:
             for place, table in self.tables(data, "destination", DestinationTable)
         ]
         for table_name, slugs in (
-            ("source", [one.slug for one in sources]),
-            ("destination", [one.slug for one in destinations]),
+            ("source", [source.slug for source in sources]),
+            ("destination", [destination.slug for destination in destinations]),
         ):
             for slug in sorted({slug for slug in slugs if slugs.count(slug) > 1}):
                 self.wrong(f"[[{table_name}]] {slug}", "slug: stands there twice; each needs its own")
-        known = {one.slug for one in destinations}
-        names = {one.slug for one in sources}
-        rules = RouteChecker(names, known, self.wrong, self.odd)
+        checker = RouteChecker(
+            {source.slug for source in sources},
+            {destination.slug for destination in destinations},
+            self.wrong,
+            self.warn,
+        )
         routes = [
-            rules.route(place, number, table)
+            checker.route(place, number, table)
             for number, (place, table) in enumerate(self.tables(data, "route", RouteTable), 1)
         ]
-        return DesiredConfig(sources=sources, destinations=destinations, routes=routes, warnings=self.warnings)
+        return DesiredConfig(
+            sources=sources, destinations=destinations, routes=routes, warnings=self.warnings
+        )
 
     def tables(self, data: Mapping[str, Any], name: str, kind: type[_T]) -> Iterator[tuple[str, _T]]:
-        """The tables of one name that are well-formed, with how to name each."""
+        """Yield the well-formed tables of one name, each with its label for messages."""
         tables = data.get(name, [])
         if not isinstance(tables, list):
             self.wrong(f"[{name}]", f"write [[{name}]] with two brackets: there may be many")
@@ -196,7 +205,7 @@ class _FileChecker:
             yield place, converted
 
     def reference(self, place: str, key: str, value: str | dict[str, str]) -> Secret | None:
-        """The secret behind a value; a problem is noted."""
+        """Return the secret that a value is or points to, or None after recording a problem."""
         if isinstance(value, str):
             self.warnings.append(
                 f"{self.file}: {place}: {key}: a literal secret stands in the file;"
@@ -213,7 +222,7 @@ class _FileChecker:
             return None
 
     def source(self, place: str, table: SourceTable) -> Source:
-        """One source."""
+        """Check one ``[[source]]`` table."""
         tokens = []
         values = [*([table.token] if table.token is not None else []), *table.tokens]
         if not values:
@@ -243,7 +252,7 @@ class _FileChecker:
         )
 
     def destination(self, place: str, table: DestinationTable) -> Destination:
-        """One destination."""
+        """Check one ``[[destination]]`` table."""
         secrets = []
         for value in table.webhook_secrets:
             secret = self.reference(place, "webhook_secrets", value)
@@ -268,12 +277,12 @@ class _FileChecker:
         )
 
     def unknown(self, place: str, key: str, value: str, known: Mapping[str, Any]) -> None:
-        """A kind that no plugin brings."""
+        """Record that no plugin provides a kind."""
         names = ", ".join(sorted(known)) or "none"
         self.wrong(place, f"{key}: no plugin brings {value!r}; installed: {names}. See `pointsman plugins`")
 
     def sealed(self, place: str, key: str, secret: str) -> dict[str, str]:
-        """A literal as it may be kept."""
+        """Return a literal secret in its sealed form, or {} after recording a problem."""
         try:
             return self.secrets.seal(secret)
         except ValueError as error:
@@ -284,38 +293,40 @@ class _FileChecker:
         self,
         place: str,
         kind: type[PluginSettings],
-        given: Mapping[str, Any],
+        configured: Mapping[str, Any],
         defaults: Mapping[str, Any],
     ) -> dict[str, Any]:
-        """A plugin's settings as they may be kept, once the plugin's own checks took them."""
-        kept: dict[str, Any] = {}
+        """Check a plugin's settings with the plugin's own class and return them in the form to store."""
+        stored: dict[str, Any] = {}
         resolved: dict[str, Any] = {}
         complete = True
-        secret = self.kinds.secret_fields(kind)
-        for key, value in {**defaults, **given}.items():
-            if key not in secret:
+        secret_names = self.kinds.secret_fields(kind)
+        for key, value in {**defaults, **configured}.items():
+            if key not in secret_names:
                 resolved[key] = value
-                if key in given:
-                    kept[key] = value
+                if key in configured:
+                    stored[key] = value
                 continue
             if not isinstance(value, (str, dict)):
                 self.wrong(place, f"settings.{key}: write a text, {{ env = ... }} or {{ file = ... }}")
                 complete = False
                 continue
-            made = self.reference(place, f"settings.{key}", value)
-            if made is None:
+            secret = self.reference(place, f"settings.{key}", value)
+            if secret is None:
                 complete = False
                 continue
-            resolved[key] = made
-            if key in given:
-                kept[key] = value if isinstance(value, dict) else self.sealed(place, f"settings.{key}", value)
+            resolved[key] = secret
+            if key in configured:
+                stored[key] = (
+                    value if isinstance(value, dict) else self.sealed(place, f"settings.{key}", value)
+                )
         if complete:
             try:
                 self.kinds.check(kind, resolved)
             except ValueError as error:
                 message = _error_text(error)
                 self.wrong(place, f"settings{': ' if message == str(error) else '.'}{message}")
-        return kept
+        return stored
 
 
 def _table_label(name: str, number: int, table: Any) -> str:
@@ -324,7 +335,7 @@ def _table_label(name: str, number: int, table: Any) -> str:
 
 
 def _error_text(error: Exception) -> str:
-    """The words of msgspec, with the key in front."""
+    """Return msgspec's message with the key in front."""
     text = str(error)
     path = _PATH.search(text)
     if path is None:
@@ -334,7 +345,7 @@ def _error_text(error: Exception) -> str:
 
 
 def read(text: str, file: str, kinds: InstalledKinds, secrets: SecretResolver) -> DesiredConfig:
-    """What a file asks for. Raises ConfigError with every mistake in it."""
+    """Return the configuration that a file describes. Raises ConfigError with every mistake in it."""
     checker = _FileChecker(file, kinds, secrets)
     desired = checker.read(text)
     if checker.problems:

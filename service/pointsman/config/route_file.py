@@ -1,4 +1,4 @@
-"""``[[route]]`` of the declarative file: read and checked, purely."""
+"""Read and check the ``[[route]]`` tables of the configuration file. Pure."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from pointsman.domain.routing import WORDS, Match, Options, QuietHours, Recurren
 
 REASONS = ("completed", "not_planned", "duplicate")
 LEVELS = ("debug", "info", "notice", "warn", "warning", "error", "critical", "fatal")
-"""What sources commonly say; a level is any word, so that one like these, but not one of them, is only odd."""
+"""Common levels of sources. A level may be any word, so a near miss is only a warning."""
 _HOUR = re.compile(r"([01][0-9]|2[0-3]):[0-5][0-9]", re.ASCII)
 
 
 class RouteTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"continues": "continue"}):
-    """``[[route]]``: which tickets go where."""
+    """``[[route]]`` table: which tickets go to which destinations."""
 
     match: Match = Match()
     destination: str | list[str] = []
@@ -37,7 +37,7 @@ class RouteTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename
 
 
 class Route(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule as it shall be."""
+    """Desired row of a route."""
 
     position: int
     match: dict[str, Any]
@@ -47,27 +47,30 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RouteChecker:
-    """Makes rules of tables. ``wrong`` and ``odd`` are told what is amiss: the table, and the key with the cure."""
+    """Checker of route tables.
+
+    ``wrong`` and ``warn`` are called with the label of the table and a message of key, problem and cure.
+    """
 
     def __init__(
         self,
         sources: set[str],
         destinations: set[str],
         wrong: Callable[[str, str], None],
-        odd: Callable[[str, str], None],
+        warn: Callable[[str, str], None],
     ) -> None:
         self.sources = sources
         self.destinations = destinations
         self.wrong = wrong
-        self.odd = odd
+        self.warn = warn
         self._before: list[tuple[Match, int]] = []
-        """What each rule that does not continue takes, and its position."""
+        """Matches of the routes so far that do not continue, with their positions."""
         self._names: dict[str, int] = {}
 
     def route(self, place: str, position: int, table: RouteTable) -> Route:
-        """One rule; they come in their order."""
-        named = [table.destination] if isinstance(table.destination, str) else list(table.destination)
-        for slug in named:
+        """Check one route table. Call in the order of the file."""
+        slugs = [table.destination] if isinstance(table.destination, str) else list(table.destination)
+        for slug in slugs:
             if slug not in self.destinations:
                 self.wrong(place, f"destination: there is no [[destination]] with slug {slug!r}")
         for key, message in self._in_match(table.match):
@@ -88,11 +91,11 @@ class RouteChecker:
         ):
             self.wrong(place, f"{key}: {message}")
         for key, message in self._oddities(position, table):
-            self.odd(place, f"{key}: {message}")
+            self.warn(place, f"{key}: {message}")
         return Route(
             position=position,
             match=msgspec.to_builtins(table.match),
-            destinations=named,
+            destinations=slugs,
             continues=table.continues,
             options={key: value for key, value in msgspec.to_builtins(options).items() if value != {}},
         )
@@ -103,7 +106,10 @@ class RouteChecker:
         if match.kind not in (None, "alert", "support"):
             yield "kind", f"{match.kind!r} is neither alert nor support"
         asked = {name: getattr(match, name) for name in WORDS}
-        for key, wanted in (*asked.items(), *((f"tags.{name}", values) for name, values in match.tags.items())):
+        for key, wanted in (
+            *asked.items(),
+            *((f"tags.{name}", values) for name, values in match.tags.items()),
+        ):
             if wanted == []:
                 yield key, "an empty list fits nothing; name what fits, or leave it out"
         yield from _title(match.title)
@@ -112,11 +118,11 @@ class RouteChecker:
         yield from _count(match)
 
     def _reached(self, place: str, position: int, table: RouteTable) -> None:
-        """Say so if a rule before takes everything that this one asks for."""
+        """Warn if an earlier route takes every ticket that this one matches."""
         for taken, by in self._before:
             if taken in (Match(), table.match):
                 matched = "everything" if taken == Match() else "the same"
-                self.odd(
+                self.warn(
                     place,
                     f"match: is never reached: number {by} takes {matched} and does not continue;"
                     " put it before that, or write continue = true there",

@@ -1,4 +1,4 @@
-"""Secrets of the configuration: references to the environment or to files, or sealed with our keys."""
+"""Resolve secrets of the configuration: references to the environment or files, or values sealed with our keys."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pointsman.plugin_api import Secret
 
 
 class Vault:
-    """Seals secrets and resolves references. Without keys it can resolve, but not seal."""
+    """Resolver of secret references and sealer of literal secrets. Without keys it cannot seal."""
 
     def __init__(self, keys: Sequence[Secret], environ: Mapping[str, str] = os.environ) -> None:
         self._keys = keys
@@ -24,8 +24,9 @@ class Vault:
         self._fernet = MultiFernet([Fernet(key.reveal()) for key in keys]) if keys else None
 
     def seal(self, secret: str) -> dict[str, str]:
-        """A secret as it may lie in the database: encrypted with the newest key, with a keyed digest by which an
-        unchanged secret is known.
+        """Encrypt a secret with the newest key, for storage in the database.
+
+        A keyed digest beside it shows whether a secret changed.
         """
         if self._fernet is None:
             raise ValueError(
@@ -38,7 +39,7 @@ class Vault:
         }
 
     def resolve(self, reference: Mapping[str, str]) -> Secret:
-        """The secret behind a reference. Raises ValueError with the cure."""
+        """Return the secret that a reference points to. Raises ValueError with the cure."""
         if name := reference.get("env"):
             value = self._environ.get(name, "").strip()
             if not value:
@@ -68,7 +69,7 @@ class Vault:
 
 
 def key_file(data_dir: Path) -> tuple[Secret, ...]:
-    """The key kept beside the data of a laptop installation, made at first use."""
+    """Return the key of the data directory's key file; create the file at first use. Raises ConfigError."""
     path = data_dir / "secret.key"
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -89,12 +90,12 @@ def key_file(data_dir: Path) -> tuple[Secret, ...]:
 
 
 def is_reference(value: Any) -> bool:
-    """Whether a configured value points to a secret."""
+    """Return whether a configured value is a reference to a secret."""
     return isinstance(value, dict) and bool(value.keys() & {"env", "file", "sealed", "sha256"})
 
 
 def decode_secret(kind: type, value: Any) -> Any:
-    """Lets msgspec make a Secret from a Secret."""
+    """Decode a Secret from a Secret or a text; a ``dec_hook`` for msgspec."""
     if kind is Secret and isinstance(value, Secret):
         return value
     if kind is Secret and isinstance(value, str):
@@ -105,7 +106,7 @@ def decode_secret(kind: type, value: Any) -> Any:
 
 
 def secret_fields(settings: type[msgspec.Struct]) -> frozenset[str]:
-    """The names of the fields of a plugin's settings that hold a secret."""
+    """Return the names of the secret fields of a plugin's settings."""
     names = set()
     for field in msgspec.structs.fields(settings):
         if _is_secret(field.type):
@@ -114,5 +115,5 @@ def secret_fields(settings: type[msgspec.Struct]) -> frozenset[str]:
 
 
 def _is_secret(kind: Any) -> bool:
-    """Whether a type is Secret, or has it somewhere inside: annotated, optional, both."""
+    """Return whether a type is Secret or contains it, such as an optional or annotated Secret."""
     return kind is Secret or any(_is_secret(inner) for inner in getattr(kind, "__args__", ()))

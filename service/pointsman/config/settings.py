@@ -1,4 +1,4 @@
-"""Process settings, from the environment. All mistakes are reported at once, each with its cure."""
+"""Read process settings from the environment. All mistakes are reported at once, each with its cure."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Smtp(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What the process is told by its environment; secrets do not show in its repr."""
+    """Settings of the process from its environment; the repr shows no secrets."""
 
     database_url: Secret = Secret("")
     """Empty: the embedded Postgres in ``data_dir``."""
     pooler: Literal["none", "transaction"] = "none"
-    """What stands between us and Postgres."""
+    """Connection pooler between Pointsman and PostgreSQL."""
     listen_dsn: Secret = Secret("")
-    """A way to Postgres past the pooler, for notifications alone."""
+    """Address of PostgreSQL without the pooler, for LISTEN/NOTIFY only."""
     host: str = "127.0.0.1"
     port: int = 8080
     public_url: str = ""
@@ -48,7 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_connections_per_address: int = 50
     """0: no limit."""
     trusted_proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
-    """Whose X-Forwarded-For counts."""
+    """Proxies whose X-Forwarded-For header is trusted."""
     webhook_max_bytes: int = 2**20
     secret_keys: tuple[Secret, ...] = ()
     admin_token_sha256: bytes | None = None
@@ -62,7 +62,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def base_url(self) -> str:
-        """Our address as others see it, without a slash at the end."""
+        """Return our address as other machines see it, without a trailing slash."""
         if self.public_url:
             return self.public_url
         host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
@@ -70,7 +70,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def default_data_dir(environ: Mapping[str, str]) -> Path:
-    """Where data goes unless told otherwise (the XDG base directory for data)."""
+    """Return the default data directory, below the XDG base directory for data."""
     base = environ.get("XDG_DATA_HOME") or str(
         Path(environ.get("HOME") or "~").expanduser() / ".local" / "share"
     )
@@ -94,8 +94,8 @@ class _EnvironmentReader:
     def text(self, name: str, default: str = "") -> str:
         return self.environ.get(name, "").strip() or default
 
-    def wrong(self, name: str, what: str, cure: str) -> None:
-        self.problems.append(f"{name}: {what}; {cure}")
+    def wrong(self, name: str, problem: str, cure: str) -> None:
+        self.problems.append(f"{name}: {problem}; {cure}")
 
     def read(self) -> Settings:
         host, port = self.listen()
