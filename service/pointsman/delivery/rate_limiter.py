@@ -1,7 +1,7 @@
-"""Keeping within a tracker's limits: before each write a token of every budget is taken, and complaints slow us down.
+"""Keep within the rate limits of trackers: a write takes a token of each limit, and a 429 reduces the rate.
 
-Budgets belong to the credential, not to the destination, and all replicas share them: rows of ``budget``. Only those of
-single issues are kept in memory, since one replica at a time works on an issue.
+Rate limits belong to a credential, not to a destination, and all replicas share them in the database. Only those of single
+issues are kept in memory, since one replica at a time works on an issue.
 """
 
 from __future__ import annotations
@@ -9,8 +9,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Sequence
-from typing import TypeAlias
+from typing import NamedTuple
 
 from pointsman.domain.states import DeliveryKind
 from pointsman.domain.token_bucket import (
@@ -21,217 +20,225 @@ from pointsman.domain.token_bucket import (
     WaiterSchedule,
     wait_seconds,
 )
-from pointsman.plugin_host.snapshot import LiveDestination
-from pointsman.storage import rate_limits as rows
-from pointsman.storage.db import Database, Row
+from pointsman.plugin_host.instances import LiveDestination
+from pointsman.storage import rate_limits
+from pointsman.storage.db import Database
 
-URGENT = frozenset({DeliveryKind.CREATE, DeliveryKind.CLOSE, DeliveryKind.REOPEN})
-LONGEST_LIMIT_SECONDS = 3600.0
+PRIORITY_KINDS = frozenset({DeliveryKind.CREATE, DeliveryKind.CLOSE, DeliveryKind.REOPEN})
+MAX_RETRY_AFTER_SECONDS = 3600.0
 ALL = "all"
-
-_Waiting: TypeAlias = "tuple[bool, asyncio.Future[float]]"
-"""Whether it is urgent, and who waits for the answer."""
 
 
 class RateLimiter:
-    """The budgets of all destinations, as one replica uses them."""
+    """The rate limits of all destinations, as one replica uses them."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._shares: dict[tuple[bytes, str], SharedBucket] = {}
-        self._lanes = PerIssueLimits()
+        self._buckets: dict[tuple[bytes, str], SharedBucket] = {}
+        self._per_issue = PerIssueLimits()
 
     async def acquire(self, destination: LiveDestination, kind: DeliveryKind, lane_id: int) -> float:
-        """Take what one write needs. 0.0: it may go; else nothing is taken, and so many seconds are to be waited.
+        """Take the tokens of one write. Return 0.0, or the seconds to wait; then no token is taken.
 
-        Creates, closes and reopens go first when it is short. Without budgets nothing is asked.
+        Creates, closes and reopens have priority when tokens are scarce. A destination without limits needs no tokens.
         """
         if not destination.rate_limits:
             return 0.0
-        own = [pace for pace in destination.rate_limits if pace.per_issue]
-        if wait := self._lanes.wait_seconds(lane_id, own, time.monotonic()):
+        per_issue = [limit for limit in destination.rate_limits if limit.per_issue]
+        if wait := self._per_issue.wait_seconds(lane_id, per_issue, time.monotonic()):
             return wait
-        urgent = kind in URGENT
-        taken: list[SharedBucket] = []
+        priority = kind in PRIORITY_KINDS
+        acquired: list[SharedBucket] = []
         try:
-            for pace in destination.rate_limits:
-                if pace.per_issue:
+            for limit in destination.rate_limits:
+                if limit.per_issue:
                     continue
-                share = self._share(_key(destination), pace)
-                if wait := await share.take(urgent=urgent):
+                bucket = self._bucket(_credential(destination), limit)
+                if wait := await bucket.acquire(priority=priority):
                     return wait
-                taken.append(share)
-            taken.clear()
+                acquired.append(bucket)
+            acquired.clear()
         finally:
-            # somebody else on this replica may use what was taken in vain
-            for share in taken:
-                share.give_back(urgent=urgent)
-        self._lanes.acquire(lane_id, own, time.monotonic())
+            # tokens that this write can't use stay with this replica
+            for bucket in acquired:
+                bucket.give_back(priority=priority)
+        self._per_issue.acquire(lane_id, per_issue, time.monotonic())
         return 0.0
 
     def until_next(self, destination: LiveDestination) -> float:
-        """After a refusal: seconds until the next token, for which no other lane of the destination need be claimed.
+        """Return, after a refusal, the seconds until the next token: no other lane need be claimed before.
 
-        The wait that ``take`` gave may be longer, since those that wait come one after the other; 0.0 where only the
-        lane itself has to wait.
+        The wait that ``acquire`` returned may be longer, since waiting writes go one after the other. 0.0 if only the lane
+        itself has to wait.
         """
-        now, credential = time.monotonic(), _key(destination)
-        shares = (self._shares.get((credential, pace.scope)) for pace in destination.rate_limits)
+        now, credential = time.monotonic(), _credential(destination)
+        buckets = (self._buckets.get((credential, limit.scope)) for limit in destination.rate_limits)
         return max(
-            (share.next_at - now for share in shares if share is not None and share.next_at > now),
+            (bucket.next_at - now for bucket in buckets if bucket is not None and bucket.next_at > now),
             default=0.0,
         )
 
     async def slow_down(self, destination: LiveDestination, scope: str, retry_after_seconds: float) -> None:
-        """The tracker asked to wait. Unless it is about one issue, whose lane waits alone, no replica works on any
-        destination of the credential for so long, and the scope's rate is halved afterwards, to climb back by and by.
+        """Reduce a rate because the tracker asked to wait.
 
-        A scope that is not among the destination's budgets counts as ``all``.
+        No replica works on any destination of the credential for so long, and the scope's rate is halved; it recovers over
+        time. A limit on one issue concerns its lane alone. A scope that the destination does not declare counts as ``all``.
         """
         if scope.startswith(PER_ISSUE):
             return
-        known = {pace.scope: pace for pace in destination.rate_limits}
-        pace = known.get(scope.partition(":")[0]) or known.get(ALL) or RateLimit(ALL, 0.0, 1.0)
-        credential = _key(destination)
-        for (whose, _), share in self._shares.items():
-            if whose == credential:
-                share.held.clear()
-        await rows.slow_down(
+        limits = {limit.scope: limit for limit in destination.rate_limits}
+        limit = limits.get(scope.partition(":")[0]) or limits.get(ALL) or RateLimit(ALL, 0.0, 1.0)
+        credential = _credential(destination)
+        for (bucket_credential, _), bucket in self._buckets.items():
+            if bucket_credential == credential:
+                bucket.local.clear()
+        await rate_limits.slow_down(
             self._database,
             destination.id,
             credential,
-            pace.scope,
-            rate=pace.rate,
-            burst=pace.burst,
-            wait_seconds=_reasonable(retry_after_seconds),
+            limit.scope,
+            rate=limit.rate,
+            burst=limit.burst,
+            wait_seconds=_within_reason(retry_after_seconds),
         )
 
-    async def list_status(self) -> Sequence[Row]:
-        """Every budget as it stands; see ``storage.budgets.standing``."""
-        return await rows.list_status(self._database)
+    def _bucket(self, credential: bytes, limit: RateLimit) -> SharedBucket:
+        bucket = self._buckets.get((credential, limit.scope))
+        if bucket is None or bucket.limit != limit:
+            bucket = self._buckets[credential, limit.scope] = SharedBucket(self._database, credential, limit)
+        return bucket
 
-    def _share(self, credential: bytes, pace: RateLimit) -> SharedBucket:
-        share = self._shares.get((credential, pace.scope))
-        if share is None or share.pace != pace:
-            share = self._shares[credential, pace.scope] = SharedBucket(self._database, credential, pace)
-        return share
+
+class _Waiter(NamedTuple):
+    """A write that waits for its token: 0.0, or the seconds to wait."""
+
+    priority: bool
+    future: asyncio.Future[float]
 
 
 class SharedBucket:
-    """One budget as one replica uses it: those who come while a statement is under way share the next one."""
+    """A bucket that all replicas share. Writes that arrive while a statement runs share the next one."""
 
-    def __init__(self, database: Database, credential: bytes, pace: RateLimit) -> None:
-        self.pace = pace
-        self.held = LocalTokens(pace)
+    def __init__(self, database: Database, credential: bytes, limit: RateLimit) -> None:
+        self.limit = limit
+        self.local = LocalTokens(limit)
+        """Tokens taken in advance."""
         self.next_at = 0.0
+        """When there will be a token again, on the monotonic clock."""
         self._database = database
-        self._bucket = rows.Bucket(
+        self._bucket = rate_limits.Bucket(
             credential=credential,
-            scope=pace.scope,
-            rate=pace.rate,
-            burst=pace.burst,
-            kept=pace.priority_tokens,
+            scope=limit.scope,
+            rate=limit.rate,
+            burst=limit.burst,
+            priority_tokens=limit.priority_tokens,
         )
-        self._waiting: list[_Waiting] = []
-        self._asking: asyncio.Task[None] | None = None
-        self._queues = {True: WaiterSchedule(), False: WaiterSchedule()}
+        self._waiters: list[_Waiter] = []
+        self._task: asyncio.Task[None] | None = None
+        self._schedules = {True: WaiterSchedule(), False: WaiterSchedule()}
 
-    async def take(self, *, urgent: bool) -> float:
-        """One token; 0.0, or the seconds to wait for one."""
-        if self.held.acquire(time.monotonic(), priority=urgent):
+    async def acquire(self, *, priority: bool) -> float:
+        """Take one token. Return 0.0, or the seconds to wait for one."""
+        if self.local.acquire(time.monotonic(), priority=priority):
             return 0.0
-        answer: asyncio.Future[float] = asyncio.get_running_loop().create_future()
-        self._waiting.append((urgent, answer))
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._ask())
+        future: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self._waiters.append(_Waiter(priority, future))
+        if self._task is None:
+            self._task = asyncio.create_task(self._serve_waiters())
         try:
-            return await answer
+            return await future
         except asyncio.CancelledError:
-            if answer.done() and not answer.cancelled() and not answer.exception() and not answer.result():
-                self.give_back(urgent=urgent)
+            if future.done() and not future.cancelled() and not future.exception() and not future.result():
+                self.give_back(priority=priority)
             raise
 
-    def give_back(self, *, urgent: bool) -> None:
-        """A token was not used: it stays with this replica."""
-        self.held.add(time.monotonic(), 1, priority=urgent)
+    def give_back(self, *, priority: bool) -> None:
+        """Keep a token that was not used for the next write of this replica."""
+        self.local.add(time.monotonic(), 1, priority=priority)
 
-    async def _ask(self) -> None:
-        while self._waiting:
-            batch = [one for one in self._waiting if not one[1].done()]
-            self._waiting = []
+    async def _serve_waiters(self) -> None:
+        while self._waiters:
+            batch = [waiter for waiter in self._waiters if not waiter.future.done()]
+            self._waiters = []
             if not batch:
                 break
-            urgent = [answer for is_urgent, answer in batch if is_urgent]
-            others = [answer for is_urgent, answer in batch if not is_urgent]
+            priority = [waiter.future for waiter in batch if waiter.priority]
+            normal = [waiter.future for waiter in batch if not waiter.priority]
             try:
-                given = await rows.acquire(
+                acquired = await rate_limits.acquire(
                     self._database,
                     self._bucket,
-                    urgent=len(urgent),
-                    others=len(others),
-                    advance=max(0, self.pace.prefetch_limit - self.held.count - len(batch)),
+                    priority=len(priority),
+                    normal=len(normal),
+                    prefetch=max(0, self.limit.prefetch_limit - self.local.count - len(batch)),
                 )
-                self._hand_out(given, urgent, others)
+                self._distribute(acquired, priority, normal)
             except asyncio.CancelledError:
                 self._fail(batch, None)
                 raise
-            except Exception as error:  # noqa: BLE001 - those who wait raise it
+            except Exception as error:  # noqa: BLE001 - raised to the waiting writes
                 self._fail(batch, error)
                 return
-        self._asking = None
+        self._task = None
 
-    def _fail(self, batch: list[_Waiting], error: Exception | None) -> None:
-        self._asking = None
-        for _, answer in batch + self._waiting:
-            if answer.done():
+    def _fail(self, batch: list[_Waiter], error: Exception | None) -> None:
+        self._task = None
+        for waiter in batch + self._waiters:
+            if waiter.future.done():
                 continue
             if error is None:
-                answer.cancel()
+                waiter.future.cancel()
             else:
-                answer.set_exception(error)
-        self._waiting = []
+                waiter.future.set_exception(error)
+        self._waiters = []
 
-    def _hand_out(
+    def _distribute(
         self,
-        given: rows.AcquiredTokens,
-        urgent: list[asyncio.Future[float]],
-        others: list[asyncio.Future[float]],
+        acquired: rate_limits.AcquiredTokens,
+        priority: list[asyncio.Future[float]],
+        normal: list[asyncio.Future[float]],
     ) -> None:
+        """Give the acquired tokens to the waiting writes, and tell the others how long to wait."""
         now = time.monotonic()
-        if given.rest_seconds:
-            self.held.clear()
-        self.held.add(now, max(0, given.for_others - len(others)))
-        short_urgent, short_others = urgent[given.for_urgent :], others[given.for_others :]
-        for is_urgent, answers in ((True, urgent[: given.for_urgent]), (False, others[: given.for_others])):
-            for answer in answers:
-                if answer.done():
-                    self.held.add(now, 1, priority=is_urgent)
-                else:
-                    answer.set_result(0.0)
-        lacking = max(0.0, 1.0 - given.tokens) / given.rate
-        self.next_at = now + given.rest_seconds + lacking if short_urgent or given.rest_seconds else 0.0
-        until = wait_seconds(
-            rate=given.rate,
-            priority_tokens=self.pace.priority_tokens,
-            tokens=given.tokens,
-            priority=len(short_urgent),
-            normal=len(short_others),
+        if acquired.blocked_seconds:
+            self.local.clear()
+        self.local.add(now, max(0, acquired.normal - len(normal)))
+        self._give_tokens(now, priority[: acquired.priority], priority=True)
+        self._give_tokens(now, normal[: acquired.normal], priority=False)
+        refused_priority, refused_normal = priority[acquired.priority :], normal[acquired.normal :]
+        until_token = max(0.0, 1.0 - acquired.tokens) / acquired.rate
+        must_wait = refused_priority or acquired.blocked_seconds
+        self.next_at = now + acquired.blocked_seconds + until_token if must_wait else 0.0
+        priority_waits, normal_waits = wait_seconds(
+            rate=acquired.rate,
+            priority_tokens=self.limit.priority_tokens,
+            tokens=acquired.tokens,
+            priority=len(refused_priority),
+            normal=len(refused_normal),
         )
-        for is_urgent, answers, seconds in (
-            (True, short_urgent, until[0]),
-            (False, short_others, until[1]),
+        for schedule, futures, waits in (
+            (self._schedules[True], refused_priority, priority_waits),
+            (self._schedules[False], refused_normal, normal_waits),
         ):
-            queue = self._queues[is_urgent]
-            for answer, wait in zip(answers, seconds, strict=True):
-                if not answer.done():
-                    answer.set_result(queue.wait_seconds(now, given.rest_seconds + wait, given.rate))
+            for future, wait in zip(futures, waits, strict=True):
+                if not future.done():
+                    future.set_result(
+                        schedule.wait_seconds(now, acquired.blocked_seconds + wait, acquired.rate)
+                    )
+
+    def _give_tokens(self, now: float, futures: list[asyncio.Future[float]], *, priority: bool) -> None:
+        for future in futures:
+            if future.done():
+                self.local.add(now, 1, priority=priority)
+            else:
+                future.set_result(0.0)
 
 
-def _reasonable(seconds: float) -> float:
-    """A wait that a tracker may ask for; a minute if it is no number."""
-    return 60.0 if math.isnan(seconds) else max(1.0, min(seconds, LONGEST_LIMIT_SECONDS))
+def _within_reason(seconds: float) -> float:
+    """Return the wait that a tracker asked for: at most an hour, and a minute if it is no number."""
+    return 60.0 if math.isnan(seconds) else max(1.0, min(seconds, MAX_RETRY_AFTER_SECONDS))
 
 
-def _key(destination: LiveDestination) -> bytes:
-    """Whose budget: the credential's; that of the destination alone if it has none."""
+def _credential(destination: LiveDestination) -> bytes:
+    """Return the digest that tells whose rate limits count; a destination without a credential has its own."""
     return destination.credential or f"destination {destination.id}".encode()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -23,6 +23,7 @@ from pointsman.domain.states import DeliveryKind, LinkState, TicketStatus
 from pointsman.errors import DatabaseError
 from pointsman.logs import logger
 from pointsman.plugin_api import (
+    CloseReason,
     CommentRef,
     Draft,
     IssueRef,
@@ -217,7 +218,7 @@ class TrackerSender:
                 return Effect(comment=validated(comment, CommentRef))
             case DeliveryKind.CLOSE:
                 reason = attempt.delivery.close_reason if tracker.capabilities.close_reasons else None
-                state = await tracker.set_state(attempt.issue, "closed", reason)
+                state = await tracker.set_state(attempt.issue, "closed", cast("CloseReason | None", reason))
                 return Effect.of_state(TicketStatus.CLOSED, state)
             case DeliveryKind.REOPEN:
                 state = await tracker.set_state(attempt.issue, "open", None)

@@ -8,8 +8,9 @@ from typing import NamedTuple
 import msgspec
 
 from pointsman.storage import rate_limits
-from pointsman.storage.db import Database, Row
+from pointsman.storage.db import Database
 from pointsman.storage.queries import queries
+from pointsman.storage.rate_limits import RateLimitStatus
 from pointsman.storage.rows import row_of, rows_of
 
 SQL = queries("metrics")
@@ -49,7 +50,7 @@ class DatabaseMetrics(msgspec.Struct, frozen=True, kw_only=True):
 
     destinations: Sequence[DestinationMetrics]
     dead_letters: Sequence[DeadLetterMetrics]
-    rate_limits: Sequence[Row]
+    rate_limits: Sequence[RateLimitStatus]
     maintenance: MaintenanceMetrics
 
 

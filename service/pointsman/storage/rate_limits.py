@@ -1,61 +1,79 @@
-"""How fast a credential may be used: buckets of tokens that all replicas share."""
+"""Store rate limits: buckets of tokens of a credential, shared by all replicas."""
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
-from pointsman.storage.db import Database, Row
+from pointsman.storage.db import Database
 from pointsman.storage.queries import queries
 from pointsman.storage.queue import seconds
+from pointsman.storage.rows import row_of, rows_of
 
 SQL = queries("rate_limits")
 
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True):
-    """A bucket as it shall be. ``rate`` is in tokens a second; ``kept`` are left to what is urgent."""
+    """A bucket as it is configured: tokens per second, its size, and the tokens reserved for priority writes."""
 
     credential: bytes
     scope: str
     rate: float
     burst: float
-    kept: float
+    priority_tokens: float
 
 
-class AcquiredTokens(msgspec.Struct, frozen=True, kw_only=True):
-    """What was taken out of a bucket, how it stands then, and for how many seconds it gives nothing at all."""
+class AcquiredTokens(NamedTuple):
+    """Tokens taken out of a bucket for priority and normal writes, and the state of the bucket afterwards.
 
-    for_urgent: int
-    for_others: int
+    ``blocked_seconds``: for so long there are no tokens, because the tracker asked to wait.
+    """
+
+    priority: int
+    normal: int
     tokens: float
     rate: float
-    rest_seconds: float
+    blocked_seconds: float
 
 
-async def acquire(database: Database, bucket: Bucket, *, urgent: int, others: int, advance: int) -> AcquiredTokens:
-    """Take tokens for so many, and up to ``advance`` more if the bucket has enough; makes a bucket that is missing."""
+class RateLimitStatus(NamedTuple):
+    """A rate limit with the slugs of the destinations that share it."""
+
+    scope: str
+    destinations: Sequence[str]
+    tokens: float
+    burst: float
+    rate: float
+    declared_rate: float
+    limited_until: dt.datetime | None
+    limited_count: int
+
+
+async def acquire(
+    database: Database, bucket: Bucket, *, priority: int, normal: int, prefetch: int
+) -> AcquiredTokens:
+    """Take tokens for waiting writes, and up to ``prefetch`` more if there are enough. A missing bucket is created."""
     while True:
-        row = await database.fetchrow(
+        record = await database.fetchrow(
             SQL["take_tokens"],
             bucket.credential,
             bucket.scope,
             bucket.rate,
             bucket.burst,
-            bucket.kept,
-            urgent,
-            others,
-            advance,
+            bucket.priority_tokens,
+            priority,
+            normal,
+            prefetch,
         )
-        if row is not None:
-            return AcquiredTokens(
-                for_urgent=row["for_urgent"],
-                for_others=row["for_others"],
-                tokens=row["tokens"],
-                rate=row["rate"],
-                rest_seconds=row["rest"],
-            )
-        await database.execute(SQL["insert_rate_limit"], bucket.credential, bucket.scope, bucket.rate, bucket.burst)
+        acquired = row_of(AcquiredTokens, record)
+        if acquired is not None:
+            return acquired
+        await database.execute(
+            SQL["insert_rate_limit"], bucket.credential, bucket.scope, bucket.rate, bucket.burst
+        )
 
 
 async def slow_down(
@@ -68,24 +86,22 @@ async def slow_down(
     burst: float,
     wait_seconds: float,
 ) -> None:
-    """A tracker asked to wait: lower a bucket, and hold all destinations of the credential back.
+    """Reduce a rate because the tracker asked to wait, and block all destinations of the credential for so long.
 
-    ``rate`` and ``burst`` are for a bucket that is not there yet; a rate of 0 only remembers the wait.
+    ``rate`` and ``burst`` are for a bucket that does not exist yet; with a rate of 0 only the wait is stored.
     """
     await database.fetch(
         SQL["reduce_rate"], credential, scope, rate, burst, seconds(wait_seconds), destination_id
     )
 
 
-async def list_status(database: Database) -> Sequence[Row]:
-    """Every bucket: ``scope``, ``destinations`` (slugs), ``tokens``, ``burst``, ``rate``, ``declared_rate``,
-    ``limited_until`` (None if nobody asked to wait) and ``limited_count``.
-    """
-    return await database.fetch(SQL["rate_limit_status"])
+async def list_status(database: Database) -> list[RateLimitStatus]:
+    """Return every rate limit with its current tokens and rate."""
+    return rows_of(RateLimitStatus, await database.fetch(SQL["rate_limit_status"]))
 
 
 async def record_credentials(database: Database, digests: Mapping[int, bytes | None]) -> None:
-    """Remember by which credential each destination is used."""
+    """Store the credential of each destination, and delete the rate limits of those that are not used any more."""
     changed = await database.fetch(SQL["record_credentials"], list(digests), list(digests.values()))
     if changed:
         await database.execute(SQL["delete_unused_rate_limits"])

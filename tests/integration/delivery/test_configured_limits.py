@@ -14,6 +14,7 @@ from pointsman.operations.apply import apply_file
 from pointsman.plugin_api import Connection, PluginSettings, Secret
 from pointsman.plugin_host import bootstrap, snapshot
 from pointsman.plugin_host.registry import Registry
+from pointsman.storage import rate_limits
 from pointsman.storage.db import Database
 from service_fixture import RunningService
 
@@ -91,8 +92,8 @@ async def test_what_one_destination_is_told_holds_for_all_that_use_its_credentia
     assert first is not None and second is not None
     for where in (first, second):
         assert await budgets.acquire(where, DeliveryKind.CREATE, 1) == 0.0
-    [row] = await budgets.list_status()
-    assert (row["destinations"], row["declared_rate"]) == (["a", "b"], 1.0)
+    [row] = await rate_limits.list_status(database)
+    assert (row.destinations, row.declared_rate) == (["a", "b"], 1.0)
 
 
 class OfALaterToken(PluginSettings, frozen=True, kw_only=True):

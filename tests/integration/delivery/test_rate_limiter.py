@@ -290,19 +290,19 @@ async def test_any_row_gives_what_it_has_and_stays_within_its_bounds(database: D
             tokens,
             elapsed,
         )
-        bucket = rows.Bucket(credential=credential, scope="all", rate=rate, burst=burst, kept=pace.priority_tokens)
-        given = await rows.acquire(database, bucket, urgent=urgent, others=others, advance=advance)
+        bucket = rows.Bucket(credential=credential, scope="all", rate=rate, burst=burst, priority_tokens=pace.priority_tokens)
+        given = await rows.acquire(database, bucket, priority=urgent, normal=others, prefetch=advance)
         full = min(burst, tokens + rate * max(0.0, elapsed))
         if elapsed < 0:
-            assert (given.for_urgent, given.for_others) == (0, 0) and given.rest_seconds > 29
+            assert (given.priority, given.normal) == (0, 0) and given.blocked_seconds > 29
             continue
         spare = 0.5 * rate + 1e-9  # a statement takes a moment
-        assert 0 <= given.for_urgent <= urgent and 0 <= given.for_others <= others + min(advance, rate)
-        assert given.for_urgent + given.for_others <= full + spare
-        assert given.for_urgent >= min(urgent, int(full))
-        assert not given.for_others or given.tokens >= pace.priority_tokens - 1e-9
+        assert 0 <= given.priority <= urgent and 0 <= given.normal <= others + min(advance, rate)
+        assert given.priority + given.normal <= full + spare
+        assert given.priority >= min(urgent, int(full))
+        assert not given.normal or given.tokens >= pace.priority_tokens - 1e-9
         assert given.tokens == pytest.approx(
-            min(burst, full) - given.for_urgent - given.for_others, abs=spare
+            min(burst, full) - given.priority - given.normal, abs=spare
         )
         stored = await database.fetchrow("select tokens, burst from rate_limit where credential = $1", credential)
         assert 0 <= stored["tokens"] <= stored["burst"]
@@ -363,8 +363,8 @@ async def test_the_rate_is_halved_once_a_wait_and_climbs_back(database: Database
     await database.execute("update rate_limit set tokens = 0")
     await pass_time(database, 1.0)
     assert (await row(database))["tokens"] == 0.0
-    [shown] = await RateLimiter(database).list_status()
-    assert shown["tokens"] == pytest.approx(4.4, abs=0.5)
+    [shown] = await rows.list_status(database)
+    assert shown.tokens == pytest.approx(4.4, abs=0.5)
     await pass_time(database, 3600.0)
     assert await RateLimiter(database).acquire(where, CREATE, 1) == 0.0
     assert (await row(database))["rate"] == 8.0
@@ -395,7 +395,7 @@ async def test_a_scope_that_nobody_declared_is_remembered_as_all(database: Datab
     where = place(there, RateLimit("content", 1.0, 16.0))
     for n in range(3):
         await RateLimiter(database).slow_down(where, f"endpoint:POST /{n}", 20.0)
-    assert [one["scope"] for one in await RateLimiter(database).list_status()] == ["all"]
+    assert [one.scope for one in await rows.list_status(database)] == ["all"]
     assert await RateLimiter(database).acquire(where, CREATE, 1) > 10
     # the operator's word makes it a budget
     await pass_time(database, 60.0)
@@ -447,15 +447,15 @@ async def test_how_budgets_stand_is_told_with_those_who_share_them(database: Dat
     await budgets.acquire(place(first, RateLimit("content", 1.0, 16.0)), CREATE, 1)
     await budgets.acquire(place(third, SLOW, credential=b"another"), CREATE, 1)
     await budgets.slow_down(place(third, SLOW, credential=b"another"), "all", 30.0)
-    shared, alone = await budgets.list_status()
-    assert (shared["scope"], shared["destinations"], shared["declared_rate"]) == (
+    shared, alone = await rows.list_status(database)
+    assert (shared.scope, shared.destinations, shared.declared_rate) == (
         "content",
         ["place-0", "place-1"],
         1.0,
     )
-    assert shared["limited_until"] is None and 14 < shared["tokens"] <= 16
-    assert (alone["destinations"], alone["tokens"]) == (["place-2"], 0.0)
-    assert alone["limited_until"] is not None
+    assert shared.limited_until is None and 14 < shared.tokens <= 16
+    assert (alone.destinations, alone.tokens) == (["place-2"], 0.0)
+    assert alone.limited_until is not None
 
 
 async def test_credentials_are_noted_where_they_changed_and_old_budgets_forgotten(database: Database):
