@@ -1,7 +1,7 @@
-"""Fingerprints by template: a rule's own notion of which reports are one problem. Pure; nothing here is lost to an error.
+"""Compute fingerprints from a route's template, which decides which reports belong to one ticket. Pure.
 
-A template sees the report's texts and nothing else, and neither loops nor calls chance: it is quick, and the same
-report has the same fingerprint on every replica, today and tomorrow.
+A template sees only the texts of the report, has no loops and no randomness: it is fast, and the same report gets the
+same fingerprint on every replica at any time. An error in a template never loses a report.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ VARIABLES = (
     "fingerprint",
     "tags",
 )
-"""What a template may name; ``fingerprint`` is the one that the source's kind gives."""
+"""Variables of a template; ``fingerprint`` is the fingerprint that the source's kind computed."""
 TEMPLATE_PREFIX = "route:"
-"""How fingerprints by template begin, so that none is taken for one that a kind gives."""
+"""Prefix of fingerprints from templates, so that none equals a fingerprint of a source kind."""
 MAX_LENGTH = 400
-"""So many characters of a fingerprint are kept; a digest stands for the rest."""
+"""Number of characters of a fingerprint that are kept; a digest replaces the rest."""
 _FORBIDDEN = (
     nodes.For,
     nodes.Macro,
@@ -49,12 +49,15 @@ _FORBIDDEN = (
     nodes.Mul,
     nodes.Pow,
 )
-# what differs each time, what makes a short text long, what is no text
+# filters that are not deterministic, that make a short text long, or that return no text
 _REMOVED_FILTERS = ("random", "urlize", "pprint", "center", "indent", "wordwrap", "map", "batch", "slice")
 
 
 class FingerprintResult(msgspec.Struct, frozen=True):
-    """A report's fingerprint, and the rule whose template it is by; ``problem`` says why that was of no use."""
+    """Fingerprint of a report, with position and name of the route whose template applied.
+
+    ``problem`` is the error of that template; the fingerprint is then the source kind's.
+    """
 
     fingerprint: str
     position: int | None = None
@@ -63,7 +66,7 @@ class FingerprintResult(msgspec.Struct, frozen=True):
 
 
 class _Tags:
-    """A report's facts by their names; what it does not have is empty. Several of one name stand side by side."""
+    """Facts of a report by name: empty if there is none, joined by a comma if there are several."""
 
     __slots__ = ("_facts",)
 
@@ -75,7 +78,7 @@ class _Tags:
 
 
 def _check_output_value(value: object) -> object:
-    """A value as it is written; what looks different each time is refused."""
+    """Return a value that may be output. Raises TypeError for objects whose text differs between runs."""
     if isinstance(value, (str, int, float, jinja2.Undefined)):
         return value
     raise TypeError(
@@ -98,7 +101,7 @@ _ENVIRONMENT = _environment()
 
 @functools.lru_cache(maxsize=500)
 def _compiled(template: str) -> jinja2.Template:
-    """The template, made ready once. Raises ValueError with line and cause."""
+    """Return the compiled template, from a cache. Raises ValueError with line and cause."""
     try:
         tree = _ENVIRONMENT.parse(template)
         for node in tree.find_all(_FORBIDDEN):
@@ -113,12 +116,12 @@ def _compiled(template: str) -> jinja2.Template:
 
 
 def check(template: str) -> None:
-    """Raises ValueError, with line and cause, for a template that can make no fingerprint."""
+    """Check a template. Raises ValueError with line and cause."""
     _compiled(template)
 
 
 def render(template: str, source: str, kind: str, report: Report) -> str:
-    """The fingerprint of a report by a template. Raises ValueError for one that fails or comes out empty."""
+    """Return the fingerprint of a report by a template. Raises ValueError if it fails or the result is empty."""
     variables: Mapping[str, Any] = {
         "source": source,
         "kind": kind,
@@ -139,20 +142,25 @@ def render(template: str, source: str, kind: str, report: Report) -> str:
     if not any(letter.isalnum() for letter in fingerprint):
         raise ValueError(f"it came out empty: {fingerprint[:50]!r}")
     if len(fingerprint) > MAX_LENGTH:
-        fingerprint = f"{fingerprint[:MAX_LENGTH]} {hashlib.sha256(fingerprint.encode('utf-8', 'replace')).hexdigest()}"
+        fingerprint = (
+            f"{fingerprint[:MAX_LENGTH]} {hashlib.sha256(fingerprint.encode('utf-8', 'replace')).hexdigest()}"
+        )
     return TEMPLATE_PREFIX + fingerprint
 
 
-def compute_fingerprint(fit: Sequence[Route], source: str, kind: str, report: Report) -> FingerprintResult:
-    """A report's fingerprint by the first of the rules that fit it and have a template; else the one that it has."""
-    for route in fit:
+def compute_fingerprint(routes: Sequence[Route], source: str, kind: str, report: Report) -> FingerprintResult:
+    """Return a report's fingerprint by the first route with a template, else the source kind's.
+
+    ``routes`` are the routes that match the report, in order.
+    """
+    for route in routes:
         template = route.options.fingerprint
         if template is None:
             continue
         fingerprint, problem = report.fingerprint, ""
         try:
             fingerprint = render(template, source, kind, report)
-        except Exception as error:  # noqa: BLE001 - a report is worth more than its template
+        except Exception as error:  # noqa: BLE001 - a failing template must not lose the report
             problem = str(error)[:300]
         return FingerprintResult(fingerprint, route.position, route.options.name, problem)
     return FingerprintResult(report.fingerprint)

@@ -1,4 +1,4 @@
-"""What an issue, a comment and a mail say. Values are strangers' and pass through ``text``; the words are ours."""
+"""Render the built-in texts of issues, comments and e-mails. Untrusted values pass through ``sanitize``."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ import msgspec
 from pointsman.content import sanitize
 from pointsman.domain.states import TicketKind
 
-# Together they stay under the smallest limit of a tracker (Jira's 32,767 characters), so that the link to the ticket,
-# which has all of it, is never what a plugin cuts off.
+# Together they stay below the smallest limit of a tracker (Jira's 32,767 characters), so that a plugin never cuts off
+# the link to the ticket, which has the complete text.
 TEXT_LIMIT = 12_000
 CODE_LIMIT = 8_000
 LABEL_LIMIT = 200
 
 
 class TicketText(msgspec.Struct, frozen=True, kw_only=True):
-    """What rendering needs to know of a ticket."""
+    """Fields of a ticket that texts show."""
 
     id: str
     kind: TicketKind
@@ -30,11 +30,11 @@ class TicketText(msgspec.Struct, frozen=True, kw_only=True):
     reporter_name: str = ""
     close_reason: str | None = None
     page: str = ""
-    """Address of the ticket at our console, empty if we have no public address."""
+    """URL of the ticket in the console, empty without a public URL."""
 
 
 class Email(msgspec.Struct, frozen=True, kw_only=True):
-    """A mail in Markdown; it is sent as plain text and as HTML."""
+    """E-mail in Markdown; it is sent as plain text and as HTML."""
 
     subject: str
     body: str
@@ -58,7 +58,7 @@ _CLOSED_PHRASES = {
 
 
 def issue_title(ticket: TicketText) -> str:
-    """The issue's title; the plugin cuts it to its tracker's limit."""
+    """Return the title of an issue; the plugin cuts it to its tracker's limit."""
     return sanitize.title(ticket.title) or "(no title)"
 
 
@@ -71,29 +71,35 @@ def _fact_lines(facts: Sequence[Sequence[str]]) -> list[str]:
 
 
 def facts(facts: Sequence[Sequence[str]]) -> str:
-    """Facts as a list."""
+    """Return facts as a Markdown list."""
     return "\n".join(_fact_lines(facts))
 
 
 @lru_cache(maxsize=512)
 def _label(label: str) -> str:
-    """A fact's name; the same few come again and again."""
+    """Return a fact's name as Markdown, from a cache: most reports use the same few names."""
     return sanitize.prose(sanitize.one_line(label, 80))
 
 
 def issue_body(ticket: TicketText, data: Mapping[str, Any]) -> str:
-    """The issue's body: what happened, the facts, the code, and where it came from."""
+    """Return the body of an issue: reason, text, facts, code and origin."""
     parts: list[str] = []
     if first := _ACTION_SENTENCES.get(data.get("action", ""), ""):
         parts.append(first)
     match data.get("throttle"):
         case str() as parent:
             summary = (
-                sanitize.link("a storm of new problems", page) if (page := _console_url(ticket, parent)) else parent
+                sanitize.link("a summary of many new problems", page)
+                if (page := _console_url(ticket, parent))
+                else parent
             )
             parts.append(f"This problem was first listed in {summary}. It was reported again after that.")
         case Mapping() as throttle:
-            parts.append(_THROTTLE_SUMMARY.format(source=sanitize.inline_code(ticket.source), **_throttle_counts(throttle)))
+            parts.append(
+                _THROTTLE_SUMMARY.format(
+                    source=sanitize.inline_code(ticket.source), **_throttle_counts(throttle)
+                )
+            )
             parts += _throttled_list(ticket, throttle)
     if times := data.get("times"):
         parts.append(
@@ -118,13 +124,13 @@ def issue_body(ticket: TicketText, data: Mapping[str, Any]) -> str:
 
 _THROTTLE_SUMMARY = (
     "More than {allowed} new problems came from {source} within a minute. {allowed} of them have issues of their own; the"
-    " others are listed here, so that they do not drown everything else. One that is reported again after the storm gets an"
-    " issue of its own. Closing this issue closes those that are still listed."
+    " others are listed here, so that they do not hide everything else. A listed problem that is reported again later gets"
+    " an issue of its own. Closing this issue closes the problems that are still listed."
 )
 
 
 def data_for_destination(data: Mapping[str, Any], destination_id: int) -> Mapping[str, Any]:
-    """An event's data as one destination may see it: where the issues before stand elsewhere is not its business."""
+    """Return an event's data without links to earlier issues at other destinations."""
     earlier = data.get("earlier")
     if not isinstance(earlier, Mapping):
         return data
@@ -133,7 +139,7 @@ def data_for_destination(data: Mapping[str, Any], destination_id: int) -> Mappin
 
 
 def _earlier_ticket_notice(ticket: TicketText, earlier: Mapping[str, Any]) -> str:
-    """Where a problem was that comes back in a ticket of its own."""
+    """Return the sentence that links a recurred problem's earlier issue or ticket."""
     name = str(earlier.get("ticket", ""))
     if url := earlier.get("url", ""):
         where = sanitize.link("its issue then", url)
@@ -155,12 +161,12 @@ def _throttle_counts(throttle: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _console_url(ticket: TicketText, other: str) -> str:
-    """Where another ticket stands at our console."""
+    """Return the console URL of another ticket, empty without a public URL."""
     return f"{ticket.page.rpartition('/')[0]}/{other}" if ticket.page else ""
 
 
 def _throttled_list(ticket: TicketText, throttle: Mapping[str, Any]) -> list[str]:
-    """The tickets listed in a storm, the newest ones by title."""
+    """Return paragraphs that list the throttled tickets, newest first."""
     tickets: Sequence[Sequence[str]] = throttle.get("tickets", ())
     if not tickets:
         return []
@@ -178,7 +184,7 @@ def _throttled_list(ticket: TicketText, throttle: Mapping[str, Any]) -> list[str
 
 
 def missing_comments_notice(ticket: TicketText, count: int, since: dt.datetime | None) -> str:
-    """That comments before this one could not be added, ``count`` of them, the first at ``since``; empty if none is missing."""
+    """Return the notice that ``count`` earlier comments, the first at ``since``, could not be added; empty for 0."""
     if not count:
         return ""
     which = "One update" if count == 1 else f"{count} updates"
@@ -197,7 +203,10 @@ def comment_body(
     coalesced_count: int = 0,
     since: dt.datetime | None = None,
 ) -> str:
-    """A comment for an event of the ticket, and for ``coalesced_count`` earlier ones like it, the first of them at ``since``."""
+    """Return the comment for an event.
+
+    ``coalesced_count``: earlier events of the same kind that this comment also covers, the first of them at ``since``.
+    """
     if event_kind == "commented":
         author = data.get("author", {}).get("name", "")
         name = sanitize.one_line(author, 80)
@@ -208,7 +217,10 @@ def comment_body(
     if isinstance(throttle, Mapping):
         total = _throttle_counts(throttle)["total"]
         return "\n\n".join(
-            [f"The storm goes on: **{total}** new problems are listed by now.", *_throttled_list(ticket, throttle)]
+            [
+                f"More problems were reported: **{total}** new problems are listed by now.",
+                *_throttled_list(ticket, throttle),
+            ]
         )
     parts = [_ACTION_SENTENCES.get(event_kind, "") or f"Event: {event_kind}"]
     if stays := data.get("stays"):
@@ -230,7 +242,7 @@ def comment_body(
 
 
 def mail(ticket: TicketText, event_kind: str) -> Email:
-    """The mail to a ticket's owner about a transition."""
+    """Return the e-mail to a ticket's requester about a state change."""
     title = sanitize.one_line(ticket.title, 150) or "(no title)"
     hello = (
         f"Hello {sanitize.prose(sanitize.one_line(ticket.reporter_name, 80))},"

@@ -1,7 +1,7 @@
-"""Strangers' text made fit to be shown: cleaned, cut, and inert in Markdown.
+"""Clean, cut and escape untrusted text for Markdown.
 
-Values are data, never markup: what comes through here gives no mention, no reference, no image, no raw HTML and no
-marker of ours when a tracker renders it.
+Values are data, never markup: sanitized text contains no mention, reference, image, raw HTML or marker of ours when a
+tracker renders it.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import Any
 
-# Control characters but tab and line feed; what no reader sees (zero-width and bidirectional marks, fillers, tag
-# characters, the variation selectors that letters can be hidden in); lone surrogates.
+# Control characters except tab and line feed; invisible characters (zero-width and bidirectional marks, fillers, tag
+# characters, variation selectors that can hide text); lone surrogates.
 _HARMFUL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e"
     "\u2060-\u206f\u3164\ufe00-\ufe0e\ufeff\uffa0\ufff0-\ufffb\ufffe\uffff\U00013430-\U0001345f\U0001bca0-\U0001bca3"
@@ -19,21 +19,21 @@ _HARMFUL = re.compile(
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _NEWLINES = re.compile("\r\n?|[\x85\u2028\u2029]")
 
-# Most trackers look for names and numbers in the text that a reader sees, when Markdown's backslashes are gone. What
-# helps there is a character between, which is not seen.
+# Most trackers look for mentions and references in the rendered text, after Markdown's backslashes are removed. An
+# invisible character in between prevents a match.
 _JOINER = "\u2060"
 
 _SPECIAL = re.compile(r"([\\`*\[~$]|<(?=[\w/!?])|&(?=#?\w{1,32};)|(?<![^\W_])_|_(?![^\W_]))")
 _LEAD = re.compile(r"^[ \t]+", re.MULTILINE)
 _LINE_START = re.compile(r"^([#>|+=:;-])", re.MULTILINE)
 _NUMBERED = re.compile(r"^(\d{1,9})(?=[.)])", re.MULTILINE)
-# A line with one of these first: a command for GitLab and for bots, and a formula for Forgejo, whose parser takes \[ for
-# the start of one, up to the end of the text.
+# Line starts with a meaning: a command for GitLab and for bots, and a formula for Forgejo, whose parser treats \[ as
+# the start of a formula up to the end of the text.
 _COMMAND_START = re.compile(r"^(?=/\S|\\\[)", re.MULTILINE)
 _BREAK = re.compile(r"(?<!\n)\n(?!\n)")
-# The end counts as a colon: one of ours may follow.
+# The end of the text counts as a colon, since our own text may begin with one.
 _EMOJI = r":(?!\d+(?::|\Z))(?=[\w+\\-]+(?::|\Z))|:(?=(?:100|1234)(?::|\Z))"
-# Backslashes stand before Markdown's signs when this is looked for.
+# Applied after Markdown's signs were escaped, hence the optional backslashes.
 _REFERENCE_SIGNS = re.compile(
     r"(?i)@(?=\S)|[#!](?=\\?\w)|[&^](?=\d|alert)"  # people, issues, merge requests, epics
     r"""|%(?=\\?[\w"{])|~(?=\\?[\w"])|\*(?=iteration:)"""  # GitLab's milestones, placeholders, labels
@@ -41,21 +41,21 @@ _REFERENCE_SIGNS = re.compile(
     r"|\\\\(?=\()|\$|<(?=!-)"  # formulas; comments
     r"|:(?=//)|www(?=\.)|" + _EMOJI
 )
-# Outside of a formula GitHub takes no notice of a backslash before a dollar, unless something stands before both.
+# Outside a formula GitHub ignores a backslash before a dollar sign, unless a character precedes both.
 _DOLLAR = re.compile(r"(?=\\\$)")
 _MAIL = re.compile(r"(?<=[\w.+-])(?=@)")
 _REFERENCE = re.compile(r"(?i)(GHSA-(?=\w)|GH-(?=\d)|(?<![A-Z0-9])[A-Z][A-Z0-9]*-(?=\d))")
 _COMMIT = r"(?<!\w)[0-9a-f]{7,64}(?!\w)"
 _UUID = r"(?<!\w)[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}(?!\w)"
-# what GFM makes a link of by itself: https://github.github.com/gfm/#autolinks-extension-
+# text that GFM links by itself: https://github.github.com/gfm/#autolinks-extension-
 _URL = r"(?:(?:https?|ftp)://|(?<![^\W_])www\.)[^\s<>\"'`]+"
 _VERBATIM = re.compile(f"(?i){_URL}|{_UUID}|{_COMMIT}")
-"""Shown as code: readable, still found and copied, and nothing to be clicked by mistake."""
+"""Shown as code: readable, searchable and copyable, but not a link."""
 _LEFT_COMMIT = re.compile(f"(?i){_COMMIT}")
 _LINKABLE = re.compile(
     r"https?://([\w.-]+|\[[0-9a-f:.]+\])(?::\d+)?([/?#][^\s<>\"'`()\\]*)?", re.ASCII | re.IGNORECASE
 )
-# A link to another issue makes that issue say so, for everybody who reads it.
+# A link to another issue adds a visible back reference to that issue.
 _ISSUE_URL_PATH = re.compile(
     r"(?i)/+(?!organizations/)[^/]+/+(?:[^/]+/+)+?(?:-/+)?"
     r"(?:issues|pulls?|discussions|merge_requests|work_items|epics|commits?)/+[0-9a-f]+(?![^/?#])|/+browse/+[a-z]\w*-\d"
@@ -72,22 +72,22 @@ _TITLE_URL = re.compile(r"://\S*")
 _TITLE_ISSUE_URL = re.compile(
     r"(?i)/(?:issues|pulls?|discussions|merge_requests|work_items|epics|commits?|browse)/"
 )
-# not of figures alone: those are order numbers, and somebody will look for them
+# not digits alone: those may be order numbers that people search for
 _TITLE_COMMIT = re.compile(r"(?i)(?<!\w)(?=\d*[a-f])[0-9a-f]{7,64}(?!\w)")
 _FOUR = re.compile(r"....(?=.)")
 
 
 def clean(text: str) -> str:
-    """Text without what terminals, databases and readers stumble over; lines end with a line feed."""
+    """Return text without control and invisible characters and lone surrogates, with LF line ends."""
     if text.isascii():
-        # nearly all lines, and nothing to look for in them
+        # the fast path for nearly all texts
         return text if text.isprintable() else _HARMFUL.sub("", _NEWLINES.sub("\n", text))
     text = _SURROGATE.sub("\ufffd", _NEWLINES.sub("\n", text))
     return _HARMFUL.sub("", text)
 
 
 def clean_json(value: Any) -> Any:
-    """The same for every text in a decoded JSON value, keys too. Walks without recursion."""
+    """Apply clean_stored to every text of a decoded JSON value, keys included. Works without recursion."""
     if isinstance(value, str):
         return clean_stored(value)
     if not isinstance(value, (dict, list)):
@@ -116,20 +116,20 @@ def clean_json(value: Any) -> Any:
 
 
 def clean_stored(text: str) -> str:
-    """Text that Postgres takes: no NUL and no lone surrogate, otherwise untouched."""
+    """Return text that PostgreSQL accepts: without NUL and lone surrogates, otherwise unchanged."""
     if text.isascii():
         return text.replace("\x00", "\ufffd") if "\x00" in text else text
     return _SURROGATE.sub("\ufffd", text).replace("\x00", "\ufffd")
 
 
 def one_line(text: str, limit: int = 255) -> str:
-    """One line of at most ``limit`` characters; what was cut is marked by an ellipsis."""
+    """Return one line of at most ``limit`` characters; an ellipsis marks a cut."""
     line = " ".join(clean(text).split())
     return line if len(line) <= limit else line[: limit - 1].rstrip() + "…"
 
 
 def cut(text: str, limit: int) -> str:
-    """At most ``limit`` characters, with a word about it where something was cut."""
+    """Return at most ``limit`` characters plus a note on how many were cut."""
     if len(text) <= limit:
         return text
     left = f"\n… ({len(text) - limit} more characters)"
@@ -137,7 +137,7 @@ def cut(text: str, limit: int) -> str:
 
 
 def inline_code(value: str, limit: int = 1000) -> str:
-    """A one-line value as inline code, whatever it holds."""
+    """Return a value as one line of inline code."""
     line = _break_markers(one_line(value, limit))
     if not line:
         return "–"
@@ -150,14 +150,14 @@ def inline_code(value: str, limit: int = 1000) -> str:
 
 
 def block_code(value: str, limit: int = 20_000) -> str:
-    """Many lines as a code block, its fence longer than any run of backticks inside."""
+    """Return a text as a code block whose fence is longer than any run of backticks inside."""
     body = _break_markers(cut(clean(value).strip("\n"), limit))
     fence = "`" * max(3, max(map(len, _RUNS.findall(body)), default=0) + 1)
     return f"{fence}text\n{body}\n{fence}"
 
 
 def _break_markers(code: str) -> str:
-    """Code without our marker's form: plugins look for it in the raw text, where a fence means nothing."""
+    """Break texts that look like our markers: plugins search for markers in the raw text, also inside code."""
     return _MARKER_START.sub(rf"\g<0>{_JOINER}", code) if "<!--" in code else code
 
 
@@ -170,7 +170,7 @@ def _escape(text: str) -> str:
     text = _DOLLAR.sub(_JOINER, text)
     text = _MAIL.sub(_JOINER, text)
     text = _REFERENCE.sub(rf"\1{_JOINER}", text)
-    # one that an address was glued to is left
+    # commits directly beside a URL were not matched before
     return _LEFT_COMMIT.sub(_break_commit, text)
 
 
@@ -179,23 +179,23 @@ def _break_commit(commit: re.Match[str]) -> str:
 
 
 def prose(text: str, limit: int = 30_000) -> str:
-    """Prose as Markdown that reads the same and does nothing. Addresses and commits stay readable, as code."""
+    """Return prose as Markdown without active markup. URLs and commit ids become code, so they stay readable."""
     text = _LEAD.sub("", cut(clean(text).strip(), limit))
     parts: list[str] = []
     at = 0
     for match in _VERBATIM.finditer(text):
-        # clean, without spaces and without a code sign, so a single sign on each side will do
+        # the match contains neither spaces nor backticks, so one backtick on each side is enough
         parts += [_escape(text[at : match.start()]), f"`{match[0]}`"]
         at = match.end()
     parts.append(_escape(text[at:]))
-    # a line break of the writer is a line break for the reader
+    # keep single line breaks as hard breaks
     return _BREAK.sub("  \n", "".join(parts))
 
 
 def title(text: str, limit: int = 255) -> str:
-    """A title: one line of plain text, in which nobody is called and nothing is referred to.
+    """Return a title: one line of plain text without mentions and references.
 
-    ``limit`` counts as the strictest of the trackers does, in units of UTF-16, after all that had to be added.
+    ``limit`` is in UTF-16 code units, the strictest count of all trackers, and includes the inserted characters.
     """
     plain = one_line(text, limit)
     escaped = _escape_title(plain)
@@ -216,7 +216,7 @@ def _escape_title(line: str) -> str:
 
 
 def _break_issue_url(url: re.Match[str]) -> str:
-    """The address of an issue broken, that of anything else as it is: trackers link no other address in a title."""
+    """Break the URL of an issue; keep other URLs, since trackers do not link them in titles."""
     return url[0].replace("://", f":{_JOINER}//") if _TITLE_ISSUE_URL.search(url[0]) else url[0]
 
 
@@ -225,10 +225,10 @@ def _utf16_length(text: str) -> int:
 
 
 def link(label: str, url: str, *, shows_host: bool = False) -> str:
-    """A link with our own words for a label; only to http and https, else the address as code.
+    """Return a link to an http or https URL, else the URL as code. ``label`` is trusted text.
 
-    Where a stranger gave the address, the reader sees which host it leads to, and one that looks like another issue or
-    commit is no link: trackers would tell everybody there of it.
+    ``shows_host`` is for untrusted URLs: the host is shown, and a URL of an issue or commit is not linked, since
+    trackers would add a visible back reference there.
     """
     match = _LINKABLE.fullmatch(url)
     if match is None or clean(url) != url or (shows_host and _ISSUE_URL_PATH.match(match[2] or "")):

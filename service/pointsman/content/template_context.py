@@ -1,4 +1,4 @@
-"""What a template works with: strangers' words as objects that only become text where they are put out, and filters on them."""
+"""Define the values and filters of templates: untrusted texts are objects that become escaped Markdown when output."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pointsman.content import render, sanitize
 from pointsman.domain.states import TicketKind
 
 MAX_ITEMS = 100
-"""So many tags, or lines of a text, a template is given."""
+"""Maximum number of tags, or of lines of a text, in a template."""
 WORK_LIMIT = 1_000_000
-"""So many characters may be gone through for one template; a filter in a loop would do without end."""
+"""Maximum number of characters that one rendering may process, since filters may stand in loops."""
 FACT_LIMIT = 1_000
 
 TICKET_FIELDS = ("id", "page", "kind", "source", "title")
@@ -28,11 +28,11 @@ VARIABLES = (
 )
 JOINER = "\u2060"
 _PIECES = re.compile(r"\\(.)|`([^`]+)`|\]", re.DOTALL)
-"""What inert Markdown is made of: escapes, code, and a bracket that could close one of the author's."""
+"""Pieces of escaped Markdown: escapes, code, and a bracket that could close a bracket of the author's."""
 
 
 class TemplateContext(msgspec.Struct, frozen=True, kw_only=True):
-    """A ticket and its event, as they may be shown: without secrets. ``earlier``: events that this one stands for too."""
+    """Ticket and event that a template shows, without secrets. ``earlier``: number of events coalesced into this one."""
 
     ticket: render.TicketText
     event_kind: str
@@ -49,7 +49,7 @@ class TemplateContext(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RenderOutput:
-    """One rendering: what came out as code and as links, to be looked for afterwards, and how much work is left."""
+    """State of one rendering: values output as code and as links, for verification, and the remaining work."""
 
     def __init__(self, *, plain: bool) -> None:
         self.plain = plain
@@ -58,14 +58,14 @@ class RenderOutput:
         self._left = WORK_LIMIT
 
     def spend(self, characters: int) -> None:
-        """Go through so many characters. Raises OverflowError when it was too much."""
+        """Count processed characters. Raises OverflowError above the limit."""
         self._left -= characters + 20
         if self._left < 0:
             raise OverflowError("it does too much")
 
 
 class UntrustedText:
-    """A stranger's words. What is asked of them is asked of the raw text; put out they are inert."""
+    """Text from outside. Operations use the raw text; its output is escaped."""
 
     __slots__ = ("_form", "_output", "_raw")
 
@@ -112,12 +112,12 @@ class UntrustedText:
         raise TypeError("a loop over a text goes over its lines: text | lines")
 
     def like(self, raw: str) -> UntrustedText:
-        """Other words in the same form."""
+        """Return another raw text with the same form and output."""
         return UntrustedText(raw, self._output, self._form)
 
 
 class UntrustedFacts:
-    """Names and values of a report. Put out they are the list that the built-in words have."""
+    """Facts of a report. Their output is the same list as in the built-in texts."""
 
     __slots__ = ("_output", "_pairs")
 
@@ -141,18 +141,18 @@ class UntrustedFacts:
         if self._output.plain:
             return sanitize.one_line(", ".join(f"{name}: {value}" for name, value in self._pairs))
         self._output.code += [
-            _code_content(sanitize.inline_code(one)) for _, one in self._pairs if len(one) < 20_000
+            _code_content(sanitize.inline_code(value)) for _, value in self._pairs if len(value) < 20_000
         ]
         return "\n\n" + render.facts(self._pairs) + "\n\n" if self._pairs else ""
 
 
-def template_variables(given: TemplateContext, output: RenderOutput) -> dict[str, Any]:
-    """The names of a template."""
-    ticket, data = given.ticket, given.data
+def template_variables(context: TemplateContext, output: RenderOutput) -> dict[str, Any]:
+    """Return the variables of a template by name."""
+    ticket, data = context.ticket, context.data
     if ticket.page:
         output.links.append(ticket.page)
 
-    def said(raw: object, form: str = "line") -> UntrustedText:
+    def untrusted(raw: object, form: str = "line") -> UntrustedText:
         return UntrustedText(str(raw or ""), output, form)
 
     facts = UntrustedFacts(data.get("facts", ()), output)
@@ -162,31 +162,36 @@ def template_variables(given: TemplateContext, output: RenderOutput) -> dict[str
             "page": ticket.page,
             "kind": TicketKind(ticket.kind).name.lower(),
             "source": ticket.source,
-            "title": said(ticket.title),
+            "title": untrusted(ticket.title),
         },
         "event": {
-            "kind": given.event_kind,
-            "at": f"{given.at.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC" if given.at else "",
+            "kind": context.event_kind,
+            "at": f"{context.at.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC" if context.at else "",
         },
-        "title": said(ticket.title),
-        "text": said(data.get("body") if given.event_kind == "commented" else data.get("text"), "prose"),
-        "code": said(data.get("code"), "block"),
+        "title": untrusted(ticket.title),
+        "text": untrusted(
+            data.get("body") if context.event_kind == "commented" else data.get("text"), "prose"
+        ),
+        "code": untrusted(data.get("code"), "block"),
         "tags": facts,
         "facts": facts,
-        "level": said(given.level),
-        "environment": said(given.environment),
-        "release": said(given.release),
-        "url": said(given.url),
-        "occurrences": given.occurrences,
-        "earlier": given.earlier,
-        "author": said((data.get("author") or {}).get("name")),
+        "level": untrusted(context.level),
+        "environment": untrusted(context.environment),
+        "release": untrusted(context.release),
+        "url": untrusted(context.url),
+        "occurrences": context.occurrences,
+        "earlier": context.earlier,
+        "author": untrusted((data.get("author") or {}).get("name")),
         "reason": ticket.close_reason or "",
-        "requester": {"name": said(given.requester_name), "address": said(given.requester_address)},
+        "requester": {
+            "name": untrusted(context.requester_name),
+            "address": untrusted(context.requester_address),
+        },
     }
 
 
 def finalize(value: object) -> str:
-    """A value where it stands in the text."""
+    """Return the text of a value that is output. Raises TypeError for objects that are no text."""
     if value is None or isinstance(value, jinja2.Undefined):
         return ""
     if isinstance(value, (str, int, float, UntrustedText, UntrustedFacts)):
@@ -195,8 +200,10 @@ def finalize(value: object) -> str:
 
 
 def context_safe(markdown: str, output: RenderOutput) -> str:
-    """Inert Markdown that is inert wherever it stands: next to a sign of the author's or to another value, with which it
-    could make a word that trackers act on, and within the author's brackets. What is code in it has to stay code.
+    """Make escaped Markdown safe in any context and record its code for verification.
+
+    Without it, a value could form a reference together with a sign of the author's or with another value, or close the
+    author's brackets.
     """
     if not markdown:
         return ""
@@ -214,7 +221,7 @@ def context_safe(markdown: str, output: RenderOutput) -> str:
 
 def _raw_text(value: object) -> str:
     if isinstance(value, UntrustedText):
-        value._output.spend(len(value._raw))  # noqa: SLF001 - of one house
+        value._output.spend(len(value._raw))  # noqa: SLF001 - same module
         return value._raw  # noqa: SLF001
     if isinstance(value, (str, int)):
         return str(value)
@@ -232,13 +239,13 @@ def _text_filter(change: Callable[[str], str]) -> Callable[[object], Any]:
 
 
 def _code_content(markdown: str) -> str:
-    """What stands between the signs of code."""
+    """Return the content of inline code."""
     signs = len(markdown) - len(markdown.lstrip("`"))
     return markdown[signs:-signs]
 
 
 def block(value: object) -> str:
-    """As a block of code, with room around it: next to a tag it would be none."""
+    """Return a value as a code block with empty lines around it: beside a tag it would not be code."""
     raw = _raw_text(value)
     if not isinstance(value, UntrustedText) or value._output.plain:  # noqa: SLF001
         return raw
@@ -250,7 +257,7 @@ def block(value: object) -> str:
 
 
 def code(value: object) -> str:
-    """As code in a line."""
+    """Return a value as inline code."""
     raw = _raw_text(value)
     if not isinstance(value, UntrustedText) or value._output.plain:  # noqa: SLF001
         return raw
@@ -262,7 +269,7 @@ def code(value: object) -> str:
 
 
 def link(value: object, label: object = "Open at the source") -> str:
-    """An address as a link, its host beside it; as code where it may not be one."""
+    """Return a URL as a link followed by its host, or as code if it may not be linked."""
     raw = _raw_text(value)
     if not isinstance(value, UntrustedText) or value._output.plain:  # noqa: SLF001
         return raw
@@ -276,7 +283,7 @@ def link(value: object, label: object = "Open at the source") -> str:
 
 
 def truncate(value: object, length: object = 255) -> Any:
-    """The beginning, with an ellipsis where something is missing."""
+    """Return the beginning of a text, with an ellipsis if it was cut."""
     if not isinstance(length, int) or length < 1:
         raise TypeError("truncate needs a number of characters: truncate(100)")
     raw = _raw_text(value)
@@ -285,7 +292,7 @@ def truncate(value: object, length: object = 255) -> Any:
 
 
 def replace(value: object, old: object, new: object) -> Any:
-    """With other words in place of some."""
+    """Replace a part of a text."""
     raw, before, after = _raw_text(value), _raw_text(old), _raw_text(new)
     if not before or len(after) > 100:
         raise ValueError("replace needs something to look for, and at most 100 characters to put there")
@@ -294,17 +301,15 @@ def replace(value: object, old: object, new: object) -> Any:
 
 
 def lines(value: object) -> list[Any]:
-    """The lines of a text, for a loop; the first hundred."""
+    """Return the first hundred lines of a text, for a loop."""
     texts = _raw_text(value).splitlines()[:MAX_ITEMS]
-    return (
-        [UntrustedText(line, value._output) for line in texts]
-        if isinstance(value, UntrustedText)
-        else list(texts)
-    )  # noqa: SLF001
+    if not isinstance(value, UntrustedText):
+        return list(texts)
+    return [UntrustedText(line, value._output) for line in texts]  # noqa: SLF001
 
 
 def default(value: object, other: object = "") -> object:
-    """Something else where there is nothing."""
+    """Return ``other`` if the value is empty or undefined."""
     if (
         value is None
         or isinstance(value, jinja2.Undefined)
@@ -315,7 +320,7 @@ def default(value: object, other: object = "") -> object:
 
 
 def length(value: object) -> int:
-    """How many characters, lines or tags."""
+    """Return the number of characters, lines or tags."""
     if isinstance(value, (UntrustedText, UntrustedFacts, str, list)):
         return len(value)
     raise TypeError("length is for texts, lines and tags")

@@ -1,6 +1,6 @@
-"""In whose words a draft is: the templates of the rule that sends a ticket there, or the built-in ones. Pure.
+"""Choose the texts of a draft: templates of the route that sends the ticket there, or the built-in texts. Pure.
 
-A template that fails costs nobody a report: the built-in words take its place, and the draft says so.
+A template that fails is replaced by the built-in text, and the draft records the problem.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DEFAULT_OPTIONS = Options()
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """A rule that has a say in how a ticket is told, by its name."""
+    """Name and options of the route whose templates apply."""
 
     name: str
     options: Options = DEFAULT_OPTIONS
@@ -27,13 +27,14 @@ NO_RULE = Rule("")
 
 
 def has_templates(route: Route) -> bool:
-    """Whether a rule says anything of how tickets are told."""
+    """Return whether a route changes the texts of its tickets."""
     return route.options.templates != DEFAULT_OPTIONS.templates or route.options.requester
 
 
 def rule_for(routes: Sequence[Route], facts: Facts, destination_id: int | None) -> Rule:
-    """The first rule that fits a ticket and names the destination; None: whichever it names. Thresholds are not asked: the
-    ticket is there already.
+    """Return the first route that matches a ticket and names the destination; NO_RULE if there is none.
+
+    ``destination_id`` None accepts every destination. Thresholds are ignored, since the ticket already exists.
     """
     for route in routes:
         if destination_id is not None and destination_id not in route.destinations:
@@ -45,24 +46,24 @@ def rule_for(routes: Sequence[Route], facts: Facts, destination_id: int | None) 
 
 
 class TemplateSelector:
-    """The words of one draft. ``problems``: templates that failed, with line and cause."""
+    """Renderer of one draft's texts. ``problems`` lists templates that failed, with line and cause."""
 
-    def __init__(self, rule: Rule, given: Callable[[], TemplateContext]) -> None:
+    def __init__(self, rule: Rule, make_context: Callable[[], TemplateContext]) -> None:
         self._rule = rule
-        self._make_context = given
+        self._make_context = make_context
         self._context: TemplateContext | None = None
         self.problems: list[str] = []
 
-    def render(self, what: TemplateName, built_in: Callable[[], str]) -> str:
-        """One text of the draft."""
-        source = getattr(self._rule.options.templates, what)
+    def render(self, name: TemplateName, built_in: Callable[[], str]) -> str:
+        """Return one text of the draft, from the route's template or from ``built_in``."""
+        source = getattr(self._rule.options.templates, name)
         if source is None:
             return built_in()
         try:
             if self._context is None:
                 self._context = self._make_context()
-            return templates.render(what, source, self._context)
-        except Exception as error:  # noqa: BLE001 - a report is worth more than its template
+            return templates.render(name, source, self._context)
+        except Exception as error:  # noqa: BLE001 - a failing template must not lose the report
             cause = error if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-            self.problems.append(f"template {what} of route {self._rule.name} failed: {str(cause)[:300]}")
+            self.problems.append(f"template {name} of route {self._rule.name} failed: {str(cause)[:300]}")
             return built_in()

@@ -1,9 +1,8 @@
-"""Templates of one's own for issues, comments and mails: Jinja2, of which little is allowed, and nothing that is not bounded.
+"""Render operators' templates for issues, comments and e-mails: a small, bounded subset of Jinja2. Pure.
 
-A stranger's words are data here too. They stand in a template as objects that know their raw text; whatever is done to them
-is done to that, and only where they are put out they become Markdown, inert as everywhere. At the end the whole is parsed and
-looked through: what was to be code is code, each link is the author's or ours, and there is no HTML but a few plain tags. So
-no template, however it is written, brings a stranger's text to life; one that would is not used. Pure.
+Untrusted values are objects that keep their raw text; filters work on the raw text, and a value becomes escaped Markdown
+only when it is output. The result is parsed again and verified: code is still code, each link is the author's or ours, and
+there is no HTML except a few plain tags. A template whose output contains active markup from a value is rejected.
 """
 
 from __future__ import annotations
@@ -26,9 +25,9 @@ from pointsman.content.render import TicketText
 from pointsman.content.template_context import (
     EVENT_FIELDS,
     JOINER,
-    VARIABLES,
     REQUESTER_FIELDS,
     TICKET_FIELDS,
+    VARIABLES,
     RenderOutput,
     TemplateContext,
 )
@@ -59,14 +58,14 @@ EXAMPLE = TemplateContext(
     release="1.4.2",
     url="https://errors.example/issues/1",
 )
-"""What a template is tried on before it is taken."""
+"""Values for the trial rendering of a new template."""
 _MEMBERS = {"ticket": TICKET_FIELDS, "event": EVENT_FIELDS, "requester": REQUESTER_FIELDS}
 _ALLOWED = (
     *(nodes.Template, nodes.Output, nodes.TemplateData, nodes.Const, nodes.Name, nodes.If, nodes.For),
     *(nodes.Getattr, nodes.Getitem, nodes.Slice, nodes.Filter, nodes.Test, nodes.CondExpr, nodes.Keyword),
     *(nodes.Compare, nodes.Operand, nodes.And, nodes.Or, nodes.Not, nodes.List, nodes.Tuple, nodes.Neg),
 )
-"""What a template may be made of. There is neither a call nor a sum nor a way to keep anything, so nothing grows."""
+"""Syntax nodes that a template may use. There are no calls, no arithmetic and no assignments, so nothing can grow."""
 _LISTS = ("tags", "facts")
 _TESTS = ("eq", "ne", "lt", "le", "gt", "ge", "==", "!=", "<", "<=", ">", ">=", "in", "defined", "none")
 _HINTS = {
@@ -108,7 +107,7 @@ def _compiled(source: str) -> jinja2.Template:
 
 
 def _problems(tree: nodes.Template) -> Iterator[tuple[int, str]]:
-    """What can't be in a template, by line."""
+    """Yield the forbidden elements of a template with their lines."""
     for node in tree.find_all((nodes.Expr, nodes.Stmt)):
         if not isinstance(node, _ALLOWED):
             yield node.lineno, f"{type(node).__name__}: {_HINTS.get(type(node), 'is not for templates')}"
@@ -124,12 +123,12 @@ def _problems(tree: nodes.Template) -> Iterator[tuple[int, str]]:
         if members is not None and node.attr not in members:
             yield node.lineno, f"there is no {node.attr!r} in it; there are {', '.join(members)}"
     for name in sorted(meta.find_undeclared_variables(tree) - set(VARIABLES)):
-        line = min(one.lineno for one in tree.find_all(nodes.Name) if one.name == name)
+        line = min(node.lineno for node in tree.find_all(nodes.Name) if node.name == name)
         yield line, f"there is no {name!r}; there are {', '.join(VARIABLES)}"
 
 
 def check(source: str) -> None:
-    """Raises ValueError, with line and cause, for a template that can't be used."""
+    """Check a template and render it with example values. Raises ValueError with line and cause."""
     _compiled(source)
     try:
         render("body", source, EXAMPLE)
@@ -138,14 +137,14 @@ def check(source: str) -> None:
             raise
 
 
-def render(what: TemplateName, source: str, given: TemplateContext) -> str:
-    """What a template makes of a ticket and its event. Raises ValueError, with line and cause."""
+def render(name: TemplateName, source: str, context: TemplateContext) -> str:
+    """Return a template's text for a ticket and its event. Raises ValueError with line and cause."""
     template = _compiled(source)
-    output = RenderOutput(plain=what in ONE_LINE)
+    output = RenderOutput(plain=name in ONE_LINE)
     parts: list[str] = []
     size = 0
     try:
-        for part in template.generate(values.template_variables(given, output)):
+        for part in template.generate(values.template_variables(context, output)):
             size += len(part)
             if size > OUTPUT_LIMIT:
                 raise ValueError(f"line 1: it makes more than {OUTPUT_LIMIT} characters")  # noqa: TRY301
@@ -153,8 +152,8 @@ def render(what: TemplateName, source: str, given: TemplateContext) -> str:
     except Exception as error:
         raise ValueError(_runtime_error_text(error)) from error
     rendered = "".join(parts).strip()
-    if what in ONE_LINE:
-        line = sanitize.title(rendered) if what == "title" else sanitize.one_line(rendered, 200)
+    if name in ONE_LINE:
+        line = sanitize.title(rendered) if name == "title" else sanitize.one_line(rendered, 200)
         if not line:
             raise ValueError(EMPTY)
         return line
@@ -165,7 +164,7 @@ def render(what: TemplateName, source: str, given: TemplateContext) -> str:
 
 
 def _runtime_error_text(error: Exception) -> str:
-    """An error of a template while it ran, with its line."""
+    """Return the message of a template's runtime error, with its line."""
     if isinstance(error, ValueError) and str(error).startswith("line "):
         return str(error)
     line, trace = 1, error.__traceback__
@@ -176,11 +175,11 @@ def _runtime_error_text(error: Exception) -> str:
     return f"line {line}: {type(error).__name__}: {str(error)[:200]}"
 
 
-# -- looking through what was made ---------------------------------------------------------------------------------
+# -- verification of the output --------------------------------------------------------------------------------------
 
 
 def _verify_output(rendered: str, source: str, output: RenderOutput) -> None:
-    """See that nothing in it lives but what the author wrote. Raises ValueError."""
+    """Verify that only the author's text has active markup. Raises ValueError."""
     code: list[str] = []
     known = unquote(source)
     allowed = {unquote(url) for url in output.links}

@@ -297,7 +297,7 @@ def test_what_no_template_could_tell_keeps_the_built_in_words():
     listed = ThrottledTickets(1, [("1", "fine")])
     storm = {"throttle": {"allowed": 1}}
     assert "More than 1 new problems" in made(storm, listed=listed, rule=MINE)["body"]
-    assert "storm goes on" in made(storm, DeliveryKind.COMMENT, listed=listed, event_kind="grew", rule=MINE)["body"]
+    assert "are listed by now" in made(storm, DeliveryKind.COMMENT, listed=listed, event_kind="grew", rule=MINE)["body"]
     assert "x = 1" in made({"code": "x = 1"}, DeliveryKind.COMMENT, event_kind="details", rule=MINE)["body"]
     linked = {"destination": "forge", "key": "12", "url": "https://git.example/12"}
     told = made(linked, DeliveryKind.COMMENT, destination_kind=DestinationKind.SOURCE, event_kind="linked", rule=MINE)

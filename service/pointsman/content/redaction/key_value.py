@@ -9,12 +9,12 @@ import msgspec
 
 from pointsman.content.redaction.heuristics import (
     is_code,
-    is_harmless_name,
     is_empty_value,
+    is_harmless_name,
     is_random,
-    looks_secret,
     is_suspicious,
     kind_of_name,
+    looks_secret,
 )
 from pointsman.content.redaction.patterns import TEMPLATE, Span
 

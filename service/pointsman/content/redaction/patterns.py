@@ -238,7 +238,9 @@ def _find_stated_passwords(text: str, small: str) -> Iterator[Span]:
     for verb in _STATEMENT_VERBS:
         for at in _ends_of(small, verb):
             end = at - len(verb)
-            stated = small.endswith(_STATEMENT_SUBJECTS, max(0, end - 12), end) and _STATEMENT_VALUE.match(text, at)
+            stated = small.endswith(_STATEMENT_SUBJECTS, max(0, end - 12), end) and _STATEMENT_VALUE.match(
+                text, at
+            )
             if stated and _is_stated_secret(word := stated[1].rstrip(".,;:")):
                 yield stated.start(1), stated.start(1) + len(word), "password"
     yield from _find_command_passwords(text, small)

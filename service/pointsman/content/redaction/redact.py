@@ -19,8 +19,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import msgspec
 
 from pointsman.content.redaction.heuristics import (
-    is_harmless_name,
     is_empty_value,
+    is_harmless_name,
     is_random,
     is_suspicious,
     kind_of_name,
@@ -128,7 +128,9 @@ def _merge(spans: Iterable[Span]) -> list[Span]:
     return merged
 
 
-def _outside_placeholders(spans: Iterable[Span], text: str, done: Sequence[tuple[int, int]]) -> Iterator[Span]:
+def _outside_placeholders(
+    spans: Iterable[Span], text: str, done: Sequence[tuple[int, int]]
+) -> Iterator[Span]:
     """What of the spans is no placeholder already, so that masking twice is masking once. Both are in order."""
     at = 0
     for start, end, kind in spans:
