@@ -13,7 +13,7 @@ from pointsman.storage.delivery_writer import (
     DeliveryRow,
     EventRow,
     LaneRow,
-    ReplaceableDelivery,
+    CoalescingDelivery,
     ReportRow,
     TicketState,
     as_json,
@@ -49,7 +49,7 @@ async def publish(
         changed = [ticket for ticket in tickets.values() if stored_states[ticket.id] != state_of(ticket)]
     if changed:
         await delivery_writer.write_tickets(con, changed)
-    lanes = await _without_replaced(con, changes.deliveries, tickets, marker_of)
+    lanes = await _coalesce_with_unsent(con, changes.deliveries, tickets, marker_of)
     if reports or changes.events or lanes:
         await delivery_writer.append(
             con,
@@ -89,37 +89,37 @@ async def _close_listed(
     return closed
 
 
-async def _without_replaced(
+async def _coalesce_with_unsent(
     con: Connection,
     deliveries: Sequence[PlannedDelivery],
     tickets: Mapping[uuid.UUID, Ticket],
     marker_of: MarkerOf,
 ) -> dict[LaneKey, list[PlannedDelivery]]:
-    """Return the deliveries to append to each lane, without those that replaced an older delivery that was not sent."""
+    """Return the deliveries to append to each lane, without those that an unsent delivery in the lane stands for now."""
     lanes: dict[LaneKey, list[PlannedDelivery]] = {}
-    replacing = False
+    may_coalesce = False
     for delivery in deliveries:
         lanes.setdefault((delivery.ticket_id, delivery.destination_id), []).append(delivery)
-        replacing = replacing or delivery.coalesce_key is not None
-    if not replacing:
+        may_coalesce = may_coalesce or delivery.coalesce_key is not None
+    if not may_coalesce:
         return lanes
-    asked: list[ReplaceableDelivery] = []
+    coalescing: list[CoalescingDelivery] = []
     for key, planned in lanes.items():
-        lanes[key] = folded = coalesce(planned)
-        for delivery in folded:
+        lanes[key] = coalesced = coalesce(planned)
+        for delivery in coalesced:
             if delivery.coalesce_key is not None:
                 marker = marker_of(tickets[delivery.ticket_id], delivery)
-                asked.append(
-                    ReplaceableDelivery(
+                coalescing.append(
+                    CoalescingDelivery(
                         *key,
                         delivery.coalesce_key,
                         delivery.event_n,
                         marker,
                         delivery.coalesced_count,
-                        delivery is folded[0],
+                        delivery is coalesced[0],
                     )
                 )
-    for key in await delivery_writer.replace_unsent(con, asked):
+    for key in await delivery_writer.coalesce_unsent(con, coalescing):
         del lanes[key][0]
         if not lanes[key]:
             del lanes[key]

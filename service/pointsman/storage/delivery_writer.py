@@ -16,12 +16,9 @@ from pointsman.storage.queries import queries
 
 SQL = queries("deliveries")
 
-CLOSED_AT_ONCE = 3_000
+MAX_CLOSED_AT_ONCE = 3_000
 """At most so many throttled tickets are closed together with their summary ticket; the rest stays open."""
 _to_json = msgspec.json.Encoder().encode
-# a look-up in a dict takes a tenth of the time of an enum's constructor
-_KINDS = {int(kind): kind for kind in TicketKind}
-_STATUSES = {int(status): status for status in TicketStatus}
 
 
 class ReportRow(NamedTuple):
@@ -70,8 +67,8 @@ class DeliveryRow(NamedTuple):
     coalesced_count: int
 
 
-class ReplaceableDelivery(NamedTuple):
-    """A planned delivery that may replace an older one with the same key; ``leads``: it is the first of its lane."""
+class CoalescingDelivery(NamedTuple):
+    """A planned delivery with a coalesce key; ``leads``: it is the first one planned for its lane."""
 
     ticket_id: uuid.UUID
     destination_id: int
@@ -103,10 +100,10 @@ def ticket_from(row: Row) -> Ticket:
     return Ticket(
         id=row["id"],
         source_id=row["source_id"],
-        kind=_KINDS[row["kind"]],
+        kind=TicketKind(row["kind"]),
         fingerprint=row["fingerprint"],
         generation=row["generation"],
-        status=_STATUSES[row["status"]],
+        status=TicketStatus(row["status"]),
         close_reason=row["close_reason"],
         next_event=row["next_event"],
         reporter_email=row["reporter_email"],
@@ -120,7 +117,12 @@ def ticket_from(row: Row) -> Ticket:
 def state_of(ticket: Ticket) -> TicketState:
     """Return what of a ticket a decision can change."""
     return TicketState(
-        ticket.status, ticket.close_reason, ticket.next_event, ticket.summary_ticket_id, ticket.below_threshold, ticket.recurrence_announced
+        ticket.status,
+        ticket.close_reason,
+        ticket.next_event,
+        ticket.summary_ticket_id,
+        ticket.below_threshold,
+        ticket.recurrence_announced,
     )
 
 
@@ -185,22 +187,22 @@ async def append(
     )
 
 
-async def replace_unsent(
-    con: Connection, deliveries: Sequence[ReplaceableDelivery]
+async def coalesce_unsent(
+    con: Connection, deliveries: Sequence[CoalescingDelivery]
 ) -> list[tuple[uuid.UUID, int]]:
-    """Let unsent deliveries at the ends of lanes stand for newer events too.
+    """Move unsent deliveries at the ends of lanes on to newer events with the same coalesce key.
 
     Return the lanes (ticket and destination) whose leading planned delivery is not needed any more.
     """
-    rows = await con.fetch(SQL["coalesce_deliveries"], *_columns(ReplaceableDelivery, deliveries))
+    rows = await con.fetch(SQL["coalesce_deliveries"], *_columns(CoalescingDelivery, deliveries))
     return [(row["ticket_id"], row["destination_id"]) for row in rows if row["moves"]]
 
 
 async def close_throttled(
-    con: Connection, parent_id: uuid.UUID, reason: str, event_data: str
+    con: Connection, summary_id: uuid.UUID, reason: str, event_data: str
 ) -> list[Ticket]:
     """Close the tickets that a summary ticket lists, each with an event. Return those that were closed."""
-    rows = await con.fetch(SQL["close_throttled_tickets"], parent_id, reason, event_data, CLOSED_AT_ONCE)
+    rows = await con.fetch(SQL["close_throttled_tickets"], summary_id, reason, event_data, MAX_CLOSED_AT_ONCE)
     return [ticket_from(row) for row in rows]
 
 

@@ -1,4 +1,7 @@
-"""Issues that were seen with a marker of ours: what settles a doubt, and what shows that there are two."""
+"""Store which issues were observed with which markers.
+
+An observation resolves an unknown outcome; two of one marker are duplicates.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ SQL = queries("marker_observations")
 
 
 class MarkerObservation(NamedTuple):
-    """An issue that carries a marker."""
+    """An issue that was observed with a marker."""
 
     destination_id: int
     marker: uuid.UUID
@@ -27,16 +30,20 @@ class MarkerObservation(NamedTuple):
 async def record_marker(
     database: Database, destination_id: int, marker: uuid.UUID, issue: tuple[str, str, str], seen_by: str
 ) -> None:
-    """Write down that an issue (id, key, address) carries a marker."""
+    """Record that an issue (id, key, address) has a marker."""
     await record_markers(database, [MarkerObservation(destination_id, marker, *issue, seen_by)])
 
 
-async def record_markers(database: Database, seen: Sequence[MarkerObservation]) -> list[None]:
-    """Write down sightings. Two of one marker go one after the other, so that the second sees the first."""
-    left = list(seen)
-    while left:
+async def record_markers(database: Database, observations: Sequence[MarkerObservation]) -> list[None]:
+    """Record observations. Those of one marker go into separate statements, so that the second sees the first."""
+    remaining = list(observations)
+    while remaining:
         firsts: dict[uuid.UUID, MarkerObservation] = {}
-        later = [one for one in left if firsts.setdefault(one.marker, one) is not one]
+        later = [
+            observation
+            for observation in remaining
+            if firsts.setdefault(observation.marker, observation) is not observation
+        ]
         await database.execute(SQL["insert_marker_observations"], *columns(list(firsts.values())))
-        left = later
-    return [None] * len(seen)
+        remaining = later
+    return [None] * len(observations)

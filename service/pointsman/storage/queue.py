@@ -1,4 +1,4 @@
-"""The queue: lanes claimed whole under a fenced lease, and the steps of an attempt."""
+"""The queue: claim lanes under fenced leases, and store each step of an attempt."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ SQL = queries("queue")
 
 LEASE_SECONDS = 60.0
 TRUST_MARGIN_SECONDS = 5.0
-LOOK_SECONDS = 1.0
+CHECK_SECONDS = 1.0
+MAX_DESTINATIONS_PER_CLAIM = 64
 
 
 def seconds(value: float) -> dt.timedelta:
-    """An interval for Postgres."""
+    """Return an interval for Postgres."""
     return dt.timedelta(seconds=value)
 
 
@@ -71,9 +72,10 @@ class NextDelivery(NamedTuple):
 
 @dataclass(slots=True)
 class Lane:
-    """A lane in our hands. ``trust_until`` is on the monotonic clock, counted from before the claim was sent.
+    """A claimed lane.
 
-    ``first`` is its head as it stood when the lane was claimed: what comes of it is fenced like all else.
+    ``trust_until`` is the time on the monotonic clock until which the lease is surely ours, counted from before the claim
+    was sent. ``first_delivery`` was loaded with the claim.
     """
 
     id: int
@@ -86,7 +88,7 @@ class Lane:
 
 
 class Intent(NamedTuple):
-    """A request that is about to leave."""
+    """The intent to send a delivery: a request is about to leave."""
 
     lane_id: int
     lease_id: uuid.UUID
@@ -97,7 +99,7 @@ class Intent(NamedTuple):
 
 
 class Finish(NamedTuple):
-    """A delivery that is done."""
+    """The successful end of a delivery."""
 
     lane_id: int
     lease_id: uuid.UUID
@@ -115,10 +117,9 @@ class Finish(NamedTuple):
 
 
 class Lanes:
-    """Statements on lanes and deliveries; each one that a holder issues names its lease.
+    """Statements on lanes and deliveries. Each one on behalf of a claimed lane names its lease.
 
-    The three that every delivery needs (its head, its intent, its end) are shared by lanes that need them at the same
-    time.
+    The three that every delivery needs (load, intent, finish) are coalesced over the lanes that need them at the same time.
     """
 
     def __init__(
@@ -127,52 +128,52 @@ class Lanes:
         self.database = database
         self.holder = holder
         self.lease_seconds = lease_seconds
-        self._found_work = False
-        self._looked_at = -LOOK_SECONDS
-        self._heads = CallCoalescer(self._read_heads)
-        self._intents = CallCoalescer(self._write_intents)
-        self._finishes = CallCoalescer(self._finish_deliveries)
+        self._last_claim_found_work = False
+        self._checked_at = -CHECK_SECONDS
+        self._load_delivery = CallCoalescer(self._load_deliveries)
+        self._write_intent = CallCoalescer(self._write_intents)
+        self._finish_delivery = CallCoalescer(self._finish_deliveries)
 
-    def _trust(self, before: float) -> float:
+    def _trusted_until(self, before: float) -> float:
         return before + self.lease_seconds - min(TRUST_MARGIN_SECONDS, self.lease_seconds / 4)
 
     async def claim(self, limit: int) -> list[Lane]:
-        """Reap what others let go, then claim up to ``room`` due lanes."""
+        """Release expired leases, then claim up to ``limit`` due lanes."""
         before = time.monotonic()
-        # where the last claim found work the next one mostly does too: no need to ask first, save for lapsed leases
-        if not self._found_work or before - self._looked_at > LOOK_SECONDS:
-            look = await self.database.fetchrow(SQL["has_due_work"])
-            assert look is not None
-            self._looked_at = before
-            if look["lapsed"]:
+        # where the last claim found work the next one mostly does too; only expired leases must be looked for
+        if not self._last_claim_found_work or before - self._checked_at > CHECK_SECONDS:
+            work = await self.database.fetchrow(SQL["has_due_work"])
+            assert work is not None
+            self._checked_at = before
+            if work["lapsed"]:
                 await self.database.fetch(SQL["release_expired_leases"])
-            elif not look["due"]:
+            elif not work["due"]:
                 return []
         before = time.monotonic()
         lanes = await self._claim(limit, before)
-        self._found_work = bool(lanes)
+        self._last_claim_found_work = bool(lanes)
         return lanes
 
-    async def _claim(self, room: int, before: float) -> list[Lane]:
+    async def _claim(self, limit: int, before: float) -> list[Lane]:
         async with self.database.transaction() as con:
-            turn = await con.fetch(SQL["lock_claimable_destinations"], 64)
-            if not turn:
+            destinations = await con.fetch(SQL["lock_claimable_destinations"], MAX_DESTINATIONS_PER_CLAIM)
+            if not destinations:
                 return []
-            rows = await con.fetch(
+            claimed = await con.fetch(
                 SQL["claim_lanes"],
                 self.holder,
-                room,
+                limit,
                 seconds(self.lease_seconds),
-                [row["destination_id"] for row in turn],
+                [row["destination_id"] for row in destinations],
             )
-            heads = {}
-            if rows:
-                found = await con.fetch(
+            deliveries: dict[int, NextDelivery] = {}
+            if claimed:
+                records = await con.fetch(
                     SQL["load_next_deliveries"],
-                    [row["id"] for row in rows],
-                    [row["lease_id"] for row in rows],
+                    [row["id"] for row in claimed],
+                    [row["lease_id"] for row in claimed],
                 )
-                heads = {delivery.lane_id: delivery for delivery in rows_of(NextDelivery, found)}
+                deliveries = {delivery.lane_id: delivery for delivery in rows_of(NextDelivery, records)}
         return [
             Lane(
                 row["id"],
@@ -180,14 +181,14 @@ class Lanes:
                 row["lease_id"],
                 row["ticket_id"],
                 row["destination_id"],
-                self._trust(before),
-                heads.get(row["id"]),
+                self._trusted_until(before),
+                deliveries.get(row["id"]),
             )
-            for row in rows
+            for row in claimed
         ]
 
     async def renew(self, lanes: Sequence[Lane]) -> set[int]:
-        """Renew the leases; the ids of lanes that are still ours."""
+        """Renew leases. Return the ids of the lanes whose lease was not lost."""
         before = time.monotonic()
         rows = await self.database.fetch(
             SQL["renew_leases"],
@@ -195,61 +196,66 @@ class Lanes:
             [lane.lease_id for lane in lanes],
             seconds(self.lease_seconds),
         )
-        kept = {row["id"] for row in rows}
+        renewed = {row["id"] for row in rows}
         for lane in lanes:
-            if lane.id in kept:
-                lane.trust_until = self._trust(before)
-        return kept
+            if lane.id in renewed:
+                lane.trust_until = self._trusted_until(before)
+        return renewed
 
     async def release(self, lane: Lane, delay_seconds: float = 0.0) -> None:
-        """Give a lane back untouched."""
+        """Release a lane unchanged; it is due after the delay."""
         await self.database.execute(SQL["release_lane"], lane.id, lane.lease_id, seconds(delay_seconds))
 
     async def next_delivery(self, lane: Lane) -> NextDelivery | None:
-        """The first unfinished delivery with all that sending it needs; None if the lane is not ours any more."""
-        return await self._heads((lane.id, lane.lease_id))
+        """Return the first unfinished delivery of a lane. None if there is none or the lease was lost."""
+        return await self._load_delivery((lane.id, lane.lease_id))
 
-    async def _read_heads(self, asked: list[tuple[int, uuid.UUID]]) -> list[NextDelivery | None]:
-        rows = await self.database.fetch(SQL["load_next_deliveries"], *columns(asked))
-        heads = {(delivery.lane_id, delivery.lease_id): delivery for delivery in rows_of(NextDelivery, rows)}
-        return [heads.get(one) for one in asked]
+    async def _load_deliveries(self, leases: list[tuple[int, uuid.UUID]]) -> list[NextDelivery | None]:
+        rows = await self.database.fetch(SQL["load_next_deliveries"], *columns(leases))
+        deliveries = {
+            (delivery.lane_id, delivery.lease_id): delivery for delivery in rows_of(NextDelivery, rows)
+        }
+        return [deliveries.get(lease) for lease in leases]
 
     async def record_intent(
         self, lane: Lane, seq: int, *, outcome_unknown: bool, verify_after_seconds: float, draft: Any
     ) -> int | None:
-        """Write down that a request is about to leave; the attempts so far, None if the lease is lost."""
+        """Store that a request is about to leave. Return the attempts so far, None if the lease was lost."""
         text = json.dumps(draft) if draft is not None else None
-        return await self._intents(
+        return await self._write_intent(
             Intent(lane.id, lane.lease_id, seq, outcome_unknown, seconds(verify_after_seconds), text)
         )
 
-    async def _write_intents(self, asked: list[Intent]) -> list[int | None]:
-        return await self._fenced("record_intents", asked, "attempts")
+    async def _write_intents(self, intents: list[Intent]) -> list[int | None]:
+        return await self._fenced("record_intents", intents, "attempts")
 
     async def _fenced(
-        self, statement: str, asked: Sequence[Intent | Finish], told: str, *more: Any
+        self, statement: str, items: Sequence[Intent | Finish], column: str, *arguments: Any
     ) -> list[int | None]:
-        """Do for many lanes what a statement does; what it told of each, None where the lease is lost."""
-        rows = await self.database.fetch(SQL[statement], *columns(asked), *more)
-        # by lease: a lane that was lost and came back may be asked for by its old holder and its new one at once
-        done: dict[tuple[int, uuid.UUID], int] = {
-            (row["lane_id"], row["lease_id"]): row[told] for row in rows
+        """Run a statement for many lanes. Return a column for each lane, None where its lease was lost."""
+        rows = await self.database.fetch(SQL[statement], *columns(items), *arguments)
+        # by lease: a lane that was lost and claimed again can be asked for by its old and its new holder at once
+        values: dict[tuple[int, uuid.UUID], int] = {
+            (row["lane_id"], row["lease_id"]): row[column] for row in rows
         }
-        for one in asked:
-            if (one.lane_id, one.lease_id) not in done:
-                late = await self._alone(one, statement, columns([one]), *more)
-                if late is not None:
-                    done[one.lane_id, one.lease_id] = late[told]
-        return [done.get((one.lane_id, one.lease_id)) for one in asked]
+        for item in items:
+            if (item.lane_id, item.lease_id) not in values:
+                row = await self._run_alone(item, statement, columns([item]), *arguments)
+                if row is not None:
+                    values[item.lane_id, item.lease_id] = row[column]
+        return [values.get((item.lane_id, item.lease_id)) for item in items]
 
-    async def _alone(
-        self, one: Intent | Finish, statement: str, arguments: list[list[Any]], *more: Any
+    async def _run_alone(
+        self, item: Intent | Finish, statement: str, item_columns: list[list[Any]], *arguments: Any
     ) -> Row | None:
-        """Do for one lane, waiting for its lock, what a shared statement passed by; None if the lease is lost."""
+        """Wait for the lock of one lane that a shared statement skipped, and run the statement for it alone.
+
+        Return None if the lease was lost.
+        """
         async with self.database.transaction() as con:
-            if await con.fetchval(SQL["lock_lane"], one.lane_id, one.lease_id) is None:
+            if await con.fetchval(SQL["lock_lane"], item.lane_id, item.lease_id) is None:
                 return None
-            row: Row | None = await con.fetchrow(SQL[statement], *arguments, *more)
+            row: Row | None = await con.fetchrow(SQL[statement], *item_columns, *arguments)
             return row
 
     async def finish(
@@ -266,11 +272,12 @@ class Lanes:
         remote_state: int | None = None,
         remote_version: dt.datetime | None = None,
     ) -> bool | None:
-        """A delivery is done; ``note`` is kept with the attempt. True: more waits and the lane is still ours; None: the
-        lane was lost, the result is stale.
+        """Finish a delivery; ``note`` is stored with the attempt.
+
+        Return whether the lease is kept and the lane has more deliveries; None if the lease was lost and nothing changed.
         """
         remote_id, remote_key, url = issue or (None, None, None)
-        state = await self._finishes(
+        state = await self._finish_delivery(
             Finish(
                 lane.id,
                 lane.lease_id,
@@ -289,8 +296,8 @@ class Lanes:
         )
         return None if state is None else state == LaneState.LEASED
 
-    async def _finish_deliveries(self, asked: list[Finish]) -> list[int | None]:
-        return await self._fenced("finish_deliveries", asked, "state", self.holder)
+    async def _finish_deliveries(self, finishes: list[Finish]) -> list[int | None]:
+        return await self._fenced("finish_deliveries", finishes, "state", self.holder)
 
     async def retry(
         self,
@@ -307,7 +314,7 @@ class Lanes:
         status: int | None,
         started_at: dt.datetime,
     ) -> bool:
-        """Try a delivery again later; False if the lane was lost."""
+        """Schedule the retry of a delivery and release its lane. Return False if the lease was lost."""
         row = await self.database.fetchval(
             SQL["schedule_retry"],
             lane.id,
@@ -327,7 +334,7 @@ class Lanes:
         return row is not None
 
     async def confirm_not_applied(self, lane: Lane, seq: int) -> bool:
-        """Every look found nothing: the delivery may be sent again; False if the lane was lost."""
+        """Store that an unknown outcome had no effect: the delivery may be sent. Return False if the lease was lost."""
         return (
             await self.database.fetchval(SQL["confirm_not_applied"], lane.id, lane.lease_id, seq) is not None
         )
@@ -344,8 +351,9 @@ class Lanes:
         status: int | None,
         started_at: dt.datetime,
     ) -> bool:
-        """A delivery is dead; its lane goes on or is parked. A doubt about it outlives it, for when it is replayed.
-        False if the lane was lost.
+        """Give a delivery up; its lane goes on, or is parked. Return False if the lease was lost.
+
+        An unknown outcome stays with the dead letter, so that a replay verifies it.
         """
         row = await self.database.fetchval(
             SQL["dead_letter_delivery"],
@@ -373,8 +381,9 @@ class Lanes:
         status: int | None = None,
         started_at: dt.datetime | None = None,
     ) -> bool:
-        """The lane waits for a person; ``outcome`` and what follows tell of the attempt that led there. ``orphaned``: its
-        issue is gone. False if the lane was lost.
+        """Park a lane until an operator acts; ``orphaned``: its issue is gone. Return False if the lease was lost.
+
+        ``outcome`` and what follows belong to the attempt that led to it, if there was one.
         """
         row = await self.database.fetchval(
             SQL["park_lane"],
@@ -391,7 +400,7 @@ class Lanes:
         return row is not None
 
     async def issues_with_marker(self, destination_id: int, marker: uuid.UUID) -> list[tuple[str, str, str]]:
-        """Issues that were seen with a marker, first one first."""
+        """Return the issues that were observed with a marker, the oldest first: id, key and address."""
         rows = await self.database.fetch(
             queries("marker_observations")["issues_with_marker"], destination_id, marker
         )
@@ -399,8 +408,9 @@ class Lanes:
 
 
 async def replay(database: Database, lane_id: int, seq: int, *, assume_not_applied: bool = False) -> bool:
-    """Let a dead delivery, or the head of a parked lane, run again; False if it is neither. ``not_there``: what is in
-    doubt did not happen.
+    """Try a dead letter, or the first delivery of a parked lane, again. Return False if it is neither.
+
+    ``assume_not_applied``: an unknown outcome is taken for "had no effect" instead of being verified.
     """
     if await database.fetchval(SQL["replay_parked"], lane_id, seq, assume_not_applied) is not None:
         return True
@@ -408,6 +418,6 @@ async def replay(database: Database, lane_id: int, seq: int, *, assume_not_appli
 
 
 async def missing_comments(database: Database, lane_id: int, seq: int) -> tuple[int, dt.datetime | None]:
-    """How many comments before this delivery were given up, since the last one that got there, and since when."""
+    """Return how many comments before a delivery were given up since the last delivered one, and since when."""
     row = await database.fetchrow(SQL["missing_comments"], lane_id, seq)
     return (row["count"], row["since"]) if row is not None else (0, None)
