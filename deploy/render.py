@@ -64,7 +64,7 @@ class RenderError(Exception):
 
 
 def render(folder: Path, *, builtin: bool = False) -> list[Resource]:
-    """The resources of a kustomization."""
+    """Return the resources of a kustomization."""
     command = None if builtin else kustomize()
     if command is None:
         return _render(folder)
@@ -75,7 +75,7 @@ def render(folder: Path, *, builtin: bool = False) -> list[Resource]:
 
 
 def kustomize() -> list[str] | None:
-    """The command that renders here, if there is one of version 5."""
+    """Return the command that renders, if kustomize 5 is installed."""
     try:
         if shutil.which("kustomize"):
             output = _ask("kustomize", "version")
@@ -91,7 +91,7 @@ def kustomize() -> list[str] | None:
 
 
 def check(resources: list[Resource]) -> list[str]:
-    """The Kubernetes versions against whose schemas the resources hold; RenderError names the first that fails."""
+    """Return the Kubernetes versions against whose schemas the resources are valid. Raises RenderError for the first that is not."""
     import kubernetes_validate  # type: ignore[import-untyped]  # noqa: PLC0415 - needed to check, not to render
 
     known = kubernetes_validate.utils.all_versions()
@@ -129,7 +129,7 @@ def _render(folder: Path) -> list[Resource]:
 
 
 def _accumulate(folder: Path) -> tuple[list[Resource], dict[str, dict[str, str]]]:
-    """The resources of a kustomization with those below it, and the data of generated config maps."""
+    """Return the resources of a kustomization and of those below it, and the data of generated config maps."""
     file = folder / "kustomization.yaml"
     spec = yaml.safe_load(file.read_text())
     _only(spec, _KNOWN, file)
@@ -154,7 +154,7 @@ def _accumulate(folder: Path) -> tuple[list[Resource], dict[str, dict[str, str]]
 
 
 def _transform(spec: Resource, resources: list[Resource], file: Path) -> None:
-    """Set namespace, replicas and images throughout."""
+    """Set namespace, replicas and images of all resources."""
     for resource in resources:
         if resource["kind"] not in _NAMESPACED | {"Namespace"}:
             raise RenderError(
@@ -174,7 +174,7 @@ def _transform(spec: Resource, resources: list[Resource], file: Path) -> None:
 def _generate(
     generator: Resource, folder: Path, resources: list[Resource], maps: dict[str, dict[str, str]]
 ) -> None:
-    """Make a config map, or change one that a kustomization below made."""
+    """Create a config map, or change one of a kustomization below."""
     _only(generator, {"name", "behavior", "literals", "files"}, folder)
     data = dict(literal.split("=", 1) for literal in generator.get("literals", []))
     for entry in generator.get("files", []):
@@ -190,7 +190,7 @@ def _generate(
 
 
 def _merge(target: Resource, change: Resource, file: Path) -> None:
-    """A strategic merge: mappings merge, named lists merge by name, other values are replaced, null removes."""
+    """Return a strategic merge: mappings merge, named lists merge by name, other values are replaced, null removes."""
     for key, value in change.items():
         old = target.get(key)
         if value is None:
@@ -230,7 +230,7 @@ def _containers(resources: list[Resource]) -> Iterator[Resource]:
 
 
 def _refer(value: Any, names: dict[str, str]) -> None:
-    """Give references to generated config maps their full names."""
+    """Replace references to generated config maps with their full names."""
     if isinstance(value, list):
         for item in value:
             _refer(item, names)
@@ -242,7 +242,7 @@ def _refer(value: Any, names: dict[str, str]) -> None:
 
 
 def _hash(data: dict[str, str]) -> str:
-    """The hash at the end of a config map's name, as kustomize makes it: over JSON as Go writes it, without the name."""
+    """Return the hash at the end of a config map's name, as kustomize computes it: over Go's JSON, without the name."""
     whole = {"data": data, "kind": "ConfigMap", "name": ""}
     text = json.dumps(whole, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     for letter in "<>&\u2028\u2029":
@@ -266,7 +266,7 @@ def _only(spec: Resource, known: set[str], file: Path) -> None:
 
 
 def main() -> int:
-    """Render or check what the command line names."""
+    """Render or check the folders of the command line."""
     parser = argparse.ArgumentParser(description="Render kustomizations, or check them.")
     parser.add_argument(
         "--check", action="store_true", help="check against Kubernetes' schemas, print no manifests"

@@ -258,8 +258,8 @@ class Metrics:
             outcome = dead.outcome if dead.outcome in _OUTCOMES else "other"
             self.dead_letters.labels(dead.slug, outcome).inc(dead.deliveries)
         for limit in metrics.rate_limits:
-            for slug in limit["destinations"]:
-                self.rate_limit_tokens.labels(slug, limit["scope"]).set(limit["tokens"])
-                self.rate_limit_writes_per_second.labels(slug, limit["scope"]).set(limit["rate"])
+            for slug in limit.destinations:
+                self.rate_limit_tokens.labels(slug, limit.scope).set(limit.tokens)
+                self.rate_limit_writes_per_second.labels(slug, limit.scope).set(limit.rate)
         self.reports_parked.set(metrics.maintenance.reports_parked)
         self.verify_writes_mode.set(metrics.maintenance.verify_writes)

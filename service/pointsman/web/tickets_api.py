@@ -200,7 +200,7 @@ _PARAMETERS = frozenset({"limit", "status", "cursor", "source"})
 
 
 async def close(request: web.Request) -> web.Response:
-    """Close a ticket and its issues, and notify its requester."""
+    """Close a ticket and its issues, and notify its reporter."""
     services, principal = services_of(request), authenticate(request)
     ticket = await _requested_ticket(request, services, principal)
     raw = await body.read(request, body.INTAKE_LIMIT, services.admission.report_memory, services.timeouts)
@@ -212,7 +212,7 @@ async def close(request: web.Request) -> web.Response:
 
 
 async def reopen(request: web.Request) -> web.Response:
-    """Reopen a ticket and its issues, and notify its requester."""
+    """Reopen a ticket and its issues, and notify its reporter."""
     services, principal = services_of(request), authenticate(request)
     ticket = await _requested_ticket(request, services, principal)
     async with services.admission.queries.slot():

@@ -31,7 +31,7 @@ from source_examples import alert
 
 slow = pytest.mark.slow
 
-HASTE = HttpTimeouts(first_byte=1.0, head=1.0, body=1.5, body_grace=1.0, idle=1.0, linger=0.3, check_interval=0.05)
+SHORT_TIMEOUTS = HttpTimeouts(first_byte=1.0, head=1.0, body=1.5, body_grace=1.0, idle=1.0, linger=0.3, check_interval=0.05)
 BODY = json.dumps(alert()).encode()
 TARGET = f"/intake/shop/{SHOP}"
 
@@ -104,11 +104,11 @@ MALFORMED = {
 @slow
 async def test_whatever_comes_is_decided_and_never_a_fault_of_ours(service: RunningService):
     """Each is refused with a 4xx or by closing, soon; nothing of it is kept, and the replica goes on."""
-    async with service.replica(SOURCES, patience=HASTE) as running:
+    async with service.replica(SOURCES, timeouts=SHORT_TIMEOUTS) as running:
         for name, data in MALFORMED.items():
             ended = await exchange(service.url, data)
             assert ended.status == 0 or 400 <= ended.status < 500, (name, ended.raw[:300])
-            assert ended.seconds < HASTE.body + 1.0, (name, ended.seconds)
+            assert ended.seconds < SHORT_TIMEOUTS.body + 1.0, (name, ended.seconds)
             assert ended.status == 431 or name != "a head of 40 KiB"
             for more in ended.raw.split(b"HTTP/1.1 ")[2:]:
                 assert more[:1] == b"4", (name, more)
@@ -121,7 +121,7 @@ async def test_whatever_comes_is_decided_and_never_a_fault_of_ours(service: Runn
 async def test_what_follows_a_request_is_a_request_of_its_own(service: RunningService):
     """No bytes of one request become part of another: a smuggled one is answered, or refused, as itself."""
     smuggled = request("/health/live", b"", method="GET")
-    async with service.replica(SOURCES, patience=HASTE):
+    async with service.replica(SOURCES, timeouts=SHORT_TIMEOUTS):
         for data in (
             request(TARGET, smuggled, f"Content-Length: {len(smuggled)}", "Transfer-Encoding: chunked"),
             chunked(TARGET, BODY) + b"0\r\nX: " + b"a" * 10 + b"\r\n\r\n" + b"G" + smuggled,
@@ -137,7 +137,7 @@ async def test_what_follows_a_request_is_a_request_of_its_own(service: RunningSe
 async def test_bombs_take_no_memory(service: RunningService):
     """Ten at once, each 50 MB when unpacked."""
     bomb = gzip.compress(bytes(50_000_000))
-    async with service.replica(SOURCES, patience=HASTE) as running:
+    async with service.replica(SOURCES, timeouts=SHORT_TIMEOUTS) as running:
         await service.alert()
         tracemalloc.start()
         try:
@@ -363,7 +363,7 @@ def test_only_plain_reports_are_refused_unread(data):
 @slow
 async def test_under_overload_reports_are_refused_unread_and_the_rest_is_answered(service: RunningService, monkeypatch):
     """Whole, in pieces, several in a row: each report gets its 503 in turn, on a connection that goes on."""
-    async with service.replica(SOURCES, patience=HASTE) as running:
+    async with service.replica(SOURCES, timeouts=SHORT_TIMEOUTS) as running:
         admission = running.services.admission
         monkeypatch.setattr(admission.reports, "limit", 0)
         live, report = request("/health/live", method="GET"), request(TARGET, BODY)
@@ -399,7 +399,7 @@ async def test_answers_come_in_the_order_of_the_requests_when_load_is_shed_in_be
     service: RunningService, monkeypatch
 ):
     """A client that does not wait for answers must not take one for another's."""
-    async with service.replica(SOURCES, patience=HASTE) as running:
+    async with service.replica(SOURCES, timeouts=SHORT_TIMEOUTS) as running:
         admission = running.services.admission
         let, real = asyncio.Event(), running.services.intake._accept
 
@@ -575,7 +575,7 @@ async def test_at_the_end_a_lasting_connection_is_heard_once_more(service: Runni
     """The port is closed already; a client that was about to use its connection is answered, and told to go."""
     timeouts = HttpTimeouts(drain_idle=5.0)
     async with contextlib.AsyncExitStack() as stack:
-        await stack.enter_async_context(service.replica(SOURCES, patience=timeouts))
+        await stack.enter_async_context(service.replica(SOURCES, timeouts=timeouts))
         replica = stack.pop_all()
         wire = await stack.enter_async_context(Wire.to(service.url))
         await wire.send(request("/health/live", method="GET"))

@@ -19,7 +19,7 @@ from source_examples import alert
 
 pytestmark = pytest.mark.slow
 
-HASTE = HttpTimeouts(
+SHORT_TIMEOUTS = HttpTimeouts(
     first_byte=0.5,
     head=1.5,
     body=1.2,
@@ -48,7 +48,7 @@ async def test_each_slow_shape_ends_in_time(service: RunningService):
     body = json.dumps(alert()).encode()
     head = request(f"/intake/shop/{SHOP}", b"", f"Content-Length: {len(body)}")
     length = b"Content-Length: %d" % len(body)
-    async with service.replica(SOURCES, patience=HASTE):
+    async with service.replica(SOURCES, timeouts=SHORT_TIMEOUTS):
         url = service.url
 
         async def nothing():
@@ -78,24 +78,24 @@ async def test_each_slow_shape_ends_in_time(service: RunningService):
                 return await wire.end()
 
         shapes = {
-            "no byte": (nothing(), HASTE.first_byte, 0),
-            "newlines": (newlines(), HASTE.first_byte, 0),
-            "half a head": (exchange(url, head[:40]), HASTE.head, 408),
-            "a dripping head": (dripping(head), HASTE.head, 408),
-            "half a body": (exchange(url, head + body[:20]), HASTE.body_grace, 408),
-            "a dripping body": (dripping(body, head), HASTE.body_grace, 408),
-            "an unread body": (exchange(url, head.replace(SHOP.encode(), b"wrong")), HASTE.linger, 401),
+            "no byte": (nothing(), SHORT_TIMEOUTS.first_byte, 0),
+            "newlines": (newlines(), SHORT_TIMEOUTS.first_byte, 0),
+            "half a head": (exchange(url, head[:40]), SHORT_TIMEOUTS.head, 408),
+            "a dripping head": (dripping(head), SHORT_TIMEOUTS.head, 408),
+            "half a body": (exchange(url, head + body[:20]), SHORT_TIMEOUTS.body_grace, 408),
+            "a dripping body": (dripping(body, head), SHORT_TIMEOUTS.body_grace, 408),
+            "an unread body": (exchange(url, head.replace(SHOP.encode(), b"wrong")), SHORT_TIMEOUTS.linger, 401),
             "dripping chunks": (
                 dripping(b"100\r\n" + b"x" * 256, head.replace(length, b"Transfer-Encoding: chunked")),
-                HASTE.body_grace,
+                SHORT_TIMEOUTS.body_grace,
                 408,
             ),
             "a body that comes, and comes": (
                 dripping(b" " * 200_000, head.replace(length, b"Content-Length: 200000"), 1000),
-                HASTE.body,
+                SHORT_TIMEOUTS.body,
                 408,
             ),
-            "silence after an answer": (silent_after_an_answer(), HASTE.idle, 0),
+            "silence after an answer": (silent_after_an_answer(), SHORT_TIMEOUTS.idle, 0),
         }
         ended = dict(zip(shapes, await asyncio.gather(*(client for client, _, _ in shapes.values())), strict=True))
         for name, (_, limit, status) in shapes.items():
@@ -109,7 +109,7 @@ async def test_each_slow_shape_ends_in_time(service: RunningService):
 async def test_a_body_that_comes_fast_enough_is_taken(service: RunningService):
     """Ten pieces over the grace, each faster than the least pace."""
     body = json.dumps(alert(title="x" * 4000)).encode()
-    async with service.replica(SOURCES, patience=HASTE), Wire.to(service.url) as wire:
+    async with service.replica(SOURCES, timeouts=SHORT_TIMEOUTS), Wire.to(service.url) as wire:
         await wire.send(request(f"/intake/shop/{SHOP}", b"", f"Content-Length: {len(body)}"))
         for n in range(0, len(body), 500):
             await wire.send(body[n : n + 500])
@@ -120,7 +120,7 @@ async def test_a_body_that_comes_fast_enough_is_taken(service: RunningService):
 
 async def test_who_leaves_in_the_middle_is_no_trouble_of_ours(service: RunningService):
     """A body that ends with the connection is a bad request, not a database that is away."""
-    async with service.replica(SOURCES, patience=HASTE) as running:
+    async with service.replica(SOURCES, timeouts=SHORT_TIMEOUTS) as running:
         async with Wire.to(service.url) as wire:
             await wire.send(request(f"/intake/shop/{SHOP}", b"{", "Content-Length: 100"))
 
@@ -135,7 +135,7 @@ async def test_who_leaves_in_the_middle_is_no_trouble_of_ours(service: RunningSe
 
 async def test_who_does_not_read_is_cut(service: RunningService):
     """A client asks for big pages and reads none of them."""
-    async with service.replica(SOURCES, patience=HASTE) as running:
+    async with service.replica(SOURCES, timeouts=SHORT_TIMEOUTS) as running:
         for n in range(30):
             await service.call(
                 "POST",
@@ -162,7 +162,7 @@ async def test_three_hundred_half_open_connections_and_health_answers(service: R
     """They are more than may be: the oldest make room, and what has something to say is heard."""
     async with contextlib.AsyncExitStack() as stack:
         service.settings = msgspec.structs.replace(service.settings, max_connections=200)
-        running = await stack.enter_async_context(service.replica(SOURCES, patience=HttpTimeouts()))
+        running = await stack.enter_async_context(service.replica(SOURCES, timeouts=HttpTimeouts()))
         for n in range(300):
             wire = await stack.enter_async_context(Wire.to(service.url))
             await wire.send(
