@@ -19,10 +19,11 @@ export PYTHONDONTWRITEBYTECODE :=
 # So many processes run the tests, each with a Postgres of its own.
 PROCESSES ?= 3
 UNIT_TESTS := tests/unit $(wildcard plugins/*/tests/unit) plugins/bugsink-messaging/tests
+UNIT := $(BIN)/pytest --quiet -m 'not slow' --hypothesis-profile=unit
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install dev demo run test unit conformance real faults faults-long simulate mutants bench lint lock image manifests clean
+.PHONY: help install dev demo run test unit unit-content unit-others conformance real faults faults-long simulate mutants bench lint lock image manifests clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -47,8 +48,19 @@ else
 	exit $$failed
 endif
 
-unit: dev ## The unit tests: no database, no server; a fifth of the examples of property tests
-	$(BIN)/pytest $(UNIT_TESTS) -n 2 --dist worksteal -m "not slow" --hypothesis-profile=unit $(ARGS)
+unit: dev ## The unit tests: no database, no server; property tests try a fifth of their examples
+ifdef ARGS
+	$(UNIT) $(UNIT_TESTS) $(ARGS)
+else
+	@$(MAKE) --no-print-directory --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) unit-content unit-others
+endif
+
+# Two processes with half of the tests each: to schedule a unit test with xdist takes longer than to run it.
+unit-content:
+	@$(UNIT) tests/unit/content
+
+unit-others:
+	@$(UNIT) $(UNIT_TESTS) --ignore=tests/unit/content
 
 conformance: dev ## The report cards of trackers and sources (ARGS=--pointsman-all-cells for every cell)
 	$(BIN)/pytest plugins/*/tests/test_conformance.py tests/integration/sources/test_source_conformance.py -q $(ARGS)

@@ -39,6 +39,7 @@ def survives(secret, text):
 # -- how much is found, and how much too much ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [20260301, 7])
 def test_of_two_thousand_secrets_hardly_one_leaves(seed):
     made = seeded(2000, seed)
@@ -46,6 +47,7 @@ def test_of_two_thousand_secrets_hardly_one_leaves(seed):
     assert len(left) <= 0.01 * len(made), left[:3]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("profile", Profile)
 @pytest.mark.parametrize("seed", [20260302, 8])
 def test_of_five_hundred_clean_traces_hardly_one_is_touched(seed, profile):
