@@ -204,8 +204,8 @@ async def verify_writes(_: Settings, database: Database, *, hours: float | None,
     if off and hours is not None:
         raise PointsmanError("--hours or --off, not both")
     if off or hours is not None:
-        await maintenance.set_careful(database, hours or 0.0)
-    until, active = await maintenance.careful(database)
+        await maintenance.set_verify_writes(database, hours or 0.0)
+    until, active = await maintenance.verify_writes_status(database)
     if until is not None:
         click.echo(f"on until {format_time(until)} UTC: trackers are searched before every write")
     elif active:
