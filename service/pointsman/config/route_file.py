@@ -14,7 +14,7 @@ from pointsman.content import fingerprint_template, templates
 from pointsman.domain import quiet_hours as quiet
 from pointsman.domain.duration import parse_duration
 from pointsman.domain.regex import compiled
-from pointsman.domain.routing import WORDS, Match, Options, QuietHours, RecurrenceRule, TemplateSet
+from pointsman.domain.routing import EXACT_FIELDS, Match, Options, QuietHours, RecurrenceRule, TemplateSet
 
 REASONS = ("completed", "not_planned", "duplicate")
 LEVELS = ("debug", "info", "notice", "warn", "warning", "error", "critical", "fatal")
@@ -105,7 +105,7 @@ class RouteChecker:
             yield "source", f"there is no [[source]] with slug {match.source!r}"
         if match.kind not in (None, "alert", "support"):
             yield "kind", f"{match.kind!r} is neither alert nor support"
-        asked = {name: getattr(match, name) for name in WORDS}
+        asked = {name: getattr(match, name) for name in EXACT_FIELDS}
         for key, wanted in (
             *asked.items(),
             *((f"tags.{name}", values) for name, values in match.tags.items()),

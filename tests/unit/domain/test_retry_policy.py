@@ -11,7 +11,6 @@ from pointsman.domain.retry_policy import (
     BASE_SECONDS,
     CAP_SECONDS,
     MAX_DEFECTS,
-    SILENCES_ALLOWED,
     NextStep,
     Outcome,
     back_off,
@@ -132,7 +131,7 @@ def test_an_unreachable_destination_is_left_to_the_breaker_and_uses_up_no_attemp
 
 
 def test_the_numbers_of_an_attempt():
-    assert (BASE_SECONDS, CAP_SECONDS, MAX_DEFECTS, SILENCES_ALLOWED) == (5.0, 3600.0, 3, 5)
+    assert (BASE_SECONDS, CAP_SECONDS, MAX_DEFECTS) == (5.0, 3600.0, 3)
     held = [of(api.AuthFailed("x"), CREATE, failures=n).destination_back_off_seconds for n in range(8)]
     assert held == [15, 30, 60, 120, 240, 480, 900, 900]
     away = [of(api.Unavailable("x"), CREATE, failures=n, dice=1.0).delay_seconds for n in range(8)]
