@@ -1,4 +1,4 @@
-"""Signatures: any input comes to a decision, and only the right one to yes."""
+"""Test signatures: no input raises, and only the right signature matches."""
 
 import hashlib
 import hmac

@@ -1,4 +1,4 @@
-"""Logs: one event is one line, and no line tells a secret or forges another."""
+"""Test the log: one event is one line, and no line contains a secret or forges another."""
 
 import io
 import json

@@ -1,4 +1,4 @@
-"""Signatures by Standard Webhooks: what matches, and everything beside it."""
+"""Test signatures of Standard Webhooks: what matches and what does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document, made from the table of endpoints and their types.
+"""Generate the OpenAPI 3.1 document from the table of endpoints and their types.
 
 ``python -m pointsman.web.openapi > docs/openapi.json`` writes it down. The format: https://spec.openapis.org/oas/v3.1.1.html
 """

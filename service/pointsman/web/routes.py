@@ -1,4 +1,4 @@
-"""The table of all HTTP endpoints, and the web application made from it."""
+"""The table of all HTTP endpoints, and the web application built from it."""
 
 from __future__ import annotations
 

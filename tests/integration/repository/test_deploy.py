@@ -1,4 +1,4 @@
-"""The manifests, rendered: valid for the oldest and newest Kubernetes known, and as we promise them."""
+"""Test the rendered manifests: valid for the oldest and newest known Kubernetes, and as documented."""
 
 import importlib.util
 import json
@@ -147,7 +147,7 @@ def test_some_replicas_may_always_be_drained(resources):
 
 
 def test_what_is_referred_to_is_there(resources):
-    """Config maps and service accounts are in the manifests; mounted volumes are declared; secrets are made by hand."""
+    """Config maps and service accounts are in the manifests; mounted volumes are declared; secrets are created by hand."""
     maps = {resource["metadata"]["name"] for resource in of_kind(resources, "ConfigMap")}
     accounts = {resource["metadata"]["name"] for resource in of_kind(resources, "ServiceAccount")}
     named = set()
@@ -298,7 +298,7 @@ def test_no_alert_is_told_that_is_not_there():
 
 
 def test_every_metric_is_on_the_dashboard_or_in_an_alert():
-    """A number that nobody looks at is one too many."""
+    """Every metric is used."""
     shown = " ".join(expression.values[0] for expression in expressions())
     unseen = {name for name in SERIES if not re.search(rf"\b{name}\b", shown)}
     assert {name for name in unseen if not name.endswith(("_bucket", "_count", "_sum"))} == set()

@@ -320,7 +320,7 @@ async def test_metrics_and_health(service: RunningService):
 
 
 async def test_no_token_is_ever_logged(service: RunningService, capfd):
-    """Every secret of the service is used, rightly and wrongly; none stands in the output."""
+    """Every secret of the service is used, correctly and wrongly; none is in the output."""
     from pointsman import logs
 
     logs.configure("json", level="debug")

@@ -1,4 +1,4 @@
-"""The metrics: true, cheap however much is done, and there when the database is not."""
+"""Test the metrics page: correct values, cheap statements, and an answer without the database."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ async def page(database: Database, metrics: Metrics | None = None) -> str:
 
 
 def value(text: str, name: str) -> float | None:
-    """The value of a series, named as it stands on the page."""
+    """Return the value of a series by its name on the page."""
     match = re.search(rf"^{re.escape(name)} (\S+)$", text, re.MULTILINE)
     return float(match[1]) if match else None
 
@@ -168,7 +168,7 @@ async def test_without_the_database_the_rest_is_shown(error: Exception):
 
 
 async def test_nothing_that_is_done_is_read(stage: StoredLanes):
-    """Among 20,000 finished deliveries the statements find the few that are not by the small indexes."""
+    """Among 20,000 finished deliveries the statements find the unfinished ones by the partial indexes."""
     await stage.lane("here", {"state": DeliveryState.PENDING}, state=1)
     await stage.lane("there", {"kind": 1}, park_reason="refused")
     async with stage.database.pool.acquire() as con:
@@ -209,10 +209,10 @@ async def test_a_running_replica_measures_itself(service: RunningService, tmp_pa
 
 
 MAY_COME: set[str] = set()
-"""Series that more reports may bring."""
+"""Series that may appear with more reports."""
 
 
 def series(text: str) -> set[str]:
-    """The series of a page, but for those of buckets and of the requests of this test itself."""
+    """Return the names of the series of a page, except those of this test's own requests."""
     names: set[Any] = {line.rpartition(" ")[0] for line in text.splitlines() if not line.startswith("#")}
     return {name for name in names if not name.startswith("pointsman_http_request")}

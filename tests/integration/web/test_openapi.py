@@ -1,4 +1,4 @@
-"""The interface's document is what the generator writes, names every route, and real answers fit it."""
+"""Test the OpenAPI document: generated, complete, and valid for real responses."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def resolve(ref: str):
 
 
 def test_the_file_is_what_the_generator_writes():
-    """Mend it with: python -m pointsman.web.openapi > docs/openapi.json."""
+    """Fix it with: python -m pointsman.web.openapi > docs/openapi.json."""
     assert json.loads((ROOT / "docs" / "openapi.json").read_text("utf-8")) == DOCUMENT
 
 
@@ -91,7 +91,7 @@ def test_every_type_of_problem_is_described():
 
 
 def fits(method: str, path: str, status: int, kind: str, answer) -> None:
-    """The answer is one that the document promises."""
+    """Check a response against the document."""
     operation = DOCUMENT["paths"][path][method.lower()]
     response = operation["responses"][str(status)]
     if "$ref" in response:

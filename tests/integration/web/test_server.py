@@ -1,4 +1,4 @@
-"""The door: malformed and hostile requests, proxies, floods, and the end of a replica without a lost request."""
+"""Test the HTTP server: malformed and hostile requests, proxies, overload, and shutdown without a lost request."""
 
 from __future__ import annotations
 
@@ -268,7 +268,7 @@ def test_without_trusted_proxies_nothing_is_believed():
 
 @slow
 async def test_behind_a_proxy_the_clients_have_their_share(service: RunningService, capfd):
-    """The peer is the proxy, which is not limited; each client behind it is, and stands in the log."""
+    """The peer is the proxy, which is not limited; each client behind it is limited and logged."""
     from pointsman import logs
 
     logs.configure("json", level="info")
@@ -362,7 +362,7 @@ def test_only_plain_reports_are_refused_unread(data):
 
 @slow
 async def test_under_overload_reports_are_refused_unread_and_the_rest_is_answered(service: RunningService, monkeypatch):
-    """Whole, in pieces, several in a row: each report gets its 503 in turn, on a connection that goes on."""
+    """Whole, in pieces, several in a row: each report gets its 503 in order, on a connection that stays open."""
     async with service.replica(SOURCES, timeouts=SHORT_TIMEOUTS) as running:
         admission = running.services.admission
         monkeypatch.setattr(admission.reports, "limit", 0)
@@ -572,7 +572,7 @@ def _free_port() -> int:
 
 @slow
 async def test_at_the_end_a_lasting_connection_is_heard_once_more(service: RunningService):
-    """The port is closed already; a client that was about to use its connection is answered, and told to go."""
+    """The port is closed already; a request on an open connection is answered with Connection: close."""
     timeouts = HttpTimeouts(drain_idle=5.0)
     async with contextlib.AsyncExitStack() as stack:
         await stack.enter_async_context(service.replica(SOURCES, timeouts=timeouts))

@@ -1,4 +1,4 @@
-"""Slow clients: each way of keeping a connection for nothing ends in time, and nobody else notices."""
+"""Test slow clients: each way of occupying a connection ends in time, and other clients are not affected."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ async def test_who_does_not_read_is_cut(service: RunningService):
 
 
 async def test_three_hundred_half_open_connections_and_health_answers(service: RunningService):
-    """They are more than may be: the oldest make room, and what has something to say is heard."""
+    """Above the limit the oldest are evicted, and a complete request is answered."""
     async with contextlib.AsyncExitStack() as stack:
         service.settings = msgspec.structs.replace(service.settings, max_connections=200)
         running = await stack.enter_async_context(service.replica(SOURCES, timeouts=HttpTimeouts()))

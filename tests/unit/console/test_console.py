@@ -1,4 +1,4 @@
-"""The operator's console: its timeline and its words as values, its pages through a test client."""
+"""Test the console's pages through a test client, with stubs in place of storage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bodies: any bytes become a value or a problem that says where, whatever a stranger sends."""
+"""Decode request bodies: any bytes become a value or a problem that names the position."""
 
 import json
 import math
