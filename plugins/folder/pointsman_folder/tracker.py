@@ -7,7 +7,7 @@ import datetime as dt
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 
@@ -15,7 +15,6 @@ from pointsman.plugin_api import (
     ApiClient,
     CloseReason,
     CommentRef,
-    Connection,
     Draft,
     Finding,
     IssueRef,
@@ -48,25 +47,27 @@ class FolderSettings(PluginSettings, frozen=True, kw_only=True, forbid_unknown_f
             raise ValueError("path must name a folder, such as /srv/issues")
 
 
-class FolderTracker(Tracker):
+class FolderTracker(Tracker[FolderSettings]):
     """A folder whose Markdown files are the issues. People close one by its status line or by moving it."""
 
     kind: ClassVar[str] = "folder"
     title: ClassVar[str] = "Folder of Markdown files"
     api_version: ClassVar[int] = 1
-    Settings: ClassVar[type[PluginSettings]] = FolderSettings
-    capabilities: ClassVar[TrackerCapabilities] = TrackerCapabilities(
-        find=True, list_changes=True, close_reasons=True, settle_seconds=(0,), poll_seconds=2
+    Settings = FolderSettings
+    capabilities = TrackerCapabilities(
+        find=True,
+        list_changes=True,
+        read_issue=True,
+        update_issue=True,
+        check=True,
+        close_reasons=True,
+        settle_seconds=(0,),
+        poll_seconds=2,
     )
 
     def __init__(self, settings: FolderSettings, client: ApiClient) -> None:
         super().__init__(settings, client)
         self.folder = Folder(Path(settings.path.strip()).expanduser().resolve())
-
-    @classmethod
-    def connection(cls, settings: Any) -> Connection | None:  # noqa: ARG003 - no setting makes it connect
-        """Nowhere: there is no server."""
-        return None
 
     # -- writing -----------------------------------------------------------------------------------------------
 
@@ -137,7 +138,7 @@ class FolderTracker(Tracker):
         found = await asyncio.to_thread(self.folder.issues, since_ns)
         return tuple(self._seen(issue) for issue in found)
 
-    async def check(self) -> Sequence[Finding]:
+    async def check(self, webhook_url: str = "") -> Sequence[Finding]:  # noqa: ARG002
         """Whether the folder is there and writable."""
         try:
             return await asyncio.to_thread(self._check)

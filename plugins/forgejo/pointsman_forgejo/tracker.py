@@ -21,7 +21,6 @@ from pointsman.plugin_api import (
     Marker,
     Misconfigured,
     NotFound,
-    PluginSettings,
     Quota,
     Response,
     Secret,
@@ -45,16 +44,22 @@ __all__ = ["ForgejoSettings", "ForgejoTracker"]
 _MOST_PAGES = 1000
 
 
-class ForgejoTracker(Tracker):
+class ForgejoTracker(Tracker[ForgejoSettings]):
     """Issues of one repository, by API version 1: https://forgejo.org/docs/latest/user/api-usage/."""
 
     kind: ClassVar[str] = "forgejo"
     title: ClassVar[str] = "Forgejo"
     api_version: ClassVar[int] = 1
-    Settings: ClassVar[type[PluginSettings]] = ForgejoSettings
-    capabilities: ClassVar[TrackerCapabilities] = TrackerCapabilities(
+    Settings = ForgejoSettings
+    capabilities = TrackerCapabilities(
         webhooks=True,
         find=True,
+        read_issue=True,
+        own_account=True,
+        update_issue=True,
+        delete_comment=True,
+        check=True,
+        ensure_webhook=True,
         list_changes=True,
         close_reasons=False,
         settle_seconds=(30.0,),
@@ -327,9 +332,9 @@ class ForgejoTracker(Tracker):
 
     # -- looking after it --------------------------------------------------------------------------------------------
 
-    async def check(self) -> Sequence[Finding]:
+    async def check(self, webhook_url: str = "") -> Sequence[Finding]:
         """Server, credential, repository, rights, labels, assignees, webhook; changes nothing."""
-        doctor = Doctor(self.settings, self.client, self._labels, self._hooks, self.webhook_url)
+        doctor = Doctor(self.settings, self.client, self._labels, self._hooks, webhook_url)
         return await doctor.findings()
 
     async def ensure_webhook(self, url: str, secret: Secret) -> Finding:

@@ -251,10 +251,9 @@ def test_who_can_be_assigned_is_not_guessed(make_tracker):
 
 async def test_where_our_address_is_known_only_that_webhook_is_ours(make_tracker, well):
     tracker = make_tracker()
-    tracker.webhook_url = f"{URL}-2"
-    *_, found = await tracker.check()
+    *_, found = await tracker.check(f"{URL}-2")
     assert (found.level, found.message) == ("warning", "acme/shop has no webhook to Pointsman")
     assert f"{URL}-2" in found.remedy
     well.hooks[4] = ForgejoHook(4, f"{URL}-2")
-    *_, found = await tracker.check()
+    *_, found = await tracker.check(f"{URL}-2")
     assert (found.level, found.message) == ("ok", "webhook 4 is active and sends issues")

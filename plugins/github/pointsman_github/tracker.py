@@ -25,7 +25,6 @@ from pointsman.plugin_api import (
     Misconfigured,
     NotFound,
     PluginError,
-    PluginSettings,
     Quota,
     Response,
     Secret,
@@ -46,17 +45,24 @@ _FIND_PAGES = 200
 _CREATE_TRIES = 3
 
 
-class GitHubTracker(Tracker):
+class GitHubTracker(Tracker[GitHubSettings]):
     """Issues of one repository, by the REST API: https://docs.github.com/en/rest/issues."""
 
     kind: ClassVar[str] = "github"
     title: ClassVar[str] = "GitHub"
     api_version: ClassVar[int] = 1
-    Settings: ClassVar[type[PluginSettings]] = GitHubSettings
+    Settings = GitHubSettings
     # GitHub gives up its own work after 10 seconds, and its lists lagged behind in an incident: look twice.
-    capabilities: ClassVar[TrackerCapabilities] = TrackerCapabilities(
+    capabilities = TrackerCapabilities(
         webhooks=True,
         find=True,
+        read_issue=True,
+        own_account=True,
+        update_issue=True,
+        delete_comment=True,
+        check=True,
+        ensure_webhook=True,
+        redeliver_webhooks=True,
         list_changes=True,
         close_reasons=True,
         settle_seconds=(20.0, 60.0),
@@ -276,7 +282,7 @@ class GitHubTracker(Tracker):
 
     # -- looking after it --------------------------------------------------------------------------------------------
 
-    async def check(self) -> Sequence[Finding]:
+    async def check(self, webhook_url: str = "") -> Sequence[Finding]:
         """Credential, repository, rights, people, limit, webhooks; read only."""
         findings: list[Finding] = []
         try:
@@ -287,12 +293,12 @@ class GitHubTracker(Tracker):
             answer = await self._api.request("GET", self._repo)
             findings += [*checks.scopes(answer), *checks.repository(answer, self.settings)]
             if answer.ok:
-                findings += await self._check_repository()
+                findings += await self._check_repository(webhook_url)
         except PluginError as error:
             findings.append(checks.failed(error, self.settings))
         return findings
 
-    async def _check_repository(self) -> list[Finding]:
+    async def _check_repository(self, webhook_url: str) -> list[Finding]:
         params: dict[str, str | int] = {"state": "all", "per_page": 1}
         answer = await self._api.request("GET", f"{self._repo}/issues", params=params)
         findings = [checks.issues(answer)]
@@ -308,7 +314,7 @@ class GitHubTracker(Tracker):
                 return findings  # not for our eyes, and not needed
             raise
         page = f"{self._page}/settings/hooks"
-        return findings + hooks.findings(found, page, is_app=self._app is not None, url=self.webhook_url)
+        return findings + hooks.findings(found, page, is_app=self._app is not None, url=webhook_url)
 
     @property
     def _page(self) -> str:

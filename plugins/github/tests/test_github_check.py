@@ -165,9 +165,9 @@ def test_the_end_of_a_token_in_its_forms(text):
 
 
 async def test_where_our_address_is_known_only_that_webhook_is_ours(tracker, github, webhook):
-    tracker.webhook_url = "https://pointsman.example/webhooks/github/shop-2"
-    *_, found = await tracker.check()
+    url = "https://pointsman.example/webhooks/github/shop-2"
+    *_, found = await tracker.check(url)
     assert (found.level, found.message) == ("warning", "no webhook of the repository leads to Pointsman")
-    github.hooks[1].config["url"] = tracker.webhook_url
-    *_, found = await tracker.check()
+    github.hooks[1].config["url"] = url
+    *_, found = await tracker.check(url)
     assert found.level == "ok" and found.message.startswith("webhook 1 to pointsman.example is in order")

@@ -21,7 +21,6 @@ from pointsman.plugin_api import (
     Marker,
     Misconfigured,
     NotFound,
-    PluginSettings,
     Quota,
     Response,
     Secret,
@@ -43,17 +42,23 @@ from pointsman_gitlab.settings import GitLabSettings
 __all__ = ["GitLabSettings", "GitLabTracker"]
 
 
-class GitLabTracker(Tracker):
+class GitLabTracker(Tracker[GitLabSettings]):
     """Issues of one project, by version 4 of the REST API: https://docs.gitlab.com/api/rest/."""
 
     kind: ClassVar[str] = "gitlab"
     title: ClassVar[str] = "GitLab"
     api_version: ClassVar[int] = 1
-    Settings: ClassVar[type[PluginSettings]] = GitLabSettings
+    Settings = GitLabSettings
     # a request of GitLab ends after 60 seconds: https://docs.gitlab.com/administration/operations/puma/
-    capabilities: ClassVar[TrackerCapabilities] = TrackerCapabilities(
+    capabilities = TrackerCapabilities(
         webhooks=True,
         find=True,
+        read_issue=True,
+        own_account=True,
+        update_issue=True,
+        delete_comment=True,
+        check=True,
+        ensure_webhook=True,
         list_changes=True,
         close_reasons=False,
         settle_seconds=(30.0, 60.0),
@@ -227,9 +232,9 @@ class GitLabTracker(Tracker):
 
     # -- looking after it ----------------------------------------------------------------------------------------------
 
-    async def check(self) -> Sequence[Finding]:
+    async def check(self, webhook_url: str = "") -> Sequence[Finding]:
         """Credential, project, rights, assignees, webhook; changes nothing."""
-        doctor = Doctor(self.settings, self.client, self._people, self._hooks, self.webhook_url)
+        doctor = Doctor(self.settings, self.client, self._people, self._hooks, webhook_url)
         return await doctor.findings()
 
     async def ensure_webhook(self, url: str, secret: Secret) -> Finding:

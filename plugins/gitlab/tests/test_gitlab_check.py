@@ -189,10 +189,9 @@ async def test_other_trouble_is_raised(gitlab, tracker):
 
 async def test_where_our_address_is_known_only_that_webhook_is_ours(tracker):
     await tracker.ensure_webhook(URL, Secret("hook secret"))
-    tracker.webhook_url = f"{URL}-2"
-    *_, found = await tracker.check()
+    *_, found = await tracker.check(f"{URL}-2")
     assert (found.level, found.message) == ("warning", "no webhook of the project leads to Pointsman")
     assert f"{URL}-2" in found.remedy
     await tracker.ensure_webhook(f"{URL}-2", Secret("hook secret"))
-    *_, found = await tracker.check()
+    *_, found = await tracker.check(f"{URL}-2")
     assert (found.level, found.message) == ("ok", f"webhook 2 leads to {URL}-2")

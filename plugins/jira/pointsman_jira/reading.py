@@ -28,7 +28,7 @@ from pointsman_jira.settings import JiraSettings
 CLOCK_SKEW = dt.timedelta(minutes=5)
 
 
-class JiraReader(Tracker):
+class JiraReader(Tracker[JiraSettings]):
     """What can be asked of a Jira project without changing it."""
 
     settings: JiraSettings

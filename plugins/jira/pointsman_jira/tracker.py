@@ -24,7 +24,6 @@ from pointsman.plugin_api import (
     Marker,
     Misconfigured,
     PluginError,
-    PluginSettings,
     Quota,
     Response,
     Secret,
@@ -47,12 +46,18 @@ class JiraTracker(JiraReader):
     kind: ClassVar[str] = "jira"
     title: ClassVar[str] = "Jira"
     api_version: ClassVar[int] = 1
-    Settings: ClassVar[type[PluginSettings]] = JiraSettings
+    Settings = JiraSettings
     # The search index lags behind by seconds to minutes, so one look is not enough before an issue is made anew.
     # https://developer.atlassian.com/cloud/jira/platform/search-and-reconcile/
-    capabilities: ClassVar[TrackerCapabilities] = TrackerCapabilities(
+    capabilities = TrackerCapabilities(
         webhooks=True,
         find=True,
+        read_issue=True,
+        own_account=True,
+        update_issue=True,
+        delete_comment=True,
+        check=True,
+        ensure_webhook=True,
         list_changes=True,
         close_reasons=True,
         settle_seconds=(15, 60, 300),
@@ -183,7 +188,7 @@ class JiraTracker(JiraReader):
 
     # -- checks ------------------------------------------------------------------------------------------------
 
-    async def check(self) -> Sequence[Finding]:
+    async def check(self, webhook_url: str = "") -> Sequence[Finding]:  # noqa: ARG002
         """Account, project, permissions, issue type and its fields, ways to close and reopen; nothing is written."""
         return await checks.check(self.settings, self.calls, self.dialect)
 

@@ -198,7 +198,7 @@ async def test_the_doubles_webhooks_are_read_as_jiras(jira, tracker, receiver):
     assert (opened.state, opened.close_reason) == ("open", None)
     assert opened.version >= closed.version
     assert comment.reason == "event comment_created"
-    assert (gone.ref.remote_id, gone.to) == (ref.remote_id, "WEB-1")
+    assert (gone.ref.remote_id, gone.moved_to) == (ref.remote_id, "WEB-1")
     assert isinstance(json.loads(receiver[0][1])["issue"]["fields"]["description"], str)
 
 

@@ -1,7 +1,7 @@
-"""The contract between Pointsman and its plugins: what a stranger may rely on.
+"""Public contract between Pointsman and its plugins.
 
-A plugin is a distribution with an entry point in the group ``pointsman``. The module it names has one or both
-hooks, each called once at start::
+A plugin is a distribution with an entry point in the group ``pointsman``. The module that it names implements one or both
+hooks of ``hookspecs``, which are called once at start::
 
     from pointsman.plugin_api import hookimpl
 
@@ -9,29 +9,31 @@ hooks, each called once at start::
     def pointsman_register_trackers(register):
         register(MyTracker)
 
-Everything after that is a plain method call on the classes below. A plugin never opens its own HTTP session and
-never retries: it raises the error that fits, and the core decides what comes next.
+Everything else is a method call on the classes below. A plugin never opens an HTTP session and never retries: it raises
+the error that fits, and the core decides what happens next.
 
 The errors, as a tree::
 
     PluginError
-    ├── Unavailable      surely not done; the service can't be reached or can't serve now
-    ├── RateLimited      not done; come again after ``retry_after`` seconds
-    ├── Refused          not done; the content is at fault, and a repeat fails alike
+    ├── Unavailable      certainly not done; the service can't be reached or can't serve now
+    ├── RateLimited      not done; try again after ``retry_after`` seconds
+    ├── Refused          not done; the content is at fault, and a repetition fails the same way
     ├── AuthFailed       not done; the credential is missing, wrong or expired
     ├── Misconfigured    not done; a right, a project or a setting is missing
-    ├── NotFound         not done; the issue or comment is not there (any more)
-    ├── IssueMoved       not done; the issue lives elsewhere now
-    ├── Conflict         not done; somebody else changed it meanwhile: read and decide again
-    └── UnknownOutcome   it may have been done: the core finds out before it tries again
+    ├── NotFound         not done; the issue or comment does not exist (any more)
+    ├── IssueMoved       not done; the issue is elsewhere now
+    ├── Conflict         not done; changed by someone else meanwhile: read and decide again
+    └── UnknownOutcome   may have been done: the core verifies it before it tries again
 
-A time-out counts as UnknownOutcome. Any other exception is a defect of the plugin: in doubt like UnknownOutcome, tried
+A timeout counts as UnknownOutcome. Any other exception is a defect of the plugin: it is treated as an unknown outcome, tried
 three times and then given up with the plugin's name.
 """
 
 from __future__ import annotations
 
 from pointsman.crypto import hmac_sha256_matches, standard_webhook_key, standard_webhook_matches
+from pointsman.plugin_api.capabilities import SourceCapabilities, TrackerCapabilities
+from pointsman.plugin_api.client import ApiClient
 from pointsman.plugin_api.errors import (
     AuthFailed,
     Conflict,
@@ -45,6 +47,7 @@ from pointsman.plugin_api.errors import (
     UnknownOutcome,
 )
 from pointsman.plugin_api.hookspecs import hookimpl
+from pointsman.plugin_api.settings import PluginSettings, Secret, SettingsT
 from pointsman.plugin_api.source import (
     MAX_REPORTS,
     Action,
@@ -53,13 +56,9 @@ from pointsman.plugin_api.source import (
     Problem,
     Report,
     Source,
-    SourceCapabilities,
     Unreadable,
 )
-from pointsman.plugin_api.tracker import (
-    ApiClient,
-    Tracker,
-)
+from pointsman.plugin_api.tracker import Tracker
 from pointsman.plugin_api.values import (
     Actor,
     CloseReason,
@@ -73,12 +72,9 @@ from pointsman.plugin_api.values import (
     IssueState,
     Marker,
     Person,
-    PluginSettings,
     Quota,
     Response,
-    Secret,
     State,
-    TrackerCapabilities,
     WebhookEvent,
 )
 
@@ -115,6 +111,7 @@ __all__ = [
     "Report",
     "Response",
     "Secret",
+    "SettingsT",
     "Source",
     "SourceCapabilities",
     "State",

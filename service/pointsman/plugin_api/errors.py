@@ -1,4 +1,4 @@
-"""What a plugin may raise; the tree of errors stands in the package's docstring."""
+"""Errors that a plugin may raise. The package's docstring shows them as a tree."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 
 class PluginError(Exception):
-    """Something a plugin could not do.
+    """Base of the errors that a plugin raises.
 
-    ``status`` and ``excerpt`` are what the remote side answered, for the operator's eyes; the core scrubs secrets
-    out of them before they are kept.
+    ``status`` and ``excerpt`` are from the remote response, for the operator; the core removes secrets from them before
+    they are stored.
     """
 
     def __init__(
@@ -23,14 +23,14 @@ class PluginError(Exception):
 
 
 class Unavailable(PluginError):
-    """The service can't be reached or can't serve now, and surely nothing was done."""
+    """The service can't be reached or can't serve now, and it is certain that nothing was done."""
 
 
 class RateLimited(PluginError):
     """The service asks to wait.
 
-    ``retry_after`` is in seconds, None if the service did not say. ``scope`` names what is limited: ``all`` for
-    the whole credential, the scope of a budget, or ``issue:ID`` where only this issue has to wait.
+    ``retry_after`` is in seconds, None if the service did not say. ``scope`` names what is limited: ``all`` for the whole
+    credential, the scope of a quota, or ``issue:ID`` where only this issue has to wait.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class RateLimited(PluginError):
 
 
 class Refused(PluginError):
-    """The content was refused. ``fields`` maps a field's name to the service's words about it."""
+    """The service refused the content. ``fields`` maps the name of a field to the service's message about it."""
 
     def __init__(
         self,
@@ -73,17 +73,17 @@ class Misconfigured(PluginError):
 
 
 class NotFound(PluginError):
-    """The issue or comment that was asked for is not there; its ticket loses the link.
+    """The issue or comment does not exist (any more); the ticket loses its link.
 
-    Only where the request names the issue. A repository, a project or an account that is missing is Misconfigured.
+    Only for a request that names the issue. A missing repository, project or account is Misconfigured.
     """
 
 
 class IssueMoved(PluginError):
-    """The issue lives at ``to`` now (an address or a key, as the service names it).
+    """The issue is at ``to`` now: an address or a key, as the service names it.
 
-    For a move that may be followed by and by, such as a renamed repository. One that is final is IssueRemoved in what
-    ``list_changes`` and webhooks say.
+    For a move that can be followed, such as a renamed repository. A final move is IssueRemoved in the results of
+    ``list_changes`` and of webhooks.
     """
 
     def __init__(self, message: str, *, to: str, status: int | None = None, excerpt: str = "") -> None:
@@ -92,8 +92,8 @@ class IssueMoved(PluginError):
 
 
 class Conflict(PluginError):
-    """Somebody changed the thing at the same time."""
+    """The object was changed by someone else at the same time."""
 
 
 class UnknownOutcome(PluginError):
-    """The request left and nobody knows whether it took effect."""
+    """The request was sent and it is not known whether it took effect."""

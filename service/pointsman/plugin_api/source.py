@@ -1,16 +1,17 @@
-"""Sources: origins of reports, and what may be asked of them and told them."""
+"""The base class of sources, and the values they exchange with the core."""
 
 from __future__ import annotations
 
 import abc
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Generic, Literal
 
 import msgspec
 
-from pointsman.plugin_api.errors import Misconfigured
-from pointsman.plugin_api.tracker import ApiClient
+from pointsman.plugin_api.capabilities import SourceCapabilities
+from pointsman.plugin_api.client import ApiClient, NoApiClient
+from pointsman.plugin_api.settings import PluginSettings, SettingsT
 from pointsman.plugin_api.values import (
     CloseReason,
     CommentRef,
@@ -18,32 +19,30 @@ from pointsman.plugin_api.values import (
     Finding,
     Marker,
     Person,
-    PluginSettings,
     State,
 )
 
 Action = Literal["opened", "recurred", "regressed", "unmuted", "resolved", "commented", "test"]
 
 MAX_REPORTS = 100
-"""So many reports one request may hold."""
+"""The most reports that one request may contain."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What a source read out of one request.
+    """One report that a source read from a request. All texts are untrusted: the core escapes them.
 
-    ``fingerprint`` names the problem within its source: reports with the same one belong to one ticket, and an empty
-    one makes each report a problem of its own. ``dedupe``
-    names the report itself, so that a repeat of the same request is known; None means the body's digest, an empty text that
-    each request counts. All texts
-    are a stranger's: the core makes them inert before they reach a tracker. ``facts`` are short label and value
-    pairs, ``text`` is prose, ``code`` is shown as it is (a stack trace, say).
+    ``fingerprint`` identifies the problem within its source: reports with the same fingerprint belong to one ticket; an
+    empty fingerprint makes each report a problem of its own. ``dedupe`` identifies the report, so that a repeated request is
+    recognized: None stands for the digest of the body, an empty text turns the recognition off.
 
-    ``problem`` is the source's own id of the problem, by which it is asked about it and told of it later; a report without
-    one is neither enriched nor answered. ``happening`` is its id of what happened (of one event, say). ``seen_at`` is when
-    it happened by the source's clock: a report found by asking is known that way from one that came by itself.
+    ``facts`` are short pairs of label and value, ``text`` is prose, ``code`` is shown verbatim (a stack trace, say).
 
-    ``resolved`` says that the problem is over: its ticket, if there is an open one, is told ``text``, and is closed too where
-    ``close_reason`` names why. It never opens a ticket.
+    ``problem_id`` is the source's own id of the problem, with which it is asked about the problem and told about it; a
+    report without it is neither enriched nor answered. ``event_id`` is the source's id of the occurrence. ``seen_at`` is the
+    time of the occurrence by the source's clock: a report from a backfill is recognized by it.
+
+    The action ``resolved`` says that the problem is over: an open ticket gets ``text`` as a comment, and is closed if
+    ``close_reason`` is given. It never opens a ticket.
     """
 
     action: Action
@@ -65,7 +64,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Unreadable(ValueError):
-    """A body that is not one of this kind's; ``field`` says where. The sender is told, and nothing is kept."""
+    """The body does not have the format of this kind of source; ``field`` names the place. The sender gets the message."""
 
     def __init__(self, message: str, *, field: str = "") -> None:
         super().__init__(message)
@@ -73,7 +72,7 @@ class Unreadable(ValueError):
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):
-    """Which problem the source is asked about or told of: what its report said, word for word."""
+    """The problem that a source is asked about or told about, with the values of its report."""
 
     id: str
     event_id: str = ""
@@ -82,7 +81,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EnrichmentResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What the source knows beyond its report. All texts are a stranger's, as in a report; ``tags`` are names and values."""
+    """Details of a problem that its report did not contain. All texts are untrusted. ``tags`` are names and values."""
 
     code: str = ""
     facts: tuple[tuple[str, str], ...] = ()
@@ -93,123 +92,104 @@ class EnrichmentResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BackfillResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What a source was asked for: requests it made, or would have made, in their order, and how far it was looked.
+    """Requests that the source sent, or would have sent, in their order.
 
-    ``bodies`` are decoded JSON as ``read_report`` takes it, so that a report reads alike however it came. ``complete_until`` is
-    up to when everything is in it, by the source's clock; None: up to now.
+    ``bodies`` are decoded JSON as ``read_report`` takes it. ``complete_until`` is the time by the source's clock up to which
+    the result is complete, None for now.
     """
 
     bodies: Sequence[Any] = ()
     complete_until: dt.datetime | None = None
 
 
-class SourceCapabilities(msgspec.Struct, frozen=True, kw_only=True):
-    """What a source can do beyond reading reports. What it can't, the core does without.
+class Source(abc.ABC, Generic[SettingsT]):
+    """A kind of origin of reports. One instance serves one configured source.
 
-    ``enrich``: it tells more of a problem. ``backfill``: it is asked every ``poll_seconds`` for reports that never came.
-    ``set_state``, ``comment``: it is told that an issue was closed or reopened, and where it was made.
-    ``request_timeout_seconds`` holds for each call of its API.
+    Subclass ``Source[YourSettings]``. Only ``read_report`` is required; the methods that call the source's API are used only
+    if ``capabilities`` declares them.
     """
 
-    enrich: bool = False
-    backfill: bool = False
-    set_state: bool = False
-    comment: bool = False
-    poll_seconds: float = 300.0
-    request_timeout_seconds: float = 10.0
-
-    @property
-    def writes_back(self) -> bool:
-        """Whether it is told anything."""
-        return self.set_state or self.comment
-
-
-class Source(abc.ABC):
-    """A kind of origin of reports. One instance serves one configured source."""
-
     kind: ClassVar[str]
+    """The name in configuration, such as ``bugsink``."""
     title: ClassVar[str]
+    """The product name, for people."""
     api_version: ClassVar[int]
+    """The major version of this contract that the class was written for."""
     Settings: ClassVar[type[PluginSettings]]
     ticket_kind: ClassVar[Literal["alert", "support"]]
     owns_tickets: ClassVar[bool] = False
-    """Whether the source's token may read and comment its own tickets; if not, it can only add reports."""
+    """Whether the source's token may read and comment on its own tickets; otherwise it can only send reports."""
     kept_headers: ClassVar[tuple[str, ...]] = ()
-    """The headers that ``read_report`` needs beside ``content-type`` and ``user-agent``, in lower case; ``x-*`` names all that
-    begin so. They are kept with the report: no credentials here."""
+    """The headers that ``read_report`` needs beside ``content-type`` and ``user-agent``, in lower case; ``x-*`` stands for all
+    that begin with ``x-``. They are stored with the report: no credentials here."""
     capabilities: SourceCapabilities = SourceCapabilities()
-    """What it can do; a source whose settings decide that sets its own in ``__init__``."""
-    intake_url: str = ""
-    """Where it reaches us, its token as ``TOKEN``, for ``check``; set by the core, empty without a public address."""
+    """What it can do. A source whose settings decide that assigns its own in ``__init__``."""
 
-    def __init__(self, settings: Any, client: ApiClient | None = None) -> None:
+    def __init__(self, settings: SettingsT, client: ApiClient | None = None) -> None:
         self.settings = settings
-        self.client: ApiClient = client or _NoClient()
+        self.client: ApiClient = client or NoApiClient()
 
     @classmethod
-    def connection(cls, settings: Any) -> Connection | None:
-        """Where the source's API lives; None, if it has none or its settings name none."""
+    def connection(cls, settings: SettingsT) -> Connection | None:
+        """Return the base URL and the credential of the source's API, None if there is none."""
         return None
 
     def verify(self, headers: Mapping[str, str], body: bytes) -> bool:
-        """Whether a request may be taken whose token was right already: for kinds that sign what they send. Pure but for the
-        clock; header names are lower case. A False is answered with 401.
+        """Return whether a request with a valid token is accepted, for kinds that sign their requests.
+
+        Pure, except that it may read the clock. Header names are in lower case. False is answered with 401.
         """
         return True
 
     @abc.abstractmethod
     def read_report(self, headers: Mapping[str, str], body: bytes, decoded: Any) -> Sequence[Report]:
-        """What the request says. Pure. ``decoded`` is the body as JSON, its texts free of NUL and surrogates.
+        """Return the reports in a request. Pure. ``decoded`` is the body as JSON, without NUL and surrogates in its texts.
 
-        Several reports, MAX_REPORTS at most, are accepted together or not at all. None: the request is fine and concerns
-        nobody; it is answered, counted and not kept.
+        Up to MAX_REPORTS reports are accepted together or not at all. For an empty sequence the request is valid and
+        irrelevant: it is answered, counted and not stored.
 
-        Raises Unreadable for what the sender must mend. Any other exception parks the report: it is kept, the
-        operator is told, and it runs again when the cause is mended.
+        Raises Unreadable for what the sender must correct. Any other exception parks the report: it is stored, the
+        operator is notified, and it is processed again when the cause is removed.
         """
 
     async def enrich(self, problem: Problem) -> EnrichmentResult:
-        """What more there is to say of a problem. Raises NotFound if the source no longer has it.
+        """Return details of a problem. Raises NotFound if the source no longer has it.
 
-        Asked after a report without ``code`` was accepted, with a few seconds' patience before the issue is made; an issue
-        that was made without is completed later. Needs ``capabilities.enrich``.
+        Called after a report without ``code`` was accepted; the creation of the issue waits a few seconds for it. An issue
+        that was created without the details gets them later as a comment.
         """
         raise NotImplementedError
 
     async def backfill(self, since: dt.datetime, known: Problem | None) -> BackfillResult:
-        """Reports that may have been lost on their way since then. Those that came are known again, by ``dedupe`` or
-        ``seen_at``. ``known``: the problem of this source that was reported last; None if there was none yet.
+        """Return reports since then that may have been lost.
 
-        Of one found this way that says ``recurred`` only what happened after its ticket was closed is news.
-        Needs ``capabilities.backfill``.
+        Those that did arrive are recognized by ``dedupe`` or ``seen_at``. ``known`` is the problem of this source that was
+        reported last, None if there is none. Of a report with the action ``recurred``, only an occurrence after its ticket
+        was closed counts.
         """
         raise NotImplementedError
 
     async def set_state(self, problem: Problem, state: State, reason: CloseReason | None) -> None:
-        """The problem's issue was closed or reopened: do alike. Done twice it changes nothing.
+        """Close or reopen the problem, as its issue was. A problem that is already in that state is not changed.
 
-        Raises NotFound if the source no longer has the problem. Needs ``capabilities.set_state``.
+        Raises NotFound if the source no longer has the problem.
         """
         raise NotImplementedError
 
     async def add_comment(self, problem: Problem, text: str, marker: Marker) -> CommentRef:
-        """Say something about the problem, as plain text, so that ``find_comment`` finds it by the marker.
-
-        Needs ``capabilities.comment``.
-        """
+        """Add a comment (plain text) that contains the marker."""
         raise NotImplementedError
 
-    async def find_comment(self, problem: Problem, marker: Marker) -> Sequence[CommentRef]:
-        """Comments with the marker. A source that can't tell says none, and one may come to stand there twice."""
-        return ()
+    async def find_comment(
+        self, problem: Problem, marker: Marker, since: dt.datetime
+    ) -> Sequence[CommentRef]:
+        """Return the comments that contain the marker and were written at ``since`` or later, oldest first."""
+        raise NotImplementedError
 
-    async def check(self) -> Sequence[Finding]:
-        """What stands in the way of working with this source; changes nothing."""
-        return ()
+    async def check(self, intake_url: str = "") -> Sequence[Finding]:
+        """Check credential, rights and configuration without changing anything.
 
-
-class _NoClient:
-    """For sources without a connection."""
-
-    async def request(self, *_: Any, **__: Any) -> Any:
-        raise Misconfigured("this source has no connection: its settings name no API")
+        ``intake_url`` is where the source sends its reports, with the text ``TOKEN`` in place of its token; empty if
+        Pointsman has no public address.
+        """
+        raise NotImplementedError

@@ -1,12 +1,15 @@
-"""Trackers: places where issues live, and the HTTP client they are given."""
+"""The base class of trackers."""
 
 from __future__ import annotations
 
 import abc
 import datetime as dt
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Protocol
+from typing import ClassVar, Generic
 
+from pointsman.plugin_api.capabilities import TrackerCapabilities
+from pointsman.plugin_api.client import ApiClient, NoApiClient
+from pointsman.plugin_api.settings import PluginSettings, Secret, SettingsT
 from pointsman.plugin_api.values import (
     Actor,
     CloseReason,
@@ -19,148 +22,128 @@ from pointsman.plugin_api.values import (
     IssueRemoved,
     IssueState,
     Marker,
-    PluginSettings,
-    Response,
-    Secret,
     State,
-    TrackerCapabilities,
     WebhookEvent,
 )
 
 
-class ApiClient(Protocol):
-    """HTTP towards one tracker, given by the core.
+class Tracker(abc.ABC, Generic[SettingsT]):
+    """A kind of issue tracker. One instance serves one destination.
 
-    Bound to the destination's base address, with its credential, time limits, a cap on answers and the address
-    guard. Redirects are not followed. Answers of any status are returned; raises Unavailable if nothing was sent and
-    UnknownOutcome if the request may have left.
-    """
-
-    async def request(
-        self,
-        method: str,
-        path: str,
-        *,
-        params: Mapping[str, str | int] | None = None,
-        json: Any = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> Response:
-        """Send one request; ``path`` is relative to the base address, or a full address on the same origin."""
-        ...
-
-
-class Tracker(abc.ABC):
-    """A kind of place where issues live. One instance serves one destination.
-
-    Methods that read or write may raise the errors above. The webhook methods are pure: they get raw bytes, do no
-    I/O, and must come to a decision on any input.
+    Subclass ``Tracker[YourSettings]``. Three methods are required; every other one is called only if ``capabilities``
+    declares it. Methods that read or write may raise the errors of the package's docstring. The webhook methods do no I/O
+    and return a decision for any input.
     """
 
     kind: ClassVar[str]
-    """The word used in configuration and in webhook addresses, such as ``forgejo``."""
+    """The name in configuration and in webhook URLs, such as ``forgejo``."""
     title: ClassVar[str]
-    """The name people know it by."""
+    """The product name, for people."""
     api_version: ClassVar[int]
     """The major version of this contract that the class was written for."""
     Settings: ClassVar[type[PluginSettings]]
-    capabilities: ClassVar[TrackerCapabilities]
-    webhook_url: str = ""
-    """Where we hear this destination's webhooks, for ``check``; set by the core, empty if it has no public address."""
+    capabilities: TrackerCapabilities = TrackerCapabilities()
+    """What it can do. A tracker whose settings decide that assigns its own in ``__init__``."""
 
-    def __init__(self, settings: Any, client: ApiClient) -> None:
+    def __init__(self, settings: SettingsT, client: ApiClient | None = None) -> None:
         self.settings = settings
-        self.client = client
+        self.client: ApiClient = client or NoApiClient()
 
     @classmethod
-    def connection(cls, settings: Any) -> Connection | None:
-        """Where to connect to, None for a tracker that needs no HTTP."""
-        raise NotImplementedError
+    def connection(cls, settings: SettingsT) -> Connection | None:
+        """Return the base URL and the credential of the API, None for a tracker that needs no HTTP."""
+        return None
 
     @abc.abstractmethod
     async def create_issue(self, draft: Draft) -> IssueRef:
-        """Create an issue that carries the draft's marker."""
+        """Create an issue that contains the draft's marker."""
 
     @abc.abstractmethod
     async def add_comment(self, issue: IssueRef, body: str, marker: Marker) -> CommentRef:
-        """Add a comment (Markdown) that carries the marker."""
+        """Add a comment (Markdown) that contains the marker."""
 
     @abc.abstractmethod
     async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueState | None:
-        """Close or reopen an issue. Called again for an issue already in that state, it changes nothing.
+        """Close or reopen an issue. An issue that is already in that state is not changed.
 
-        Gives back how the issue stands afterwards if the tracker's answer says so: its version tells a late webhook
-        about the time before from news.
+        Return the new state of the issue if the response contains it: its version tells outdated webhooks from new ones.
         """
-
-    async def own_account(self) -> Actor:
-        """The account behind the credential, named as ``IssueState.author`` names accounts."""
-        raise NotImplementedError
 
     async def update_issue(self, issue: IssueRef, draft: Draft) -> None:
         """Replace title and body."""
         raise NotImplementedError
 
+    async def own_account(self) -> Actor:
+        """Return the account behind the credential, identified as ``IssueState.author`` identifies accounts."""
+        raise NotImplementedError
+
     async def read_issue(self, issue: IssueRef) -> IssueState:
-        """How the issue stands now. Raises NotFound if it is gone and IssueMoved if it lives elsewhere."""
+        """Return the present state of an issue. Raises NotFound if it was deleted, IssueMoved if it was moved."""
         raise NotImplementedError
 
     async def find_issue(self, marker: Marker, since: dt.datetime) -> Sequence[IssueRef]:
-        """Issues of ours that carry the marker, oldest first, made at ``since`` or later.
+        """Return our issues that contain the marker and were created at ``since`` or later, oldest first.
 
-        Ask an endpoint that reads the database, not a search index, and count an issue only if our own account
-        wrote it. ``since`` has five minutes to spare already. A list that can't be read to its end raises: half a list
-        proves nothing. Needs ``capabilities.find``.
+        Ask an endpoint that reads the database and not a search index. Count an issue only if our own account wrote it.
+        ``since`` already includes a margin of five minutes. Raise an error if a list can't be read to its end: an incomplete
+        list proves nothing.
         """
         raise NotImplementedError
 
     async def find_comment(self, issue: IssueRef, marker: Marker, since: dt.datetime) -> Sequence[CommentRef]:
-        """Comments of ours on an issue that carry the marker, oldest first. Needs ``capabilities.find``."""
+        """Return our comments on an issue that contain the marker and were written at ``since`` or later, oldest first."""
         raise NotImplementedError
 
     async def delete_comment(self, issue: IssueRef, comment: CommentRef) -> None:
-        """Take away a comment of ours that ``find_comment`` gave and that was made twice.
+        """Delete a duplicate comment of ours that ``find_comment`` returned. Raises NotFound if it was deleted already.
 
-        Raises NotFound if it is gone already. Optional: without it such a comment is told to the operator and stays.
+        Without this method the operator is told about the duplicate, and it stays.
         """
         raise NotImplementedError
 
     async def list_changes(self, since: dt.datetime) -> Sequence[IssueState | IssueRemoved]:
-        """Issues changed at ``since`` or later, as they stand now. Needs ``capabilities.list_changes``."""
+        """Return the present states of the issues that changed at ``since`` or later."""
         raise NotImplementedError
 
-    async def check(self) -> Sequence[Finding]:
-        """What stands in the way of working with this destination; changes nothing."""
-        return ()
+    async def check(self, webhook_url: str = "") -> Sequence[Finding]:
+        """Check credential, rights and configuration without changing anything.
+
+        ``webhook_url`` is where Pointsman receives this destination's webhooks, empty if it has no public address.
+        """
+        raise NotImplementedError
 
     async def ensure_webhook(self, url: str, secret: Secret) -> Finding:
-        """See to it that the tracker calls ``url`` with this secret, once.
+        """Register one webhook that calls ``url`` with this secret, or repair the one that exists.
 
         The secret is the first of the destination's ``webhook_secrets``.
         """
         raise NotImplementedError
 
     async def redeliver_webhooks(self, url: str, since: dt.datetime) -> int:
-        """Ask the tracker to repeat those webhook calls to ``url`` that failed at ``since`` or later; how many it took on.
+        """Ask the tracker to repeat the webhook calls to ``url`` that failed at ``since`` or later. Return how many.
 
-        Optional, for trackers that do not try again by themselves and let one ask. 0 where the credential may not.
+        For trackers that do not retry by themselves. Return 0 if the credential lacks the right.
         """
         raise NotImplementedError
 
     @classmethod
     def verify_webhook(cls, headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> bool:
-        """Whether one of the secrets vouches for this call: it signs the raw bytes or, where the tracker knows no better,
-        came along with them. Header names are lower case. Reading the clock, for signatures that hold a time, is fine.
+        """Return whether one of the secrets authenticates this call.
+
+        The secret signs the raw bytes or, on trackers that do not sign, is sent with the call. Header names are in lower
+        case. Reading the clock is allowed, for signatures that contain a time.
         """
         return False
 
     @classmethod
     def webhook_id(cls, headers: Mapping[str, str], body: bytes) -> str | None:
-        """The tracker's own id of this webhook call, None if it sends none.
+        """Return the tracker's own id of this webhook call, None if it sends none.
 
-        Unique to one call and the same when that call is repeated; known for 30 days, cut at 200 characters.
+        The id is unique to one call and stays the same when the call is repeated. It is stored for 30 days and cut at
+        200 characters.
         """
         return None
 
     def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent:
-        """What a verified webhook says."""
+        """Return what a verified webhook reports."""
         return IgnoredWebhook("this tracker has no webhooks")

@@ -23,6 +23,7 @@ from pointsman.plugin_api import (
     Source,
     Tracker,
 )
+from pointsman.plugin_api.client import NoApiClient
 from pointsman.plugin_host.egress_policy import EgressPolicy
 from pointsman.plugin_host.http_client import HttpClient, origin_of
 from pointsman.plugin_host.instances import LiveDestination, LiveSource
@@ -80,7 +81,7 @@ class InstanceFactory:
         settings = make_settings(kind.Settings, resolved)
         connection = kind.connection(settings)
         if connection is None:
-            plugin, client = kind(settings), None
+            plugin, client = kind(settings, NoApiClient()), None
         else:
             client = self._client(connection, kind)
             plugin = kind(settings, client)
@@ -120,7 +121,7 @@ class InstanceFactory:
             if connection is not None:
                 destination.client = self._client(connection, kind)
                 destination.credential = credential_digest(connection, settings)
-            destination.tracker = kind(settings, destination.client)
+            destination.tracker = kind(settings, destination.client or NoApiClient())
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
             destination.problem = f"{type(error).__name__}: {error}"
             log.warning("destination has a problem", destination=row.slug, problem=destination.problem)

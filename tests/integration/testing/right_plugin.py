@@ -42,14 +42,14 @@ class ShelfSettings(PluginSettings, frozen=True, kw_only=True, forbid_unknown_fi
     token: Annotated[Secret, msgspec.Meta(description="What opens it")]
 
 
-class ShelfTracker(Tracker):
+class ShelfTracker(Tracker[ShelfSettings]):
     """Issues on a shelf. The marker is the last line of a text."""
 
     kind: ClassVar[str] = "shelf"
     title: ClassVar[str] = "Shelf"
     api_version: ClassVar[int] = 1
     Settings: ClassVar[type[PluginSettings]] = ShelfSettings
-    capabilities: ClassVar[TrackerCapabilities] = TrackerCapabilities(webhooks=True, find=True, list_changes=True)
+    capabilities = TrackerCapabilities(read_issue=True, own_account=True, update_issue=True, webhooks=True, find=True, list_changes=True)
 
     @classmethod
     def connection(cls, settings: ShelfSettings) -> Connection:

@@ -52,11 +52,6 @@ class Trial:
         if not getattr(self.capabilities, capability):
             pytest.skip(f"not declared: {capability}")
 
-    def has(self, method: str) -> None:
-        """Skip the test if the tracker has no such method of its own."""
-        if not self.case.can(method):
-            pytest.skip(f"the tracker has no {method}")
-
     def shown(self, ability: str, *, proves: str = "") -> None:
         """Skip the test if the double can't do something; ``proves`` is the capability that stays unproven."""
         if not self.case.shows(ability):

@@ -214,7 +214,7 @@ def _right(  # noqa: C901 - a decision table
     if trouble.is_late or status is None or status < 300 or status >= 500 or status == 408:
         found = {Outcome.UNAVAILABLE, Outcome.UNKNOWN} if surely else {Outcome.UNKNOWN}
         if surely and trouble.asks:
-            found.add(Outcome.LIMITED)
+            found.add(Outcome.RATE_LIMITED)
         if surely and place is not Place.ITSELF and status is not None and status < 300:
             found.add(Outcome.MISCONFIGURED)  # an address that answers, and is not the API
         return frozenset(found)
@@ -235,4 +235,4 @@ def _right(  # noqa: C901 - a decision table
             found.add(Outcome.MISCONFIGURED)
         return frozenset(found)
     plain = {401: Outcome.AUTH, 403: Outcome.MISCONFIGURED, 405: Outcome.MISCONFIGURED, 409: Outcome.CONFLICT}
-    return frozenset({{**plain, 423: Outcome.MISCONFIGURED, 429: Outcome.LIMITED}[status]})
+    return frozenset({{**plain, 423: Outcome.MISCONFIGURED, 429: Outcome.RATE_LIMITED}[status]})

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from pointsman.config.secrets import secret_fields
-from pointsman.plugin_api import Connection, Draft, Marker, Misconfigured, PluginSettings, Response, Tracker
+from pointsman.plugin_api import Connection, Draft, Marker, PluginSettings, Response, Tracker
+from pointsman.plugin_api.client import NoApiClient
 from pointsman.plugin_host.egress_policy import EgressPolicy
 from pointsman.plugin_host.http_client import HttpClient
 from pointsman.plugin_host.snapshot import make_settings
@@ -112,19 +113,6 @@ class Wire:
                     self._later = asyncio.create_task(self._patient.request(method, path, **more))
 
 
-class NoWire:
-    """The client of a tracker that said it needs no HTTP."""
-
-    sent: tuple[Sent, ...] = ()
-
-    async def request(self, method: str, path: str, **_: Any) -> Response:
-        """Refuse."""
-        raise Misconfigured(f"{method} {path}: this tracker declared no connection")
-
-    async def close(self) -> None:
-        """Nothing is open."""
-
-
 class Stage:
     """A double that runs, and trackers under test at it."""
 
@@ -144,10 +132,10 @@ class Stage:
     def tracker(self) -> Tracker:
         """Another tracker that remembers nothing, with a wire of its own."""
         connection = self.case.tracker.connection(self.settings)
-        wire: Wire | NoWire = NoWire()
-        if connection is not None:
-            assert self.double.fake is not None, "the tracker speaks HTTP, so its double needs `fake`"
-            wire = Wire(connection, self.double.fake)
+        if connection is None:
+            return self.case.tracker(self.settings, NoApiClient())
+        assert self.double.fake is not None, "the tracker speaks HTTP, so its double needs `fake`"
+        wire = Wire(connection, self.double.fake)
         self._closing.push_async_callback(wire.close)
         return self.case.tracker(self.settings, wire)
 

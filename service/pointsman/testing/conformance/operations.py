@@ -21,7 +21,7 @@ from pointsman.plugin_api import (
     Tracker,
     UnknownOutcome,
 )
-from pointsman.plugin_host.validate import checked
+from pointsman.plugin_host.validate import validated
 from pointsman.testing.conformance.harness import Stage, new_draft, new_marker
 from pointsman.testing.conformance.spec import IssueThere, TrackerCase, TrackerDouble
 
@@ -53,7 +53,6 @@ class Call:
     """One method of the contract."""
 
     name = ""
-    method = ""
     needs = ""
     """The capability that has to be declared."""
     writes = False
@@ -67,8 +66,6 @@ class Call:
         """Why the call is not there on this tracker, empty if it is."""
         if self.needs and not getattr(case.tracker.capabilities, self.needs):
             return f"not declared: {self.needs}"
-        if not case.can(self.method):
-            return f"the tracker has no {self.method}"
         return ""
 
     async def prepare(self, stage: Stage) -> Scene:
@@ -103,7 +100,7 @@ async def issue_there(double: TrackerDouble, scene: Scene) -> IssueThere:
 def unfit(value: Any, kind: type) -> str:
     """Why the core would not take a value for one of this kind, empty if it would."""
     try:
-        checked(value, kind)
+        validated(value, kind)
     except UnknownOutcome as error:
         return error.message
     return ""
@@ -112,7 +109,7 @@ def unfit(value: Any, kind: type) -> str:
 class Create(Call):
     """A new issue."""
 
-    name, method, writes, creates, idempotent = "create", "create_issue", True, True, False
+    name, writes, creates, idempotent = "create", True, True, False
     about_issue = False
 
     async def prepare(self, stage: Stage) -> Scene:
@@ -140,7 +137,7 @@ class Create(Call):
 class Comment(Call):
     """A new comment."""
 
-    name, method, writes, idempotent = "comment", "add_comment", True, False
+    name, writes, idempotent = "comment", True, False
 
     async def run(self, tracker: Tracker, scene: Scene) -> Any:
         return await tracker.add_comment(scene.issue, "It happened again.", scene.comment)
@@ -159,7 +156,7 @@ class Comment(Call):
 class Close(Call):
     """Close an open issue."""
 
-    name, method, writes = "close", "set_state", True
+    name, writes = "close", True
     to: State = "closed"
 
     async def run(self, tracker: Tracker, scene: Scene) -> Any:
@@ -190,7 +187,7 @@ class Reopen(Close):
 class Update(Call):
     """Another title and text."""
 
-    name, method, writes = "update", "update_issue", True
+    name, needs, writes = "update", "update_issue", True
 
     async def prepare(self, stage: Stage) -> Scene:
         scene = await super().prepare(stage)
@@ -212,7 +209,7 @@ class Update(Call):
 class FindIssue(Call):
     """Find an issue by its marker."""
 
-    name, method, needs, creates, idempotent = "find_issue", "find_issue", "find", True, False
+    name, needs, creates, idempotent = "find_issue", "find", True, False
     about_issue = False
 
     async def run(self, tracker: Tracker, scene: Scene) -> Any:
@@ -230,7 +227,7 @@ class FindIssue(Call):
 class FindComment(Call):
     """Find a comment by its marker."""
 
-    name, method, needs, idempotent = "find_comment", "find_comment", "find", False
+    name, needs, idempotent = "find_comment", "find", False
 
     async def prepare(self, stage: Stage) -> Scene:
         scene = await super().prepare(stage)
@@ -253,7 +250,7 @@ class FindComment(Call):
 class Read(Call):
     """How an issue stands."""
 
-    name, method = "read", "read_issue"
+    name, needs = "read", "read_issue"
 
     async def run(self, tracker: Tracker, scene: Scene) -> Any:
         return await tracker.read_issue(scene.issue)
@@ -266,7 +263,7 @@ class Read(Call):
 class ListChanges(Call):
     """What changed."""
 
-    name, method, needs = "list_changes", "list_changes", "list_changes"
+    name, needs = "list_changes", "list_changes"
     about_issue = False
 
     async def run(self, tracker: Tracker, scene: Scene) -> Any:
@@ -284,7 +281,7 @@ class ListChanges(Call):
 class WhoAmI(Call):
     """The account behind the credential."""
 
-    name, method = "own_account", "own_account"
+    name, needs = "own_account", "own_account"
     about_issue = False
 
     async def prepare(self, stage: Stage) -> Scene:

@@ -65,7 +65,17 @@ def check(report: Report) -> None:
     """A report that the core can take."""
     assert type(report) is Report
     assert report.action in get_args(Action), f"{report.action!r} is no action"
-    for name in ("fingerprint", "title", "text", "code", "url", "level", "environment", "release", "problem_id"):
+    for name in (
+        "fingerprint",
+        "title",
+        "text",
+        "code",
+        "url",
+        "level",
+        "environment",
+        "release",
+        "problem_id",
+    ):
         assert type(getattr(report, name)) is str, f"{name} is no text"
     assert len(report.fingerprint.encode("utf-8", "replace")) <= LONGEST_FINGERPRINT, (
         "the fingerprint does not fit into the index: keep its beginning, and a digest of the rest"

@@ -108,15 +108,6 @@ class TrackerCase:
     body_signed: bool = True
     means: Mapping[tuple[str, int], frozenset[str] | set[str]] = field(default_factory=dict)
 
-    def can(self, method: str) -> bool:
-        """Whether the tracker has a method of its own, or only the contract's stand-in."""
-        return _function(getattr(self.tracker, method)) is not _function(getattr(Tracker, method))
-
     def shows(self, method: str) -> bool:
         """Whether the double has an optional ability."""
         return getattr(type(self.double()), method) is not getattr(TrackerDouble, method)
-
-
-def _function(method: Any) -> Any:
-    """The function itself: a class method is bound anew at each look."""
-    return getattr(method, "__func__", method)

@@ -142,7 +142,9 @@ class BehaviourTests:
             tracker, scene = await made(stage)
             await tracker.set_state(scene.issue, "closed", reason)
             assert (await issue_there(stage.double, scene)).state == "closed"
-            told = stage.case.tracker.capabilities.close_reasons and stage.case.can("read_issue")
+            told = (
+                stage.case.tracker.capabilities.close_reasons and stage.case.tracker.capabilities.read_issue
+            )
             if told and reason == "not_planned":
                 assert (await tracker.read_issue(scene.issue)).close_reason == reason
 
@@ -150,7 +152,7 @@ class BehaviourTests:
 
     def test_what_a_person_does_is_read(self, pointsman_trial: Trial) -> None:
         """A person closes and reopens the issue, and reading tells it."""
-        pointsman_trial.has("read_issue")
+        pointsman_trial.declared("read_issue")
 
         async def play(stage: Stage) -> None:
             tracker, scene = await made(stage)
@@ -183,7 +185,7 @@ class BehaviourTests:
 
     def test_an_update_keeps_the_rest(self, pointsman_trial: Trial) -> None:
         """Title and text are replaced; state and comments stay, and the issue is still found by its marker."""
-        pointsman_trial.has("update_issue")
+        pointsman_trial.declared("update_issue")
 
         async def play(stage: Stage) -> None:
             tracker, scene = await made(stage)
@@ -203,8 +205,8 @@ class BehaviourTests:
 
     def test_our_account_wrote_our_issues(self, pointsman_trial: Trial) -> None:
         """The account behind the credential is the author of what it made, named alike, and not of a copy."""
-        pointsman_trial.has("own_account")
-        pointsman_trial.has("read_issue")
+        pointsman_trial.declared("own_account")
+        pointsman_trial.declared("read_issue")
 
         async def play(stage: Stage) -> None:
             tracker, scene = await made(stage)
@@ -223,7 +225,7 @@ class BehaviourTests:
     def test_a_missing_issue_is_not_found(self, pointsman_trial: Trial, call: str) -> None:
         """What is not there any more raises NotFound (or IssueMoved): the core then leaves the issue alone."""
         if call == "read":
-            pointsman_trial.has("read_issue")
+            pointsman_trial.declared("read_issue")
 
         async def play(stage: Stage) -> None:
             tracker = stage.tracker()

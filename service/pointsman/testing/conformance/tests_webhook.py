@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pointsman.plugin_api import IgnoredWebhook, IssueRemoved, IssueState, State, Tracker, UnknownOutcome
-from pointsman.plugin_host.validate import checked
+from pointsman.plugin_host.validate import validated
 from pointsman.testing.conformance.case_runner import Trial
 from pointsman.testing.conformance.harness import Stage
 from pointsman.testing.conformance.hostile_texts import BODIES, HEADER_VALUES, bent
@@ -174,7 +174,7 @@ def _verify(stage: Stage, headers: Mapping[str, str], body: bytes, secrets: Sequ
 def _decide(tracker: Tracker, headers: Mapping[str, str], body: bytes) -> None:
     news = _timed("read_webhook", tracker.read_webhook, headers, body)
     try:
-        checked(news, IssueState, IssueRemoved, IgnoredWebhook)
+        validated(news, IssueState, IssueRemoved, IgnoredWebhook)
     except UnknownOutcome as error:
         raise AssertionError(f"read_webhook: {error}; body {body[:200]!r}") from None
     given = _timed("webhook_id", tracker.webhook_id, headers, body)
