@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pointsman.content.fingerprint_template import MAX_LENGTH, VARIABLES, FingerprintResult, check, compute_fingerprint, render
+from pointsman.content.fingerprint_template import (
+    MAX_LENGTH,
+    VARIABLES,
+    FingerprintResult,
+    check,
+    compute_fingerprint,
+    render,
+)
 from pointsman.domain.routing import Match, Options, Route
 from pointsman.plugin_api import Report
 

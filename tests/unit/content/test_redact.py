@@ -7,15 +7,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from pointsman.content.redaction.outgoing_filter import OutgoingFilter
 from pointsman.content.redaction.patterns import lower_in_place
 from pointsman.content.redaction.redact import (
     Profile,
     Redacted,
-    _merged,
+    _merge,
     placeholder,
     redact,
     redact_fact,
-    redact_facts,
     sum_counts,
 )
 from text_corpus.seeded import Maker, clean, seeded
@@ -191,7 +191,7 @@ def test_the_same_secret_has_the_same_placeholder_within_an_installation_and_now
 
 
 def test_what_two_rules_find_is_masked_once():
-    assert _merged([(3, 9, "b"), (0, 5, "a"), (9, 12, "c"), (1, 2, "d")]) == [(0, 9, "a"), (9, 12, "c")]
+    assert _merge([(3, 9, "b"), (0, 5, "a"), (9, 12, "c"), (1, 2, "d")]) == [(0, 9, "a"), (9, 12, "c")]
 
 
 def test_what_looks_like_a_placeholder_hides_no_secret_beside_it():
@@ -252,11 +252,11 @@ def test_a_fact_with_a_name_that_tells_is_masked_whole():
 
 
 def test_facts_are_counted_together():
-    facts, counts = redact_facts(
-        [("user", "ann@x.test"), ("token", "abc"), ("of password=hunter2", "x"), ("release", "1.2")],
-        key=KEY,
-        profile=Profile.STRICT,
+    outgoing = OutgoingFilter(KEY, Profile.STRICT)
+    facts = outgoing.facts(
+        [("user", "ann@x.test"), ("token", "abc"), ("of password=hunter2", "x"), ("release", "1.2")]
     )
+    counts = outgoing.masked
     assert counts == {"email": 1, "token": 1, "password": 1}
     assert facts[3] == ("release", "1.2")
     assert not any(secret in str(facts) for secret in ("ann", "abc", "hunter2"))

@@ -1,4 +1,4 @@
-"""What makes a value a secret: the name of its key, and how random it looks."""
+"""Judge whether a value is a secret by the name of its key and by how random it looks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections import Counter
 
 # -- names ---------------------------------------------------------------------------------------------------------
 
-# the end of a name, written together; a value under it is masked whatever it is
+# ends of names without separators; every value with such a name is masked
 _STRONG = {
     "password": ("password", "passwd", "passphrase", "passcode", "passwort", "kennwort", "pwd", "motdepasse"),
     "token": ("token", "jwt", "csrf", "xsrf", "bearer"),
@@ -39,7 +39,7 @@ _STRONG = {
     "session": ("sessionid", "sessid", "sessionkey"),
     "card": ("cardnumber", "ccnumber", "cvv", "cvc"),
 }
-# the last word of a name; a value under it is masked if it looks like something random
+# last words of names; a value with such a name is masked if it looks random
 _WEAK = {
     "session": ("session", "sid"),
     "token": (
@@ -68,12 +68,12 @@ _NAME_LIMIT = 80
 
 @functools.lru_cache(4096)
 def kind_of_name(name: str) -> tuple[str, bool]:
-    """What a key of this name holds, and whether every value of it is to be masked; no kind if it is nothing special."""
+    """Return the kind of secret that a key of this name holds ("" if none), and whether every value is masked."""
     flat = name[-_NAME_LIMIT:].translate(_SEPARATORS).lower()
     for _ in range(3):
         if flat.endswith(_STRONG_ENDS):
             end = max((end for end in _STRONG_ENDS if flat.endswith(end)), key=len)
-            # several tokens are mostly what a language model was given
+            # "tokens" is mostly the number of tokens of a language model
             return _STRONG_KINDS[end], not name.lower().endswith("tokens")
         shorter = _TAIL.sub("", flat)
         if shorter == flat:
@@ -82,12 +82,12 @@ def kind_of_name(name: str) -> tuple[str, bool]:
     parts = [word.lower() for word in _NAME_PARTS.findall(name[-_NAME_LIMIT:])]
     last = parts[-1] if parts else ""
     if last in {"pass", "pw"}:
-        # alone it may be what a test did
+        # "pass" alone may be the result of a test
         return "password", len(parts) > 1
     return _WEAK_ENDS.get(last.removesuffix("s"), ""), False
 
 
-# random by their nature, and no secret
+# names whose values look random but are no secrets
 _HARMLESS_WORDS = frozenset(
     [
         "h",
@@ -169,7 +169,7 @@ _HARMLESS_WORDS = frozenset(
 
 @functools.lru_cache(4096)
 def is_harmless_name(name: str) -> bool:
-    """Whether values of this key are often random and never secret: hashes, identifiers, pieces of content."""
+    """Return whether values of this key are often random and never secret: hashes, identifiers, content."""
     return any(word.lower() in _HARMLESS_WORDS for word in _NAME_PARTS.findall(name[-_NAME_LIMIT:])[-2:])
 
 
@@ -270,12 +270,12 @@ _NAME_LIKE = re.compile(
 
 
 def is_empty_value(value: str) -> bool:
-    """Whether a value is none, is a type's name, or has been masked by somebody else."""
+    """Return whether a value is empty, the name of a type, or already masked by another program."""
     return value.lower().rstrip(".:;,!?") in _EMPTY_VALUES or _MASKED.fullmatch(value) is not None
 
 
 def is_code(value: str) -> bool:
-    """Whether a value is a piece of a program and not what it stands for."""
+    """Return whether a value is program code, such as a variable, and not a literal."""
     return (
         _VARIABLE.fullmatch(value) is not None
         or (_CODE.fullmatch(value) is not None and sum(c.isdigit() for c in value) < 3)
@@ -291,9 +291,9 @@ _HASHED = re.compile(r"(?:sha\d{1,3}|md5)[-:]")
 
 
 def is_random(value: str) -> bool:
-    """Whether a value is of the kind that only a generator of secrets makes: letters of both cases mixed with figures.
+    """Return whether a value looks generated: upper and lower case letters mixed with digits.
 
-    Hexadecimal figures are not: hashes and identifiers look the same.
+    Hexadecimal values do not count: hashes and identifiers look the same.
     """
     if _TOKENISH.fullmatch(value) is None or value.startswith(_CONTENT) or _HASHED.match(value):
         return False
@@ -308,7 +308,7 @@ def is_random(value: str) -> bool:
 
 
 def looks_secret(value: str) -> bool:
-    """The same for a value whose name makes one suspect: figures will do, and hexadecimal ones too."""
+    """Return whether a value with a suspicious name looks like a secret; digits and hexadecimal values count."""
     if len(value) < 6 or not value.isprintable() or " " in value:
         return False
     figures = sum(c.isdigit() for c in value)
@@ -319,7 +319,7 @@ def looks_secret(value: str) -> bool:
 
 
 def is_suspicious(kind: str, value: str) -> bool:
-    """The same under a name that may mean something else, too: letters and figures do for a password."""
+    """Return whether a value with an ambiguous name looks like a secret; a password needs only letters and digits."""
     mixed = any(c.isdigit() for c in value) and any(c.isalpha() for c in value)
     return looks_secret(value) or (kind == "password" and mixed and len(value) >= 4 and " " not in value)
 
@@ -333,5 +333,5 @@ def _class(character: str) -> str:
 
 
 def _entropy(value: str) -> float:
-    """Bits per character."""
+    """Return the entropy in bits per character."""
     return -sum(n / len(value) * math.log2(n / len(value)) for n in Counter(value).values())

@@ -1,4 +1,4 @@
-"""Secrets that the name beside them gives away: ``key=value``, JSON, YAML, headers, queries, elements, options."""
+"""Find secrets by the name beside them: ``key=value``, JSON, YAML, headers, queries, XML elements, options."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from pointsman.content.redaction.heuristics import (
 )
 from pointsman.content.redaction.patterns import TEMPLATE, Span
 
-# A name is looked for from its sign on, backwards in the text turned round: there are far fewer signs than words.
+# The search starts at each sign and matches the name backwards in the reversed text: there are far fewer signs than words.
 _SIGN = re.compile(r"=>|:=|[=:]|%3[ADad]")
 _NAME_BACKWARDS = re.compile(r"""([ \t]{0,8}+)((?>(?:["'\\\])]|22%|;touq&|D5%){0,4}))([\w.-]{1,80}+)""")
 _SPACE = re.compile(r"[ \t]{0,8}+")
 
 _JUDGED_LENGTH = 256
-"""How much of a value is looked at; what is found to be one is masked whole."""
+"""Number of characters of a value that are judged; a secret is masked as a whole."""
 
 _RANDOM = re.compile(
     r"""(?:[bruBRU]?["'`]|\\+["']|%22|&quot;)?([A-Za-z0-9+/_~-]{20,128}+={0,2})(?![A-Za-z0-9+/_~=-])"""
@@ -51,7 +51,7 @@ _OPTION = re.compile(r"--([A-Za-z][\w-]{1,60}+)[ \t]{1,4}+([^\s\"'-][^\s\"']{0,1
 
 
 class _Bare(msgspec.Struct, frozen=True):
-    """What a value without quotes is made of: as much of it as is judged, and the whole."""
+    """Patterns of an unquoted value: the part that is judged, and the whole value."""
 
     judged: re.Pattern[str]
     whole: re.Pattern[str]
@@ -68,7 +68,7 @@ _ENCODED = _bare_of(r"""[^\s"'<>&%]|%(?!2[26]|0[AaDd])[0-9A-Fa-f]{2}""")
 
 
 class _NamedValue(msgspec.Struct, frozen=True):
-    """A name and its sign: where the name begins and the value, and what stands between."""
+    """A name, its sign, and the positions where name and value begin."""
 
     name: str
     start: int
@@ -80,7 +80,7 @@ class _NamedValue(msgspec.Struct, frozen=True):
 
 
 def find_assigned(text: str, small: str) -> Iterator[Span]:
-    """Values that their names give away. ``small`` is the text in small letters."""
+    """Yield values whose names mark them as secrets. ``small`` is the text in lower case."""
     yield from _find_signed(text)
     if "value" in small:
         for match in _PAIR.finditer(text):
@@ -141,7 +141,7 @@ def _find_value(text: str, named: _NamedValue, kind: str, *, always: bool) -> It
         for item in _IN_LIST.finditer(text, at, inside.end()):
             yield (*item.span(item.lastindex or 0), kind)
     elif kind in {"cookie", "authorization"} and always and named.sign == ":":
-        # a header, of which all that follows on the line is the value
+        # a header: the rest of the line is the value
         scheme = _SCHEME.match(text, at)
         start = scheme.end() if scheme else at
         first = _FIRST_WORD.match(text, start)
@@ -160,14 +160,14 @@ def _find_quoted(
     if scheme := _SCHEME.match(text, start, end):
         start = scheme.end()
     value = text[start:end].strip()
-    # 'token: ' + token has the name within the quotes, and what follows is a program
+    # in 'token: ' + token the name is inside the quotes, and program code follows
     if not value or is_empty_value(value) or (not ended and value[0] in ")+,.;]"):
         return
     if not always:
         if is_suspicious(kind, value):
             yield start, end, kind
         return
-    # after a word of prose a name is one too: Unexpected token: 'export'
+    # after a word of prose the name is prose as well: Unexpected token: 'export'
     in_prose = named.sign == ":" and not named.closed and _is_after_word(text, named.start)
     long_enough = len(value) >= 3 or (len(value) == 2 and value.isalnum())
     if long_enough and (not in_prose or looks_secret(value)) and not TEMPLATE.fullmatch(value):
@@ -179,7 +179,7 @@ def _is_after_word(text: str, at: int) -> bool:
 
 
 def _find_bare(text: str, named: _NamedValue, kind: str, *, always: bool) -> Iterator[Span]:
-    """A value without quotes: here programs, prose and data look alike, so it is looked at more closely."""
+    """Yield an unquoted value, judged more strictly: program code, prose and data look alike here."""
     at = named.at
     before = text[named.start - 1 : named.start]
     in_query = before in {"?", "&"} or (named.sign == "=" and before == ";") or named.sign[0] == "%"
@@ -217,7 +217,7 @@ def _starts_line(text: str, at: int) -> bool:
 
 
 def _is_literal(text: str, named: _NamedValue, value: str, *, in_query: bool, on_line: bool) -> bool:
-    """Whether this is a value, and not a word or a piece of a program."""
+    """Return whether this is a literal value and neither a word of prose nor program code."""
     if is_empty_value(value):
         return False
     if in_query:
@@ -238,6 +238,6 @@ def _is_literal(text: str, named: _NamedValue, value: str, *, in_query: bool, on
 
 
 def _is_in_call(text: str, at: int) -> bool:
-    """Whether a parenthesis is open before this place in its line."""
+    """Return whether a parenthesis is open before this position in its line."""
     line = text[max(text.rfind("\n", max(0, at - 200), at), at - 200, 0) : at]
     return line.count("(") > line.count(")")

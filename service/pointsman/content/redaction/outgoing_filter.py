@@ -1,7 +1,6 @@
-"""What may leave: every text that is a stranger's passes here, whole, before anything of it is cut or rendered. Pure.
+"""Filter untrusted texts of one draft before they are cut or rendered. Pure.
 
-One gate serves one draft and counts what it masked there, by kind; nobody is told the values. Our own words, links and
-markers do not come through here.
+One filter serves one draft and counts the masked secrets by kind. Our own texts, links and markers are not filtered.
 """
 
 from __future__ import annotations
@@ -20,13 +19,13 @@ PROFILES: Final[Mapping[str, Profile | None]] = {
     "strict": Profile.STRICT,
     "off": None,
 }
-"""What a destination's ``redact`` asks for; None: nothing is masked."""
+"""Redaction profile for each value of a destination's ``redact``; None: nothing is masked."""
 _TEXTS = ("text", "body", "code", "url")
 _NAMED_VALUES = ("level", "environment", "release")
 
 MAX_CACHED_LENGTH, MAX_CACHED_TEXTS = 100, 4096
 _CLEAN_TEXTS: set[tuple[Profile | None, str, str]] = set()
-"""Short texts that were looked through and hold nothing: names, releases and hosts come again with every report."""
+"""Cache of short texts without secrets: names, releases and hosts repeat in every report."""
 
 
 def _cache_clean_text(asked: tuple[Profile | None, str, str]) -> None:
@@ -40,7 +39,10 @@ def _redact_text(_: str, text: str, *, key: bytes, profile: Profile) -> Redacted
 
 
 class OutgoingFilter:
-    """The gate before one destination. ``key`` makes the placeholders; ``person``: the requester may be named there."""
+    """Filter for the texts of one draft.
+
+    ``key`` is used for placeholders; with ``person`` the requester may be named at the destination.
+    """
 
     def __init__(self, key: bytes, profile: Profile | None, *, person: bool = False) -> None:
         self._key = key
@@ -48,14 +50,14 @@ class OutgoingFilter:
         self._person = person
         self._results: dict[tuple[Profile | None, str, str], str] = {}
         self.masked: dict[str, int] = {}
-        """How many secrets were masked, by kind."""
+        """Number of masked secrets by kind."""
 
-    def text(self, said: str) -> str:
-        """A text without its secrets."""
-        return self.fact("", said)
+    def text(self, text: str) -> str:
+        """Return a text without its secrets."""
+        return self.fact("", text)
 
     def fact(self, name: str, value: str) -> str:
-        """The value of something of this name. One that comes twice in a draft is masked alike, and counted once."""
+        """Return a named value without its secrets. A value that occurs twice in a draft is counted once."""
         value = clean(value)
         asked = (self._profile, name, value)
         if self._profile is None or not value or asked in _CLEAN_TEXTS:
@@ -71,17 +73,17 @@ class OutgoingFilter:
         return redacted.text
 
     def facts(self, facts: Sequence[Sequence[str]]) -> list[tuple[str, str]]:
-        """Names and values."""
+        """Return facts without secrets in names and values."""
         return [(self.text(name), self.fact(name, value)) for name, value in facts]
 
     def name(self, name: str) -> str:
-        """What a person is called. Some are called by their address, which stays inside; in public nobody is named."""
+        """Return a person's name, or "" where it may not be shown: an address in place of a name, a public destination."""
         if not self._person and (self._profile is Profile.STRICT or "@" in name):
             return ""
         return name if self._person else self.text(name)
 
     def ticket(self, ticket: TicketText) -> TicketText:
-        """A ticket as it may be shown. Its description is told by the event that opened it."""
+        """Return a ticket's texts without secrets. The description is left out: the opening event contains it."""
         return replace(
             ticket,
             title=self.text(ticket.title),
@@ -90,7 +92,7 @@ class OutgoingFilter:
         )
 
     def event(self, data: Mapping[str, Any]) -> dict[str, Any]:
-        """What a report said, as it may be shown: nothing but names of ours stays as it was."""
+        """Return an event's data without secrets."""
         filtered = dict(data)
         for name in _TEXTS:
             if data.get(name):
@@ -112,5 +114,5 @@ class OutgoingFilter:
 
 
 def redaction_summary(masked: Mapping[str, int]) -> str:
-    """What was masked, for operators: ``1 password, 2 token``."""
+    """Return the masked counts as text for operators: ``1 password, 2 token``."""
     return ", ".join(f"{number} {kind}" for kind, number in sorted(masked.items()))

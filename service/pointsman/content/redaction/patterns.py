@@ -1,4 +1,4 @@
-"""Secrets that their form gives away, wherever they stand: tokens of vendors, keys, passwords in addresses, cards."""
+"""Find secrets by their form: vendor tokens, keys, passwords in URLs and sentences, card and account numbers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from stdnum.iso7064 import mod_97_10
 from pointsman.content.redaction.heuristics import is_code, is_empty_value, is_random, looks_secret
 
 Span = tuple[int, int, str]
-"""Where a secret stands in a text, from and to, and its kind."""
+"""Start and end of a secret in a text, and its kind."""
 
-# All patterns here begin with what they look for, which is found fast, and none looks back. What may not stand before
-# is judged afterwards.
+# All patterns begin with literal text, which is found fast, and none has a look-behind at its start. The character before
+# a match is checked afterwards.
 
-# -- tokens that say whose they are --------------------------------------------------------------------------------
+# -- vendor tokens -------------------------------------------------------------------------------------------------
 
-# kind, what must stand in the text for the pattern to be tried at all, pattern; its first group is the secret
+# kind, texts of which one must occur before the pattern is tried, pattern whose first group is the secret
 _TABLE: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("aws-key", ("AKIA", "ASIA", "ABIA", "ACCA"), r"((?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{16})(?![A-Za-z0-9])"),
     ("github-token", ("ghp_", "gho_", "ghu_", "ghs_", "ghr_"), r"(gh[pousr]_[A-Za-z0-9]{30,255}+)"),
@@ -141,13 +141,13 @@ def _is_inside_word(text: str, at: int) -> bool:
 
 
 def lower_in_place(text: str) -> str:
-    """The text in small letters, each at its place."""
+    """Return the text in lower case with unchanged positions."""
     small = text.lower()
     return small if len(small) == len(text) else text.replace("\u0130", "i").lower()
 
 
 def find_tokens(text: str, small: str) -> Iterator[Span]:
-    """Tokens of vendors, keys, passwords in addresses and headers, cards. ``small`` is the same in small letters."""
+    """Yield vendor tokens, keys, passwords in URLs and headers, and cards. ``small`` is the text in lower case."""
     for kind, hints, pattern in _VENDORS:
         if any(hint in text for hint in hints):
             for match in pattern.finditer(text):
@@ -162,17 +162,17 @@ def find_tokens(text: str, small: str) -> Iterator[Span]:
 
 
 def continues_word(text: str, at: int, signs: str) -> bool:
-    """Whether what begins here goes on from something before it."""
+    """Return whether the character before ``at`` belongs to the same word."""
     return at > 0 and (text[at - 1].isalnum() or text[at - 1] in signs)
 
 
-# -- addresses, headers, what people say ---------------------------------------------------------------------------
+# -- URLs, headers, sentences --------------------------------------------------------------------------------------
 
 _AUTHORITY = re.compile(r"""://([^\s/?#"'<>\\,()]{1,512}+)""")
 _LONG_USERINFO = re.compile(r"""[^\s"'<>@]{1,256}+@(?=[\w\[])""")
 _HARMLESS_USERS = frozenset({"git", "hg", "svn", "ssh", "root", "user", "username"})
 TEMPLATE = re.compile(r"\$?\{\{?[^{}]{0,200}\}\}?|\$[A-Z_][A-Z0-9_]*|%s|%\(\w+\)s|\{\}|<[\w ]+>")
-"""What stands for a value that is filled in later."""
+"""Placeholder for a value that is filled in later."""
 _HEADER_VALUE = re.compile(r"[Bb](?:(?i:earer)|(?i:asic))[ \t]{1,4}+([A-Za-z0-9._~+/=-]{12,8192}+)")
 _SQL_PASSWORD_PREFIXES = ("identified by '", "identified by password '", "password '")
 _SQL_PASSWORD = re.compile(r"[^'\r\n]{1,256}(?=')")
@@ -184,13 +184,13 @@ _CURL_USER = re.compile(r"""-(?:u|-user)[ =]{0,2}+["']?[\w.@+-]{1,100}+:([^\s"']
 
 
 def _find_url_credentials(text: str) -> Iterator[Span]:
-    """What stands before the host of an address: the password, or all of it where there is but one word."""
+    """Yield the password of a URL's user information, or the whole of it where it is a single word."""
     for match in _AUTHORITY.finditer(text):
         start, end = match.span(1)
         host = match[1].rfind("@")
         if host < 0:
             user, colon, rest = match[1].partition(":")
-            # a password may hold signs that it should not
+            # a password may contain characters that should be escaped
             if (
                 not colon
                 or rest.isdigit()
@@ -221,7 +221,7 @@ def _find_header_credentials(text: str) -> Iterator[Span]:
 
 
 def _ends_of(text: str, word: str) -> Iterator[int]:
-    """The end of each place where a word stands."""
+    """Yield the end of each occurrence of a word."""
     at = text.find(word)
     while at >= 0:
         yield at + len(word)
@@ -229,7 +229,7 @@ def _ends_of(text: str, word: str) -> Iterator[int]:
 
 
 def _find_stated_passwords(text: str, small: str) -> Iterator[Span]:
-    """Passwords that commands and sentences tell."""
+    """Yield passwords in SQL statements, sentences and commands."""
     for prefix in _SQL_PASSWORD_PREFIXES:
         for at in _ends_of(small, prefix):
             value = _SQL_PASSWORD.match(text, at)

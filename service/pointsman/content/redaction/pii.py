@@ -1,4 +1,4 @@
-"""Personal data that a public place is not to see: addresses of mail and of machines, names in paths, telephones."""
+"""Find personal data: e-mail and IP addresses, user names in paths, telephone numbers."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _PHONE = re.compile(
 
 
 def find_personal_data(text: str) -> Iterator[Span]:
-    """Addresses of mail and of machines, names in paths, telephone numbers."""
+    """Yield e-mail and IP addresses, user names in paths, and telephone numbers."""
     if "@" in text or "%40" in text:
         yield from _find_emails(text)
     for match in _IPV4.finditer(text):
@@ -81,7 +81,7 @@ def _find_emails(text: str) -> Iterator[Span]:
     for match in _DOMAIN.finditer(text):
         last = match[0].rpartition(".")[2]
         if len(last) < 2 or not last.isalpha():
-            continue  # a package and its version
+            continue  # a package with its version
         start = match.start()
         while (
             start > 0
@@ -108,12 +108,12 @@ def _find_ipv6(text: str) -> Iterator[Span]:
 
 
 def _is_ipv6(text: str) -> bool:
-    # a short one with two colons may be the path of a class
+    # a short text with two colons may be a class path
     return (text.count(":") > 2 or _LONG_GROUP.search(text) is not None) and _is_personal_address(text)
 
 
 def _is_version(text: str, at: int) -> bool:
-    """Whether a number stands behind the name of a program: Chrome/120.0.0.0."""
+    """Return whether a program name precedes the number: Chrome/120.0.0.0."""
     return at >= 2 and text[at - 1] == "/" and text[at - 2].isalpha()
 
 

@@ -1,10 +1,13 @@
-"""Secrets and personal data masked before a text leaves: by the names of keys, by form, and by how random a value is.
+"""Mask secrets and personal data in texts that leave Pointsman: by name of the key, by form and by randomness.
 
-A secret becomes a placeholder such as ``[token 3f2a91]``. The same secret has the same one within an installation, so
-that grouping and reading still work; it is a keyed digest, and nobody without the key can guess from it. What was
-masked is known as counts by kind, never as values.
+A secret becomes a placeholder such as ``[token 3f2a91]``. The same secret has the same placeholder within an
+installation, so that grouping and reading still work; the placeholder is a keyed digest and cannot be guessed without
+the key. Results count the masked secrets by kind and never contain them.
 
-Give whole texts: what has been cut may hold half a secret, which nothing here knows.
+Pass whole texts: a cut text may end with half a secret, which is not recognized.
+
+``logs.scrub`` is separate on purpose: it masks our own log lines, where structure is known, on every line of the hot
+path, and the leaf module ``logs`` has no key and imports nothing of this package.
 """
 
 from __future__ import annotations
@@ -31,25 +34,25 @@ from pointsman.content.redaction.pii import find_personal_data
 
 
 class Profile(enum.Enum):
-    """How much is masked. ``STRICT`` is for destinations that the public reads: personal data too."""
+    """What to mask: secrets, or (``STRICT``, for public destinations) personal data as well."""
 
     NORMAL = "normal"
     STRICT = "strict"
 
 
 class Redacted(msgspec.Struct, frozen=True, repr_omit_defaults=True):
-    """A text without its secrets, and how many there were, by kind."""
+    """Text without its secrets, and the number of secrets by kind."""
 
     text: str
     counts: Mapping[str, int]
 
     def __repr__(self) -> str:
-        """No text: what was overlooked would stand in a log."""
+        """Return no text: an overlooked secret would otherwise reach a log."""
         return f"Redacted({len(self.text)} characters, counts={dict(self.counts)!r})"
 
 
 def redact(text: str, *, key: bytes, profile: Profile = Profile.NORMAL) -> Redacted:
-    """The text with its secrets masked. ``key`` is the installation's, and not empty."""
+    """Mask the secrets in a text. ``key`` is the installation's key and must not be empty."""
     small = lower_in_place(text)
     spans = [*find_assigned(text, small), *find_tokens(text, small)]
     if profile is Profile.STRICT:
@@ -58,7 +61,7 @@ def redact(text: str, *, key: bytes, profile: Profile = Profile.NORMAL) -> Redac
 
 
 def redact_fact(name: str, value: str, *, key: bytes, profile: Profile = Profile.NORMAL) -> Redacted:
-    """The value of a key of this name."""
+    """Mask the secrets in the value of a fact with this name."""
     kind, always = kind_of_name(name)
     bare = value.strip()
     whole = bool(kind and bare and not is_empty_value(bare) and (always or is_suspicious(kind, bare)))
@@ -67,24 +70,8 @@ def redact_fact(name: str, value: str, *, key: bytes, profile: Profile = Profile
     return redact(value, key=key, profile=profile)
 
 
-def redact_facts(
-    facts: Sequence[Sequence[str]], *, key: bytes, profile: Profile = Profile.NORMAL
-) -> tuple[list[tuple[str, str]], dict[str, int]]:
-    """Pairs of name and value, and what was masked in all of them. Names are looked through as texts."""
-    made: list[tuple[str, str]] = []
-    counts: list[Mapping[str, int]] = []
-    for name, value in facts:
-        said, held = (
-            redact(name, key=key, profile=profile),
-            redact_fact(name, value, key=key, profile=profile),
-        )
-        made.append((said.text, held.text))
-        counts += [said.counts, held.counts]
-    return made, sum_counts(counts)
-
-
 def sum_counts(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """Several counts as one."""
+    """Return the sum of several counts by kind."""
     summed: Counter[str] = Counter()
     for count in counts:
         summed.update(count)
@@ -97,7 +84,7 @@ _PLACEHOLDER = re.compile(r"\[[a-z]{2,16}(?:-[a-z]{2,16})? [0-9a-f]{6}\]")
 
 
 def placeholder(kind: str, secret: str, key: bytes) -> str:
-    """What stands for a secret."""
+    """Return the placeholder of a secret."""
     if not key:
         raise ValueError("a placeholder without a key could be guessed from")
     digest = hmac.digest(key, secret.encode("utf-8", "surrogatepass"), hashlib.sha256)
@@ -117,7 +104,7 @@ def _mask(text: str, spans: list[Span], key: bytes) -> Redacted:
 
 
 def _merge(spans: Iterable[Span]) -> list[Span]:
-    """Spans in order, those that overlap as one; the one that begins first and reaches farthest gives the kind."""
+    """Sort spans and merge overlapping ones; the first and longest span gives the kind."""
     merged: list[Span] = []
     for start, end, kind in sorted(spans, key=lambda span: (span[0], -span[1])):
         if merged and start < merged[-1][1]:
@@ -131,7 +118,7 @@ def _merge(spans: Iterable[Span]) -> list[Span]:
 def _outside_placeholders(
     spans: Iterable[Span], text: str, done: Sequence[tuple[int, int]]
 ) -> Iterator[Span]:
-    """What of the spans is no placeholder already, so that masking twice is masking once. Both are in order."""
+    """Yield the parts of sorted spans outside existing placeholders, so that masking is idempotent."""
     at = 0
     for start, end, kind in spans:
         while at < len(done) and done[at][1] <= start:
