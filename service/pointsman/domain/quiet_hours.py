@@ -1,7 +1,7 @@
-"""Quiet hours: when what an alert makes is not posted, and when they end. Pure.
+"""Compute when quiet hours end. Pure.
 
-Hours are read on the clock of their zone. When that clock is put back, an hour's first coming begins them and its last
-coming ends them; a time that it leaps over counts as the moment of the leap.
+Hours are read on the clock of their time zone. For an ambiguous time, when clocks are set back, the start uses its first and the
+end its second occurrence; a time that does not exist maps to the moment of the transition.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from zoneinfo import ZoneInfo
 from pointsman.domain.routing import QuietHours, Route
 
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
-_A_DAY = dt.timedelta(days=1)
-_A_SECOND = dt.timedelta(seconds=1)
+_DAY = dt.timedelta(days=1)
+_SECOND = dt.timedelta(seconds=1)
 
 
 def validate(hours: QuietHours) -> None:
-    """Raises ValueError, with the cure, for hours that can't be kept."""
+    """Raise ValueError, with the correction, for quiet hours that are not valid."""
     start, end = _time(hours.start), _time(hours.end)
     _zone(hours.zone)
     for day in hours.days:
@@ -32,51 +32,54 @@ def validate(hours: QuietHours) -> None:
 
 
 def quiet_hours_end(hours: QuietHours, now: dt.datetime) -> dt.datetime | None:
-    """When the quiet hours that hold now end, in UTC; None if none hold. Those that follow at once are added."""
-    end = _end(hours, now)
+    """Return the end, in UTC, of the quiet hours in force; None if there are none.
+
+    Periods that follow without a gap count as one.
+    """
+    end = _end_of_period(hours, now)
     if end is None:
         return None
     for _ in DAYS:
-        further = _end(hours, end)
-        if further is None:
+        next_end = _end_of_period(hours, end)
+        if next_end is None:
             break
-        end = further
+        end = next_end
     return end
 
 
 def quiet_hours_for(routes: Sequence[Route], destination_id: int) -> QuietHours | None:
-    """The quiet hours of a destination: of the first of the rules that took the report and names it, else of the first."""
+    """Return the quiet hours of a destination: those of the first matching route that names it, else of the first."""
     for route in routes:
         if destination_id in route.destinations:
             return route.options.quiet_hours
     return routes[0].options.quiet_hours if routes else None
 
 
-def _end(hours: QuietHours, now: dt.datetime) -> dt.datetime | None:
+def _end_of_period(hours: QuietHours, now: dt.datetime) -> dt.datetime | None:
     zone, start, end = _zone(hours.zone), _time(hours.start), _time(hours.end)
-    over_night = end <= start
+    is_overnight = end <= start
     today = now.astimezone(zone).date()
     ends = []
-    for day in (today - _A_DAY, today):
+    for day in (today - _DAY, today):
         if hours.days and DAYS[day.weekday()] not in hours.days:
             continue
-        begins_at = _moment(dt.datetime.combine(day, start), zone, last=False)
-        ends_at = _moment(dt.datetime.combine(day + _A_DAY if over_night else day, end), zone, last=True)
-        if begins_at <= now < ends_at:
+        starts_at = _utc(dt.datetime.combine(day, start), zone, last=False)
+        ends_at = _utc(dt.datetime.combine(day + _DAY if is_overnight else day, end), zone, last=True)
+        if starts_at <= now < ends_at:
             ends.append(ends_at)
     return max(ends, default=None)
 
 
-def _moment(wall: dt.datetime, zone: ZoneInfo, *, last: bool) -> dt.datetime:
-    """When a clock shows a time, in UTC: for the first or the last time, or when it leaps over it."""
-    before = wall.replace(tzinfo=zone, fold=0).astimezone(dt.UTC)
-    after = wall.replace(tzinfo=zone, fold=1).astimezone(dt.UTC)
-    if before <= after:
-        return after if last else before
-    # leapt over: with the offset of afterwards it lies before the leap, with that of before it lies after it
-    early, late = after, before
+def _utc(local: dt.datetime, zone: ZoneInfo, *, last: bool) -> dt.datetime:
+    """Return the first or the last moment at which a clock shows a time, or the transition that skips it."""
+    first = local.replace(tzinfo=zone, fold=0).astimezone(dt.UTC)
+    second = local.replace(tzinfo=zone, fold=1).astimezone(dt.UTC)
+    if first <= second:
+        return second if last else first
+    # skipped: with the offset after the transition the time is before it, with the offset before it is after it
+    early, late = second, first
     offset = early.astimezone(zone).utcoffset()
-    while late - early > _A_SECOND:
+    while late - early > _SECOND:
         middle = early + (late - early) // 2
         if middle.astimezone(zone).utcoffset() == offset:
             early = middle

@@ -1,4 +1,4 @@
-"""Regular expressions of operators over strangers' texts: RE2, whose time grows with the text and no faster."""
+"""Regular expressions of operators on untrusted texts: RE2, whose running time is linear in the text."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ from typing import Any
 import re2
 
 MAX_PATTERN_LENGTH = 1000
-"""So many characters an expression may have."""
 MAX_TEXT_LENGTH = 500
-"""So many characters of a text are looked at."""
+"""Only the first characters of a text are searched."""
 
 
 @functools.lru_cache(maxsize=500)
 def compiled(pattern: str) -> Any:
-    """The expression, made ready once. Raises ValueError with the cause."""
+    """Return the compiled expression. Raises ValueError with the cause."""
     if len(pattern) > MAX_PATTERN_LENGTH:
         raise ValueError(f"it has more than {MAX_PATTERN_LENGTH} characters")
     options = re2.Options()
@@ -26,10 +25,10 @@ def compiled(pattern: str) -> Any:
         return re2.compile(pattern, options)
     except (re2.error, UnicodeEncodeError) as error:
         cause = error.args[0] if error.args else error
-        said = cause.decode("utf-8", "replace") if isinstance(cause, bytes) else str(cause)
-        raise ValueError(said) from error
+        message = cause.decode("utf-8", "replace") if isinstance(cause, bytes) else str(cause)
+        raise ValueError(message) from error
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether the expression is found somewhere in the text's beginning."""
+    """Return whether the expression matches somewhere in the beginning of the text."""
     return compiled(pattern).search(text[:MAX_TEXT_LENGTH].encode("utf-8", "replace")) is not None

@@ -1,8 +1,8 @@
-"""How fast a tracker may be written to: declared limits made into tokens, and the arithmetic of tokens. Pure.
+"""Token buckets: turn declared quotas into rate limits, and compute tokens and waiting times.
 
-A bucket holds at most ``burst`` tokens and fills at ``rate`` tokens a second; each write takes one. With a rate of 80 %
-of a published limit and a burst of the other 20 %, no window of the limit's length ever sees more writes than published.
-The same arithmetic stands in ``sql/queries/budgets.sql``, for the buckets that all replicas share.
+A bucket holds at most ``burst`` tokens and fills at ``rate`` tokens per second; each write takes one. With a rate of 80 % of a
+published limit and a burst of the other 20 %, no window of the limit's length contains more writes than published. The same
+arithmetic is in ``sql/queries/rate_limits.sql``, for the buckets that all replicas share.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from pointsman.plugin_api import Quota
 
 RATE_SHARE = 0.8
 PRIORITY_SHARE = 0.2
-"""The end of a bucket that is left to creates, closes and reopens."""
+"""The last part of a bucket, reserved for creates, closes and reopens."""
 OPERATOR_BURST_SECONDS = 5.0
 LONGEST_WAIT_SECONDS = 60.0
 PREFETCH_SECONDS = 10.0
 PER_ISSUE = "issue"
-_A_HAIR = 1e-6
-"""Less than this is missing only because numbers are rounded."""
+_ROUNDING_ERROR = 1e-6
+_CLEAN_UP_SIZE = 1024
 
 
 class RateLimit(msgspec.Struct, frozen=True):
-    """A budget as it is kept: tokens a second, and how many may be saved up."""
+    """A token bucket: tokens per second, and the most tokens that can be saved up."""
 
     scope: str
     rate: float
@@ -34,52 +34,57 @@ class RateLimit(msgspec.Struct, frozen=True):
 
     @property
     def priority_tokens(self) -> float:
-        """Tokens that only what is urgent may take; never so many that the rest could not take any."""
+        """Return the tokens reserved for priority writes; other writes can always take one."""
         return min(PRIORITY_SHARE * self.burst, self.burst - 1.0)
 
     @property
     def prefetch_limit(self) -> int:
-        """Tokens that a replica may hold in advance: a second's worth. None of a slow bucket."""
+        """Return how many tokens a replica may take in advance: those of a second, none of a slow bucket."""
         return math.floor(self.rate)
 
     @property
     def per_issue(self) -> bool:
-        """Whether each issue has a bucket of its own."""
+        """Return whether each issue has a bucket of its own."""
         return self.scope.startswith(PER_ISSUE)
 
 
 def rate_limits_of(declared: Iterable[Quota], writes_per_minute: int | None) -> tuple[RateLimit, ...]:
-    """The buckets of a destination, the slowest first: what is scarce is asked for first.
+    """Return the rate limits of a destination, the slowest first, which is the first to be asked.
 
-    The operator's word replaces the declared limits: so many writes a minute, or 0 for no bucket at all.
+    ``writes_per_minute`` is the operator's limit, which replaces the declared quotas; 0: no limit.
     """
     if writes_per_minute is not None:
         rate = writes_per_minute / 60.0
         return (RateLimit("all", rate, max(1.0, OPERATOR_BURST_SECONDS * rate)),) if rate else ()
-    made = [
-        RateLimit(one.scope, RATE_SHARE * one.calls / one.seconds, max(1.0, (1.0 - RATE_SHARE) * one.calls))
-        for one in declared
+    limits = [
+        RateLimit(
+            quota.scope,
+            RATE_SHARE * quota.calls / quota.seconds,
+            max(1.0, (1.0 - RATE_SHARE) * quota.calls),
+        )
+        for quota in declared
     ]
-    return tuple(sorted(made, key=lambda pace: (pace.rate, pace.scope)))
+    return tuple(sorted(limits, key=lambda limit: (limit.rate, limit.scope)))
 
 
-def shared_limit(given: Iterable[int | None]) -> int | None:
-    """What destinations with one credential were told about writes a minute, made one: the smallest counts, and 0 (no
-    limit) only where nobody gives a number.
+def shared_limit(configured: Iterable[int | None]) -> int | None:
+    """Return the writes per minute for destinations with the same credential: the smallest number counts.
+
+    0 (no limit) only counts where no destination has a number; None if nothing is configured.
     """
-    said = [one for one in given if one is not None]
-    return min((one for one in said if one > 0), default=0) if said else None
+    limits = [limit for limit in configured if limit is not None]
+    return min((limit for limit in limits if limit > 0), default=0) if limits else None
 
 
-def filled(pace: RateLimit, tokens: float, elapsed_seconds: float) -> float:
-    """The tokens of a bucket after a while. Time that runs backwards fills nothing."""
-    return min(pace.burst, tokens + pace.rate * max(0.0, elapsed_seconds))
+def filled(limit: RateLimit, tokens: float, elapsed_seconds: float) -> float:
+    """Return the tokens of a bucket after some time. Time that runs backwards adds nothing."""
+    return min(limit.burst, tokens + limit.rate * max(0.0, elapsed_seconds))
 
 
 def wait_seconds(
     *, rate: float, priority_tokens: float, tokens: float, priority: int, normal: int
 ) -> tuple[list[float], list[float]]:
-    """Seconds until there will be a token for each of those that got none: the urgent ones first, one after the other."""
+    """Return the seconds until there is a token for each of the ``priority`` and of the ``normal`` waiters."""
     return (
         [max(0.0, n - tokens) / rate for n in range(1, priority + 1)],
         [max(0.0, priority_tokens + priority + n - tokens) / rate for n in range(1, normal + 1)],
@@ -87,90 +92,87 @@ def wait_seconds(
 
 
 class LocalTokens:
-    """What a replica holds of one bucket in advance: taken from it already, used by whoever comes next.
+    """The tokens that a replica took from a shared bucket in advance.
 
-    Never more than a second's worth, and not for long: what is held knows nothing of a tracker's complaint.
+    Never more than those of a second, and not for long: a rate limit that the tracker reports does not reduce them.
     """
 
-    def __init__(self, pace: RateLimit) -> None:
-        self._pace = pace
-        self._free = 0
-        self._urgent = 0
-        self._since = 0.0
+    def __init__(self, limit: RateLimit) -> None:
+        self._limit = limit
+        self._normal = 0
+        self._priority = 0
+        self._added_at = 0.0
 
     @property
     def count(self) -> int:
-        """All tokens held."""
-        return self._free + self._urgent
+        """Return the number of all tokens."""
+        return self._normal + self._priority
 
     def acquire(self, now: float, *, priority: bool) -> bool:
-        """Take one, if there is one: the last fifth, and what came out of the bucket's last fifth, only for urgent ones."""
-        if now - self._since > PREFETCH_SECONDS:
+        """Take a token. The last fifth, and those taken from the bucket's last fifth, are for priority writes alone."""
+        if now - self._added_at > PREFETCH_SECONDS:
             self.clear()
-        if priority and self._urgent:
-            self._urgent -= 1
+        if priority and self._priority:
+            self._priority -= 1
             return True
-        if self._free > (0 if priority else math.floor(PRIORITY_SHARE * self._pace.prefetch_limit)):
-            self._free -= 1
+        if self._normal > (0 if priority else math.floor(PRIORITY_SHARE * self._limit.prefetch_limit)):
+            self._normal -= 1
             return True
         return False
 
     def add(self, now: float, count: int, *, priority: bool = False) -> None:
-        """Hold more. What is more than may be held is lost."""
-        self._since = now
-        count = min(count, max(1, self._pace.prefetch_limit) - self.count)
+        """Add tokens; those above the limit are dropped."""
+        self._added_at = now
+        count = min(count, max(1, self._limit.prefetch_limit) - self.count)
         if count > 0 and priority:
-            self._urgent += count
+            self._priority += count
         elif count > 0:
-            self._free += count
+            self._normal += count
 
     def clear(self) -> None:
-        """Let go of everything."""
-        self._free = self._urgent = 0
+        """Drop all tokens."""
+        self._normal = self._priority = 0
 
 
 class WaiterSchedule:
-    """When those that were told to wait come back: one a token, not all at the same moment."""
+    """Spreads the times at which waiters try again: one per token instead of all at once."""
 
     def __init__(self) -> None:
         self._last = 0.0
 
     def wait_seconds(self, now: float, wait_seconds: float, rate: float) -> float:
-        """Seconds to wait for one more, behind those before it. Capped: then they ask again."""
+        """Return the seconds to wait for the next waiter, behind all earlier ones, up to a minute."""
         self._last = min(max(now + wait_seconds, self._last + 1.0 / rate), now + LONGEST_WAIT_SECONDS)
         return max(0.001, self._last - now)
 
 
 class PerIssueLimits:
-    """Buckets of single issues. A lane is one issue's, and one replica at a time holds it, so they stay in memory.
-
-    A bucket that is full says nothing and is forgotten.
-    """
+    """Buckets of single issues, kept in memory: a lane is leased by one replica at a time. Full buckets are dropped."""
 
     def __init__(self) -> None:
         self._buckets: dict[tuple[int, RateLimit], tuple[float, float]] = {}
-        self._sweep_at = 1024
+        self._clean_up_size = _CLEAN_UP_SIZE
 
     def __len__(self) -> int:
         return len(self._buckets)
 
-    def wait_seconds(self, lane_id: int, paces: Sequence[RateLimit], now: float) -> float:
-        """Seconds until each bucket of a lane has a token; 0.0 if each has one now."""
-        short = [(1.0 - self._tokens(lane_id, pace, now), pace.rate) for pace in paces]
-        return max((lacking / rate for lacking, rate in short if lacking > _A_HAIR), default=0.0)
+    def wait_seconds(self, lane_id: int, limits: Sequence[RateLimit], now: float) -> float:
+        """Return the seconds until each bucket of a lane has a token; 0.0 if each has one now."""
+        missing = [(1.0 - self._tokens(lane_id, limit, now), limit.rate) for limit in limits]
+        return max((tokens / rate for tokens, rate in missing if tokens > _ROUNDING_ERROR), default=0.0)
 
-    def acquire(self, lane_id: int, paces: Sequence[RateLimit], now: float) -> None:
-        """Take a token out of each bucket of a lane; only after ``wait`` said 0.0."""
-        for pace in paces:
-            self._buckets[lane_id, pace] = (max(0.0, self._tokens(lane_id, pace, now) - 1.0), now)
-        if len(self._buckets) >= self._sweep_at:
+    def acquire(self, lane_id: int, limits: Sequence[RateLimit], now: float) -> None:
+        """Take a token from each bucket of a lane; only after ``wait_seconds`` returned 0.0."""
+        for limit in limits:
+            self._buckets[lane_id, limit] = (max(0.0, self._tokens(lane_id, limit, now) - 1.0), now)
+        if len(self._buckets) >= self._clean_up_size:
             self._buckets = {
-                (lane, pace): (tokens, at)
-                for (lane, pace), (tokens, at) in self._buckets.items()
-                if filled(pace, tokens, now - at) < pace.burst
+                (lane, limit): (tokens, at)
+                for (lane, limit), (tokens, at) in self._buckets.items()
+                if filled(limit, tokens, now - at) < limit.burst
             }
-            self._sweep_at = max(1024, 2 * len(self._buckets))
+            self._clean_up_size = max(_CLEAN_UP_SIZE, 2 * len(self._buckets))
 
-    def _tokens(self, lane_id: int, pace: RateLimit, now: float) -> float:
-        tokens, at = self._buckets.get((lane_id, pace), (pace.burst, now))
-        return filled(pace, tokens, now - at)
+    def _tokens(self, lane_id: int, limit: RateLimit, now: float) -> float:
+        tokens, at = self._buckets.get((lane_id, limit), (limit.burst, now))
+        return filled(limit, tokens, now - at)

@@ -159,8 +159,8 @@ class DuplicateRepair(PeriodicService):
             marker = Marker(self._reloader.current.marker_text(row.marker))
             since = row.first_sent_at - CLOCK_MARGIN
             if row.kind == DeliveryKind.CREATE:
-                for found in await tracker.find_issue(marker, since):
-                    await self._record(destination, row.marker, validated(found, IssueRef))
+                for ref in await tracker.find_issue(marker, since):
+                    await self._record(destination, row.marker, validated(ref, IssueRef))
             elif row.remote_id is not None:
                 issue = IssueRef(row.remote_id, row.remote_key or "", row.url or "")
                 kept_id, duplicates = await self._keep_oldest_comment(destination, issue, marker, since)

@@ -50,16 +50,16 @@ async def find_marked_issues(
     """
     tracker = destination.require_tracker()
     account = await fetch_account(destination)
-    found: dict[str, IssueRef] = {}
+    listed: dict[str, IssueRef] = {}
     if tracker.capabilities.find:
         refs = [validated(ref, IssueRef) for ref in await tracker.find_issue(marker, since)]
-        found = {ref.remote_id: ref for ref in refs}
+        listed = {ref.remote_id: ref for ref in refs}
     existing: list[MarkedIssue] = []
     removed: set[str] = set()
-    for ref in [*found.values(), *(ref for ref in observed if ref.remote_id not in found)]:
-        is_found = ref.remote_id in found
+    for ref in [*listed.values(), *(ref for ref in observed if ref.remote_id not in listed)]:
+        is_listed = ref.remote_id in listed
         if not tracker.capabilities.read_issue:
-            if is_found:
+            if is_listed:
                 existing.append(MarkedIssue(ref))
             continue
         try:
@@ -67,7 +67,7 @@ async def find_marked_issues(
         except (NotFound, IssueMoved):
             removed.add(ref.remote_id)
         else:
-            if is_found or _is_ours(state, account, marker):
+            if is_listed or _is_ours(state, account, marker):
                 existing.append(MarkedIssue(ref, state))
     if all(_has_number(issue) for issue in existing):
         existing.sort(key=_number)

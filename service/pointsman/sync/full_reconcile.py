@@ -200,9 +200,7 @@ async def _compare(
     )
 
 
-async def _read(
-    destination: LiveDestination, linked: LinkedIssue
-) -> tuple[IssueState | IssueRemoved, str]:
+async def _read(destination: LiveDestination, linked: LinkedIssue) -> tuple[IssueState | IssueRemoved, str]:
     """Read an issue. Return the event and the state in words."""
     tracker = destination.require_tracker()
     ref = IssueRef(linked.remote_id, linked.remote_key, linked.url)

@@ -101,7 +101,11 @@ async def _is_outdated(
     """
     if known.remote_state == status_of(issue):
         return False
-    if issue.version is not None and known.remote_version is not None and issue.version > known.remote_version:
+    if (
+        issue.version is not None
+        and known.remote_version is not None
+        and issue.version > known.remote_version
+    ):
         return False
     if asked_at is not None:
         return await reconcile.state_change_sent_since(con, lane_id, asked_at)

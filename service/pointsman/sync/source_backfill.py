@@ -130,9 +130,7 @@ class SourceBackfill(PeriodicService):
     async def backfill(self, source: LiveSource, poll: SourcePoll) -> int:
         """Ask a source for reports since the last poll, and accept the missed ones. Return how many there were."""
         assert source.plugin is not None
-        since = (
-            poll.started_at if poll.polled_to is None else max(poll.polled_to - OVERLAP, poll.started_at)
-        )
+        since = poll.started_at if poll.polled_to is None else max(poll.polled_to - OVERLAP, poll.started_at)
         last = await store.last_problem(self._database, source.id)
         known = Problem(id=last.problem, url=last.url or "") if last is not None else None
         result = await _ask(source.plugin, since, known)
@@ -203,9 +201,7 @@ class SourceBackfill(PeriodicService):
         """Submit a report to the intake; while that is overloaded, wait and try again."""
         for _ in range(60):
             try:
-                incoming = self._preparer.prepare(
-                    source, backfilled.report, backfilled.body, dict(HEADERS)
-                )
+                incoming = self._preparer.prepare(source, backfilled.report, backfilled.body, dict(HEADERS))
                 return await self._intake.submit(incoming)
             except PointsmanError as error:
                 log.info("a backfilled report waits", source=source.slug, error=str(error))
@@ -240,7 +236,5 @@ def _is_missed(
     if report.seen_at is not None and (ticket.id, report.action, report.seen_at) in seen:
         return False
     if ticket.status == TicketStatus.CLOSED:
-        return (
-            report.seen_at is None or ticket.closed_at is None or report.seen_at > ticket.closed_at
-        )
+        return report.seen_at is None or ticket.closed_at is None or report.seen_at > ticket.closed_at
     return report.action != "recurred"

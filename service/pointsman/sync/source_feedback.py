@@ -141,9 +141,7 @@ async def _publish_link(con: Connection, link: UnannouncedLink, config: Feedback
     ticket.next_event += 1
     changes.events.append(Event(ticket.id, number, LINKED_EVENT, data))
     if problem is not None:
-        changes.deliveries.append(
-            PlannedDelivery(ticket.id, destination_id, number, DeliveryKind.COMMENT)
-        )
+        changes.deliveries.append(PlannedDelivery(ticket.id, destination_id, number, DeliveryKind.COMMENT))
     await publish(con, changes, {ticket.id: ticket}, config.marker_of)
     if problem is not None:
         await store.link_feedback_lanes(con, destination_id, [problem])

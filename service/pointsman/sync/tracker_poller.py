@@ -88,16 +88,14 @@ class TrackerPoller(PeriodicService):
             if state.due > now:
                 continue
             state.due = now + destination.capabilities.poll_seconds
-            self._polls.start(
-                destination.id, self.poll(destination, state), name=f"poll {destination.slug}"
-            )
+            self._polls.start(destination.id, self.poll(destination, state), name=f"poll {destination.slug}")
 
     async def stopped(self) -> None:
         """Cancel the running polls and release the leases."""
         await self._polls.cancel()
         now = asyncio.get_running_loop().time()
-        held = [destination_id for destination_id, state in self._states.items() if state.lease_until > now]
-        await store.release_polls(self._database, held)
+        leased = [destination_id for destination_id, state in self._states.items() if state.lease_until > now]
+        await store.release_polls(self._database, leased)
 
     def state_of(self, destination: LiveDestination) -> PollState:
         """Return the state of polling a destination."""

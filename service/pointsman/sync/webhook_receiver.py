@@ -59,9 +59,7 @@ class WebhookReceiver:
                     webhook_id,
                     delivery_id=delivery_id,
                     headers={
-                        name: headers[name]
-                        for name in headers
-                        if name in STORED_HEADERS or "event" in name
+                        name: headers[name] for name in headers if name in STORED_HEADERS or "event" in name
                     },
                     body=body,
                     remote_id=ref.remote_id if ref else None,

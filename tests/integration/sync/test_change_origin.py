@@ -13,6 +13,7 @@ from pointsman.operations import reprocess
 from pointsman.plugin_api import Actor, IssueRef, IssueState
 from pointsman.storage import queue, reconcile, webhooks
 from pointsman.storage.db import Database
+from pointsman.storage.explain import DeliveryFilter, find_deliveries
 from pointsman.testing.fake import Fault
 from pointsman_forgejo.testing import FakeForgejo
 from polling import until
@@ -161,7 +162,7 @@ async def test_what_was_so_before_our_close_comes_late_and_is_no_news(
         if by_whom == "a list":
             [heard] = await inbound.apply_all(there, [read], asked_at=asked_at)
         else:
-            heard = await inbound.seen(there, replace(read, actor=there.account))
+            heard = await inbound.apply(there, replace(read, actor=there.account))
         assert not heard.changed and "before a write of ours" in heard.note
         assert (await service.ticket(ticket))["status"] == "closed"
         # asked again later, the same is news: somebody reopened it within that second
@@ -245,8 +246,8 @@ async def test_a_ticket_that_goes_round_in_a_circle_is_stopped_and_can_go_on(
         # what comes now waits for a person, who lets it go on
         await _alert(service, "REGRESSED")
         assert tracker.issues[1].comments == []
-        [waiting] = await queue.deliveries(database, parked=True)
-        assert await queue.replay(database, waiting["lane_id"], waiting["seq"])
+        [waiting] = await find_deliveries(database, DeliveryFilter(parked=True), 1)
+        assert await queue.replay(database, waiting.lane_id, waiting.seq)
         await _quiet(database)
         assert len(tracker.issues[1].comments) == 1
 

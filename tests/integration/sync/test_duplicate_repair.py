@@ -6,6 +6,7 @@ import asyncio
 import uuid
 
 import pytest
+from msgspec.structs import replace
 
 from configuration import SOURCES, WEBHOOK_SECRET, tracker_destination
 from pointsman.bus.signals import DuplicateFound, Signals
@@ -277,10 +278,8 @@ async def test_a_comment_made_twice_is_deleted_and_a_persons_is_not(commented: S
 async def test_where_comments_can_not_be_deleted_the_operator_is_told_once(commented: Scene, monkeypatch):
     from pointsman_forgejo import ForgejoTracker
 
-    async def lacking(*_):
-        raise NotImplementedError
-
-    monkeypatch.setattr(ForgejoTracker, "delete_comment", lacking)
+    lacking = replace(ForgejoTracker.capabilities, delete_comment=False)
+    monkeypatch.setattr(ForgejoTracker, "capabilities", lacking)
     await commented.turn()
     await commented.turn()
     assert len(commented.tracker.issues[1].comments) == 3

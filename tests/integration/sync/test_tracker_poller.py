@@ -151,8 +151,8 @@ async def test_a_success_clears_the_failure_of_asking(service: RunningService, t
         turn = module.PollState()
 
         async def failure():
-            [row] = [row for row in await destinations.standing(database) if row["slug"] == "there"]
-            return row["failure_message"]
+            [row] = [row for row in await destinations.list_status(database) if row.slug == "there"]
+            return row.failure_message
 
         await _free(database)
         tracker.faults = [Fault("GET /api/v1/repos/acme/shop/issues", status=500)]
@@ -179,7 +179,7 @@ async def test_webhooks_that_failed_are_sent_again_and_heard(service: RunningSer
             ticket = (await service.alert())["ticket"]
             await service.linked(ticket)
             there = running.services.config.current.destination("there")
-            url = there.tracker.webhook_url
+            url = there.webhook_url
             assert url == "https://pointsman.example/webhooks/github/there"
             await there.tracker.ensure_webhook(url, type(there.tracker.settings.token)(WEBHOOK_SECRET))
             github.webhook_url = f"{service.url}/nowhere"
