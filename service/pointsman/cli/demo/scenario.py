@@ -114,13 +114,13 @@ class Scenario:
         _edit_status(file, "closed")
         await self._wait_for_ticket(ticket, "its closing", lambda shown: shown["status"] == "closed")
         self.progress.step("a person closes the issue at the tracker; the ticket is closed")
-        marker_count = _marker_count(file.read_text("utf-8"))
+        comment_count = _comment_count(file.read_text("utf-8"))
         await self._post(path, regressed, 202)
         await self._wait_for_ticket(ticket, "its reopening", lambda shown: shown["status"] == "open")
         await self._wait_for_file(
             file,
             "status: open and a comment",
-            lambda text: _is_open(text) and _marker_count(text) > marker_count,
+            lambda text: _is_open(text) and _comment_count(text) > comment_count,
         )
         self.progress.step("the error recurs (REGRESSED): ticket and issue are open again, with a comment")
 
@@ -255,9 +255,9 @@ def _is_open(text: str) -> bool:
     return match is not None and match.group().partition(":")[2].strip() == "open"
 
 
-def _marker_count(text: str) -> int:
-    """Return how many issues and comments of ours a file contains."""
-    return text.count("<!-- pointsman")
+def _comment_count(text: str) -> int:
+    """Return how many comments an issue's file contains."""
+    return text.count("\n## Comment")
 
 
 def _summary(file: Path) -> str:
