@@ -1,4 +1,4 @@
--- Made from the migrations by scripts/schema.py; not edited by hand. Partitions are left out.
+-- Generated from the migrations by scripts/schema.py; do not edit. Partitions are left out.
 
 CREATE FUNCTION create_partitions(ahead_days integer) RETURNS integer
     LANGUAGE plpgsql SECURITY DEFINER

@@ -1,4 +1,4 @@
-"""The configuration as rows."""
+"""Load and store the configuration."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class DestinationRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RouteRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule, its destinations by slug."""
+    """A configured route, with its destinations by slug."""
 
     position: int
     match: dict[str, Any]
@@ -53,8 +53,8 @@ class RouteRow(msgspec.Struct, frozen=True, kw_only=True):
     continues: bool = False
     options: dict[str, Any] = {}
 
-    def rule(self, ids: Mapping[str, int]) -> Route:
-        """The rule, with the ids of its destinations."""
+    def to_route(self, ids: Mapping[str, int]) -> Route:
+        """Return the route, with the ids of its destinations."""
         return Route(
             position=self.position,
             match=msgspec.convert(self.match, Match),
@@ -64,7 +64,7 @@ class RouteRow(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class Rows(msgspec.Struct, frozen=True, kw_only=True):
+class ConfigRows(msgspec.Struct, frozen=True, kw_only=True):
     """The whole configuration."""
 
     version: int
@@ -75,13 +75,13 @@ class Rows(msgspec.Struct, frozen=True, kw_only=True):
     routes: list[RouteRow]
 
 
-async def load(con: Connection | Database) -> Rows:
-    """The whole configuration as it stands."""
+async def load(con: Connection | Database) -> ConfigRows:
+    """Load the whole configuration."""
     installation = await con.fetchrow(SQL["installation"])
     assert installation is not None
     destinations = [_destination(row) for row in await con.fetch(SQL["list_destinations"])]
     slugs = {destination.id: destination.slug for destination in destinations}
-    return Rows(
+    return ConfigRows(
         version=installation["config_version"],
         installation_id=uuid.UUID(str(installation["id"])),
         marker_key=installation["marker_key"],
@@ -91,7 +91,7 @@ async def load(con: Connection | Database) -> Rows:
             RouteRow(
                 position=row["position"],
                 match=json.loads(row["match"]),
-                destinations=[slugs[one] for one in row["destinations"]],
+                destinations=[slugs[destination_id] for destination_id in row["destinations"]],
                 continues=row["continues"],
                 options=json.loads(row["options"]),
             )
@@ -101,13 +101,13 @@ async def load(con: Connection | Database) -> Rows:
 
 
 async def version(database: Database) -> int:
-    """The number that each apply raises."""
+    """Return the configuration version, which every apply raises."""
     number: int = await database.fetchval(SQL["config_version"])
     return number
 
 
 async def lock(con: Connection) -> None:
-    """One apply at a time, until the end of the transaction."""
+    """Lock the configuration until the end of the transaction, so that one apply runs at a time."""
     await con.fetchrow(SQL["lock_config"])
 
 
@@ -121,7 +121,7 @@ async def write(
     retired_destinations: Sequence[str],
     audit: Mapping[str, Any],
 ) -> None:
-    """Make the rows so; routes None leaves them as they are."""
+    """Store a configuration and raise its version. ``routes`` None keeps the stored routes."""
     for source in sources:
         await con.execute(
             SQL["upsert_source"],
