@@ -1,4 +1,4 @@
-"""The built-in kinds of sources, registered through the hook that a stranger's plugin uses."""
+"""Built-in source kinds, registered through the same hook as third-party plugins."""
 
 from __future__ import annotations
 

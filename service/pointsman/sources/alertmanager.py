@@ -1,4 +1,4 @@
-"""Prometheus Alertmanager: its webhook, version 4; Grafana's alerting posts the same form.
+"""Read webhooks of Prometheus Alertmanager, version 4; Grafana's alerting sends the same format.
 
 https://prometheus.io/docs/alerting/latest/configuration/#webhook_config
 """
@@ -20,7 +20,7 @@ ALERTS_LISTED = 30
 
 
 class AlertmanagerSettings(PluginSettings, frozen=True, kw_only=True):
-    """What a ticket is, and what the end of an alert does."""
+    """Settings of an Alertmanager source."""
 
     close_on_resolved: Annotated[
         bool,
@@ -33,7 +33,7 @@ class AlertmanagerSettings(PluginSettings, frozen=True, kw_only=True):
 
 
 class Alertmanager(Source[AlertmanagerSettings]):
-    """One Alertmanager, or several of one cluster."""
+    """Source kind for one Alertmanager, or one cluster of them."""
 
     kind: ClassVar[str] = "alertmanager"
     title: ClassVar[str] = "Prometheus Alertmanager"
@@ -42,7 +42,7 @@ class Alertmanager(Source[AlertmanagerSettings]):
     ticket_kind: ClassVar[Literal["alert", "support"]] = "alert"
 
     def read_report(self, headers: Mapping[str, str], body: bytes, decoded: Any) -> Sequence[Report]:
-        """One report for each alert. Those that don't fit in are told of together, as one of their group."""
+        """Return one report for each alert; alerts above the limit share one report of their group."""
         del headers, body
         whole = require_object(decoded, "a webhook of Alertmanager")
         alerts = whole.get("alerts")
@@ -85,7 +85,7 @@ class Alertmanager(Source[AlertmanagerSettings]):
             level=text(labels, "severity", "level"),
             environment=text(labels, "environment", "env"),
             release=text(labels, "release", "version"),
-            # one that goes on firing is sent again and again, by each Alertmanager of a cluster
+            # a firing alert is sent repeatedly, by each Alertmanager of a cluster
             dedupe="\n".join(
                 [named, alert["status"], text(alert, "startsAt"), text(alert, "endsAt") if over else ""]
             ),
@@ -95,11 +95,13 @@ class Alertmanager(Source[AlertmanagerSettings]):
         )
 
     def _group(self, whole: Mapping[str, Any], alerts: Sequence[Mapping[str, Any]], count: int) -> Report:
-        """Alerts of a group as one report."""
+        """Return one report for several alerts of a group."""
         labels, notes = nested(whole, "commonLabels"), nested(whole, "commonAnnotations")
         group = text(whole, "groupKey") or _digest(nested(whole, "groupLabels"))
         over = text(whole, "status") == "resolved"
-        states = sorted(f"{_alert_fingerprint(alert)} {alert['status']} {text(alert, 'startsAt')}" for alert in alerts)
+        states = sorted(
+            f"{_alert_fingerprint(alert)} {alert['status']} {text(alert, 'startsAt')}" for alert in alerts
+        )
         lines = [
             f"{alert['status']}: {_title(nested(alert, 'labels'), nested(alert, 'annotations'))}"
             for alert in alerts[:ALERTS_LISTED]
@@ -125,7 +127,7 @@ class Alertmanager(Source[AlertmanagerSettings]):
 
 
 def _alert_fingerprint(alert: Mapping[str, Any]) -> str:
-    """The alert's own fingerprint; where a sender leaves it out, a digest of the labels, which is what it is made from."""
+    """Return the alert's fingerprint, or a digest of its labels if the sender leaves it out."""
     return text(alert, "fingerprint") or _digest(nested(alert, "labels"))
 
 

@@ -1,4 +1,4 @@
-"""CloudEvents 1.0 over HTTP, as JSON: structured, binary, and in batches.
+"""Read CloudEvents 1.0 over HTTP as JSON: structured, binary and batched.
 
 https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/bindings/http-protocol-binding.md
 """
@@ -30,10 +30,10 @@ DEFAULTS: Mapping[str, str] = {
 
 
 class CloudEventsSettings(MappingSettings, frozen=True, kw_only=True):
-    """The expressions look at the whole event: its attributes, and ``data``."""
+    """Settings of a CloudEvents source. Expressions apply to the whole event: its attributes and ``data``."""
 
     def __post_init__(self) -> None:
-        """Refuse what can't work."""
+        """Refuse settings that cannot work."""
         super().__post_init__()
         if self.reports:
             raise ValueError(
@@ -42,7 +42,7 @@ class CloudEventsSettings(MappingSettings, frozen=True, kw_only=True):
 
 
 class CloudEvents(Source[CloudEventsSettings]):
-    """One stream of events."""
+    """Source kind for CloudEvents."""
 
     kind: ClassVar[str] = "cloudevents"
     title: ClassVar[str] = "CloudEvents"
@@ -56,12 +56,12 @@ class CloudEvents(Source[CloudEventsSettings]):
         self._picker = FieldMapper(settings, DEFAULTS)
 
     def verify(self, headers: Mapping[str, str], body: bytes) -> bool:
-        """Whether it is signed as the settings say."""
+        """Return whether the body has the signature that the settings demand."""
         fits: bool = self.settings.verify(headers, body)
         return fits
 
     def read_report(self, headers: Mapping[str, str], body: bytes, decoded: Any) -> Sequence[Report]:
-        """One report for each event."""
+        """Return one report for each event."""
         del body
         binary = {name[3:]: unquote(value) for name, value in headers.items() if name.startswith("ce-")}
         if binary:
@@ -104,7 +104,7 @@ class CloudEvents(Source[CloudEventsSettings]):
 
 
 def _decoded(event: Mapping[str, Any], place: str) -> Any:
-    """What stands in ``data_base64``: as JSON if it is some, else as text."""
+    """Decode ``data_base64`` as JSON if possible, else as text."""
     try:
         raw = base64.b64decode(text(event, "data_base64"), validate=True)
     except (binascii.Error, ValueError):

@@ -1,4 +1,4 @@
-"""Anything that can post JSON: what its fields mean stands in the settings."""
+"""Read any JSON: the settings map its fields to those of a report."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pointsman.sources.jmespath_mapping import FieldMapper, MappingSettings
 
 
 class GenericSettings(MappingSettings, frozen=True, kw_only=True):
-    """The expressions; ``title`` must be there."""
+    """Settings of a generic source; ``title`` is required."""
 
     def __post_init__(self) -> None:
-        """Refuse what can't work."""
+        """Refuse settings that cannot work."""
         super().__post_init__()
         if not self.title:
             raise ValueError(
@@ -24,7 +24,7 @@ class GenericSettings(MappingSettings, frozen=True, kw_only=True):
 
 
 class Generic(Source[GenericSettings]):
-    """One sender of any JSON."""
+    """Source kind for any sender of JSON."""
 
     kind: ClassVar[str] = "generic"
     title: ClassVar[str] = "Any JSON"
@@ -38,12 +38,15 @@ class Generic(Source[GenericSettings]):
         self._picker = FieldMapper(settings)
 
     def verify(self, headers: Mapping[str, str], body: bytes) -> bool:
-        """Whether it is signed as the settings say."""
+        """Return whether the body has the signature that the settings demand."""
         fits: bool = self.settings.verify(headers, body)
         return fits
 
     def read_report(self, headers: Mapping[str, str], body: bytes, decoded: Any) -> Sequence[Report]:
-        """What the expressions find. Standard Webhooks name each message, which tells repeats from the same words again."""
+        """Return the reports that the expressions select.
+
+        The message id of Standard Webhooks tells a repeated message from a new one with the same content.
+        """
         del body
         reports = self._picker.read(decoded)
         message = headers.get("webhook-id", "") if self.settings.signature == "standard-webhooks" else ""

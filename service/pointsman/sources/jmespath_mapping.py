@@ -1,4 +1,4 @@
-"""Fields picked out of any JSON by JMESPath expressions, for senders that nobody wrote a kind for. Pure.
+"""Map any JSON to reports with JMESPath expressions. Pure.
 
 https://jmespath.org/specification.html
 """
@@ -24,7 +24,7 @@ TEXTS = ("title", "text", "code", "fingerprint", "url", "level", "environment", 
 
 
 class MappingSettings(AnySignedSettings, frozen=True, kw_only=True):
-    """Expressions for the fields of a report. Empty ones pick nothing."""
+    """Expressions for the fields of a report. An empty expression selects nothing."""
 
     reports: Annotated[
         str, Meta(description="A list in the body, each item of which is a report; empty: the body is one")
@@ -55,7 +55,7 @@ class MappingSettings(AnySignedSettings, frozen=True, kw_only=True):
     ] = False
 
     def __post_init__(self) -> None:
-        """Refuse expressions that are none, and actions that there are not."""
+        """Refuse invalid expressions and unknown actions."""
         super().__post_init__()
         for name in ("reports", *TEXTS):
             _compile(name, getattr(self, name))
@@ -69,18 +69,22 @@ class MappingSettings(AnySignedSettings, frozen=True, kw_only=True):
 
 
 class FieldMapper:
-    """Reads reports with the expressions of one source."""
+    """Reader of reports with the expressions of one source."""
 
     def __init__(self, settings: MappingSettings, defaults: Mapping[str, str] | None = None) -> None:
         expressions = {name: getattr(settings, name) or (defaults or {}).get(name, "") for name in TEXTS}
-        self._fields = {name: _compile(name, expression) for name, expression in expressions.items() if expression}
+        self._fields = {
+            name: _compile(name, expression) for name, expression in expressions.items() if expression
+        }
         self._reports = _compile("reports", settings.reports) if settings.reports else None
-        self._facts = [(label, _compile(label, expression)) for label, expression in settings.facts.items() if expression]
+        self._facts = [
+            (label, _compile(label, expression)) for label, expression in settings.facts.items() if expression
+        ]
         self._actions = settings.actions
         self._reason: CloseReason | None = "completed" if settings.close_on_resolved else None
 
     def read(self, decoded: Any) -> Sequence[Report]:
-        """The reports in a body. Raises Unreadable for what lacks a title, a fingerprint or a known action."""
+        """Return the reports of a body. Raises Unreadable without a title, a fingerprint or a known action."""
         if self._reports is None:
             return [report for report in [self._read_item(decoded, "")] if report is not None]
         listed = _search(self._reports, decoded, "reports")
@@ -155,7 +159,7 @@ def _compile(name: str, expression: str) -> Any:
         compiled.search({})
     except (UnknownFunctionError, ArityError) as error:
         raise ValueError(f"{name}: {expression!r} can't work: {error}") from None
-    except Exception:  # noqa: BLE001, S110 - of an empty body nothing else is to be learned
+    except Exception:  # noqa: BLE001, S110 - other errors may come from the empty body alone
         pass
     return compiled
 
@@ -169,7 +173,7 @@ def _search(expression: Any, item: Any, field: str) -> Any:
 
 
 def _text(value: Any) -> str:
-    """Texts and numbers as they are, lists of them as words, what else there is as JSON."""
+    """Return texts and numbers as text, lists of them joined by spaces, other values as JSON."""
     if value is None:
         return ""
     if isinstance(value, list) and all(item is None or isinstance(item, (str, int, float)) for item in value):

@@ -1,4 +1,4 @@
-"""Values out of a stranger's JSON, for the built-in kinds. Nothing here raises but ``need``."""
+"""Read values from untrusted JSON. Only ``require_object`` raises."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ FINGERPRINT_LIMIT = 500
 _KEPT = 400
 
 
-def require_object(decoded: Any, what: str) -> Mapping[str, Any]:
-    """The body as an object. Raises Unreadable if it is none."""
+def require_object(decoded: Any, subject: str) -> Mapping[str, Any]:
+    """Return the body as an object. Raises Unreadable if it is none."""
     if not isinstance(decoded, dict):
-        raise Unreadable(f"{what} is a JSON object")
+        raise Unreadable(f"{subject} is a JSON object")
     return decoded
 
 
 def nested(decoded: Any, *keys: str) -> Mapping[str, Any]:
-    """An object inside, empty if it is missing or something else."""
+    """Return a nested object, empty if it is missing or of another type."""
     for key in keys:
         decoded = decoded.get(key) if isinstance(decoded, dict) else None
     return decoded if isinstance(decoded, dict) else {}
 
 
 def items(decoded: Any, key: str) -> Sequence[Any]:
-    """A list inside, empty if it is missing or something else."""
+    """Return a list, empty if it is missing or of another type."""
     value = decoded.get(key) if isinstance(decoded, dict) else None
     return value if isinstance(value, list) else ()
 
 
 def text(decoded: Any, *keys: str) -> str:
-    """The first of these that is a text or a number, as text; one of nothing but white space says nothing."""
+    """Return the first of these values that is a number or a non-blank text, as text; empty if there is none."""
     for key in keys:
         if isinstance(decoded, dict) and (value := scalar_text(decoded.get(key))).strip():
             return value
@@ -42,7 +42,7 @@ def text(decoded: Any, *keys: str) -> str:
 
 
 def scalar_text(value: Any) -> str:
-    """A text or a number as text; empty for anything else."""
+    """Return a text, number or boolean as text; empty for other types."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool):
@@ -50,17 +50,23 @@ def scalar_text(value: Any) -> str:
     return str(value) if isinstance(value, (int, float)) else ""
 
 
-def time(decoded: Any, key: str) -> dt.datetime | None:
-    """A time with its zone, None if it is missing or something else."""
+def string(decoded: Mapping[str, Any], key: str) -> str:
+    """Return a text exactly as it is, empty if it is missing or of another type."""
+    value = decoded.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def time(decoded: Mapping[str, Any], key: str) -> dt.datetime | None:
+    """Return a time in UTC, None if it is missing, of another type, or without a time zone."""
     try:
-        value = dt.datetime.fromisoformat(text(decoded, key))
+        value = dt.datetime.fromisoformat(string(decoded, key))
         return value.astimezone(dt.UTC) if value.tzinfo is not None else None
     except (ValueError, OverflowError):
         return None
 
 
 def fingerprint(*parts: str) -> str:
-    """One name of a problem from several texts. A long one keeps its beginning; a digest stands for the rest."""
+    """Return one fingerprint from several texts. A digest replaces the end of a long fingerprint."""
     whole = " ".join(" ".join(parts).split())
     if len(whole) <= FINGERPRINT_LIMIT:
         return whole

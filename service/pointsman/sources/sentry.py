@@ -1,4 +1,4 @@
-"""Sentry: the webhooks of its integration platform; and GlitchTip, which posts what Slack would take.
+"""Read webhooks of Sentry's integration platform, and alerts of GlitchTip, which have Slack's format.
 
 https://docs.sentry.io/organization/integrations/integration-platform/webhooks/
 """
@@ -29,7 +29,7 @@ _UP_AGAIN = "The monitored site is back up."
 
 
 class SentrySettings(SignedSettings, frozen=True, kw_only=True):
-    """``signing_secret`` is the integration's *Client Secret*. GlitchTip signs nothing."""
+    """Settings of a Sentry source. ``signing_secret`` is the integration's *Client Secret*; GlitchTip signs nothing."""
 
     close_on_resolved: Annotated[
         bool, Meta(description="Whether a ticket is closed when its issue is resolved or archived there")
@@ -37,7 +37,7 @@ class SentrySettings(SignedSettings, frozen=True, kw_only=True):
 
 
 class Sentry(Source[SentrySettings]):
-    """One Sentry or GlitchTip: an issue there is a ticket here."""
+    """Source kind for Sentry and GlitchTip: each issue there is one ticket."""
 
     kind: ClassVar[str] = "sentry"
     title: ClassVar[str] = "Sentry, GlitchTip"
@@ -47,12 +47,12 @@ class Sentry(Source[SentrySettings]):
     kept_headers: ClassVar[tuple[str, ...]] = ("sentry-hook-resource",)
 
     def verify(self, headers: Mapping[str, str], body: bytes) -> bool:
-        """Whether the integration's client secret signed it, where it is set."""
+        """Return whether the client secret signed the body; always true without a secret."""
         secrets = self.settings.secrets()
         return not secrets or hmac_sha256_matches(body, headers.get("sentry-hook-signature"), secrets)
 
     def read_report(self, headers: Mapping[str, str], body: bytes, decoded: Any) -> Sequence[Report]:
-        """An issue's change, an alert rule's, a metric's; all others of Sentry's webhooks concern nobody here."""
+        """Return reports for changes of issues, alert rules and metrics; none for other webhooks of Sentry."""
         del body
         decoded = require_object(decoded, "a webhook of Sentry")
         if "data" not in decoded and "attachments" in decoded:
@@ -131,7 +131,10 @@ class Sentry(Source[SentrySettings]):
     # -- GlitchTip -----------------------------------------------------------------------------------------------
 
     def _glitchtip(self, decoded: Mapping[str, Any]) -> Sequence[Report]:
-        """Each attachment is an issue, or a monitor of its uptime. The same alert comes again byte for byte, and counts."""
+        """Return a report for each attachment: an issue, or an uptime monitor.
+
+        A repeated alert has the same bytes and counts as a new occurrence.
+        """
         if "test" in text(decoded, "text").lower():
             return [Report(action="test", fingerprint="test", title=text(decoded, "text"))]
         reports = []
@@ -192,7 +195,7 @@ def _issue_report(
         ),
         url=text(issue, "web_url", "permalink"),
         level=text(issue, "level"),
-        # a new issue is new once; the others come once for each change, and the body tells them apart
+        # an issue is new only once; other changes repeat, and their bodies differ
         dedupe=f"issue\n{named}\n{change}" if action == "opened" else None,
         problem_id=named,
         seen_at=time(issue, "lastSeen"),

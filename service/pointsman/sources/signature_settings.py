@@ -1,4 +1,4 @@
-"""Signatures over what a source sends: settings that several kinds share, and whether one fits. Pure but for the clock."""
+"""Settings and verification of signatures, shared by several source kinds. Pure except for the clock."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SHORTEST_SECRET = 8
 
 
 class SignedSettings(PluginSettings, frozen=True, kw_only=True):
-    """Secrets with which the sender signs. Without one the token alone decides."""
+    """Settings with the sender's signing secrets. Without a secret, only the token authenticates."""
 
     signing_secret: Annotated[
         Secret | None, Meta(description="The secret with which the sender signs; demands a signature")
@@ -31,7 +31,7 @@ class SignedSettings(PluginSettings, frozen=True, kw_only=True):
     ] = None
 
     def __post_init__(self) -> None:
-        """Refuse what protects nothing."""
+        """Refuse secrets that are too short, and a second secret without a first."""
         for secret in (self.signing_secret, self.next_signing_secret):
             if secret is not None and len(secret.reveal()) < SHORTEST_SECRET:
                 raise ValueError(
@@ -41,13 +41,13 @@ class SignedSettings(PluginSettings, frozen=True, kw_only=True):
             raise ValueError("next_signing_secret comes beside signing_secret: set that first")
 
     def secrets(self) -> tuple[bytes, ...]:
-        """Those that are valid."""
+        """Return the valid secrets."""
         configured = (self.signing_secret, self.next_signing_secret)
         return tuple(secret.reveal().encode() for secret in configured if secret is not None)
 
 
 class AnySignedSettings(SignedSettings, frozen=True, kw_only=True):
-    """The same for senders of any kind: how they sign has to be said."""
+    """Signing secrets with the form of the signature, for senders of any kind."""
 
     signature: Annotated[
         Literal["hmac", "standard-webhooks"],
@@ -64,7 +64,7 @@ class AnySignedSettings(SignedSettings, frozen=True, kw_only=True):
     ] = ""
 
     def __post_init__(self) -> None:
-        """Refuse what can't be."""
+        """Refuse secrets that do not fit the form of the signature."""
         super().__post_init__()
         if self.signature == "standard-webhooks":
             for name in ("signing_secret", "next_signing_secret"):
@@ -76,7 +76,7 @@ class AnySignedSettings(SignedSettings, frozen=True, kw_only=True):
                         raise ValueError(f"{name} {error}") from None
 
     def verify(self, headers: Mapping[str, str], body: bytes) -> bool:
-        """Whether the body is signed as it must be; always, where no secret is set."""
+        """Return whether the body has a valid signature; always true without a secret."""
         secrets = self.secrets()
         if not secrets:
             return True

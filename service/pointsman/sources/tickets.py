@@ -1,4 +1,4 @@
-"""Tickets: support requests and comments from an application that customers use."""
+"""Read support requests and comments from an application that customers use."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ TEXT_LIMIT = 100_000
 
 
 class TicketsSettings(PluginSettings, frozen=True, kw_only=True):
-    """There is nothing to set yet."""
+    """Settings of a tickets source; there are none yet."""
 
 
 class PersonBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who asked or commented."""
+    """Person who asked or commented."""
 
     email: str = ""
     name: str = ""
@@ -67,7 +67,7 @@ class CommentBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Tickets(Source[TicketsSettings]):
-    """One help form or customer-facing application."""
+    """Source kind for a help form or a customer-facing application."""
 
     kind: ClassVar[str] = "tickets"
     title: ClassVar[str] = "Support tickets"
@@ -77,7 +77,7 @@ class Tickets(Source[TicketsSettings]):
     owns_tickets: ClassVar[bool] = True
 
     def read_report(self, headers: Mapping[str, str], body: bytes, decoded: Any) -> Sequence[Report]:
-        """One request. Each is a problem of its own; the sender's idempotency key tells repeats."""
+        """Return the request as one report. The sender's idempotency key, not a fingerprint, identifies repeats."""
         del headers, body
         ticket = convert_body(decoded, TicketBody)
         return [
@@ -92,7 +92,7 @@ class Tickets(Source[TicketsSettings]):
 
 
 def convert_body(decoded: Any, kind: type[Any]) -> Any:
-    """A decoded body as one of the bodies above; what does not fit is named."""
+    """Convert a decoded body to one of the classes above. Raises Unreadable that names the field."""
     try:
         return msgspec.convert(decoded, kind)
     except msgspec.ValidationError as error:
@@ -103,7 +103,7 @@ def convert_body(decoded: Any, kind: type[Any]) -> Any:
             inside = path[1].strip(".") if path else ""
             field = f"{inside}.{lacking[1]}" if inside else lacking[1]
             raise Unreadable(f"{lacking[1]} is missing", field=field) from None
-        # our own checks start with the field's name
+        # messages of our own checks start with the field's name
         where = [path[1].strip(".")] if path and path[1].strip(".") else []
         if message.partition(" ")[0] in {"title", "description", "body", "email", "name"}:
             where.append(message.partition(" ")[0])

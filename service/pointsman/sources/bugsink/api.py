@@ -1,7 +1,7 @@
-"""Bugsink's API, as much of it as we use, in all the versions that differ. https://www.bugsink.com/docs/api/
+"""Client of Bugsink's API, for all its versions. https://www.bugsink.com/docs/api/
 
-It grew from version to version: actions and comments came with 2.2.1, reopening with 2.4.0, the history of an issue with
-2.6.2. What an older one lacks is noticed by its answers, and done without.
+Actions and comments exist since 2.2.1, reopening since 2.4.0, the history of an issue since 2.6.2. A missing endpoint is
+recognized by the response, and the feature is then not used.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 from pointsman.plugin_api import ApiClient, Misconfigured, NotFound, Refused, Response, UnknownOutcome
-from pointsman.sources.bugsink.payloads import text, time
+from pointsman.sources.json_access import string, time
 
 BASE = "/api/canonical/0"
 PAGES = 50
@@ -20,31 +20,31 @@ _ALERT_REASONS = {"first_seen": "NEW", "regressed": "REGRESSED", "unmuted": "UNM
 
 
 class HistoryEntry(dict[str, Any]):
-    """An entry of an issue's history."""
+    """Entry of an issue's history."""
 
     @property
     def reason(self) -> str:
-        """The alert that Bugsink raised with it; empty if it raised none. What people do by hand raises none."""
-        return _ALERT_REASONS.get(text(self, "kind"), "") if text(self, "triggering_event") else ""
+        """Return the alert reason that Bugsink raised with the entry; empty for entries that people made by hand."""
+        return _ALERT_REASONS.get(string(self, "kind"), "") if string(self, "triggering_event") else ""
 
     @property
     def at(self) -> dt.datetime | None:
-        """When it happened."""
+        """Return the time of the entry."""
         return time(self, "timestamp")
 
 
 class BugsinkApi:
-    """Calls of one Bugsink."""
+    """Client of one Bugsink instance."""
 
     def __init__(self, client: ApiClient) -> None:
         self._client = client
 
     async def get(self, path: str, params: Mapping[str, str | int] | None = None) -> Response:
-        """One question, whatever the answer."""
+        """Send a GET request and return any response."""
         return await self._client.request("GET", f"{BASE}/{path}", params=params)
 
     async def post(self, path: str, body: Any = None) -> Response:
-        """One write, whatever the answer."""
+        """Send a POST request and return any response."""
         return await self._client.request("POST", f"{BASE}/{path}", json=body)
 
     async def _dict(self, path: str, operation: str) -> Mapping[str, Any]:
@@ -59,44 +59,44 @@ class BugsinkApi:
         return decoded
 
     async def issue(self, issue: str) -> Mapping[str, Any]:
-        """An issue. Raises NotFound if it was deleted."""
+        """Return an issue. Raises NotFound if it was deleted."""
         return await self._dict(f"issues/{quote(issue, safe='')}/", "reading the issue")
 
     async def event(self, event: str) -> Mapping[str, Any]:
-        """An event with all its data."""
+        """Return an event with all its data."""
         return await self._dict(f"events/{quote(event, safe='')}/", "reading the event")
 
     async def newest_event(self, issue: str) -> str:
-        """The id of the newest event that is still kept; empty if there is none."""
+        """Return the id of the newest event that Bugsink still has; empty if there is none."""
         async for event in self.pages("events/", {"issue": issue}, "listing events", pages=1):
-            return text(event, "id")
+            return string(event, "id")
         return ""
 
     async def pages(
-        self, path: str, params: Mapping[str, str | int], what: str, *, pages: int = PAGES
+        self, path: str, params: Mapping[str, str | int], operation: str, *, pages: int = PAGES
     ) -> AsyncIterator[Mapping[str, Any]]:
-        """The objects of a list, page after page. Its address for the next page is not followed, only the cursor in it."""
-        asked = dict(params)
+        """Yield the objects of a list, page by page. Uses the cursor of the next page's URL, not the URL itself."""
+        query = dict(params)
         for _ in range(pages):
-            answer = await self.get(path, asked)
+            answer = await self.get(path, query)
             if not answer.ok:
-                raise problem(answer, what)
+                raise problem(answer, operation)
             decoded = answer.json()
             results = decoded.get("results") if isinstance(decoded, dict) else None
             if not isinstance(results, list):
                 raise UnknownOutcome(
-                    f"{what}: the answer is no list", status=answer.status, excerpt=answer.text()
+                    f"{operation}: the answer is no list", status=answer.status, excerpt=answer.text()
                 )
             for item in results:
                 if isinstance(item, dict):
                     yield item
             cursor = _cursor(decoded.get("next"))
-            if not cursor or cursor == asked.get("cursor"):
+            if not cursor or cursor == query.get("cursor"):
                 return
-            asked["cursor"] = cursor
+            query["cursor"] = cursor
 
     async def history(self, issue: str) -> list[HistoryEntry] | None:
-        """What happened to an issue, the newest first; None before 2.6.2. Raises NotFound if it was deleted."""
+        """Return an issue's history, newest first; None before Bugsink 2.6.2. Raises NotFound if it was deleted."""
         answer = await self.get("issue-history/", {"issue": issue})
         if is_missing_endpoint(answer):
             return None
@@ -104,10 +104,17 @@ class BugsinkApi:
             raise problem(answer, "reading the issue's history")
         decoded = answer.json()
         results = decoded.get("results") if isinstance(decoded, dict) else None
-        return [HistoryEntry(entry) for entry in results if isinstance(entry, dict)] if isinstance(results, list) else []
+        return (
+            [HistoryEntry(entry) for entry in results if isinstance(entry, dict)]
+            if isinstance(results, list)
+            else []
+        )
 
     async def act(self, issue: str, action: str, since: str, done: str) -> bool:
-        """Do something with an issue; whether it was done now, and not before. Raises Misconfigured before ``since``."""
+        """Perform an action on an issue. Return False if ``done`` shows that it was done before.
+
+        Raises Misconfigured if Bugsink is older than version ``since``.
+        """
         path = f"issues/{quote(issue, safe='')}/{action}/"
         answer = await self.post(path)
         if answer.ok:
@@ -122,9 +129,9 @@ class BugsinkApi:
             )
         raise problem(answer, f"asking Bugsink to {action}")
 
-    async def comment(self, issue: str, said: str) -> str:
-        """Add a comment; its id."""
-        answer = await self.post("issue-comments/", {"issue": issue, "comment": said})
+    async def comment(self, issue: str, text: str) -> str:
+        """Add a comment and return its id."""
+        answer = await self.post("issue-comments/", {"issue": issue, "comment": text})
         if answer.ok:
             created = answer.json()
             return str(created.get("id", "")) if isinstance(created, dict) else ""
@@ -134,11 +141,14 @@ class BugsinkApi:
                 status=answer.status,
             )
         if answer.status == 400:
-            await self.issue(issue)  # one that is not there is answered like a bad comment
+            await self.issue(issue)  # the response for a missing issue is the same as for an invalid comment
         raise problem(answer, "adding a comment")
 
     async def project(self, wanted: int | None, known: str) -> int:
-        """The number of the source's project: as set, that of a known issue, or the only one that the token sees."""
+        """Return the project's number: the configured one, a known issue's, or the only one that the token can read.
+
+        Raises Misconfigured if the number cannot be determined.
+        """
         if wanted is not None:
             return wanted
         if known:
@@ -163,23 +173,26 @@ class BugsinkApi:
         )
 
 
-def problem(answer: Response, what: str) -> Exception:
-    """What an answer that is not 2xx means. A malformed id is answered 400 with a bare list: such an issue is not there."""
+def problem(answer: Response, operation: str) -> Exception:
+    """Return the exception for a response that is not 2xx.
+
+    Bugsink answers a malformed issue id with 400 and a bare list, which means that the issue does not exist.
+    """
     if answer.status == 400 and b"Invalid issue identifier" in answer.body[:200]:
-        return NotFound(f"{what}: no such issue", status=answer.status, excerpt=answer.text())
+        return NotFound(f"{operation}: no such issue", status=answer.status, excerpt=answer.text())
     if answer.status == 403:
         return Misconfigured(
-            f"{what}: the token lacks a right: {answer.text(300)}",
+            f"{operation}: the token lacks a right: {answer.text(300)}",
             status=answer.status,
             excerpt=answer.text(),
         )
     if answer.status == 400:
-        return Refused(f"{what}: {answer.text(300)}", status=answer.status, excerpt=answer.text())
-    return answer.error(what)
+        return Refused(f"{operation}: {answer.text(300)}", status=answer.status, excerpt=answer.text())
+    return answer.error(operation)
 
 
 def is_missing_endpoint(answer: Response) -> bool:
-    """Whether this Bugsink does not know the address at all; what it knows it answers with JSON, a missing issue too."""
+    """Return whether this Bugsink lacks the endpoint. Existing endpoints answer with JSON, also for a missing issue."""
     return answer.status == 405 or (answer.status == 404 and not _field_contains(answer, "detail", ""))
 
 

@@ -1,4 +1,4 @@
-"""What an administrator of Bugsink has to set, and what of it can be tested from here."""
+"""Check the settings that an administrator of Bugsink has to make, as far as they are visible from here."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pointsman.plugin_api import Finding, PluginError
 from pointsman.sources.bugsink.api import BugsinkApi, is_missing_endpoint, problem
 
 _NO_ISSUE_ID = "00000000-0000-4000-8000-000000000000"
-"""No issue has this id: what is asked of it changes nothing, and shows whether one may ask."""
+"""Id that no issue has: requests for it change nothing and show whether the token has the right."""
 
 
 async def check(api: BugsinkApi, settings: Any, intake_url: str, *, signed: bool) -> list[Finding]:
-    """All findings; changes nothing."""
+    """Return all findings. Changes nothing in Bugsink."""
     findings = await _check_intake_url(intake_url)
     if signed:
         findings.append(
@@ -40,7 +40,7 @@ async def check(api: BugsinkApi, settings: Any, intake_url: str, *, signed: bool
 
 
 async def _check_intake_url(intake_url: str) -> list[Finding]:
-    """Whether Bugsink's own rules let it call us."""
+    """Check whether Bugsink's own rules let it call our intake URL."""
     if not intake_url:
         return [
             Finding(
@@ -89,7 +89,7 @@ async def _check_intake_url(intake_url: str) -> list[Finding]:
 
 
 async def _resolves_to_private(host: str) -> bool | None:
-    """Whether a host has an address that is not public; None if it has none at all."""
+    """Return whether a host has an address that is not public; None if it does not resolve."""
     try:
         async with asyncio.timeout(5):
             known = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
@@ -134,7 +134,9 @@ async def _check_api(api: BugsinkApi, settings: Any) -> list[Finding]:
     ]
     triage = await api.post(f"issues/{_NO_ISSUE_ID}/resolve/") if settings.resolve != "no" else None
     comment = (
-        await api.post("issue-comments/", {"issue": _NO_ISSUE_ID, "comment": ""}) if settings.comment else None
+        await api.post("issue-comments/", {"issue": _NO_ISSUE_ID, "comment": ""})
+        if settings.comment
+        else None
     )
     if triage is not None:
         wanted.append(("issues:triage", "nothing is resolved in Bugsink", triage.status))
@@ -202,7 +204,7 @@ async def _check_version(api: BugsinkApi, settings: Any) -> list[Finding]:
 
 
 async def _check_project(api: BugsinkApi, settings: Any) -> list[Finding]:
-    """Whether the project alerts, and which it is."""
+    """Check which project it is and whether its alerts are switched on."""
     if settings.project is None:
         try:
             number = await api.project(None, "")

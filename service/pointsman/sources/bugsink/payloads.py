@@ -1,21 +1,21 @@
-"""What Bugsink's alerts say: the bodies of its kinds *Custom* and *Slack*, and of our own app inside it. Pure.
+"""Parse Bugsink's alerts: bodies of the kinds *Custom* and *Slack*, and of our messaging app inside Bugsink. Pure.
 
-Fields are only ever added from version to version, so unknown ones are ignored and missing ones are done without.
-Described at https://www.bugsink.com/docs/alerts/.
+New versions only add fields, so unknown fields are ignored and missing ones are tolerated.
+https://www.bugsink.com/docs/alerts/
 """
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
 from pointsman.plugin_api import Action, Report, Unreadable
+from pointsman.sources.json_access import string, time
 
 BACKFILLED = "pointsman:seen"
-"""Our own reason, of an issue that was found by asking: it happened again, and more is not known."""
+"""Our own reason for an issue found by backfill: it occurred again, and nothing else is known."""
 
 ACTIONS: Mapping[str, Action] = {
     "NEW": "opened",
@@ -37,7 +37,7 @@ ORIGIN_LIMIT = 300
 
 
 def read(decoded: Any) -> Report:
-    """One alert. Raises Unreadable for what is none, and ValueError for one of a later version."""
+    """Return the report of one alert. Raises Unreadable if it is none, and ValueError for an unknown reason."""
     if not isinstance(decoded, dict):
         raise Unreadable("a Bugsink alert is a JSON object")
     if "alert_reason" not in decoded and isinstance(decoded.get("blocks"), list):
@@ -53,67 +53,68 @@ def _action(reason: str) -> Action:
 
 
 def _custom(decoded: Mapping[str, Any]) -> Report:
-    """The body of the kinds *Custom* and *Pointsman*. The test button's is constants, its project number included, so the
-    reason is read first.
+    """Return the report of a body of the kinds *Custom* and *Pointsman*.
+
+    The reason is read first, since the test button sends constants, a fixed project number included.
     """
-    reason = text(decoded, "alert_reason")
+    reason = string(decoded, "alert_reason")
     if not reason:
         raise Unreadable("is missing: set the messaging service's kind to 'Custom'", field="alert_reason")
-    issue = text(decoded, "id")
+    issue = string(decoded, "id")
     if not issue:
         raise Unreadable("is missing: it names the Bugsink issue", field="id")
     if len(issue) > ID_LIMIT:
         raise Unreadable(f"has more than {ID_LIMIT} characters: no Bugsink issue's has", field="id")
     action = _action(reason)
-    title = text(decoded, "title") or text(decoded, "calculated_type") or "(no title)"
+    title = string(decoded, "title") or string(decoded, "calculated_type") or "(no title)"
     if action == "test":
         return Report(action="test", fingerprint="test", title=title)
-    url = text(decoded, "url")
+    url = string(decoded, "url")
     origin = instance_of(url)
     events_at = decoded.get("events_at")
     releases = (
-        [one for one in events_at if isinstance(one, str) and one] if isinstance(events_at, list) else []
+        [name for name in events_at if isinstance(name, str) and name] if isinstance(events_at, list) else []
     )
     event = _event(decoded)
-    release = text(event, "release") or (releases[-1] if releases else "")
+    release = string(event, "release") or (releases[-1] if releases else "")
     seen = time(decoded, "last_seen")
-    # NEW comes once in the life of a Bugsink issue; the others once for each change
+    # Bugsink sends NEW once for an issue, and other reasons once for each change
     identity = (
         [origin, issue, reason]
         if action == "opened"
-        else [origin, issue, reason, seen.isoformat() if seen is not None else text(decoded, "last_seen")]
+        else [origin, issue, reason, seen.isoformat() if seen is not None else string(decoded, "last_seen")]
     )
     return Report(
         action=action,
         fingerprint=f"{origin} {issue}",
         title=title,
-        text=text(decoded, "unmute_reason"),
-        code=text(event, "stacktrace")[:CODE_LIMIT],
+        text=string(decoded, "unmute_reason"),
+        code=string(event, "stacktrace")[:CODE_LIMIT],
         facts=(
-            ("Type", text(decoded, "calculated_type")),
-            ("Value", text(decoded, "calculated_value")),
-            ("Where", text(decoded, "transaction")),
-            ("Project", text(decoded, "project_name")),
-            ("Bugsink issue", text(decoded, "friendly_id")),
+            ("Type", string(decoded, "calculated_type")),
+            ("Value", string(decoded, "calculated_value")),
+            ("Where", string(decoded, "transaction")),
+            ("Project", string(decoded, "project_name")),
+            ("Bugsink issue", string(decoded, "friendly_id")),
             ("Releases", ", ".join(releases[-20:])),
-            ("First seen", text(decoded, "first_seen")),
-            ("Last seen", text(decoded, "last_seen")),
+            ("First seen", string(decoded, "first_seen")),
+            ("Last seen", string(decoded, "last_seen")),
             ("Events", _number(decoded, "digested_event_count")),
             *(_event_facts(event) if event else ()),
         ),
         url=url,
-        level=text(event, "level"),
-        environment=text(event, "environment"),
+        level=string(event, "level"),
+        environment=string(event, "environment"),
         release=release,
         dedupe="\n".join(identity),
         problem_id=issue,
-        event_id=text(event, "id") or text(decoded, "pointsman_event"),
+        event_id=string(event, "id") or string(decoded, "pointsman_event"),
         seen_at=seen,
     )
 
 
 def _event(decoded: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The event that our app adds; empty for Bugsink's own kinds."""
+    """Return the event that our messaging app adds; empty for Bugsink's own kinds."""
     ours = decoded.get("pointsman")
     event = ours.get("event") if isinstance(ours, dict) else None
     return event if isinstance(event, dict) else {}
@@ -121,9 +122,9 @@ def _event(decoded: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _event_facts(event: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
     return event_facts(
-        environment=text(event, "environment"),
-        level=text(event, "level"),
-        server=text(event, "server_name"),
+        environment=string(event, "environment"),
+        level=string(event, "level"),
+        server=string(event, "server_name"),
         tags=tags_of(event.get("tags")),
     )
 
@@ -131,7 +132,7 @@ def _event_facts(event: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
 def event_facts(
     *, environment: str, level: str, server: str, tags: Sequence[tuple[str, str]]
 ) -> tuple[tuple[str, str], ...]:
-    """What an event says, as facts; the same however it was learned."""
+    """Return an event's data as facts, in the same form for alerts and enrichment."""
     return (
         ("Environment", environment),
         ("Level", level),
@@ -141,7 +142,7 @@ def event_facts(
 
 
 def tags_of(value: Any) -> tuple[tuple[str, str], ...]:
-    """Tags from a mapping or a list of pairs, thirty at most. Those about people, and those that are long, are left out."""
+    """Return at most thirty tags from a mapping or a list of pairs, without personal and long ones."""
     pairs: Any = value.items() if isinstance(value, dict) else value if isinstance(value, list) else ()
     tags: dict[str, str] = {}
     for pair in pairs:
@@ -163,16 +164,18 @@ def tags_of(value: Any) -> tuple[tuple[str, str], ...]:
 
 
 def _slack(decoded: Mapping[str, Any]) -> Report:
-    """The body of the kind *Slack*: title, reason and a link that has the issue's id; all else is to be asked for.
+    """Return the report of a body of the kind *Slack*: title, reason and a link with the issue's id.
 
     Before 2.0.7 the header has the reason and the link's text is the title.
     """
     texts = list(_slack_texts(decoded["blocks"]))
-    reasons = [match[1] for block_text in texts if (match := _SLACK_REASON.fullmatch(block_text.strip())) is not None]
+    reasons = [
+        match[1] for block_text in texts if (match := _SLACK_REASON.fullmatch(block_text.strip())) is not None
+    ]
     if not reasons:
         raise Unreadable("no block says '... issue': this is no alert of Bugsink", field="blocks")
     action = _action(reasons[0])
-    title = text(decoded, "text") or "(no title)"
+    title = string(decoded, "text") or "(no title)"
     if action == "test":
         return Report(action="test", fingerprint="test", title=title)
     url, issue = "", ""
@@ -187,22 +190,30 @@ def _slack(decoded: Mapping[str, Any]) -> Report:
     origin = instance_of(url)
     known = {
         title,
-        *(block_text for block_text in texts if _SLACK_REASON.fullmatch(block_text.strip()) or "|view on Bugsink>" in block_text),
+        *(
+            block_text
+            for block_text in texts
+            if _SLACK_REASON.fullmatch(block_text.strip()) or "|view on Bugsink>" in block_text
+        ),
     }
-    project = next((match[1] for block_text in texts if (match := _SLACK_PROJECT.fullmatch(block_text)) is not None), "")
+    project = next(
+        (match[1] for block_text in texts if (match := _SLACK_PROJECT.fullmatch(block_text)) is not None), ""
+    )
     why = [
         block_text
         for block_text in texts
-        if block_text not in known and "*project*" not in block_text and _SLACK_LINK.search(block_text) is None
+        if block_text not in known
+        and "*project*" not in block_text
+        and _SLACK_LINK.search(block_text) is None
     ]
     return Report(
         action=action,
         fingerprint=f"{origin} {issue}",
         title=title,
-        text=_unescape(why[0]) if action == "unmuted" and why and why[0] != text(decoded, "text") else "",
+        text=_unescape(why[0]) if action == "unmuted" and why and why[0] != string(decoded, "text") else "",
         facts=(("Project", _unescape(project)),),
         url=url,
-        # the body of a second regression is that of the first, byte for byte, and Bugsink sends each once
+        # the body of a second regression equals the first one's byte for byte, and Bugsink sends each once
         dedupe="\n".join([origin, issue, reasons[0]]) if action == "opened" else "",
         problem_id=issue,
     )
@@ -215,7 +226,7 @@ def _slack_texts(blocks: Sequence[Any]) -> Sequence[str]:
             continue
         fields = block.get("fields")
         parts = [block.get("text"), *(fields[:20] if isinstance(fields, list) else ())]
-        texts += [text(part, "text")[:20_000] for part in parts if isinstance(part, dict)]
+        texts += [string(part, "text")[:20_000] for part in parts if isinstance(part, dict)]
     return [block_text for block_text in texts if block_text]
 
 
@@ -228,29 +239,14 @@ def _unescape(escaped: str) -> str:
 # -- values ----------------------------------------------------------------------------------------------------------
 
 
-def text(decoded: Mapping[str, Any], key: str) -> str:
-    """A text, empty if it is missing or something else."""
-    value = decoded.get(key)
-    return value if isinstance(value, str) else ""
-
-
-def time(decoded: Mapping[str, Any], key: str) -> dt.datetime | None:
-    """A time with its zone, None if it is missing or something else."""
-    try:
-        value = dt.datetime.fromisoformat(text(decoded, key))
-        return value.astimezone(dt.UTC) if value.tzinfo is not None else None
-    except (ValueError, OverflowError):
-        return None
-
-
 def _number(decoded: Mapping[str, Any], key: str) -> str:
     value = decoded.get(key)
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else ""
 
 
 def instance_of(url: str) -> str:
-    """Which Bugsink instance: the same id at two instances is two issues."""
-    # nearly every address begins as simply as this, and taking it apart costs ten times as much
+    """Return scheme and host of the Bugsink instance: the same id at two instances means two issues."""
+    # the fast path for nearly all URLs; urlsplit takes ten times as long
     if (plain := _PLAIN_ORIGIN.match(url)) is not None:
         return plain[0]
     try:

@@ -1,4 +1,4 @@
-"""Bugsink: it posts each alert once; its API tells more of it, and what was lost, and is told how the issue stands."""
+"""Source kind for Bugsink: reads its alerts; uses its API for details, backfill and feedback."""
 
 from __future__ import annotations
 
@@ -32,14 +32,15 @@ from pointsman.sources.bugsink import payloads
 from pointsman.sources.bugsink.api import BugsinkApi, HistoryEntry
 from pointsman.sources.bugsink.check import check
 from pointsman.sources.bugsink.trace import stack_trace
+from pointsman.sources.json_access import string, time
 
 HISTORIES = 400
-"""So many histories are read at most each time we ask."""
+"""Maximum number of issue histories that one backfill reads."""
 _REASONS: Mapping[str, str] = {action: reason for reason, action in payloads.ACTIONS.items()}
 
 
 class BugsinkSettings(PluginSettings, frozen=True, kw_only=True):
-    """Where Bugsink's API is, and what is done with it. Without ``url`` and ``token`` alerts are taken as they come."""
+    """Settings of a Bugsink source. Without ``url`` and ``token`` its API is not used."""
 
     url: Annotated[str, Meta(description="Bugsink's address, such as https://bugsink.example.com")] = ""
     token: Annotated[
@@ -66,7 +67,7 @@ class BugsinkSettings(PluginSettings, frozen=True, kw_only=True):
     ] = None
 
     def __post_init__(self) -> None:
-        """Refuse what can't be."""
+        """Refuse settings that cannot work."""
         if bool(self.url) != bool(self.token):
             raise ValueError("url and token belong together: set both, or neither")
         if self.url and not self.url.startswith(("http://", "https://")):
@@ -79,7 +80,7 @@ class BugsinkSettings(PluginSettings, frozen=True, kw_only=True):
 
 
 class Bugsink(Source[BugsinkSettings]):
-    """One Bugsink project."""
+    """Source kind for one Bugsink project."""
 
     kind: ClassVar[str] = "bugsink"
     title: ClassVar[str] = "Bugsink"
@@ -107,7 +108,7 @@ class Bugsink(Source[BugsinkSettings]):
 
     @classmethod
     def connection(cls, settings: BugsinkSettings) -> Connection | None:
-        """Its API, if it may be used."""
+        """Return the connection to its API, or None if the settings name none."""
         if not settings.url or settings.token is None:
             return None
         token = Secret(f"Bearer {settings.token.reveal().strip()}")
@@ -115,52 +116,56 @@ class Bugsink(Source[BugsinkSettings]):
         return Connection(base_url=settings.url, headers=headers)
 
     def verify(self, headers: Mapping[str, str], body: bytes) -> bool:
-        """Whether our app in Bugsink signed it, where a secret is set; Bugsink's own kinds sign nothing."""
+        """Return whether our messaging app signed the body; always true without a secret, as Bugsink signs nothing."""
         return not self._keys or standard_webhook_matches(headers, body, self._keys)
 
     def read_report(self, headers: Mapping[str, str], body: bytes, decoded: Any) -> Sequence[Report]:
-        """One alert."""
+        """Return the report of one alert."""
         del headers, body
         return [payloads.read(decoded)]
 
-    # -- asking ------------------------------------------------------------------------------------------------
+    # -- reading -----------------------------------------------------------------------------------------------
 
     async def enrich(self, problem: Problem) -> EnrichmentResult:
-        """Read the event behind an alert: the one that triggered it where the history tells (2.6.2), else the newest."""
+        """Return details from the event that triggered an alert (from the history, 2.6.2), else from the newest event."""
         issue = await self._api.issue(problem.id)
-        event = problem.event_id or await self._triggering_event(problem) or await self._api.newest_event(problem.id)
-        if not event:
+        event_id = (
+            problem.event_id
+            or await self._triggering_event(problem)
+            or await self._api.newest_event(problem.id)
+        )
+        if not event_id:
             return EnrichmentResult(facts=_issue_facts(issue))
         try:
-            found = await self._api.event(event)
+            event = await self._api.event(event_id)
         except NotFound:
             if not problem.event_id:
                 raise
-            # evicted meanwhile, as Bugsink does with old events; another one of the issue is better than none
-            found = await self._api.event(await self._api.newest_event(problem.id))
-        return _enrichment_of(found, issue)
+            # Bugsink deleted the old event meanwhile; use the newest event of the issue
+            event = await self._api.event(await self._api.newest_event(problem.id))
+        return _enrichment_of(event, issue)
 
     async def _triggering_event(self, problem: Problem) -> str:
-        """The event that the history names for the newest alert of this kind."""
+        """Return the event that the history names for the newest alert with this action."""
         for entry in await self._api.history(problem.id) or ():
             if entry.reason == _REASONS.get(problem.action):
-                return payloads.text(entry, "triggering_event")
+                return string(entry, "triggering_event")
         return ""
 
     async def backfill(self, since: dt.datetime, known: Problem | None) -> BackfillResult:
-        """Alerts since then, from the issues that had events and their histories.
+        """Return the alerts since a time, from recently seen issues and their histories.
 
-        Before 2.6.2 there is no history: new issues are found, and that an issue had events again.
+        Before 2.6.2 there is no history: only new issues, and issues with new events, are found.
         """
         number = await self._api.project(self.settings.project, known.id if known is not None else "")
-        # alerts name Bugsink as its own BASE_URL does, which may be another address than ours for it
+        # alerts contain Bugsink's own BASE_URL, which may differ from the configured url
         origin = payloads.instance_of(known.url if known is not None else "") or payloads.instance_of(
             self.settings.url
         )
         issues: list[Mapping[str, Any]] = []
-        asked: dict[str, str | int] = {"project": number, "sort": "last_seen", "order": "desc"}
-        async for issue in self._api.pages("issues/", asked, "listing issues"):
-            seen = payloads.time(issue, "last_seen")
+        query: dict[str, str | int] = {"project": number, "sort": "last_seen", "order": "desc"}
+        async for issue in self._api.pages("issues/", query, "listing issues"):
+            seen = time(issue, "last_seen")
             if seen is not None and seen < since:
                 break
             issues.append(issue)
@@ -171,11 +176,11 @@ class Bugsink(Source[BugsinkSettings]):
             history: list[HistoryEntry] | None = None
             if with_history and not _has_only_first_alert(issue, since):
                 if read >= HISTORIES:
-                    complete_until = payloads.time(issue, "last_seen")
+                    complete_until = time(issue, "last_seen")
                     break
                 read += 1
                 try:
-                    history = await self._api.history(payloads.text(issue, "id"))
+                    history = await self._api.history(string(issue, "id"))
                 except NotFound:
                     continue
                 with_history = history is not None
@@ -186,11 +191,14 @@ class Bugsink(Source[BugsinkSettings]):
     def _alerts(
         self, issue: Mapping[str, Any], history: list[HistoryEntry] | None, since: dt.datetime, origin: str
     ) -> Sequence[tuple[dt.datetime, dict[str, Any]]]:
-        """What Bugsink posted of one issue, or should have."""
-        first, last = payloads.time(issue, "first_seen"), payloads.time(issue, "last_seen")
+        """Return the alerts that Bugsink sent for one issue, or should have sent."""
+        first, last = time(issue, "first_seen"), time(issue, "last_seen")
         if history is not None:
             return [
-                (entry.at, _custom_body(issue, entry.reason, entry.at, origin, payloads.text(entry, "triggering_event")))
+                (
+                    entry.at,
+                    _custom_body(issue, entry.reason, entry.at, origin, string(entry, "triggering_event")),
+                )
                 for entry in history
                 if entry.reason and entry.at is not None and entry.at >= since
             ]
@@ -202,10 +210,10 @@ class Bugsink(Source[BugsinkSettings]):
             alerts.append((last, _custom_body(issue, payloads.BACKFILLED, last, origin)))
         return alerts
 
-    # -- telling -----------------------------------------------------------------------------------------------
+    # -- feedback ----------------------------------------------------------------------------------------------
 
     async def set_state(self, problem: Problem, state: State, reason: CloseReason | None) -> None:
-        """Resolve or reopen. What was closed without being solved stays open in Bugsink, where it makes no more noise."""
+        """Resolve or reopen an issue. An issue closed without a solution stays open in Bugsink and raises no new alerts."""
         if state == "open":
             await self._api.act(problem.id, "reopen", "2.4.0", "is not resolved")
             return
@@ -219,41 +227,44 @@ class Bugsink(Source[BugsinkSettings]):
         await self._api.act(problem.id, how, "2.2.1", "already resolved")
 
     async def add_comment(self, problem: Problem, text: str, marker: Marker) -> CommentRef:
-        """A comment; Bugsink shows it as plain text."""
+        """Add a comment; Bugsink shows it as plain text."""
         return CommentRef(await self._api.comment(problem.id, f"{text}\n{marker.text}"))
 
     async def find_comment(  # the history is read as a whole
-        self, problem: Problem, marker: Marker, since: dt.datetime  # noqa: ARG002
+        self,
+        problem: Problem,
+        marker: Marker,
+        since: dt.datetime,  # noqa: ARG002
     ) -> Sequence[CommentRef]:
-        """Comments stand in an issue's history, since 2.6.2."""
+        """Return our comments with this marker from the issue's history, which exists since 2.6.2."""
         return [
             CommentRef(str(entry.get("id", "")))
             for entry in reversed(await self._api.history(problem.id) or ())
-            if entry.get("kind") == "manual_annotation" and marker.text in payloads.text(entry, "comment")
+            if entry.get("kind") == "manual_annotation" and marker.text in string(entry, "comment")
         ]
 
     async def check(self, intake_url: str = "") -> Sequence[Finding]:
-        """What an administrator of Bugsink still has to do."""
+        """Return findings about the settings of Bugsink."""
         return await check(self._api, self.settings, intake_url, signed=bool(self._keys))
 
 
 def _has_only_first_alert(issue: Mapping[str, Any], since: dt.datetime) -> bool:
-    """Whether an issue's only alert can have been its first."""
-    first = payloads.time(issue, "first_seen")
+    """Return whether an issue can have raised only its first alert."""
+    first = time(issue, "first_seen")
     return first is not None and first >= since and issue.get("digested_event_count") == 1
 
 
 def _custom_body(
     issue: Mapping[str, Any], reason: str, at: dt.datetime, origin: str, event: str = ""
 ) -> dict[str, Any]:
-    """An alert as the kind *Custom* would have posted it at that moment."""
-    kind, value = payloads.text(issue, "calculated_type"), payloads.text(issue, "calculated_value")
+    """Return an alert as the kind *Custom* would have sent it at that moment."""
+    kind, value = string(issue, "calculated_type"), string(issue, "calculated_value")
     line = value.partition("\n")[0]
     return {
         **issue,
         "title": f"{kind}: {line}" if kind and line and kind != "Log Message" else line or kind,
         "project_name": "",
-        "url": f"{origin}/issues/issue/{payloads.text(issue, 'id')}/event/last/",
+        "url": f"{origin}/issues/issue/{string(issue, 'id')}/event/last/",
         "alert_reason": reason,
         "last_seen": at.isoformat().replace("+00:00", "Z"),
         "pointsman_event": event,
@@ -261,12 +272,12 @@ def _custom_body(
 
 
 def _enrichment_of(event: Mapping[str, Any], issue: Mapping[str, Any]) -> EnrichmentResult:
-    """What an event says. Never its user, request, local variables, breadcrumbs or extra data."""
+    """Return details of an event without its user, request, local variables, breadcrumbs and extra data."""
     data = event.get("data")
     details: Mapping[str, Any] = data if isinstance(data, dict) else {}
     tags = payloads.tags_of(details.get("tags"))
-    level, environment = payloads.text(details, "level")[:40], payloads.text(details, "environment")[:200]
-    server, release = payloads.text(details, "server_name")[:200], payloads.text(details, "release")[:250]
+    level, environment = string(details, "level")[:40], string(details, "environment")[:200]
+    server, release = string(details, "server_name")[:200], string(details, "release")[:250]
     facts = payloads.event_facts(environment=environment, level=level, server=server, tags=tags)
     return EnrichmentResult(
         code=stack_trace(details),
@@ -279,10 +290,10 @@ def _enrichment_of(event: Mapping[str, Any], issue: Mapping[str, Any]) -> Enrich
 
 
 def _issue_facts(issue: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """What the kind *Custom* says, and *Slack* does not."""
+    """Return facts that the kind *Custom* contains and *Slack* does not."""
     return (
-        ("Type", payloads.text(issue, "calculated_type")),
-        ("Value", payloads.text(issue, "calculated_value")),
-        ("Where", payloads.text(issue, "transaction")),
-        ("Bugsink issue", payloads.text(issue, "friendly_id")),
+        ("Type", string(issue, "calculated_type")),
+        ("Value", string(issue, "calculated_value")),
+        ("Where", string(issue, "transaction")),
+        ("Bugsink issue", string(issue, "friendly_id")),
     )

@@ -1,7 +1,7 @@
-"""A stack trace from an event's frames: files, lines and functions, and the source around the application's own calls.
+"""Format a stack trace from an event's frames: files, lines, functions, and source around the application's own calls.
 
-Values of local variables are never shown: they hold what customers typed. The event is a stranger's, so any value may
-stand anywhere.
+Values of local variables are never shown: they may contain customers' data. The event is untrusted, so any value may
+have any type.
 """
 
 from __future__ import annotations
@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pointsman.sources.json_access import items, nested, string
+
 LIMIT = 16_000
 _EXCEPTIONS, _FRAMES, _AROUND = 8, 60, 2
 
 
 def stack_trace(data: Mapping[str, Any]) -> str:
-    """The exceptions of an event, the last first, each with its calls, the most recent first; empty if it has none."""
-    values = _list(_dict(data.get("exception")).get("values"))
-    if not values and isinstance(data.get("exception"), list):
-        values = _list(data["exception"])
+    """Return the exceptions of an event, last first, each with its calls, most recent first; empty without any."""
+    values = items(nested(data, "exception"), "values") or items(data, "exception")
     parts: list[str] = []
     for number, value in enumerate(reversed(values[-_EXCEPTIONS:])):
         if not isinstance(value, dict):
@@ -25,12 +25,12 @@ def stack_trace(data: Mapping[str, Any]) -> str:
         if number:
             parts.append("\nCaused by:")
         parts.append(_exception_line(value))
-        parts += _call_lines(_list(_dict(value.get("stacktrace")).get("frames")))
+        parts += _call_lines(items(nested(value, "stacktrace"), "frames"))
     return _shorten("\n".join(parts))
 
 
 def _exception_line(value: Mapping[str, Any]) -> str:
-    kind, message = _text(value.get("type")), _text(value.get("value"))
+    kind, message = string(value, "type"), string(value, "value")
     return (
         f"{kind}: {message}"[:1100]
         if kind and message
@@ -46,7 +46,7 @@ def _call_lines(frames: Sequence[Any]) -> list[str]:
     middle = len(shown) - _FRAMES
     if middle > 0:
         shown = [*shown[: _FRAMES - 10], None, *shown[-10:]]
-    known = any(isinstance(one, dict) and one.get("in_app") is True for one in frames)
+    known = any(isinstance(call, dict) and call.get("in_app") is True for call in frames)
     for frame in shown:
         if frame is None:
             lines.append(f"  … {middle} calls left out …")
@@ -56,17 +56,17 @@ def _call_lines(frames: Sequence[Any]) -> list[str]:
 
 
 def _frame_lines(frame: Mapping[str, Any], *, known: bool) -> list[str]:
-    """One call. Source lines stand around the application's own calls only, where the event tells them apart."""
-    place = _text(frame.get("filename")) or _text(frame.get("module")) or _text(frame.get("abs_path")) or "?"
+    """Return the lines of one call, with source lines for the application's own calls where the event marks them."""
+    place = string(frame, "filename") or string(frame, "module") or string(frame, "abs_path") or "?"
     number = frame.get("lineno")
     line = number if isinstance(number, int) and not isinstance(number, bool) and 0 < number < 10**9 else 0
-    function = _text(frame.get("function"))
+    function = string(frame, "function")
     head = f"  {place[-200:]}{f':{line}' if line else ''}{f' in {function[:200]}' if function else ''}"
-    here = _text(frame.get("context_line"))
+    here = string(frame, "context_line")
     if not here or (known and frame.get("in_app") is not True):
         return [head]
-    before = [_text(line_text) for line_text in _list(frame.get("pre_context"))[-_AROUND:]]
-    after = [_text(line_text) for line_text in _list(frame.get("post_context"))[:_AROUND]]
+    before = [_text(line_text) for line_text in items(frame, "pre_context")[-_AROUND:]]
+    after = [_text(line_text) for line_text in items(frame, "post_context")[:_AROUND]]
     lines = [head]
     for offset, code in enumerate([*before, here, *after], -len(before)):
         sign = ">" if offset == 0 else " "
@@ -78,14 +78,6 @@ def _shorten(trace: str) -> str:
     if len(trace) <= LIMIT:
         return trace
     return f"{trace[:LIMIT].rpartition(chr(10))[0]}\n… the rest is left out …"
-
-
-def _dict(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list) else ()
 
 
 def _text(value: Any) -> str:
