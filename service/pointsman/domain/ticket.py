@@ -253,10 +253,10 @@ def _release(
     data = opening_data(report)
     if ticket.summary_ticket_id is not None:
         data["throttle"] = str(ticket.summary_ticket_id)
-        number = _add_event(ticket, changes, "singled_out", data, report_id)
+        number = _add_event(ticket, changes, "released", data, report_id)
     else:
         data["times"] = targets.occurrences
-        number = _add_event(ticket, changes, "posted", data, report_id)
+        number = _add_event(ticket, changes, "threshold_reached", data, report_id)
     ticket.summary_ticket_id, ticket.below_threshold = None, False
     _deliver(ticket, changes, number, DeliveryKind.CREATE, targets)
     if ticket.status is TicketStatus.CLOSED:

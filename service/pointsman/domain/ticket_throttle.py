@@ -140,7 +140,7 @@ def _add_comment(
             for destination_id in targets.trackers
         ]
     else:
-        changes.events.append(Event(summary.id, number, "grew", data))
+        changes.events.append(Event(summary.id, number, "throttle_continued", data))
     changes.deliveries += [
         PlannedDelivery(summary.id, destination_id, number, DeliveryKind.COMMENT, THROTTLE_KEY)
         for destination_id in targets.trackers

@@ -373,7 +373,7 @@ async def test_below_its_threshold_a_problem_is_counted_and_then_posted_once(sho
         await shop.again()
     ticket = await shop.ticket()
     assert (ticket["below_threshold"], ticket["occurrences"], await shop.deliveries()) == (False, 5, [1])
-    assert await shop.events() == ["opened", "posted"]
+    assert await shop.events() == ["opened", "threshold_reached"]
 
 
 @pytest.mark.parametrize("batches", [[5], [1, 4], [2, 1, 2], [3, 2]])
@@ -382,8 +382,8 @@ async def test_a_batch_counts_each_of_its_reports(shop: Shop, batches: list[int]
     for times in batches:
         await shop.again(times=times)
     assert await shop.deliveries() == [1]
-    assert await shop.events() == ["opened", "posted"]
-    said = "select data::text from event where kind = 'posted'"
+    assert await shop.events() == ["opened", "threshold_reached"]
+    said = "select data::text from event where kind = 'threshold_reached'"
     assert json.loads(await shop.database.fetchval(said))["times"] == 3
 
 
@@ -417,7 +417,7 @@ async def test_replicas_at_once_reach_it_once(shop: Shop):
     assert await shop.deliveries() == []
     await asyncio.gather(*(shop.accept(shop.report()) for _ in range(6)))
     assert await shop.deliveries() == [1]
-    assert await shop.events() == ["opened", "posted"]
+    assert await shop.events() == ["opened", "threshold_reached"]
 
 
 async def test_what_had_an_issue_once_need_not_reach_it_again(shop: Shop):

@@ -177,7 +177,7 @@ async def test_three_in_ten_minutes_make_one_issue_at_the_third(service: Running
         await scene.idle()
         assert tracker.issues_made() == 1
         assert "reported **3** times" in issue.body
-        assert await scene.events(ticket) == ["opened", "posted"]
+        assert await scene.events(ticket) == ["opened", "threshold_reached"]
 
 
 async def test_in_quiet_hours_the_issue_waits_for_their_end(service: RunningService, tracker: FakeForgejo):

@@ -73,7 +73,7 @@ async def test_a_storm_becomes_one_issue_that_lists_it(service: RunningService, 
         link = await service.linked(held[0])
         assert parent["id"] in tracker.issues[int(link["key"])].body
         seen = await service.ticket(held[0])
-        assert [event["kind"] for event in seen["events"]] == ["opened", "singled_out"]
+        assert [event["kind"] for event in seen["events"]] == ["opened", "released"]
 
 
 @pytest.mark.parametrize(("resolve", "told"), [("resolve-next", 4), ("no", 0)])

@@ -272,7 +272,7 @@ async def test_a_held_problem_that_comes_again_after_the_storm_gets_its_issue(sh
     held = (await shop.tickets())["d"]
     assert (held["summary_ticket_id"], held["occurrences"]) == (None, 3)
     assert [kind for _, kind, _, _ in await shop.deliveries(held["id"])] == [1]
-    assert "singled_out" in await shop.events(held["id"])
+    assert "released" in await shop.events(held["id"])
     assert (await throttled_tickets_for(shop.database, parent, shop.here)).total == 1
 
 

@@ -137,7 +137,7 @@ def test_below_its_threshold_a_ticket_goes_nowhere_and_then_gets_its_issues():
     assert opened.events[0].data["below_threshold"] is True
     assert reported(ticket, "opened", DeliveryTargets((), MAIL)).events == []
     posted = reported(ticket, "opened", DeliveryTargets((FORGEJO, GITHUB), MAIL, occurrences=3), text="words")
-    assert ([one.kind for one in posted.events], promised(posted)) == (["posted"], CREATE)
+    assert ([one.kind for one in posted.events], promised(posted)) == (["threshold_reached"], CREATE)
     assert posted.events[0].data == {"action": "opened", "text": "words", "times": 3}
     assert not ticket.below_threshold
     assert reported(ticket, "opened").events == []

@@ -132,7 +132,7 @@ def test_the_first_surplus_opens_the_parent_wherever_its_tickets_would_have_gone
 
 def test_more_of_a_storm_is_one_comment():
     decided = surplus(parent(), trackers=(FORGEJO,))
-    assert [one.kind for one in decided.events] == ["grew"]
+    assert [one.kind for one in decided.events] == ["throttle_continued"]
     assert promised(decided) == [(FORGEJO, DeliveryKind.COMMENT, 2, "throttle")]
 
 
@@ -178,7 +178,7 @@ def test_a_held_ticket_is_opened_without_an_issue_and_says_where_it_is_listed():
 def test_a_held_ticket_gets_its_own_issue_once_there_is_room(action, status):
     ticket = child(status)
     decided = reported(ticket, DeliveryTargets((FORGEJO,), MAIL), action)
-    assert [(one.kind, one.data["throttle"]) for one in decided.events] == [("singled_out", str(PARENT))]
+    assert [(one.kind, one.data["throttle"]) for one in decided.events] == [("released", str(PARENT))]
     assert [(one.destination_id, one.kind) for one in decided.deliveries] == [(FORGEJO, DeliveryKind.CREATE)]
     assert (ticket.summary_ticket_id, ticket.status, ticket.close_reason) == (None, TicketStatus.OPEN, None)
     assert [one.kind for one in reported(ticket, DeliveryTargets((FORGEJO,), MAIL), "regressed").deliveries] == [
@@ -279,7 +279,7 @@ def test_the_issue_of_a_storm_lists_what_it_stands_for_and_how_many_more():
 
 def test_a_storm_that_is_listed_whole_names_no_more():
     assert "more:" not in render.issue_body(words(), told(3, 3))
-    assert "**3** new problems" in render.comment_body(words(), "grew", told(3, 3))
+    assert "**3** new problems" in render.comment_body(words(), "throttle_continued", told(3, 3))
 
 
 def test_an_issue_that_came_out_of_a_storm_refers_to_it():
