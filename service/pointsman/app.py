@@ -25,19 +25,19 @@ from pointsman.bus.signals import (
 )
 from pointsman.bus.worker import Handlers, Worker
 from pointsman.config.settings import Settings
-from pointsman.delivery.draft import Drafts
-from pointsman.delivery.email_sender import Notification
-from pointsman.delivery.enrichment import Enrich
-from pointsman.delivery.rate_limiter import Budgets
-from pointsman.delivery.tracker_sender import Outbound
+from pointsman.delivery.draft import DraftRenderer
+from pointsman.delivery.email_sender import EmailSender
+from pointsman.delivery.enrichment import Enricher
+from pointsman.delivery.rate_limiter import RateLimiter
+from pointsman.delivery.tracker_sender import TrackerSender
 from pointsman.domain.states import DestinationKind
 from pointsman.intake.batcher import IntakeBatcher
 from pointsman.logs import logger
 from pointsman.operations.apply import apply_file
 from pointsman.operations.blocking_plugins import pause_destinations
-from pointsman.operations.housekeeping import House
+from pointsman.operations.housekeeping import Housekeeper
 from pointsman.plugin_host.bootstrap import build_reloader
-from pointsman.plugin_host.loop_watchdog import Watchdog
+from pointsman.plugin_host.loop_watchdog import LoopWatchdog
 from pointsman.plugin_host.registry import Registry
 from pointsman.plugin_host.snapshot import ConfigReloader
 from pointsman.storage import migrate
@@ -52,9 +52,10 @@ from pointsman.sync.source_backfill import SourceBackfill
 from pointsman.sync.source_feedback import SourceFeedback
 from pointsman.sync.tracker_poller import TrackerPoller
 from pointsman.sync.tracker_updates import TrackerUpdates
+from pointsman.sync.webhook_receiver import WebhookReceiver
 from pointsman.web.metrics import Metrics
 from pointsman.web.routes import application
-from pointsman.web.server import files_for, listening
+from pointsman.web.server import connection_limit, listening
 from pointsman.web.services import Services
 from pointsman.web.timeouts import HttpTimeouts
 
@@ -111,11 +112,11 @@ async def running(
         sock = socket.create_server((settings.host, 0))
         settings = msgspec.structs.replace(settings, port=sock.getsockname()[1])
     async with contextlib.AsyncExitStack() as stack:
-        catalog = await _load_configuration(settings, database, registry)
-        stack.push_async_callback(catalog.close)
+        reloader = await _load_configuration(settings, database, registry)
+        stack.push_async_callback(reloader.close)
         lanes = Lanes(database, uuid.uuid4(), lease_seconds=lease_seconds)
         parts = compose(
-            settings, database, registry, catalog, lanes, drain_seconds=drain_seconds, timeouts=timeouts
+            settings, database, registry, reloader, lanes, drain_seconds=drain_seconds, timeouts=timeouts
         )
         for service in parts.background:
             await stack.enter_async_context(service.running())
@@ -130,7 +131,7 @@ async def running(
             )
         )
         services.base_url = settings.public_url or url
-        log.info("ready", url=url, version=catalog.current.version)
+        log.info("ready", url=url, version=reloader.current.version)
         yield Running(services, url, parts.worker)
         services.draining = True
 
@@ -139,7 +140,7 @@ def compose(
     settings: Settings,
     database: Database,
     registry: Registry,
-    catalog: ConfigReloader,
+    reloader: ConfigReloader,
     lanes: Lanes,
     *,
     drain_seconds: float,
@@ -148,31 +149,33 @@ def compose(
     """Create the parts of a replica and connect them."""
     signals = Signals()
     metrics = Metrics()
-    updates = TrackerUpdates(database, catalog)
-    batcher = IntakeBatcher(database, catalog, signals=signals)
-    enrichment = Enrich(database, catalog, signals=signals)
-    feedback = SourceFeedback(database, lambda: catalog.current, signals=signals)
-    early_webhooks = EarlyWebhooks(database, updates, signals=signals)
-    worker = _worker(settings, database, catalog, lanes, signals, enrichment, drain_seconds=drain_seconds)
+    updates = TrackerUpdates(database, reloader)
+    receiver = WebhookReceiver(database, reloader, updates)
+    batcher = IntakeBatcher(database, reloader, signals=signals)
+    enrichment = Enricher(database, reloader, signals=signals)
+    feedback = SourceFeedback(database, lambda: reloader.current, signals=signals)
+    early_webhooks = EarlyWebhooks(database, receiver, signals=signals)
+    worker = _worker(settings, database, reloader, lanes, signals, enrichment, drain_seconds=drain_seconds)
     listener = Listener(database)
     listener.on_wake = worker.wake
 
     signals.subscribe(WorkAvailable, lambda _: worker.wake())
-    signals.subscribe(WorkAvailable, lambda _: listener.tell())
+    signals.subscribe(WorkAvailable, lambda _: listener.notify())
     signals.subscribe(IssueLinked, lambda _: feedback.wake())
     signals.subscribe(IssueLinked, early_webhooks.issue_linked)
     metrics.subscribe(signals)
     metrics.intake_queue_length.set_function(lambda: batcher.queue_length)
     metrics.lanes_claimed.set_function(lambda: worker.claimed_lanes)
 
-    settings = msgspec.structs.replace(settings, max_connections=files_for(settings.max_connections))
+    settings = msgspec.structs.replace(settings, max_connections=connection_limit(settings.max_connections))
     services = Services.create(
         settings,
         database,
         registry,
-        catalog,
+        reloader,
         batcher,
         updates,
+        receiver,
         metrics,
         wake=lambda: signals.emit(WorkAvailable()),
         stalled=lambda: worker.stalled,
@@ -182,17 +185,17 @@ def compose(
         services,
         worker,
         [
-            _watchdog(database, registry, catalog, signals),
+            _watchdog(database, registry, reloader, signals),
             listener,
-            House(database, catalog, lanes.holder, signals=signals),
+            Housekeeper(database, reloader, lanes.holder, signals=signals),
             worker,
             early_webhooks,
-            TrackerPoller(database, catalog, updates, signals=signals),
-            DuplicateRepair(database, catalog, lanes.holder, signals=signals),
+            TrackerPoller(database, reloader, updates, signals=signals),
+            DuplicateRepair(database, reloader, lanes.holder, signals=signals),
             batcher,
             enrichment,
             feedback,
-            SourceBackfill(database, catalog, services.preparer, batcher, signals=signals),
+            SourceBackfill(database, reloader, services.preparer, batcher, signals=signals),
         ],
     )
 
@@ -200,43 +203,45 @@ def compose(
 def _worker(
     settings: Settings,
     database: Database,
-    catalog: ConfigReloader,
+    reloader: ConfigReloader,
     lanes: Lanes,
     signals: Signals,
-    enrichment: Enrich,
+    enrichment: Enricher,
     *,
     drain_seconds: float,
 ) -> Worker:
     """Create the worker and register the handlers of each kind of destination."""
 
     def kind_of(destination_id: int) -> int | None:
-        destination = catalog.current.destinations.get(destination_id)
+        destination = reloader.current.destinations.get(destination_id)
         return destination.kind if destination is not None else None
 
     handlers = Handlers(kind_of)
     worker = Worker(lanes, handlers, renew_every_seconds=lanes.lease_seconds / 4, drain_seconds=drain_seconds)
-    drafts = Drafts(database, catalog, settings.base_url, enrichment, signals=signals)
-    tracker_sender = Outbound(
+    drafts = DraftRenderer(database, reloader, settings.base_url, enrichment, signals=signals)
+    tracker_sender = TrackerSender(
         database,
         lanes,
-        catalog,
+        reloader,
         drafts,
-        budgets=Budgets(database),
+        rate_limiter=RateLimiter(database),
         signals=signals,
         stopping=worker.stopping,
     )
-    email_sender = Notification(database, lanes, settings.smtp, settings.mail_from, drafts, signals=signals)
+    email_sender = EmailSender(database, lanes, settings.smtp, settings.mail_from, drafts, signals=signals)
     handlers.register(DestinationKind.TRACKER, tracker_sender.handle)
     handlers.register(DestinationKind.SOURCE, tracker_sender.handle)
     handlers.register(DestinationKind.MAIL, email_sender.handle)
     return worker
 
 
-def _watchdog(database: Database, registry: Registry, catalog: ConfigReloader, signals: Signals) -> Watchdog:
-    return Watchdog(
+def _watchdog(
+    database: Database, registry: Registry, reloader: ConfigReloader, signals: Signals
+) -> LoopWatchdog:
+    return LoopWatchdog(
         registry.modules(),
         on_stall=lambda plugin: signals.emit(EventLoopStalled(plugin or "core")),
-        on_too_many=partial(pause_destinations, database, catalog),
+        on_repeated_stalls=partial(pause_destinations, database, reloader),
         on_lag=lambda seconds: signals.emit(EventLoopLagMeasured(seconds)),
     )
 
@@ -251,10 +256,10 @@ async def _apply_at_start(settings: Settings, database: Database, registry: Regi
 
 async def _load_configuration(settings: Settings, database: Database, registry: Registry) -> ConfigReloader:
     if settings.smtp is None:
-        log.warning("no mail server is set, so owners of tickets are not told: POINTSMAN_SMTP_URL")
-    catalog = build_reloader(settings, database, registry)
-    await catalog.refresh()
-    return catalog
+        log.warning("no mail server is set: reporters are not notified; set POINTSMAN_SMTP_URL")
+    reloader = build_reloader(settings, database, registry)
+    await reloader.refresh()
+    return reloader
 
 
 def _tune_garbage_collection() -> None:
@@ -274,7 +279,7 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     registry = Registry.load(allow=settings.plugins)
     for plugin in registry.statuses:
         if plugin.refused:
-            log.error("plugin refused", plugin=plugin.name, origin=plugin.origin, why=plugin.refused)
+            log.error("plugin refused", plugin=plugin.name, origin=plugin.origin, reason=plugin.refused)
     async with contextlib.AsyncExitStack() as stack:
         server: supervisor.EmbeddedServer | None = None
         if not settings.database_url:

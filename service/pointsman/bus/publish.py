@@ -10,10 +10,10 @@ from pointsman.domain.ticket_throttle import THROTTLE_KEY, is_summary
 from pointsman.storage import delivery_writer
 from pointsman.storage.db import Connection
 from pointsman.storage.delivery_writer import (
+    CoalescingDelivery,
     DeliveryRow,
     EventRow,
     LaneRow,
-    CoalescingDelivery,
     ReportRow,
     TicketState,
     as_json,

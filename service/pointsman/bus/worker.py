@@ -128,8 +128,8 @@ class Worker:
             lanes = await self._lanes.claim(limit)
         except DatabaseUnavailable as error:
             if not self.stalled:
-                log.warning("the database is away, nothing is claimed", error=error.reason)
-            self.stalled = f"the database is away: {error.reason}"
+                log.warning("database unavailable: nothing is claimed", error=error.reason)
+            self.stalled = f"database unavailable: {error.reason}"
             return []
         except Exception:
             self.stalled = "claiming failed; see the log"
@@ -157,7 +157,9 @@ class Worker:
             raise
         except DatabaseUnavailable as error:
             # the lease runs out by itself, and an unknown outcome is verified before anything is sent again
-            log.warning("lane left as it was, the database is away", lane=lane.id, error=error.reason)
+            log.warning(
+                "database unavailable: lane left until its lease ends", lane=lane.id, error=error.reason
+            )
         except Exception:
             log.exception("handler failed", lane=lane.id)
             with contextlib.suppress(DatabaseUnavailable):

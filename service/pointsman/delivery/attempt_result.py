@@ -80,7 +80,7 @@ class AttemptRecorder:
         if status.opened:
             recent_calls.clear()
             log.error(
-                "breaker opened: nothing is sent there for a while, then one lane probes",
+                "circuit breaker opened: nothing is sent for a while, then one lane probes",
                 destination=attempt.destination.slug,
                 failures=status.failures,
                 error=str(failure),

@@ -126,7 +126,7 @@ class DraftRenderer:
             self._signals.emit(TextRedacted(masked))
         if problem := draft.get("problem"):
             log.warning(
-                "the built-in words were used", ticket=str(delivery.ticket_id), problem=scrub(problem)
+                "template failed: built-in texts used", ticket=str(delivery.ticket_id), problem=scrub(problem)
             )
         return draft
 

@@ -26,7 +26,7 @@ from pointsman.domain.retry_policy import NextStep
 from pointsman.domain.states import DestinationKind
 from pointsman.errors import DatabaseError
 from pointsman.plugin_api import AuthFailed, Misconfigured, PluginError, Refused, Unavailable, UnknownOutcome
-from pointsman.plugin_host.snapshot import LiveDestination
+from pointsman.plugin_host.instances import LiveDestination
 from pointsman.storage.db import Database
 from pointsman.storage.errors import StatementError
 from pointsman.storage.queue import Lane, Lanes, NextDelivery

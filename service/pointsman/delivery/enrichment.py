@@ -22,7 +22,8 @@ from pointsman.domain.states import DeliveryKind, EnrichmentState
 from pointsman.domain.ticket import Changes, Event, PlannedDelivery
 from pointsman.logs import logger, scrub
 from pointsman.plugin_api import EnrichmentResult, NotFound, Problem
-from pointsman.plugin_host.snapshot import ConfigReloader, LiveSource
+from pointsman.plugin_host.instances import LiveSource
+from pointsman.plugin_host.snapshot import ConfigReloader
 from pointsman.plugin_host.validate import validated
 from pointsman.storage import enrichments as store
 from pointsman.storage.db import Connection, Database
@@ -41,7 +42,7 @@ BATCH_SIZE = 50
 MAX_AGE = dt.timedelta(hours=24)
 DETAILS = "details"
 """The event that carries details which came too late for their issue."""
-ENRICHED_EVENTS = frozenset({"opened", "singled_out", "posted", "regressed", "recurred", "unmuted"})
+ENRICHED_EVENTS = frozenset({"opened", "released", "threshold_reached", "regressed", "recurred", "unmuted"})
 
 
 class _NoAnswer(Exception):
@@ -122,7 +123,7 @@ class Enricher(PeriodicService):
             raise
         except (Exception, SystemExit) as error:
             reason = scrub(f"{type(error).__name__}: {error}")[:500]
-            log.warning("a source could not say more in time", source=source.slug, error=reason)
+            log.warning("source enrichment failed", source=source.slug, error=reason)
             self._retry_at[source.id] = clock() + self._retry_seconds
             raise _NoAnswer(reason) from error
         return enrichment

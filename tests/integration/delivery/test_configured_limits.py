@@ -12,7 +12,7 @@ from pointsman.domain.states import DeliveryKind
 from pointsman.domain.token_bucket import RateLimit
 from pointsman.operations.apply import apply_file
 from pointsman.plugin_api import Connection, PluginSettings, Secret
-from pointsman.plugin_host import bootstrap, snapshot
+from pointsman.plugin_host import bootstrap, factory, snapshot
 from pointsman.plugin_host.registry import Registry
 from pointsman.storage import rate_limits
 from pointsman.storage.db import Database
@@ -108,13 +108,13 @@ def digest(
     connection = Connection(
         base_url=base_url, headers={name: Secret(value) for name, value in headers}, account=account
     )
-    return snapshot.credential_digest(connection, OfALaterToken(**settings))
+    return factory.credential_digest(connection, OfALaterToken(**settings))
 
 
 def test_a_credential_is_told_apart_by_origin_headers_account_and_secrets():
     same = digest(headers=[("Authorization", "a"), ("Accept", "b")])
     assert same == digest(
-        base_url="https://X.test:443/else", headers=[("intake", "b"), ("authorization", "a")]
+        base_url="https://X.test:443/else", headers=[("accept", "b"), ("authorization", "a")]
     )
     others = [
         digest(headers=[("Authorization", "other"), ("Accept", "b")]),
@@ -145,7 +145,7 @@ def test_the_plugins_say_by_what_they_sign_in():
             setattr(Settings, name, value)
         connection = kind.connection(Settings())
         assert connection is not None
-        return snapshot.credential_digest(connection, OfALaterToken())
+        return factory.credential_digest(connection, OfALaterToken())
 
     assert of(token=Secret("a")) == of(token=Secret(" a")) != of(token=Secret("b"))
     assert of(is_app=True, app_id=1, installation_id=2) != of(is_app=True, app_id=1, installation_id=3)

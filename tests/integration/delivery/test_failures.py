@@ -66,16 +66,17 @@ async def test_the_last_failure_is_shown_until_the_next_success(
 async def test_a_wrong_credential_holds_the_destination_back_and_kills_nothing(
     service: RunningService, tracker: FakeForgejo, database: Database
 ):
+    configured, valid = config(tracker), tracker.token
     tracker.token = "another-token"
-    async with service.replica(config(tracker)):
+    async with service.replica(configured):
         tickets = [await service.new_ticket(f"number {n}") for n in range(3)]
 
         async def held():
             row = await failing(database)
             return row if row.backs_off_until is not None else None
 
-        assert (await until(held))["failure_type"] == "AuthFailed"
-        tracker.token = "tracker-token"
+        assert (await until(held)).failure_type == "AuthFailed"
+        tracker.token = valid
 
         async def made():
             await _hurry(database)
@@ -140,7 +141,9 @@ async def test_a_comment_that_is_missing_is_named_by_the_next_one_alone(
         assert "update" not in third
 
 
-async def test_a_rate_limit_is_obeyed_by_all_lanes(service: RunningService, tracker: FakeForgejo, database: Database):
+async def test_a_rate_limit_is_obeyed_by_all_lanes(
+    service: RunningService, tracker: FakeForgejo, database: Database
+):
     tracker.faults = [Fault(CREATE, status=429, headers={"Retry-After": "120"})]
     async with service.replica(config(tracker)):
         await service.new_ticket()
@@ -171,7 +174,9 @@ async def test_an_issue_that_was_deleted_parks_its_lane(
         assert seen["status"] == "open"
 
 
-async def test_a_mail_server_that_is_away_gets_the_mail_later_and_once(service: RunningService, database: Database):
+async def test_a_mail_server_that_is_away_gets_the_mail_later_and_once(
+    service: RunningService, database: Database
+):
     async with service.replica(SOURCES):
         ticket = await service.new_ticket()
         answers = ["451 come again later", "250 kept", "250 kept"]
@@ -205,7 +210,9 @@ async def test_a_mail_server_that_is_away_gets_the_mail_later_and_once(service: 
         assert len(service.sink.mails) == 1
 
 
-async def test_an_address_that_the_mail_server_refuses_is_a_dead_letter(service: RunningService, database: Database):
+async def test_an_address_that_the_mail_server_refuses_is_a_dead_letter(
+    service: RunningService, database: Database
+):
     async def refuse(_server, _session, _envelope):
         return "550 no such person"
 

@@ -287,7 +287,9 @@ body = "{{ text }}"
         assert f"Sent with the built-in text: {problem}" in entry.message
 
 
-async def test_the_route_of_today_that_fits_and_names_the_destination_says_it(service: RunningService, tracker: Tracker):
+async def test_the_route_of_today_that_fits_and_names_the_destination_says_it(
+    service: RunningService, tracker: Tracker
+):
     """By what the first report said: a comment's own event knows neither tags nor level."""
     other = """
 match = { tags = { Server = "web-9" } }
@@ -356,12 +358,12 @@ async def test_previews_show_what_would_be_sent_and_send_nothing(service: Runnin
         assert "it broke" in plain(shown["body"]) and "regressed" not in plain(shown["comment"])
         assert shown["mail_subject"].startswith("any completed: KeyError")
         assert shown["masked"]["aws-key"] >= 1 and SECRETS["aws"] not in json.dumps(shown)
-        [shown] = (await ask(source="any", body=body, what="title"))["previews"]
+        [shown] = (await ask(source="any", body=body, part="title"))["previews"]
         assert "body" not in shown and "title" in shown
         [shown] = (await ask(source="helpdesk", body={"title": "Help", "description": "x"}))["previews"]
         assert plain(shown["title"]) == "[] Help"
         await ask(422, source="nothing", body=body)
-        await ask(422, source="any", body=body, what="nothing")
+        await ask(422, source="any", body=body, part="nothing")
         await ask(422, source="any", body={"title": 7, "fp": []})
         await ask(403, token=HELPDESK, source="helpdesk", body=body)
         await ask(401, token="nobody", source="any", body=body)

@@ -14,7 +14,7 @@ import pytest
 from pointsman.delivery.rate_limiter import RateLimiter
 from pointsman.domain.states import DeliveryKind
 from pointsman.domain.token_bucket import RateLimit
-from pointsman.plugin_host.snapshot import LiveDestination
+from pointsman.plugin_host.instances import LiveDestination
 from pointsman.storage import rate_limits as rows
 from pointsman.storage.db import Database
 
@@ -111,7 +111,9 @@ async def test_the_last_fifth_of_a_bucket_is_left_to_what_is_urgent(database: Da
     for kind in (DeliveryKind.COMMENT, DeliveryKind.UPDATE):
         await drain(budgets, where, kind)
     assert (await row(database))["tokens"] == pytest.approx(4, abs=0.1)
-    assert [await budgets.acquire(where, kind, 1) for kind in (CREATE, DeliveryKind.CLOSE, DeliveryKind.REOPEN)] == [0.0] * 3
+    assert [
+        await budgets.acquire(where, kind, 1) for kind in (CREATE, DeliveryKind.CLOSE, DeliveryKind.REOPEN)
+    ] == [0.0] * 3
     assert await budgets.acquire(where, COMMENT, 1) > 0
     assert await drain(budgets, where, CREATE) == 1
 
@@ -214,7 +216,9 @@ async def test_a_database_that_fails_is_told_to_all_who_wait(database: Database)
     counting = Counting(database)
     budgets, where = RateLimiter(counting), place()  # type: ignore[arg-type]
     counting.fails = ConnectionError("gone")
-    failed = await asyncio.gather(*(budgets.acquire(where, CREATE, 1) for _ in range(5)), return_exceptions=True)
+    failed = await asyncio.gather(
+        *(budgets.acquire(where, CREATE, 1) for _ in range(5)), return_exceptions=True
+    )
     assert [type(one) for one in failed] == [ConnectionError] * 5
     counting.fails = None
     assert await budgets.acquire(where, CREATE, 1) == 0.0
@@ -251,13 +255,17 @@ async def test_eight_replicas_never_take_more_than_the_budget(database: Database
         async def hammer(budgets: RateLimiter, number: int) -> tuple[int, int]:
             dice, all_kinds, low = random.Random(number), 0, 0
             for _ in range(15):
-                kinds = [dice.choice([CREATE, COMMENT, DeliveryKind.UPDATE, DeliveryKind.CLOSE]) for _ in range(5)]
+                kinds = [
+                    dice.choice([CREATE, COMMENT, DeliveryKind.UPDATE, DeliveryKind.CLOSE]) for _ in range(5)
+                ]
                 got = await asyncio.gather(
                     *(budgets.acquire(place(1 + number % 2, pace), kind, 1) for kind in kinds)
                 )
                 all_kinds += got.count(0.0)
                 low += sum(
-                    not wait for wait, kind in zip(got, kinds, strict=True) if kind in (COMMENT, DeliveryKind.UPDATE)
+                    not wait
+                    for wait, kind in zip(got, kinds, strict=True)
+                    if kind in (COMMENT, DeliveryKind.UPDATE)
                 )
             return all_kinds, low
 
@@ -290,7 +298,9 @@ async def test_any_row_gives_what_it_has_and_stays_within_its_bounds(database: D
             tokens,
             elapsed,
         )
-        bucket = rows.Bucket(credential=credential, scope="all", rate=rate, burst=burst, priority_tokens=pace.priority_tokens)
+        bucket = rows.Bucket(
+            credential=credential, scope="all", rate=rate, burst=burst, priority_tokens=pace.priority_tokens
+        )
         given = await rows.acquire(database, bucket, priority=urgent, normal=others, prefetch=advance)
         full = min(burst, tokens + rate * max(0.0, elapsed))
         if elapsed < 0:
@@ -301,10 +311,10 @@ async def test_any_row_gives_what_it_has_and_stays_within_its_bounds(database: D
         assert given.priority + given.normal <= full + spare
         assert given.priority >= min(urgent, int(full))
         assert not given.normal or given.tokens >= pace.priority_tokens - 1e-9
-        assert given.tokens == pytest.approx(
-            min(burst, full) - given.priority - given.normal, abs=spare
+        assert given.tokens == pytest.approx(min(burst, full) - given.priority - given.normal, abs=spare)
+        stored = await database.fetchrow(
+            "select tokens, burst from rate_limit where credential = $1", credential
         )
-        stored = await database.fetchrow("select tokens, burst from rate_limit where credential = $1", credential)
         assert 0 <= stored["tokens"] <= stored["burst"]
 
 

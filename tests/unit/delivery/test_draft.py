@@ -96,7 +96,9 @@ def made(
 ):
     row = delivery(data, **words)
     one = attempt(row, kind, destination_kind=destination_kind)
-    return draft_of(one, PAGE, OutgoingFilter(KEY, PROFILES[redact], person=rule.options.requester), listed, more, rule)
+    return draft_of(
+        one, PAGE, OutgoingFilter(KEY, PROFILES[redact], person=rule.options.requester), listed, more, rule
+    )
 
 
 def drafts(**more):
@@ -153,7 +155,11 @@ def test_what_a_source_says_beyond_its_report_and_what_a_storm_lists_passes_too(
     listed = ThrottledTickets(2, [("1", f"No {AWS}"), ("2", "fine")])
     draft = made({"throttle": {"allowed": 1}}, listed=listed)
     assert AWS not in repr(draft) and "fine" in draft["body"]
-    assert AWS not in repr(made({"throttle": {"allowed": 1}}, DeliveryKind.COMMENT, listed=listed, event_kind="grew"))
+    assert AWS not in repr(
+        made(
+            {"throttle": {"allowed": 1}}, DeliveryKind.COMMENT, listed=listed, event_kind="throttle_continued"
+        )
+    )
 
 
 def test_what_a_source_is_told_passes_and_stays_what_it_is():
@@ -161,7 +167,9 @@ def test_what_a_source_is_told_passes_and_stays_what_it_is():
     draft = made(data, DeliveryKind.COMMENT, destination_kind=DestinationKind.SOURCE, event_kind="linked")
     assert draft == {"body": "Tracked as forge 12: https://git.example/acme/shop/issues/12"}
     data["url"] = f"https://git:{AWS}@git.example/issues/12"
-    assert AWS not in repr(made(data, DeliveryKind.COMMENT, destination_kind=DestinationKind.SOURCE, event_kind="linked"))
+    assert AWS not in repr(
+        made(data, DeliveryKind.COMMENT, destination_kind=DestinationKind.SOURCE, event_kind="linked")
+    )
 
 
 def test_masked_before_it_is_cut():
@@ -197,7 +205,10 @@ def test_the_same_secret_has_the_same_placeholder_and_another_house_another():
     word = one.partition("aws-key ")[2][:6]
     assert f"aws-key {word}" in two
     row = delivery({"text": AWS})
-    assert f"aws-key {word}" not in draft_of(attempt(row), PAGE, OutgoingFilter(b"another", PROFILES["normal"]))["body"]
+    assert (
+        f"aws-key {word}"
+        not in draft_of(attempt(row), PAGE, OutgoingFilter(b"another", PROFILES["normal"]))["body"]
+    )
 
 
 def test_addresses_of_people_stay_inside():
@@ -209,7 +220,10 @@ def test_addresses_of_people_stay_inside():
     named = {"body": "x", "author": {"name": "Ada"}}
     assert "Ada" in made(named, DeliveryKind.COMMENT, event_kind="commented", ticket_kind=2)["body"]
     assert (
-        "Ada" not in made(named, DeliveryKind.COMMENT, redact="strict", event_kind="commented", ticket_kind=2)["body"]
+        "Ada"
+        not in made(named, DeliveryKind.COMMENT, redact="strict", event_kind="commented", ticket_kind=2)[
+            "body"
+        ]
     )
 
 
@@ -283,7 +297,9 @@ def test_each_text_has_its_template_and_what_is_left_out_the_built_in_words():
     draft = made({"text": "broke"}, rule=MINE)
     assert (plain(draft["title"]), plain(draft["body"])) == ("T KeyError", "B broke")
     assert draft["facts"]["title"] == "KeyError"
-    comment = made({"text": "back"}, DeliveryKind.COMMENT, rule=MINE, event_kind="recurred", coalesced_count=4)
+    comment = made(
+        {"text": "back"}, DeliveryKind.COMMENT, rule=MINE, event_kind="recurred", coalesced_count=4
+    )
     assert plain(comment["body"]) == "C back4"
     row = delivery(event_kind="closed")
     mail = email_draft_of(row, PAGE, OutgoingFilter(KEY, PROFILES["normal"], person=True), MINE)
@@ -297,10 +313,17 @@ def test_what_no_template_could_tell_keeps_the_built_in_words():
     listed = ThrottledTickets(1, [("1", "fine")])
     storm = {"throttle": {"allowed": 1}}
     assert "More than 1 new problems" in made(storm, listed=listed, rule=MINE)["body"]
-    assert "are listed by now" in made(storm, DeliveryKind.COMMENT, listed=listed, event_kind="grew", rule=MINE)["body"]
+    assert (
+        "are listed by now"
+        in made(storm, DeliveryKind.COMMENT, listed=listed, event_kind="throttle_continued", rule=MINE)[
+            "body"
+        ]
+    )
     assert "x = 1" in made({"code": "x = 1"}, DeliveryKind.COMMENT, event_kind="details", rule=MINE)["body"]
     linked = {"destination": "forge", "key": "12", "url": "https://git.example/12"}
-    told = made(linked, DeliveryKind.COMMENT, destination_kind=DestinationKind.SOURCE, event_kind="linked", rule=MINE)
+    told = made(
+        linked, DeliveryKind.COMMENT, destination_kind=DestinationKind.SOURCE, event_kind="linked", rule=MINE
+    )
     assert told["body"].startswith("Tracked as")
 
 
