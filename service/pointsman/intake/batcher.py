@@ -163,7 +163,7 @@ class IntakeBatcher:
                     _fail(batch, DatabaseError("shutting down"))
                     raise
                 except Exception as error:
-                    log.exception("a batch could not be accepted", reports=count)
+                    log.exception("accepting a batch failed", reports=count)
                     _fail(batch, error)
 
     async def _flush(self, batch: Sequence[PendingRequest]) -> None:

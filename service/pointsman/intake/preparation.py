@@ -129,7 +129,7 @@ class ReportPreparer:
         if result.problem and result.position not in self._failed_templates:
             self._failed_templates.add(result.position)
             log.warning(
-                "a fingerprint template is of no use: the source's own counts",
+                "fingerprint template failed: the source's fingerprint is used",
                 route=result.position,
                 name=result.name,
                 source=source.slug,

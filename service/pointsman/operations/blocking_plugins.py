@@ -16,7 +16,7 @@ async def pause_destinations(database: Database, reloader: ConfigReloader, plugi
     for destination in reloader.current.destinations.values():
         if destination.tracker_kind == plugin and destination.kind == DestinationKind.TRACKER:
             log.error(
-                "destination paused: its plugin blocks everybody",
+                "destination paused: its plugin blocks the event loop",
                 destination=destination.slug,
                 tracker=plugin,
             )

@@ -110,7 +110,7 @@ class LoopWatchdog:
         self.stalls[whose] += 1
         self._on_stall(whose)
         log.error(
-            "the event loop stood still",
+            "event loop blocked",
             plugin=whose or None,
             where=where,
             seconds=round(time.monotonic() - beat_at, 1),

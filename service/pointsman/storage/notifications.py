@@ -53,7 +53,7 @@ class Listener:
     async def running(self) -> AsyncIterator[None]:
         """Listen and notify in the background until the end of the context."""
         if self._database.listen_dsn is None:
-            log.info("polling only: behind a pooler, without an address to listen at")
+            log.info("no notifications behind a pooler without a direct address: polling only")
             yield
             return
         tasks = [
@@ -93,11 +93,11 @@ class Listener:
                 self.on_wake()
                 while True:
                     if not await self._takes_writes(con):
-                        log.warning("listening anew", error="the server takes no writes")
+                        log.warning("listener reconnects", error="the server takes no writes")
                         break
                     await asyncio.sleep(PROBE_INTERVAL_SECONDS)
             except DRIVER_ERRORS as error:
-                log.warning("listening anew", error=type(error).__name__)
+                log.warning("listener reconnects", error=type(error).__name__)
             except Exception:
                 log.exception("listening failed")
             finally:

@@ -21,7 +21,8 @@ from pointsman.delivery.outcome_verification import VERIFICATION_TIMEOUT_FACTOR
 from pointsman.domain.states import DeliveryKind, DeliveryState, LaneState, TicketStatus
 from pointsman.logs import logger, scrub
 from pointsman.plugin_api import CommentRef, IssueRef, Marker, Misconfigured, NotFound, Refused
-from pointsman.plugin_host.snapshot import ConfigReloader, LiveDestination
+from pointsman.plugin_host.instances import LiveDestination
+from pointsman.plugin_host.snapshot import ConfigReloader
 from pointsman.plugin_host.validate import validated
 from pointsman.storage import duplicates as store
 from pointsman.storage.db import Database
@@ -265,7 +266,7 @@ class DuplicateRepair(PeriodicService):
         except NotFound:
             return True
         except Refused as error:
-            log.warning("a duplicate can't be closed", destination=destination.slug, error=scrub(str(error)))
+            log.warning("closing a duplicate failed", destination=destination.slug, error=scrub(str(error)))
             return False
         return True
 
@@ -280,11 +281,11 @@ class DuplicateRepair(PeriodicService):
         self._signals.emit(DuplicateFound(destination.slug, subject, repaired))
         if repaired:
             log.warning(
-                "made twice, repaired", destination=destination.slug, subject=subject, duplicate=duplicate
+                "duplicate repaired", destination=destination.slug, subject=subject, duplicate=duplicate
             )
         else:
             log.error(
-                "made twice, and can't be repaired here",
+                "duplicate can't be repaired",
                 destination=destination.slug,
                 subject=subject,
                 duplicate=duplicate,

@@ -52,6 +52,6 @@ class EarlyWebhooks(PeriodicService):
                 try:
                     await self._receiver.apply_waiting(signal.destination_id, signal.issue)
                 except Exception:
-                    log.exception("waiting webhooks could not be applied", issue=signal.issue.key)
+                    log.exception("applying waiting webhooks failed", issue=signal.issue.key)
         if waiting:
             self._signals.emit(WorkAvailable())

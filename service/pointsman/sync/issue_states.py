@@ -12,7 +12,7 @@ from pointsman.domain.change_origin import Origin, by_our_account, origin_of
 from pointsman.domain.states import DeliveryKind, TicketStatus
 from pointsman.logs import logger
 from pointsman.plugin_api import IssueRemoved, IssueState
-from pointsman.plugin_host.snapshot import LiveDestination
+from pointsman.plugin_host.instances import LiveDestination
 from pointsman.storage import reconcile, webhooks
 from pointsman.storage.db import Connection
 from pointsman.storage.webhooks import IssueLink, KnownIssue, KnownState
@@ -77,7 +77,7 @@ async def store_issue_state(
         return nothing_to_do(f"{issue.state} by our own write", link.ticket_id)
     if origin is Origin.SHARED_ACCOUNT:
         log.info(
-            "our account changed an issue, and not by a write of ours",
+            "our account changed an issue outside of a delivery",
             destination=destination.slug,
             ticket=str(link.ticket_id),
             issue=key,

@@ -28,7 +28,8 @@ from pointsman.plugin_api import (
     Unavailable,
     UnknownOutcome,
 )
-from pointsman.plugin_host.snapshot import ConfigReloader, LiveSource
+from pointsman.plugin_host.instances import LiveSource
+from pointsman.plugin_host.snapshot import ConfigReloader
 from pointsman.plugin_host.validate import validated
 from pointsman.storage import sources as store
 from pointsman.storage.db import Database
@@ -123,7 +124,7 @@ class SourceBackfill(PeriodicService):
             return
         except (Exception, SystemExit) as error:  # noqa: BLE001 - plugin code
             reason = scrub(f"{type(error).__name__}: {error}")[:1000]
-            log.warning("asking a source failed", source=source.slug, error=reason)
+            log.warning("source backfill failed", source=source.slug, error=reason)
             with contextlib.suppress(DatabaseUnavailable):
                 await store.record_poll_failure(self._database, source.id, reason)
 

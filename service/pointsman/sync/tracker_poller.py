@@ -14,7 +14,8 @@ from pointsman.bus.signals import DriftDetected, Signals, WorkAvailable
 from pointsman.logs import logger, scrub
 from pointsman.plugin_api import IssueRemoved, IssueState, PluginError
 from pointsman.plugin_host.account import fetch_account
-from pointsman.plugin_host.snapshot import ConfigReloader, LiveDestination
+from pointsman.plugin_host.instances import LiveDestination
+from pointsman.plugin_host.snapshot import ConfigReloader
 from pointsman.plugin_host.validate import validated
 from pointsman.storage import destinations
 from pointsman.storage import reconcile as store
@@ -164,7 +165,7 @@ class TrackerPoller(PeriodicService):
                 count = await tracker.redeliver_webhooks(destination.webhook_url, since)
         except (PluginError, TimeoutError) as error:
             log.warning(
-                "asking for failed webhooks failed",
+                "redelivery of failed webhooks failed",
                 destination=destination.slug,
                 error=f"{type(error).__name__}: {scrub(str(error))}",
             )
