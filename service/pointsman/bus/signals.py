@@ -1,4 +1,4 @@
-"""Typed in-process signals: what has just happened, announced to whoever subscribed."""
+"""Typed in-process signals, dispatched to their subscribers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logger("signals")
 
 
 class Signal(msgspec.Struct, frozen=True):
-    """Base class of all signals. A signal is emitted after the commit of what it announces."""
+    """Base class of all signals. A signal is emitted after the transaction that it announces was committed."""
 
 
 class WorkAvailable(Signal, frozen=True):
@@ -47,7 +47,7 @@ class IssueLinked(Signal, frozen=True):
 
 
 class AttemptFinished(Signal, frozen=True):
-    """An attempt of a delivery ended; ``outcome`` is an ``Outcome`` or ``stale`` (the lease was lost)."""
+    """An attempt of a delivery ended; ``outcome`` is an ``Outcome`` or ``lease lost``."""
 
     destination: str
     kind: str

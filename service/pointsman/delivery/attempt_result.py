@@ -19,7 +19,7 @@ from pointsman.storage.queue import Lanes
 
 log = logger("delivery")
 
-LEASE_LOST = "stale"
+LEASE_LOST = "lease lost"
 """Outcome of an attempt whose lease was lost before its result was stored."""
 MAX_NOTE_CHARACTERS = 2000
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from pointsman.crypto import digest_matches, token_digest, token_matches
-from pointsman.plugin_host.snapshot import LiveSource
+from pointsman.plugin_host.instances import LiveSource
 from pointsman.web.problems import Problem, unauthorized
 from pointsman.web.services import Services, services_of
 

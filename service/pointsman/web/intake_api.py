@@ -13,7 +13,7 @@ from pointsman.intake.json_body import decode
 from pointsman.intake.request_parser import PART_HEADER, kept_headers, read_reports
 from pointsman.logs import logger
 from pointsman.plugin_api import Report
-from pointsman.plugin_host.snapshot import LiveSource
+from pointsman.plugin_host.instances import LiveSource
 from pointsman.web import auth, body
 from pointsman.web.middleware import add_log_fields
 from pointsman.web.problems import Problem, overloaded, unauthorized

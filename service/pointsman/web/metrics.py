@@ -11,6 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from pointsman.bus import signals as sent
 from pointsman.bus.signals import Signals
+from pointsman.delivery.attempt_result import LEASE_LOST
 from pointsman.domain.retry_policy import Outcome
 from pointsman.logs import logger
 from pointsman.storage.errors import DatabaseUnavailable
@@ -20,8 +21,6 @@ log = logger("metrics")
 
 _MAX_AGE_SECONDS = 5.0
 _READ_TIMEOUT_SECONDS = 4.0
-LEASE_LOST = "stale"
-"""Outcome of an attempt whose lane lease was lost before its result could be stored."""
 _SUCCESSES = frozenset({str(Outcome.DONE), str(Outcome.VERIFIED)})
 _OUTCOMES = frozenset(map(str, Outcome))
 

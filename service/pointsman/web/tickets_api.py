@@ -16,7 +16,7 @@ from pointsman.intake.batch import ReportResult
 from pointsman.intake.json_body import decode
 from pointsman.intake.request_parser import KEPT_HEADERS
 from pointsman.plugin_api import CloseReason, Person, Report
-from pointsman.plugin_host.snapshot import LiveSource
+from pointsman.plugin_host.instances import LiveSource
 from pointsman.sources.tickets import CommentBody, PersonBody, TicketBody
 from pointsman.storage import tickets as stored
 from pointsman.storage.tickets import EventRow, LinkRow, TicketRow
@@ -206,7 +206,9 @@ async def close(request: web.Request) -> web.Response:
     raw = await body.read(request, body.INTAKE_LIMIT, services.admission.report_memory, services.timeouts)
     close_body = convert_body(decode(raw), CloseBody) if raw.strip() else CloseBody()
     async with services.admission.queries.slot():
-        await services.tracker_updates.set_ticket_state(ticket.id, "closed", close_body.reason, principal.name)
+        await services.tracker_updates.set_ticket_state(
+            ticket.id, "closed", close_body.reason, principal.name
+        )
     services.wake()
     return await get(request)
 

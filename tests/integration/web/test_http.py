@@ -190,7 +190,9 @@ async def test_odd_but_readable_alerts_become_tickets(service: RunningService, h
         await service.ticket(accepted["ticket"])
 
 
-async def test_an_alert_that_our_code_can_not_decide_on_is_parked_and_runs_again(service: RunningService, monkeypatch):
+async def test_an_alert_that_our_code_can_not_decide_on_is_parked_and_runs_again(
+    service: RunningService, monkeypatch
+):
     """A reason that a later Bugsink may invent: 202, kept, shown, and decided once the code knows it."""
     from pointsman.operations import reprocess
     from pointsman.sources.bugsink import payloads
@@ -201,11 +203,15 @@ async def test_an_alert_that_our_code_can_not_decide_on_is_parked_and_runs_again
         assert accepted["state"] == "parked" and accepted["ticket"] is None
         assert (await service.alert("ESCALATED"))["report"] == accepted["report"]
         async with Database.open(service.settings.database_url.reveal(), size=2) as database:
-            assert [str(report.id) for report in await reprocess.parked_reports(database)] == [accepted["report"]]
+            assert [str(report.id) for report in await reprocess.parked_reports(database)] == [
+                accepted["report"]
+            ]
             [line] = await reprocess.reprocess_reports(service.settings, database, None)
             assert "stays parked" in line
             monkeypatch.setattr(payloads, "ACTIONS", {**payloads.ACTIONS, "ESCALATED": "regressed"})
-            [line] = await reprocess.reprocess_reports(service.settings, database, uuid.UUID(accepted["report"]))
+            [line] = await reprocess.reprocess_reports(
+                service.settings, database, uuid.UUID(accepted["report"])
+            )
             ticket = line.rpartition(" ")[2]
             assert (await service.ticket(ticket))["title"] == "KeyError: 'basket'"
             assert await reprocess.parked_reports(database) == []

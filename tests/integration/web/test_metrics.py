@@ -12,6 +12,7 @@ import pytest
 
 from configuration import SOURCES
 from pointsman.bus.signals import AttemptFinished, Signals
+from pointsman.delivery.attempt_result import LEASE_LOST
 from pointsman.domain.states import DeliveryState
 from pointsman.storage import metrics as stored
 from pointsman.storage.db import Database
@@ -53,8 +54,15 @@ async def test_the_queue_is_shown_by_destination(stage: StoredLanes):
     )
     await stage.lane("here", {**pending, "ago": 3 * HOUR}, state=3, park_reason="orphan")
     await stage.lane("there", {"kind": 1}, {**pending, "ago": HOUR}, park_reason="refused")
-    await stage.lane("there", {"state": DeliveryState.DONE}, {"cls": "defect"}, {"cls": "defect"}, state=0, head=4)
-    await stage.lane("there", {"state": DeliveryState.DEAD, "cls": "a stranger's word", "outcome_unknown": True}, state=0, head=2)
+    await stage.lane(
+        "there", {"state": DeliveryState.DONE}, {"cls": "defect"}, {"cls": "defect"}, state=0, head=4
+    )
+    await stage.lane(
+        "there",
+        {"state": DeliveryState.DEAD, "cls": "a stranger's word", "outcome_unknown": True},
+        state=0,
+        head=2,
+    )
     text = await page(stage.database)
     for name, wanted in {
         "pointsman_deliveries_pending": 4,
@@ -93,9 +101,9 @@ async def test_the_state_of_a_destination(stage: StoredLanes):
     assert value(text, f"pointsman_destination_backoff_seconds{here}") == pytest.approx(90, abs=20)
     assert value(text, 'pointsman_destination_circuit_breaker_state{destination="there"}') == 0
     assert value(text, 'pointsman_rate_limit_tokens{destination="here",scope="content"}') == 20
-    assert value(text, 'pointsman_rate_limit_writes_per_second{destination="here",scope="content"}') == pytest.approx(
-        0.5, abs=0.1
-    )
+    assert value(
+        text, 'pointsman_rate_limit_writes_per_second{destination="here",scope="content"}'
+    ) == pytest.approx(0.5, abs=0.1)
 
 
 async def test_parked_reports_and_verify_writes_mode(stage: StoredLanes):
@@ -113,7 +121,7 @@ async def test_parked_reports_and_verify_writes_mode(stage: StoredLanes):
 async def test_attempts_tell_the_last_success_and_what_came_too_late():
     metrics, signals = Metrics(), Signals()
     metrics.subscribe(signals)
-    for outcome in ("unknown", "stale", "stale"):
+    for outcome in ("unknown", LEASE_LOST, LEASE_LOST):
         signals.emit(AttemptFinished("here", "create", outcome, 0.1))
     signals.emit(AttemptFinished("there", "create", "found", 0.1))
     text = (await metrics.render(NO_POOL, _unavailable)).decode()
@@ -152,9 +160,7 @@ async def test_the_database_is_asked_once_in_five_seconds(stage: StoredLanes):
     assert asked == 2
 
 
-@pytest.mark.parametrize(
-    "error", [TimeoutError(), DatabaseUnavailable("gone")]
-)
+@pytest.mark.parametrize("error", [TimeoutError(), DatabaseUnavailable("gone")])
 async def test_without_the_database_the_rest_is_shown(error: Exception):
     metrics = Metrics()
     metrics.reports.labels("shop", "accepted").inc()

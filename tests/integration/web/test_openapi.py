@@ -141,12 +141,26 @@ async def test_real_answers_fit_the_document(service: RunningService):
         ticket_route = f"{tickets}/{{ticket}}"
         here = f"{tickets}/{created['id']}"
         await ask(
-            "POST", f"{here}/comments", 201, route=f"{ticket_route}/comments", token=HELPDESK, json={"body": "a"}
+            "POST",
+            f"{here}/comments",
+            201,
+            route=f"{ticket_route}/comments",
+            token=HELPDESK,
+            json={"body": "a"},
         )
-        await ask("POST", f"{here}/comments", 422, route=f"{ticket_route}/comments", token=HELPDESK, json={"body": ""})
+        await ask(
+            "POST",
+            f"{here}/comments",
+            422,
+            route=f"{ticket_route}/comments",
+            token=HELPDESK,
+            json={"body": ""},
+        )
         close = {"reason": "duplicate"}
         await ask("POST", f"{here}/close", 200, route=f"{ticket_route}/close", token=HELPDESK, json=close)
-        await ask("POST", f"{here}/close", 422, route=f"{ticket_route}/close", token=HELPDESK, json={"reason": "x"})
+        await ask(
+            "POST", f"{here}/close", 422, route=f"{ticket_route}/close", token=HELPDESK, json={"reason": "x"}
+        )
         seen_ticket = await ask("GET", here, 200, route=ticket_route, token=HELPDESK)
         assert [event["kind"] for event in seen_ticket["events"]] == ["opened", "commented", "closed"]
         await ask("POST", f"{here}/reopen", 200, route=f"{ticket_route}/reopen", token=HELPDESK)

@@ -31,7 +31,9 @@ from source_examples import alert
 
 slow = pytest.mark.slow
 
-SHORT_TIMEOUTS = HttpTimeouts(first_byte=1.0, head=1.0, body=1.5, body_grace=1.0, idle=1.0, linger=0.3, check_interval=0.05)
+SHORT_TIMEOUTS = HttpTimeouts(
+    first_byte=1.0, head=1.0, body=1.5, body_grace=1.0, idle=1.0, linger=0.3, check_interval=0.05
+)
 BODY = json.dumps(alert()).encode()
 TARGET = f"/intake/shop/{SHOP}"
 
@@ -149,7 +151,10 @@ async def test_bombs_take_no_memory(service: RunningService):
         finally:
             tracemalloc.stop()
         assert peak < 40 * 2**20
-        assert (running.services.admission.report_memory.used, running.services.admission.webhook_memory.used) == (0, 0)
+        assert (
+            running.services.admission.report_memory.used,
+            running.services.admission.webhook_memory.used,
+        ) == (0, 0)
 
 
 @slow
@@ -160,12 +165,16 @@ async def test_webhooks_may_be_larger_where_that_is_set(service: RunningService)
             await exchange(service.url, request("/webhooks/forgejo/x", b"x" * 2**20, "Connection: close"))
         ).status == 401
         assert (
-            await exchange(service.url, request("/webhooks/forgejo/x", b"x" * (2**20 + 1), "Connection: close"))
+            await exchange(
+                service.url, request("/webhooks/forgejo/x", b"x" * (2**20 + 1), "Connection: close")
+            )
         ).status == 413
     service.settings = msgspec.structs.replace(service.settings, webhook_max_bytes=3 * 2**20)
     async with service.replica(SOURCES):
         assert (
-            await exchange(service.url, request("/webhooks/forgejo/x", b"x" * (2**20 + 1), "Connection: close"))
+            await exchange(
+                service.url, request("/webhooks/forgejo/x", b"x" * (2**20 + 1), "Connection: close")
+            )
         ).status == 401
 
 
@@ -273,7 +282,9 @@ async def test_behind_a_proxy_the_clients_have_their_share(service: RunningServi
 
     logs.configure("json", level="info")
     service.settings = msgspec.structs.replace(
-        service.settings, max_connections_per_address=2, trusted_proxies=(ipaddress.ip_network("127.0.0.0/8"),)
+        service.settings,
+        max_connections_per_address=2,
+        trusted_proxies=(ipaddress.ip_network("127.0.0.0/8"),),
     )
 
     def part(client: str) -> bytes:
@@ -361,7 +372,9 @@ def test_only_plain_reports_are_refused_unread(data):
 
 
 @slow
-async def test_under_overload_reports_are_refused_unread_and_the_rest_is_answered(service: RunningService, monkeypatch):
+async def test_under_overload_reports_are_refused_unread_and_the_rest_is_answered(
+    service: RunningService, monkeypatch
+):
     """Whole, in pieces, several in a row: each report gets its 503 in order, on a connection that stays open."""
     async with service.replica(SOURCES, timeouts=SHORT_TIMEOUTS) as running:
         admission = running.services.admission
@@ -464,7 +477,9 @@ async def test_questions_leave_connections_to_the_others(service: RunningService
     async with service.replica(SOURCES) as running:
         await service.alert()
         limit, pool = running.services.admission.queries, running.services.database.pool
-        asked = [asyncio.create_task(running.services.read_pool.fetchval("select pg_sleep(4)")) for _ in range(20)]
+        asked = [
+            asyncio.create_task(running.services.read_pool.fetchval("select pg_sleep(4)")) for _ in range(20)
+        ]
         await until(lambda: _waiting(limit))
         assert pool.get_size() - pool.get_idle_size() <= pool.get_max_size() - 4
         began = time.monotonic()

@@ -84,7 +84,11 @@ async def test_each_slow_shape_ends_in_time(service: RunningService):
             "a dripping head": (dripping(head), SHORT_TIMEOUTS.head, 408),
             "half a body": (exchange(url, head + body[:20]), SHORT_TIMEOUTS.body_grace, 408),
             "a dripping body": (dripping(body, head), SHORT_TIMEOUTS.body_grace, 408),
-            "an unread body": (exchange(url, head.replace(SHOP.encode(), b"wrong")), SHORT_TIMEOUTS.linger, 401),
+            "an unread body": (
+                exchange(url, head.replace(SHOP.encode(), b"wrong")),
+                SHORT_TIMEOUTS.linger,
+                401,
+            ),
             "dripping chunks": (
                 dripping(b"100\r\n" + b"x" * 256, head.replace(length, b"Transfer-Encoding: chunked")),
                 SHORT_TIMEOUTS.body_grace,
@@ -97,7 +101,9 @@ async def test_each_slow_shape_ends_in_time(service: RunningService):
             ),
             "silence after an answer": (silent_after_an_answer(), SHORT_TIMEOUTS.idle, 0),
         }
-        ended = dict(zip(shapes, await asyncio.gather(*(client for client, _, _ in shapes.values())), strict=True))
+        ended = dict(
+            zip(shapes, await asyncio.gather(*(client for client, _, _ in shapes.values())), strict=True)
+        )
         for name, (_, limit, status) in shapes.items():
             assert ended[name].status == status, (name, ended[name])
             assert ended[name].seconds <= limit + LATE, (name, ended[name].seconds)

@@ -444,7 +444,8 @@ async def test_destinations_show_failure_and_queue(stored, client_of):
     text, _ = await get(await client_of(fake_context()), "/console/destinations")
     visible_text = " ".join(expect_harmless(text).text.split())
     assert (
-        "7 failures in a row, the last at 2026-11-21 12:00:00 UTC AuthFailed: the token is refused" in visible_text
+        "7 failures in a row, the last at 2026-11-21 12:00:00 UTC AuthFailed: the token is refused"
+        in visible_text
     )
     assert "<html>no</html>" in visible_text
     assert "pointsman doctor jira" in visible_text
