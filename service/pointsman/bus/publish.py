@@ -95,7 +95,7 @@ async def _coalesce_with_unsent(
     tickets: Mapping[uuid.UUID, Ticket],
     marker_of: MarkerOf,
 ) -> dict[LaneKey, list[PlannedDelivery]]:
-    """Return the deliveries to append to each lane, without those that an unsent delivery in the lane stands for now."""
+    """Return the deliveries to append to each lane, without those that were coalesced into an unsent one."""
     lanes: dict[LaneKey, list[PlannedDelivery]] = {}
     may_coalesce = False
     for delivery in deliveries:

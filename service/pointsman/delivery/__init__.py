@@ -1,1 +1,1 @@
-"""Keeping promises: tracker calls and notifications, one notion for all."""
+"""Delivery: send queued tracker calls, source feedback and e-mails."""

@@ -63,7 +63,7 @@ class Attempt(msgspec.Struct, kw_only=True):
 class Effect(msgspec.Struct, frozen=True, kw_only=True):
     """What a delivery did at its tracker: an issue or a comment, or a new state of an issue.
 
-    ``verified``: it was found there, the effect of an earlier request.
+    ``verified``: the effect of an earlier request, found by verification.
     """
 
     issue: IssueRef | None = None
@@ -73,7 +73,7 @@ class Effect(msgspec.Struct, frozen=True, kw_only=True):
     verified: bool = False
 
     @classmethod
-    def found(cls, ref: IssueRef | CommentRef) -> Effect:
+    def of_earlier_request(cls, ref: IssueRef | CommentRef) -> Effect:
         """Return the effect of an earlier request."""
         if isinstance(ref, IssueRef):
             return cls(issue=ref, verified=True)

@@ -31,18 +31,18 @@ that is never read to its end never resolves anything.
 
 
 class Resolution(enum.Enum):
-    """What a verification without a finding means."""
+    """The result of a verification that found no effect."""
 
     NOT_APPLIED = "not applied"
     """The earlier request had no effect: the delivery may be sent."""
     WAIT = "wait"
-    """It is not known yet, or nobody can tell: the lane waits, or its lease was lost."""
+    """Not known yet, or the tracker can't be asked: the lane waits, or its lease was lost."""
 
 
 async def resolve_unknown(
     database: Database, lanes: Lanes, snapshot: ConfigSnapshot, attempt: Attempt
 ) -> IssueRef | CommentRef | Resolution:
-    """Resolve the unknown outcome of a delivery: return what an earlier request created, or what that means.
+    """Resolve the unknown outcome of a delivery: return the issue or comment that an earlier request created, or a resolution.
 
     A delivery counts as not applied when it was not found after each of the tracker's ``settle_seconds``.
     """

@@ -1,4 +1,4 @@
-"""What would be sent of a report, before it is: the same drafts, of a ticket that does not exist. Nothing is kept or sent."""
+"""Preview what a report would send: the drafts of a ticket that does not exist. Nothing is stored or sent."""
 
 from __future__ import annotations
 
@@ -28,15 +28,17 @@ NIL = uuid.UUID(int=0)
 
 
 class PreviewTarget(msgspec.Struct, frozen=True):
-    """A destination, and what is masked there."""
+    """A destination with its redaction profile."""
 
     slug: str
     redact: str = "normal"
 
 
 class Preview(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """What one destination would get of a report, and its reporter. ``route``: whose templates were asked; ``problem``: which
-    of them failed, with line and cause, so that the built-in words stand here; ``masked``: how many secrets, by kind.
+    """What one destination, and the reporter, would get of a report.
+
+    ``route`` is the route whose templates were used; ``problem`` says which of them failed, with line and cause, so that the
+    built-in texts are shown; ``masked`` counts redactions by kind.
     """
 
     destination: str
@@ -55,94 +57,94 @@ def previews(
     kind: str,
     report: Report,
     routes: Sequence[Route],
-    places: Mapping[int, PreviewTarget],
-    key: bytes,
+    targets: Mapping[int, PreviewTarget],
+    mask_key: bytes,
     *,
     base_url: str = "",
     parts: Sequence[Part] = PARTS,
     route: Route | None = None,
 ) -> Iterator[Preview]:
-    """What each destination that the rules name would get; with ``route``, what that rule makes of it, fit or not."""
+    """Yield a preview for each destination that matching routes name.
+
+    With ``route``, that route's destinations and templates are used whether it matches or not. Without any destination, one
+    preview with the built-in texts is yielded.
+    """
     facts = facts_of(source, kind, report)
-    fit = [route] if route is not None else prefilter(routes, facts)
-    wanted: list[int | None] = list(
-        dict.fromkeys(number for one in fit for number in one.destinations if number in places)
+    matching = [route] if route is not None else prefilter(routes, facts)
+    destination_ids: list[int | None] = list(
+        dict.fromkeys(
+            destination_id
+            for candidate in matching
+            for destination_id in candidate.destinations
+            if destination_id in targets
+        )
     )
-    mail_rule = _named(route) if route is not None else rule_for(routes, facts, None)
-    for number in wanted or [None]:
+    mail_rule = _rule_of(route) if route is not None else rule_for(routes, facts, None)
+    for destination_id in destination_ids or [None]:
         if route is not None:
-            rule = _named(route)
+            rule = _rule_of(route)
         else:
-            rule = rule_for(routes, facts, number) if number is not None else NO_RULE
-        place = places[number] if number is not None else PreviewTarget("")
-        shown, notes = _shown(
-            report, _opening(source, kind, report), place, key, base_url, parts, rule, mail_rule
-        )
+            rule = rule_for(routes, facts, destination_id) if destination_id is not None else NO_RULE
+        target = targets[destination_id] if destination_id is not None else PreviewTarget("")
+        opening = _opening(source, kind, report)
+        texts, drafts = _render(report, opening, target, mask_key, base_url, parts, rule, mail_rule)
         yield Preview(
-            destination=place.slug,
+            destination=target.slug,
             route=rule.name,
-            masked=_most(note.get("masked", {}) for note in notes),
-            problem="; ".join(note["problem"] for note in notes if "problem" in note),
-            **shown,
+            masked=_largest_counts(draft.get("masked", {}) for draft in drafts),
+            problem="; ".join(draft["problem"] for draft in drafts if "problem" in draft),
+            **texts,
         )
 
 
-def _most(counts: Iterable[Mapping[str, int]]) -> dict[str, int]:
-    """What is masked in the one draft that has most of it: the same secret stands in several."""
-    most: dict[str, int] = {}
-    for one in counts:
-        most |= {kind: max(number, most.get(kind, 0)) for kind, number in one.items()}
-    return most
+def _largest_counts(counts_of_drafts: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """Return the largest count of each kind: the same secret can occur in several drafts."""
+    largest: dict[str, int] = {}
+    for counts in counts_of_drafts:
+        largest |= {kind: max(count, largest.get(kind, 0)) for kind, count in counts.items()}
+    return largest
 
 
-def _named(route: Route) -> Rule:
+def _rule_of(route: Route) -> Rule:
     return Rule(route.options.name or f"number {route.position}", route.options)
 
 
-def _shown(
+def _render(
     report: Report,
-    delivery: NextDelivery,
-    place: PreviewTarget,
-    key: bytes,
+    opening: NextDelivery,
+    target: PreviewTarget,
+    mask_key: bytes,
     base_url: str,
     parts: Sequence[Part],
     rule: Rule,
     mail_rule: Rule,
 ) -> tuple[dict[str, str], list[dict[str, Any]]]:
-    """The parts, and the drafts they are from."""
-    shown: dict[str, str] = {}
+    """Return the requested texts, and the drafts that they are from."""
+    texts: dict[str, str] = {}
     drafts: list[dict[str, Any]] = []
-    profile = PROFILES[place.redact]
+    profile = PROFILES[target.redact]
 
-    def draft(kind: DeliveryKind, row: NextDelivery) -> dict[str, Any]:
-        gate = OutgoingFilter(key, profile, person=rule.options.requester)
-        drafts.append(draft_of(_attempt(row, kind, place), base_url, gate, rule=rule))
+    def render_draft(kind: DeliveryKind, delivery: NextDelivery) -> dict[str, Any]:
+        outgoing_filter = OutgoingFilter(mask_key, profile, person=rule.options.requester)
+        attempt = Attempt.start(
+            Lane(0, 0, NIL, NIL, 0, 0.0),
+            delivery._replace(kind=kind),
+            LiveDestination(0, target.slug, DestinationKind.TRACKER, "", redact=target.redact),
+        )
+        drafts.append(draft_of(attempt, base_url, outgoing_filter, rule=rule))
         return drafts[-1]
 
     if "title" in parts or "body" in parts:
-        made = draft(DeliveryKind.CREATE, delivery)
-        shown |= {name: made[name] for name in ("title", "body") if name in parts}
+        issue_draft = render_draft(DeliveryKind.CREATE, opening)
+        texts |= {name: issue_draft[name] for name in ("title", "body") if name in parts}
     if "comment" in parts:
-        shown["comment"] = draft(DeliveryKind.COMMENT, _recurrence(delivery, report))["body"]
+        texts["comment"] = render_draft(DeliveryKind.COMMENT, _recurrence(opening, report))["body"]
     if "mail" in parts:
-        closed = delivery._replace(event_kind="closed", event_data="{}", close_reason="completed")
-        drafts.append(
-            email_draft_of(closed, base_url, OutgoingFilter(key, Profile.NORMAL, person=True), mail_rule)
-        )
-        shown |= {"mail_subject": drafts[-1]["subject"], "mail_body": drafts[-1]["body"]}
-    return shown, drafts
-
-
-def _attempt(delivery: NextDelivery, kind: DeliveryKind, place: PreviewTarget) -> Attempt:
-    return Attempt(
-        lane=Lane(0, 0, NIL, NIL, 0, 0.0),
-        delivery=delivery,
-        kind=kind,
-        destination=LiveDestination(0, place.slug, DestinationKind.TRACKER, "", redact=place.redact),
-        started_at=delivery.event_at,
-        started_monotonic=0.0,
-        outcome_unknown=False,
-    )
+        closed = opening._replace(event_kind="closed", event_data="{}", close_reason="completed")
+        outgoing_filter = OutgoingFilter(mask_key, Profile.NORMAL, person=True)
+        drafts.append(email_draft_of(closed, base_url, outgoing_filter, mail_rule))
+        texts |= {"mail_subject": drafts[-1]["subject"], "mail_body": drafts[-1]["body"]}
+    return texts, drafts
 
 
 def _opening(source: str, kind: str, report: Report) -> NextDelivery:

@@ -142,7 +142,7 @@ class TrackerSender:
         if attempt.outcome_unknown:
             resolution = await resolve_unknown(self._database, self._lanes, snapshot, attempt)
             if not isinstance(resolution, Resolution):
-                return Effect.found(resolution)
+                return Effect.of_earlier_request(resolution)
             if resolution is Resolution.WAIT:
                 return resolution
         tracker = attempt.destination.require_tracker()
@@ -150,7 +150,7 @@ class TrackerSender:
             track_writes()
             ref = await verify_outcome(self._database, self._lanes, snapshot, attempt)
             if ref is not None:
-                return Effect.found(ref)
+                return Effect.of_earlier_request(ref)
         return Resolution.NOT_APPLIED
 
     async def _admit(self, attempt: Attempt) -> bool:

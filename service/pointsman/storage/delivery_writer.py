@@ -80,7 +80,7 @@ class CoalescingDelivery(NamedTuple):
 
 
 class TicketState(NamedTuple):
-    """What of a ticket a decision can change."""
+    """The part of a ticket that decisions change."""
 
     status: TicketStatus
     close_reason: str | None
@@ -115,7 +115,7 @@ def ticket_from(row: Row) -> Ticket:
 
 
 def state_of(ticket: Ticket) -> TicketState:
-    """Return what of a ticket a decision can change."""
+    """Return the part of a ticket that decisions change."""
     return TicketState(
         ticket.status,
         ticket.close_reason,

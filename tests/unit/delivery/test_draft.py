@@ -16,12 +16,12 @@ from pointsman.bus.signals import Signals, TextRedacted
 from pointsman.content.redaction.outgoing_filter import PROFILES, OutgoingFilter, redaction_summary
 from pointsman.content.template_selection import NO_RULE, Rule, rule_for
 from pointsman.delivery.attempt import Attempt
-from pointsman.delivery.draft import DraftRenderer, draft_of, facts_of, email_draft_of
+from pointsman.delivery.draft import DraftRenderer, draft_of, email_draft_of, facts_of
 from pointsman.domain.routing import Match, Options, Route, TemplateSet
 from pointsman.domain.states import DeliveryKind, DestinationKind
-from pointsman.storage.ticket_throttle import ThrottledTickets
 from pointsman.plugin_host.instances import LiveDestination
 from pointsman.storage.queue import Lane, NextDelivery
+from pointsman.storage.ticket_throttle import ThrottledTickets
 
 KEY = b"key of the tests"
 AWS = "AKIAQ7XN2LDPZ4RTWE6V"
