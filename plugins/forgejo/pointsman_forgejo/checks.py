@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from pointsman.plugin_api import AuthFailed, Finding, PluginError, Response, UnknownOutcome
+from pointsman.plugin_api.helpers import short_text
 from pointsman_forgejo import wire
 from pointsman_forgejo.errors import message_of, problem, scopes_lacking
-from pointsman_forgejo.hooks import Hook, by_hand, delivery_trap
 from pointsman_forgejo.settings import ForgejoSettings
+from pointsman_forgejo.webhook_registration import Hook, by_hand, delivery_trap
 
 _NOTHING = "no issue can be opened"
 _LATE = "changes are noticed only with the next look at the list of issues"
@@ -33,7 +34,7 @@ def failed(error: PluginError) -> Finding:
 def version(answer: Response) -> Finding:
     """Which server this is. Forgejo tells the Gitea version it agrees with behind its own: ``15.0.3+gitea-1.22.0``."""
     raw = read_object(answer)
-    said = wire.word(raw.get("version")) if raw else ""
+    said = short_text(raw.get("version")) if raw else ""
     if not said:
         return Finding(
             level="warning",
@@ -57,7 +58,7 @@ def version(answer: Response) -> Finding:
 def account(answer: Response) -> Finding:
     """Whose token it is."""
     raw = read_object(answer)
-    who = wire.actor(raw)
+    who = wire.account(raw)
     if raw is not None and who is not None and who.account_id.isdigit():
         return Finding(level="ok", message=f"signed in as {who.name}")
     if not answer.ok:

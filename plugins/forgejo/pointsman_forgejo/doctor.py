@@ -15,9 +15,9 @@ from pointsman.plugin_api import (
 )
 from pointsman_forgejo import checks, wire
 from pointsman_forgejo.errors import problem
-from pointsman_forgejo.hooks import Hooks
 from pointsman_forgejo.labels import Labels
 from pointsman_forgejo.settings import ForgejoSettings
+from pointsman_forgejo.webhook_registration import Hooks
 
 _ENDS_IT = (Unavailable, AuthFailed, RateLimited)
 

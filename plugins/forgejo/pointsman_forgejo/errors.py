@@ -15,7 +15,7 @@ from pointsman.plugin_api import (
     Response,
     UnknownOutcome,
 )
-from pointsman_forgejo.wire import word
+from pointsman.plugin_api.helpers import short_text
 
 _SCOPE = re.compile(r"\b(?:read|write):[a-z]{2,20}\b")
 _LOCKED = re.compile(r"\blocked\b")
@@ -35,8 +35,8 @@ def message_of(answer: Response) -> str:
     if not isinstance(said, dict):
         return ""
     more = said.get("errors")
-    reasons = [word(one, 200) for one in more[:_REASONS_SHOWN]] if isinstance(more, list) else []
-    return ": ".join(text for text in (word(said.get("message"), 300), *reasons) if text)
+    reasons = [short_text(one, 200) for one in more[:_REASONS_SHOWN]] if isinstance(more, list) else []
+    return ": ".join(text for text in (short_text(said.get("message"), 300), *reasons) if text)
 
 
 def scopes_lacking(said: str) -> tuple[str, ...]:
@@ -65,7 +65,7 @@ def problem(
     status = answer.status
     if status in (301, 302, 303, 307, 308):
         # Issues do not move between Forgejo repositories: a redirect means that the repository was renamed.
-        where = word(answer.headers.get("location", ""), 200)
+        where = short_text(answer.headers.get("location", ""), 200)
         return Misconfigured(
             f"{failed}: the repository has another name now ({where}): set `repository` to it",
             **_kept(answer),

@@ -16,7 +16,7 @@ from pointsman.plugin_api import (
     Unavailable,
 )
 from pointsman_forgejo.errors import problem
-from pointsman_forgejo.pages import read_pages
+from pointsman_forgejo.pages import read_all
 
 COLOUR = "#6b7280"
 """The grey of a label made by Pointsman; people change it as they like."""
@@ -117,7 +117,7 @@ class Labels:
             if all(self._refusal(name) for name in self.missing(names)):
                 return ""
             try:
-                found = await read_pages(self._client, path, {}, doing="read the labels")
+                found = await read_all(self._client, path, {}, doing="read the labels")
             except _STOPS_THE_ISSUE_TOO:
                 raise
             except Misconfigured as error:

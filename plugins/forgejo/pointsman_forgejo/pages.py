@@ -1,46 +1,41 @@
-"""Lists that come in pages."""
+"""Lists that come in pages. https://forgejo.org/docs/latest/user/api-usage/#pagination."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from pointsman.plugin_api import ApiClient, UnknownOutcome
+from pointsman.plugin_api import ApiClient, Response
+from pointsman.plugin_api.helpers import Page, read_pages
 from pointsman_forgejo.errors import problem
 
-PAGE = 50
-"""The most that Forgejo gives at once unless its operator set less (``[api] MAX_RESPONSE_ITEMS``)."""
+PAGE_SIZE = 50
+"""The most objects that Forgejo returns at once unless its operator set less (``[api] MAX_RESPONSE_ITEMS``)."""
 
 
-async def each(
-    client: ApiClient, path: str, params: Mapping[str, str | int], *, doing: str, pages: int = 20
+def each_object(
+    client: ApiClient, path: str, params: Mapping[str, str | int], *, doing: str, max_pages: int = 20
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """The objects of a list, page by page, https://forgejo.org/docs/latest/user/api-usage/#pagination.
+    """Yield the objects of a list, page by page. Raises UnknownOutcome after ``max_pages`` pages."""
 
-    A short page is not the last one, because the server may give less than was asked for: the end is where
-    ``X-Total-Count`` objects were read, or where a page is empty. A list that is longer than ``pages`` pages raises
-    UnknownOutcome at its end, since half a list proves nothing.
-    """
-    seen = 0
-    for page in range(1, pages + 1):
-        answer = await client.request("GET", path, params={**params, "page": page, "limit": PAGE})
-        if not answer.ok:
-            raise problem(answer, doing)
-        items = answer.json()
-        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-            # what is passed by might be the very thing that is looked for
-            raise UnknownOutcome(f"could not {doing}: the answer is no list of objects", status=answer.status)
-        for item in items:
-            yield item
-        seen += len(items)
-        total = answer.headers.get("x-total-count", "")
-        if not items or (total.isascii() and total.isdigit() and seen >= int(total)):
-            return
-    raise UnknownOutcome(f"could not {doing}: more than {pages} pages")
+    async def fetch(page: int) -> Response:
+        response = await client.request("GET", path, params={**params, "page": page, "limit": PAGE_SIZE})
+        if not response.ok:
+            raise problem(response, doing)
+        return response
+
+    return read_pages(fetch, _next_page, doing=doing, max_pages=max_pages)
 
 
-async def read_pages(
+def _next_page(page: Page) -> int | None:
+    """Return the next page. A short page is not the last: the server may return less than was requested."""
+    total = page.response.headers.get("x-total-count", "")
+    at_end = not page.objects or (total.isascii() and total.isdigit() and page.read >= int(total))
+    return None if at_end else page.number + 1
+
+
+async def read_all(
     client: ApiClient, path: str, params: Mapping[str, str | int], *, doing: str
 ) -> list[dict[str, Any]]:
-    """All objects of a list, see ``each``."""
-    return [item async for item in each(client, path, params, doing=doing)]
+    """Return all objects of a list."""
+    return [item async for item in each_object(client, path, params, doing=doing)]

@@ -31,13 +31,14 @@ from pointsman.plugin_api import (
     UnknownOutcome,
     WebhookEvent,
 )
-from pointsman_forgejo import checks, webhook, wire
+from pointsman.plugin_api.helpers import find_markers, format_time, parse_time
+from pointsman_forgejo import checks, webhook_events, wire
 from pointsman_forgejo.doctor import Doctor
 from pointsman_forgejo.errors import message_of, problem
-from pointsman_forgejo.hooks import Hooks
 from pointsman_forgejo.labels import Labels
-from pointsman_forgejo.pages import each
+from pointsman_forgejo.pages import each_object
 from pointsman_forgejo.settings import ForgejoSettings
+from pointsman_forgejo.webhook_registration import Hooks
 
 __all__ = ["ForgejoSettings", "ForgejoTracker"]
 
@@ -183,7 +184,7 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
     async def _edit(self, issue: IssueRef, body: Mapping[str, Any], doing: str) -> IssueState:
         """Change an issue; gives how it stands then. An edit is answered with 201, unlike anywhere else."""
         answer = await self._about("PATCH", self._at(issue), doing, json=body)
-        seen = wire.issue_seen(answer.json())
+        seen = wire.issue_state(answer.json())
         if seen is None or seen.ref.remote_id != issue.remote_id:
             raise _other_answer(doing, answer)
         return seen
@@ -194,7 +195,7 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
         """How the issue stands now."""
         answer = await self._about("GET", self._at(issue), "read the issue")
         raw = answer.json()
-        seen = wire.issue_seen(raw)
+        seen = wire.issue_state(raw)
         if seen is None and wire.issue_ref(raw) is not None:
             raise NotFound(f"{issue.key} is a pull request", status=answer.status, excerpt=answer.text())
         if seen is None or seen.ref.remote_id != issue.remote_id:
@@ -210,18 +211,18 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
         """
         account, login = await self._me()
         first = since.astimezone(dt.UTC).replace(microsecond=0)
-        params: dict[str, str | int] = {"created_by": login, "since": wire.timestamp(since), "sort": "latest"}
+        params: dict[str, str | int] = {"created_by": login, "since": format_time(since), "sort": "latest"}
         found: dict[IssueRef, None] = {}
-        newest_first = wire.Falling()
+        newest_first = wire.DescendingNumbers()
         try:
             async with contextlib.aclosing(self._issues(params, "look for the issue")) as listed:
                 async for raw in listed:
                     ref = wire.issue_ref(raw)
-                    made = wire.moment(raw.get("created_at"))
-                    if newest_first.still(ref) and made is not None and made < first:
+                    made = parse_time(raw.get("created_at"))
+                    if newest_first.holds_with(ref) and made is not None and made < first:
                         break
                     by_us = wire.author_id(raw) == account
-                    if ref is not None and by_us and marker.text in wire.markers_in(raw.get("body")):
+                    if ref is not None and by_us and marker.text in find_markers(raw.get("body")):
                         found[ref] = None
         except Misconfigured as error:
             if error.status == 404:
@@ -232,7 +233,7 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
     async def find_comment(self, issue: IssueRef, marker: Marker, since: dt.datetime) -> Sequence[CommentRef]:
         """Comments of our own account on the issue that carry the marker, oldest first. This list has no pages."""
         account, _ = await self._me()
-        params = {"since": wire.timestamp(since)}
+        params = {"since": format_time(since)}
         path = f"{self._at(issue)}/comments"
         answer = await self._about("GET", path, "look for the comment", params=params)
         comments = answer.json()
@@ -244,7 +245,7 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
             ref
             for raw in comments
             if wire.author_id(raw) == account
-            and marker.text in wire.markers_in(raw.get("body"))
+            and marker.text in find_markers(raw.get("body"))
             and (ref := wire.comment_ref(raw)) is not None
         ]
         return sorted(found, key=lambda ref: int(ref.remote_id))
@@ -255,17 +256,17 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
         The list is ordered by the time of making, newest first: an issue that changes while the pages are read shows
         up twice at worst, and is never skipped.
         """
-        params: dict[str, str | int] = {"since": wire.timestamp(since)}
+        params: dict[str, str | int] = {"since": format_time(since)}
         latest: dict[str, IssueState] = {}
         async for raw in self._issues(params, "list changed issues"):
-            if (seen := wire.issue_seen(raw)) is not None:
+            if (seen := wire.issue_state(raw)) is not None:
                 latest[seen.ref.remote_id] = seen
         return sorted(latest.values(), key=lambda seen: (seen.version or since, int(seen.ref.remote_id)))
 
     async def _issues(self, params: dict[str, str | int], doing: str) -> AsyncGenerator[dict[str, Any], None]:
         """Issues in any state. Without ``state`` only open ones would come, without ``type`` pull requests too."""
         every: dict[str, str | int] = {"state": "all", "type": "issues", **params}
-        pages = each(self.client, f"{self._repo}/issues", every, doing=doing, pages=_MOST_PAGES)
+        pages = each_object(self.client, f"{self._repo}/issues", every, doing=doing, max_pages=_MOST_PAGES)
         async with contextlib.aclosing(pages) as listed:
             async for raw in listed:
                 if raw.get("pull_request") is None:
@@ -346,16 +347,16 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
     @classmethod
     def verify_webhook(cls, headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> bool:
         """Whether one of the secrets signed the body; a call of content type ``form`` is refused."""
-        return webhook.signature_fits(headers, body, secrets)
+        return webhook_events.signature_fits(headers, body, secrets)
 
     @classmethod
     def webhook_id(cls, headers: Mapping[str, str], body: bytes) -> str | None:  # noqa: ARG003
         """The id of the call, from its header."""
-        return webhook.delivery_id(headers)
+        return webhook_events.delivery_id(headers)
 
     def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent:
         """What the call says about an issue of this repository."""
-        return webhook.read(headers, body, self.settings.repository)
+        return webhook_events.read(headers, body, self.settings.repository)
 
 
 def _other_answer(doing: str, answer: Response) -> UnknownOutcome:

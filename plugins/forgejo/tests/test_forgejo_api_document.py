@@ -6,11 +6,11 @@ import jsonschema
 import pytest
 
 from pointsman.plugin_api import Secret
-from pointsman_forgejo import hooks, wire
+from pointsman_forgejo import webhook_registration, wire
 from pointsman_forgejo.labels import label_body
 
 URL = "https://pointsman.example/webhooks/forgejo/shop"
-HOOK = hooks.Hook(3, URL, "gitea", False, "form", frozenset(), "main", "Bearer x")
+HOOK = webhook_registration.Hook(3, URL, "gitea", False, "form", frozenset(), "main", "Bearer x")
 SECRET = Secret("hush")
 
 
@@ -38,8 +38,8 @@ def bodies(draft, marker):
         ("EditIssueOption", {}),
         ("CreateIssueCommentOption", wire.comment_body("x", marker)),
         ("CreateLabelOption", label_body("bug")),
-        ("CreateHookOption", hooks.create_body(URL, SECRET)),
-        ("EditHookOption", hooks.repair_body(HOOK, URL, SECRET)),
+        ("CreateHookOption", webhook_registration.create_body(URL, SECRET)),
+        ("EditHookOption", webhook_registration.repair_body(HOOK, URL, SECRET)),
     ]
 
 
@@ -101,14 +101,14 @@ def test_samples_of_our_own(helpers):
     assert wire.state_body("open") == {"state": "open"}
     assert label_body("bug") == {"name": "bug", "color": "#6b7280"}
     config = {"url": URL, "content_type": "json", "secret": "hush"}
-    assert hooks.create_body(URL, SECRET) == {
+    assert webhook_registration.create_body(URL, SECRET) == {
         "type": "gitea",
         "active": True,
         "branch_filter": "*",
         "events": ["issues_only", "issue_comment"],
         "config": config,
     }
-    assert hooks.repair_body(HOOK, URL, SECRET) == {
+    assert webhook_registration.repair_body(HOOK, URL, SECRET) == {
         "active": True,
         "branch_filter": "main",
         "authorization_header": "Bearer x",

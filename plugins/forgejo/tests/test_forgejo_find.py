@@ -108,9 +108,9 @@ async def test_a_server_that_orders_otherwise_is_read_to_the_end(tracker, forgej
     ],
 )
 def test_the_order_of_a_list_is_seen_in_it(numbers, falls):
-    order = wire.Falling()
+    order = wire.DescendingNumbers()
     refs = [None if number is None else IssueRef(str(number), str(number), "") for number in numbers]
-    assert [order.still(ref) for ref in refs] == falls
+    assert [order.holds_with(ref) for ref in refs] == falls
 
 
 async def test_a_token_that_may_not_read_its_account_says_so(tracker, forgejo, helpers):

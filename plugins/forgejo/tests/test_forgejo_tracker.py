@@ -21,8 +21,9 @@ from pointsman.plugin_api import (
     Secret,
     UnknownOutcome,
 )
+from pointsman.plugin_api.helpers import find_markers
 from pointsman.testing.fake import Fault
-from pointsman_forgejo import ForgejoTracker, pointsman_register_trackers, wire
+from pointsman_forgejo import ForgejoTracker, pointsman_register_trackers
 from pointsman_forgejo.tracker import ForgejoSettings
 
 # -- settings ------------------------------------------------------------------------------------------------------
@@ -261,7 +262,7 @@ async def test_an_update_keeps_the_marker(tracker, forgejo, helpers):
     issue = await tracker.create_issue(draft)
     await tracker.update_issue(issue, Draft(title="New", body="Other text.", marker=draft.marker))
     assert forgejo.issues[1].title == "New"
-    assert wire.markers_in(forgejo.issues[1].body) == (draft.marker.text,)
+    assert find_markers(forgejo.issues[1].body) == (draft.marker.text,)
 
 
 # -- single calls ------------------------------------------------------------------------------------------------------

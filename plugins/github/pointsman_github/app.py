@@ -25,7 +25,8 @@ from pointsman.plugin_api import (
     Unavailable,
     UnknownOutcome,
 )
-from pointsman_github import errors, wire
+from pointsman.plugin_api.helpers import parse_time, short_text
+from pointsman_github import errors
 from pointsman_github.settings import GitHubSettings
 
 RENEW_SECONDS = 300.0
@@ -123,7 +124,7 @@ class AppClient:
             raise Unavailable("GitHub answered without a token for the App's installation")
         permissions = raw.get("permissions")
         self.permissions = {
-            wire.word(name): wire.word(level)
+            short_text(name): short_text(level)
             for name, level in (permissions.items() if isinstance(permissions, dict) else ())
         }
         self._token = token
@@ -148,7 +149,7 @@ class AppClient:
             raw = None
         if not isinstance(raw, dict):
             raise Unavailable(f"could not {doing}: what answered is not GitHub's API", status=answer.status)
-        ends = wire.moment(raw.get("expires_at"))
+        ends = parse_time(raw.get("expires_at"))
         lasts = _TOKEN_SECONDS if ends is None else ends.timestamp() - errors.clock(answer)
         return {**raw, "lasts": min(max(lasts, 0.0), 24 * 3600.0)}
 

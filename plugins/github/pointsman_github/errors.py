@@ -21,7 +21,7 @@ from pointsman.plugin_api import (
     Unavailable,
     UnknownOutcome,
 )
-from pointsman_github import wire
+from pointsman.plugin_api.helpers import short_text
 
 REDIRECTS = (301, 302, 307, 308)
 SECONDARY_SECONDS = 60.0
@@ -76,10 +76,10 @@ def _hint(answer: Response, *, about_issue: bool) -> str:
     if answer.status == 404 and not about_issue:
         return " (GitHub says so too of what the credential may not see)"
     if answer.status == 403:
-        single_sign_on = wire.word(answer.headers.get("x-github-sso"), 500)
+        single_sign_on = short_text(answer.headers.get("x-github-sso"), 500)
         if single_sign_on:
             return f" (authorize the token for single sign-on: {single_sign_on})"
-        needed = wire.word(answer.headers.get("x-accepted-github-permissions"), 200)
+        needed = short_text(answer.headers.get("x-accepted-github-permissions"), 200)
         if needed:
             return f" (the token needs {needed})"
     return ""
@@ -100,7 +100,7 @@ def _is_api(answer: Response) -> bool:
 
 
 def _request_id(answer: Response) -> str:
-    found = wire.word(answer.headers.get("x-github-request-id"), 100)
+    found = short_text(answer.headers.get("x-github-request-id"), 100)
     return f" [GitHub request {found}]" if found else ""
 
 
@@ -112,13 +112,13 @@ def said(answer: Response) -> tuple[str, dict[str, str]]:
     fields: dict[str, str] = {}
     for error in _errors(raw):
         if isinstance(error, dict):
-            field = wire.word(error.get("field")) or "message"
-            text = wire.word(error.get("message"), 300) or wire.word(error.get("code")) or "refused"
+            field = short_text(error.get("field")) or "message"
+            text = short_text(error.get("message"), 300) or short_text(error.get("code")) or "refused"
             value = error.get("value")
-            fields[field] = text + (f" ({wire.word(value)})" if isinstance(value, str) and value else "")
+            fields[field] = text + (f" ({short_text(value)})" if isinstance(value, str) and value else "")
         elif isinstance(error, str):
-            fields["message"] = wire.word(error, 300)
-    return wire.word(raw.get("message"), 300), fields
+            fields["message"] = short_text(error, 300)
+    return short_text(raw.get("message"), 300), fields
 
 
 def refused_fields(answer: Response) -> dict[str, tuple[str, ...]]:
@@ -208,7 +208,7 @@ def _http_date(text: str) -> float | None:
 
 def renamed(answer: Response) -> Misconfigured:
     """The repository has another name now."""
-    where = wire.word(answer.headers.get("location", ""), 200)
+    where = short_text(answer.headers.get("location", ""), 200)
     return Misconfigured(
         f"the repository has another name now ({where}): set `repository` to it",
         status=answer.status,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pointsman.plugin_api import ApiClient, IssueMoved, IssueRef, NotFound, PluginError, Response, Unavailable
+from pointsman.plugin_api.helpers import short_text
 from pointsman_github import errors, wire
 from pointsman_github.settings import GitHubSettings
 
@@ -68,7 +69,7 @@ class IssueCalls:
             if repository.status in errors.REDIRECTS:
                 return errors.renamed(repository)
             where = answer.headers.get("location", "").removesuffix("/comments")
-            to = wire.word(where, 500)
+            to = short_text(where, 500)
             if errors.same_origin(where, self._settings.url):
                 there = await self._api.request("GET", where)
                 ref = wire.issue_ref(there.json()) if there.ok else None

@@ -1,15 +1,20 @@
-"""Lists that come in pages."""
+"""Lists that come in pages.
+
+The ``Link`` header says whether there is a next page, not the number of objects:
+https://docs.github.com/en/rest/using-the-rest-api/using-pagination-in-the-rest-api.
+"""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
-from pointsman.plugin_api import ApiClient, UnknownOutcome
+from pointsman.plugin_api import ApiClient, Response
+from pointsman.plugin_api.helpers import Page, objects_in, read_pages
 from pointsman_github import errors
 
-PAGE = 100
-"""The most that GitHub gives at once."""
+PAGE_SIZE = 100
+"""The most objects that GitHub returns at once."""
 
 
 async def read_page(
@@ -20,40 +25,39 @@ async def read_page(
     doing: str,
     about_issue: bool = False,
 ) -> tuple[list[dict[str, Any]], bool]:
-    """One page, and whether another follows.
-
-    The ``Link`` header tells, not the number of objects:
-    https://docs.github.com/en/rest/using-the-rest-api/using-pagination-in-the-rest-api.
-    """
-    answer = await client.request("GET", path, params={**params, "per_page": PAGE})
-    if not answer.ok:
-        raise errors.problem(answer, doing, about_issue=about_issue)
-    items = answer.json()
-    if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-        # what is passed by might be the very thing that is looked for
-        raise UnknownOutcome(f"could not {doing}: the answer is no list of objects", status=answer.status)
-    return items, 'rel="next"' in answer.headers.get("link", "")
+    """Return the objects of one page, and whether there is a next page."""
+    response = await _fetch(client, path, params, doing=doing, about_issue=about_issue)
+    return objects_in(response, doing), _has_next(response)
 
 
-async def read_pages(
+def each_object(
     client: ApiClient,
     path: str,
     params: Mapping[str, str | int],
     *,
     doing: str,
     about_issue: bool = False,
-    pages: int = 20,
+    max_pages: int = 20,
 ) -> AsyncGenerator[dict[str, Any], None]:
-    """The objects of a list, page by page.
+    """Yield the objects of a list, page by page. Raises UnknownOutcome after ``max_pages`` pages."""
 
-    A list that is longer than ``pages`` pages raises UnknownOutcome at its end, since half a list proves nothing.
-    """
-    for page in range(1, pages + 1):
-        items, more = await read_page(
-            client, path, {**params, "page": page}, doing=doing, about_issue=about_issue
-        )
-        for item in items:
-            yield item
-        if not more:
-            return
-    raise UnknownOutcome(f"could not {doing}: more than {pages} pages")
+    async def fetch(page: int) -> Response:
+        return await _fetch(client, path, {**params, "page": page}, doing=doing, about_issue=about_issue)
+
+    def next_page(page: Page) -> int | None:
+        return page.number + 1 if _has_next(page.response) else None
+
+    return read_pages(fetch, next_page, doing=doing, max_pages=max_pages)
+
+
+async def _fetch(
+    client: ApiClient, path: str, params: Mapping[str, str | int], *, doing: str, about_issue: bool
+) -> Response:
+    response = await client.request("GET", path, params={**params, "per_page": PAGE_SIZE})
+    if not response.ok:
+        raise errors.problem(response, doing, about_issue=about_issue)
+    return response
+
+
+def _has_next(response: Response) -> bool:
+    return 'rel="next"' in response.headers.get("link", "")

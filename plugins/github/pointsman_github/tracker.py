@@ -34,10 +34,11 @@ from pointsman.plugin_api import (
     UnknownOutcome,
     WebhookEvent,
 )
-from pointsman_github import checks, errors, events, hooks, wire
+from pointsman.plugin_api.helpers import find_markers, format_time, parse_time
+from pointsman_github import checks, errors, webhook_events, webhook_registration, wire
 from pointsman_github.app import AppClient
 from pointsman_github.issue_calls import IssueCalls
-from pointsman_github.pages import read_page, read_pages
+from pointsman_github.pages import each_object, read_page
 from pointsman_github.settings import GitHubSettings
 
 _CHANGES_PAGES = 1000
@@ -111,7 +112,7 @@ class GitHubTracker(Tracker[GitHubSettings]):
         words = ""
         for attempt in range(1, _CREATE_TRIES):
             refused = errors.refused_fields(answer)
-            fewer = wire.without(body, refused, all_of_it=attempt > 1)
+            fewer = wire.without(body, refused, remove_all=attempt > 1)
             if fewer == body:
                 break
             words, body = errors.said(answer)[0], fewer
@@ -187,23 +188,23 @@ class GitHubTracker(Tracker[GitHubSettings]):
         params: dict[str, str | int] = {
             "state": "all",
             "creator": me.name,
-            "since": wire.timestamp(since),
+            "since": format_time(since),
             "sort": "created",
             "direction": "desc",
         }
         found: dict[IssueRef, None] = {}
-        pages = read_pages(
-            self._api, f"{self._repo}/issues", params, doing="look for the issue", pages=_FIND_PAGES
+        pages = each_object(
+            self._api, f"{self._repo}/issues", params, doing="look for the issue", max_pages=_FIND_PAGES
         )
         async with contextlib.aclosing(pages) as listed:
             async for raw in listed:
-                made = wire.moment(raw.get("created_at"))
+                made = parse_time(raw.get("created_at"))
                 if made is not None and made < first:
                     break
                 if raw.get("pull_request") is not None or not _is_by(raw, me):
                     continue
                 ref = wire.issue_ref(raw)
-                if ref is not None and marker.text in wire.markers_in(raw.get("body")):
+                if ref is not None and marker.text in find_markers(raw.get("body")):
                     found[ref] = None
         return sorted(found, key=lambda ref: int(ref.remote_id))
 
@@ -213,13 +214,13 @@ class GitHubTracker(Tracker[GitHubSettings]):
         https://docs.github.com/en/rest/issues/comments#list-issue-comments
         """
         me = await self.own_account()
-        path, params = f"{self._issues.at(issue)}/comments", {"since": wire.timestamp(since)}
+        path, params = f"{self._issues.at(issue)}/comments", {"since": format_time(since)}
         found: dict[CommentRef, None] = {}
-        pages = read_pages(self._api, path, params, doing="look for the comment", about_issue=True)
+        pages = each_object(self._api, path, params, doing="look for the comment", about_issue=True)
         try:
             async for raw in pages:
                 ref = wire.comment_ref(raw)
-                if ref is not None and _is_by(raw, me) and marker.text in wire.markers_in(raw.get("body")):
+                if ref is not None and _is_by(raw, me) and marker.text in find_markers(raw.get("body")):
                     found[ref] = None
         except NotFound as error:
             raise await self._issues.whether_gone(error) from None
@@ -232,7 +233,7 @@ class GitHubTracker(Tracker[GitHubSettings]):
         meanwhile moves to the end and would push another one over the edge of a page, unseen.
         """
         latest: dict[str, IssueState] = {}
-        start, page = wire.timestamp(since), 1
+        start, page = format_time(since), 1
         for _ in range(_CHANGES_PAGES):
             params: dict[str, str | int] = {
                 "state": "all",
@@ -245,18 +246,18 @@ class GitHubTracker(Tracker[GitHubSettings]):
                 self._api, f"{self._repo}/issues", params, doing="list changed issues"
             )
             for raw in items:
-                seen = wire.issue_seen(raw)
+                seen = wire.issue_state(raw)
                 if seen is not None:
                     latest[seen.ref.remote_id] = seen
             if not more or not items:
                 return sorted(
                     latest.values(), key=lambda seen: (seen.version or since, int(seen.ref.remote_id))
                 )
-            last = wire.moment(items[-1].get("updated_at"))
-            if last is None or wire.timestamp(last) == start:
+            last = parse_time(items[-1].get("updated_at"))
+            if last is None or format_time(last) == start:
                 page += 1
             else:
-                start, page = wire.timestamp(last), 1
+                start, page = format_time(last), 1
         raise UnknownOutcome(f"could not list changed issues: more than {_CHANGES_PAGES} pages")
 
     async def own_account(self) -> Actor:
@@ -275,7 +276,7 @@ class GitHubTracker(Tracker[GitHubSettings]):
         answer = await self._api.request("GET", path)
         if not answer.ok:
             raise errors.problem(answer, "read our own account")
-        found = wire.actor(answer.json())
+        found = wire.account(answer.json())
         if found is None or not found.name or not found.account_id.isdigit():
             raise Misconfigured("GitHub does not say who we are: check `url`", status=answer.status)
         return found, answer
@@ -308,13 +309,15 @@ class GitHubTracker(Tracker[GitHubSettings]):
             findings.append(checks.assignee(answer, login.strip()))
         findings += checks.limit(answer)
         try:
-            found = await hooks.listed(self._api, self._repo)
+            found = await webhook_registration.listed(self._api, self._repo)
         except Misconfigured as error:
             if error.status in (403, 404):
                 return findings  # not for our eyes, and not needed
             raise
         page = f"{self._page}/settings/hooks"
-        return findings + hooks.findings(found, page, is_app=self._app is not None, url=webhook_url)
+        return findings + webhook_registration.findings(
+            found, page, is_app=self._app is not None, url=webhook_url
+        )
 
     @property
     def _page(self) -> str:
@@ -322,32 +325,34 @@ class GitHubTracker(Tracker[GitHubSettings]):
 
     async def ensure_webhook(self, url: str, secret: Secret) -> Finding:
         """Make the repository's webhook, or mend it: https://docs.github.com/en/rest/repos/webhooks."""
-        return await hooks.Hooks(self._api, self._repo, self._page).ensure(url, secret)
+        return await webhook_registration.Hooks(self._api, self._repo, self._page).ensure(url, secret)
 
     async def redeliver_webhooks(self, url: str, since: dt.datetime) -> int:
         """Have GitHub repeat the calls of our webhook that failed: by itself it never does."""
-        return await hooks.Hooks(self._api, self._repo, self._page).redeliver_webhooks(url, since)
+        return await webhook_registration.Hooks(self._api, self._repo, self._page).redeliver_webhooks(
+            url, since
+        )
 
     # -- webhooks --------------------------------------------------------------------------------------------------
 
     @classmethod
     def verify_webhook(cls, headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> bool:
         """Whether one of the secrets signed the body."""
-        return events.signature_fits(headers, body, secrets)
+        return webhook_events.signature_fits(headers, body, secrets)
 
     @classmethod
     def webhook_id(cls, headers: Mapping[str, str], body: bytes) -> str | None:  # noqa: ARG003
         """The id of the call, from its header."""
-        return events.delivery_id(headers)
+        return webhook_events.delivery_id(headers)
 
     def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent:
         """What the call says about an issue of this repository."""
-        return events.read(headers, body, self.settings.repository)
+        return webhook_events.read(headers, body, self.settings.repository)
 
 
 def _seen(raw: object, doing: str) -> IssueState:
     """How the issue stands that GitHub answered with."""
-    seen = wire.issue_seen(raw)
+    seen = wire.issue_state(raw)
     if seen is None:
         raise UnknownOutcome(f"could not {doing}: GitHub answered with something that is no issue")
     return seen

@@ -1,10 +1,7 @@
-"""What goes to GitHub and what comes from it, as pure functions: text, request bodies, things in answers."""
+"""Convert between the contract's values and GitHub's JSON, as pure functions."""
 
 from __future__ import annotations
 
-import datetime as dt
-import itertools
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +14,9 @@ from pointsman.plugin_api import (
     IssueState,
     Marker,
     State,
+    helpers,
 )
+from pointsman.plugin_api.helpers import find_markers, parse_time, short_text
 
 TITLE_CHARACTERS = 255
 """GitHub answers 422 "title is too long" somewhere above."""
@@ -25,84 +24,37 @@ BODY_CHARACTERS = 65536
 """GitHub answers 422 "body is too long (maximum is 65536 characters)" above, for issues and comments."""
 LABEL_CHARACTERS = 50
 
-_CUT = "\n\n*(The text was longer and is cut here.)*"
-_LONGEST_FENCE = 64
-_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})", re.MULTILINE)
-_MARKER = re.compile(r"<!--[ \t]{0,8}pointsman:[ \t]{0,8}(pm1-[0-9A-Za-z-]{1,120}?)[ \t]{0,8}-->")
-_MARKERS_READ = 16
+_REASONS: dict[object, CloseReason] = {
+    "completed": "completed",
+    "not_planned": "not_planned",
+    "duplicate": "duplicate",
+}
 
 
-# -- text --------------------------------------------------------------------------------------------------------
+# -- texts -------------------------------------------------------------------------------------------------------
 
 
-def clean(text: str) -> str:
-    """The text without what no database takes: NUL and halves of surrogate pairs."""
-    return text.replace("\x00", "").encode("utf-8", "replace").decode()
+def title(text: str) -> str:
+    """Return the text as a title within the limit."""
+    return helpers.title_line(text, TITLE_CHARACTERS)
 
 
-def title_line(text: str) -> str:
-    """One line of at most 255 characters; where it had to be cut it ends in an ellipsis."""
-    line = " ".join(clean(text).split()) or "(no title)"
-    return line if len(line) <= TITLE_CHARACTERS else line[: TITLE_CHARACTERS - 1].rstrip() + "…"
-
-
-def markers_in(text: object) -> tuple[str, ...]:
-    """The markers in an issue's or a comment's body, in order, each once."""
-    if not isinstance(text, str):
-        return ()
-    return tuple(dict.fromkeys(match[1] for match in itertools.islice(_MARKER.finditer(text), _MARKERS_READ)))
-
-
-def marked(text: str, marker: Marker) -> str:
-    """The text with the marker as its last line, in an HTML comment, which GitHub keeps and does not show.
-
-    Markers already in the text belong to something else and came along in a quotation: they are taken out. Too
-    long a text is cut and says so; an open code fence is closed, or the rest of the page would be code.
-    """
-    tail = f"<!-- pointsman: {marker.text} -->"
-    text = _MARKER.sub("(marker)", clean(text)).rstrip()
-    room = BODY_CHARACTERS - len(tail) - 2
-    if len(text) > room:
-        room -= len(_CUT) + _LONGEST_FENCE + 1
-        text = text[:room].rstrip()
-        fence = _open_fence(text)
-        text += (f"\n{fence}" if fence else "") + _CUT
-    return f"{text}\n\n{tail}" if text else tail
-
-
-def _open_fence(text: str) -> str:
-    """The code fence that the text opens and does not close, empty if there is none."""
-    fence = ""
-    for match in _FENCE.finditer(text):
-        if not fence:
-            fence = match[1]
-        elif match[1][0] == fence[0] and len(match[1]) >= len(fence):
-            fence = ""
-    return fence if len(fence) <= _LONGEST_FENCE else ""
+def marked_text(text: str, marker: Marker) -> str:
+    """Return the text with the marker in an HTML comment, which GitHub keeps and does not show."""
+    return helpers.embed_marker(text, marker, BODY_CHARACTERS)
 
 
 def label_names(*groups: Iterable[str]) -> tuple[str, ...]:
-    """Names of labels that GitHub can have, each once, whatever its case."""
-    names: dict[str, str] = {}
-    for group in groups:
-        for given in group:
-            name = " ".join(clean(given).split())
-            if 0 < len(name) <= LABEL_CHARACTERS:
-                names.setdefault(name.casefold(), name)
-    return tuple(names.values())
-
-
-def timestamp(moment: dt.datetime) -> str:
-    """ISO 8601 to the second, rounded down, as the API's own times are."""
-    return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """Return the label names that GitHub accepts, without repetitions in another case."""
+    return helpers.label_names(*groups, limit=LABEL_CHARACTERS)
 
 
 # -- request bodies: https://docs.github.com/en/rest/issues/issues ------------------------------------------------
 
 
 def issue_body(draft: Draft, labels: Sequence[str], assignees: Sequence[str]) -> dict[str, Any]:
-    """What creates an issue. Unknown labels are made by GitHub itself if the account may push."""
-    body: dict[str, Any] = {"title": title_line(draft.title), "body": marked(draft.body, draft.marker)}
+    """Return the body that creates an issue. GitHub creates unknown labels itself if the account may push."""
+    body: dict[str, Any] = edit_body(draft)
     names = label_names(labels, draft.labels)
     if names:
         body["labels"] = list(names)
@@ -112,50 +64,40 @@ def issue_body(draft: Draft, labels: Sequence[str], assignees: Sequence[str]) ->
 
 
 def edit_body(draft: Draft) -> dict[str, Any]:
-    """What replaces title and body. Labels stay out of it: they would replace what people set."""
-    return {"title": title_line(draft.title), "body": marked(draft.body, draft.marker)}
+    """Return the body that replaces title and text. It has no labels: they would replace what people set."""
+    return {"title": title(draft.title), "body": marked_text(draft.body, draft.marker)}
 
 
 def comment_body(text: str, marker: Marker) -> dict[str, Any]:
-    """What adds a comment."""
-    return {"body": marked(text, marker)}
+    """Return the body that adds a comment."""
+    return {"body": marked_text(text, marker)}
 
 
 def state_body(state: State, reason: CloseReason | None) -> dict[str, Any]:
-    """What closes or reopens. GitHub ignores the reason where the state stays as it is."""
+    """Return the body that closes or reopens. GitHub ignores the reason if the state does not change."""
     if state == "open":
         return {"state": "open", "state_reason": "reopened"}
     return {"state": "closed", "state_reason": reason or "completed"}
 
 
-# -- answers -------------------------------------------------------------------------------------------------------
+# -- responses -----------------------------------------------------------------------------------------------------
 
 
 def issue_ref(raw: object) -> IssueRef | None:
-    """Which issue a JSON object speaks of, None if it is no issue.
+    """Return the reference of an issue, None if the object is no issue.
 
-    The number is used and not ``id``: the API's addresses take the number, and it never changes in a repository.
+    The number is used and not ``id``: the API's paths take the number, and it never changes in a repository.
     """
-    if not isinstance(raw, dict):
-        return None
-    number = raw.get("number")
-    if not isinstance(number, int) or isinstance(number, bool) or not 0 < number < 2**63:
-        return None
-    return IssueRef(remote_id=str(number), key=str(number), url=address(raw.get("html_url")))
+    return helpers.issue_ref(raw, "number", "html_url")
 
 
 def comment_ref(raw: object) -> CommentRef | None:
-    """Which comment a JSON object speaks of, None if it is no comment."""
-    if not isinstance(raw, dict):
-        return None
-    number = raw.get("id")
-    if not isinstance(number, int) or isinstance(number, bool) or not 0 < number < 2**63:
-        return None
-    return CommentRef(remote_id=str(number), url=address(raw.get("html_url")))
+    """Return the reference of a comment, None if the object is no comment."""
+    return helpers.comment_ref(raw, "html_url")
 
 
-def issue_seen(raw: object, *, by: Actor | None = None) -> IssueState | None:
-    """How an issue stands, None for a pull request, which GitHub lists among the issues, and for what is no issue."""
+def issue_state(raw: object, *, changed_by: Actor | None = None) -> IssueState | None:
+    """Return the state of an issue, None if the object is no issue. GitHub lists pull requests among the issues."""
     ref = issue_ref(raw)
     if ref is None or not isinstance(raw, dict) or raw.get("pull_request") is not None:
         return None
@@ -163,105 +105,69 @@ def issue_seen(raw: object, *, by: Actor | None = None) -> IssueState | None:
     return IssueState(
         ref=ref,
         state=state,
-        close_reason=_REASONS.get(word(raw.get("state_reason"))) if state == "closed" else None,
-        version=moment(raw.get("updated_at")),
-        actor=by,
+        close_reason=_REASONS.get(short_text(raw.get("state_reason"))) if state == "closed" else None,
+        version=parse_time(raw.get("updated_at")),
+        actor=changed_by,
         author=author(raw),
-        markers=markers_in(raw.get("body")),
+        markers=find_markers(raw.get("body")),
     )
 
 
-_REASONS: dict[object, CloseReason] = {
-    "completed": "completed",
-    "not_planned": "not_planned",
-    "duplicate": "duplicate",
-}
-
-
 def author(raw: object) -> Actor | None:
-    """Who wrote an issue or a comment."""
-    return actor(raw.get("user")) if isinstance(raw, dict) else None
+    """Return the author of an issue or a comment."""
+    return account(raw.get("user")) if isinstance(raw, dict) else None
+
+
+def account(raw: object) -> Actor | None:
+    """Return an account: its id, and its login as the name."""
+    return helpers.account(raw, "login")
+
+
+# -- what was left out -------------------------------------------------------------------------------------------
 
 
 def notes(
-    raw: object, asked: Mapping[str, Sequence[str]], sent: Mapping[str, Any], words: str
+    raw: object, requested: Mapping[str, Sequence[str]], sent: Mapping[str, Any], refusal: str
 ) -> tuple[str, ...]:
-    """What of an issue's labels and assignees is not as asked: refused and not sent again, or dropped silently."""
-    found = []
+    """Return notes about labels and assignees that were refused and not sent again, or silently dropped."""
+    lines = []
     for key, name, verb in (("assignees", "login", "assigned to"), ("labels", "name", "labeled")):
-        refused = [one for one in asked[key] if one not in sent.get(key, ())]
+        refused = [label for label in requested[key] if label not in sent.get(key, ())]
         if refused:
-            found.append(f"not {verb} {', '.join(refused)}: GitHub refused that ({words})")
+            lines.append(f"not {verb} {', '.join(refused)}: GitHub refused that ({refusal})")
         dropped = _left_out(raw, key, name, sent.get(key, ()))
         if dropped:
-            found.append(
+            lines.append(
                 f"not {verb} {', '.join(dropped)}: GitHub dropped that silently, as it does when the account"
                 " may not push to the repository; give it the role Write"
             )
-    return tuple(found)
+    return tuple(lines)
 
 
 def without(
-    body: Mapping[str, Any], refused: Mapping[str, Sequence[str]], *, all_of_it: bool
+    body: Mapping[str, Any], refused: Mapping[str, Sequence[str]], *, remove_all: bool
 ) -> dict[str, Any]:
-    """The body of a new issue without the assignees and labels that a 422 names; where it names none, without any."""
-    fewer = dict(body)
+    """Return the body of a new issue without the assignees and labels that a 422 names, or without any if it names none."""
+    reduced = dict(body)
     for key in ("assignees", "labels"):
         if key in refused and key in body:
-            named = {one.casefold() for one in refused[key]}
-            left = [one for one in body[key] if one.casefold() not in named]
-            if all_of_it or left == body[key] or not left:
-                del fewer[key]
+            named = {name.casefold() for name in refused[key]}
+            remaining = [name for name in body[key] if name.casefold() not in named]
+            if remove_all or remaining == body[key] or not remaining:
+                del reduced[key]
             else:
-                fewer[key] = left
-    return fewer
+                reduced[key] = remaining
+    return reduced
 
 
 def _left_out(raw: object, key: str, name: str, wanted: Iterable[str]) -> list[str]:
-    """Which of the labels or assignees are not at the issue. Case does not matter; an answer that does not tell proves
-    nothing.
+    """Return the labels or assignees that the issue lacks, compared in folded case.
+
+    A response that does not list them proves nothing.
     """
-    there = raw.get(key) if isinstance(raw, dict) else None
-    if not isinstance(there, list):
+    items = raw.get(key) if isinstance(raw, dict) else None
+    if not isinstance(items, list):
         return []
-    names = [one.get(name) if isinstance(one, dict) else one for one in there]
-    known = {found.casefold() for found in names if isinstance(found, str)}
-    return [one for one in wanted if one.casefold() not in known]
-
-
-def moment(text: object) -> dt.datetime | None:
-    """A time of the API's, None for anything else."""
-    if not isinstance(text, str):
-        return None
-    try:
-        found = dt.datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    if found.year < 1970:
-        return None
-    return found if found.tzinfo is not None else found.replace(tzinfo=dt.UTC)
-
-
-def address(value: object) -> str:
-    """A web address out of a stranger's JSON, empty for anything else."""
-    if isinstance(value, str) and value.startswith(("https://", "http://")) and len(value) <= 2000:
-        return clean(value)
-    return ""
-
-
-def word(value: object, limit: int = 80) -> str:
-    """A short piece of a stranger's text, fit to be shown in a sentence; empty for what is no text."""
-    if not isinstance(value, str):
-        return ""
-    return "".join(c for c in clean(value[: limit * 2]) if c.isprintable())[:limit]
-
-
-def actor(raw: object) -> Actor | None:
-    """An account: its id, and its login as the name."""
-    if not isinstance(raw, dict):
-        return None
-    name = word(raw.get("login"), 100)
-    number = raw.get("id")
-    if isinstance(number, int) and not isinstance(number, bool) and 0 < number < 2**63:
-        return Actor(str(number), name)
-    return Actor(name, name) if name else None
+    names = [item.get(name) if isinstance(item, dict) else item for item in items]
+    present = {text.casefold() for text in names if isinstance(text, str)}
+    return [text for text in wanted if text.casefold() not in present]

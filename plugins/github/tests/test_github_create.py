@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pointsman.plugin_api import IssueRef, Refused
+from pointsman.plugin_api.helpers import find_markers
 from pointsman.testing.fake import Fault
 from pointsman_github import wire
 
@@ -84,4 +85,4 @@ async def test_long_texts_are_taken(tracker, github, helpers):
     issue = await tracker.create_issue(draft)
     await tracker.add_comment(issue, "z" * 99_999, helpers.marker())
     assert len(github.issues[1].body) == wire.BODY_CHARACTERS - 65
-    assert wire.markers_in(github.issues[1].body) == (draft.marker.text,)
+    assert find_markers(github.issues[1].body) == (draft.marker.text,)

@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 
 from pointsman.plugin_api import Secret
-from pointsman_github import hooks, wire
+from pointsman_github import webhook_registration, wire
 
 HOOK = {"config": {"url": "https://pointsman.example/x", "insecure_ssl": "1"}, "events": ["push"]}
 
@@ -21,11 +21,11 @@ REQUESTS = [
     ("/issues/{issue_number}", "patch", lambda _: wire.state_body("closed", "not_planned")),
     ("/issues/{issue_number}", "patch", lambda _: wire.state_body("open", None)),
     ("/issues/{issue_number}/comments", "post", lambda draft: wire.comment_body("x", draft.marker)),
-    ("/hooks", "post", lambda _: hooks.new_body("https://pointsman.example/x", Secret("s"))),
+    ("/hooks", "post", lambda _: webhook_registration.new_body("https://pointsman.example/x", Secret("s"))),
     (
         "/hooks/{hook_id}",
         "patch",
-        lambda _: hooks.repair_body(HOOK, "https://pointsman.example/x", Secret("s")),
+        lambda _: webhook_registration.repair_body(HOOK, "https://pointsman.example/x", Secret("s")),
     ),
 ]
 
@@ -53,7 +53,9 @@ def test_requests_are_what_github_describes(api_document, helpers, path, method,
 
 def test_the_configuration_of_a_webhook_holds_what_github_describes(api_document):
     schema = closed(api_document["components"]["schemas"]["webhook-config"], api_document)
-    jsonschema.validate(hooks.new_body("https://pointsman.example/x", Secret("s"))["config"], schema)
+    jsonschema.validate(
+        webhook_registration.new_body("https://pointsman.example/x", Secret("s"))["config"], schema
+    )
 
 
 def test_the_schema_would_refuse_what_is_wrong(api_document):
@@ -100,7 +102,7 @@ SAMPLES = {
                 "insecure_ssl": "0",
             },
         },
-        lambda _: hooks.new_body("https://pointsman.example/x", Secret("s")),
+        lambda _: webhook_registration.new_body("https://pointsman.example/x", Secret("s")),
     ),
     "webhook mended": (
         {
@@ -113,7 +115,7 @@ SAMPLES = {
                 "insecure_ssl": "1",
             },
         },
-        lambda _: hooks.repair_body(HOOK, "https://pointsman.example/x", Secret("s")),
+        lambda _: webhook_registration.repair_body(HOOK, "https://pointsman.example/x", Secret("s")),
     ),
 }
 

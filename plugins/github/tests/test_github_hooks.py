@@ -9,7 +9,7 @@ from aiohttp import web
 
 from pointsman.plugin_api import Misconfigured, RateLimited, Secret, Unavailable, UnknownOutcome
 from pointsman.testing.fake import Fault
-from pointsman_github import hooks
+from pointsman_github import webhook_registration
 from pointsman_github.testing import GitHubHook
 
 URL = "https://pointsman.example/webhooks/github/shop"
@@ -70,7 +70,7 @@ async def test_a_webhook_that_is_not_in_order_is_mended(tracker, github, changed
     assert what in finding.message
     assert "secret was set anew" in finding.message
     assert list(github.hooks) == [hook.id]
-    assert hooks.defects(github._hook(hook)) == []
+    assert webhook_registration.defects(github._hook(hook)) == []
     assert hook.config["secret"] == "webhook-secret"
     before = len(changes(github))
     await tracker.ensure_webhook(URL, SECRET)

@@ -22,8 +22,9 @@ from pointsman.plugin_api import (
     Unavailable,
     UnknownOutcome,
 )
+from pointsman.plugin_api.helpers import find_markers
 from pointsman.testing.fake import Fault
-from pointsman_github import GitHubTracker, wire
+from pointsman_github import GitHubTracker
 from pointsman_github.settings import GitHubSettings
 from pointsman_github.testing import FakeGitHub
 
@@ -296,7 +297,7 @@ async def test_an_update_keeps_the_marker_and_the_labels(make_tracker, github, h
     github.issues[1].labels.append("by hand")
     await tracker.update_issue(issue, Draft(title="New", body="Other text.", marker=draft.marker))
     assert (github.issues[1].title, github.issues[1].labels) == ("New", ["bug", "by hand"])
-    assert wire.markers_in(github.issues[1].body) == (draft.marker.text,)
+    assert find_markers(github.issues[1].body) == (draft.marker.text,)
 
 
 # -- an Enterprise Server --------------------------------------------------------------------------------------------------

@@ -17,11 +17,12 @@ from pointsman.plugin_api import (
     Unavailable,
     UnknownOutcome,
 )
+from pointsman.plugin_api.helpers import positive_int, short_text
 from pointsman_gitlab import wire
 from pointsman_gitlab.errors import problem
-from pointsman_gitlab.hooks import Hooks, by_hand
-from pointsman_gitlab.people import People
 from pointsman_gitlab.settings import GitLabSettings
+from pointsman_gitlab.users import People
+from pointsman_gitlab.webhook_registration import Hooks, by_hand
 
 _ENDS_IT = (Unavailable, AuthFailed, RateLimited, UnknownOutcome)
 _PLANNER = 15
@@ -67,7 +68,7 @@ class Doctor:
 
     async def _account(self) -> list[Finding]:
         account = (await self._get("/user", "sign in")).json()
-        me = wire.actor(account)
+        me = wire.account(account)
         if me is None:
             raise Misconfigured("this is not GitLab's API: check `url`")
         return [Finding(level="ok", message=f"signed in as {me.name}")]
@@ -150,7 +151,7 @@ def token_findings(token: object, today: dt.date) -> list[Finding]:
     found = []
     scopes = token.get("scopes")
     if isinstance(scopes, list) and "api" not in scopes:
-        named = ", ".join(wire.word(one) for one in scopes)
+        named = ", ".join(short_text(one) for one in scopes)
         found.append(
             Finding(
                 level="error",
@@ -178,9 +179,9 @@ def token_findings(token: object, today: dt.date) -> list[Finding]:
 
 def project_findings(raw: Any, settings: GitLabSettings) -> list[Finding]:
     """Whether the project can have issues of ours. https://docs.gitlab.com/api/projects/."""
-    if not isinstance(raw, dict) or wire.number(raw, "id") is None:
+    if not isinstance(raw, dict) or positive_int(raw, "id") is None:
         raise Misconfigured("this is not GitLab's API: check `url`")
-    name = wire.word(raw.get("path_with_namespace"), 200) or settings.project
+    name = short_text(raw.get("path_with_namespace"), 200) or settings.project
     found = []
     if raw.get("archived") is True:
         found.append(_error(f"the project {name} is archived", "unarchive it, or name another in `project`"))
@@ -218,7 +219,9 @@ def _role(permissions: object) -> int | None:
     """The account's highest role in the project, None if GitLab does not say."""
     if not isinstance(permissions, dict):
         return None
-    levels = [wire.number(permissions.get(key), "access_level") for key in ("project_access", "group_access")]
+    levels = [
+        positive_int(permissions.get(key), "access_level") for key in ("project_access", "group_access")
+    ]
     return max((level for level in levels if level is not None), default=None)
 
 

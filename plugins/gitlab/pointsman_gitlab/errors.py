@@ -10,7 +10,7 @@ import json
 from typing import Any
 
 from pointsman.plugin_api import Misconfigured, PluginError, RateLimited, Refused, Response
-from pointsman_gitlab.wire import word
+from pointsman.plugin_api.helpers import short_text
 
 _LONGEST_WAIT = 3600.0
 _WORDS_SHOWN = 5
@@ -33,11 +33,11 @@ def message_of(answer: Response) -> tuple[str, dict[str, str]]:
     if isinstance(message, dict):
         for name, value in list(message.items())[:_WORDS_SHOWN]:
             words = value if isinstance(value, list) else [value]
-            fields[word(name, 60)] = ", ".join(
-                text for one in words[:_WORDS_SHOWN] if (text := word(one, 200))
+            fields[short_text(name, 60)] = ", ".join(
+                text for one in words[:_WORDS_SHOWN] if (text := short_text(one, 200))
             )
         message = "; ".join(f"{name}: {text}" for name, text in fields.items())
-    words = [word(one, 300) for one in (message, said.get("error"), said.get("error_description"))]
+    words = [short_text(one, 300) for one in (message, said.get("error"), said.get("error_description"))]
     return ": ".join(dict.fromkeys(one for one in words if one)), fields
 
 
@@ -50,7 +50,7 @@ def problem(answer: Response, doing: str, *, issue: bool = False) -> PluginError
         # from some limits plain text comes back, from others JSON: https://docs.gitlab.com/security/rate_limits/
         return RateLimited(failed, retry_after=wait_seconds(answer), **_kept(answer))
     if status in (301, 302, 303, 307, 308):
-        where = word(answer.headers.get("location", ""), 200)
+        where = short_text(answer.headers.get("location", ""), 200)
         return Misconfigured(
             f"{failed}: the project has another name now ({where}): set `project` to it", **_kept(answer)
         )

@@ -3,52 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from typing import Any
 
-from pointsman.plugin_api import ApiClient, UnknownOutcome
+from pointsman.plugin_api import ApiClient, Response
+from pointsman.plugin_api.helpers import Page, read_pages
 from pointsman_gitlab.errors import problem
 
-PAGE = 100
-"""The most that GitLab gives at once."""
+PAGE_SIZE = 100
+"""The most objects that GitLab returns at once."""
 
 
-async def read_pages(
+async def read_all(
     client: ApiClient,
     path: str,
     params: Mapping[str, str | int],
     *,
     doing: str,
-    pages: int = 100,
-    issue: bool = False,
-    enough: Callable[[dict[str, Any]], bool] = lambda _: False,
+    max_pages: int = 100,
+    about_issue: bool = False,
+    until: Callable[[dict[str, Any]], bool] = lambda _: False,
 ) -> list[dict[str, Any]]:
-    """All objects of a list, page by page, or those before the first one that is ``enough``.
+    """Return all objects of a list, or those before the first object for which ``until`` returns true.
 
-    A short page is not the last one: what the account may not see is taken out of it. The end is where ``X-Next-Page``
-    is empty or, without that header, where a page is. A list that is longer than ``pages`` raises UnknownOutcome, since half a
-    list proves nothing.
-    ``issue``: the address names an issue that has to be there.
+    Raises UnknownOutcome after ``max_pages`` pages. ``about_issue``: the path names an issue that has to exist.
     """
-    found: list[dict[str, Any]] = []
-    page = 1
-    for _ in range(pages):
-        answer = await client.request("GET", path, params={**params, "page": page, "per_page": PAGE})
-        if not answer.ok:
-            raise problem(answer, doing, issue=issue)
-        items = answer.json()
-        if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
-            # what is passed by might be the very thing that is looked for
-            raise UnknownOutcome(
-                f"could not {doing}: the answer is no list of objects",
-                status=answer.status,
-                excerpt=answer.text(),
-            )
-        for item in items:
-            if enough(item):
-                return found
-            found.append(item)
-        following = answer.headers.get("x-next-page", str(page + 1) if items else "")
-        if not (following.isascii() and following.isdigit() and int(following) > page):
-            return found
-        page = int(following)
-    raise UnknownOutcome(f"could not {doing}: more than {pages} pages")
+
+    async def fetch(page: int) -> Response:
+        response = await client.request("GET", path, params={**params, "page": page, "per_page": PAGE_SIZE})
+        if not response.ok:
+            raise problem(response, doing, issue=about_issue)
+        return response
+
+    objects: list[dict[str, Any]] = []
+    async with aclosing(read_pages(fetch, _next_page, doing=doing, max_pages=max_pages)) as listed:
+        async for item in listed:
+            if until(item):
+                break
+            objects.append(item)
+    return objects
+
+
+def _next_page(page: Page) -> int | None:
+    """Return the next page, which ``X-Next-Page`` names; without that header the list ends with an empty page.
+
+    A short page is not the last: objects that the account may not see are removed from it.
+    """
+    following = page.response.headers.get("x-next-page", str(page.number + 1) if page.objects else "")
+    return (
+        int(following)
+        if following.isascii() and following.isdigit() and int(following) > page.number
+        else None
+    )

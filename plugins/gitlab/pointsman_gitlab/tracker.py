@@ -31,13 +31,14 @@ from pointsman.plugin_api import (
     UnknownOutcome,
     WebhookEvent,
 )
-from pointsman_gitlab import webhook, wire
+from pointsman.plugin_api.helpers import find_markers, format_time, parse_time
+from pointsman_gitlab import webhook_events, wire
 from pointsman_gitlab.doctor import Doctor
 from pointsman_gitlab.errors import message_of, problem
-from pointsman_gitlab.hooks import Hooks
-from pointsman_gitlab.pages import read_pages
-from pointsman_gitlab.people import People
+from pointsman_gitlab.pages import read_all
 from pointsman_gitlab.settings import GitLabSettings
+from pointsman_gitlab.users import People
+from pointsman_gitlab.webhook_registration import Hooks
 
 __all__ = ["GitLabSettings", "GitLabTracker"]
 
@@ -103,14 +104,14 @@ class GitLabTracker(Tracker[GitLabSettings]):
         notes = [
             *wire.notes_of_draft(draft),
             *(f"not assigned to {name}: GitLab knows no such user" for name in unknown),
-            *wire.notes_of_answer(raw, labels, assignees),
+            *wire.notes_of_response(raw, labels, assignees),
         ]
         return IssueRef(ref.remote_id, ref.key, ref.url, notes=tuple(notes))
 
     async def add_comment(self, issue: IssueRef, body: str, marker: Marker) -> CommentRef:
         """Add a comment, which GitLab calls a note."""
         doing, path = "add the comment", f"{self._at(issue)}/notes"
-        answer = await self._about("POST", path, doing, json={"body": wire.marked(body, marker)})
+        answer = await self._about("POST", path, doing, json={"body": wire.marked_text(body, marker)})
         ref = wire.comment_ref(answer.json(), issue)
         if ref is None:
             raise _other_answer(doing, answer)
@@ -145,7 +146,7 @@ class GitLabTracker(Tracker[GitLabSettings]):
             answer = await self.client.request("GET", "/user")
             if not answer.ok:
                 raise problem(answer, "read our own account")
-            self._account = wire.actor(answer.json())
+            self._account = wire.account(answer.json())
         if self._account is None:
             raise Misconfigured("the server does not say who we are: check `url`")
         return self._account
@@ -157,7 +158,7 @@ class GitLabTracker(Tracker[GitLabSettings]):
 
     def _seen(self, answer: Response, issue: IssueRef, doing: str) -> IssueState:
         raw = answer.json()
-        gone, seen = wire.issue_gone(raw), wire.issue_seen(raw)
+        gone, seen = wire.issue_removed(raw), wire.issue_state(raw)
         if seen is None or seen.ref.remote_id != issue.remote_id:
             raise _other_answer(doing, answer)
         if gone is not None:
@@ -175,13 +176,13 @@ class GitLabTracker(Tracker[GitLabSettings]):
             "scope": "all",
             "state": "all",
             "author_id": me.account_id,
-            "created_after": wire.timestamp(since),
+            "created_after": format_time(since),
             "order_by": "created_at",
             "sort": "asc",
         }
         doing = "look for the issue"
-        listed = await read_pages(self.client, f"{self._project}/issues", params, doing=doing)
-        seen = [one for raw in listed if (one := wire.issue_seen(raw)) is not None]
+        listed = await read_all(self.client, f"{self._project}/issues", params, doing=doing)
+        seen = [one for raw in listed if (one := wire.issue_state(raw)) is not None]
         return [
             one.ref
             for one in seen
@@ -196,18 +197,18 @@ class GitLabTracker(Tracker[GitLabSettings]):
         params: dict[str, str | int] = {"order_by": "created_at", "sort": "desc"}
 
         def is_older(raw: dict[str, Any]) -> bool:
-            made = wire.moment(raw.get("created_at"))
+            made = parse_time(raw.get("created_at"))
             return made is not None and made < since
 
         path, doing = f"{self._at(issue)}/notes", "look for the comment"
-        listed = await read_pages(self.client, path, params, doing=doing, issue=True, enough=is_older)
+        listed = await read_all(self.client, path, params, doing=doing, about_issue=True, until=is_older)
         found = [
             ref
             for raw in listed
             if raw.get("system") is not True
-            and (author := wire.actor(raw.get("author"))) is not None
+            and (author := wire.account(raw.get("author"))) is not None
             and author.account_id == me.account_id
-            and marker.text in wire.markers_in(raw.get("body"))
+            and marker.text in find_markers(raw.get("body"))
             and (ref := wire.comment_ref(raw, issue)) is not None
         ]
         return found[::-1]
@@ -221,13 +222,15 @@ class GitLabTracker(Tracker[GitLabSettings]):
         params: dict[str, str | int] = {
             "scope": "all",
             "state": "all",
-            "updated_after": wire.timestamp(since),
+            "updated_after": format_time(since),
             "order_by": "created_at",
             "sort": "desc",
         }
         doing = "list changed issues"
-        listed = await read_pages(self.client, f"{self._project}/issues", params, doing=doing, pages=1000)
-        news = [one for raw in listed if (one := wire.issue_gone(raw) or wire.issue_seen(raw)) is not None]
+        listed = await read_all(self.client, f"{self._project}/issues", params, doing=doing, max_pages=1000)
+        news = [
+            one for raw in listed if (one := wire.issue_removed(raw) or wire.issue_state(raw)) is not None
+        ]
         return list({one.ref.remote_id: one for one in news}.values())
 
     # -- looking after it ----------------------------------------------------------------------------------------------
@@ -246,16 +249,16 @@ class GitLabTracker(Tracker[GitLabSettings]):
     @classmethod
     def verify_webhook(cls, headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> bool:
         """Whether one of the secrets vouches for the call; a plain secret token says nothing about the body."""
-        return webhook.is_genuine(headers, body, secrets)
+        return webhook_events.is_genuine(headers, body, secrets)
 
     @classmethod
     def webhook_id(cls, headers: Mapping[str, str], body: bytes) -> str | None:
         """The id of the call."""
-        return webhook.call_id(headers, body)
+        return webhook_events.call_id(headers, body)
 
     def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent:  # noqa: ARG002
         """What the call says about an issue of this project."""
-        return webhook.read(body, self.settings.project)
+        return webhook_events.read(body, self.settings.project)
 
     # -- HTTP --------------------------------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ from pointsman.plugin_api import (
     UnknownOutcome,
     WebhookEvent,
 )
-from pointsman_jira import checks, errors, hooks, transitions, webhook, wire
+from pointsman_jira import checks, errors, transitions, webhook_events, webhook_registration, wire
 from pointsman_jira.creation import Creation
 from pointsman_jira.reading import JiraReader
 from pointsman_jira.settings import JiraSettings
@@ -194,22 +194,22 @@ class JiraTracker(JiraReader):
 
     async def ensure_webhook(self, url: str, secret: Secret) -> Finding:
         """Make or mend the webhook, which only administrators may; else say what such a person has to do."""
-        return await hooks.ensure(self.settings, self.calls, url, secret)
+        return await webhook_registration.ensure(self.settings, self.calls, url, secret)
 
     # -- webhooks ----------------------------------------------------------------------------------------------
 
     @classmethod
     def verify_webhook(cls, headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> bool:
         """Whether the call is signed with one of the secrets."""
-        return webhook.verify(headers, body, secrets)
+        return webhook_events.verify(headers, body, secrets)
 
     @classmethod
     def webhook_id(cls, headers: Mapping[str, str], body: bytes) -> str | None:  # noqa: ARG003 - it is in a header
         """Jira's own id of the call."""
-        return webhook.identifier(headers)
+        return webhook_events.identifier(headers)
 
     def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent:  # noqa: ARG002 - all is in the body
         """What the call says about our project."""
-        return webhook.read(
+        return webhook_events.read(
             body, project=self.settings.project, site=self.settings.site, reasons=self.settings.reasons
         )

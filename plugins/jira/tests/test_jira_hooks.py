@@ -9,7 +9,7 @@ from aiohttp import web
 
 from pointsman.plugin_api import Draft, Marker, Secret
 from pointsman.testing.fake import Fault
-from pointsman_jira import hooks
+from pointsman_jira import webhook_registration
 
 URL = "https://pm.example/webhooks/jira/ops"
 SECRET = Secret("hush-hush-hush")
@@ -76,7 +76,7 @@ async def test_a_webhook_that_was_changed_is_mended(jira, tracker, changes, says
 async def test_a_webhook_made_by_hand_keeps_its_name_and_its_fitting_filter(jira, tracker):
     jira.admin = True
     for jql in ("", "project = OPS"):
-        by_hand = {"name": "Ours", "url": URL, "events": list(hooks.EVENTS), "enabled": True}
+        by_hand = {"name": "Ours", "url": URL, "events": list(webhook_registration.EVENTS), "enabled": True}
         jira.hooks = {7: by_hand | {"filters": {"issue-related-events-section": jql}}}
         found = await ensure(tracker)
         assert "it had no secret" in found.message
@@ -123,7 +123,7 @@ async def test_where_it_cannot_be_done_a_person_is_told_everything(jira, tracker
     found = await ensure(tracker)
     assert found.level == "warning"
     assert "every ten minutes" in found.impact
-    for word in ("System > WebHooks", URL, "secret", "project = OPS", *hooks.EVENTS):
+    for word in ("System > WebHooks", URL, "secret", "project = OPS", *webhook_registration.EVENTS):
         assert word in found.remedy
     assert "hush" not in repr(found)
     assert jira.hooks == {}

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pointsman.plugin_api import Actor, IgnoredWebhook, IssueRef, IssueRemoved, IssueState, Marker
-from pointsman_forgejo import ForgejoTracker, webhook, wire
+from pointsman_forgejo import ForgejoTracker, webhook_events, wire
 
 MARKER = Marker("pm1-0190b5a0-7c11-7000-8000-000000000001-0123456789abcdef")
 ISSUES = {"x-forgejo-event": "issues"}
@@ -21,14 +21,14 @@ calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 def read(payload, headers=None, repository="acme/shop"):
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    return webhook.read(ISSUES if headers is None else headers, body, repository)
+    return webhook_events.read(ISSUES if headers is None else headers, body, repository)
 
 
 # -- webhooks ------------------------------------------------------------------------------------------------------
 
 
 def test_a_closed_issue_is_read_whole():
-    body = wire.marked("text", MARKER)
+    body = wire.marked_text("text", MARKER)
     seen = read(
         {
             "action": "closed",
@@ -269,7 +269,7 @@ def test_any_json_comes_to_a_decision_that_can_be_kept(headers, payload):
 @calm
 @given(st.binary())
 def test_any_bytes_come_to_a_decision(body):
-    assert isinstance(webhook.read({}, body, "acme/shop"), IgnoredWebhook)
+    assert isinstance(webhook_events.read({}, body, "acme/shop"), IgnoredWebhook)
 
 
 def test_a_replay_says_the_same_under_another_id():

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pointsman.plugin_api import Actor, Draft, Marker
+from pointsman.plugin_api.helpers import CUT_NOTE, find_markers
 from pointsman_forgejo import wire
 
 MARKER = Marker("pm1-0190b5a0-7c11-7000-8000-000000000001-0123456789abcdef")
@@ -16,13 +17,13 @@ calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def test_the_marker_is_the_last_line_of_the_body_and_is_found_again():
-    body = wire.marked("Hello\n", MARKER)
+    body = wire.marked_text("Hello\n", MARKER)
     assert body == f"Hello\n\n<!-- pointsman: {MARKER.text} -->"
-    assert wire.markers_in(body) == (MARKER.text,)
+    assert find_markers(body) == (MARKER.text,)
 
 
 def test_the_marker_survives_what_an_edit_in_a_browser_does_to_lines():
-    assert wire.markers_in(wire.marked("a\nb", MARKER).replace("\n", "\r\n") + "\r\n") == (MARKER.text,)
+    assert find_markers(wire.marked_text("a\nb", MARKER).replace("\n", "\r\n") + "\r\n") == (MARKER.text,)
 
 
 def test_a_marker_that_came_along_in_the_text_is_taken_out():
@@ -33,30 +34,30 @@ def test_a_marker_that_came_along_in_the_text_is_taken_out():
         nested,
         f"<!-- pointsman:<!-- pointsman: {other} --> {other} -->",
     ):
-        assert wire.markers_in(wire.marked(text, MARKER)) == (MARKER.text,)
+        assert find_markers(wire.marked_text(text, MARKER)) == (MARKER.text,)
 
 
 def test_an_empty_text_leaves_the_marker_alone():
-    assert wire.marked("  \n", MARKER) == f"<!-- pointsman: {MARKER.text} -->"
+    assert wire.marked_text("  \n", MARKER) == f"<!-- pointsman: {MARKER.text} -->"
 
 
 @calm
 @given(st.text())
 def test_every_text_keeps_its_marker_and_can_be_sent(text):
-    body = wire.marked(text, MARKER)
-    assert wire.markers_in(body)[-1] == MARKER.text
+    body = wire.marked_text(text, MARKER)
+    assert find_markers(body)[-1] == MARKER.text
     assert b"\x00" not in body.encode()
 
 
 def test_too_long_a_text_is_cut_says_so_and_keeps_the_marker():
-    body = wire.marked("ä" * wire.BODY_BYTES, MARKER)
+    body = wire.marked_text("ä" * wire.BODY_BYTES, MARKER)
     assert len(body.encode()) <= wire.BODY_BYTES
     assert "cut here" in body
-    assert wire.markers_in(body) == (MARKER.text,)
+    assert find_markers(body) == (MARKER.text,)
 
 
 def test_a_cut_inside_a_code_block_closes_it():
-    body = wire.marked("```text\n" + "x\n" * wire.BODY_BYTES, MARKER)
+    body = wire.marked_text("```text\n" + "x\n" * wire.BODY_BYTES, MARKER)
     assert body.count("```") == 2
     assert len(body.encode()) <= wire.BODY_BYTES
 
@@ -74,8 +75,8 @@ def test_a_cut_inside_a_code_block_closes_it():
     ],
 )
 def test_a_title_is_one_line_of_255_bytes_at_most(text, title):
-    assert wire.title_line(text) == title
-    assert len(wire.title_line(text).encode()) <= 255
+    assert wire.title(text) == title
+    assert len(wire.title(text).encode()) <= 255
 
 
 def test_labels_are_given_once_and_only_where_forgejo_can_have_them():
@@ -99,18 +100,18 @@ def test_labels_are_given_once_and_only_where_forgejo_can_have_them():
     ],
 )
 def test_an_account_is_known_by_its_id(account, actor):
-    assert wire.actor(account) == actor
+    assert wire.account(account) == actor
 
 
 @pytest.mark.parametrize("key", ["user", "poster"])
 def test_the_author_of_an_issue_is_told(key):
-    seen = wire.issue_seen({"number": 1, key: {"id": 5, "login": "dev"}})
+    seen = wire.issue_state({"number": 1, key: {"id": 5, "login": "dev"}})
     assert seen is not None
     assert (seen.author, seen.actor) == (Actor("5", "dev"), None)
 
 
 def test_an_issue_without_a_word_about_its_author_has_none():
-    seen = wire.issue_seen({"number": 1})
+    seen = wire.issue_state({"number": 1})
     assert seen is not None
     assert seen.author is None
 
@@ -123,7 +124,7 @@ def test_an_issue_without_a_word_about_its_author_has_none():
         ({"title": "ü" * 127 + "x"}, []),
         ({"title": "ü" * 128}, ["the title was longer than 255 bytes and is cut"]),
         ({"body": "x" * wire.BODY_BYTES}, [f"the text was longer than {wire.BODY_BYTES} bytes and is cut"]),
-        ({"body": wire._CUT}, []),
+        ({"body": CUT_NOTE}, []),
         ({"labels": ("ok", "x" * 51)}, [f"label '{'x' * 51}' left out: names have 1 to 50 characters"]),
         ({"labels": (" ",)}, ["label ' ' left out: names have 1 to 50 characters"]),
     ],

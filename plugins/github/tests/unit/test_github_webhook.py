@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pointsman.plugin_api import Actor, IgnoredWebhook, IssueRef, IssueRemoved, IssueState, Marker
-from pointsman_github import GitHubTracker, events, wire
+from pointsman_github import GitHubTracker, webhook_events, wire
 
 SECRET = b"a secret"
 BODY = b'{"action":"closed"}'
@@ -30,7 +30,7 @@ def verify(headers, body=BODY, secrets=(SECRET,)):
 
 def read(payload, headers=None, repository="acme/shop"):
     body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
-    return events.read(ISSUES if headers is None else headers, body, repository)
+    return webhook_events.read(ISSUES if headers is None else headers, body, repository)
 
 
 # -- signatures ----------------------------------------------------------------------------------------------------
@@ -93,7 +93,7 @@ def test_the_id_of_a_call_is_in_its_header():
 
 
 def test_a_closed_issue_is_read_whole():
-    body = wire.marked("text", MARKER)
+    body = wire.marked_text("text", MARKER)
     seen = read(
         {
             "action": "closed",
@@ -245,7 +245,7 @@ def test_any_json_comes_to_a_decision_that_can_be_kept(headers, payload):
 @calm
 @given(st.binary())
 def test_any_bytes_come_to_a_decision(body):
-    assert isinstance(events.read({}, body, "acme/shop"), IgnoredWebhook)
+    assert isinstance(webhook_events.read({}, body, "acme/shop"), IgnoredWebhook)
 
 
 # -- recordings ----------------------------------------------------------------------------------------------------
@@ -254,7 +254,7 @@ def test_any_bytes_come_to_a_decision(body):
 def recorded(payload, name, event="issues"):
     raw = payload(name)
     repository = json.loads(raw).get("repository", {}).get("full_name", "acme/shop")
-    return events.read({"x-github-event": event} if event else {}, raw, repository)
+    return webhook_events.read({"x-github-event": event} if event else {}, raw, repository)
 
 
 @pytest.mark.parametrize("event", ["issues", ""])
@@ -300,7 +300,7 @@ def test_recorded_calls_that_do_not_concern_us(payload, name, with_event):
 
 
 def test_a_recorded_call_of_another_repository(payload):
-    news = events.read(ISSUES, payload("issues.opened.json"), "acme/shop")
+    news = webhook_events.read(ISSUES, payload("issues.opened.json"), "acme/shop")
     assert isinstance(news, IgnoredWebhook)
     assert "another repository" in news.reason
 
@@ -374,7 +374,7 @@ def test_every_other_event_is_ignored_by_its_name(event, action, is_pull):
 
 def test_an_issue_that_came_from_another_repository_is_a_new_one_with_its_markers():
     old = {"old_issue": {"number": 1, "html_url": "https://github.example/acme/other/issues/1"}}
-    body = wire.marked("text", MARKER)
+    body = wire.marked_text("text", MARKER)
     seen = read({"action": "opened", "issue": {"number": 8, "state": "closed", "body": body}, "changes": old})
     assert isinstance(seen, IssueState)
     assert (seen.ref.remote_id, seen.state, seen.markers) == ("8", "closed", (MARKER.text,))

@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pointsman.plugin_api import Actor, Draft, Marker
+from pointsman.plugin_api.helpers import find_markers
 from pointsman_github import wire
 
 MARKER = Marker("pm1-0190b5a0-7c11-7000-8000-000000000001-0123456789abcdef")
@@ -16,13 +17,13 @@ calm = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def test_the_marker_is_the_last_line_of_the_body_and_is_found_again():
-    body = wire.marked("Hello\n", MARKER)
+    body = wire.marked_text("Hello\n", MARKER)
     assert body == f"Hello\n\n<!-- pointsman: {MARKER.text} -->"
-    assert wire.markers_in(body) == (MARKER.text,)
+    assert find_markers(body) == (MARKER.text,)
 
 
 def test_the_marker_survives_what_an_edit_in_a_browser_does_to_lines():
-    assert wire.markers_in(wire.marked("a\nb", MARKER).replace("\n", "\r\n") + "\r\n") == (MARKER.text,)
+    assert find_markers(wire.marked_text("a\nb", MARKER).replace("\n", "\r\n") + "\r\n") == (MARKER.text,)
 
 
 def test_a_marker_that_came_along_in_the_text_is_taken_out():
@@ -33,36 +34,36 @@ def test_a_marker_that_came_along_in_the_text_is_taken_out():
         nested,
         f"<!-- pointsman:<!-- pointsman: {other} --> {other} -->",
     ):
-        assert wire.markers_in(wire.marked(text, MARKER)) == (MARKER.text,)
+        assert find_markers(wire.marked_text(text, MARKER)) == (MARKER.text,)
 
 
 def test_an_empty_text_leaves_the_marker_alone():
-    assert wire.marked("  \n", MARKER) == f"<!-- pointsman: {MARKER.text} -->"
+    assert wire.marked_text("  \n", MARKER) == f"<!-- pointsman: {MARKER.text} -->"
 
 
 @calm
 @given(st.text())
 def test_every_text_keeps_its_marker_and_can_be_sent(text):
-    body = wire.marked(text, MARKER)
-    assert wire.markers_in(body)[-1] == MARKER.text
+    body = wire.marked_text(text, MARKER)
+    assert find_markers(body)[-1] == MARKER.text
     assert b"\x00" not in body.encode()
 
 
 def test_too_long_a_text_is_cut_says_so_and_keeps_the_marker():
-    body = wire.marked("ä" * 70_000, MARKER)
+    body = wire.marked_text("ä" * 70_000, MARKER)
     assert len(body) <= wire.BODY_CHARACTERS
     assert "cut here" in body
-    assert wire.markers_in(body) == (MARKER.text,)
+    assert find_markers(body) == (MARKER.text,)
 
 
 def test_a_text_that_just_fits_is_left_alone():
-    room = wire.BODY_CHARACTERS - len(wire.marked("", MARKER)) - 2
-    assert len(wire.marked("x" * room, MARKER)) == wire.BODY_CHARACTERS
-    assert "cut here" in wire.marked("x" * (room + 1), MARKER)
+    room = wire.BODY_CHARACTERS - len(wire.marked_text("", MARKER)) - 2
+    assert len(wire.marked_text("x" * room, MARKER)) == wire.BODY_CHARACTERS
+    assert "cut here" in wire.marked_text("x" * (room + 1), MARKER)
 
 
 def test_a_cut_inside_a_code_block_closes_it():
-    body = wire.marked("~~~~text\n```\n" + "x\n" * 70_000, MARKER)
+    body = wire.marked_text("~~~~text\n```\n" + "x\n" * 70_000, MARKER)
     assert body.count("~~~~") == 2
     assert len(body) <= wire.BODY_CHARACTERS
 
@@ -79,7 +80,7 @@ def test_a_cut_inside_a_code_block_closes_it():
     ],
 )
 def test_a_title_is_one_line_of_255_characters_at_most(text, title):
-    assert wire.title_line(text) == title
+    assert wire.title(text) == title
 
 
 def test_labels_are_given_once_and_only_where_github_can_have_them():
@@ -96,7 +97,7 @@ def test_an_issue_goes_out_with_assignees_and_never_with_the_old_assignee():
     made = wire.issue_body(Draft(title="x", body="y", marker=MARKER, labels=("new",)), ["bug"], ["dev"])
     assert made == {
         "title": "x",
-        "body": wire.marked("y", MARKER),
+        "body": wire.marked_text("y", MARKER),
         "labels": ["bug", "new"],
         "assignees": ["dev"],
     }
@@ -117,7 +118,7 @@ def test_an_issue_goes_out_with_assignees_and_never_with_the_old_assignee():
 )
 def test_what_is_refused_is_left_out(refused, all_of_it, left):
     body = {"title": "x", "labels": ["a", "b"], "assignees": ["dev"]}
-    assert wire.without(body, refused, all_of_it=all_of_it) == {"title": "x", **left}
+    assert wire.without(body, refused, remove_all=all_of_it) == {"title": "x", **left}
 
 
 @pytest.mark.parametrize(
@@ -141,5 +142,5 @@ def test_an_answer_that_does_not_tell_is_no_reason_for_a_note(raw):
     ],
 )
 def test_accounts_in_whatever_form_they_come(raw, account):
-    assert wire.actor(raw) == account
+    assert wire.account(raw) == account
     assert wire.author({"user": raw}) == account

@@ -8,6 +8,7 @@ import re
 import pytest
 
 from pointsman.plugin_api import Actor, Draft, IssueRef, Marker, Secret
+from pointsman.plugin_api.helpers import find_markers, parse_time
 from pointsman_gitlab import wire
 from pointsman_gitlab.settings import GitLabSettings
 
@@ -29,9 +30,9 @@ ISSUE = {
 
 
 def test_a_title_is_one_line_within_the_limit():
-    assert wire.title_line("a\r\nb\u2028c\x00") == "a b c"
-    assert wire.title_line(" \n") == "(no title)"
-    cut = wire.title_line("x" * 300)
+    assert wire.title("a\r\nb\u2028c\x00") == "a b c"
+    assert wire.title(" \n") == "(no title)"
+    cut = wire.title("x" * 300)
     assert (len(cut), cut[-1]) == (255, "…")
 
 
@@ -53,7 +54,7 @@ def test_a_title_is_one_line_within_the_limit():
 )
 def test_quick_actions_are_made_inert_everywhere(text):
     """What GitLab counts as code is less than Markdown does, so it is done in code too."""
-    made = wire.marked(text, MARKER)
+    made = wire.marked_text(text, MARKER)
     assert "\r" not in made
     assert not re.search(r"(?m)^/", made)
     assert "\u2060/" in made
@@ -61,25 +62,25 @@ def test_quick_actions_are_made_inert_everywhere(text):
 
 @pytest.mark.parametrize("text", ["/usr/lib/python3", "see /close", "1/2", " /close", "/", "/ no"])
 def test_other_slashes_stay(text):
-    assert wire.inert(text) == text
+    assert wire.disarm_quick_actions(text) == text
 
 
 def test_a_text_carries_its_own_marker_and_no_other():
-    quoted = wire.marked("See above.", OTHER)
-    assert wire.markers_in(wire.marked(f"{quoted}\n\n{OTHER.text}", MARKER)) == (MARKER.text,)
+    quoted = wire.marked_text("See above.", OTHER)
+    assert find_markers(wire.marked_text(f"{quoted}\n\n{OTHER.text}", MARKER)) == (MARKER.text,)
 
 
 def test_an_open_fence_is_closed_before_the_marker():
-    assert wire.marked("```python\nraise", MARKER).splitlines()[2] == "```"
-    assert wire.marked("~~~~\n```\nraise", MARKER).splitlines()[3] == "~~~~"
-    assert wire.marked("```\ndone\n```", MARKER).count("```") == 2
+    assert wire.marked_text("```python\nraise", MARKER).splitlines()[2] == "```"
+    assert wire.marked_text("~~~~\n```\nraise", MARKER).splitlines()[3] == "~~~~"
+    assert wire.marked_text("```\ndone\n```", MARKER).count("```") == 2
 
 
 def test_a_text_that_is_too_long_is_cut_and_keeps_its_marker():
     for text in ("x" * 2_000_000, "```\n" + "code\n" * 300_000, "\U0001f600" * 1_100_000):
-        made = wire.marked(text, MARKER)
+        made = wire.marked_text(text, MARKER)
         assert len(made) <= wire.BODY_CHARACTERS
-        assert wire.markers_in(made) == (MARKER.text,)
+        assert find_markers(made) == (MARKER.text,)
         assert "is cut here" in made
 
 
@@ -119,7 +120,7 @@ def test_states_go_out_as_events():
 
 
 def test_an_issue_is_read():
-    seen = wire.issue_seen(ISSUE)
+    seen = wire.issue_state(ISSUE)
     assert seen is not None
     assert seen.ref == IssueRef("6", "#6", "https://gitlab.example.com/acme/shop/-/issues/6")
     assert (seen.state, seen.close_reason, seen.markers) == ("closed", None, (MARKER.text,))
@@ -129,21 +130,21 @@ def test_an_issue_is_read():
 
 def test_a_duplicate_says_so():
     for more in ({"_links": {"closed_as_duplicate_of": "https://x/1"}}, {"duplicated_to_id": 3}):
-        seen = wire.issue_seen({**ISSUE, **more})
+        seen = wire.issue_state({**ISSUE, **more})
         assert seen is not None
         assert seen.close_reason == "duplicate"
 
 
 def test_a_moved_issue_is_gone():
-    gone = wire.issue_gone({**ISSUE, "moved_to_id": 99})
+    gone = wire.issue_removed({**ISSUE, "moved_to_id": 99})
     assert gone is not None
     assert "99" in gone.moved_to
-    assert wire.issue_gone(ISSUE) is None
+    assert wire.issue_removed(ISSUE) is None
 
 
 def test_what_is_no_issue_is_none():
     for raw in (None, 7, [], {}, {"iid": True}, {"iid": "7"}, {"iid": -1}, {**ISSUE, "state": "locked"}):
-        assert wire.issue_seen(raw) is None
+        assert wire.issue_state(raw) is None
 
 
 def test_a_comment_is_read_with_a_page_of_its_own():
@@ -163,23 +164,23 @@ def test_a_comment_is_read_with_a_page_of_its_own():
     ],
 )
 def test_times_come_in_several_forms(text, seconds):
-    assert wire.moment(text) == dt.datetime(2017, 9, 15, 16, 50, 55, tzinfo=dt.UTC) + dt.timedelta(
+    assert parse_time(text) == dt.datetime(2017, 9, 15, 16, 50, 55, tzinfo=dt.UTC) + dt.timedelta(
         seconds=seconds
     )
 
 
 @pytest.mark.parametrize("text", [None, 7, "", "UTC", "9999-99-99", "0001-01-01T00:00:00+14:00"])
 def test_what_is_no_time_is_none(text):
-    assert wire.moment(text) is None
+    assert parse_time(text) is None
 
 
 def test_what_gitlab_left_out_is_noted():
     raw = {"labels": ["Bug"], "assignees": [{"id": 8}]}
-    assert wire.notes_of_answer(raw, ["bug"], {"ada": 8}) == []
-    [labels, one] = wire.notes_of_answer(raw, ["bug", "shop"], {"ada": 8, "bob": 9})
+    assert wire.notes_of_response(raw, ["bug"], {"ada": 8}) == []
+    [labels, one] = wire.notes_of_response(raw, ["bug", "shop"], {"ada": 8, "bob": 9})
     assert "shop" in labels and "bug," not in labels
     assert "bob" in one and "licence" in one
-    [nobody] = wire.notes_of_answer({}, [], {"ada": 8})
+    [nobody] = wire.notes_of_response({}, [], {"ada": 8})
     assert "no members" in nobody
 
 

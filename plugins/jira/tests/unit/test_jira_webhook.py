@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman.plugin_api import Actor, IgnoredWebhook, IssueRef, IssueRemoved, IssueState, Secret
-from pointsman_jira import JiraTracker, webhook
+from pointsman_jira import JiraTracker, webhook_events
 from pointsman_jira.settings import JiraSettings
 
 SITE = "https://acme.atlassian.net"
@@ -22,7 +22,7 @@ quick = settings(max_examples=200, deadline=None)
 
 def read(body, project="TES"):
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
-    return webhook.read(raw, project=project, site=SITE)
+    return webhook_events.read(raw, project=project, site=SITE)
 
 
 def issue(key="OPS-1", category="done", **fields):
@@ -42,29 +42,29 @@ def test_the_published_example_verifies():
     """https://developer.atlassian.com/cloud/jira/platform/webhooks/#secure-admin-webhooks"""
     secret = b"It's a Secret to Everybody"
     signature = "sha256=a4771c39fbe90f317c7824e83ddef3caae9cb3d976c214ace1f2937e133263c9"
-    assert webhook.verify({"x-hub-signature": signature}, b"Hello World!", [b"other", secret])
-    assert not webhook.verify({"x-hub-signature": signature}, b"Hello World?", [secret])
-    assert not webhook.verify({"x-hub-signature": signature}, b"Hello World!", [b"other"])
-    assert not webhook.verify({"x-hub-signature": signature}, b"Hello World!", [])
+    assert webhook_events.verify({"x-hub-signature": signature}, b"Hello World!", [b"other", secret])
+    assert not webhook_events.verify({"x-hub-signature": signature}, b"Hello World?", [secret])
+    assert not webhook_events.verify({"x-hub-signature": signature}, b"Hello World!", [b"other"])
+    assert not webhook_events.verify({"x-hub-signature": signature}, b"Hello World!", [])
 
 
 @pytest.mark.parametrize("method", ["sha1", "sha512", "SHA-256", "", "sha256 "])
 def test_other_methods_are_refused(method):
     made = hmac.new(b"s", b"body", hashlib.sha256).hexdigest()
-    assert not webhook.verify({"x-hub-signature": f"{method}={made}"}, b"body", [b"s"])
-    assert not webhook.verify({"x-hub-signature-256": f"sha256={made}"}, b"body", [b"s"])
+    assert not webhook_events.verify({"x-hub-signature": f"{method}={made}"}, b"body", [b"s"])
+    assert not webhook_events.verify({"x-hub-signature-256": f"sha256={made}"}, b"body", [b"s"])
 
 
 @quick
 @given(st.text(max_size=90), st.binary(max_size=20), st.lists(st.binary(max_size=5), max_size=2))
 def test_odd_signatures_are_just_false(signature, body, secrets):
-    assert webhook.verify({"x-hub-signature": signature}, body, secrets) is False
-    assert webhook.verify({"x-hub-signature": "sha256=" + signature}, body, secrets) is False
+    assert webhook_events.verify({"x-hub-signature": signature}, body, secrets) is False
+    assert webhook_events.verify({"x-hub-signature": "sha256=" + signature}, body, secrets) is False
 
 
 def test_the_identifier_is_jiras_own():
-    assert webhook.identifier({"x-atlassian-webhook-identifier": " abc "}) == "abc"
-    assert webhook.identifier({}) is None
+    assert webhook_events.identifier({"x-atlassian-webhook-identifier": " abc "}) == "abc"
+    assert webhook_events.identifier({}) is None
 
 
 # -- recorded --------------------------------------------------------------------------------------------------------
@@ -198,7 +198,7 @@ def test_the_snapshot_counts_whatever_the_changelog_says(category, changelog, na
 
 def test_reasons_are_told_by_the_names_in_the_settings():
     body = json.dumps(call(about=issue(resolution={"name": "Dublette"}))).encode()
-    told = webhook.read(body, project="OPS", site=SITE, reasons={"duplicate": "dublette"})
+    told = webhook_events.read(body, project="OPS", site=SITE, reasons={"duplicate": "dublette"})
     assert told.close_reason == "duplicate"
     assert read(body, project="OPS").close_reason == "completed"
 

@@ -18,6 +18,7 @@ from pointsman.plugin_api import (
     WebhookEvent,
     hmac_sha256_matches,
 )
+from pointsman.plugin_api.helpers import short_text, web_url
 from pointsman_github import wire
 
 
@@ -34,7 +35,7 @@ def signature_fits(headers: Mapping[str, str], body: bytes, secrets: Sequence[by
 
 def delivery_id(headers: Mapping[str, str]) -> str | None:
     """The id of this call. A redelivery comes with the same one."""
-    return wire.word(headers.get("x-github-delivery"), 100) or None
+    return short_text(headers.get("x-github-delivery"), 100) or None
 
 
 _STATE_AFTER: dict[str, State] = {"closed": "closed", "reopened": "open", "opened": "open"}
@@ -72,7 +73,7 @@ def read(headers: Mapping[str, str], body: bytes, repository: str) -> WebhookEve
     event = headers.get("x-github-event", "")
     if event not in ("", "issues"):
         why = _OTHER_EVENTS.get(event, "only changes of issues count")
-        return IgnoredWebhook(f"event {wire.word(event)}: {why}")
+        return IgnoredWebhook(f"event {short_text(event)}: {why}")
     try:
         payload = json.loads(body)
     except (ValueError, RecursionError):
@@ -90,10 +91,10 @@ def read(headers: Mapping[str, str], body: bytes, repository: str) -> WebhookEve
 def _read_action(payload: dict[str, Any]) -> WebhookEvent:
     action = payload.get("action")
     if not isinstance(action, str) or not (action in _STATE_AFTER or action in _GONE):
-        name = wire.word(action) or "(none)"
+        name = short_text(action) or "(none)"
         why = _NO_CHANGE_OF_STATE.get(name, "none that opens, closes or reopens an issue")
         return IgnoredWebhook(f"action {name}: {why}")
-    seen = wire.issue_seen(payload.get("issue"), by=wire.actor(payload.get("sender")))
+    seen = wire.issue_state(payload.get("issue"), changed_by=wire.account(payload.get("sender")))
     if seen is None:
         return IgnoredWebhook(f"action {action}: without an issue in it")
     if action in _GONE:
@@ -108,7 +109,7 @@ def _new_address(payload: dict[str, Any]) -> str:
     """Where a transferred issue went, empty if the call does not tell."""
     changes = payload.get("changes")
     new = changes.get("new_issue") if isinstance(changes, dict) else None
-    return wire.address(new.get("html_url")) if isinstance(new, dict) else ""
+    return web_url(new.get("html_url")) if isinstance(new, dict) else ""
 
 
 def _other_repository(payload: dict[str, Any], repository: str) -> str:
@@ -117,4 +118,4 @@ def _other_repository(payload: dict[str, Any], repository: str) -> str:
     name = found.get("full_name") if isinstance(found, dict) else None
     if not isinstance(name, str) or name.casefold() == repository.casefold():
         return ""
-    return wire.word(name, 200) or "(nameless)"
+    return short_text(name, 200) or "(nameless)"

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pointsman.plugin_api import ApiClient, Finding, PluginError, Response, Secret, UnknownOutcome
 from pointsman_jira import errors, wire
 from pointsman_jira.settings import JiraSettings
-from pointsman_jira.webhook import COMMENTS, GONE, SEEN
+from pointsman_jira.webhook_events import COMMENTS, GONE, SEEN
 
 EVENTS = (*SEEN, GONE, *COMMENTS)
 _PATH = "/rest/webhooks/1.0/webhook"

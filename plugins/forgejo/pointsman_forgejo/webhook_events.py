@@ -18,7 +18,8 @@ from pointsman.plugin_api import (
     WebhookEvent,
     hmac_sha256_matches,
 )
-from pointsman_forgejo.wire import actor, issue_seen, word
+from pointsman.plugin_api.helpers import short_text
+from pointsman_forgejo.wire import account, issue_state
 
 _BRANDS = ("forgejo", "gitea", "gogs")
 _STATE_AFTER: dict[str, State] = {"closed": "closed", "reopened": "open", "opened": "open"}
@@ -55,7 +56,7 @@ def signature_fits(headers: Mapping[str, str], body: bytes, secrets: Sequence[by
 
 def delivery_id(headers: Mapping[str, str]) -> str | None:
     """The id of this call. A replay by hand comes with a new one and the old body."""
-    return word(_header(headers, "delivery"), 100) or None
+    return short_text(_header(headers, "delivery"), 100) or None
 
 
 def read(headers: Mapping[str, str], body: bytes, repository: str) -> WebhookEvent:
@@ -67,7 +68,7 @@ def read(headers: Mapping[str, str], body: bytes, repository: str) -> WebhookEve
     event = _header(headers, "event")
     if event not in ("", "issues"):
         return IgnoredWebhook(
-            f"event {word(event)}: {_OTHER_EVENTS.get(event, 'only changes of issues count')}"
+            f"event {short_text(event)}: {_OTHER_EVENTS.get(event, 'only changes of issues count')}"
         )
     try:
         payload = json.loads(body)
@@ -90,11 +91,11 @@ def read(headers: Mapping[str, str], body: bytes, repository: str) -> WebhookEve
 def _read_action(payload: dict[str, Any]) -> WebhookEvent:
     action = payload.get("action")
     if not isinstance(action, str) or not (action in _STATE_AFTER or action == "deleted"):
-        name = word(action) or "(none)"
+        name = short_text(action) or "(none)"
         return IgnoredWebhook(
             f"action {name}: {_OTHER_ACTIONS.get(name, 'it opens, closes or reopens nothing')}"
         )
-    seen = issue_seen(payload.get("issue"), by=actor(payload.get("sender")))
+    seen = issue_state(payload.get("issue"), changed_by=account(payload.get("sender")))
     if seen is None:
         return IgnoredWebhook(f"action {action}: without an issue in it")
     if action == "deleted":
@@ -125,4 +126,4 @@ def _other_repository(payload: dict[str, Any], repository: str) -> str:
     name = found.get("full_name") if isinstance(found, dict) else None
     if not isinstance(name, str) or name.casefold() == repository.casefold():
         return ""
-    return word(name, 200) or "(nameless)"
+    return short_text(name, 200) or "(nameless)"

@@ -16,7 +16,7 @@ from typing import Any
 
 from pointsman.plugin_api import ApiClient, Finding, PluginError, Secret, UnknownOutcome
 from pointsman_forgejo.errors import problem, scopes_lacking
-from pointsman_forgejo.pages import read_pages
+from pointsman_forgejo.pages import read_all
 
 EVENTS = ("issues_only", "issue_comment")
 """What a webhook of ours is asked to send: opened, closed, reopened and edited issues, and comments. The word ``issues``
@@ -108,7 +108,7 @@ class Hooks:
 
     async def listed(self) -> list[Hook]:
         """All webhooks of the repository; those of its organization and of the whole server are not among them."""
-        found = await read_pages(self._client, self._path, {}, doing="read the webhooks")
+        found = await read_all(self._client, self._path, {}, doing="read the webhooks")
         return [hook for raw in found if (hook := read_hook(raw)) is not None]
 
     async def ensure(self, url: str, secret: Secret) -> Finding:

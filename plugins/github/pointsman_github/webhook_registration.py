@@ -20,8 +20,9 @@ from pointsman.plugin_api import (
     Secret,
     UnknownOutcome,
 )
-from pointsman_github import errors, wire
-from pointsman_github.pages import read_pages
+from pointsman.plugin_api.helpers import parse_time, short_text, web_url
+from pointsman_github import errors
+from pointsman_github.pages import each_object
 
 EVENTS = ("issues", "issue_comment")
 _PATH = "/webhooks/github/"
@@ -104,7 +105,7 @@ def _arrived(call: Mapping[str, Any]) -> bool:
 
 async def listed(client: ApiClient, repo: str) -> list[dict[str, Any]]:
     """The repository's webhooks. Misconfigured with status 403 or 404 where the credential may not see them."""
-    pages = read_pages(client, f"{repo}/hooks", {}, doing="list the webhooks")
+    pages = each_object(client, f"{repo}/hooks", {}, doing="list the webhooks")
     return [hook async for hook in pages if isinstance(hook.get("id"), int)]
 
 
@@ -176,7 +177,7 @@ class Hooks:
                 raise errors.problem(answer, "list the webhook's calls")
             page = answer.json()
             for call in page if isinstance(page, list) else ():
-                made = wire.moment(call.get("delivered_at")) if isinstance(call, dict) else None
+                made = parse_time(call.get("delivered_at")) if isinstance(call, dict) else None
                 if made is not None and made < since:
                     return found
                 if made is not None:
@@ -266,7 +267,7 @@ def _finding(hook: Mapping[str, Any], page: str) -> Finding:
     last = hook.get("last_response")
     code = last.get("code") if isinstance(last, dict) else None
     if isinstance(last, dict) and isinstance(code, int) and not 200 <= code < 300:
-        words = wire.word(last.get("message"), 200)
+        words = short_text(last.get("message"), 200)
         wrong.append(f"its last call was answered {code}" + (f" ({words})" if words else ""))
         if len(wrong) == 1:
             mend = f"{_cure(code)}; then redeliver the call at {page}/{hook.get('id')}"
@@ -285,4 +286,4 @@ def _cure(code: int) -> str:
 
 
 def _url(hook: Mapping[str, Any]) -> str:
-    return wire.address(_config_of(hook).get("url"))
+    return web_url(_config_of(hook).get("url"))

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pointsman.plugin_api import ApiClient, Unavailable, UnknownOutcome
+from pointsman.plugin_api.helpers import positive_int, short_text
 from pointsman_gitlab.errors import problem
-from pointsman_gitlab.wire import number, word
 
 
 class People:
@@ -44,7 +44,7 @@ class People:
         if not isinstance(users, list):
             raise UnknownOutcome(f"could not {doing}: the answer is no list", status=answer.status)
         for user in users:
-            found = number(user, "id")
-            if found is not None and word(user.get("username")).casefold() == name.casefold():
+            found = positive_int(user, "id")
+            if found is not None and short_text(user.get("username")).casefold() == name.casefold():
                 return found
         return None

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from pointsman.plugin_api import ApiClient, Finding, PluginError, Secret, UnknownOutcome
+from pointsman.plugin_api.helpers import positive_int
 from pointsman_gitlab.errors import problem
-from pointsman_gitlab.pages import read_pages
+from pointsman_gitlab.pages import read_all
 from pointsman_gitlab.settings import GitLabSettings
-from pointsman_gitlab.webhook import SIGNING, signing_key
-from pointsman_gitlab.wire import number
+from pointsman_gitlab.webhook_events import SIGNING, signing_key
 
 EVENTS = ("issues_events", "confidential_issues_events")
 _LATE = "changes are noticed only with the next look at the list of issues"
@@ -43,7 +43,7 @@ class Hook:
 
 def read_hook(raw: object) -> Hook | None:
     """A webhook out of JSON, None for what is none."""
-    found = number(raw, "id")
+    found = positive_int(raw, "id")
     if found is None or not isinstance(raw, dict):
         return None
     url, status = raw.get("url"), raw.get("alert_status")
@@ -83,7 +83,7 @@ class Hooks:
 
     async def listed(self) -> list[Hook]:
         """All webhooks of the project; those of its group are not among them."""
-        found = await read_pages(self._client, self._path, {}, doing="read the webhooks")
+        found = await read_all(self._client, self._path, {}, doing="read the webhooks")
         return [hook for raw in found if (hook := read_hook(raw)) is not None]
 
     async def ensure(self, url: str, secret: Secret) -> Finding:

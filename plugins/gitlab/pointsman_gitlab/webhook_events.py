@@ -16,7 +16,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pointsman.plugin_api import IgnoredWebhook, IssueRemoved, IssueState, State, WebhookEvent
-from pointsman_gitlab.wire import actor, issue_gone, issue_seen, number, word
+from pointsman.plugin_api.helpers import positive_int, short_text
+from pointsman_gitlab.wire import account, issue_removed, issue_state
 
 SIGNING = "whsec_"
 KEY_BYTES = 32
@@ -69,10 +70,10 @@ def call_id(headers: Mapping[str, str], body: bytes) -> str | None:
     ``Idempotency-Key`` is there since GitLab 17.4, and ``webhook-id`` equals it. Before, there is ``X-Gitlab-Event-UUID``
     alone, which several calls share if one led to the other: the body tells them apart.
     """
-    given = word(headers.get("webhook-id") or headers.get("idempotency-key"))
+    given = short_text(headers.get("webhook-id") or headers.get("idempotency-key"))
     if given:
         return given
-    event = word(headers.get("x-gitlab-event-uuid"))
+    event = short_text(headers.get("x-gitlab-event-uuid"))
     return f"{event}-{hashlib.sha256(body).hexdigest()[:16]}" if event else None
 
 
@@ -90,20 +91,20 @@ def read(body: bytes, project: str) -> WebhookEvent:
     kind = said.get("object_kind")
     # an issue that is made an incident or a task is a work item from then on, with the same number
     if kind not in ("issue", "work_item"):
-        return IgnoredWebhook(f"{word(kind) or '(nothing)'}: only changes of issues count")
+        return IgnoredWebhook(f"{short_text(kind) or '(nothing)'}: only changes of issues count")
     if elsewhere := _other_project(said, project):
         return IgnoredWebhook(f"another project: {elsewhere}")
     issue = said.get("object_attributes")
-    by = actor(said.get("user"))
-    gone: IssueRemoved | None = issue_gone(issue, by=by)
-    return gone or _read_action(issue, issue_seen(issue, by=by))
+    by = account(said.get("user"))
+    gone: IssueRemoved | None = issue_removed(issue, changed_by=by)
+    return gone or _read_action(issue, issue_state(issue, changed_by=by))
 
 
 def _read_action(issue: Any, seen: IssueState | None) -> IssueState | IgnoredWebhook:
     action = issue.get("action") if isinstance(issue, dict) else None
     if not isinstance(action, str) or action not in _STATE_AFTER:
         # its state is not news, and it may come after the call that tells of a close in the same second
-        return IgnoredWebhook(f"action {word(action) or '(none)'}: it opens, closes or reopens nothing")
+        return IgnoredWebhook(f"action {short_text(action) or '(none)'}: it opens, closes or reopens nothing")
     if seen is None:
         return IgnoredWebhook(f"action {action}: without an issue in it")
     if action != "open" and seen.state != _STATE_AFTER[action]:
@@ -118,7 +119,7 @@ def _other_project(said: Mapping[str, Any], project: str) -> str:
         return ""
     path = found.get("path_with_namespace")
     if project.isdigit():
-        same = number(found, "id") in (None, int(project))
+        same = positive_int(found, "id") in (None, int(project))
     else:
         same = not isinstance(path, str) or path.casefold() == project.casefold()
-    return "" if same else word(path, 200) or "(nameless)"
+    return "" if same else short_text(path, 200) or "(nameless)"
