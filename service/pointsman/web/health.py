@@ -18,7 +18,7 @@ READINESS_TIMEOUT_SECONDS = 2.0
 class LiveBody(msgspec.Struct):
     """The process answers."""
 
-    status: str = "live"
+    status: str
 
 
 class ReadyBody(msgspec.Struct, omit_defaults=True):
@@ -32,7 +32,7 @@ class ReadyBody(msgspec.Struct, omit_defaults=True):
 
 async def live(_: web.Request) -> web.Response:
     """Report that the process answers. The database is not asked: a restart would not bring it back."""
-    return json_response(200, LiveBody())
+    return json_response(200, LiveBody("live"))
 
 
 async def ready(request: web.Request) -> web.Response:

@@ -122,7 +122,7 @@ def _schemas(endpoints: Sequence[Endpoint]) -> dict[str, Any]:
         name, _, field = property_path.partition(".")
         schemas[name]["properties"][field] |= constraint
     for schema in schemas.values():
-        schema["description"] = schema["description"].replace("``", "`")
+        schema["description"] = " ".join(schema["description"].replace("``", "`").split())
     return dict(sorted(schemas.items()))
 
 
