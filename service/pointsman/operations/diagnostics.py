@@ -14,7 +14,9 @@ from pointsman.domain.states import DestinationKind
 from pointsman.errors import PointsmanError
 from pointsman.plugin_api import Draft, Finding, Marker, Secret
 from pointsman.plugin_host.bootstrap import open_reloader
-from pointsman.plugin_host.snapshot import ConfigSnapshot, LiveDestination, LiveSource, webhook_url
+from pointsman.plugin_host.factory import webhook_url
+from pointsman.plugin_host.instances import LiveDestination, LiveSource
+from pointsman.plugin_host.snapshot import ConfigSnapshot
 from pointsman.storage import destinations, sources
 from pointsman.storage.db import Database
 

@@ -107,7 +107,7 @@ async def _routes(database: Database) -> tuple[list[Route], dict[int, str]]:
     """Return the current routes and the slugs of destinations by id."""
     rows = await config.load(database)
     ids = {destination.slug: destination.id for destination in rows.destinations}
-    routes = [row.rule(ids) for row in rows.routes]
+    routes = [row.to_route(ids) for row in rows.routes]
     return routes, {number: slug for slug, number in ids.items()}
 
 

@@ -15,7 +15,7 @@ from pointsman.domain.states import DeliveryKind
 Severity: TypeAlias = Literal["good", "wait", "bad", "calm"]
 """``bad`` needs an operator; ``wait`` resolves by itself; ``calm`` is neutral."""
 
-NO_ACTION = "nothing: the delivery is retried automatically"
+NO_ACTION = "nothing: deliveries continue automatically"
 
 
 class StatusMessage(msgspec.Struct, frozen=True):

@@ -22,7 +22,7 @@ from pointsman.intake.errors import InvalidRequest
 from pointsman.intake.json_body import decode
 from pointsman.intake.request_parser import kept_headers, read_reports
 from pointsman.plugin_api import PluginSettings, Report, Secret
-from pointsman.plugin_host import snapshot
+from pointsman.plugin_host import factory, snapshot
 from pointsman.plugin_host.bootstrap import environment_defaults
 from pointsman.plugin_host.instances import LiveSource
 from pointsman.plugin_host.registry import Registry
@@ -123,7 +123,7 @@ def read_request(
 def _check_settings(kind: type[PluginSettings], values: Mapping[str, Any]) -> PluginSettings | None:
     """Validate settings, but accept those that are invalid only because a secret is the placeholder."""
     try:
-        return snapshot.make_settings(kind, values)
+        return factory.make_settings(kind, values)
     except ValueError:
         if _PLACEHOLDER in values.values():
             return None
@@ -158,7 +158,7 @@ def _source(routes: RouteFile, slug: str | None) -> LiveSource:
     }
     kind = routes.registry.sources[source.kind]
     try:
-        plugin = kind(snapshot.make_settings(kind.Settings, values))
+        plugin = kind(factory.make_settings(kind.Settings, values))
     except Exception as error:  # noqa: BLE001 - plugin code
         raise ConfigError([f"{routes.name}: [[source]] {slug}: {type(error).__name__}: {error}"]) from None
     return LiveSource(0, slug, source.kind, plugin, ())

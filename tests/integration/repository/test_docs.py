@@ -130,7 +130,7 @@ def test_every_page_can_be_reached_from_the_readme():
 
 def test_every_setting_is_described():
     read = set()
-    for file in ("settings.py", "embedded_binaries.py"):
+    for file in ("config/settings.py", "storage/embedded/binaries.py"):
         source = (ROOT / "service" / "pointsman" / file).read_text("utf-8")
         read |= set(re.findall(r'"((?:POINTSMAN|FORGEJO|DATABASE|XDG)_[A-Z_]+)"', source))
     described = {row[0].strip("`") for row in rows(ROOT / "docs" / "settings.md")} - {"variable"}

@@ -175,7 +175,7 @@ def test_a_throttled_ticket_names_its_parent_and_the_parent_its_children():
             "replay 7/1 --assume-not-applied",
         ),
         ({"state": 3, "park_reason": "an operator's reason"}, {}, "an operator's reason", "replay 7/1"),
-        ({"due_at": at(1)}, {"last_outcome": "defect"}, "after defect", "nothing: the delivery is retried"),
+        ({"due_at": at(1)}, {"last_outcome": "defect"}, "after defect", "nothing: deliveries continue"),
     ],
 )
 def test_a_destination_says_what_it_waits_for_and_what_to_do(lane, head, waits, step):

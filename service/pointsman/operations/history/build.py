@@ -211,9 +211,9 @@ def _destination(lane: HistoryLaneRow, rows: HistoryRows) -> DestinationHistory:
 
 
 def _reason(lane: HistoryLaneRow, head: HistoryDeliveryRow | None, waits: Sequence[str], dead: int) -> str:
-    if lane.destination_kind == 2:
+    if lane.destination_kind == DestinationKind.MAIL:
         subject = f"E-mail ({lane.destination})"
-    elif lane.destination_kind == 3:
+    elif lane.destination_kind == DestinationKind.SOURCE:
         missing = ", which no longer has the problem" if lane.link_state == LinkState.ORPHANED else ""
         subject = f"Feedback to the source ({lane.destination}){missing}"
     elif lane.remote_key:

@@ -32,11 +32,11 @@ _TITLES: Mapping[str, tuple[str, str]] = {
         "Details added",
         "The source could not provide them when the issue was created; they are added as a comment.",
     ),
-    "grew": (
+    "throttle_continued": (
         "More throttled tickets",
         "The source opened more new tickets than its limit per minute; they are listed here.",
     ),
-    "posted": ("Threshold reached", "The problem was only counted before. It gets an issue now."),
+    "threshold_reached": ("Threshold reached", "The problem was only counted before. It gets an issue now."),
     "ignored": (
         "Recurred, stays closed",
         "The problem was reported again. As the ticket was closed, the report is only counted.",
@@ -45,7 +45,7 @@ _TITLES: Mapping[str, tuple[str, str]] = {
         "Continued in another ticket",
         "The problem recurred and has a new ticket from here on.",
     ),
-    "singled_out": (
+    "released": (
         "No longer throttled",
         "A throttled problem was reported again and gets an issue of its own.",
     ),

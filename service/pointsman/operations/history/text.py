@@ -53,7 +53,7 @@ def _head(history: TicketHistory) -> Iterator[str]:
     yield f"{ticket.id}  {ticket.kind}  {ticket.status}  {one_line(ticket.title, 200)}"
     generation = f", generation {ticket.generation}" if ticket.generation > 1 else ""
     fingerprint = one_line(ticket.fingerprint, 300)
-    yield f"  source {ticket.source}, seen {ticket.occurrences} times{generation}, fingerprint {fingerprint}"
+    yield f"  source {ticket.source}, occurrences: {ticket.occurrences}{generation}, fingerprint {fingerprint}"
 
 
 def _event(event: Event) -> str:
@@ -63,8 +63,11 @@ def _event(event: Event) -> str:
 
 
 def _issue(destination: DestinationHistory) -> str:
+    name = f"{destination.destination} ({destination.tracker})"
+    if destination.kind != "tracker":
+        return name
     issue = f"{destination.issue} {one_line(destination.url, 2000)}".strip() or "no issue yet"
-    return f"{destination.destination} ({destination.tracker}): {issue}"
+    return f"{name}: {issue}"
 
 
 def _destination(destination: DestinationHistory) -> Iterator[str]:
@@ -99,7 +102,7 @@ def _delivery(delivery: Delivery) -> Iterator[str]:
         yield f"done at {format_time(delivery.done_at)}{by_marker}"
         return
     if delivery.counted_attempts:
-        yield f"{delivery.counted_attempts} attempts that count"
+        yield f"counted attempts: {delivery.counted_attempts}"
     if delivery.resent_at is not None:
         yield f"sent again at {format_time(delivery.resent_at)}, after no search found the marker"
     if delivery.state == "dead":

@@ -1,4 +1,4 @@
-"""Real alerts, recorded; see README.md beside them."""
+"""Recorded alerts of a real Bugsink; see README.md in this folder."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ from typing import Any, Literal
 
 
 def bugsink(name: Literal["new", "regressed"]) -> dict[str, Any]:
-    """What Bugsink posted for a new issue, and when the same issue came back."""
+    """Return the alert that Bugsink posted for a new issue, or for its regression."""
     body: dict[str, Any] = json.loads(files(__name__).joinpath(f"bugsink-{name}.json").read_bytes())
     return body
