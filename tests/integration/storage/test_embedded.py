@@ -82,7 +82,7 @@ async def child(data_dir, *prefix, environment=None):
         await process.wait()
 
 
-async def said(process) -> dict[str, Any]:
+async def message_of(process) -> dict[str, Any]:
     line = await asyncio.wait_for(process.stdout.readline(), DEADLINE_SECONDS)
     assert line, "the child ended without a word"
     return json.loads(line)
@@ -91,7 +91,7 @@ async def said(process) -> dict[str, Any]:
 async def leave(process) -> dict[str, Any]:
     """Let a child end as it should."""
     process.stdin.close()
-    last = await said(process)
+    last = await message_of(process)
     assert await asyncio.wait_for(process.wait(), DEADLINE_SECONDS) == 0
     return last
 
@@ -160,7 +160,7 @@ def runtime_folder():
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, runtime_folder):
+def template_folder(tmp_path_factory, runtime_folder):
     """A data folder whose cluster was made once, to be copied."""
     folder = tmp_path_factory.mktemp("made") / "data"
 
@@ -173,10 +173,10 @@ def made(tmp_path_factory, runtime_folder):
 
 
 @pytest.fixture
-def data_dir(made, tmp_path):
+def data_dir(template_folder, tmp_path):
     """A data folder with a cluster that has been stopped."""
     folder = tmp_path / "data"
-    shutil.copytree(made, folder)
+    shutil.copytree(template_folder, folder)
     return folder
 
 
@@ -225,10 +225,10 @@ async def test_the_server_does_not_see_our_environment(data_dir, monkeypatch):
 
 async def test_a_second_process_joins_says_who_holds_and_takes_over(data_dir):
     async with child(data_dir) as owner:
-        first = await said(owner)
+        first = await message_of(owner)
         assert first["owned"]
         async with child(data_dir) as other:
-            second = await said(other)
+            second = await message_of(other)
             assert not second["owned"]
             assert f"pid {owner.pid} " in second["holder"]
             assert second["dsn"] == first["dsn"]
@@ -248,7 +248,7 @@ async def is_one(dsn) -> bool:
 async def test_three_processes_on_a_new_folder_make_one_server(tmp_path):
     data_dir = tmp_path / "data"
     async with child(data_dir) as a, child(data_dir) as b, child(data_dir) as c:
-        answers = [await said(process) for process in (a, b, c)]
+        answers = [await message_of(process) for process in (a, b, c)]
         assert sorted(answer["owned"] for answer in answers) == [False, False, True]
         assert len({answer["dsn"] for answer in answers}) == 1
         assert await run_sql(answers[0]["dsn"], "select 1")
@@ -257,7 +257,7 @@ async def test_three_processes_on_a_new_folder_make_one_server(tmp_path):
 @pytest.mark.faults
 async def test_a_killed_owner_takes_its_server_down_cleanly(data_dir):
     async with child(data_dir) as owner:
-        dsn = (await said(owner))["dsn"]
+        dsn = (await message_of(owner))["dsn"]
         await put_row(dsn)
         owner.kill()
         await until(lambda: lock_is_free(data_dir))
@@ -271,7 +271,7 @@ async def test_a_killed_owner_takes_its_server_down_cleanly(data_dir):
 @pytest.mark.faults
 async def test_a_start_right_after_a_kill_waits_for_the_old_server(data_dir):
     async with child(data_dir) as owner:
-        await put_row((await said(owner))["dsn"])
+        await put_row((await message_of(owner))["dsn"])
         owner.kill()
         async with supervisor.serve(data_dir) as server:
             assert server.owned
@@ -355,7 +355,7 @@ async def test_a_path_too_long_for_a_socket_gets_a_short_private_one(tmp_path, r
         assert folder.parent == runtime_folder
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         async with child(data_dir) as other:
-            assert (await said(other))["dsn"] == first
+            assert (await message_of(other))["dsn"] == first
             await leave(other)
     async with supervisor.serve(data_dir) as server:
         assert server.dsn == first
@@ -462,14 +462,14 @@ def test_binaries_can_be_named(tmp_path, monkeypatch):
     ):
         binaries.find_binaries(tmp_path)
     (tmp_path / "postgres").write_text("#!/bin/sh\necho 'postgres (PostgreSQL) 19.1 (some build)'\n")
-    found = binaries.find_binaries(tmp_path)
-    assert (found.major, found.minor, found.folder) == (19, 1, tmp_path)
+    chosen = binaries.find_binaries(tmp_path)
+    assert (chosen.major, chosen.minor, chosen.folder) == (19, 1, tmp_path)
 
 
 # As root, and as nobody
 
-NOBODY = 65534
-AS_NOBODY = ("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
+UNPRIVILEGED = 65534
+AS_NOBODY = ("setpriv", f"--reuid={UNPRIVILEGED}", f"--regid={UNPRIVILEGED}", "--clear-groups")
 
 
 @pytest.fixture
@@ -482,7 +482,7 @@ def open_folder():
 
 
 @pytest.fixture
-def nobody():
+def unprivileged():
     """The prefix that runs a program as another user, where root can do that."""
     if os.geteuid() != 0 or shutil.which("setpriv") is None:
         pytest.skip("needs root and setpriv to become another user")
@@ -497,13 +497,13 @@ def nobody():
     return AS_NOBODY
 
 
-async def test_a_normal_user(open_folder, nobody):
+async def test_a_normal_user(open_folder, unprivileged):
     data_dir = open_folder / "data"
     data_dir.mkdir(mode=0o755)
-    os.chown(data_dir, NOBODY, NOBODY)
+    os.chown(data_dir, UNPRIVILEGED, UNPRIVILEGED)
     for rows in (1, 2):
-        async with child(data_dir, *nobody) as owner:
-            answer = await said(owner)
+        async with child(data_dir, *unprivileged) as owner:
+            answer = await message_of(owner)
             assert answer.get("owned"), answer
             await put_row(answer["dsn"])
             assert await count_rows(answer["dsn"]) == rows
@@ -516,44 +516,44 @@ async def test_a_normal_user(open_folder, nobody):
     assert stat.S_IMODE(data_dir.stat().st_mode) == 0o755
 
 
-async def test_another_users_folder_is_refused(open_folder, nobody):
-    async with child(open_folder, *nobody) as refused:
-        assert f"{open_folder} belongs to uid 0" in (await said(refused))["error"]
+async def test_another_users_folder_is_refused(open_folder, unprivileged):
+    async with child(open_folder, *unprivileged) as refused:
+        assert f"{open_folder} belongs to uid 0" in (await message_of(refused))["error"]
 
 
-async def test_root_serves_a_folder_of_another_user_as_that_user(open_folder, nobody):
+async def test_root_serves_a_folder_of_another_user_as_that_user(open_folder, unprivileged):
     data_dir = open_folder / "data"
     data_dir.mkdir(mode=0o700)
-    os.chown(data_dir, NOBODY, NOBODY)
+    os.chown(data_dir, UNPRIVILEGED, UNPRIVILEGED)
     async with child(data_dir) as owner:
-        await put_row((await said(owner))["dsn"])
+        await put_row((await message_of(owner))["dsn"])
         owner.kill()
         await until(lambda: lock_is_free(data_dir))
     assert "database system is shut down" in log_of(data_dir).splitlines()[-1]
-    async with child(data_dir, *nobody) as owner:
-        answer = await said(owner)
+    async with child(data_dir, *unprivileged) as owner:
+        answer = await message_of(owner)
         assert answer.get("owned"), answer
         assert await count_rows(answer["dsn"]) == 1
         await leave(owner)
 
 
-async def test_root_without_user_namespaces_is_told_what_to_do(tmp_path, nobody):
+async def test_root_without_user_namespaces_is_told_what_to_do(tmp_path, unprivileged):
     unshare = tmp_path / "bin" / "unshare"
     unshare.parent.mkdir()
     unshare.write_text("#!/bin/sh\nexit 1\n")
     unshare.chmod(0o755)
     barred = os.environ | {"PATH": f"{unshare.parent}:{os.environ['PATH']}"}
     async with child(tmp_path / "data", environment=barred) as refused:
-        error = (await said(refused))["error"]
+        error = (await message_of(refused))["error"]
     assert "refuses to run as root" in error
     assert "chown" in error
 
 
-async def test_root_below_a_closed_folder_of_another_user_is_told_so(open_folder, nobody):
+async def test_root_below_a_closed_folder_of_another_user_is_told_so(open_folder, unprivileged):
     closed = open_folder / "closed"
     closed.mkdir(mode=0o700)
-    os.chown(closed, NOBODY, NOBODY)
+    os.chown(closed, UNPRIVILEGED, UNPRIVILEGED)
     (closed / "data").mkdir()
     async with child(closed / "data") as refused:
-        assert "out of reach" in (await said(refused))["error"]
+        assert "out of reach" in (await message_of(refused))["error"]
     assert stat.S_IMODE(closed.stat().st_mode) == 0o700

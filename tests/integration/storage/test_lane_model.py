@@ -1,6 +1,6 @@
-"""The statements of the queue against a model of them in plain Python, step by step, in any order.
+"""Compare the statements of the queue with a model of them in plain Python, after each step of random sequences.
 
-``make test`` plays a fixed selection; HYPOTHESIS_PROFILE=long plays 2,500 random examples of 50 steps.
+``make test`` runs a fixed selection; HYPOTHESIS_PROFILE=long runs 2,500 random examples of 50 steps.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from simulation.environment import Ground, on_ground
+from simulation.environment import Environment, open_environment
 from simulation.machine import play
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"
@@ -18,11 +18,11 @@ EXAMPLES = int(os.environ.get("LANE_MODEL_EXAMPLES", "2500" if LONG else "60"))
 
 
 @pytest.fixture
-def ground(server_dsn: str, template: str) -> Iterator[Ground]:
-    with on_ground(server_dsn, template) as made:
-        yield made
+def environment(server_dsn: str, template: str) -> Iterator[Environment]:
+    with open_environment(server_dsn, template) as environment:
+        yield environment
 
 
-def test_the_queue_and_its_model_agree_whatever_is_done(ground: Ground):
-    """Claims, renewals, intents, ends, doubts, replays, stale holders, breakers, pauses, and time that passes."""
-    play(ground, examples=EXAMPLES, fixed=not LONG)
+def test_the_queue_and_its_model_agree_whatever_is_done(environment: Environment):
+    """Claims, renewals, intents, results, unknown outcomes, replays, stale leases, breakers, pauses, and passing time."""
+    play(environment, examples=EXAMPLES, fixed=not LONG)

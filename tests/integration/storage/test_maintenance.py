@@ -19,7 +19,7 @@ from pointsman.storage.leases import Lease
 
 
 @pytest.fixture
-async def turn(database: Database) -> Lease:
+async def lease(database: Database) -> Lease:
     won = await leases.acquire_lease(database, "housekeeping", uuid.uuid4(), 60)
     assert won is not None
     return won
@@ -41,12 +41,14 @@ async def _old_partition(database: Database, parent: str = "report") -> None:
 # -- turns -----------------------------------------------------------------------------------------------------------
 
 
-async def test_a_turn_is_won_by_one_and_by_nobody_again_before_it_is_over(database: Database):
+async def test_a_lease_is_acquired_by_one_and_not_again_before_it_expires(database: Database):
     holders = [uuid.uuid4() for _ in range(5)]
     won = [
-        one
-        for one in await asyncio.gather(*(leases.acquire_lease(database, "x", one, 60) for one in holders))
-        if one
+        holder
+        for holder in await asyncio.gather(
+            *(leases.acquire_lease(database, "x", holder, 60) for holder in holders)
+        )
+        if holder
     ]
     assert len(won) == 1 and await leases.is_held(database, won[0])
     assert await leases.acquire_lease(database, "x", won[0].holder, 60) is None
@@ -60,11 +62,11 @@ async def test_a_turn_is_won_by_one_and_by_nobody_again_before_it_is_over(databa
 # -- partitions ------------------------------------------------------------------------------------------------------
 
 
-async def test_missing_partitions_are_an_alarm_until_they_are_made(database: Database, turn: Lease):
+async def test_missing_partitions_are_an_alarm_until_they_are_made(database: Database, lease: Lease):
     [*_, last_but_one, _last] = await _tables(database, r"^report_\d{8}$")
     await database.execute(f"drop table {last_but_one}")
     assert (await maintenance.maintenance_checks(database))["partition_missing"] == 1
-    await maintenance.run_maintenance(database, turn)
+    await maintenance.run_maintenance(database, lease)
     assert set((await maintenance.maintenance_checks(database)).values()) == {0}
     assert last_but_one in await _tables(database, r"^report_\d{8}$")
     await database.execute(
@@ -73,30 +75,30 @@ async def test_missing_partitions_are_an_alarm_until_they_are_made(database: Dat
     assert await database.fetchval("select count(*) from report_default") == 0
 
 
-async def test_a_made_partition_is_like_the_others(database: Database, turn: Lease):
+async def test_a_made_partition_is_like_the_others(database: Database, lease: Lease):
     [*_, last] = await _tables(database, r"^webhook_\d{8}$")
     shape = "select regexp_replace(indexdef, '_?[0-9]{8}', '', 'g') as d from pg_indexes where tablename = $1 order by 1"
     before = [row["d"] for row in await database.fetch(shape, last)]
     await database.execute(f"drop table {last}")
-    await maintenance.run_maintenance(database, turn)
+    await maintenance.run_maintenance(database, lease)
     assert [row["d"] for row in await database.fetch(shape, last)] == before
 
 
-async def test_partitions_past_their_time_go(database: Database, turn: Lease):
+async def test_partitions_past_their_time_go(database: Database, lease: Lease):
     for parent in ("report", "attempt", "webhook"):
         await _old_partition(database, parent)
-    await maintenance.run_maintenance(database, turn)
+    await maintenance.run_maintenance(database, lease)
     assert await _tables(database, "_20200101$") == []
     assert len(await _tables(database, r"^(report|attempt|webhook)_\d{8}$")) == 12
 
 
-async def test_a_drop_does_not_wait_and_nobody_waits_for_it(database: Database, dsn: str, turn: Lease):
+async def test_a_drop_does_not_wait_and_nobody_waits_for_it(database: Database, dsn: str, lease: Lease):
     """A long read holds a partition: it is left for the next turn, the rest goes on, and writers do not notice."""
     await _old_partition(database)
     reader = await asyncpg.connect(dsn)
     await reader.execute("begin; select count(*) from report")
     began = time.monotonic()
-    keeping = asyncio.create_task(maintenance.run_maintenance(database, turn))
+    keeping = asyncio.create_task(maintenance.run_maintenance(database, lease))
     longest = 0.0
     while not keeping.done():
         before = time.monotonic()
@@ -109,11 +111,11 @@ async def test_a_drop_does_not_wait_and_nobody_waits_for_it(database: Database, 
     assert await _tables(database, "_20200101$") == ["report_20200101"]
     await reader.execute("rollback")
     await reader.close()
-    await maintenance.run_maintenance(database, turn)
+    await maintenance.run_maintenance(database, lease)
     assert await _tables(database, "_20200101$") == []
 
 
-async def test_rows_without_a_partition_are_an_alarm(database: Database, turn: Lease):
+async def test_rows_without_a_partition_are_an_alarm(database: Database, lease: Lease):
     await database.execute(
         "insert into webhook (received_at, id, destination_id, body, body_sha256)"
         " values (now() + interval '100 days', gen_random_uuid(), 1, '', '')"
@@ -121,7 +123,7 @@ async def test_rows_without_a_partition_are_an_alarm(database: Database, turn: L
     assert (await maintenance.maintenance_checks(database))["default_partition"] == 1
 
 
-async def test_what_keeps_partitions_from_being_made_does_not_stop_the_rest(database: Database, turn: Lease):
+async def test_what_keeps_partitions_from_being_made_does_not_stop_the_rest(database: Database, lease: Lease):
     """Rows of a day in the default partition: the day can't be made, old ones go all the same."""
     [*_, last] = await _tables(database, r"^webhook_\d{8}$")
     await database.execute(f"drop table {last}")
@@ -130,7 +132,7 @@ async def test_what_keeps_partitions_from_being_made_does_not_stop_the_rest(data
         " values (now() + interval '3 days', gen_random_uuid(), 1, '', '')"
     )
     await _old_partition(database)
-    await maintenance.run_maintenance(database, turn)
+    await maintenance.run_maintenance(database, lease)
     assert await _tables(database, "_20200101$") == []
 
 
@@ -170,19 +172,19 @@ OLD_AND_NEW = {
 
 
 @pytest.mark.parametrize("table", OLD_AND_NEW)
-async def test_all_that_is_old_goes_in_one_turn_and_nothing_else(database: Database, turn: Lease, table: str):
+async def test_all_that_is_old_goes_in_one_run_and_nothing_else(database: Database, lease: Lease, table: str):
     await database.execute(OLD_AND_NEW[table])
-    await maintenance.run_maintenance(database, turn)
+    await maintenance.run_maintenance(database, lease)
     assert await database.fetchval(f"select count(*) from {table}") == 3
 
 
-async def test_finished_deliveries_go_after_thirty_days_and_dead_ones_stay(database: Database, turn: Lease):
+async def test_finished_deliveries_go_after_thirty_days_and_dead_ones_stay(database: Database, lease: Lease):
     await _deliveries(database, 2504)
     await database.execute(
         "update delivery set state = case when seq = 2504 then 2 else 1 end,"
         " done_at = now() - case when seq <= 2500 or seq = 2504 then interval '31 days' else interval '29 days' end"
     )
-    await maintenance.run_maintenance(database, turn)
+    await maintenance.run_maintenance(database, lease)
     assert [row["seq"] for row in await database.fetch("select seq from delivery order by seq")] == [
         2501,
         2502,
@@ -219,17 +221,17 @@ async def _deliveries(database: Database, count: int) -> None:
     )
 
 
-async def test_there_is_an_end_to_a_turn_and_the_next_one_goes_on(database: Database, turn: Lease):
+async def test_there_is_an_end_to_a_run_and_the_next_run_goes_on(database: Database, lease: Lease):
     await database.execute(OLD_AND_NEW["audit"])
-    await maintenance.run_maintenance(database, turn, seconds_per_step=0.0)
+    await maintenance.run_maintenance(database, lease, seconds_per_step=0.0)
     assert await database.fetchval("select count(*) from audit") == 1503
-    await maintenance.run_maintenance(database, turn, seconds_per_step=0.0)
-    await maintenance.run_maintenance(database, turn, seconds_per_step=0.0)
+    await maintenance.run_maintenance(database, lease, seconds_per_step=0.0)
+    await maintenance.run_maintenance(database, lease, seconds_per_step=0.0)
     assert await database.fetchval("select count(*) from audit") == 3
 
 
 @pytest.mark.parametrize("name", ["create_partitions", "drop_expired_partition", *maintenance.DELETE_STEPS])
-async def test_who_was_paused_past_its_turn_does_nothing(database: Database, turn: Lease, name: str):
+async def test_a_replica_paused_past_its_lease_does_nothing(database: Database, lease: Lease, name: str):
     """Every step says in itself whose turn it is."""
     for statement in OLD_AND_NEW.values():
         await database.execute(statement)
@@ -239,11 +241,11 @@ async def test_who_was_paused_past_its_turn_does_nothing(database: Database, tur
     [*_, last] = await _tables(database, r"^report_\d{8}$")
     await database.execute(f"drop table {last}")
     await database.execute("update lease set epoch = epoch + 1")
-    assert not await database.fetchval(maintenance.SQL[name], *turn)
+    assert not await database.fetchval(maintenance.SQL[name], *lease)
     await database.execute("update lease set epoch = epoch - 1, expires_at = now()")
-    assert not await database.fetchval(maintenance.SQL[name], *turn)
+    assert not await database.fetchval(maintenance.SQL[name], *lease)
     await database.execute("update lease set expires_at = now() + interval '1 minute'")
-    assert await database.fetchval(maintenance.SQL[name], *turn)
+    assert await database.fetchval(maintenance.SQL[name], *lease)
 
 
 async def test_dead_rows_that_pile_up_are_an_alarm(database: Database):
@@ -257,19 +259,21 @@ async def test_dead_rows_that_pile_up_are_an_alarm(database: Database):
     assert (await maintenance.maintenance_checks(database))["dead_rows"] == 1
 
 
-async def test_each_replica_tells_its_metrics_and_one_keeps_house(database: Database):
-    told: list[tuple[str, float]] = []
+async def test_each_replica_reports_its_metrics_and_one_runs_the_maintenance(database: Database):
+    signals_received: list[tuple[str, float]] = []
 
     class Keeper(ConfigReloader):
         def __init__(self) -> None:
             pass
 
     signals = Signals()
-    signals.subscribe(MaintenanceChecked, lambda signal: told.append((signal.check, signal.value)))
+    signals.subscribe(
+        MaintenanceChecked, lambda signal: signals_received.append((signal.check, signal.value))
+    )
     replicas = [Housekeeper(database, Keeper(), uuid.uuid4(), signals=signals) for _ in range(3)]
     won = await asyncio.gather(*(replica.run_maintenance() for replica in replicas))
     assert sorted(won) == [False, False, True]
-    assert sorted(told) == sorted([(name, 0.0) for name in maintenance.CHECKS] * 3)
+    assert sorted(signals_received) == sorted([(name, 0.0) for name in maintenance.CHECKS] * 3)
 
 
 # -- another cluster -------------------------------------------------------------------------------------------------
@@ -296,7 +300,9 @@ async def test_the_first_look_notes_the_cluster_and_is_no_alarm(database: Databa
 async def test_another_cluster_or_timeline_makes_careful_once(database: Database, change: str):
     await maintenance.check_cluster_identity(database)
     await database.execute(f"update installation set cluster = {change}")
-    assert sorted(await asyncio.gather(*(maintenance.check_cluster_identity(database) for _ in range(4)))) == [
+    assert sorted(
+        await asyncio.gather(*(maintenance.check_cluster_identity(database) for _ in range(4)))
+    ) == [
         False,
         True,
         True,

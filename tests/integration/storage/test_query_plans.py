@@ -26,7 +26,7 @@ HOT = ("lane", "delivery", "ticket", "link", "marker_observation", "report_key",
 MANY = 128
 
 # what the tables looked like when they were last analyzed
-STATISTICS = ("fresh", "of a few rows", "of a calm day", "of a storm", "none")
+STATISTICS = ("fresh", "of a few rows", "of a calm day", "of many ready lanes", "none")
 
 FILL = """
 insert into source (slug, kind) values ('s', 'tickets');
@@ -76,9 +76,9 @@ update delivery d set state = 0, done_at = null, first_sent_at = null
 update delivery set state = 2 where lane_id > {blocked} and lane_id % 1000 = 7 and seq = 2;
 """
 
-STORM = "update lane set state = 1 where id % 2 = 0"
-CALM = "update lane set state = 0 where state = 1"
-FORGET = "delete from pg_statistic; update pg_class set reltuples = -1, relpages = 0 where relkind in ('r', 'i', 'p')"
+MANY_READY = "update lane set state = 1 where id % 2 = 0"
+NONE_READY = "update lane set state = 0 where state = 1"
+DELETE_STATISTICS = "delete from pg_statistic; update pg_class set reltuples = -1, relpages = 0 where relkind in ('r', 'i', 'p')"
 
 
 def _named(dsn: str, name: str) -> str:
@@ -123,15 +123,15 @@ def filled(server_dsn: str, template: str) -> Iterator[dict[str, str]]:
         first, rest = (LANE.format(first=a, last=b, **numbers) for a, b in ((1, 100), (101, LANES)))
         busy = quick + BUSY.format(**numbers)
         await on("of a few rows", still, FILL.format(**numbers), quick + first, "analyze", quick + rest)
-        await clone("of a storm", "of a few rows")
-        await on("of a storm", STORM, "vacuum analyze lane", CALM, busy)
+        await clone("of many ready lanes", "of a few rows")
+        await on("of many ready lanes", MANY_READY, "vacuum analyze lane", NONE_READY, busy)
         await clone("of a calm day", "of a few rows")
         await on("of a calm day", "analyze", busy)
         await on("of a few rows", busy)
         await clone("fresh", "of a few rows")
         await on("fresh", "analyze")
         await clone("none", "of a few rows")
-        await on("none", FORGET)
+        await on("none", DELETE_STATISTICS)
 
     async def drop() -> None:
         async with _connected(server_dsn) as con:
@@ -146,7 +146,7 @@ def filled(server_dsn: str, template: str) -> Iterator[dict[str, str]]:
 
 
 @dataclass
-class Given:
+class FilledRows:
     """What statements are called with."""
 
     alive: list[int]
@@ -155,8 +155,8 @@ class Given:
     tickets: list[uuid.UUID]
 
 
-async def _given(con: Any) -> Given:
-    return Given(
+async def _select_rows(con: Any) -> FilledRows:
+    return FilledRows(
         alive=[
             row[0]
             for row in await con.fetch("select id from destination where slug like 'd%' and slug <> 'd0'")
@@ -177,16 +177,16 @@ async def _given(con: Any) -> Given:
 NOW = dt.datetime(2026, 11, 20, tzinfo=dt.UTC)
 SECOND = dt.timedelta(seconds=1)
 ME = uuid.UUID(int=7)
-Args = Callable[[Given, int], list[Any]]
+Args = Callable[[FilledRows, int], list[Any]]
 
 
 def _per_lane(*constants: Any) -> Args:
     """Columns for lanes in our hands: lane, lease, and constants for the rest; "id" is a text of its own."""
 
-    def args(given: Given, many: int) -> list[Any]:
-        mine = given.leased[:many]
-        made: list[Any] = [[one[0] for one in mine], [one[1] for one in mine]]
-        return made + [[f"new {one[0]}" if c == "id" else c for one in mine] for c in constants]
+    def args(rows: FilledRows, many: int) -> list[Any]:
+        lanes = rows.leased[:many]
+        arguments: list[Any] = [[lane[0] for lane in lanes], [lane[1] for lane in lanes]]
+        return arguments + [[f"new {lane[0]}" if c == "id" else c for lane in lanes] for c in constants]
 
     return args
 
@@ -228,9 +228,9 @@ STATEMENTS: dict[tuple[str, str], tuple[Args, bool]] = {
     ),
     ("marker_observations", "insert_marker_observations"): (
         lambda g, n: [
-            [one[2] for one in g.leased[:n]],
-            [uuid.UUID(int=one[0]) for one in g.leased[:n]],
-            *[[f"{c}{one[0]}" for one in g.leased[:n]] for c in "iku"],
+            [lane[2] for lane in g.leased[:n]],
+            [uuid.UUID(int=lane[0]) for lane in g.leased[:n]],
+            *[[f"{c}{lane[0]}" for lane in g.leased[:n]] for c in "iku"],
             ["answer"] * len(g.leased[:n]),
         ],
         False,
@@ -238,8 +238,8 @@ STATEMENTS: dict[tuple[str, str], tuple[Args, bool]] = {
     ("marker_observations", "issues_with_marker"): (lambda g, n: [g.leased[0][2], uuid.UUID(int=5)], False),
     ("queue", "issues_with_waiting_webhooks"): (
         lambda g, n: [
-            [one[2] for one in g.leased[:n]],
-            *[[f"{c}{one[0]}" for one in g.leased[:n]] for c in "ik"],
+            [lane[2] for lane in g.leased[:n]],
+            *[[f"{c}{lane[0]}" for lane in g.leased[:n]] for c in "ik"],
         ],
         False,
     ),
@@ -313,8 +313,8 @@ def _text(value: Any) -> str:
             return value.isoformat()
         case list():
             quoted = (
-                "null" if one is None else '"' + _text(one).replace("\\", "\\\\").replace('"', '\\"') + '"'
-                for one in value
+                "null" if element is None else '"' + _text(element).replace("\\", "\\\\").replace('"', '\\"') + '"'
+                for element in value
             )
             return "{" + ",".join(quoted) + "}"
         case _:
@@ -327,7 +327,7 @@ def _scans(node: dict[str, Any]) -> Iterator[tuple[str, str, int]]:
     for hot in HOT:
         if table == hot or (hot in ("report", "attempt") and table.startswith(f"{hot}_2")):
             read = node["Actual Rows"] + sum(
-                node.get(f"Rows Removed by {what}", 0) for what in ("Filter", "Index Recheck", "Join Filter")
+                node.get(f"Rows Removed by {reason}", 0) for reason in ("Filter", "Index Recheck", "Join Filter")
             )
             if node["Node Type"] != "ModifyTable":
                 yield node["Node Type"], table, round(read * node["Actual Loops"])
@@ -342,12 +342,12 @@ async def explain(con: Any, sql: str, args: list[Any], mode: str) -> dict[str, A
     try:
         await con.execute(f"set local plan_cache_mode = {mode}")
         await con.execute(f"prepare it as {sql}")
-        given = f"({', '.join(map(_literal, args))})" if args else ""
-        found = await con.fetchval(f"explain (analyze, buffers off, format json) execute it{given}")
+        arguments = f"({', '.join(map(_literal, args))})" if args else ""
+        plan = await con.fetchval(f"explain (analyze, buffers off, format json) execute it{arguments}")
     finally:
         await transaction.rollback()
         await con.execute("deallocate it")
-    return json.loads(found)[0]
+    return json.loads(plan)[0]
 
 
 @pytest.mark.parametrize("statistics", STATISTICS)
@@ -356,17 +356,17 @@ async def test_a_hot_statement_stays_on_its_index(filled, file: str, name: str, 
     args, reads_more = STATEMENTS[file, name]
     bad = []
     async with _connected(filled[statistics]) as con:
-        given = await _given(con)
+        filled_rows = await _select_rows(con)
         for mode in ("force_custom_plan", "force_generic_plan"):
             for many in (1, MANY):
-                plan = await explain(con, queries(file)[name], args(given, many), mode)
+                plan = await explain(con, queries(file)[name], args(filled_rows, many), mode)
                 scans = list(_scans(plan["Plan"]))
-                what = f"{name}, statistics {statistics}, {mode}, {many} asked for"
-                print(f"{plan['Execution Time']:8.2f} ms  {plan['Planning Time']:6.2f} ms to plan  {what}")
-                bad += [f"{what}: Seq Scan on {table}" for kind, table, _ in scans if kind == "Seq Scan"]
+                case = f"{name}, statistics {statistics}, {mode}, {many} asked for"
+                print(f"{plan['Execution Time']:8.2f} ms  {plan['Planning Time']:6.2f} ms to plan  {case}")
+                bad += [f"{case}: Seq Scan on {table}" for kind, table, _ in scans if kind == "Seq Scan"]
                 if not reads_more:
                     bad += [
-                        f"{what}: {kind} read {rows} rows of {table}"
+                        f"{case}: {kind} read {rows} rows of {table}"
                         for kind, table, rows in scans
                         if rows > 20 * MANY
                     ]

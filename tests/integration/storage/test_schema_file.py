@@ -26,23 +26,27 @@ def schema():
 async def test_the_schema_file_is_what_the_migrations_make(schema, database: Database):
     """Mend it with: python scripts/schema.py."""
     major = int(await database.fetchval("select current_setting('server_version_num')::int / 10000"))
-    found = [one for folder in _folders() if (one := _inspect(folder)) is not None and one.major == major]
-    programs = [one.folder for one in found if (one.folder / "pg_dump").exists()]
+    usable = [
+        binaries
+        for folder in _folders()
+        if (binaries := _inspect(folder)) is not None and binaries.major == major
+    ]
+    programs = [binaries.folder for binaries in usable if (binaries.folder / "pg_dump").exists()]
     if not programs:
         pytest.skip(f"no pg_dump {major} here")
-    made = schema.normal(schema.dump(programs[0], database.dsn))
-    assert schema.FILE.read_text("utf-8") == made
+    generated = schema.normalize(schema.dump(programs[0], database.dsn))
+    assert schema.FILE.read_text("utf-8") == generated
 
 
 async def test_the_schema_file_runs_on_an_empty_database(schema, empty_dsn: str, database: Database):
     con = await asyncpg.connect(empty_dsn)
     try:
         await con.execute(schema.FILE.read_text("utf-8"))
-        made = {row["name"] for row in await con.fetch(_TABLES)}
+        tables = {row["name"] for row in await con.fetch(_TABLES)}
     finally:
         await con.close()
-    wanted = {row["name"] for row in await database.fetch(_TABLES)}
-    assert made == {name for name in wanted if not re.search(r"_(\d{8}|default)$", name)}
+    expected = {row["name"] for row in await database.fetch(_TABLES)}
+    assert tables == {name for name in expected if not re.search(r"_(\d{8}|default)$", name)}
 
 
 _TABLES = "select relname as name from pg_class where relnamespace = 'public'::regnamespace and relkind in ('r', 'p')"
@@ -50,7 +54,7 @@ _TABLES = "select relname as name from pg_class where relnamespace = 'public'::r
 
 async def test_every_table_is_described_in_words(database: Database):
     """Each table but the partitions has its row in sql/README.md, and each row its table."""
-    said = (ROOT / "sql" / "README.md").read_text("utf-8")
-    rows = set(re.findall(r"^\| `(\w+)` \|", said, re.MULTILINE))
+    readme = (ROOT / "sql" / "README.md").read_text("utf-8")
+    rows = set(re.findall(r"^\| `(\w+)` \|", readme, re.MULTILINE))
     tables = {row["name"] for row in await database.fetch(_TABLES)}
     assert rows == {name for name in tables if not re.search(r"_(\d{8}|default)$", name)}

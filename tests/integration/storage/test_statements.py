@@ -17,11 +17,11 @@ NAMES = sorted(entry.name.removesuffix(".sql") for entry in (files("pointsman.sq
 @pytest.mark.parametrize("file", NAMES)
 async def test_every_statement_can_be_prepared(database: Database, file: str):
     """A misspelt column or a parameter of two types fails here, not on the first outage."""
-    found = queries(file)
-    assert list(found)
+    statements = queries(file)
+    assert list(statements)
     async with database.pool.acquire() as con:
-        for name in found:
-            await con.prepare(found[name])
+        for name in statements:
+            await con.prepare(statements[name])
 
 
 async def test_migrating_twice_changes_nothing(empty_dsn: str):
@@ -45,9 +45,9 @@ async def test_a_database_of_a_pre_release_is_refused_with_the_next_step(empty_d
 
 async def test_partitions_of_the_days_to_come_are_there(database: Database):
     for parent in ("report", "attempt", "webhook"):
-        found = await database.fetchval(
+        partitions = await database.fetchval(
             "select count(*) from pg_inherits where inhparent = $1::regclass", parent
         )
-        assert found >= 4
+        assert partitions >= 4
     await database.execute("select create_partitions(5)")
     assert await database.fetchval("select count(*) from report_default") == 0

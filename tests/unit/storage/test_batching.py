@@ -56,18 +56,18 @@ async def test_a_conflict_is_tried_again_and_a_lost_connection_is_not():
     assert len(lost.batches) == 1
 
 
-async def test_who_is_cancelled_takes_nobody_along():
-    gate = asyncio.Event()
+async def test_a_cancelled_call_cancels_no_other_call():
+    released = asyncio.Event()
 
     async def slow(items: list[int]) -> list[int]:
-        await gate.wait()
+        await released.wait()
         return items
 
     coalescer: CallCoalescer[int, int] = CallCoalescer(slow)
     first, second = asyncio.create_task(coalescer(1)), asyncio.create_task(coalescer(2))
     await asyncio.sleep(0)
     first.cancel()
-    gate.set()
+    released.set()
     assert await second == 2
     with pytest.raises(asyncio.CancelledError):
         await first

@@ -6,19 +6,19 @@ import pytest
 
 from pointsman.storage.queries import Queries, queries
 
-FILES = sorted(one.name.removesuffix(".sql") for one in (files("pointsman.sql") / "queries").iterdir())
+FILES = sorted(entry.name.removesuffix(".sql") for entry in (files("pointsman.sql") / "queries").iterdir())
 
 
 def test_a_file_is_read_into_statements_with_their_sentences():
-    made = Queries(
+    statements = Queries(
         "x",
         "-- the top of the file is for readers\n\n-- name: one\n-- Says one thing,\n-- in two lines.\nselect 1\n"
         "  -- an indented comment stays\n\n-- name: two\n-- Says another.\nselect 2\n",
     )
-    assert list(made) == ["one", "two"]
-    assert made.sentences == {"one": "Says one thing, in two lines.", "two": "Says another."}
-    assert made["one"] == "/* one */ select 1\n  -- an indented comment stays"
-    assert made["two"] == "/* two */ select 2"
+    assert list(statements) == ["one", "two"]
+    assert statements.sentences == {"one": "Says one thing, in two lines.", "two": "Says another."}
+    assert statements["one"] == "/* one */ select 1\n  -- an indented comment stays"
+    assert statements["two"] == "/* two */ select 2"
 
 
 @pytest.mark.parametrize(
@@ -41,12 +41,12 @@ def test_an_unknown_name_is_told_with_its_file():
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_every_file_of_the_house_can_be_read(file):
-    made = queries(file)
-    assert list(made)
-    for name in made:
-        assert made[name].startswith(f"/* {name} */ ")
-        assert ";" not in made[name].rstrip(";"), "one statement each: the driver takes no more"
+def test_every_file_can_be_read(file):
+    statements = queries(file)
+    assert list(statements)
+    for name in statements:
+        assert statements[name].startswith(f"/* {name} */ ")
+        assert ";" not in statements[name].rstrip(";"), "one statement each: the driver takes no more"
 
 
 def test_a_name_occurs_in_one_file_only():

@@ -39,17 +39,17 @@ def migrations() -> str:
 
 def columns_with_numbers() -> dict[tuple[str, str], tuple[set[int], dict[str, int]]]:
     """Return the values of the CHECK constraint and the named values of the comment, of each smallint column."""
-    found = {}
+    columns = {}
     for table, body in re.findall(r"^create table (\w+) \((.*?)^\)", migrations(), re.MULTILINE | re.DOTALL):
         for line in body.splitlines():
             if column := re.match(r"\s*(\w+)\s+smallint\b(.*)", line):
                 check = re.search(rf"check \({column[1]} in \(([\d, ]+)\)\)", column[2])
                 comment = column[2].partition("-- ")[2].partition(";")[0]
-                found[table, column[1]] = (
+                columns[table, column[1]] = (
                     {int(number) for number in check[1].split(",")} if check else set(),
                     {name: int(number) for number, name in re.findall(r"(\d+) (\w+)", comment)},
                 )
-    return found
+    return columns
 
 
 def test_each_smallint_column_has_an_enumeration():
@@ -101,9 +101,9 @@ def test_literals_of_the_statements_are_values_of_their_columns(file: str):
 
 def test_partial_indexes_name_values_of_their_columns():
     pattern = r"create (?:unique )?index \w+ on (\w+) [^;]*?\bwhere state = (\d)"
-    found = re.findall(pattern, migrations())
-    assert found
-    for table, number in found:
+    indexes = re.findall(pattern, migrations())
+    assert indexes
+    for table, number in indexes:
         assert int(number) in set(COLUMNS[table, "state"])
 
 
