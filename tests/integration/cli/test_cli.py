@@ -155,7 +155,7 @@ def test_tickets_deliveries_and_a_pause(run, dsn: str, tmp_path: Path):
         ("webhooks", "reprocess", "not-an-id"),
     ],
 )
-def test_what_is_not_there_is_said_in_words(run, arguments):
+def test_what_is_not_there_is_reported_without_a_traceback(run, arguments):
     result = run(*arguments, code=1)
     assert result.stderr.startswith("pointsman: ")
     assert "Traceback" not in result.stderr

@@ -19,7 +19,7 @@ from configuration import SOURCES
 from pointsman.cli.scaffold import package
 from pointsman.cli.scaffold.commands import plugin
 from pointsman.errors import PointsmanError
-from pointsman.plugin_host import snapshot
+from pointsman.plugin_host import factory
 from pointsman.plugin_host.registry import Registry
 from polling import until
 from service_fixture import RunningService
@@ -59,7 +59,7 @@ def test_odd_names_are_refused(name: str):
         package.check_name(name, ())
 
 
-def test_what_is_wrong_with_a_name_is_said():
+def test_what_is_wrong_with_a_name_is_reported():
     with pytest.raises(PointsmanError, match="41 characters, 40 at most"):
         package.check_name("x" * 41, ())
     with pytest.raises(PointsmanError, match=r"leave out pointsman-.*new desk"):
@@ -230,7 +230,7 @@ def test_a_new_plugin_is_found_and_fits(installed: Path):
     assert (status.refused, status.trackers, status.origin) == ("", (NAME,), f"pointsman-{NAME}")
     assert version(f"pointsman-{NAME}") == "0.1.0"
     tracker = registry.trackers[NAME]
-    settings = snapshot.make_settings(tracker.Settings, {"url": "https://works.example.com", "token": "t"})
+    settings = factory.make_settings(tracker.Settings, {"url": "https://works.example.com", "token": "t"})
     assert tracker.connection(settings).base_url == "https://works.example.com/api"
 
 

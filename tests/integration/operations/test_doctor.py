@@ -56,7 +56,7 @@ repository = "acme/shop"
     assert bool(finding.impact) is (level == "warning")
 
 
-def test_what_is_broken_stays_as_it_is_said():
+def test_errors_are_not_changed_to_warnings():
     findings = [
         Finding(level="error", message="it is gone", remedy="find it", public=True),
         Finding(level="ok", message="well"),

@@ -151,7 +151,7 @@ async def test_more_than_a_batch_runs_in_batches_and_in_order(
     assert now == dead
 
 
-async def test_an_unknown_destination_is_said(stage: StoredLanes):
+async def test_an_unknown_destination_is_reported(stage: StoredLanes):
     with pytest.raises(PointsmanError, match="no destination nothere"):
         await _replay(stage.database, destination="nothere")
 
@@ -267,7 +267,7 @@ def test_never_all_by_default(run, arguments: tuple[str, ...]):
 
 
 @pytest.mark.parametrize("time", ["yesterday", "2", "5y", "2026-13-01"])
-def test_a_time_that_is_none_is_said(run, time: str):
+def test_an_invalid_time_is_reported(run, time: str):
     done = run("--destination", "here", "--outcome", "refused", "--since", time)
     assert done.exit_code == 2 and "is no time" in done.stderr
 

@@ -46,7 +46,7 @@ def explanation(built: TicketHistory) -> str:
     return "\n".join(text.explanation_lines(built))
 
 
-def test_each_route_says_whether_it_takes_the_ticket_today_and_what_stands_against_it():
+def test_each_route_says_whether_it_matches_the_ticket_today_and_the_condition_that_does_not():
     assert [(route.matches, route.message) for route in history().routes] == [
         (False, "does not match: environment: wanted production, got nothing"),
         (True, "matches: to forge, other"),
@@ -199,7 +199,7 @@ def test_what_lasts_is_named_together():
     assert len(history([lane], [delivery_row()]).destinations[0].waits_for) == 3
 
 
-def test_the_failure_of_the_destination_is_told_with_its_hold():
+def test_the_failure_of_the_destination_is_shown_with_its_back_off():
     lane = lane_row(
         breaker=2,
         open_until=at(3),
@@ -213,7 +213,7 @@ def test_the_failure_of_the_destination_is_told_with_its_hold():
     assert "the last of 5 failures at 2026-11-21 11:59:00: Unavailable: refused" in reason
 
 
-def test_a_lane_in_step_needs_nothing_and_says_what_was_given_up():
+def test_a_lane_in_sync_needs_nothing_and_says_what_was_given_up():
     lane = lane_row(
         state=0, head_seq=3, next_seq=3, remote_key="12", url="https://git.example/12", link_state=1
     )
@@ -230,7 +230,7 @@ def test_a_lane_in_step_needs_nothing_and_says_what_was_given_up():
     assert "`pointsman replay 7/2` sends it last" in explanation(built)
 
 
-def test_attempts_are_told_with_status_and_error_and_repeats_as_one():
+def test_attempts_are_shown_with_status_and_error_and_repeats_as_one():
     retries = [attempt_row(n, "auth", "AuthFailed: no", status=401) for n in range(4)]
     built = history([lane_row()], [delivery_row()], [*retries, attempt_row(9, "done")])
     first, second = built.destinations[0].deliveries[0].attempts
@@ -262,7 +262,7 @@ def test_a_report_that_opened_the_ticket_and_one_that_was_only_counted():
     assert counted and "a repeat of an open problem: counted" in counted.message
 
 
-def test_every_outcome_and_every_kind_of_delivery_has_words_and_a_next_step():
+def test_every_outcome_and_every_kind_of_delivery_has_a_text_and_a_next_step():
     assert {outcome.value for outcome in Outcome} <= set(OUTCOMES)
     needs_step = set(Outcome) - {Outcome.DONE, Outcome.VERIFIED}
     assert all(OUTCOMES[outcome].next_step for outcome in needs_step)
@@ -338,7 +338,7 @@ def test_a_delivery_that_is_tried_again_says_when():
         ({"state": 0, "head_seq": 2}, {"state": 1, "last_outcome": "done", "done_at": at(0)}, "done", ""),
     ],
 )
-def test_each_delivery_says_how_it_stands_and_what_can_be_done(lane, delivery, label, command):
+def test_each_delivery_has_a_status_and_the_command_that_replays_it(lane, delivery, label, command):
     (destination,) = history([lane_row(**lane)], [delivery_row(**delivery)]).destinations
     assert (destination.deliveries[0].status.label, destination.deliveries[0].command) == (label, command)
 

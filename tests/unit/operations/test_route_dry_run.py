@@ -124,7 +124,7 @@ def test_every_rule_s_verdict_is_shown_in_order_and_what_comes_of_them(run):
     ]
 
 
-def test_without_explain_only_what_comes_of_it_is_said(run):
+def test_without_explain_only_the_conclusion_is_shown(run):
     assert run(alert(title="Division by ZERO"), "--source", "shop").stdout.splitlines() == [
         "goes to archive",
         "if it recurs: the default rule applies",
@@ -165,7 +165,7 @@ def test_json_says_the_same_and_more(run):
     assert result["below_threshold"] is False
 
 
-def test_several_reports_of_one_request_are_told_apart(run):
+def test_several_reports_of_one_request_are_distinguished(run):
     first = FIRING["alerts"][0]
     both = {**FIRING, "alerts": [first, {**first, "labels": {"alertname": "zero"}, "fingerprint": "cd"}]}
     lines = run(both, "--source", "metrics").stdout.splitlines()
@@ -187,7 +187,7 @@ def test_what_opens_no_ticket_says_so(run):
     )
 
 
-def test_a_template_that_fails_leaves_the_kind_s_fingerprint_and_is_told(run):
+def test_a_template_that_fails_leaves_the_kind_s_fingerprint_and_is_shown(run):
     run.file.write_text(FILE.replace("{{ source }}/{{ tags.service }}", "{{ 1 // 0 }}"), "utf-8")
     output = run(FIRING, "--explain", "--source", "metrics").stdout
     assert "because the template of route 3 failed: ZeroDivisionError" in output
@@ -233,19 +233,19 @@ def test_the_only_source_needs_no_name(run):
         ({}, ["--source", "metrics", "--file", "/nowhere.json"], ["--file /nowhere.json", "can't be read"]),
     ],
 )
-def test_what_can_not_be_read_is_said_and_ends_with_2(run, body, arguments, problems):
+def test_what_can_not_be_read_is_reported_and_ends_with_2(run, body, arguments, problems):
     error = run(body, *arguments, code=2).stderr
     assert error.startswith("pointsman: ")
     for problem in problems:
         assert problem in error
 
 
-def test_without_a_file_the_cure_is_said(run):
+def test_without_a_file_the_remedy_is_shown(run):
     assert "--config" in run({}, config=None, code=2).stderr
     assert "can't be read" in run({}, config="/nowhere.toml", code=2).stderr
 
 
-def test_mistakes_and_oddities_of_the_file_are_said(run):
+def test_mistakes_and_oddities_of_the_file_are_reported(run):
     run.file.write_text(FILE.replace('"(?i)zero"', '"("'), "utf-8")
     assert "match.title" in run({}, "--source", "shop", code=2).stderr
     run.file.write_text(FILE + '[[route]]\n[[route]]\nmatch.kind = "alert"\n', "utf-8")

@@ -15,7 +15,7 @@ def entries(events=(), deliveries=(), attempts=(), lanes=None) -> list[Entry]:
     return timeline(build_history(rows, (), {}))
 
 
-def test_the_timeline_is_one_story_in_order_of_time():
+def test_the_timeline_is_in_order_of_time():
     shown = entries(
         [event_row(), event_row(2, "commented", 2, body="me too", author={"name": "Ada"})],
         [
@@ -79,7 +79,7 @@ def test_an_attempt_tells_its_status_once():
     assert (included.error, added.error) == ("answered 422", "no (status 422)")
 
 
-def test_an_attempt_whose_delivery_is_gone_is_still_told():
+def test_an_attempt_whose_delivery_is_gone_is_still_shown():
     (entry,) = entries([], [], [attempt_row(0, "done")])
     assert entry.title == "Attempt at forge: deliver"
 
