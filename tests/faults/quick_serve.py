@@ -75,7 +75,7 @@ def hasten() -> None:
     put(retry_policy, "BASE_SECONDS", 0.4)
     put(retry_policy, "CAP_SECONDS", 4.0)
     put(circuit_breaker, "OPEN_SECONDS", 1.0)
-    put(circuit_breaker, "OPEN_SECONDS_AT_MOST", 3.0)
+    put(circuit_breaker, "MAX_OPEN_SECONDS", 3.0)
     put(tracker_sender, "SENDING_MARGIN_SECONDS", 0.25)
     # on this machine all clocks are one
     put(outcome_verification, "CLOCKS_DIFFER", dt.timedelta(seconds=5))

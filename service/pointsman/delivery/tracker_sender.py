@@ -231,7 +231,7 @@ class TrackerSender:
         issue_draft = Draft(
             title=draft["title"], body=draft["body"], marker=marker, facts=draft.get("facts", {})
         )
-        issue = validated(await tracker.create_issue(issue_draft), IssueRef)
+        issue: IssueRef = validated(await tracker.create_issue(issue_draft), IssueRef)
         if not issue.remote_id:
             raise UnknownOutcome("the plugin returned an issue without an id")
         await self._record_marker(
