@@ -55,11 +55,11 @@ def hex_of(secret: str, body: bytes) -> str:
 def standard(secret: str, body: bytes) -> Mapping[str, str]:
     """As Standard Webhooks sign."""
     key, at = base64.b64decode(secret.removeprefix("whsec_")), str(int(time.time()))
-    made = hmac.new(key, b"msg_1." + at.encode() + b"." + body, sha256).digest()
+    signature = hmac.new(key, b"msg_1." + at.encode() + b"." + body, sha256).digest()
     return {
         "webhook-id": "msg_1",
         "webhook-timestamp": at,
-        "webhook-signature": "v1," + base64.b64encode(made).decode(),
+        "webhook-signature": "v1," + base64.b64encode(signature).decode(),
     }
 
 
@@ -186,10 +186,10 @@ GLITCHTIP: dict[str, Any] = {
 }
 
 
-def uptime(said: str) -> dict[str, Any]:
+def uptime(text: str) -> dict[str, Any]:
     link = "https://glitchtip.example.com/acme/uptime-monitors/3"
-    one = {"title": "Shop", "title_link": link, "text": said}
-    return {"alias": "GlitchTip", "text": "GlitchTip Uptime Alert", "attachments": [one]}
+    attachment = {"title": "Shop", "title_link": link, "text": text}
+    return {"alias": "GlitchTip", "text": "GlitchTip Uptime Alert", "attachments": [attachment]}
 
 
 SENTRY = SourceCase(
@@ -307,7 +307,7 @@ def am_alert(number: int = 1, status: str = "firing", **more: Any) -> dict[str, 
 
 def am_group(*alerts: dict[str, Any], **more: Any) -> dict[str, Any]:
     """A webhook of Alertmanager, version 4."""
-    firing = any(one["status"] == "firing" for one in alerts)
+    firing = any(alert["status"] == "firing" for alert in alerts)
     return {
         "version": "4",
         "groupKey": '{}/{team="shop"}:{alertname="HighLatency"}',

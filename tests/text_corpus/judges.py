@@ -26,7 +26,7 @@ class Seen:
     """What came out: the kinds of elements, what is said outside of code, all that is said, and where links lead."""
 
     kinds: set = field(default_factory=set)
-    said: str = ""
+    prose: str = ""
     whole: str = ""
     links: set = field(default_factory=set)
 
@@ -41,7 +41,7 @@ class _Reader(HTMLParser):
         self.seen.kinds.add(tag)
         if tag in ("code", "pre"):
             self._code += 1
-            self.seen.said += " "
+            self.seen.prose += " "
         if tag == "a":
             self.seen.links.add(dict(attrs).get("href"))
 
@@ -50,12 +50,12 @@ class _Reader(HTMLParser):
         if tag in ("code", "pre"):
             self._code -= 1
         if tag == "p":
-            self.seen.said += "\n\n"
+            self.seen.prose += "\n\n"
 
     def handle_data(self, data):
         self.seen.whole += data
         if not self._code:
-            self.seen.said += data
+            self.seen.prose += data
 
     def handle_comment(self, data):
         self.seen.kinds.add("!--")
@@ -108,13 +108,13 @@ RAW = {
 }
 
 
-def alive(said):
+def alive(text):
     """What a tracker would act on, by name."""
-    return {name: found[0] for name, sign in ALIVE.items() if (found := re.search(sign, said))}
+    return {name: match[0] for name, sign in ALIVE.items() if (match := re.search(sign, text))}
 
 
 def alive_raw(markdown):
-    return {name: found[0] for name, sign in RAW.items() if (found := re.search(sign, markdown))}
+    return {name: match[0] for name, sign in RAW.items() if (match := re.search(sign, markdown))}
 
 
 def letters(value):

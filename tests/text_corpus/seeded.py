@@ -14,7 +14,7 @@ from urllib.parse import quote
 LOWER, UPPER, DIGITS = string.ascii_lowercase, string.ascii_uppercase, string.digits
 ALNUM = LOWER + UPPER + DIGITS
 URLSAFE = ALNUM + "-_"
-WORDS = [
+VOCABULARY = [
     "correct",
     "horse",
     "battery",
@@ -122,9 +122,9 @@ class Maker:
         r = self.r
         return r.choice(
             [
-                lambda: r.choice(WORDS) + self.of(DIGITS, r.randrange(1, 5)),
-                lambda: r.choice(WORDS).capitalize() + r.choice(signs) + self.of(DIGITS, 3),
-                lambda: "-".join(r.sample(WORDS, 4)),
+                lambda: r.choice(VOCABULARY) + self.of(DIGITS, r.randrange(1, 5)),
+                lambda: r.choice(VOCABULARY).capitalize() + r.choice(signs) + self.of(DIGITS, 3),
+                lambda: "-".join(r.sample(VOCABULARY, 4)),
                 lambda: self.of(LOWER, 10),
                 lambda: self.of(ALNUM, r.randrange(8, 25)),
                 lambda: self.of(ALNUM + signs, r.randrange(10, 25)) + "a1",
@@ -190,7 +190,7 @@ NOISE = [
 ]
 
 
-def named(m):
+def labelled(m):
     """A text in which a name tells of the secret, and the secret."""
     r = m.r
     is_password = r.random() < 0.45
@@ -286,7 +286,7 @@ def placed(m):
     )()
 
 
-def told(m):
+def stated_passwords(m):
     """A text with a secret that gives itself away, anywhere."""
     secret = m.telling()
     r = m.r
@@ -314,13 +314,13 @@ def told(m):
 def seeded(count, seed=20260301):
     """So many texts, each with its secret."""
     m = Maker(seed)
-    made = []
+    samples = []
     for _ in range(count):
-        shown, secret = m.r.choices([named, placed, told], [50, 25, 25])[0](m)
+        shown, secret = m.r.choices([labelled, placed, stated_passwords], [50, 25, 25])[0](m)
         before, after = m.r.choice(NOISE), m.r.choice(NOISE)
         assert secret in shown, (secret, shown)
-        made.append((before + shown + "\n" + after, secret))
-    return made
+        samples.append((before + shown + "\n" + after, secret))
+    return samples
 
 
 # -- without secrets -------------------------------------------------------------------------------------------------
@@ -341,7 +341,7 @@ def clean(count, seed=20260302):
         return f"0x{m.hexadecimal(12)}"
 
     def python():
-        said = r.choice(
+        error = r.choice(
             [
                 "KeyError: 'token'",
                 "AttributeError: 'NoneType' object has no attribute 'password'",
@@ -378,11 +378,11 @@ def clean(count, seed=20260302):
         return (
             "Traceback (most recent call last):\n"
             f'  File "/srv/app/{r.choice(["auth", "token", "password", "session", "orders"])}.py", line {line()}, in {r.choice(["post", "get_token", "reset_password"])}\n'
-            f"    {code}\n    ^^^^^^^^^^^^^^^\n{said}"
+            f"    {code}\n    ^^^^^^^^^^^^^^^\n{error}"
         )
 
     def javascript():
-        said = r.choice(
+        error = r.choice(
             [
                 "SyntaxError: Unexpected token < in JSON at position 0",
                 "SyntaxError: Unexpected token: punc (})",
@@ -393,7 +393,7 @@ def clean(count, seed=20260302):
             ]
         )
         return (
-            f"{said}\n    at TokenStore.get (/srv/app/dist/chunk-{m.hexadecimal(8)}.js:{line()}:{line()})\n"
+            f"{error}\n    at TokenStore.get (/srv/app/dist/chunk-{m.hexadecimal(8)}.js:{line()}:{line()})\n"
             f"    at Object.<anonymous> (webpack://shop/./src/auth/token.ts?{m.hexadecimal(4)}:{line()}:12)\n"
             f"    at async https://cdn.test/assets/index-{m.of(ALNUM, 8)}.js:1:{r.randrange(10**6)}\n"
             f'    integrity="sha384-{m.base64(48)}"'

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 
 from pointsman.plugin_api import Actor, PluginError
-from pointsman.plugin_host.snapshot import LiveDestination
+from pointsman.plugin_host.instances import LiveDestination
 from pointsman.plugin_host.validate import validated
 
 

@@ -20,11 +20,8 @@ from pointsman.logs import logger
 from pointsman.plugin_host.egress_policy import EgressPolicy
 from pointsman.plugin_host.factory import (
     InstanceFactory,
-    credential_digest,
-    intake_url,
     make_settings,
     source_feedback_destination,
-    webhook_url,
 )
 from pointsman.plugin_host.http_client import HttpClient
 from pointsman.plugin_host.instances import LiveDestination, LiveSource
@@ -33,18 +30,6 @@ from pointsman.storage import config as rows
 from pointsman.storage import rate_limits
 from pointsman.storage import sources as source_rows
 from pointsman.storage.db import Database
-
-__all__ = [
-    "ConfigReloader",
-    "ConfigSnapshot",
-    "LiveDestination",
-    "LiveSource",
-    "credential_digest",
-    "installed_kinds",
-    "intake_url",
-    "make_settings",
-    "webhook_url",
-]
 
 log = logger("config")
 
@@ -212,7 +197,7 @@ class ConfigReloader:
             unchanged=broken,
         )
 
-    def _build(self, loaded: rows.Rows) -> ConfigSnapshot:
+    def _build(self, loaded: rows.ConfigRows) -> ConfigSnapshot:
         previous = self._current
         sources = {
             row.slug: self._factory.build_source(
@@ -244,7 +229,7 @@ class ConfigReloader:
             mail_id=mail[0] if mail and self._mails else None,
             sources=sources,
             destinations=destinations,
-            routes=[row.rule(ids) for row in loaded.routes],
+            routes=[row.to_route(ids) for row in loaded.routes],
             source_slugs={row.id: row.slug for row in loaded.sources},
             feedback_destinations={
                 by_feedback_slug[destination.slug].id: destination.id

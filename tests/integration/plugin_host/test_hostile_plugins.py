@@ -37,15 +37,15 @@ class Good(Tracker):
     api_version: ClassVar[int] = 1
     Settings = NoSettings
     capabilities = TrackerCapabilities(request_timeout_seconds=5.0)
-    made: ClassVar[list[str]] = []
+    created: ClassVar[list[str]] = []
 
     @classmethod
     def connection(cls, settings):
         return None
 
     async def create_issue(self, draft):
-        self.made.append(draft.title)
-        return IssueRef(str(len(self.made)), str(len(self.made)))
+        self.created.append(draft.title)
+        return IssueRef(str(len(self.created)), str(len(self.created)))
 
     async def add_comment(self, issue, body, marker):
         return CommentRef("1")
@@ -144,27 +144,27 @@ def registry():
 
     @hookimpl
     def pointsman_register_trackers(register):
-        for one in [Good, *HOSTILE]:
-            register(one)
+        for tracker in [Good, *HOSTILE]:
+            register(tracker)
 
     module.pointsman_register_trackers = pointsman_register_trackers
-    found = Registry.load([])
-    found.add("hostile", "tests", "1", module)
-    assert set(found.trackers) == {one.kind for one in [Good, *HOSTILE]}, found.statuses
-    Good.made.clear()
-    return found
+    loaded = Registry.load([])
+    loaded.add("hostile", "tests", "1", module)
+    assert set(loaded.trackers) == {tracker.kind for tracker in [Good, *HOSTILE]}, loaded.statuses
+    Good.created.clear()
+    return loaded
 
 
 def config(*kinds: type[Tracker]) -> str:
-    places = "".join(
-        f'[[destination]]\nslug = "{one.kind}"\ntracker = "{one.kind}"\nwebhook_secrets = ["a-secret-of-tests"]\n'
-        for one in kinds
+    destinations = "".join(
+        f'[[destination]]\nslug = "{kind.kind}"\ntracker = "{kind.kind}"\nwebhook_secrets = ["a-secret-of-tests"]\n'
+        for kind in kinds
     )
-    names = ", ".join(f'"{one.kind}"' for one in kinds)
-    return f"{SOURCES}{places}[[route]]\ndestination = [{names}]\n"
+    names = ", ".join(f'"{kind.kind}"' for kind in kinds)
+    return f"{SOURCES}{destinations}[[route]]\ndestination = [{names}]\n"
 
 
-@pytest.mark.parametrize("hostile", HOSTILE, ids=lambda one: one.kind)
+@pytest.mark.parametrize("hostile", HOSTILE, ids=lambda hostile: hostile.kind)
 async def test_a_hostile_plugin_harms_only_its_own_destination(
     service: RunningService, database: Database, registry, hostile
 ):
@@ -175,7 +175,7 @@ async def test_a_hostile_plugin_harms_only_its_own_destination(
             await service.until_ticket(
                 ticket,
                 lambda seen: any(
-                    one["destination"] == "good" and one["state"] == "active" for one in seen["links"]
+                    link["destination"] == "good" and link["state"] == "active" for link in seen["links"]
                 ),
             )
 
@@ -230,6 +230,6 @@ async def test_a_plugin_that_blocks_the_loop_is_named_and_in_the_end_paused(serv
 async def test_only_allowed_plugins_are_imported():
     from pointsman.plugin_host.registry import Registry
 
-    found = Registry.load(allow=["folder"])
-    assert set(found.trackers) == {"folder"}
-    assert {one.name for one in found.statuses if one.refused} == {"forgejo", "github", "gitlab", "jira"}
+    registry = Registry.load(allow=["folder"])
+    assert set(registry.trackers) == {"folder"}
+    assert {status.name for status in registry.statuses if status.refused} == {"forgejo", "github", "gitlab", "jira"}

@@ -77,11 +77,11 @@ async def saying(*pieces, then="close", waits=True):
 async def client(base, policy=LOOPBACK, *, seconds=5.0, headers=None):
     """A client of a destination with a credential."""
     sent = {"Authorization": Secret(TOKEN)} if headers is None else headers
-    made = HttpClient(Connection(base_url=base, headers=sent), policy, timeout_seconds=seconds)
+    http_client = HttpClient(Connection(base_url=base, headers=sent), policy, timeout_seconds=seconds)
     try:
-        yield made
+        yield http_client
     finally:
-        await made.close()
+        await http_client.close()
 
 
 # -- what is sent, what comes back -----------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ async def test_no_path_leads_to_another_origin(path):
 )
 async def test_readers_of_addresses_that_disagree_do_not_leak_the_credential(address):
     async with serving() as (elsewhere, seen), serving() as (url, _), client(url) as http:
-        own, other = (one.partition("//")[2] for one in (url, elsewhere))
+        own, other = (each_url.partition("//")[2] for each_url in (url, elsewhere))
         with contextlib.suppress(Unavailable, UnknownOutcome):
             await http.request("GET", address.format(own=own, other=other))
     assert seen == []
@@ -232,9 +232,9 @@ async def test_a_proxy_of_the_environment_is_not_used(monkeypatch):
 
 
 async def test_a_refused_connection_means_that_nothing_was_sent():
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))  # bound and not listening
-        async with client(f"http://127.0.0.1:{held.getsockname()[1]}") as http:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # bound and not listening
+        async with client(f"http://127.0.0.1:{unused.getsockname()[1]}") as http:
             with pytest.raises(Unavailable):
                 await http.request("POST", "x", json={})
 
@@ -324,14 +324,14 @@ async def test_an_endless_answer_is_not_read_to_its_end(monkeypatch, packed):
 
 
 async def test_no_failure_tells_the_credential():
-    said = []
+    messages = []
     async with saying() as cut, saying(then="silence") as silent:
         for base, seconds in ((cut, 5), (silent, 0.1), ("http://127.0.0.1:1", 5), ("http://[::1]:1", 5)):
             async with client(base, seconds=seconds) as http:
                 with pytest.raises((Unavailable, UnknownOutcome)) as caught:
                     await http.request("POST", "x", json={})
-                said.append(repr(caught.value) + str(caught.value) + repr(http.__dict__))
-    assert not [one for one in said if "of-the-tests" in one]
+                messages.append(repr(caught.value) + str(caught.value) + repr(http.__dict__))
+    assert not [message for message in messages if "of-the-tests" in message]
 
 
 # -- the guard, at connect time --------------------------------------------------------------------------------------
@@ -430,7 +430,7 @@ async def test_a_named_host_may_live_on_a_private_address(monkeypatch):
     assert len(seen) == 1
 
 
-async def test_a_write_whose_turn_is_over_when_its_bytes_would_leave_does_not_leave():
+async def test_a_write_whose_lease_is_over_when_its_bytes_would_leave_does_not_leave():
     """It may wait long for a connection, or the whole process may have stood still."""
     async with serving() as (url, seen):
         client = HttpClient(Connection(base_url=url), LOOPBACK, timeout_seconds=5.0)
@@ -443,12 +443,12 @@ async def test_a_write_whose_turn_is_over_when_its_bytes_would_leave_does_not_le
         track_writes(may)
         with pytest.raises((Unavailable, UnknownOutcome)):
             await client.request("POST", "issues", json={"title": "late"})
-        with pytest.raises(Unavailable, match="its turn was over"):
+        with pytest.raises(Unavailable, match="the lease expired before the request was sent"):
             await client.request("DELETE", "comments/1")
         assert asked == [0, 0, 0]
         assert seen == []
         assert (await client.request("GET", "issues")).status == 200
         track_writes()
         assert (await client.request("POST", "issues", json={"title": "in time"})).status == 200
-        assert [one.method for one in seen] == ["GET", "POST"]
+        assert [request.method for request in seen] == ["GET", "POST"]
         await client.close()

@@ -37,8 +37,8 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize(("what", "blamed"), [("sleep", True), ("compute", True), ("stop", False)])
-async def test_a_process_that_stood_still_as_a_whole_blames_nobody(what: str, blamed: bool):
+@pytest.mark.parametrize(("activity", "blamed"), [("sleep", True), ("compute", True), ("stop", False)])
+async def test_a_process_that_stood_still_as_a_whole_blames_nobody(activity: str, blamed: bool):
     """A plugin that sleeps or computes is named; one that was only there when the process was stopped is not."""
     program = await asyncio.create_subprocess_exec(
         sys.executable, "-c", PROGRAM, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
@@ -47,14 +47,14 @@ async def test_a_process_that_stood_still_as_a_whole_blames_nobody(what: str, bl
     assert program.stdout is not None
     async with asyncio.timeout(60):
         assert await program.stdout.readline() == b"ready\n"
-        if what == "stop":
+        if activity == "stop":
             for _ in range(3):
                 program.send_signal(signal.SIGSTOP)
                 # how long it is stopped is what is tested
                 await asyncio.sleep(1.5)
                 program.send_signal(signal.SIGCONT)
                 await asyncio.sleep(0.3)
-        program.stdin.write(f"{what}\n".encode())
+        program.stdin.write(f"{activity}\n".encode())
         stalls = int(await program.stdout.readline())
         assert await program.wait() == 0
     assert (stalls > 0) is blamed

@@ -59,7 +59,7 @@ FINE = {
 }
 
 
-@pytest.mark.parametrize("name", [one for one in TESTS if one not in FINE])
+@pytest.mark.parametrize("name", [name for name in TESTS if name not in FINE])
 def test_the_suite_finds_what_is_wrong(name):
     with pytest.raises((AssertionError, KeyError, TypeError, AttributeError)):
         getattr(SourceConformanceSuite(), name)(WRONG)

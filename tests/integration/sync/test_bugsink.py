@@ -15,6 +15,7 @@ import pytest
 
 from configuration import SHOP, WEBHOOK_SECRET, route, tracker_destination
 from fake_bugsink import ALL_RIGHTS, FakeBugsink
+from pointsman.bus.signals import WorkAvailable
 from pointsman.delivery import enrichment as enriching
 from pointsman.operations import diagnostics
 from pointsman.storage import sources as store
@@ -59,7 +60,7 @@ def wire(service: RunningService, tracker: FakeForgejo, bugsink: FakeBugsink) ->
     tracker.webhook_url, tracker.webhook_secret = f"{service.url}/webhooks/forgejo/my-product", WEBHOOK_SECRET
 
 
-async def made(tracker: FakeForgejo, count: int = 1):
+async def wait_for_issues(tracker: FakeForgejo, count: int = 1):
     async def look() -> bool:
         return tracker.issues_made() >= count
 
@@ -67,12 +68,12 @@ async def made(tracker: FakeForgejo, count: int = 1):
     return tracker.issues[count]
 
 
-async def said(bugsink: FakeBugsink, count: int) -> list[str]:
+async def wait_for_effects(bugsink: FakeBugsink, count: int) -> list[str]:
     async def look() -> bool:
-        return len([one for one in bugsink.effects if one.kind in ("comment", "state")]) >= count
+        return len([effect for effect in bugsink.effects if effect.kind in ("comment", "state")]) >= count
 
     await until(look)
-    return [one.detail.partition("\n")[0] for one in bugsink.effects]
+    return [effect.detail.partition("\n")[0] for effect in bugsink.effects]
 
 
 async def rows(service: RunningService, sql: str, *args):
@@ -95,11 +96,11 @@ async def ask(running, *, forget: bool = False, grace: float = 0.0) -> int:
         await services.database.execute("update source_state set poll_due_at = now()")
         return await store.acquire_poll(services.database, source.id, 60)
 
-    turn = await until(won)
+    lease = await until(won)
     if forget:
-        turn = turn._replace(polled_to=None, started_at=turn.asked_at - dt.timedelta(days=1))
+        lease = lease._replace(polled_to=None, started_at=lease.asked_at - dt.timedelta(days=1))
     pull = SourceBackfill(services.database, services.config, services.preparer, services.intake, grace=dt.timedelta(seconds=grace))
-    return await pull.backfill(source, turn)
+    return await pull.backfill(source, lease)
 
 
 async def test_the_loop_is_closed(service: RunningService, tracker: FakeForgejo, bugsink: FakeBugsink):
@@ -108,7 +109,7 @@ async def test_the_loop_is_closed(service: RunningService, tracker: FakeForgejo,
         wire(service, tracker, bugsink)
         error = await bugsink.error(release="shop@2.0", environment="staging")
         assert bugsink.posted == [("NEW", 202)]
-        issue = await made(tracker)
+        issue = await wait_for_issues(tracker)
         for fact in (
             "shop/basket.py:12 in total",
             'session["basket"].total',
@@ -119,11 +120,11 @@ async def test_the_loop_is_closed(service: RunningService, tracker: FakeForgejo,
             assert fact in issue.body, issue.body
         for secret in ("4111", "ada@customer.example"):
             assert secret not in issue.body
-        (comment,) = await said(bugsink, 1)
+        (comment,) = await wait_for_effects(bugsink, 1)
         assert comment == f"Tracked as my-product 1: {tracker.url}/acme/shop/issues/1"
 
         assert await tracker.close_issue(1) == 200
-        assert (await said(bugsink, 2))[1:] == ["resolve"]
+        assert (await wait_for_effects(bugsink, 2))[1:] == ["resolve"]
         assert error.is_resolved
         await bugsink.error()
         assert bugsink.posted[1:] == [("REGRESSED", 202)]
@@ -134,9 +135,9 @@ async def test_the_loop_is_closed(service: RunningService, tracker: FakeForgejo,
         await until(reopened)
         assert not error.is_resolved
         assert await tracker.close_issue(1) == 200
-        await said(bugsink, 3)
+        await wait_for_effects(bugsink, 3)
         assert await tracker.reopen_issue(1) == 200
-        assert (await said(bugsink, 4))[2:] == ["resolve", "reopen"]
+        assert (await wait_for_effects(bugsink, 4))[2:] == ["resolve", "reopen"]
         assert tracker.issues_made() == 1
         assert len(error.comments) == 1
 
@@ -145,8 +146,8 @@ async def test_what_is_so_already_is_success(service: RunningService, tracker: F
     async with service.replica(config(tracker, bugsink, 'resolve = "resolve-next"')):
         wire(service, tracker, bugsink)
         error = await bugsink.error()
-        await made(tracker)
-        await said(bugsink, 1)
+        await wait_for_issues(tracker)
+        await wait_for_effects(bugsink, 1)
         error.is_resolved = True
         await tracker.close_issue(1)
 
@@ -158,7 +159,7 @@ async def test_what_is_so_already_is_success(service: RunningService, tracker: F
         error.is_resolved = False
         await tracker.reopen_issue(1)
         await until(lambda: done(4))
-        assert [one.kind for one in bugsink.effects] == ["comment"]
+        assert [effect.kind for effect in bugsink.effects] == ["comment"]
 
 
 @pytest.mark.parametrize("how", ["resolve-next", "resolve-latest"])
@@ -168,10 +169,10 @@ async def test_how_an_issue_is_resolved_is_a_setting(
     async with service.replica(config(tracker, bugsink, f'resolve = "{how}"')):
         wire(service, tracker, bugsink)
         error = await bugsink.error()
-        await made(tracker)
-        await said(bugsink, 1)
+        await wait_for_issues(tracker)
+        await wait_for_effects(bugsink, 1)
         await tracker.close_issue(1)
-        await said(bugsink, 2)
+        await wait_for_effects(bugsink, 2)
         assert error.how == how
 
 
@@ -181,8 +182,8 @@ async def test_an_issue_deleted_in_bugsink_is_let_go(
     async with service.replica(config(tracker, bugsink)):
         wire(service, tracker, bugsink)
         error = await bugsink.error()
-        await made(tracker)
-        await said(bugsink, 1)
+        await wait_for_issues(tracker)
+        await wait_for_effects(bugsink, 1)
         bugsink.delete(error)
         await tracker.close_issue(1)
 
@@ -191,12 +192,12 @@ async def test_an_issue_deleted_in_bugsink_is_let_go(
 
         await until(parked)
         await tracker.reopen_issue(1)
-        found = await rows(
+        events = await rows(
             service,
             "select d.kind from delivery d join lane l on l.id = d.lane_id"
             " join destination x on x.id = l.destination_id where x.slug = '@source:shop'",
         )
-        assert sorted(row["kind"] for row in found) == [2, 3]
+        assert sorted(row["kind"] for row in events) == [2, 3]
 
 
 async def test_nothing_is_told_where_nothing_shall_be(
@@ -205,7 +206,7 @@ async def test_nothing_is_told_where_nothing_shall_be(
     async with service.replica(config(tracker, bugsink, 'resolve = "no"\ncomment = false')):
         wire(service, tracker, bugsink)
         await bugsink.error()
-        await made(tracker)
+        await wait_for_issues(tracker)
         await tracker.close_issue(1)
         assert await rows(service, "select slug from destination where kind = 3 and retired_at is null") == []
         assert bugsink.effects == []
@@ -224,12 +225,12 @@ async def test_a_slow_api_delays_no_issue_for_long_and_its_details_come_later(
     async with service.replica(config(tracker, bugsink)):
         wire(service, tracker, bugsink)
         await bugsink.error()
-        issue = await made(tracker)
+        issue = await wait_for_issues(tracker)
         assert "basket.py" not in issue.body
         before = issue.body
 
         async def completed() -> bool:
-            return any("basket.py" in one.body for one in issue.comments)
+            return any("basket.py" in comment.body for comment in issue.comments)
 
         await until(completed)
         await asyncio.sleep(0)
@@ -244,10 +245,10 @@ async def test_alerts_lost_while_we_were_away_are_found_once(
     async with service.replica(config(tracker, bugsink)):
         wire(service, tracker, bugsink)
         first = await bugsink.error()
-        await made(tracker)
-        await said(bugsink, 1)
+        await wait_for_issues(tracker)
+        await wait_for_effects(bugsink, 1)
         await tracker.close_issue(1)
-        await said(bugsink, 2)
+        await wait_for_effects(bugsink, 2)
     # nobody hears these
     await bugsink.error()
     lost = await bugsink.error("ValueError", "seven")
@@ -255,7 +256,7 @@ async def test_alerts_lost_while_we_were_away_are_found_once(
     async with service.replica() as running:
         wire(service, tracker, bugsink)
         assert await ask(running) == 2
-        await made(tracker, 2)
+        await wait_for_issues(tracker, 2)
 
         async def known() -> bool:
             return tracker.issues[1].state == "open" and len(tracker.issues[1].comments) == 1
@@ -267,8 +268,8 @@ async def test_alerts_lost_while_we_were_away_are_found_once(
         assert await bugsink.alert(first, "REGRESSED") == 202
         assert await bugsink.alert(lost, "NEW") == 202
         assert await ask(running, forget=True) == 0
-        found = await rows(service, "select kind, count(*) as n from event group by kind order by kind")
-        assert {row["kind"]: row["n"] for row in found} | {"linked": 2} == {
+        events = await rows(service, "select kind, count(*) as n from event group by kind order by kind")
+        assert {row["kind"]: row["n"] for row in events} | {"linked": 2} == {
             "opened": 2,
             "regressed": 1,
             "closed": 1,
@@ -303,10 +304,10 @@ async def test_the_first_alert_found_last_changes_nothing(
         await bugsink.error()
         assert bugsink.posted == [("REGRESSED", 202)]
         assert await ask(running, forget=True) == 0
-        await made(tracker)
-        await said(bugsink, 1)
+        await wait_for_issues(tracker)
+        await wait_for_effects(bugsink, 1)
         await tracker.close_issue(1)
-        await said(bugsink, 2)
+        await wait_for_effects(bugsink, 2)
         assert await ask(running, forget=True) == 0
         assert tracker.issues[1].state == "closed"
 
@@ -331,10 +332,10 @@ async def test_before_2_6_2_new_issues_are_found_and_that_a_closed_one_came_back
         old = await bugsink.error("OldError", "1", at=dt.datetime.now(dt.UTC) - dt.timedelta(days=3))
         await bugsink.error("OldError", "1")
         assert await ask(running, forget=True) == 1
-        await made(tracker)
-        await said(bugsink, 1)
+        await wait_for_issues(tracker)
+        await wait_for_effects(bugsink, 1)
         await tracker.close_issue(1)
-        await said(bugsink, 2)
+        await wait_for_effects(bugsink, 2)
         assert await ask(running) == 0
         await bugsink.error()
         assert not error.is_resolved and old.comments == []
@@ -389,12 +390,12 @@ async def test_a_problem_closed_without_being_solved_stays_open_in_bugsink(
     async with service.replica(config(tracker, bugsink)) as running:
         wire(service, tracker, bugsink)
         error = await bugsink.error()
-        await made(tracker)
-        await said(bugsink, 1)
+        await wait_for_issues(tracker)
+        await wait_for_effects(bugsink, 1)
         (ticket,) = await rows(service, "select id from ticket")
         heard = await running.services.tracker_updates.set_ticket_state(ticket["id"], "closed", "not_planned", "operator")
         assert heard.changed
-        running.services.wake()
+        running.services.signals.emit(WorkAvailable())
 
         async def done() -> bool:
             sql = (
@@ -412,11 +413,11 @@ async def test_telling_is_switched_off_and_on_again(service: RunningService, tra
     async with service.replica(whole):
         wire(service, tracker, bugsink)
         await bugsink.error()
-        await said(bugsink, 1)
+        await wait_for_effects(bugsink, 1)
     async with service.replica(quiet):
         wire(service, tracker, bugsink)
         silent = await bugsink.error("Silent", "1")
-        await made(tracker, 2)
+        await wait_for_issues(tracker, 2)
         sql = "select d.retired_at, s.pause_reason from destination d join destination_state s on s.destination_id = d.id"
         (place,) = await rows(service, f"{sql} where d.kind = 3")
         assert place["retired_at"] is not None and place["pause_reason"] == "retired"
@@ -425,7 +426,7 @@ async def test_telling_is_switched_off_and_on_again(service: RunningService, tra
     async with service.replica(whole):
         wire(service, tracker, bugsink)
         loud = await bugsink.error("Loud", "1")
-        await said(bugsink, 2)
+        await wait_for_effects(bugsink, 2)
         assert (len(loud.comments), silent.comments) == (1, [])
 
 
@@ -448,7 +449,7 @@ async def test_signed_alerts_alone_are_taken_where_a_secret_is_set(
             "webhook-signature": f"v1,{signature}",
         }
         await service.call("POST", f"/intake/shop/{SHOP}", data=body, headers=headers, status=202)
-        await made(tracker)
+        await wait_for_issues(tracker)
 
 
 # -- the doctor ------------------------------------------------------------------------------------------------------
@@ -459,9 +460,9 @@ async def findings(service: RunningService, level: str, **changed) -> list[str]:
         service.settings, **{"public_url": "https://pointsman.example.com", **changed}
     )
     async with Database.open(here.database_url.reveal(), size=2) as database:
-        found = await diagnostics.doctor(here, database, "shop")
-    assert not any(SHOP in one.message + one.remedy for one in found)
-    return [one.message for one in found if one.level == level]
+        results = await diagnostics.doctor(here, database, "shop")
+    assert not any(SHOP in finding.message + finding.remedy for finding in results)
+    return [finding.message for finding in results if finding.level == level]
 
 
 async def test_the_doctor_names_what_stands_in_the_way(
@@ -470,7 +471,7 @@ async def test_the_doctor_names_what_stands_in_the_way(
     async with service.replica(config(tracker, bugsink)):
         wire(service, tracker, bugsink)
         error = await bugsink.error()
-        await said(bugsink, 1)
+        await wait_for_effects(bugsink, 1)
         before = (error.is_resolved, list(error.comments))
         assert await findings(service, "error") == []
         bugsink.rights = frozenset({"issues:read", "events:read"})
@@ -480,14 +481,14 @@ async def test_the_doctor_names_what_stands_in_the_way(
         ]
         bugsink.rights = ALL_RIGHTS
         bugsink.switched_off = {"alert_on_regression"}
-        assert any("alert_on_regression" in one for one in await findings(service, "warning"))
+        assert any("alert_on_regression" in finding for finding in await findings(service, "warning"))
         assert any(
-            "refuses the host name 'bridge'" in one
-            for one in await findings(service, "error", public_url="http://bridge:8080")
+            "refuses the host name 'bridge'" in finding
+            for finding in await findings(service, "error", public_url="http://bridge:8080")
         )
         assert any(
-            "private address" in one
-            for one in await findings(service, "warning", public_url="http://127.0.0.1:1")
+            "private address" in finding
+            for finding in await findings(service, "warning", public_url="http://127.0.0.1:1")
         )
         bugsink.version = (2, 0, 14)
         assert len(await findings(service, "error")) == 2
@@ -496,7 +497,7 @@ async def test_the_doctor_names_what_stands_in_the_way(
         assert await findings(service, "error") == ["shop: Bugsink refuses the token"]
         bugsink.token = good
         async with bugsink.down():
-            assert any("can't be reached" in one for one in await findings(service, "error"))
+            assert any("can't be reached" in finding for finding in await findings(service, "error"))
         assert (error.is_resolved, list(error.comments)) == before
 
 
@@ -507,7 +508,7 @@ async def test_what_was_heard_is_known_again_by_the_fingerprint_that_a_route_gav
     async with service.replica(config(tracker, bugsink) + route) as running:
         wire(service, tracker, bugsink)
         await bugsink.error()
-        await made(tracker)
+        await wait_for_issues(tracker)
         [row] = await rows(service, "select fingerprint from ticket")
         assert row["fingerprint"].startswith("route:shop/")
         assert await ask(running, forget=True) == 0

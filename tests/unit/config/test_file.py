@@ -13,7 +13,7 @@ from pointsman.config.secrets import Vault, secret_fields
 from pointsman.crypto import sha256
 from pointsman.errors import ConfigError
 from pointsman.plugin_api import PluginSettings, Secret
-from pointsman.plugin_host import snapshot
+from pointsman.plugin_host import factory, snapshot
 from pointsman.plugin_host.registry import Registry
 
 QUICK = settings(deadline=None, max_examples=40)
@@ -75,7 +75,7 @@ def kinds(**defaults: Any) -> config_file.InstalledKinds:
     return config_file.InstalledKinds(
         sources={"bugsink": Empty, "tickets": Empty},
         trackers={"forgejo": Place, "folder": Empty},
-        check=snapshot.make_settings,
+        check=factory.make_settings,
         secret_fields=secret_fields,
         defaults=defaults,
     )
@@ -92,8 +92,8 @@ def problems(text, some=None, vault=VAULT):
 
 
 def problem(text, **more):
-    (one,) = problems(text, **more)
-    return one
+    (message,) = problems(text, **more)
+    return message
 
 
 SHOP = '[[source]]\nslug = "shop"\nkind = "bugsink"\ntoken = { env = "SHOP_TOKEN" }\n'
@@ -167,10 +167,10 @@ def test_literal_secrets_of_a_destination_are_sealed():
         ISSUES.replace('{ env = "FORGEJO_API_TOKEN" }', '"literal-token"')
         + 'webhook_secrets = ["literal-hook"]\n'
     )
-    (made,) = read(text).destinations
-    assert VAULT.resolve(made.settings["token"]) == Secret("literal-token")
-    assert VAULT.resolve(made.webhook_secrets[0]) == Secret("literal-hook")
-    assert "literal" not in repr(made)
+    (destination,) = read(text).destinations
+    assert VAULT.resolve(destination.settings["token"]) == Secret("literal-token")
+    assert VAULT.resolve(destination.webhook_secrets[0]) == Secret("literal-hook")
+    assert "literal" not in repr(destination)
     assert len(read(text).warnings) == 2
 
 
@@ -219,7 +219,7 @@ FORGEJO = '[[destination]]\nslug = "issues"\ntracker = "forgejo"\n'
 
 
 @pytest.mark.parametrize(
-    ("text", "table", "words"),
+    ("text", "table", "expected"),
     [
         (SHOP + "colour = 1", "[[source]] shop", ["colour"]),
         (ISSUES + "colour = 1", "[[destination]] issues", ["colour"]),
@@ -326,11 +326,11 @@ FORGEJO = '[[destination]]\nslug = "issues"\ntracker = "forgejo"\n'
         ("[[route]]\nfingerprint = '{{ titel }}'", RULE, ["fingerprint", "'titel'", "title"]),
     ],
 )
-def test_each_mistake_names_file_table_and_key(text, table, words):
-    said = problem(text)
-    assert said.startswith(f"pointsman.toml: {table}")
-    for word in words:
-        assert word in said
+def test_each_mistake_names_file_table_and_key(text, table, expected):
+    message = problem(text)
+    assert message.startswith(f"pointsman.toml: {table}")
+    for word in expected:
+        assert word in message
 
 
 def test_a_rule_says_all_that_rules_may_say():
@@ -374,7 +374,7 @@ unseen_for = "7d"
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "expected"),
     [
         (
             "[[route]]\n[[route]]\nmatch.kind = 'alert'",
@@ -396,9 +396,9 @@ unseen_for = "7d"
         ),
     ],
 )
-def test_what_is_odd_is_warned_about(text, words):
+def test_what_is_odd_is_warned_about(text, expected):
     (warning,) = read(text).warnings
-    for word in ("pointsman.toml: [[route]] ", *words):
+    for word in ("pointsman.toml: [[route]] ", *expected):
         assert word in warning
 
 
@@ -417,13 +417,13 @@ def test_what_is_not_odd_is_not_warned_about(text):
 
 
 def test_a_file_that_is_no_toml_is_told_with_its_place():
-    said = problem("[[source]\n")
-    assert said.startswith("pointsman.toml: ")
-    assert "line 1" in said
+    message = problem("[[source]\n")
+    assert message.startswith("pointsman.toml: ")
+    assert "line 1" in message
 
 
 def test_many_mistakes_are_told_together():
-    said = problems(
+    messages = problems(
         SHOP.replace("bugsink", "sentry").replace("SHOP_TOKEN", "NO_SUCH")
         + ISSUES.replace('"a/b"', "5")
         + "[[route]]\ndestination = ['nowhere', 'neither']\nmatch.source = 'nobody'\n[colour]\n"
@@ -437,8 +437,8 @@ def test_many_mistakes_are_told_together():
         "'nobody'",
         "[colour]",
     ):
-        assert len([one for one in said if word in one]) == 1
-    assert len(said) == 7
+        assert len([message for message in messages if word in message]) == 1
+    assert len(messages) == 7
 
 
 def test_a_table_that_can_not_be_read_does_not_hide_the_next_one():
@@ -448,9 +448,9 @@ def test_a_table_that_can_not_be_read_does_not_hide_the_next_one():
 def test_without_keys_a_literal_secret_is_refused_and_a_reference_is_not():
     vault = Vault([], ENVIRON)
     assert read(ISSUES, vault=vault).destinations
-    said = problem(ISSUES.replace('{ env = "FORGEJO_API_TOKEN" }', '"literal"'), vault=vault)
-    assert "settings.token" in said
-    assert "POINTSMAN_SECRET_KEYS" in said
+    message = problem(ISSUES.replace('{ env = "FORGEJO_API_TOKEN" }', '"literal"'), vault=vault)
+    assert "settings.token" in message
+    assert "POINTSMAN_SECRET_KEYS" in message
 
 
 def test_no_mistake_and_no_warning_tells_a_secret():
@@ -496,11 +496,11 @@ LINES = [
 @given(st.lists(st.sampled_from(LINES), max_size=10).map("\n".join) | st.text(max_size=40))
 def test_any_file_is_read_or_its_mistakes_are_told(text):
     try:
-        said = []
+        messages = []
         read(text)
     except ConfigError as error:
-        said = error.problems or ["nothing is said"]
-    assert all(one.startswith("pointsman.toml: ") for one in said)
+        messages = error.problems or ["nothing is said"]
+    assert all(message.startswith("pointsman.toml: ") for message in messages)
 
 
 # -- the plan ----------------------------------------------------------------------------------------------------------
@@ -524,26 +524,26 @@ def rows(desired, *, retired=()):
     """What a database holds after applying."""
     sources = [
         Row(
-            one.slug,
-            one.slug in retired,
-            kind=one.kind,
-            settings=one.settings,
-            tokens=one.tokens,
-            limits=one.limits,
+            row.slug,
+            row.slug in retired,
+            kind=row.kind,
+            settings=row.settings,
+            tokens=row.tokens,
+            limits=row.limits,
         )
-        for one in desired.sources
+        for row in desired.sources
     ]
     destinations = [
         Row(
-            one.slug,
-            one.slug in retired,
-            tracker=one.tracker,
-            settings=one.settings,
-            webhook_secrets=one.webhook_secrets,
-            limits=one.limits,
-            redact=one.redact,
+            row.slug,
+            row.slug in retired,
+            tracker=row.tracker,
+            settings=row.settings,
+            webhook_secrets=row.webhook_secrets,
+            limits=row.limits,
+            redact=row.redact,
         )
-        for one in desired.destinations
+        for row in desired.destinations
     ]
     return sources, destinations, desired.routes
 
@@ -552,20 +552,20 @@ def planned(text, before="", **more):
     return diff.plan(read(text), *rows(read(before), **more))
 
 
-def said(plan):
+def plan_lines(plan):
     return [str(change) for change in plan.changes]
 
 
 def test_a_first_plan_adds_everything():
     plan = planned(EXAMPLE)
-    assert said(plan) == [
+    assert plan_lines(plan) == [
         "+ source shop",
         "+ source helpdesk",
         "+ destination shop-issues",
         "~ routes (0 rules become 2)",
     ]
-    assert [one.slug for one in plan.sources] == ["shop", "helpdesk"]
-    assert [one.slug for one in plan.destinations] == ["shop-issues"]
+    assert [item.slug for item in plan.sources] == ["shop", "helpdesk"]
+    assert [item.slug for item in plan.destinations] == ["shop-issues"]
     assert len(plan.routes) == 2
 
 
@@ -578,32 +578,32 @@ def test_applying_the_same_file_again_changes_nothing():
 def test_a_literal_secret_that_did_not_change_is_no_change():
     """Each sealing looks different; the digest beside it tells that it is the same secret."""
     text = ISSUES.replace('{ env = "FORGEJO_API_TOKEN" }', '"one"') + 'webhook_secrets = ["two"]\n'
-    assert said(planned(text, text)) == []
-    assert said(planned(text.replace('"one"', '"other"'), text)) == ["~ destination issues (settings)"]
-    assert said(planned(text.replace('"two"', '"other"'), text)) == ["~ destination issues (webhook_secrets)"]
+    assert plan_lines(planned(text, text)) == []
+    assert plan_lines(planned(text.replace('"one"', '"other"'), text)) == ["~ destination issues (settings)"]
+    assert plan_lines(planned(text.replace('"two"', '"other"'), text)) == ["~ destination issues (webhook_secrets)"]
 
 
 def test_a_change_names_what_changed_and_leaves_the_rest_alone():
     plan = planned(SHOP.replace("SHOP_TOKEN", "HELP_TOKEN") + ISSUES.replace("a/b", "a/c"), SHOP + ISSUES)
-    assert said(plan) == ["~ source shop (tokens)", "~ destination issues (settings)"]
+    assert plan_lines(plan) == ["~ source shop (tokens)", "~ destination issues (settings)"]
     plan = planned(SHOP.replace("SHOP_TOKEN", "HELP_TOKEN") + ISSUES, SHOP + ISSUES)
     assert (len(plan.sources), len(plan.destinations), plan.routes) == (1, 0, None)
 
 
 def test_a_change_of_limits_is_a_change():
-    told = ISSUES + "limits.at_once = 2\n"
-    assert said(planned(told, ISSUES)) == ["~ destination issues (limits)"]
-    assert said(planned(ISSUES, told)) == ["~ destination issues (limits)"]
-    assert said(planned(told, told)) == []
-    assert said(planned(SHOP + "limits.new_tickets_per_minute = 5", SHOP)) == ["~ source shop (limits)"]
+    changed = ISSUES + "limits.at_once = 2\n"
+    assert plan_lines(planned(changed, ISSUES)) == ["~ destination issues (limits)"]
+    assert plan_lines(planned(ISSUES, changed)) == ["~ destination issues (limits)"]
+    assert plan_lines(planned(changed, changed)) == []
+    assert plan_lines(planned(SHOP + "limits.new_tickets_per_minute = 5", SHOP)) == ["~ source shop (limits)"]
 
 
 def test_what_the_file_no_longer_names_is_retired_and_comes_back_when_it_does():
     plan = planned("", SHOP + ISSUES)
-    assert said(plan) == ["- source shop (its tickets stay)", "- destination issues (its tickets stay)"]
+    assert plan_lines(plan) == ["- source shop (its tickets stay)", "- destination issues (its tickets stay)"]
     assert (plan.retired_sources, plan.retired_destinations) == (["shop"], ["issues"])
-    assert said(planned("", SHOP, retired=["shop"])) == []
-    assert said(planned(SHOP, SHOP, retired=["shop"])) == ["+ source shop"]
+    assert plan_lines(planned("", SHOP, retired=["shop"])) == []
+    assert plan_lines(planned(SHOP, SHOP, retired=["shop"])) == ["+ source shop"]
 
 
 def test_what_is_ours_is_never_retired():
@@ -613,7 +613,7 @@ def test_what_is_ours_is_never_retired():
 
 
 @pytest.mark.parametrize(
-    ("one", "other"),
+    ("before", "after"),
     [
         ("[[route]]\ndestination = 'issues'", "[[route]]\ndestination = []"),
         ("[[route]]\ndestination = 'issues'", "[[route]]\ndestination = 'issues'\ncontinue = true"),
@@ -621,15 +621,15 @@ def test_what_is_ours_is_never_retired():
         ("[[route]]\nmatch.kind = 'alert'\n[[route]]", "[[route]]\n[[route]]\nmatch.kind = 'alert'"),
     ],
 )
-def test_routes_change_as_a_whole_their_order_included(one, other):
-    plan = planned(ISSUES + other, ISSUES + one)
-    assert said(plan) == ["~ routes (rules differ)"]
-    assert plan.routes == read(ISSUES + other).routes
-    assert planned(ISSUES + one, ISSUES + one).routes is None
+def test_routes_change_as_a_whole_their_order_included(before, after):
+    plan = planned(ISSUES + after, ISSUES + before)
+    assert plan_lines(plan) == ["~ routes (rules differ)"]
+    assert plan.routes == read(ISSUES + after).routes
+    assert planned(ISSUES + before, ISSUES + before).routes is None
 
 
 def test_a_plan_shows_no_secret():
     text = ISSUES.replace('{ env = "FORGEJO_API_TOKEN" }', '"hunter2"')
     plan = planned(text, ISSUES)
-    assert said(plan) == ["~ destination issues (settings)"]
+    assert plan_lines(plan) == ["~ destination issues (settings)"]
     assert "hunter2" not in repr(plan)

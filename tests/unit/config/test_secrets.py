@@ -24,10 +24,10 @@ def test_a_sealed_secret_opens_again_and_does_not_show():
 def test_each_sealing_looks_different_and_has_the_same_digest():
     """By the digest an unchanged secret is known, so applying the same file again changes nothing."""
     vault = Vault([NEW], {})
-    one, other = vault.seal("hunter2"), vault.seal("hunter2")
-    assert one["sealed"] != other["sealed"]
-    assert one["digest"] == other["digest"]
-    assert vault.seal("hunter3")["digest"] != one["digest"]
+    first, other = vault.seal("hunter2"), vault.seal("hunter2")
+    assert first["sealed"] != other["sealed"]
+    assert first["digest"] == other["digest"]
+    assert vault.seal("hunter3")["digest"] != first["digest"]
 
 
 def test_a_digest_can_not_be_compared_without_the_key():
@@ -149,11 +149,11 @@ def test_the_secret_fields_of_settings_are_found_in_every_form():
 
 
 def test_settings_take_secrets_and_do_not_show_them():
-    made = msgspec.convert(
+    settings = msgspec.convert(
         {"url": "x", "token": Secret("hunter2"), "described": "hunter3"}, Some, dec_hook=decode_secret
     )
-    assert (made.token, made.described, made.perhaps) == (Secret("hunter2"), Secret("hunter3"), None)
-    assert "hunter" not in f"{made!r} {made}"
+    assert (settings.token, settings.described, settings.perhaps) == (Secret("hunter2"), Secret("hunter3"), None)
+    assert "hunter" not in f"{settings!r} {settings}"
 
 
 def test_a_number_is_no_secret():

@@ -28,19 +28,19 @@ def good(**environ):
 
 
 def test_nothing_needs_to_be_set():
-    made = good()
-    assert (made.host, made.port, made.base_url) == ("127.0.0.1", 8080, "http://127.0.0.1:8080")
-    assert made.data_dir == Path("/home/ann/.local/share/pointsman")
-    assert not made.database_url
-    assert (made.pooler, bool(made.listen_dsn)) == ("none", False)
-    assert (made.smtp, made.config, made.admin_token_sha256, made.secret_keys) == (None, None, None, ())
-    assert (made.outbound_hosts, made.outbound_networks) == (frozenset(), ())
+    settings = good()
+    assert (settings.host, settings.port, settings.base_url) == ("127.0.0.1", 8080, "http://127.0.0.1:8080")
+    assert settings.data_dir == Path("/home/ann/.local/share/pointsman")
+    assert not settings.database_url
+    assert (settings.pooler, bool(settings.listen_dsn)) == ("none", False)
+    assert (settings.smtp, settings.config, settings.admin_token_sha256, settings.secret_keys) == (None, None, None, ())
+    assert (settings.outbound_hosts, settings.outbound_networks) == (frozenset(), ())
 
 
 def test_everything_that_can_be_set_arrives(tmp_path):
     file = tmp_path / "pointsman.toml"
     file.touch()
-    made = good(
+    settings = good(
         DATABASE_URL="postgres://u:p@db/x",
         POINTSMAN_POOLER="transaction",
         POINTSMAN_LISTEN_DSN="postgres://u:p@db-1/x",
@@ -61,22 +61,22 @@ def test_everything_that_can_be_set_arrives(tmp_path):
         POINTSMAN_TRUSTED_PROXIES="10.0.0.0/8, 192.168.7.3 fd00::/8",
         POINTSMAN_WEBHOOK_MAX_BYTES="26214400",
     )
-    assert (made.max_connections, made.max_connections_per_address) == (200, 0)
-    assert [str(one) for one in made.trusted_proxies] == ["10.0.0.0/8", "192.168.7.3/32", "fd00::/8"]
-    assert made.webhook_max_bytes == 25 * 2**20
-    assert made.database_url.reveal() == "postgres://u:p@db/x"
-    assert (made.pooler, made.listen_dsn.reveal()) == ("transaction", "postgres://u:p@db-1/x")
-    assert (made.host, made.port) == ("0.0.0.0", 80)
-    assert made.base_url == "https://help.example.com/pointsman"
-    assert (made.config, made.data_dir) == (file, tmp_path)
-    assert made.mail_from == "Support <support@example.com>"
-    assert [key.reveal() for key in made.secret_keys] == [KEY, OLD_KEY]
-    assert made.admin_token_sha256 == sha256(b"a-long-admin-token")
-    assert made.outbound_hosts == {"forgejo.lan"}
-    assert made.outbound_networks == tuple(
+    assert (settings.max_connections, settings.max_connections_per_address) == (200, 0)
+    assert [str(network) for network in settings.trusted_proxies] == ["10.0.0.0/8", "192.168.7.3/32", "fd00::/8"]
+    assert settings.webhook_max_bytes == 25 * 2**20
+    assert settings.database_url.reveal() == "postgres://u:p@db/x"
+    assert (settings.pooler, settings.listen_dsn.reveal()) == ("transaction", "postgres://u:p@db-1/x")
+    assert (settings.host, settings.port) == ("0.0.0.0", 80)
+    assert settings.base_url == "https://help.example.com/pointsman"
+    assert (settings.config, settings.data_dir) == (file, tmp_path)
+    assert settings.mail_from == "Support <support@example.com>"
+    assert [key.reveal() for key in settings.secret_keys] == [KEY, OLD_KEY]
+    assert settings.admin_token_sha256 == sha256(b"a-long-admin-token")
+    assert settings.outbound_hosts == {"forgejo.lan"}
+    assert settings.outbound_networks == tuple(
         map(ipaddress.ip_network, ("10.2.0.0/16", "127.0.0.1/32", "fd12::/32"))
     )
-    assert (made.log, made.forgejo_url, made.forgejo_api_token) == (
+    assert (settings.log, settings.forgejo_url, settings.forgejo_api_token) == (
         "json",
         "https://codeberg.org",
         Secret("abc"),
@@ -84,13 +84,13 @@ def test_everything_that_can_be_set_arrives(tmp_path):
 
 
 def test_our_own_database_variable_wins_over_the_common_one():
-    made = good(DATABASE_URL="postgres://one", POINTSMAN_DATABASE_URL="postgres://two")
-    assert made.database_url.reveal() == "postgres://two"
+    settings = good(DATABASE_URL="postgres://one", POINTSMAN_DATABASE_URL="postgres://two")
+    assert settings.database_url.reveal() == "postgres://two"
 
 
 def test_an_address_to_listen_at_is_for_a_server_of_your_own():
-    said = problems(POINTSMAN_LISTEN_DSN="postgres://db-1/x")
-    assert said == [
+    messages = problems(POINTSMAN_LISTEN_DSN="postgres://db-1/x")
+    assert messages == [
         "POINTSMAN_LISTEN_DSN: is set without POINTSMAN_DATABASE_URL; set that too, or take this one out"
     ]
 
@@ -113,11 +113,11 @@ WRONG = {
 
 
 def test_all_mistakes_are_told_at_once_each_with_its_cure():
-    said = problems(**WRONG)
-    assert {one.partition(":")[0] for one in said} == set(WRONG)
-    assert len(said) == len(WRONG)
+    messages = problems(**WRONG)
+    assert {message.partition(":")[0] for message in messages} == set(WRONG)
+    assert len(messages) == len(WRONG)
     cures = ("write", "set", "give", "make one")
-    assert [one for one in said if not one.partition("; ")[2].startswith(cures)] == []
+    assert [message for message in messages if not message.partition("; ")[2].startswith(cures)] == []
 
 
 def test_no_mistake_tells_a_secret():
@@ -126,12 +126,12 @@ def test_no_mistake_tells_a_secret():
 
 @pytest.mark.parametrize("name", WRONG)
 def test_each_mistake_is_told_alone_too(name):
-    said = problems(**{"POINTSMAN_MAIL_FROM": "a@b.test", name: WRONG[name]})
-    assert [one.partition(":")[0] for one in said] == [name]
+    messages = problems(**{"POINTSMAN_MAIL_FROM": "a@b.test", name: WRONG[name]})
+    assert [message.partition(":")[0] for message in messages] == [name]
 
 
 def test_secrets_do_not_show():
-    made = good(
+    settings = good(
         DATABASE_URL="postgres://u:db-pass@db/x",
         POINTSMAN_LISTEN_DSN="postgres://u:listen-pass@db/x",
         POINTSMAN_SMTP_URL="smtp://u:mail-pass@mail",
@@ -140,7 +140,7 @@ def test_secrets_do_not_show():
         POINTSMAN_ADMIN_TOKEN="admin-pass-admin-pass",
         FORGEJO_API_TOKEN="forgejo-pass",
     )
-    shown = f"{made!r} {made} {made.smtp!r} {made.secret_keys}"
+    shown = f"{settings!r} {settings} {settings.smtp!r} {settings.secret_keys}"
     assert "pass" not in shown.replace("password", "")
     assert KEY not in shown
 
@@ -156,8 +156,8 @@ def test_secrets_do_not_show():
     ],
 )
 def test_addresses_to_listen_at(text, host, port):
-    made = good(POINTSMAN_LISTEN=text)
-    assert (made.host, made.port) == (host, port)
+    settings = good(POINTSMAN_LISTEN=text)
+    assert (settings.host, settings.port) == (host, port)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +202,7 @@ def test_mail_servers(url, wanted):
 )
 def test_mail_servers_that_can_not_be(url):
     assert [
-        one.partition(":")[0] for one in problems(POINTSMAN_SMTP_URL=url, POINTSMAN_MAIL_FROM="a@b.test")
+        message.partition(":")[0] for message in problems(POINTSMAN_SMTP_URL=url, POINTSMAN_MAIL_FROM="a@b.test")
     ] == ["POINTSMAN_SMTP_URL"]
 
 
@@ -223,11 +223,11 @@ def test_senders_that_would_break_a_mail(sender):
 
 
 def test_each_bad_key_is_named_by_its_number_and_not_shown():
-    said = problems(POINTSMAN_SECRET_KEYS=f"{KEY},oops-1,{OLD_KEY},oops-2")
-    assert len(said) == 2
-    assert "number 2" in said[0]
-    assert "number 4" in said[1]
-    assert "oops" not in "".join(said)
+    messages = problems(POINTSMAN_SECRET_KEYS=f"{KEY},oops-1,{OLD_KEY},oops-2")
+    assert len(messages) == 2
+    assert "number 2" in messages[0]
+    assert "number 4" in messages[1]
+    assert "oops" not in "".join(messages)
 
 
 @pytest.mark.parametrize(
@@ -256,11 +256,11 @@ def test_data_goes_where_the_desktop_says():
 )
 def test_whatever_the_environment_holds_it_is_read_or_told(environ):
     try:
-        said = []
+        messages = []
         load({"HOME": "/home/ann", **environ})
     except ConfigError as error:
-        said = error.problems or ["nothing is said"]
-    assert {one.partition(":")[0] for one in said} <= {*environ, "POINTSMAN_MAIL_FROM"}
+        messages = error.problems or ["nothing is said"]
+    assert {message.partition(":")[0] for message in messages} <= {*environ, "POINTSMAN_MAIL_FROM"}
 
 
 @pytest.mark.parametrize(
@@ -276,5 +276,5 @@ def test_whatever_the_environment_holds_it_is_read_or_told(environ):
     ],
 )
 def test_limits_and_proxies_that_make_no_sense_are_refused_with_a_cure(name, value):
-    [said] = problems(**{name: value})
-    assert said.startswith(f"{name}: ") and value in said and ("give one" in said or "write" in said)
+    [message] = problems(**{name: value})
+    assert message.startswith(f"{name}: ") and value in message and ("give one" in message or "write" in message)

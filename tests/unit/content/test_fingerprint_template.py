@@ -37,7 +37,7 @@ def rule(position, template=None, name=""):
 
 
 def test_a_template_sees_the_report():
-    names = [one for one in VARIABLES if one != "tags"]
+    names = [variable for variable in VARIABLES if variable != "tags"]
     assert say("|".join(f"{{{{ {name} }}}}" for name in names)) == (
         "route:shop|alert|KeyError: 'basket'|It broke|error|production|1.2|p-7|abc-1"
     )
@@ -63,7 +63,7 @@ def test_a_long_one_keeps_its_beginning_and_what_tells_it_apart():
         say("{{ title }}", Report(action="opened", fingerprint="", title="x" * 5000 + end)) for end in "ab"
     ]
     assert long[0] != long[1]
-    assert all(one.startswith("route:" + "x" * MAX_LENGTH) and len(one) < 500 for one in long)
+    assert all(fingerprint.startswith("route:" + "x" * MAX_LENGTH) and len(fingerprint) < 500 for fingerprint in long)
     assert long[0] == say("{{ title }}", Report(action="opened", fingerprint="", title="x" * 5000 + "a"))
 
 
@@ -110,9 +110,9 @@ def test_a_template_that_can_not_be_used_is_refused_with_line_and_cause(template
     ],
 )
 def test_a_template_that_fails_leaves_the_fingerprint_of_the_kind_and_says_why(template, cause):
-    said = compute_fingerprint([rule(3, template, "mine")], "shop", "alert", REPORT)
-    assert (said.fingerprint, said.position, said.name) == ("abc-1", 3, "mine")
-    assert cause in said.problem
+    result = compute_fingerprint([rule(3, template, "mine")], "shop", "alert", REPORT)
+    assert (result.fingerprint, result.position, result.name) == ("abc-1", 3, "mine")
+    assert cause in result.problem
 
 
 def test_the_first_rule_with_a_template_gives_it():
@@ -169,11 +169,11 @@ TEMPLATES = [
 )
 def test_no_template_and_no_text_raises(template, title, own, facts):
     report = Report(action="opened", fingerprint=own, title=title, text=own, facts=facts)
-    said = compute_fingerprint([rule(1, template)], "shop", "alert", report)
-    assert said == compute_fingerprint([rule(1, template)], "shop", "alert", report)
-    if said.problem:
-        assert said.fingerprint == own
+    result = compute_fingerprint([rule(1, template)], "shop", "alert", report)
+    assert result == compute_fingerprint([rule(1, template)], "shop", "alert", report)
+    if result.problem:
+        assert result.fingerprint == own
     else:
-        assert said.fingerprint.startswith("route:") and len(said.fingerprint) <= MAX_LENGTH + 71
-        said.fingerprint.encode()
-        assert "\x00" not in said.fingerprint
+        assert result.fingerprint.startswith("route:") and len(result.fingerprint) <= MAX_LENGTH + 71
+        result.fingerprint.encode()
+        assert "\x00" not in result.fingerprint

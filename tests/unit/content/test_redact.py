@@ -42,26 +42,26 @@ def survives(secret, text):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [20260301, 7])
 def test_of_two_thousand_secrets_hardly_one_leaves(seed):
-    made = seeded(2000, seed)
-    left = [text for text, secret in made if survives(secret, masked(text).text)]
-    assert len(left) <= 0.01 * len(made), left[:3]
+    samples = seeded(2000, seed)
+    left = [text for text, secret in samples if survives(secret, masked(text).text)]
+    assert len(left) <= 0.01 * len(samples), left[:3]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("profile", Profile)
 @pytest.mark.parametrize("seed", [20260302, 8])
 def test_of_five_hundred_clean_traces_hardly_one_is_touched(seed, profile):
-    made = clean(500, seed)
-    touched = [(text, one.counts) for text in made if (one := masked(text, profile)).counts]
-    assert len(touched) <= 0.01 * len(made), touched[:3]
+    samples = clean(500, seed)
+    touched = [(text, redacted.counts) for text in samples if (redacted := masked(text, profile)).counts]
+    assert len(touched) <= 0.01 * len(samples), touched[:3]
 
 
 def test_a_secret_among_secrets_is_found_as_well():
     """All of them in one text, so that no rule is undone by what another one found."""
-    made = seeded(300)
-    text = masked("\n".join(one for one, _ in made)).text
+    samples = seeded(300)
+    text = masked("\n".join(sample for sample, _ in samples)).text
     assert (
-        sum(survives(secret, text) for _, secret in made) <= 6
+        sum(survives(secret, text) for _, secret in samples) <= 6
     )  # "horse" and "12345678" stand elsewhere, too
 
 
@@ -119,13 +119,13 @@ OPAQUE = "f3b1c9d2e8a74560b1c9d2e8a7456f3b"
     ],
 )  # fmt: skip
 def test_a_secret_becomes_a_placeholder_of_its_kind(kind, text, secret):
-    one = masked(text)
-    assert one.counts == {kind: 1}
+    redacted = masked(text)
+    assert redacted.counts == {kind: 1}
     if secret:
-        assert one.text == text.replace(secret, placeholder(kind, secret, KEY))
+        assert redacted.text == text.replace(secret, placeholder(kind, secret, KEY))
     else:
-        assert len(PLACEHOLDER.findall(one.text)) == 1
-        assert not re.search(r"\w{16}", one.text)
+        assert len(PLACEHOLDER.findall(redacted.text)) == 1
+        assert not re.search(r"\w{16}", redacted.text)
 
 
 @pytest.mark.parametrize(
@@ -167,9 +167,9 @@ def test_what_is_no_secret_stays(text):
 )
 def test_where_the_public_reads_personal_data_is_masked_too(kind, text, data):
     assert masked(text) == Redacted(text, {})
-    one = masked(text, Profile.STRICT)
-    assert one.counts == {kind: 1}
-    assert one.text == text.replace(data, placeholder(kind, data, KEY))
+    redacted = masked(text, Profile.STRICT)
+    assert redacted.counts == {kind: 1}
+    assert redacted.text == text.replace(data, placeholder(kind, data, KEY))
 
 
 def test_what_looks_like_personal_data_and_is_none_stays():
@@ -184,10 +184,10 @@ def test_what_looks_like_personal_data_and_is_none_stays():
 
 
 def test_the_same_secret_has_the_same_placeholder_within_an_installation_and_nowhere_else():
-    one, same = masked("password=hunter2").text, masked("db: {'password': 'hunter2'}").text
-    assert PLACEHOLDER.findall(one) == PLACEHOLDER.findall(same)
-    assert masked("password=hunter3").text != one
-    assert redact("password=hunter2", key=OTHER_KEY).text != one
+    first, same = masked("password=hunter2").text, masked("db: {'password': 'hunter2'}").text
+    assert PLACEHOLDER.findall(first) == PLACEHOLDER.findall(same)
+    assert masked("password=hunter3").text != first
+    assert redact("password=hunter2", key=OTHER_KEY).text != first
 
 
 def test_what_two_rules_find_is_masked_once():
@@ -206,10 +206,10 @@ def test_a_placeholder_without_a_key_is_refused():
 
 
 def test_what_is_shown_of_a_result_holds_no_text():
-    one = masked("hello hunter2 password=hunter3")
-    assert "hunter" not in repr(one)
-    assert "hello" not in str(one)
-    assert repr(one) == "Redacted(40 characters, counts={'password': 1})"
+    redacted = masked("hello hunter2 password=hunter3")
+    assert "hunter" not in repr(redacted)
+    assert "hello" not in str(redacted)
+    assert repr(redacted) == "Redacted(40 characters, counts={'password': 1})"
 
 
 pieces = st.sampled_from(

@@ -35,9 +35,9 @@ def test_an_issue_says_what_happened_and_where_it_came_from_in_this_order():
         "---",
     ]
     wanted += ["Reported through `shop`", "(https://pointsman.test/t/1)"]
-    places = [body.find(one) for one in wanted]
-    assert -1 not in places
-    assert places == sorted(places)
+    positions = [body.find(part) for part in wanted]
+    assert -1 not in positions
+    assert positions == sorted(positions)
     assert "Empty" not in body
 
 
@@ -75,18 +75,18 @@ def test_what_is_missing_is_said(count, since, notice):
 
 
 def test_a_customers_comment_says_whose_it_is_and_an_operators_stands_alone():
-    said = {"body": "hello", "author": {"name": "Ann"}}
-    assert render.comment_body(make(TicketKind.SUPPORT), "commented", said) == "**Ann** wrote:\n\nhello"
+    comment = {"body": "hello", "author": {"name": "Ann"}}
+    assert render.comment_body(make(TicketKind.SUPPORT), "commented", comment) == "**Ann** wrote:\n\nhello"
     assert render.comment_body(make(TicketKind.SUPPORT), "commented", {"body": "hello"}).startswith(
         "The customer wrote:"
     )
-    assert render.comment_body(make(TicketKind.ALERT), "commented", said) == "hello"
+    assert render.comment_body(make(TicketKind.ALERT), "commented", comment) == "hello"
 
 
 @pytest.mark.parametrize("kind", ["regressed", "recurred", "unmuted"])
 def test_each_way_to_come_back_has_its_own_words(kind):
-    others = {render.comment_body(make(), other, {}) for other in ("regressed", "recurred", "unmuted")}
-    assert len(others) == 3
+    bodies = {render.comment_body(make(), other, {}) for other in ("regressed", "recurred", "unmuted")}
+    assert len(bodies) == 3
     assert "again" in render.comment_body(make(), kind, {}) or "back" in render.comment_body(make(), kind, {})
 
 

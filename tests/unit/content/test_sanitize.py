@@ -237,7 +237,7 @@ def test_prose_calls_nobody_and_refers_to_nothing(value):
     assert not alive(markdown)
     # the only code in prose are addresses and commits: they stay readable, and cannot be clicked by mistake
     code = [child.content for child in inlines(markdown) if child.type == "code_inline"]
-    assert all(re.match(r"(?i)(https?|ftp)://|www\.|[0-9a-f]{7}", one) for one in code)
+    assert all(re.match(r"(?i)(https?|ftp)://|www\.|[0-9a-f]{7}", token) for token in code)
 
 
 @pytest.mark.parametrize(
@@ -265,9 +265,9 @@ def test_text_around_an_address_keeps_its_spaces():
 
 
 def test_prose_is_cut_and_says_how_much_is_missing():
-    said = shown(sanitize.prose("a" * 50, limit=20)).strip()
-    assert said.startswith("a" * 20 + "\n")
-    assert "30" in said
+    text = shown(sanitize.prose("a" * 50, limit=20)).strip()
+    assert text.startswith("a" * 20 + "\n")
+    assert "30" in text
 
 
 # -- code --------------------------------------------------------------------------------------------------------
@@ -280,14 +280,14 @@ def test_inline_code_shows_one_line_as_it_is(value):
     (*before, code, after) = inlines(f"- **x:** {sanitize.inline_code(value)} y")
     if line:
         assert (code.type, code.content.replace(JOINER, ""), after.content) == ("code_inline", line, " y")
-    assert not {one.type for one in before} - {"text", "strong_open", "strong_close"}
+    assert not {token.type for token in before} - {"text", "strong_open", "strong_close"}
 
 
 @QUICK
 @given(strange)
 def test_inline_code_is_inert_at_the_start_of_a_line_too(value):
     assert blocks(sanitize.inline_code(value)) == []
-    assert {one.type for one in inlines(sanitize.inline_code(value))} <= {"code_inline", "text"}
+    assert {token.type for token in inlines(sanitize.inline_code(value))} <= {"code_inline", "text"}
 
 
 @QUICK
@@ -357,8 +357,8 @@ def test_cleaned_json_can_be_stored_and_keeps_its_shape(value):
             after.encode()
         elif isinstance(before, list):
             assert len(before) == len(after)
-            for one, other in zip(before, after, strict=True):
-                walk(one, other)
+            for left, other in zip(before, after, strict=True):
+                walk(left, other)
         elif isinstance(before, dict):
             for key, inner in before.items():
                 # two keys may become one, then the last one counts
@@ -394,7 +394,7 @@ def test_json_of_any_depth_is_cleaned_without_recursion():
 )
 def test_a_link_leads_where_the_address_says_and_shows_the_host(url):
     opened, *_ = [
-        one for one in inlines(sanitize.link("Open", url, shows_host=True)) if one.type == "link_open"
+        token for token in inlines(sanitize.link("Open", url, shows_host=True)) if token.type == "link_open"
     ]
     expected = PARSER.normalizeLink(url)
     assert opened.attrs["href"] == expected
@@ -421,7 +421,7 @@ def test_a_link_leads_where_the_address_says_and_shows_the_host(url):
 )
 def test_an_address_that_is_not_plain_http_is_shown_and_not_linked(url):
     markdown = sanitize.link("Open", url, shows_host=True)
-    assert {one.type for one in inlines(markdown)} == {"text", "code_inline"}
+    assert {token.type for token in inlines(markdown)} == {"text", "code_inline"}
     assert letters(shown(markdown)) == letters("Open:" + sanitize.clean(url))
     assert blocks(markdown) == []
 
@@ -461,17 +461,17 @@ opening = st.fixed_dictionaries(
 def only_ours(markdown, data):
     """Whatever strangers wrote: no HTML, no picture, no call, and no link but the report's own and ours."""
     tokens = PARSER.parse(markdown)
-    kinds = {token.type for token in tokens} | {one.type for one in inlines(markdown)}
+    kinds = {token.type for token in tokens} | {inline.type for inline in inlines(markdown)}
     assert kinds <= {
         *("paragraph_open", "paragraph_close", "inline", "text", "softbreak", "hardbreak", "code_inline"),
         *("strong_open", "strong_close", "link_open", "link_close", "fence", "hr"),
         *("bullet_list_open", "bullet_list_close", "list_item_open", "list_item_close"),
     }
-    links = {one.attrs["href"] for one in inlines(markdown) if one.type == "link_open"}
+    links = {inline.attrs["href"] for inline in inlines(markdown) if inline.type == "link_open"}
     assert links <= {PAGE, PARSER.normalizeLink(data.get("url", ""))}
     assert all(link.lower().startswith(("http://", "https://")) for link in links)
-    said = shown(markdown, code=False).replace("0192aaaa-0000-7000-8000-000000000000", "")
-    assert not ALIVE.findall(said)
+    text = shown(markdown, code=False).replace("0192aaaa-0000-7000-8000-000000000000", "")
+    assert not ALIVE.findall(text)
     return [token.type for token in tokens]
 
 
@@ -494,8 +494,8 @@ def test_an_issue_has_our_form_and_nothing_of_a_strangers_making(ticket, data):
     strange,
 )
 def test_a_comment_has_our_form_and_nothing_of_a_strangers_making(ticket, kind, data, body, name):
-    said = {**data, "body": body, "author": {"name": name}} if kind == "commented" else data
-    kinds = only_ours(render.comment_body(ticket, kind, said), {} if kind == "commented" else data)
+    comment = {**data, "body": body, "author": {"name": name}} if kind == "commented" else data
+    kinds = only_ours(render.comment_body(ticket, kind, comment), {} if kind == "commented" else data)
     assert "hr" not in kinds
     assert "fence" not in kinds
 

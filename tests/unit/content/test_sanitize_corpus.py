@@ -20,11 +20,11 @@ from text_corpus.judges import ALIVE, JOINER, PARSERS, RAW, alive, alive_raw, le
 
 GROUPS = tomllib.loads((Path(__file__).parents[2] / "text_corpus" / "attacks.toml").read_text("utf-8"))
 ATTACKS = [
-    pytest.param(attack, id=f"{group}: {what}")
+    pytest.param(attack, id=f"{group}: {purpose}")
     for group, tries in GROUPS.items()
-    for what, attack in tries.items()
+    for purpose, attack in tries.items()
 ]
-TEXTS = [one.values[0] for one in ATTACKS]
+TEXTS = [attack.values[0] for attack in ATTACKS]
 QUICK = settings(deadline=None, max_examples=60)
 MARKER = Marker("pm1-0192bbbb-0000-7000-8000-000000000000")
 PAGE = "https://pointsman.test/console/tickets/x"
@@ -33,7 +33,7 @@ SIGNS = "@#!$%^&*~`_-+=:;<>[](){}|\\/\"'., \n\t\r"
 # attacks next to each other, and torn apart
 strange = st.lists(
     st.sampled_from(TEXTS)
-    | st.sampled_from(TEXTS).flatmap(lambda one: st.integers(0, len(one)).map(lambda at: one[at:]))
+    | st.sampled_from(TEXTS).flatmap(lambda attack: st.integers(0, len(attack)).map(lambda at: attack[at:]))
     | st.sampled_from(SIGNS)
     | st.text(max_size=4),
     max_size=6,
@@ -46,7 +46,7 @@ def does_nothing_as_prose(value):
     for parser in PARSERS:
         seen = parser(markdown)
         assert seen.kinds <= {"p", "br", "code"}, parser.__name__
-        assert not alive(seen.said), parser.__name__
+        assert not alive(seen.prose), parser.__name__
         assert letters(seen.whole) == letters(sanitize.clean(value)), parser.__name__
 
 
@@ -59,22 +59,22 @@ def does_nothing_as_code(value):
         for parser in PARSERS:
             seen = parser(code)
             assert seen.kinds <= kinds, parser.__name__
-            assert not alive(seen.said)
+            assert not alive(seen.prose)
 
 
 def does_nothing_as_title(value):
     title = sanitize.title(value)
     assert not re.search(r"://\S*/(?:issues|pull|merge_requests|commit|browse)/", title)
-    said = re.sub(r"\w*://", "", title)  # a title is never searched for addresses to link
-    found = alive(re.sub(r"(?i)www\.", "", said))
-    found.pop("a formula", None)  # nor for formulas; figures alone are no commit there
-    if re.fullmatch(r"\d+", found.get("a commit", "")):
-        del found["a commit"]
-    if found.get("GitLab's markup", "") != "%{":
-        found.pop("GitLab's markup", None)
-    if re.fullmatch(r"%\w|\*iteration:", found.get("a GitLab reference", "")) and "%1" not in title:
-        del found["a GitLab reference"]
-    assert not found
+    text = re.sub(r"\w*://", "", title)  # a title is never searched for addresses to link
+    active = alive(re.sub(r"(?i)www\.", "", text))
+    active.pop("a formula", None)  # nor for formulas; figures alone are no commit there
+    if re.fullmatch(r"\d+", active.get("a commit", "")):
+        del active["a commit"]
+    if active.get("GitLab's markup", "") != "%{":
+        active.pop("GitLab's markup", None)
+    if re.fullmatch(r"%\w|\*iteration:", active.get("a GitLab reference", "")) and "%1" not in title:
+        del active["a GitLab reference"]
+    assert not active
     assert len(title.splitlines()) <= 1
     assert len(title.encode("utf-16-le")) <= 2 * 255
     assert sanitize.title(title) == title
@@ -83,24 +83,24 @@ def does_nothing_as_title(value):
 def test_the_corpus_is_large_and_says_what_each_is_after():
     assert len(TEXTS) >= 300
     assert len(set(TEXTS)) == len(TEXTS)
-    assert all(what and what == what.strip() for tries in GROUPS.values() for what in tries)
+    assert all(purpose and purpose == purpose.strip() for tries in GROUPS.values() for purpose in tries)
 
 
 def test_the_corpus_bites():
     """Most of it is seen as alive by at least one judge if the gate is left out; else the judges would prove nothing."""
     toothless = [
-        one
-        for one in TEXTS
-        if not alive_raw(one)
+        text
+        for text in TEXTS
+        if not alive_raw(text)
         and not any(
-            alive(seen.said) or seen.kinds - {"p", "br"} for seen in (parser(one) for parser in PARSERS)
+            alive(seen.prose) or seen.kinds - {"p", "br"} for seen in (parser(text) for parser in PARSERS)
         )
-        and sanitize.clean(one) == one
+        and sanitize.clean(text) == text
     ]
     assert len(toothless) < 0.12 * len(TEXTS), toothless
-    hit = {name for one in TEXTS for parser in PARSERS for name in alive(parser(one).said)}
+    hit = {name for text in TEXTS for parser in PARSERS for name in alive(parser(text).prose)}
     assert hit == set(ALIVE)
-    assert {name for one in TEXTS for name in alive_raw(one)} == set(RAW)
+    assert {name for text in TEXTS for name in alive_raw(text)} == set(RAW)
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
@@ -135,13 +135,13 @@ def test_words_stay_findable(attack):
 
 @pytest.mark.parametrize("attack", GROUPS["unseen"].values())
 def test_what_is_not_seen_is_not_sent(attack):
-    for made in (
+    for rendered in (
         sanitize.prose(attack),
         sanitize.title(attack),
         sanitize.inline_code(attack),
         sanitize.block_code(attack),
     ):
-        for letter in made.replace(JOINER, "").replace("\n", ""):
+        for letter in rendered.replace(JOINER, "").replace("\n", ""):
             assert unicodedata.category(letter) not in {"Cc", "Cf", "Cs"}
             assert not re.match("VARIATION|HANGUL.*FILLER|COMBINING GRAPHEME", unicodedata.name(letter, ""))
 
@@ -160,11 +160,11 @@ def ticket(value):
 def bodies(value):
     """Everything that goes to a tracker, with the attack at each place."""
     data = {"text": value, "code": value, "url": value, "facts": [[value, value], ["b", value]]}
-    said = {"body": value, "author": {"name": value}}
+    comment = {"body": value, "author": {"name": value}}
     return [
         render.issue_body(ticket(value), data),
         render.comment_body(ticket(value), "regressed", data),
-        render.comment_body(ticket(value), "commented", said),
+        render.comment_body(ticket(value), "commented", comment),
     ]
 
 
@@ -178,7 +178,7 @@ def test_an_attack_at_every_place_of_an_issue_does_nothing(attack):
                 PAGE,
                 *(parser(f"[x]({attack})").links if attack.lower().startswith("http") else ()),
             }
-            assert not alive(seen.said.replace("0192aaaa-0000-7000-8000-000000000000", ""))
+            assert not alive(seen.prose.replace("0192aaaa-0000-7000-8000-000000000000", ""))
         for wire in (forgejo, github, gitlab):
             sent = wire.marked(markdown, MARKER)
             assert wire.markers_in(sent) == (MARKER.text,)
@@ -196,16 +196,16 @@ def nodes(node):
 def test_an_attack_does_nothing_at_jira(attack):
     for markdown in bodies(attack):
         document = adf.document(markdown)
-        assert {one["type"] for one in nodes(document)} <= {
+        assert {node["type"] for node in nodes(document)} <= {
             *("doc", "paragraph", "text", "hardBreak", "bulletList", "listItem", "rule", "codeBlock"),
         }
-        said = [
-            one["text"]
-            for one in nodes(document)
-            if one["type"] == "text"
-            and not {mark["type"] for mark in one.get("marks", ())} & {"code", "link"}
+        texts = [
+            node["text"]
+            for node in nodes(document)
+            if node["type"] == "text"
+            and not {mark["type"] for mark in node.get("marks", ())} & {"code", "link"}
         ]
-        assert not alive("\n".join(said).replace("0192aaaa-0000-7000-8000-000000000000", ""))
+        assert not alive("\n".join(texts).replace("0192aaaa-0000-7000-8000-000000000000", ""))
         markup = re.sub(
             r"(?s)\{(code:text|code|noformat)\}\n.*?\n\{(?:code|noformat)\}", "", wiki.text(markdown)
         )

@@ -24,18 +24,18 @@ GROUPS = tomllib.loads((Path(__file__).parents[2] / "text_corpus" / "attacks.tom
 ATTACKS = [attack for tries in GROUPS.values() for attack in tries.values()]
 
 
-def ticket(title="KeyError: 'basket'", **words):
-    known = {"id": "7", "kind": TicketKind.ALERT, "source": "shop", "page": PAGE, **words}
+def ticket(title="KeyError: 'basket'", **fields):
+    known = {"id": "7", "kind": TicketKind.ALERT, "source": "shop", "page": PAGE, **fields}
     return TicketText(title=title, **known)
 
 
-def what_is(title="KeyError: 'basket'", event_kind="opened", **words):
-    words = {"at": dt.datetime(2026, 11, 22, tzinfo=dt.UTC), **words}
-    return TemplateContext(ticket=ticket(title), event_kind=event_kind, **words)
+def context_of(title="KeyError: 'basket'", event_kind="opened", **fields):
+    fields = {"at": dt.datetime(2026, 11, 22, tzinfo=dt.UTC), **fields}
+    return TemplateContext(ticket=ticket(title), event_kind=event_kind, **fields)
 
 
-def said(source, what="body", **words):
-    return templates.render(what, source, what_is(**words)).replace("\u2060", "")
+def rendered_text(source, name="body", **fields):
+    return templates.render(name, source, context_of(**fields)).replace("\u2060", "")
 
 
 DATA = {
@@ -78,29 +78,29 @@ DATA = {
     ],
 )  # fmt: skip
 def test_what_a_template_can_say(source, wanted):
-    words = {"level": "error", "environment": "prod", "release": "1.4", "url": "https://errors.test/1"}
-    assert said(source, data=DATA, occurrences=3, earlier=2, **words) == wanted
+    fields = {"level": "error", "environment": "prod", "release": "1.4", "url": "https://errors.test/1"}
+    assert rendered_text(source, data=DATA, occurrences=3, earlier=2, **fields) == wanted
 
 
 def test_a_comment_has_what_was_commented():
     assert (
-        said("{{ author }}: {{ text }}", "comment", event_kind="commented", data={**DATA, "body": "Help"})
+        rendered_text("{{ author }}: {{ text }}", "comment", event_kind="commented", data={**DATA, "body": "Help"})
         == "Ada: Help"
     )
 
 
 def test_titles_and_subjects_are_one_line_of_plain_text():
     assert (
-        said("[{{ environment }}]\n {{ title }}", "title", environment="prod") == "[prod] KeyError: 'basket'"
+        rendered_text("[{{ environment }}]\n {{ title }}", "title", environment="prod") == "[prod] KeyError: 'basket'"
     )
-    assert templates.render("title", "{{ title }}", what_is("@bob #1")) == sanitize.title("@bob #1")
+    assert templates.render("title", "{{ title }}", context_of("@bob #1")) == sanitize.title("@bob #1")
     assert (
-        said("Done:\n{{ title }} {{ code | code }}", "mail_subject", data={"code": "x"})
+        rendered_text("Done:\n{{ title }} {{ code | code }}", "mail_subject", data={"code": "x"})
         == "Done: KeyError: 'basket' x"
     )
-    for what in ("title", "mail_subject", "body"):
+    for name in ("title", "mail_subject", "body"):
         with pytest.raises(ValueError, match="line 1: it comes out empty"):
-            templates.render(what, "{{ environment }}", what_is())
+            templates.render(name, "{{ environment }}", context_of())
 
 
 @pytest.mark.parametrize(
@@ -170,10 +170,10 @@ def test_what_cant_be_used_is_said_with_its_line(source, line, why):
 def test_there_is_no_way_out(source):
     attack = "<img src=x> @bob"
     try:
-        made = templates.render("body", source + ".", what_is(attack))
+        rendered = templates.render("body", source + ".", context_of(attack))
     except ValueError:
         return
-    assert made == "."
+    assert rendered == "."
 
 
 # each is small, and without bounds would not end, or would fill the memory
@@ -193,10 +193,10 @@ BOMBS = {
 def test_bombs_do_not_go_off(bomb):
     big = {"text": "a b\n" * 25_000, "facts": [["x", "y" * 5_000]] * 5_000}
     began = time.process_time()
-    made = ""
+    rendered = ""
     with contextlib.suppress(ValueError):
-        made = templates.render("body", bomb, what_is(data=big))
-    assert len(made) <= templates.OUTPUT_LIMIT
+        rendered = templates.render("body", bomb, context_of(data=big))
+    assert len(rendered) <= templates.OUTPUT_LIMIT
     assert time.process_time() - began < 3.0
 
 
@@ -237,16 +237,16 @@ def lives(source, value):
     """What comes to life in a template when this is said; None: it is not used."""
     facts = [["a", value], ["b", value[::-1]], [value, "c"]]
     data = {"text": value, "code": value, "facts": facts, "author": {"name": value}}
-    made = what_is(value, data=data, url=value, level=value)
+    rendered = context_of(value, data=data, url=value, level=value)
     try:
-        markdown = templates.render("body", source, made)
+        markdown = templates.render("body", source, rendered)
     except ValueError:
         return None
-    found = [
-        (sorted(seen.kinds), sorted(map(str, seen.links)), alive(seen.said))
+    active = [
+        (sorted(seen.kinds), sorted(map(str, seen.links)), alive(seen.prose))
         for seen in (parser(markdown) for parser in PARSERS)
     ]
-    return markdown, found, alive_raw(markdown)
+    return markdown, active, alive_raw(markdown)
 
 
 
@@ -261,26 +261,26 @@ QUIET_KINDS = {"p", "br", "code", "pre", "a", "ul", "li", "strong"}
 
 
 def does_nothing(source, value):
-    made = lives(source, value)
-    if made is None:
+    result = lives(source, value)
+    if result is None:
         return False
     plain = harmless(source)
-    markdown, found, raw = made
-    for parser, (kinds, links, live) in enumerate(found):
+    markdown, active, raw = result
+    for parser, (kinds, links, live) in enumerate(active):
         known_kinds, known_links, known_live = (
-            {what for one in plain for what in one[1][parser][place]} for place in range(3)
+            {attack_name for trial in plain for attack_name in trial[1][parser][place]} for place in range(3)
         )
         # one that begins with our joiner has no scheme and no host: it leads nowhere
-        new_links = {one for one in set(links) - known_links if not one.startswith(("%E2%81%A0", "\u2060"))}
+        new_links = {trial for trial in set(links) - known_links if not trial.startswith(("%E2%81%A0", "\u2060"))}
         assert set(kinds) - known_kinds - QUIET_KINDS == set(), (source, markdown)
         if "| link" not in source:
             assert not new_links, (source, markdown)
         assert set(live) - known_live == set(), (source, markdown, live)
     if "code" in source or "```" in source or "~~~" in source or "    {{" in source:
         raw = {
-            name: one for name, one in raw.items() if name == "a marker"
+            name: trial for name, trial in raw.items() if name == "a marker"
         }  # plugins disarm commands in code
-    assert set(raw) - {what for one in plain for what in one[2]} == set(), (source, markdown, raw)
+    assert set(raw) - {attack_name for trial in plain for attack_name in trial[2]} == set(), (source, markdown, raw)
     return True
 
 

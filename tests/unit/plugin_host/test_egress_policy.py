@@ -63,7 +63,7 @@ PRIVATE_V6 = ["fc00::1", "fd12:3456::1", "fdff:ffff::1"]
 PUBLIC = ["93.184.216.34", "1.1.1.1", "8.8.8.8", "2606:4700::1111", "2a01:4f8::2", "172.32.0.1", "11.0.0.1"]
 
 
-@pytest.mark.parametrize("address", [form for one in SPECIAL_V4 + PRIVATE_V4 for form in disguises(one)])
+@pytest.mark.parametrize("address", [form for base in SPECIAL_V4 + PRIVATE_V4 for form in disguises(base)])
 def test_no_form_of_a_special_or_private_ipv4_address_may_be_connected_to(address):
     assert not may(address)
 
@@ -121,9 +121,9 @@ def test_a_special_address_needs_its_very_network_named():
     assert not may("169.254.169.253", policy=metadata)
 
 
-@pytest.mark.parametrize("one", ["93.184.216.34", "127.0.0.1"])
-def test_the_address_inside_is_the_true_one(one):
-    assert {str(effective_address(form)) for form in disguises(one)} == {one}
+@pytest.mark.parametrize("form", ["93.184.216.34", "127.0.0.1"])
+def test_the_address_inside_is_the_true_one(form):
+    assert {str(effective_address(form)) for form in disguises(form)} == {form}
 
 
 def test_the_zone_does_not_count():
@@ -161,5 +161,5 @@ def test_what_is_no_address_is_blocked_like_a_wrong_one(odd):
 
 
 def test_an_allowed_address_makes_a_socket_that_does_not_block():
-    with socket_factory("x.test", NOTHING)(info("93.184.216.34")) as made:
-        assert made.getblocking() is False
+    with socket_factory("x.test", NOTHING)(info("93.184.216.34")) as opened:
+        assert opened.getblocking() is False

@@ -45,22 +45,22 @@ def variant(base=Fine, **changed):
 
 def module(*trackers, sources=(), **more):
     """A plugin's module with its two hooks."""
-    made = ModuleType("some_plugin")
+    plugin = ModuleType("some_plugin")
 
     @api.hookimpl
     def pointsman_register_trackers(register):
-        for one in trackers:
-            register(one)
+        for tracker in trackers:
+            register(tracker)
 
     @api.hookimpl
     def pointsman_register_sources(register):
-        for one in sources:
-            register(one)
+        for source in sources:
+            register(source)
 
-    made.pointsman_register_trackers = pointsman_register_trackers
-    made.pointsman_register_sources = pointsman_register_sources
-    vars(made).update(more)
-    return made
+    plugin.pointsman_register_trackers = pointsman_register_trackers
+    plugin.pointsman_register_sources = pointsman_register_sources
+    vars(plugin).update(more)
+    return plugin
 
 
 class Point:
@@ -83,9 +83,9 @@ def load(*points, **more):
     return Registry.load(points, **more)
 
 
-def standing(registry, name):
-    (one,) = [one for one in registry.statuses if one.name == name]
-    return one
+def status_of(registry, name):
+    (status,) = [status for status in registry.statuses if status.name == name]
+    return status
 
 
 def test_our_own_sources_are_there_without_any_plugin():
@@ -93,44 +93,44 @@ def test_our_own_sources_are_there_without_any_plugin():
     assert sorted(registry.sources) == OURS
     assert set(registry.sources.values()) == set(KINDS)
     assert registry.trackers == {}
-    assert standing(registry, "built in").refused == ""
+    assert status_of(registry, "built in").refused == ""
 
 
 def test_a_plugin_may_bring_trackers_and_sources():
     registry = load(Point("some", module(Fine, sources=[FineSource])))
     assert (registry.trackers, registry.sources["fine-source"]) == ({"fine": Fine}, FineSource)
-    one = standing(registry, "some")
-    assert (one.trackers, one.sources, one.refused) == (("fine",), ("fine-source",), "")
-    assert (one.origin, one.version) == ("pointsman-some", "1.2")
+    status = status_of(registry, "some")
+    assert (status.trackers, status.sources, status.refused) == (("fine",), ("fine-source",), "")
+    assert (status.origin, status.version) == ("pointsman-some", "1.2")
 
 
 def test_a_plugin_with_one_of_the_two_hooks_is_enough():
-    made = module(Fine)
-    del made.pointsman_register_sources
-    assert load(Point("some", made)).trackers == {"fine": Fine}
+    plugin = module(Fine)
+    del plugin.pointsman_register_sources
+    assert load(Point("some", plugin)).trackers == {"fine": Fine}
 
 
 def raising(error):
-    made = ModuleType("some_plugin")
+    plugin = ModuleType("some_plugin")
 
     @api.hookimpl
     def pointsman_register_trackers(register):
         register(Fine)
         raise error
 
-    made.pointsman_register_trackers = pointsman_register_trackers
-    return made
+    plugin.pointsman_register_trackers = pointsman_register_trackers
+    return plugin
 
 
 def misspelt():
-    made = module(Fine)
+    plugin = module(Fine)
 
     @api.hookimpl
     def pointsman_register_tracker(register):
         register(Fine)
 
-    made.pointsman_register_tracker = pointsman_register_tracker
-    return made
+    plugin.pointsman_register_tracker = pointsman_register_tracker
+    return plugin
 
 
 BROKEN = {
@@ -168,19 +168,19 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize(("loads", "words"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_plugin_is_refused_by_name_with_the_cause_and_the_others_are_loaded(loads, words):
+@pytest.mark.parametrize(("loads", "expected"), BROKEN.values(), ids=BROKEN)
+def test_a_broken_plugin_is_refused_by_name_with_the_cause_and_the_others_are_loaded(loads, expected):
     registry = load(
         Point("a-first", module(Fine)), Point("broken", loads), Point("z-last", module(sources=[FineSource]))
     )
-    refused = standing(registry, "broken")
+    refused = status_of(registry, "broken")
     assert refused.refused
     assert (refused.origin, refused.trackers, refused.sources) == ("pointsman-broken", (), ())
-    for word in words:
+    for word in expected:
         assert word in refused.refused
     assert set(registry.trackers) == {"fine"}
     assert set(registry.sources) == {*OURS, "fine-source"}
-    assert [one.name for one in registry.statuses if one.refused] == ["broken"]
+    assert [status.name for status in registry.statuses if status.refused] == ["broken"]
 
 
 def test_nothing_is_taken_from_a_plugin_that_is_half_broken():
@@ -191,10 +191,10 @@ def test_nothing_is_taken_from_a_plugin_that_is_half_broken():
 
 def test_of_two_plugins_with_the_same_kind_the_first_by_name_wins_whatever_their_order():
     for points in (("a", "b"), ("b", "a")):
-        made = {name: variant(kind="fine") for name in points}
-        registry = load(*(Point(name, module(made[name])) for name in points))
-        assert registry.trackers == {"fine": made["a"]}
-        assert "fine" in standing(registry, "b").refused
+        plugins = {name: variant(kind="fine") for name in points}
+        registry = load(*(Point(name, module(plugins[name])) for name in points))
+        assert registry.trackers == {"fine": plugins["a"]}
+        assert "fine" in status_of(registry, "b").refused
 
 
 def test_what_is_not_on_the_list_of_allowed_plugins_is_not_even_imported():
@@ -202,7 +202,7 @@ def test_what_is_not_on_the_list_of_allowed_plugins_is_not_even_imported():
     registry = load(*points, allow=["good"])
     assert [point.loaded for point in points] == [True, False]
     assert registry.trackers == {"fine": Fine}
-    assert "allowed" in standing(registry, "other").refused
+    assert "allowed" in status_of(registry, "other").refused
     assert "bugsink" in load(*points, allow=[]).sources
 
 
@@ -215,4 +215,4 @@ def test_without_a_list_every_plugin_is_imported():
 def test_a_plugin_of_no_distribution_is_taken_too():
     point = Point("loose", module(Fine))
     point.dist = None
-    assert standing(load(point), "loose").origin == "?"
+    assert status_of(load(point), "loose").origin == "?"

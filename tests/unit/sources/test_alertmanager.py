@@ -38,24 +38,24 @@ def test_an_alert_that_goes_on_firing_is_a_repeat_and_one_that_fires_anew_is_not
 
 def test_resolved_is_told_and_closes_only_if_that_is_set():
     body = am_group(am_alert(1, "resolved"))
-    assert [(one.action, one.close_reason) for one in read(body)] == [("resolved", None)]
-    assert [(one.action, one.close_reason) for one in read(body, CLOSING)] == [("resolved", "completed")]
+    assert [(report.action, report.close_reason) for report in read(body)] == [("resolved", None)]
+    assert [(report.action, report.close_reason) for report in read(body, CLOSING)] == [("resolved", "completed")]
 
 
 def test_without_a_fingerprint_the_labels_name_the_alert_whatever_their_order():
     alert = am_alert(1, fingerprint="")
     other = {**alert, "labels": dict(reversed(alert["labels"].items()))}
-    [one], [two] = read(am_group(alert)), read(am_group(other))
-    assert one.fingerprint == two.fingerprint != ""
-    assert read(am_group(am_alert(2, fingerprint="")))[0].fingerprint != one.fingerprint
+    [first], [two] = read(am_group(alert)), read(am_group(other))
+    assert first.fingerprint == two.fingerprint != ""
+    assert read(am_group(am_alert(2, fingerprint="")))[0].fingerprint != first.fingerprint
 
 
 @pytest.mark.parametrize("count", [100, 101, 250])
 def test_alerts_that_do_not_fit_in_are_told_of_as_one(count):
     reports = read(am_group(*(am_alert(n) for n in range(count))))
     assert len(reports) <= MAX_REPORTS
-    alone = [one for one in reports if not one.fingerprint.startswith("group ")]
-    rest = [one for one in reports if one.fingerprint.startswith("group ")]
+    alone = [report for report in reports if not report.fingerprint.startswith("group ")]
+    rest = [report for report in reports if report.fingerprint.startswith("group ")]
     assert len(alone) == (100 if count == 100 else 99)
     if count > 100:
         assert f"({count - 99} alerts)" in rest[0].title and "web-99 is slow" in rest[0].code
@@ -64,12 +64,12 @@ def test_alerts_that_do_not_fit_in_are_told_of_as_one(count):
 
 def test_alerts_that_alertmanager_left_out_are_told_of():
     reports = read(am_group(am_alert(1), truncatedAlerts=12))
-    assert [one.title for one in reports][1:] == ["HighLatency (12 alerts)"]
+    assert [report.title for report in reports][1:] == ["HighLatency (12 alerts)"]
 
 
 def test_a_group_can_be_a_ticket():
-    one, more = am_group(am_alert(1)), am_group(am_alert(1), am_alert(2))
-    [first], [second] = read(one, GROUPS), read(more, GROUPS)
+    single, more = am_group(am_alert(1)), am_group(am_alert(1), am_alert(2))
+    [first], [second] = read(single, GROUPS), read(more, GROUPS)
     assert first.fingerprint == second.fingerprint and first.dedupe != second.dedupe
     assert read(am_group(am_alert(1, "resolved")), GROUPS)[0].action == "resolved"
     assert read(am_group(am_alert(1, "resolved"), am_alert(2)), GROUPS)[0].action == "opened"
@@ -117,4 +117,4 @@ def test_any_alerts_get_a_decision(alerts, hidden, source):
     except Unreadable as error:
         assert error.field  # noqa: PT017
     else:
-        assert len(reports) <= MAX_REPORTS and all(one.fingerprint for one in reports)
+        assert len(reports) <= MAX_REPORTS and all(report.fingerprint for report in reports)

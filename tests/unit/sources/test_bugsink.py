@@ -202,7 +202,7 @@ def test_any_value_in_any_field_comes_to_a_decision(changed):
         return
     texts = [report.fingerprint, report.title, report.text, report.url, report.release, report.dedupe or ""]
     texts += [word for fact in report.facts for word in fact]
-    assert all(isinstance(one, str) for one in texts)
+    assert all(isinstance(text, str) for text in texts)
     assert report.fingerprint
     assert report.title
 

@@ -164,8 +164,8 @@ SECRET = "whsec_" + base64.b64encode(KEY).decode()
 
 def signed(body: bytes, *, at=None, key=KEY, name="msg_1"):
     at = str(int(time.time()) if at is None else at)
-    made = base64.b64encode(hmac.new(key, f"{name}.{at}.".encode() + body, hashlib.sha256).digest()).decode()
-    return {"webhook-id": name, "webhook-timestamp": at, "webhook-signature": f"v1,other v1,{made}"}
+    signature = base64.b64encode(hmac.new(key, f"{name}.{at}.".encode() + body, hashlib.sha256).digest()).decode()
+    return {"webhook-id": name, "webhook-timestamp": at, "webhook-signature": f"v1,other v1,{signature}"}
 
 
 def test_a_signing_secret_demands_the_signature():
@@ -183,7 +183,7 @@ def test_a_signing_secret_demands_the_signature():
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("values", "expected"),
     [
         ({"url": "https://bugs.test"}, "belong together"),
         ({"token": Secret("x")}, "belong together"),
@@ -191,9 +191,9 @@ def test_a_signing_secret_demands_the_signature():
         ({"signing_secret": Secret("whsec_short")}, "signing_secret"),
     ],
 )
-def test_settings_that_can_not_be_are_named(given, said):
-    with pytest.raises(ValueError, match=said):
-        BugsinkSettings(**given)
+def test_settings_that_can_not_be_are_named(values, expected):
+    with pytest.raises(ValueError, match=expected):
+        BugsinkSettings(**values)
 
 
 def test_what_a_source_can_do_follows_from_its_settings():
@@ -232,17 +232,17 @@ def test_a_trace_has_causes_lines_and_no_local_variables():
             ]
         },
     }
-    said = stack_trace(
+    trace = stack_trace(
         {"exception": {"values": [cause, {"type": "PaymentError", "value": "no", "stacktrace": None}]}}
     )
-    assert said.startswith("PaymentError: no\n\nCaused by:\nZeroDivisionError: division by zero\n")
+    assert trace.startswith("PaymentError: no\n\nCaused by:\nZeroDivisionError: division by zero\n")
     assert (
         "  shop.py:13 in average\n      11   b\n      12   def average(basket):\n    > 13       return 1 / 0"
-        in said
+        in trace
     )
-    assert "lib.py:3 in call" in said
-    assert "    f()" not in said
-    assert "4111" not in said
+    assert "lib.py:3 in call" in trace
+    assert "    f()" not in trace
+    assert "4111" not in trace
 
 
 def test_an_endless_trace_is_cut_in_the_middle():
@@ -250,11 +250,11 @@ def test_an_endless_trace_is_cut_in_the_middle():
         {"filename": "deep.py", "lineno": n, "function": "f" * 300, "context_line": "x" * 500}
         for n in range(1, 5000)
     ]
-    said = stack_trace(
+    trace = stack_trace(
         {"exception": {"values": [{"type": "RecursionError", "stacktrace": {"frames": frames}}]}}
     )
-    assert len(said) <= LIMIT + 50
-    assert "calls left out" in said or "left out" in said
+    assert len(trace) <= LIMIT + 50
+    assert "calls left out" in trace or "left out" in trace
 
 
 anything = st.recursive(

@@ -35,7 +35,7 @@ def test_headers_of_binary_are_percent_decoded():
 
 
 def test_a_batch_is_several_reports_and_may_be_empty():
-    assert [one.event_id for one in read([CLOUD_EVENT, {**CLOUD_EVENT, "id": "2"}])] == ["b3f1", "2"]
+    assert [report.event_id for report in read([CLOUD_EVENT, {**CLOUD_EVENT, "id": "2"}])] == ["b3f1", "2"]
     assert read([]) == []
 
 
@@ -86,8 +86,8 @@ def test_what_is_needed_is_asked_for(name):
 )
 def test_anything_gets_a_decision(body, headers):
     for event in (body, {**CLOUD_EVENT, **body}, [body]):
-        for said in ({}, headers, {**BINARY, **headers}):
+        for sent_headers in ({}, headers, {**BINARY, **headers}):
             try:
-                assert all(one.title for one in read(event, said))
+                assert all(report.title for report in read(event, sent_headers))
             except Unreadable as error:
                 assert str(error)  # noqa: PT017

@@ -45,7 +45,7 @@ def test_fields_are_picked():
 
 def test_values_of_the_action_are_looked_up():
     source = GENERIC.make()
-    assert [one.action for one in read(source, deployment(type="deploy.succeeded"))] == ["resolved"]
+    assert [report.action for report in read(source, deployment(type="deploy.succeeded"))] == ["resolved"]
     assert read(source, deployment(type="whatever")) == []
 
 
@@ -68,13 +68,13 @@ def test_without_a_fingerprint_the_title_names_the_problem():
 
 
 def test_a_long_fingerprint_keeps_telling_problems_apart():
-    one, other = (read(make(), {"title": "x" * 9000 + end})[0].fingerprint for end in "ab")
-    assert one != other and len(one) < 500
+    first, other = (read(make(), {"title": "x" * 9000 + end})[0].fingerprint for end in "ab")
+    assert first != other and len(first) < 500
 
 
 def test_a_list_is_several_reports():
     reports = read(GENERIC_STANDARD.make(), {"findings": [{"name": "a"}, {"name": "b"}]})
-    assert [one.title for one in reports] == ["a", "b"]
+    assert [report.title for report in reports] == ["a", "b"]
     assert read(GENERIC_STANDARD.make(), {"findings": []}) == []
 
 
@@ -98,7 +98,7 @@ def test_what_does_not_fit_is_named(values, body, field):
 
 
 @pytest.mark.parametrize(
-    ("values", "said"),
+    ("values", "expected"),
     [
         ({"title": ""}, "title is missing"),
         ({"title": "a..b"}, "title: 'a..b' is no JMESPath"),
@@ -109,17 +109,17 @@ def test_what_does_not_fit_is_named(values, body, field):
         ({"signing_secret": Secret("not base64 at all"), "signature": "standard-webhooks"}, "signing_secret"),
     ],
 )
-def test_settings_that_can_not_work_are_refused(values, said):
-    with pytest.raises(ValueError, match=said):
+def test_settings_that_can_not_work_are_refused(values, expected):
+    with pytest.raises(ValueError, match=expected):
         make(**values)
 
 
 def test_the_prefix_of_a_signature_is_demanded():
     source = make(signing_secret=Secret(SECRET), signature_prefix="sha256=")
-    made = hex_of(SECRET, b"{}")
-    assert source.verify({"x-signature-256": f"sha256={made}"}, b"{}")
-    assert not source.verify({"x-signature-256": made}, b"{}")
-    assert not source.verify({"x-signature": f"sha256={made}"}, b"{}")
+    signature = hex_of(SECRET, b"{}")
+    assert source.verify({"x-signature-256": f"sha256={signature}"}, b"{}")
+    assert not source.verify({"x-signature-256": signature}, b"{}")
+    assert not source.verify({"x-signature": f"sha256={signature}"}, b"{}")
 
 
 def test_standard_webhooks_name_the_message():
@@ -127,8 +127,8 @@ def test_standard_webhooks_name_the_message():
     headers = dict(standard(WHSEC, b"{}"))
     assert source.verify(headers, b"{}")
     assert not source.verify({**headers, "webhook-timestamp": "1700000000"}, b"{}")
-    one, other = ({"webhook-id": said} for said in ("msg_1", "msg_2"))
-    signs = [read(source, {"title": "t"}, said)[0].dedupe for said in (one, other, one)]
+    first, other = ({"webhook-id": message_id} for message_id in ("msg_1", "msg_2"))
+    signs = [read(source, {"title": "t"}, message_id)[0].dedupe for message_id in (first, other, first)]
     assert signs[0] == signs[2] != signs[1]
 
 
@@ -156,7 +156,7 @@ EXPRESSIONS = [
 def test_any_json_gets_a_decision(body, title, named, many):
     source = make(title=title, fingerprint=named, reports=many, facts={"A": title})
     try:
-        assert all(one.title.strip() and one.fingerprint for one in read(source, body))
+        assert all(report.title.strip() and report.fingerprint for report in read(source, body))
     except Unreadable as error:
         assert error.field and str(error)  # noqa: PT017
 

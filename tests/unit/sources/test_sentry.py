@@ -61,15 +61,15 @@ def test_issue_alert_and_error_are_one_problem():
 )
 def test_each_action_of_an_issue_has_its_meaning(action, substatus, meant):
     assert [
-        one.action for one in read("issue", sentry(action, issue={**ISSUE, "substatus": substatus}))
+        report.action for report in read("issue", sentry(action, issue={**ISSUE, "substatus": substatus}))
     ] == meant
 
 
 def test_resolved_closes_only_if_that_is_set():
     body = sentry("resolved", issue=ISSUE)
-    assert [one.close_reason for one in read("issue", body)] == [None]
-    assert [one.close_reason for one in read("issue", body, CLOSING)] == ["completed"]
-    assert [one.close_reason for one in read("issue", sentry("archived", issue=ISSUE), CLOSING)] == [
+    assert [report.close_reason for report in read("issue", body)] == [None]
+    assert [report.close_reason for report in read("issue", body, CLOSING)] == ["completed"]
+    assert [report.close_reason for report in read("issue", sentry("archived", issue=ISSUE), CLOSING)] == [
         "not_planned"
     ]
 
@@ -95,10 +95,10 @@ def test_without_the_header_the_data_tell_the_resource():
 
 
 def test_each_attachment_of_glitchtip_is_a_report_and_counts_each_time():
-    one, other = read("", GLITCHTIP)
-    assert (one.fingerprint, other.fingerprint) == ("issue 41", "issue 42")
-    assert (one.environment, one.release, one.dedupe) == ("production", "1.4.2", "")
-    assert one.url == "https://glitchtip.example.com/acme/issues/41"
+    first, other = read("", GLITCHTIP)
+    assert (first.fingerprint, other.fingerprint) == ("issue 41", "issue 42")
+    assert (first.environment, first.release, first.dedupe) == ("production", "1.4.2", "")
+    assert first.url == "https://glitchtip.example.com/acme/issues/41"
 
 
 def test_a_monitor_of_glitchtip_goes_down_and_up():
@@ -133,7 +133,7 @@ def test_settings_that_protect_nothing_are_refused(values):
 def test_any_data_get_a_decision(data, kind):
     for body in (data, sentry("created", issue=data, event=data, metric_alert=data, error=data)):
         try:
-            assert all(type(one) is Report for one in read(kind, body))
+            assert all(type(report) is Report for report in read(kind, body))
         except Unreadable as error:
             assert str(error)  # noqa: PT017
 

@@ -154,8 +154,8 @@ def test_any_body_becomes_a_report_or_a_word_to_the_sender(body):
     try:
         report = read(body)
     except Unreadable as error:
-        said = str(error)
-        assert "`$" not in said
+        message = str(error)
+        assert "`$" not in message
         return
     assert report.title.strip()
     assert report.person.email == "" or "@" in report.person.email
