@@ -12,7 +12,7 @@ from pointsman.plugin_api.helpers import short_text
 from pointsman_forgejo import wire
 from pointsman_forgejo.errors import message_of, problem, scopes_lacking
 from pointsman_forgejo.settings import ForgejoSettings
-from pointsman_forgejo.webhook_registration import Hook, by_hand, delivery_trap
+from pointsman_forgejo.webhook_registration import Webhook, by_hand, delivery_obstacle
 
 _NOTHING = "no issue can be opened"
 _LATE = "changes are noticed only with the next look at the list of issues"
@@ -205,7 +205,7 @@ def assignees(answer: Response, settings: ForgejoSettings) -> Finding:
     )
 
 
-def hooks(found: Sequence[Hook] | PluginError, settings: ForgejoSettings, url: str = "") -> list[Finding]:
+def hooks(found: Sequence[Webhook] | PluginError, settings: ForgejoSettings, url: str = "") -> list[Finding]:
     """Whether a webhook leads to Pointsman, and is well.
 
     It is known by its address, ``url``; where that is empty, by ``/webhooks/forgejo/`` in the path.
@@ -234,12 +234,12 @@ def hooks(found: Sequence[Hook] | PluginError, settings: ForgejoSettings, url: s
     return [_hook(hook, name) for hook in ours]
 
 
-def _is_ours(hook: Hook, url: str) -> bool:
+def _is_ours(hook: Webhook, url: str) -> bool:
     return hook.url == url if url else "/webhooks/forgejo/" in urllib.parse.urlsplit(hook.url).path
 
 
-def _hook(hook: Hook, name: str) -> Finding:
-    faults = [fault for fault in hook.faults() if fault != "it does not send issue_comment"]
+def _hook(hook: Webhook, name: str) -> Finding:
+    faults = [fault for fault in hook.defects() if fault != "it does not send issue_comment"]
     if faults:
         return Finding(
             level="warning",
@@ -247,7 +247,7 @@ def _hook(hook: Hook, name: str) -> Finding:
             impact=_LATE,
             remedy=f"set it right in the settings of {name} under Webhooks",
         )
-    if trap := delivery_trap(hook.url):
+    if trap := delivery_obstacle(hook.url):
         return Finding(
             level="warning",
             message=f"webhook {hook.number} leads to an address that is not public",

@@ -17,7 +17,7 @@ from pointsman_forgejo import checks, wire
 from pointsman_forgejo.errors import problem
 from pointsman_forgejo.labels import Labels
 from pointsman_forgejo.settings import ForgejoSettings
-from pointsman_forgejo.webhook_registration import Hooks
+from pointsman_forgejo.webhook_registration import Webhooks
 
 _ENDS_IT = (Unavailable, AuthFailed, RateLimited)
 
@@ -30,7 +30,7 @@ class Doctor:
         settings: ForgejoSettings,
         client: ApiClient,
         labels: Labels,
-        hooks: Hooks,
+        hooks: Webhooks,
         webhook_url: str = "",
     ) -> None:
         self._settings = settings
@@ -99,7 +99,7 @@ class Doctor:
 
     async def _webhook(self) -> list[Finding]:
         try:
-            found = await self._hooks.listed()
+            found = await self._hooks.read_all()
         except PluginError as error:
             if error.status in (403, 404):
                 return checks.hooks(error, self._settings, self._webhook_url)

@@ -38,7 +38,7 @@ from pointsman_forgejo.errors import message_of, problem
 from pointsman_forgejo.labels import Labels
 from pointsman_forgejo.pages import each_object
 from pointsman_forgejo.settings import ForgejoSettings
-from pointsman_forgejo.webhook_registration import Hooks
+from pointsman_forgejo.webhook_registration import Webhooks
 
 __all__ = ["ForgejoSettings", "ForgejoTracker"]
 
@@ -72,7 +72,7 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
         super().__init__(settings, client)
         self._repo = f"/repos/{settings.repository}"
         self._labels = Labels(client, settings.repository, create=settings.create_labels)
-        self._hooks = Hooks(client, settings.repository)
+        self._hooks = Webhooks(client, settings.repository)
         self._account: tuple[int, str] | None = None
 
     @classmethod

@@ -1,36 +1,36 @@
-"""The repository's webhook: looked for, made, repaired. https://forgejo.org/docs/latest/user/webhooks/.
+"""Registration of the repository's webhook. https://forgejo.org/docs/latest/user/webhooks/.
 
-How the server takes webhooks by API was read in its source, ``routers/api/v1/utils/hook.go``: ``active`` is off unless
-asked for; no ``events`` mean ``push``, in an edit too; an edit without ``branch_filter`` or ``authorization_header``
-empties them; and an edit leaves the secret as it was, without a word.
+The behaviour of the API was read in the server's source, ``routers/api/v1/utils/hook.go``: a webhook is inactive unless
+``active`` is sent; no ``events`` mean ``push``, in an edit too; an edit without ``branch_filter`` or
+``authorization_header`` empties them; and an edit silently keeps the old secret.
 """
 
 from __future__ import annotations
 
-import asyncio
 import ipaddress
 import urllib.parse
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from pointsman.plugin_api import ApiClient, Finding, PluginError, Secret, UnknownOutcome
+from pointsman.plugin_api.helpers import WebhookRegistration, text_at
 from pointsman_forgejo.errors import problem, scopes_lacking
 from pointsman_forgejo.pages import read_all
 
 EVENTS = ("issues_only", "issue_comment")
-"""What a webhook of ours is asked to send: opened, closed, reopened and edited issues, and comments. The word ``issues``
-would turn on labels, assignees and milestones as well, which say nothing to us."""
-_TOLD_AS = {"issues_only": "issues", "issue_comment": "issue_comment"}
-"""The server tells events back by other words than it takes."""
-_PLAIN = ("gitea", "forgejo", "gogs")
-"""Types that send the payload as it is; the others send chat messages."""
+"""The events that our webhook requests: opened, closed, reopened and edited issues, and comments. The name ``issues`` would
+include labels, assignees and milestones, which do not matter here."""
+_REPORTED_EVENTS = ("issues", "issue_comment")
+"""The names under which the server lists the same events."""
+_PLAIN_TYPES = ("gitea", "forgejo", "gogs")
+"""Types that send the payload unchanged; the others send chat messages."""
 _NOT_PUBLIC = (".localhost", ".local", ".lan", ".internal", ".home.arpa", ".svc", ".test")
+_IMPACT = "changes are noticed only with the next look at the list of issues"
 
 
 @dataclass(frozen=True, slots=True)
-class Hook:
-    """A webhook as the server tells it. The secret is never told."""
+class Webhook:
+    """A webhook as the server describes it. The secret is never shown."""
 
     number: int
     url: str
@@ -41,42 +41,41 @@ class Hook:
     branch_filter: str
     authorization: str
 
-    def faults(self) -> list[str]:
-        """What keeps its calls from coming, or from being understood."""
-        found = []
+    def defects(self) -> list[str]:
+        """Return what keeps its calls from arriving or from being understood."""
+        defects = []
         if not self.active:
-            found.append("it is inactive")
+            defects.append("it is inactive")
         if self.content_type != "json":
-            found.append(f"its content type is {self.content_type or 'unknown'} and not json")
-        lost = [told for told in _TOLD_AS.values() if told not in self.events]
-        if lost:
-            found.append(f"it does not send {' and '.join(lost)}")
-        return found
+            defects.append(f"its content type is {self.content_type or 'unknown'} and not json")
+        missing = [event for event in _REPORTED_EVENTS if event not in self.events]
+        if missing:
+            defects.append(f"it does not send {' and '.join(missing)}")
+        return defects
 
 
-def read_hook(raw: dict[str, Any]) -> Hook | None:
-    """A webhook out of the server's JSON, None for what is none."""
+def read_webhook(raw: dict[str, Any]) -> Webhook | None:
+    """Return a webhook from the server's JSON, None if it is none."""
     number = raw.get("id")
     if not isinstance(number, int) or isinstance(number, bool):
         return None
-    config = raw.get("config") if isinstance(raw.get("config"), dict) else {}
     events = raw.get("events")
-    return Hook(
+    return Webhook(
         number=number,
-        url=_text(config, "url") or _text(raw, "url"),
-        type=_text(raw, "type"),
+        url=text_at(raw, "config", "url") or text_at(raw, "url"),
+        type=text_at(raw, "type"),
         active=raw.get("active") is True,
-        content_type=_text(config, "content_type") or _text(raw, "content_type"),
-        events=frozenset(one for one in events if isinstance(one, str))
+        content_type=text_at(raw, "config", "content_type") or text_at(raw, "content_type"),
+        events=frozenset(event for event in events if isinstance(event, str))
         if isinstance(events, list)
         else frozenset(),
-        branch_filter=_text(raw, "branch_filter"),
-        authorization=_text(raw, "authorization_header"),
+        branch_filter=text_at(raw, "branch_filter"),
+        authorization=text_at(raw, "authorization_header"),
     )
 
 
 def create_body(url: str, secret: Secret) -> dict[str, Any]:
-    """What makes a webhook. Gitea does not know the type ``forgejo``; both know ``gitea``."""
+    """Return the body that creates a webhook. Gitea does not know the type ``forgejo``; both know ``gitea``."""
     return {
         "type": "gitea",
         "active": True,
@@ -86,33 +85,33 @@ def create_body(url: str, secret: Secret) -> dict[str, Any]:
     }
 
 
-def repair_body(hook: Hook, url: str, secret: Secret) -> dict[str, Any]:
-    """What mends a webhook, with all that an edit would otherwise empty."""
+def repair_body(webhook: Webhook, url: str, secret: Secret) -> dict[str, Any]:
+    """Return the body that repairs a webhook, with everything that an edit would otherwise empty."""
     return {
         "active": True,
-        "branch_filter": hook.branch_filter,
-        "authorization_header": hook.authorization,
+        "branch_filter": webhook.branch_filter,
+        "authorization_header": webhook.authorization,
         "events": list(EVENTS),
         "config": {"url": url, "content_type": "json", "secret": secret.reveal()},
     }
 
 
-class Hooks:
-    """The webhooks of one repository."""
+class Webhooks(WebhookRegistration[Webhook]):
+    """The webhooks of one repository; those of its organization and of the whole server are not among them."""
 
     def __init__(self, client: ApiClient, repository: str) -> None:
+        super().__init__(f"the settings of {repository} under Webhooks")
         self._client = client
         self._repository = repository
         self._path = f"/repos/{repository}/hooks"
-        self._one_at_a_time = asyncio.Lock()
 
-    async def listed(self) -> list[Hook]:
-        """All webhooks of the repository; those of its organization and of the whole server are not among them."""
-        found = await read_all(self._client, self._path, {}, doing="read the webhooks")
-        return [hook for raw in found if (hook := read_hook(raw)) is not None]
+    async def read_all(self) -> list[Webhook]:
+        """Return all webhooks of the repository."""
+        objects = await read_all(self._client, self._path, {}, doing="read the webhooks")
+        return [webhook for raw in objects if (webhook := read_webhook(raw)) is not None]
 
     async def ensure(self, url: str, secret: Secret) -> Finding:
-        """See to it that one webhook leads to ``url``, and is well."""
+        """Create or repair the one webhook that calls ``url``."""
         if not secret:
             return Finding(
                 level="error",
@@ -120,81 +119,90 @@ class Hooks:
                 impact="calls without a signature are answered with 401",
                 remedy="configure a secret for this destination, then run this again",
             )
-        async with self._one_at_a_time:
-            try:
-                ours = [hook for hook in await self.listed() if hook.url == url]
-                return await self._ensure(ours, url, secret)
-            except PluginError as error:
-                if error.status in (403, 404):
-                    return _no_right(error, self._repository, url)
-                raise
+        return await super().ensure(url, secret)
 
-    async def _ensure(self, ours: Sequence[Hook], url: str, secret: Secret) -> Finding:
-        if not ours:
-            made = await self._send("POST", self._path, create_body(url, secret), "make the webhook")
-            return self._result(made, f"webhook {made.number} is made", url)
-        hook = ours[0]
-        if hook.type not in _PLAIN:
+    async def create(self, url: str, secret: Secret) -> Finding:
+        """Create the webhook."""
+        webhook = await self._send("POST", self._path, create_body(url, secret), "make the webhook")
+        return self._result(webhook, f"webhook {webhook.number} is made", url)
+
+    async def repair(self, webhook: Webhook, url: str, secret: Secret) -> Finding:
+        """Edit the webhook if it has defects."""
+        if webhook.type not in _PLAIN_TYPES:
             return Finding(
                 level="warning",
-                message=f"webhook {hook.number} leads to Pointsman and sends messages for {hook.type}",
+                message=f"webhook {webhook.number} leads to Pointsman and sends messages for {webhook.type}",
                 impact="its calls are not understood",
-                remedy=f"delete it in the settings of {self._repository} under Webhooks, then run this again",
+                remedy=f"delete it in {self._settings_page}, then run this again",
             )
-        if len(ours) > 1:
-            numbers = ", ".join(str(one.number) for one in ours[1:])
-            return Finding(
-                level="warning",
-                message=f"{len(ours)} webhooks lead to Pointsman: {hook.number}, {numbers}",
-                impact="each change is told more than once",
-                remedy=f"delete all but one in the settings of {self._repository} under Webhooks, then run this again",
-            )
-        faults = hook.faults()
-        if not faults:
-            return self._result(hook, f"webhook {hook.number} is there", url, secret_known=False)
-        path = f"{self._path}/{hook.number}"
-        mended = await self._send("PATCH", path, repair_body(hook, url, secret), "mend the webhook")
-        said = f"webhook {hook.number} is mended: {', '.join(faults)}"
-        return self._result(mended, said, url, secret_known=False)
+        defects = webhook.defects()
+        if not defects:
+            return self._result(webhook, f"webhook {webhook.number} is there", url, secret_sent=False)
+        path = f"{self._path}/{webhook.number}"
+        repaired = await self._send("PATCH", path, repair_body(webhook, url, secret), "mend the webhook")
+        message = f"webhook {webhook.number} is mended: {', '.join(defects)}"
+        return self._result(repaired, message, url, secret_sent=False)
 
-    async def _send(self, method: str, path: str, body: dict[str, Any], doing: str) -> Hook:
-        answer = await self._client.request(method, path, json=body)
-        if not answer.ok:
-            raise problem(answer, doing)
-        raw = answer.json()
-        hook = read_hook(raw) if isinstance(raw, dict) else None
-        if hook is None:
+    async def _send(self, method: str, path: str, body: dict[str, Any], doing: str) -> Webhook:
+        response = await self._client.request(method, path, json=body)
+        if not response.ok:
+            raise problem(response, doing)
+        raw = response.json()
+        webhook = read_webhook(raw) if isinstance(raw, dict) else None
+        if webhook is None:
             raise UnknownOutcome(
-                f"could not {doing}: the answer is no webhook", status=answer.status, excerpt=answer.text()
+                f"could not {doing}: the answer is no webhook",
+                status=response.status,
+                excerpt=response.text(),
             )
-        return hook
+        return webhook
 
-    def _result(self, hook: Hook, said: str, url: str, *, secret_known: bool = True) -> Finding:
-        if faults := hook.faults():
+    def _result(self, webhook: Webhook, message: str, url: str, *, secret_sent: bool = True) -> Finding:
+        if defects := webhook.defects():
             return Finding(
                 level="warning",
-                message=f"{said}, and still {', '.join(faults)}",
-                impact="changes are noticed only with the next look at the list of issues",
-                remedy=f"set it right in the settings of {self._repository} under Webhooks",
+                message=f"{message}, and still {', '.join(defects)}",
+                impact=_IMPACT,
+                remedy=f"set it right in {self._settings_page}",
             )
-        secret = ""
-        if not secret_known:
-            secret = (
+        secret_note = ""
+        if not secret_sent:
+            secret_note = (
                 "the server neither tells nor changes a webhook's secret: if its calls are answered with 401, enter "
-                f"the secret by hand, or delete webhook {hook.number} and run this again"
+                f"the secret by hand, or delete webhook {webhook.number} and run this again"
             )
-        trap = delivery_trap(url)
+        obstacle = delivery_obstacle(url)
         return Finding(
-            level="warning" if trap else "ok",
-            message=said,
+            level="warning" if obstacle else "ok",
+            message=message,
             impact="the server refuses to call private and loopback addresses, and tells nobody"
-            if trap
+            if obstacle
             else "",
-            remedy="; ".join(text for text in (trap, secret) if text),
+            remedy="; ".join(text for text in (obstacle, secret_note) if text),
+        )
+
+    def explain(self, error: PluginError, url: str) -> Finding | None:
+        """Return what a person does where the account may not read or create webhooks."""
+        if error.status not in (403, 404):
+            return None
+        if "disabled by administrator" in error.message:
+            remedy = "the server's operator switches webhooks on (DISABLE_WEBHOOKS of [security] in app.ini)"
+        elif scopes_lacking(error.message):
+            remedy = f"give the token the scope write:repository; or {by_hand(self._repository, url)}"
+        else:
+            remedy = (
+                f"make the account an administrator of {self._repository} and give the token the scope "
+                f"write:repository; or {by_hand(self._repository, url)}"
+            )
+        return Finding(
+            level="warning",
+            message=error.message,
+            impact=_IMPACT,
+            remedy="; ".join(text for text in (remedy, delivery_obstacle(url)) if text),
         )
 
 
-def delivery_trap(url: str) -> str:
+def delivery_obstacle(url: str) -> str:
     """What the server's operator has to do before the server calls this address, empty if nothing is in its way.
 
     A name that looks public and leads to a private address can't be told apart here.
@@ -213,33 +221,9 @@ def delivery_trap(url: str) -> str:
 
 
 def by_hand(repository: str, url: str = "") -> str:
-    """How a person sets the webhook up."""
+    """Return how a person creates the webhook."""
     return (
         f"in the settings of {repository}, Webhooks, Add webhook, Forgejo (or Gitea): target URL "
         f"{url or 'as Pointsman shows it'}, POST, content type application/json, the destination's webhook secret, "
         "of the custom events the one for issues opened, closed, reopened or edited, active"
     )
-
-
-def _no_right(error: PluginError, repository: str, url: str) -> Finding:
-    """The webhook can't be seen or made: what a person does instead."""
-    if "disabled by administrator" in error.message:
-        mend = "the server's operator switches webhooks on (DISABLE_WEBHOOKS of [security] in app.ini)"
-    elif scopes_lacking(error.message):
-        mend = f"give the token the scope write:repository; or {by_hand(repository, url)}"
-    else:
-        mend = (
-            f"make the account an administrator of {repository} and give the token the scope write:repository; "
-            f"or {by_hand(repository, url)}"
-        )
-    return Finding(
-        level="warning",
-        message=error.message,
-        impact="changes are noticed only with the next look at the list of issues",
-        remedy="; ".join(text for text in (mend, delivery_trap(url)) if text),
-    )
-
-
-def _text(raw: Any, key: str) -> str:
-    found = raw.get(key) if isinstance(raw, dict) else None
-    return found if isinstance(found, str) else ""

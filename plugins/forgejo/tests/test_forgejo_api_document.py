@@ -10,7 +10,7 @@ from pointsman_forgejo import webhook_registration, wire
 from pointsman_forgejo.labels import label_body
 
 URL = "https://pointsman.example/webhooks/forgejo/shop"
-HOOK = webhook_registration.Hook(3, URL, "gitea", False, "form", frozenset(), "main", "Bearer x")
+HOOK = webhook_registration.Webhook(3, URL, "gitea", False, "form", frozenset(), "main", "Bearer x")
 SECRET = Secret("hush")
 
 

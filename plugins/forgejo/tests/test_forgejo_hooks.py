@@ -214,7 +214,7 @@ async def test_a_lost_answer_does_not_make_a_second_webhook(tracker, forgejo):
     ],
 )
 async def test_an_address_that_is_not_public_names_the_switch_of_the_server(tracker, url, host):
-    trap = webhook_registration.delivery_trap(url)
+    trap = webhook_registration.delivery_obstacle(url)
     assert host in trap
     assert "ALLOWED_HOST_LIST" in trap
     finding = await tracker.ensure_webhook(url, SECRET)
@@ -225,7 +225,7 @@ async def test_an_address_that_is_not_public_names_the_switch_of_the_server(trac
 
 @pytest.mark.parametrize("url", [URL, "https://1.1.1.1/x", "https://[2606:4700::1111]/x"])
 def test_a_public_address_has_nothing_in_its_way(url):
-    assert webhook_registration.delivery_trap(url) == ""
+    assert webhook_registration.delivery_obstacle(url) == ""
 
 
 # -- what it sends ---------------------------------------------------------------------------------------------------
@@ -273,7 +273,7 @@ async def test_a_webhook_set_to_form_is_signed_and_refused_all_the_same(tracker,
 
 @pytest.mark.parametrize("raw", [{}, {"id": True}, {"id": "1"}])
 def test_what_is_no_webhook_is_none(raw):
-    assert webhook_registration.read_hook(raw) is None
+    assert webhook_registration.read_webhook(raw) is None
 
 
 def test_a_webhook_without_the_old_config_is_read_too():
@@ -285,6 +285,6 @@ def test_a_webhook_without_the_old_config_is_read_too():
         "active": True,
         "config": None,
     }
-    hook = webhook_registration.read_hook(raw)
+    hook = webhook_registration.read_webhook(raw)
     assert hook is not None
     assert (hook.url, hook.content_type, hook.events) == (URL, "json", {"issues"})

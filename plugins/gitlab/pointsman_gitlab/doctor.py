@@ -22,7 +22,7 @@ from pointsman_gitlab import wire
 from pointsman_gitlab.errors import problem
 from pointsman_gitlab.settings import GitLabSettings
 from pointsman_gitlab.users import People
-from pointsman_gitlab.webhook_registration import Hooks, by_hand
+from pointsman_gitlab.webhook_registration import Webhooks, by_hand
 
 _ENDS_IT = (Unavailable, AuthFailed, RateLimited, UnknownOutcome)
 _PLANNER = 15
@@ -37,7 +37,7 @@ class Doctor:
         settings: GitLabSettings,
         client: ApiClient,
         people: People,
-        hooks: Hooks,
+        hooks: Webhooks,
         webhook_url: str = "",
     ) -> None:
         self._settings = settings
@@ -106,7 +106,7 @@ class Doctor:
 
     async def _webhook(self) -> list[Finding]:
         try:
-            hooks = await self._hooks.listed()
+            hooks = await self._hooks.read_all()
         except PluginError as error:
             if error.status not in (403, 404):
                 raise
@@ -124,7 +124,7 @@ class Doctor:
                 remedy="run `pointsman doctor --ensure-webhook`, or set it right under Settings, Webhooks",
             )
             for hook in ours
-            for fault in hook.faults()
+            for fault in hook.defects()
         ]
         if not ours:
             return [

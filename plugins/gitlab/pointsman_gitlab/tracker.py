@@ -38,7 +38,7 @@ from pointsman_gitlab.errors import message_of, problem
 from pointsman_gitlab.pages import read_all
 from pointsman_gitlab.settings import GitLabSettings
 from pointsman_gitlab.users import People
-from pointsman_gitlab.webhook_registration import Hooks
+from pointsman_gitlab.webhook_registration import Webhooks
 
 __all__ = ["GitLabSettings", "GitLabTracker"]
 
@@ -71,7 +71,7 @@ class GitLabTracker(Tracker[GitLabSettings]):
         super().__init__(settings, client)
         self._project = settings.project_path
         self._people = People(client)
-        self._hooks = Hooks(client, settings)
+        self._hooks = Webhooks(client, settings)
         self._account: Actor | None = None
 
     @classmethod
