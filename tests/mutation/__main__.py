@@ -1,4 +1,4 @@
-"""``make mutants``: break the queue's statements and three modules on purpose, and see that it is noticed."""
+"""``make mutants``: break the queue's statements and three modules on purpose; each mutant must fail a test."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from mutation import statements
 from pointsman import logs
 from pointsman.storage import migrate
 from pointsman.storage.db import Database
-from simulation.environment import on_ground
+from simulation.environment import open_environment
 
 EXAMPLES = 40
 _SERVER = """
@@ -36,9 +36,9 @@ asyncio.run(serve())
 
 @contextmanager
 def server() -> Iterator[str]:
-    """A Postgres for as long as this takes."""
-    if given := os.environ.get("POINTSMAN_TEST_DATABASE_URL"):
-        yield given
+    """Start a PostgreSQL server for the time of the context, or use the one of POINTSMAN_TEST_DATABASE_URL."""
+    if configured := os.environ.get("POINTSMAN_TEST_DATABASE_URL"):
+        yield configured
         return
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -58,42 +58,42 @@ async def _template(dsn: str) -> str:
     await con.execute(f"create database {name}")
     await con.close()
     head, _, query = dsn.partition("?")
-    own = f"{head.rpartition('/')[0]}/{name}{'?' + query if query else ''}"
-    async with Database.open(own, size=2) as database:
+    template_dsn = f"{head.rpartition('/')[0]}/{name}{'?' + query if query else ''}"
+    async with Database.open(template_dsn, size=2) as database:
         await migrate.migrate(database)
     return name
 
 
-def of_statements() -> list[str]:
-    """Statement mutants that nobody noticed and that no reason allows."""
+def surviving_statements() -> list[str]:
+    """Return the statement mutants that no test kills and that are not listed as redundant."""
     survivors: list[str] = []
     count = 0
-    with server() as dsn, on_ground(dsn, asyncio.run(_template(dsn))) as ground:
+    with server() as dsn, open_environment(dsn, asyncio.run(_template(dsn))) as environment:
         for mutant in statements.mutants():
             count += 1
-            began = time.monotonic()
-            by = "the model" if statements.noticed_by_model(ground, mutant, EXAMPLES) else ""
-            why = statements.REDUNDANT.get((mutant.name, mutant.what))
-            if not by and why is None and statements.noticed_by_tests(mutant, dsn):
-                by = "the tests"
-            said = f"noticed by {by}" if by else f"redundant: {why}" if why else "SURVIVED"
-            print(f"{mutant}: {said} ({time.monotonic() - began:.1f} s)", flush=True)
-            if said == "SURVIVED":
+            started_at = time.monotonic()
+            killer = "the model" if statements.killed_by_model(environment, mutant, EXAMPLES) else ""
+            reason = statements.REDUNDANT.get((mutant.name, mutant.removed))
+            if not killer and reason is None and statements.killed_by_tests(mutant, dsn):
+                killer = "the tests"
+            result = f"killed by {killer}" if killer else f"redundant: {reason}" if reason else "SURVIVED"
+            print(f"{mutant}: {result} ({time.monotonic() - started_at:.1f} s)", flush=True)
+            if result == "SURVIVED":
                 survivors.append(str(mutant))
     print(f"statements: {count} mutants, {len(survivors)} survived")
     return survivors
 
 
 def main() -> None:
-    """All of them; ``--python`` or ``--statements`` for one kind."""
+    """Run all mutants, or those of one kind with ``--python`` or ``--statements``."""
     logs.configure("json", level="critical")
-    wrong = False
+    failed = False
     if "--statements" not in sys.argv:
-        # in a process that has imported nothing of what is changed
-        wrong |= subprocess.run([sys.executable, "-m", "mutation.python"], check=False).returncode != 0
+        # in a process that has not imported the modules
+        failed |= subprocess.run([sys.executable, "-m", "mutation.python"], check=False).returncode != 0
     if "--python" not in sys.argv:
-        wrong |= bool(of_statements())
-    sys.exit(wrong)
+        failed |= bool(surviving_statements())
+    sys.exit(failed)
 
 
 main()

@@ -1,4 +1,4 @@
-"""For pytest (``-p mutation.plugin``): one statement of the queue is the mutant that the environment names."""
+"""Plugin of pytest (``-p mutation.plugin``) that installs the statement mutant of the environment variable MUTANT."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Python code with one thing wrong: a comparison, a number, a word, a step left out. The tests of the module must fail."""
+"""Mutants of Python modules: a changed comparison, number or constant, or a skipped branch. A test must kill each."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ENOUGH = 0.9
-#: Module, its tests, and which of them run without a database.
+MIN_KILLED_SHARE = 0.9
+#: Module: its tests, and the expression (``-k``) that selects those without a database.
 MODULES = {
     "pointsman.crypto": (
-        ("tests/unit/test_crypto.py", "tests/unit/test_standard_webhooks.py", "tests/unit/sources/test_generic.py"),
+        (
+            "tests/unit/test_crypto.py",
+            "tests/unit/test_standard_webhooks.py",
+            "tests/unit/sources/test_generic.py",
+        ),
         "",
     ),
     "pointsman.domain.retry_policy": (("tests/unit/domain/test_retry_policy.py",), ""),
@@ -36,46 +40,50 @@ _OTHER = {
 
 
 class Mutant(NamedTuple):
-    """A module with one thing changed."""
+    """Source of a module with one change."""
 
     module: str
     line: int
-    what: str
+    change: str
     source: str
 
     def __str__(self) -> str:
-        return f"{self.module}, line {self.line}: {self.what}"
+        return f"{self.module}, line {self.line}: {self.change}"
 
 
 def mutants(module: str) -> Iterator[Mutant]:
-    """Every mutant of a module."""
+    """Yield every mutant of a module."""
     spec = importlib.util.find_spec(module)
     assert spec is not None and spec.origin is not None
     tree = ast.parse(Path(spec.origin).read_text("utf-8"))
-    types = {id(inner) for node in ast.walk(tree) for one in _types(node) for inner in ast.walk(one)}
+    annotations = {
+        id(inner)
+        for node in ast.walk(tree)
+        for annotation in _annotations(node)
+        for inner in ast.walk(annotation)
+    }
     for n, node in enumerate(list(ast.walk(tree))):
-        if id(node) in types:
+        if id(node) in annotations:
             continue
-        for k, what in enumerate(_changes(node)):
-            made = copy.deepcopy(tree)
-            changed = list(ast.walk(made))[n]
-            _apply(changed, k)
-            yield Mutant(module, getattr(node, "lineno", 0), what, ast.unparse(made))
+        for k, change in enumerate(_changes(node)):
+            mutated_tree = copy.deepcopy(tree)
+            _apply(list(ast.walk(mutated_tree))[n], k)
+            yield Mutant(module, getattr(node, "lineno", 0), change, ast.unparse(mutated_tree))
 
 
-def _types(node: ast.AST) -> list[ast.expr]:
-    """Annotations: nobody runs them."""
+def _annotations(node: ast.AST) -> list[ast.expr]:
+    """Return the annotations of a node, which are never executed."""
     match node:
-        case ast.arg(annotation=one) | ast.AnnAssign(annotation=one) if one is not None:
-            return [one]
-        case ast.FunctionDef(returns=one) if one is not None:
-            return [one]
+        case ast.arg(annotation=annotation) | ast.AnnAssign(annotation=annotation) if annotation is not None:
+            return [annotation]
+        case ast.FunctionDef(returns=annotation) if annotation is not None:
+            return [annotation]
         case _:
             return []
 
 
 def _changes(node: ast.AST) -> list[str]:
-    """What can be changed in a node, in words."""
+    """Return a description of each change that a node allows."""
     match node:
         case ast.Compare(ops=[op]) if type(op) in _OTHER:
             return [f"{type(op).__name__} is {_OTHER[type(op)].__name__}"]
@@ -121,52 +129,52 @@ def _apply(node: ast.AST, change: int) -> None:
             node.test = ast.Constant(value=False)
 
 
-def noticed(mutant: Mutant) -> bool:
-    """Whether a test fails with it; in a process of its own, which has everything imported but the module."""
+def killed(mutant: Mutant) -> bool:
+    """Return whether a test fails with the mutant, in a forked process that has not imported the module."""
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0
-    silence = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silence, 1)
-    os.dup2(silence, 2)
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
     code = 1
     try:
         _install(mutant)
-        tests, only = MODULES[mutant.module]
+        tests, expression = MODULES[mutant.module]
         os.chdir(ROOT)
-        code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests, "-k", only]))
+        code = int(pytest.main(["-x", "-q", "-p", "no:cacheprovider", *tests, "-k", expression]))
     finally:
         os._exit(min(code, 1))
 
 
 def main() -> None:
-    """All mutants of all modules; fails where too many were not noticed."""
+    """Run all mutants of all modules; exit with 1 if too many of a module survive."""
     weak = False
     for module in MODULES:
         spec = importlib.util.find_spec(module)
         assert spec is not None and spec.origin is not None
-        right = ast.unparse(ast.parse(Path(spec.origin).read_text("utf-8")))
-        assert not noticed(Mutant(module, 0, "nothing", right)), (
+        original = ast.unparse(ast.parse(Path(spec.origin).read_text("utf-8")))
+        assert not killed(Mutant(module, 0, "nothing", original)), (
             f"the tests of {module} fail without a mutant"
         )
-        made = list(mutants(module))
-        survivors = [mutant for mutant in made if not noticed(mutant)]
+        all_mutants = list(mutants(module))
+        survivors = [mutant for mutant in all_mutants if not killed(mutant)]
         for mutant in survivors:
             print(f"{mutant}: SURVIVED")
-        share = 1 - len(survivors) / len(made)
-        print(f"{module}: {len(made)} mutants, {share:.0%} noticed", flush=True)
-        weak |= share < ENOUGH
+        share = 1 - len(survivors) / len(all_mutants)
+        print(f"{module}: {len(all_mutants)} mutants, {share:.0%} killed", flush=True)
+        weak |= share < MIN_KILLED_SHARE
     sys.exit(weak)
 
 
 def _install(mutant: Mutant) -> None:
     spec = importlib.util.find_spec(mutant.module)
     assert spec is not None
-    made = importlib.util.module_from_spec(spec)
-    sys.modules[mutant.module] = made
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[mutant.module] = module
     parent, _, name = mutant.module.rpartition(".")
-    setattr(importlib.import_module(parent), name, made)
-    exec(compile(mutant.source, f"{mutant.module} mutated", "exec"), made.__dict__)
+    setattr(importlib.import_module(parent), name, module)
+    exec(compile(mutant.source, f"{mutant.module} mutated", "exec"), module.__dict__)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""An event loop on a clock of its own: when nothing is ready the clock jumps, and what is ready runs in a seeded order.
+"""An event loop with virtual time: when nothing is ready the clock jumps, and ready callbacks run in a seeded order.
 
-It stands on private names of asyncio (``_ready``, ``_scheduled``, ``Handle._run``); ``test_simulation.py`` notices where a
-version of Python does without them.
+It relies on private names of asyncio (``_ready``, ``_scheduled``, ``Handle._run``); ``test_simulation.py`` fails on a
+version of Python that lacks them.
 """
 
 from __future__ import annotations
@@ -14,38 +14,38 @@ from contextvars import ContextVar
 from typing import Any
 
 REPLICA: ContextVar[str] = ContextVar("replica", default="")
-"""To which replica the code that runs belongs; empty for the world around them."""
+"""Name of the replica whose code runs; empty for code of the world."""
 
 
 class NothingLeft(RuntimeError):
-    """Nothing is ready and nothing is planned: the simulation would stand still for ever."""
+    """Nothing is ready and nothing is scheduled: the simulation would never end."""
 
 
 class Loop(asyncio.BaseEventLoop):
-    """No sockets, no threads. The callbacks of a paused replica are held until it goes on."""
+    """Event loop without sockets and threads; the callbacks of a paused replica wait until it is resumed."""
 
     def __init__(self, dice: random.Random) -> None:
         super().__init__()
         self._clock_resolution = 1e-9
         self.dice = dice
         self.now = 0.0
-        self.held: dict[str, list[asyncio.Handle]] = {}
-        self.kept: list[Any] = []
-        """What must not be collected as garbage while the simulation runs: that would depend on the weather."""
+        self.paused: dict[str, list[asyncio.Handle]] = {}
+        self.references: list[Any] = []
+        """Objects that must not be garbage-collected during the run, since the moment of that is not deterministic."""
         self.on_error: Callable[[dict[str, Any]], None] = lambda _: None
-        self.set_exception_handler(lambda _, said: self.on_error(said))
+        self.set_exception_handler(lambda _, context: self.on_error(context))
 
     def time(self) -> float:
-        """Seconds since the beginning of the world."""
+        """Return the virtual time in seconds."""
         return self.now
 
     def pause(self, replica: str) -> None:
-        """Its callbacks are held from now on."""
-        self.held[replica] = []
+        """Delay the callbacks of a replica from now on."""
+        self.paused[replica] = []
 
-    def go_on(self, replica: str) -> None:
-        """What was held is ready."""
-        self._ready.extend(self.held.pop(replica))
+    def resume(self, replica: str) -> None:
+        """Make the delayed callbacks of a replica ready."""
+        self._ready.extend(self.paused.pop(replica))
 
     def _run_once(self) -> None:
         while self._scheduled and self._scheduled[0]._cancelled:
@@ -64,14 +64,14 @@ class Loop(asyncio.BaseEventLoop):
         for handle in batch:
             if handle._cancelled:
                 continue
-            held = self.held.get(handle._context.get(REPLICA, ""))
-            if held is not None:
-                held.append(handle)
+            delayed = self.paused.get(handle._context.get(REPLICA, ""))
+            if delayed is not None:
+                delayed.append(handle)
             else:
                 handle._run()
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        """Cancelled timers go when their time comes."""
+        """Leave cancelled timers in the heap until their time comes."""
 
     def _write_to_self(self) -> None:
-        """There is only one thread."""
+        """Do nothing: there is only one thread."""

@@ -1,4 +1,4 @@
-"""Whatever may be done to the queue, as rules for hypothesis: done on Postgres and on the model, and compared after each."""
+"""State machine for hypothesis: every operation of the queue runs on PostgreSQL and on the model, then both are compared."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from hypothesis.stateful import (
 from pointsman.domain.states import DeliveryState, LaneState
 from pointsman.storage import destinations
 from pointsman.storage.destinations import Failure
-from pointsman.storage.marker_observations import Sighting, write_sightings
+from pointsman.storage.marker_observations import MarkerObservation, record_markers
 from pointsman.storage.queries import queries
 from pointsman.storage.queue import Lane, Lanes, missing_comments, replay
 from simulation.environment import (
     CLEAR,
-    LOOK,
-    PASS,
-    PLACES,
+    SELECT_ALL,
+    SHIFT_TIMES,
+    DESTINATIONS,
     SLACK_SECONDS,
     TICKETS,
-    Ground,
-    OnMemory,
+    Environment,
+    ModelDatabase,
     compare,
 )
 from simulation.memory import HEAD_ONLY, Memory
-from simulation.rows import Place, Ticket
+from simulation.rows import DestinationState, Ticket
 
 NOW = dt.datetime(2026, 11, 20, tzinfo=dt.UTC)
 FAILURE = Failure(error_type="T", message="m")
@@ -48,28 +48,31 @@ spans = st.sampled_from([0.0, 100.0, 300.0])
 
 
 class QueueMachine(RuleBasedStateMachine):
-    """Whatever is done through ``Lanes`` on Postgres is done on the model; answers and tables must agree.
+    """Operations of ``Lanes`` as rules; results and tables of PostgreSQL and the model must agree.
 
-    No precondition asks for what Postgres decided, such as which lanes were claimed: what is drawn must not depend on it.
+    No precondition depends on a choice of PostgreSQL, such as which lanes were claimed: the drawn examples must not depend
+    on it.
     """
 
-    ground: Ground
+    environment: Environment
 
     @initialize()
     def clear(self) -> None:
         self.clock = 0.0
         self.events = 0
         self.memory = Memory(lambda: self.clock)
-        self.model: Any = OnMemory(self.memory)
-        self.memory.places = {one: Place(one, max_inflight=2) for one in self.ground.places}
+        self.model: Any = ModelDatabase(self.memory)
+        self.memory.destinations = {
+            id_: DestinationState(id_, max_inflight=2) for id_ in self.environment.destinations
+        }
         self.memory.tickets = {
-            one: Ticket(one, 1, 2, str(n), "t") for n, one in enumerate(self.ground.tickets)
+            id_: Ticket(id_, 1, 2, str(n), "t") for n, id_ in enumerate(self.environment.tickets)
         }
         ids = [uuid.UUID(int=100 + n) for n in range(HOLDERS)]
-        self.holders = [(Lanes(self.ground.database, one), Lanes(self.model, one)) for one in ids]
+        self.holders = [(Lanes(self.environment.database, id_), Lanes(self.model, id_)) for id_ in ids]
         self.leases: list[tuple[int, Lane]] = []
         self.attempts = 0
-        self.ground.run(self.ground.pool.execute(CLEAR))
+        self.environment.run(self.environment.pool.execute(CLEAR))
         for n in range(4):
             self.more_deliveries(n, n, 1 + n % 3)
         self.claim_by(0, 2, 1000.0)
@@ -77,29 +80,32 @@ class QueueMachine(RuleBasedStateMachine):
 
     # -- helpers -----------------------------------------------------------------------------------------------------
 
-    def both(self, holder: int, do: Callable[[Lanes], Awaitable[Any]]) -> Any:
-        """Do it in both worlds; the answer, which must be the same."""
+    def both(self, holder: int, operation: Callable[[Lanes], Awaitable[Any]]) -> Any:
+        """Run an operation on PostgreSQL and on the model, check that the results are equal, and return the result."""
         self.clock += 0.001
         real, model = self.holders[holder]
 
         async def run() -> tuple[Any, Any]:
-            return await do(real), await do(model)
+            return await operation(real), await operation(model)
 
-        mine, models = self.ground.run(run())
-        assert mine == models, f"Postgres says {mine!r}, the model {models!r}"
-        return mine
+        result, expected = self.environment.run(run())
+        assert result == expected, f"PostgreSQL returned {result!r}, the model {expected!r}"
+        return result
 
     def pick(self, n: int) -> tuple[int, Lane]:
-        """A holder and a lane that it was given once: it still has it, or somebody else has it by now, or nobody."""
-        held = [one for one in self.leases if self.holds(one[1])]
-        late = [
-            one for one in self.leases if one not in held and self.memory.lanes[one[1].id].state == LaneState.LEASED
+        """Return a holder and a lane that it claimed once; the lease may be current, replaced or released."""
+        current = [lease for lease in self.leases if self.holds(lease[1])]
+        replaced = [
+            lease
+            for lease in self.leases
+            if lease not in current and self.memory.lanes[lease[1].id].state == LaneState.LEASED
         ]
-        among = (held or self.leases, held or self.leases, late or self.leases, self.leases)[n % 4]
+        leases = self.leases
+        among = (current or leases, current or leases, replaced or leases, leases)[n % 4]
         return among[n // 4 % len(among)]
 
     def seq(self, lane: Lane, n: int) -> int:
-        """The head, and now and then another number."""
+        """Return the number of the head, or in one of four cases a number near it."""
         row = self.memory.lanes[lane.id]
         return row.head_seq if n % 4 else max(1, row.head_seq + n // 4 % 3 - 1)
 
@@ -109,57 +115,59 @@ class QueueMachine(RuleBasedStateMachine):
 
     # -- rules -------------------------------------------------------------------------------------------------------
 
-    @rule(ticket=index, place=index, more=st.integers(1, 3))
-    def new_deliveries(self, ticket: int, place: int, more: int) -> None:
-        self.more_deliveries(ticket, place, more)
+    @rule(ticket=index, destination=index, more=st.integers(1, 3))
+    def new_deliveries(self, ticket: int, destination: int, more: int) -> None:
+        self.more_deliveries(ticket, destination, more)
 
-    def more_deliveries(self, ticket: int, place: int, more: int) -> None:
-        ticket_id = self.ground.tickets[ticket % TICKETS]
-        place_id = self.ground.places[place % PLACES]
+    def more_deliveries(self, ticket: int, destination: int, more: int) -> None:
+        ticket_id = self.environment.tickets[ticket % TICKETS]
+        destination_id = self.environment.destinations[destination % DESTINATIONS]
         first, self.events = self.events + 1, self.events + more
         numbers = range(first, first + more)
-        lane = self.memory.lanes.values()
-        begun = any((one.ticket_id, one.destination_id) == (ticket_id, place_id) for one in lane)
+        lanes = self.memory.lanes.values()
+        exists = any((lane.ticket_id, lane.destination_id) == (ticket_id, destination_id) for lane in lanes)
         columns = [
             *[[]] * 9,
             [ticket_id] * more, list(numbers), ["commented"] * more, ["{}"] * more, [None] * more,
-            [ticket_id], [place_id], [more], [None],
-            [ticket_id] * more, [place_id] * more, [more - i for i in range(more)], list(numbers),
-            [2 if begun or i else 1 for i in range(more)], [uuid.uuid4() for _ in numbers], [None] * more, [0] * more,
+            [ticket_id], [destination_id], [more], [None],
+            [ticket_id] * more, [destination_id] * more, [more - i for i in range(more)], list(numbers),
+            [2 if exists or i else 1 for i in range(more)], [uuid.uuid4() for _ in numbers], [None] * more, [0] * more,
         ]  # fmt: skip
         sql = queries("deliveries")["insert_changes"]
         self.clock += 0.001
-        self.ground.run(self.ground.database.execute(sql, *columns))
-        lane_id = self.ground.run(
-            self.ground.database.fetchval(
-                "select id from lane where ticket_id = $1 and destination_id = $2", ticket_id, place_id
+        self.environment.run(self.environment.database.execute(sql, *columns))
+        lane_id = self.environment.run(
+            self.environment.database.fetchval(
+                "select id from lane where ticket_id = $1 and destination_id = $2", ticket_id, destination_id
             )
         )
-        self.memory.lane_ids[ticket_id, place_id] = lane_id
+        self.memory.lane_ids[ticket_id, destination_id] = lane_id
         self.memory.run(sql, columns)
 
-    @rule(holder=st.integers(0, HOLDERS - 1), room=st.integers(1, 5), lease=st.sampled_from([100.0, 1000.0]))
-    def claim(self, holder: int, room: int, lease: float) -> None:
-        self.claim_by(holder, room, lease)
+    @rule(holder=st.integers(0, HOLDERS - 1), limit=st.integers(1, 5), lease=st.sampled_from([100.0, 1000.0]))
+    def claim(self, holder: int, limit: int, lease: float) -> None:
+        self.claim_by(holder, limit, lease)
 
-    def claim_by(self, holder: int, room: int, lease: float) -> None:
+    def claim_by(self, holder: int, limit: int, lease: float) -> None:
         self.clock += 0.001
         real, model = self.holders[holder]
         real.lease_seconds = model.lease_seconds = lease
-        probing = {one: place.breaker for one, place in self.memory.places.items()}
-        claimed = self.ground.run(real.claim(room))
+        probing = {id_: destination.breaker for id_, destination in self.memory.destinations.items()}
+        claimed = self.environment.run(real.claim(limit))
         self.memory.claimed = [(lane.id, lane.lease_id) for lane in claimed]
-        again = self.ground.run(model.claim(room))
+        modelled = self.environment.run(model.claim(limit))
         self.memory.claimed = None
-        assert len(claimed) == len(again) <= room
-        heads = {lane.id: lane.first for lane in again}
+        assert len(claimed) == len(modelled) <= limit
+        heads = {lane.id: lane.first_delivery for lane in modelled}
         for lane in claimed:
             self.leases.append((holder, lane))
-            self._same_head(lane.first, heads[lane.id])
-        for one, place in self.memory.places.items():
-            mine = sum(lane.destination_id == one for lane in claimed)
-            assert not mine or self.memory.leased(one) <= place.max_inflight or probing[one], "over the cap"
-            assert mine <= 1 or not probing[one], "more than one probe"
+            self._same_head(lane.first_delivery, heads[lane.id])
+        for id_, destination in self.memory.destinations.items():
+            count = sum(lane.destination_id == id_ for lane in claimed)
+            assert not count or self.memory.leased(id_) <= destination.max_inflight or probing[id_], (
+                "over the cap"
+            )
+            assert count <= 1 or not probing[id_], "more than one probe"
 
     @staticmethod
     def _same_head(real: Any, model: Any) -> None:
@@ -177,33 +185,41 @@ class QueueMachine(RuleBasedStateMachine):
         holder, lane = self.pick(n)
         self.clock += 0.001
         real, model = self.holders[holder]
-        self._same_head(self.ground.run(real.head(lane)), self.ground.run(model.head(lane)))
+        self._same_head(
+            self.environment.run(real.next_delivery(lane)), self.environment.run(model.next_delivery(lane))
+        )
 
     @precondition(lambda self: self.leases)
     @rule(ns=st.lists(index, min_size=1, max_size=4), lease=st.sampled_from([100.0, 1000.0]))
     def renew(self, ns: list[int], lease: float) -> None:
         holder, _ = self.pick(ns[0])
-        for one in self.holders[holder]:
-            one.lease_seconds = lease
+        for lanes_ in self.holders[holder]:
+            lanes_.lease_seconds = lease
         lanes = list({id(lane): lane for n in ns for _, lane in [self.pick(n)]}.values())
         self.both(holder, lambda lanes_: lanes_.renew(lanes))
 
     @precondition(lambda self: self.leases)
     @rule(ns=st.lists(index, min_size=1, max_size=3), outcome_unknown=st.booleans(), settle=spans, far=index)
     def intents(self, ns: list[int], outcome_unknown: bool, settle: float, far: int) -> None:
-        """Several at once share a statement, those of stale holders with those of new ones."""
+        """Record several intents in one statement, of stale and of current leases."""
         holder, _ = self.pick(ns[0])
         asked = {lane.lease_id: (lane, self.seq(lane, far)) for n in ns for _, lane in [self.pick(n)]}
 
-        async def do(lanes: Lanes) -> list[int | None]:
+        async def operation(lanes: Lanes) -> list[int | None]:
             return await asyncio.gather(
                 *(
-                    lanes.intent(lane, seq, outcome_unknown=outcome_unknown, settle_seconds=settle, draft={"n": far})
+                    lanes.record_intent(
+                        lane,
+                        seq,
+                        outcome_unknown=outcome_unknown,
+                        verify_after_seconds=settle,
+                        draft={"n": far},
+                    )
                     for lane, seq in asked.values()
                 )
             )
 
-        self.both(holder, do)
+        self.both(holder, operation)
 
     @precondition(lambda self: self.leases)
     @rule(ns=st.lists(index, min_size=1, max_size=3), keep=st.booleans(), issue=index, state=st.sampled_from([None, 1, 2]),
@@ -215,16 +231,16 @@ class QueueMachine(RuleBasedStateMachine):
             self.holds(lane) and seq == self.memory.lanes[lane.id].head_seq for lane, seq in asked.values()
         )
 
-        async def do(lanes: Lanes) -> list[bool | None]:
+        async def operation(lanes: Lanes) -> list[bool | None]:
             return await asyncio.gather(
                 *(
                     lanes.finish(
                         lane,
                         seq,
-                        keep=keep,
+                        keep_lease=keep,
                         outcome="done",
-                        started=NOW,
-                        # now and then one issue for two lanes
+                        started_at=NOW,
+                        # in some cases one issue for two lanes
                         issue=None
                         if issue % 3 == 0
                         else (f"i{issue % 7}" if issue % 3 == 1 else f"l{lane.id}", "k", "u"),
@@ -236,7 +252,7 @@ class QueueMachine(RuleBasedStateMachine):
                 )
             )
 
-        self.both(holder, do)
+        self.both(holder, operation)
 
     @precondition(lambda self: self.leases)
     @rule(
@@ -249,7 +265,14 @@ class QueueMachine(RuleBasedStateMachine):
         far=index,
     )
     def retry(
-        self, n: int, delay: float, counts: bool, outcome_unknown: bool, verify_attempts: int, settle: float, far: int
+        self,
+        n: int,
+        delay: float,
+        counts: bool,
+        outcome_unknown: bool,
+        verify_attempts: int,
+        settle: float,
+        far: int,
     ) -> None:
         holder, lane = self.pick(n)
         seq = self.seq(lane, far)
@@ -258,8 +281,8 @@ class QueueMachine(RuleBasedStateMachine):
         self.both(
             holder,
             lambda lanes: lanes.retry(
-                lane, seq, delay_seconds=delay, counts=counts, outcome_unknown=outcome_unknown, verify_attempts=verify_attempts,
-                settle_seconds=settle, outcome="unknown", error="e", status=None, started=NOW,
+                lane, seq, delay_seconds=delay, counts_attempt=counts, outcome_unknown=outcome_unknown, verify_attempts=verify_attempts,
+                verify_after_seconds=settle, outcome="unknown", error="e", status=None, started_at=NOW,
             ),
         )  # fmt: skip
 
@@ -268,7 +291,7 @@ class QueueMachine(RuleBasedStateMachine):
     def confirm_not_applied(self, n: int, far: int) -> None:
         holder, lane = self.pick(n)
         seq = self.seq(lane, far)
-        self.both(holder, lambda lanes: lanes.clear_doubt(lane, seq))
+        self.both(holder, lambda lanes: lanes.confirm_not_applied(lane, seq))
 
     @precondition(lambda self: self.leases)
     @rule(n=index, park=st.booleans(), outcome_unknown=st.booleans(), far=index)
@@ -278,8 +301,15 @@ class QueueMachine(RuleBasedStateMachine):
         self.attempts += self.holds(lane) and seq == self.memory.lanes[lane.id].head_seq
         self.both(
             holder,
-            lambda lanes: lanes.give_up(
-                lane, seq, park=park, outcome_unknown=outcome_unknown, why="refused", error="e", status=None, started=NOW
+            lambda lanes: lanes.dead_letter(
+                lane,
+                seq,
+                park=park,
+                outcome_unknown=outcome_unknown,
+                outcome="refused",
+                error="e",
+                status=None,
+                started_at=NOW,
             ),
         )
 
@@ -291,7 +321,7 @@ class QueueMachine(RuleBasedStateMachine):
         self.both(
             holder,
             lambda lanes: lanes.park(
-                lane, "orphan", orphaned=orphaned, outcome=outcome, error=outcome, started=NOW
+                lane, "orphan", orphaned=orphaned, outcome=outcome, error=outcome, started_at=NOW
             ),
         )
 
@@ -302,14 +332,16 @@ class QueueMachine(RuleBasedStateMachine):
         self.both(holder, lambda lanes: lanes.release(lane, delay))
 
     @precondition(lambda self: self.memory.deliveries)
-    @rule(n=index, not_there=st.booleans())
-    def replay(self, n: int, not_there: bool) -> None:
+    @rule(n=index, assume_not_applied=st.booleans())
+    def replay(self, n: int, assume_not_applied: bool) -> None:
         keys = sorted(self.memory.deliveries)
         dead = [key for key in keys if self.memory.deliveries[key].state == DeliveryState.DEAD]
-        parked = [(one.id, one.head_seq) for one in self.memory.lanes.values() if one.state == 3]
+        parked = [(lane.id, lane.head_seq) for lane in self.memory.lanes.values() if lane.state == 3]
         keys = (dead or keys, parked or keys, keys)[n % 3]
         lane_id, seq = keys[n // 3 % len(keys)]
-        self.both(0, lambda lanes: replay(lanes.database, lane_id, seq, not_there=not_there))
+        self.both(
+            0, lambda lanes: replay(lanes.database, lane_id, seq, assume_not_applied=assume_not_applied)
+        )
 
     @precondition(lambda self: self.memory.deliveries)
     @rule(n=index, after=st.integers(0, 3))
@@ -318,96 +350,107 @@ class QueueMachine(RuleBasedStateMachine):
         dead = [key for key in keys if self.memory.deliveries[key].state == DeliveryState.DEAD] or keys
         lane_id, seq = dead[n % len(dead)]
 
-        async def do(lanes: Lanes) -> tuple[int, bool]:
+        async def operation(lanes: Lanes) -> tuple[int, bool]:
             count, since = await missing_comments(lanes.database, lane_id, seq + after)
             return count, since is not None
 
-        self.both(0, do)
+        self.both(0, operation)
 
     @precondition(lambda self: self.memory.deliveries)
     @rule(ns=st.lists(index, min_size=1, max_size=3))
-    def sight(self, ns: list[int]) -> None:
+    def observe_markers(self, ns: list[int]) -> None:
         rows = list(self.memory.deliveries.values())
         seen = []
         for n in ns:
             d = rows[n % len(rows)]
-            place = self.memory.lanes[d.lane_id].destination_id
-            seen.append(Sighting(place, d.marker, f"i{n % 3}", "k", "u", "answer"))
-        self.both(0, lambda lanes: write_sightings(lanes.database, seen))
-        one = seen[0]
-        self.both(0, lambda lanes: self._sighted(lanes, one))
+            destination = self.memory.lanes[d.lane_id].destination_id
+            seen.append(MarkerObservation(destination, d.marker, f"i{n % 3}", "k", "u", "answer"))
+        self.both(0, lambda lanes: record_markers(lanes.database, seen))
+        first = seen[0]
+        self.both(0, lambda lanes: self._observed(lanes, first))
 
     @staticmethod
-    async def _sighted(lanes: Lanes, one: Sighting) -> list[Any]:
-        return sorted(await lanes.sightings(one.destination_id, one.marker))
+    async def _observed(lanes: Lanes, observation: MarkerObservation) -> list[Any]:
+        return sorted(await lanes.issues_with_marker(observation.destination_id, observation.marker))
 
-    @rule(place=index, what=st.integers(0, 5), hold=st.sampled_from([100.0, 300.0]), mostly=st.booleans())
-    def of_a_destination(self, place: int, what: int, hold: float, mostly: bool) -> None:
-        n = place % PLACES
-        place_id = self.ground.places[n]
-        match what:
+    @rule(
+        destination=index,
+        action=st.integers(0, 5),
+        hold=st.sampled_from([100.0, 300.0]),
+        mostly=st.booleans(),
+    )
+    def change_destination(self, destination: int, action: int, hold: float, mostly: bool) -> None:
+        n = destination % DESTINATIONS
+        destination_id = self.environment.destinations[n]
+        match action:
             case 0 | 1:
-                self._fail(place_id, away=True, mostly=mostly, times=1 if mostly else 1 + place % 5)
+                self._fail(
+                    destination_id, away=True, mostly=mostly, times=1 if mostly else 1 + destination % 5
+                )
             case 2:
-                self._fail(place_id, away=False, mostly=mostly, times=1)
+                self._fail(destination_id, away=False, mostly=mostly, times=1)
             case 3 | 4:
-                self.both(0, lambda lanes: destinations.hold_back(lanes.database, place_id, hold))
+                self.both(0, lambda lanes: destinations.block(lanes.database, destination_id, hold))
             case _:
-                self._pause(n, "a person" if mostly and not place % 3 else None)
+                self._pause(n, "a person" if mostly and not destination % 3 else None)
 
-    def _fail(self, place_id: int, *, away: bool, mostly: bool, times: int) -> None:
+    def _fail(self, destination_id: int, *, away: bool, mostly: bool, times: int) -> None:
         for _ in range(times):
             self.both(
                 0,
-                lambda lanes: destinations.note_failure(
+                lambda lanes: destinations.record_failure(
                     lanes.database,
-                    place_id,
+                    destination_id,
                     FAILURE,
-                    away=away,
-                    mostly_away=mostly,
+                    no_answer=away,
+                    mostly_no_answer=mostly,
                     open_seconds=100.0,
-                    open_seconds_at_most=300.0,
+                    max_open_seconds=300.0,
                 ),
             )
 
     def _pause(self, n: int, why: str | None) -> None:
-        self.ground.run(destinations.set_pause(self.ground.database, f"d{n}", why))
-        row = self.memory.places[self.ground.places[n]]
+        self.environment.run(destinations.set_pause(self.environment.database, f"d{n}", why))
+        row = self.memory.destinations[self.environment.destinations[n]]
         row.close()
         row.pause_reason, row.blocked_until = why, None
 
     @precondition(lambda self: self.leases)
-    @rule(n=index, again=st.booleans())
-    def a_lease_runs_out(self, n: int, again: bool) -> None:
-        """And somebody else takes the lane over, or nobody yet."""
-        held = [one for one in self.leases if self.holds(one[1])]
-        if not held:
+    @rule(n=index, reclaim=st.booleans())
+    def expire_lease(self, n: int, reclaim: bool) -> None:
+        """Let a lease expire; with ``reclaim`` another holder claims the lane."""
+        current = [lease for lease in self.leases if self.holds(lease[1])]
+        if not current:
             return
-        holder, lane = held[-1 - n % 2 :][0]
+        holder, lane = current[-1 - n % 2 :][0]
         self.clock += 0.001
         sql = "update lane set lease_until = now() - interval '50 s' where id = $1"
-        self.ground.run(self.ground.database.execute(sql, lane.id))
+        self.environment.run(self.environment.database.execute(sql, lane.id))
         self.memory.lanes[lane.id].lease_until = self.clock - 50.0
-        if again:
+        if reclaim:
             self.claim_by((holder + 1) % HOLDERS, 5, 1000.0)
 
     @rule(by=st.sampled_from([50.0, 150.0, 350.0, 1050.0]))
     def time_passes(self, by: float) -> None:
-        self.ground.run(self.ground.pool.execute(PASS.format(by=f"interval '{by} s'")))
+        self.environment.run(self.environment.pool.execute(SHIFT_TIMES.format(by=f"interval '{by} s'")))
         self.clock += by
 
-    # -- what must hold after each step ------------------------------------------------------------------------------
+    # -- invariants -------------------------------------------------------------------------------------------------
 
     @invariant()
     def agree(self) -> None:
-        found = self.ground.run(self.ground.database.fetchrow(LOOK, self.ground.places))
-        compare(found, self.memory, self.attempts)
+        row = self.environment.run(
+            self.environment.database.fetchrow(SELECT_ALL, self.environment.destinations)
+        )
+        compare(row, self.memory, self.attempts)
 
 
-def play(ground: Ground, *, examples: int, fixed: bool, phases: Iterable[Phase] = tuple(Phase)) -> None:
-    """Play examples of 50 steps; raises what they find. ``fixed``: the same ones each time."""
+def play(
+    environment: Environment, *, examples: int, fixed: bool, phases: Iterable[Phase] = tuple(Phase)
+) -> None:
+    """Run examples of 50 steps; with ``fixed`` the same ones each time. Raises AssertionError for a difference."""
     run_state_machine_as_test(
-        type("Machine", (QueueMachine,), {"ground": ground}),
+        type("Machine", (QueueMachine,), {"environment": environment}),
         settings=settings(
             max_examples=examples,
             stateful_step_count=50,

@@ -1,7 +1,8 @@
-"""What the statements of the queue do, in plain Python: a model of these statements, not of Postgres.
+"""Model of the queue's statements in plain Python: of these statements, not of PostgreSQL.
 
-The simulation works on it; ``tests/integration/storage/test_lane_model.py`` holds it against the real statements, step by step. Each
-method is named after its statement and takes the statement's arguments in their order. Times are seconds.
+The simulation runs on the model, and ``tests/integration/storage/test_lane_model.py`` compares the model with the real
+statements step by step. Each method has the name of its statement and takes the statement's arguments in their order.
+Times are seconds.
 """
 
 from __future__ import annotations
@@ -13,118 +14,143 @@ from typing import Any
 
 from pointsman.domain.states import DeliveryKind, DeliveryState, LaneState
 from pointsman.storage.queries import queries
-from simulation.replicas import Others
-from simulation.rows import EPOCH, Lane, Link, Place, Sighting, at, check
+from simulation.memory_intake import IntakeMemory
+from simulation.rows import EPOCH, Lane, Link, DestinationState, Observation, at, check
 
 NAME = re.compile(r"^/\* (\w+) \*/")
 
-HEAD_ONLY = {name: "head_seq = $3" in queries("queue")[name] for name in ("schedule_retry", "confirm_not_applied")}
-"""Whether these ask that the delivery is the head of its lane."""
+HEAD_ONLY = {
+    name: "head_seq = $3" in queries("queue")[name] for name in ("schedule_retry", "confirm_not_applied")
+}
+"""Whether these statements require that the delivery is the head of its lane."""
 
 
-class Memory(Others):
-    """The tables, and the statements on them."""
+class Memory(IntakeMemory):
+    """The tables and the statements of the queue."""
 
     def run(self, sql: str, args: Sequence[Any]) -> list[dict[str, Any]]:
-        """One statement, by the name in front of it."""
-        found = NAME.match(sql)
-        assert found, sql
-        carry_out = getattr(self, found[1], None)
-        if carry_out is None:
-            # no trouble of a database: not for the service to bear with
+        """Run a statement, identified by the comment with its name, and return its rows."""
+        match = NAME.match(sql)
+        assert match, sql
+        statement = getattr(self, match[1], None)
+        if statement is None:
+            # SystemExit: the service must not treat this as an error of the database
             raise SystemExit(
-                f"the simulation has no statement {found[1]}: write it in tests/simulation/memory.py"
+                f"the simulation has no statement {match[1]}: add it to tests/simulation/memory.py"
             )
-        # what the driver would send is what counts: no rows of a statement share anything with the tables
-        return list(carry_out(*args) or ())
+        # a new list, as a driver returns: rows share nothing with the tables
+        return list(statement(*args) or ())
 
     # -- the lanes ---------------------------------------------------------------------------------------------------
 
-    def _mine(self, lane_id: int, lease_id: uuid.UUID) -> Lane | None:
-        """The lane, if this lease holds it."""
+    def _leased_by(self, lane_id: int, lease_id: uuid.UUID) -> Lane | None:
+        """Return the lane if this lease is its current one."""
         lane = self.lanes.get(lane_id)
-        return lane if lane is not None and lane.state == LaneState.LEASED and lane.lease_id == lease_id else None
+        return (
+            lane
+            if lane is not None and lane.state == LaneState.LEASED and lane.lease_id == lease_id
+            else None
+        )
 
-    def open(self, place: Place) -> bool:
-        """Whether lanes of a destination may be claimed."""
+    def open(self, destination: DestinationState) -> bool:
+        """Return whether lanes of a destination may be claimed."""
         now = self.now()
         return (
-            place.pause_reason is None
-            and (place.blocked_until is None or place.blocked_until <= now)
+            destination.pause_reason is None
+            and (destination.blocked_until is None or destination.blocked_until <= now)
             and (
-                place.breaker == 0
-                or (place.breaker == 2 and place.open_until is not None and place.open_until <= now)
-                or (place.breaker == 1 and place.probe_until is not None and place.probe_until <= now)
+                destination.breaker == 0
+                or (
+                    destination.breaker == 2
+                    and destination.open_until is not None
+                    and destination.open_until <= now
+                )
+                or (
+                    destination.breaker == 1
+                    and destination.probe_until is not None
+                    and destination.probe_until <= now
+                )
             )
         )
 
     def due(self, destination_id: int) -> list[Lane]:
-        """Lanes that could be claimed, those that waited longest first."""
+        """Return the lanes that may be claimed, longest waiting first."""
         return sorted(
             (
                 lane
                 for lane in self.lanes.values()
-                if lane.destination_id == destination_id and lane.state == LaneState.READY and lane.due_at <= self.now()
+                if lane.destination_id == destination_id
+                and lane.state == LaneState.READY
+                and lane.due_at <= self.now()
             ),
             key=lambda lane: (lane.due_at, lane.id),
         )
 
     def leased(self, destination_id: int) -> int:
         return sum(
-            lane.state == LaneState.LEASED and lane.destination_id == destination_id for lane in self.lanes.values()
+            lane.state == LaneState.LEASED and lane.destination_id == destination_id
+            for lane in self.lanes.values()
         )
 
     def _lapsed(self) -> list[Lane]:
         return [
             lane
             for lane in self.lanes.values()
-            if lane.state == LaneState.LEASED and lane.lease_until is not None and lane.lease_until < self.now()
+            if lane.state == LaneState.LEASED
+            and lane.lease_until is not None
+            and lane.lease_until < self.now()
         ]
 
     def has_due_work(self):
         return [
             {
                 "lapsed": bool(self._lapsed()),
-                "due": any(self.open(p) and self.due(p.destination_id) for p in self.places.values()),
+                "due": any(self.open(p) and self.due(p.destination_id) for p in self.destinations.values()),
             }
         ]
 
     def release_expired_leases(self):
-        for lane in sorted(self._lapsed(), key=lambda one: one.lease_until or 0)[:100]:
-            lane.let_go(LaneState.READY)
+        for lane in sorted(self._lapsed(), key=lambda lane: lane.lease_until or 0)[:100]:
+            lane.release(LaneState.READY)
             lane.due_at = self.now()
 
     def lock_claimable_destinations(self, limit):
-        turn = [p for p in self.places.values() if self.open(p) and self.due(p.destination_id)]
-        turn.sort(key=lambda p: (p.last_claim_at, p.destination_id))
-        return [{"destination_id": p.destination_id} for p in turn[:limit]]
+        rank = [p for p in self.destinations.values() if self.open(p) and self.due(p.destination_id)]
+        rank.sort(key=lambda p: (p.last_claim_at, p.destination_id))
+        return [{"destination_id": p.destination_id} for p in rank[:limit]]
 
-    def claim_lanes(self, holder, room, lease, places):
+    def claim_lanes(self, holder, limit, lease, destinations):
         picks = {}
-        for destination_id in sorted(places, key=lambda one: (self.places[one].last_claim_at, one)):
-            place = self.places[destination_id]
-            n = 1 if place.breaker else max(0, min(room, place.max_inflight - self.leased(destination_id)))
+        for destination_id in sorted(
+            destinations, key=lambda id_: (self.destinations[id_].last_claim_at, id_)
+        ):
+            destination = self.destinations[destination_id]
+            n = (
+                1
+                if destination.breaker
+                else max(0, min(limit, destination.max_inflight - self.leased(destination_id)))
+            )
             picks[destination_id] = (n, self.due(destination_id))
         if self.claimed is None:
-            turns = [
-                (turn, i, lane)
+            ranks = [
+                (rank, i, lane)
                 for i, (n, due) in enumerate(picks.values())
-                for turn, lane in enumerate(due[:n])
+                for rank, lane in enumerate(due[:n])
             ]
-            turns.sort(key=lambda one: one[:2])
-            taken = [(lane, self.new_id()) for _, _, lane in turns[:room]]
+            ranks.sort(key=lambda ranked: ranked[:2])
+            taken = [(lane, self.new_id()) for _, _, lane in ranks[:limit]]
         else:
-            taken = self._as_claimed(picks, room)
+            taken = self._as_claimed(picks, limit)
         for lane, lease_id in taken:
             lane.state, lane.epoch, lane.lease_id = LaneState.LEASED, lane.epoch + 1, lease_id
             lane.holder, lane.lease_until = holder, self.now() + lease.total_seconds()
         touched = {lane.destination_id for lane, _ in taken}
-        for destination_id in places:
-            place = self.places[destination_id]
-            place.last_claim_at = self.now()
-            if place.breaker and destination_id in touched:
-                place.breaker = 1
-                place.probe_until = self.now() + lease.total_seconds()
+        for destination_id in destinations:
+            destination = self.destinations[destination_id]
+            destination.last_claim_at = self.now()
+            if destination.breaker and destination_id in touched:
+                destination.breaker = 1
+                destination.probe_until = self.now() + lease.total_seconds()
         return [
             {
                 "id": lane.id,
@@ -137,52 +163,52 @@ class Memory(Others):
         ]
 
     def _as_claimed(
-        self, picks: dict[int, tuple[int, list[Lane]]], room: int
+        self, picks: dict[int, tuple[int, list[Lane]]], limit: int
     ) -> list[tuple[Lane, uuid.UUID]]:
-        """What the real claim took, if it may: as many as there is room for, in turn, the oldest first."""
+        """Return the lanes that the real claim took, after checking their number, their fairness and their order."""
         assert self.claimed is not None
         taken = [(self.lanes[lane_id], lease_id) for lane_id, lease_id in self.claimed]
-        by_place: dict[int, list[Lane]] = {one: [] for one in picks}
+        by_destination: dict[int, list[Lane]] = {id_: [] for id_ in picks}
         for lane, _ in taken:
             assert lane.destination_id in picks, "claimed at a destination that may not be worked"
-            by_place[lane.destination_id].append(lane)
-        allowed = {one: min(n, len(due)) for one, (n, due) in picks.items()}
-        assert len(taken) == min(room, sum(allowed.values())), "claimed more or less than there is room for"
-        for one, lanes in by_place.items():
-            n, due = picks[one]
-            assert len(lanes) <= allowed[one], f"{len(lanes)} claimed where {n} may be"
-            assert all(lane in due for lane in lanes), "claimed what was not due"
+            by_destination[lane.destination_id].append(lane)
+        allowed = {id_: min(n, len(due)) for id_, (n, due) in picks.items()}
+        assert len(taken) == min(limit, sum(allowed.values())), "claimed more or less than there is limit for"
+        for id_, lanes in by_destination.items():
+            n, due = picks[id_]
+            assert len(lanes) <= allowed[id_], f"{len(lanes)} claimed where {n} may be"
+            assert all(lane in due for lane in lanes), "claimed a lane that was not due"
             left = [lane.due_at for lane in due if lane not in lanes]
             assert not lanes or not left or max(lane.due_at for lane in lanes) <= min(left) + 0.5
-            for other, others in by_place.items():
-                fair = len(lanes) >= len(others) - 1 or len(lanes) == allowed[one]
-                assert fair, f"destination {one} had less than its turn beside {other}"
+            for other_id, other_lanes in by_destination.items():
+                fair = len(lanes) >= len(other_lanes) - 1 or len(lanes) == allowed[id_]
+                assert fair, f"destination {id_} had less than its share beside {other_id}"
         return taken
 
     def renew_leases(self, lane_ids, lease_ids, lease):
-        kept = []
+        renewed = []
         for lane_id, lease_id in zip(lane_ids, lease_ids, strict=True):
-            if (lane := self._mine(lane_id, lease_id)) is not None:
+            if (lane := self._leased_by(lane_id, lease_id)) is not None:
                 lane.lease_until = self.now() + lease.total_seconds()
-                kept.append({"id": lane_id})
-        return kept
+                renewed.append({"id": lane_id})
+        return renewed
 
     def release_lane(self, lane_id, lease_id, delay):
-        if (lane := self._mine(lane_id, lease_id)) is not None:
-            lane.let_go(LaneState.READY)
+        if (lane := self._leased_by(lane_id, lease_id)) is not None:
+            lane.release(LaneState.READY)
             lane.due_at = self.now() + delay.total_seconds()
 
     def load_next_deliveries(self, lane_ids, lease_ids):
-        found = []
+        rows = []
         for lane_id, lease_id in zip(lane_ids, lease_ids, strict=True):
-            lane = self._mine(lane_id, lease_id)
+            lane = self._leased_by(lane_id, lease_id)
             d = self.deliveries.get((lane_id, lane.head_seq)) if lane is not None else None
             if lane is None or d is None:
                 continue
             ticket = self.tickets[lane.ticket_id]
             event_kind, event_data = ticket.events[d.event_n]
             link = self.links.get(lane_id)
-            found.append(
+            rows.append(
                 {
                     "lane_id": lane_id, "lease_id": lease_id, "seq": d.seq, "event_n": d.event_n, "kind": d.kind, "marker": d.marker,
                     "attempts": d.attempts, "outcome_unknown": d.outcome_unknown, "verify_attempts": d.verify_attempts, "draft": d.draft,
@@ -199,7 +225,7 @@ class Memory(Others):
                     "issue_url": link.url if link else None, "link_state": link.state if link else None,
                 }
             )  # fmt: skip
-        return found
+        return rows
 
     def missing_comments(self, lane_id, seq):
         before = [
@@ -212,13 +238,18 @@ class Memory(Others):
         return [{"count": len(missing), "since": at(min(missing, default=None))}]
 
     def lock_lane(self, lane_id, lease_id):
-        return [{"id": lane_id}] if self._mine(lane_id, lease_id) is not None else []
+        return [{"id": lane_id}] if self._leased_by(lane_id, lease_id) is not None else []
 
     def record_intents(self, *columns):
         written = []
         for lane_id, lease_id, seq, outcome_unknown, settle, draft in zip(*columns, strict=True):
-            lane, d = self._mine(lane_id, lease_id), self.deliveries.get((lane_id, seq))
-            if lane is None or (lane.lease_until or 0) <= self.now() or d is None or d.state != DeliveryState.PENDING:
+            lane, d = self._leased_by(lane_id, lease_id), self.deliveries.get((lane_id, seq))
+            if (
+                lane is None
+                or (lane.lease_until or 0) <= self.now()
+                or d is None
+                or d.state != DeliveryState.PENDING
+            ):
                 continue
             d.outcome_unknown, d.attempts = outcome_unknown, d.attempts + 1
             d.first_sent_at = self.now() if d.first_sent_at is None else d.first_sent_at
@@ -232,28 +263,33 @@ class Memory(Others):
         for (
             lane_id, lease_id, seq, keep, outcome, comment_id, remote_id, remote_key, url, _, remote_state, _, _,
         ) in zip(*columns_and_holder[:-1], strict=True):  # fmt: skip
-            lane = self._mine(lane_id, lease_id)
+            lane = self._leased_by(lane_id, lease_id)
             if lane is None or lane.head_seq != seq:
                 continue
             self._step(lane, LaneState.LEASED if keep else LaneState.READY)
             lane.due_at = self.now()
             d = self.deliveries[lane_id, seq]
-            d.state, d.outcome_unknown, d.done_at, d.last_outcome = DeliveryState.DONE, False, self.now(), outcome
+            d.state, d.outcome_unknown, d.done_at, d.last_outcome = (
+                DeliveryState.DONE,
+                False,
+                self.now(),
+                outcome,
+            )
             d.last_error, d.remote_id = None, comment_id
             if remote_id is not None:
                 self._link(lane, remote_id, remote_key, url)
             elif remote_state is not None and lane_id in self.links:
                 self.links[lane_id].remote_state = remote_state
-            self.places[lane.destination_id].well()
+            self.destinations[lane.destination_id].record_success()
             moved.append({"lane_id": lane_id, "lease_id": lease_id, "state": lane.state})
         return moved
 
     def _step(self, lane: Lane, more: int) -> None:
-        """The head is done with: the lane is idle, or goes on as told."""
+        """Move past the head; the lane becomes idle, or gets state ``more`` if it has another delivery."""
         lane.head_seq += 1
         state = LaneState.IDLE if lane.next_seq <= lane.head_seq else more
         if state != LaneState.LEASED:
-            lane.let_go(state)
+            lane.release(state)
 
     def _link(self, lane: Lane, remote_id: str, key: str, url: str) -> None:
         for link in self.links.values():
@@ -261,41 +297,57 @@ class Memory(Others):
             if same and link.lane_id != lane.id:
                 return
         old = self.links.get(lane.id)
-        made = Link(lane.id, lane.destination_id, remote_id, key, url)
-        made.remote_state = old.remote_state if old else 1
-        self.links[lane.id] = made
+        link = Link(lane.id, lane.destination_id, remote_id, key, url)
+        link.remote_state = old.remote_state if old else 1
+        self.links[lane.id] = link
 
     def issues_with_waiting_webhooks(self, *_):
         return []
 
     def schedule_retry(
-        self, lane_id, lease_id, seq, delay, counts, outcome_unknown, verify_attempts, settle, outcome, error, *_
+        self,
+        lane_id,
+        lease_id,
+        seq,
+        delay,
+        counts,
+        outcome_unknown,
+        verify_attempts,
+        settle,
+        outcome,
+        error,
+        *_,
     ):
-        lane, d = self._mine(lane_id, lease_id), self.deliveries.get((lane_id, seq))
+        lane, d = self._leased_by(lane_id, lease_id), self.deliveries.get((lane_id, seq))
         if lane is None or (HEAD_ONLY["schedule_retry"] and lane.head_seq != seq):
             return []
-        lane.let_go(LaneState.READY)
+        lane.release(LaneState.READY)
         lane.due_at = self.now() + delay.total_seconds()
         if d is not None:
             d.attempts = max(0, d.attempts - (0 if counts else 1))
-            d.outcome_unknown, d.verify_attempts, d.last_outcome, d.last_error = outcome_unknown, verify_attempts, outcome, error
+            d.outcome_unknown, d.verify_attempts, d.last_outcome, d.last_error = (
+                outcome_unknown,
+                verify_attempts,
+                outcome,
+                error,
+            )
             d.verify_after = self.now() + settle.total_seconds()
             d.expires_at += 0.0 if counts else delay.total_seconds()
         return [{"id": lane_id}]
 
     def confirm_not_applied(self, lane_id, lease_id, seq):
-        lane, d = self._mine(lane_id, lease_id), self.deliveries.get((lane_id, seq))
+        lane, d = self._leased_by(lane_id, lease_id), self.deliveries.get((lane_id, seq))
         if lane is None or d is None or (HEAD_ONLY["confirm_not_applied"] and lane.head_seq != seq):
             return []
         d.outcome_unknown, d.verify_attempts, d.resent_at = False, 0, self.now()
         return [{"seq": seq}]
 
     def dead_letter_delivery(self, lane_id, lease_id, seq, park, why, error, _, __, ___, outcome_unknown):
-        lane = self._mine(lane_id, lease_id)
+        lane = self._leased_by(lane_id, lease_id)
         if lane is None or lane.head_seq != seq:
             return []
         if park:
-            lane.let_go(LaneState.PARKED)
+            lane.release(LaneState.PARKED)
         else:
             self._step(lane, LaneState.READY)
         lane.park_reason, lane.due_at = (why if park else None), self.now()
@@ -305,9 +357,9 @@ class Memory(Others):
         return [{"id": lane_id}]
 
     def park_lane(self, lane_id, lease_id, why, orphaned, outcome, error, *_):
-        if (lane := self._mine(lane_id, lease_id)) is None:
+        if (lane := self._leased_by(lane_id, lease_id)) is None:
             return []
-        lane.let_go(LaneState.PARKED)
+        lane.release(LaneState.PARKED)
         lane.park_reason = why
         if (d := self.deliveries.get((lane_id, lane.head_seq))) is not None:
             d.last_outcome = d.last_outcome if outcome is None else outcome
@@ -318,48 +370,55 @@ class Memory(Others):
 
     def insert_marker_observations(self, *columns):
         for destination_id, marker, remote_id, key, url, _ in zip(*columns, strict=True):
-            seen = self.sightings.setdefault((destination_id, marker), [])
-            if any(one.remote_id == remote_id for one in seen):
+            seen = self.observations.setdefault((destination_id, marker), [])
+            if any(observation.remote_id == remote_id for observation in seen):
                 continue
-            for one in seen:
-                one.is_duplicate = True
-            seen.append(Sighting(remote_id, key, url, self.now(), is_duplicate=bool(seen)))
+            for observation in seen:
+                observation.is_duplicate = True
+            seen.append(Observation(remote_id, key, url, self.now(), is_duplicate=bool(seen)))
 
     def issues_with_marker(self, destination_id, marker):
         seen = sorted(
-            self.sightings.get((destination_id, marker), ()), key=lambda one: (one.at, one.remote_id)
+            self.observations.get((destination_id, marker), ()),
+            key=lambda observation: (observation.at, observation.remote_id),
         )
         return [{"remote_id": s.remote_id, "remote_key": s.remote_key, "url": s.url} for s in seen]
 
-    def replay_parked(self, lane_id, seq, not_there):
+    def replay_parked(self, lane_id, seq, assume_not_applied):
         lane, d = self.lanes.get(lane_id), self.deliveries.get((lane_id, seq))
-        if lane is None or d is None or lane.state != LaneState.PARKED or lane.head_seq != seq or d.state == DeliveryState.DONE:
+        if (
+            lane is None
+            or d is None
+            or lane.state != LaneState.PARKED
+            or lane.head_seq != seq
+            or d.state == DeliveryState.DONE
+        ):
             return []
-        d.revive(self.now(), not_there=not_there)
+        d.revive(self.now(), assume_not_applied=assume_not_applied)
         lane.state, lane.due_at, lane.park_reason = LaneState.READY, self.now(), None
         return [{"id": lane_id}]
 
-    def replay_passed(self, lane_id, seq, not_there):
+    def replay_passed(self, lane_id, seq, assume_not_applied):
         lane, d = self.lanes.get(lane_id), self.deliveries.get((lane_id, seq))
         if lane is None or d is None or d.state != DeliveryState.DEAD or lane.head_seq <= seq:
             return []
         del self.deliveries[lane_id, seq]
         d.seq = lane.next_seq
         self.deliveries[lane_id, d.seq] = d
-        self._more(lane, 1)
-        d.revive(self.now(), not_there=not_there)
+        self._append(lane, 1)
+        d.revive(self.now(), assume_not_applied=assume_not_applied)
         return [{"seq": d.seq}]
 
-    # -- what always holds -------------------------------------------------------------------------------------------
+    # -- invariants --------------------------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Raise AssertionError where the tables are not as they must always be."""
+        """Raise AssertionError if the tables violate an invariant."""
         check(
             (
-                (one.id, one.state, one.head_seq, one.next_seq, one.lease_id is not None)
-                for one in self.lanes.values()
+                (lane.id, lane.state, lane.head_seq, lane.next_seq, lane.lease_id is not None)
+                for lane in self.lanes.values()
             ),
             ((d.lane_id, d.seq, d.state) for d in self.deliveries.values()),
         )
-        for budget in self.budgets.values():
-            assert 0 <= budget.tokens <= budget.burst
+        for rate_limit in self.rate_limits.values():
+            assert 0 <= rate_limit.tokens <= rate_limit.burst

@@ -1,4 +1,4 @@
-"""What must be true when everything is over: nothing lost, nothing twice, nothing out of order, nothing stuck."""
+"""Judge a finished run: nothing lost, nothing duplicated, nothing out of order, nothing stuck."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def judge(world: World) -> None:
-    """Accepted less effects, effects beyond the first, order within each lane, and what is left over."""
+    """Count missing effects, repeated effects, effects out of order, and deliveries that are still pending."""
     result, memory = world.result, world.store.memory
     result.virtual_seconds = world.loop.now
     for tracker in world.trackers.values():
@@ -37,13 +37,13 @@ def judge(world: World) -> None:
                 result.stuck += sum(d.state != DeliveryState.PENDING and d.outcome_unknown for d in of_lane)
             texts = [world.current.marker_text(d.marker) for d in of_lane]
             result.lost += sum(text not in first for text in texts)
-            places = [first[text] for text in texts if text in first]
-            result.misordered += sum(a > b for a, b in itertools.pairwise(places))
+            positions = [first[text] for text in texts if text in first]
+            result.misordered += sum(a > b for a, b in itertools.pairwise(positions))
             result.misordered += len({issues[text] for text in texts if text in first}) > 1
         if world.plan.limit is not None:
             _judge_limit(world, tracker, world.plan.limit)
-    promised = result.accepted * world.plan.places
-    result.lost += max(0, promised - len(memory.deliveries))
+    planned = result.accepted * world.plan.destinations
+    result.lost += max(0, planned - len(memory.deliveries))
     result.stuck += sum(lane.state != 0 for lane in memory.lanes.values())
 
 

@@ -1,4 +1,4 @@
-"""The rows of the model's tables. Times are seconds."""
+"""Rows and tables of the model. Times are seconds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pointsman.domain.states import DeliveryState, LaneState
 
 EPOCH = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 DAYS_3 = 72 * 3600.0
-
 
 
 @dataclass(slots=True)
@@ -30,7 +29,7 @@ class Lane:
     next_seq: int = 1
     park_reason: str | None = None
 
-    def let_go(self, state: int) -> None:
+    def release(self, state: int) -> None:
         self.state, self.lease_until, self.lease_id, self.holder = state, None, None, None
 
 
@@ -56,15 +55,15 @@ class Delivery:
     done_at: float | None = None
     resent_at: float | None = None
 
-    def revive(self, now: float, *, not_there: bool) -> None:
+    def revive(self, now: float, *, assume_not_applied: bool) -> None:
         self.state, self.attempts, self.verify_attempts, self.done_at = DeliveryState.PENDING, 0, 0, None
         self.expires_at = now + DAYS_3
-        self.outcome_unknown = self.outcome_unknown and not not_there
+        self.outcome_unknown = self.outcome_unknown and not assume_not_applied
 
 
 @dataclass(slots=True)
-class Place:
-    """A row of ``destination_state``."""
+class DestinationState:
+    """Row of ``destination_state``."""
 
     destination_id: int
     max_inflight: int = 8
@@ -80,7 +79,7 @@ class Place:
     last_claim_at: float = 0.0
     credential: bytes | None = None
 
-    def well(self) -> None:
+    def record_success(self) -> None:
         if self.failed_at is not None or self.breaker or self.breaker_failures:
             self.failures, self.failed_at = 0, None
             self.close()
@@ -102,7 +101,7 @@ class Link:
 
 
 @dataclass(slots=True)
-class Sighting:
+class Observation:
     remote_id: str
     remote_key: str
     url: str
@@ -111,7 +110,7 @@ class Sighting:
 
 
 @dataclass(slots=True)
-class Budget:
+class RateLimit:
     declared_rate: float
     rate: float
     burst: float
@@ -137,19 +136,19 @@ class Ticket:
     events: dict[int, tuple[str, str]] = field(default_factory=dict)
 
 
-def twin(value: Any) -> Any:
-    """A table, or what is in it, once more."""
+def copied(value: Any) -> Any:
+    """Return a copy of a table or row; faster than ``copy.deepcopy``."""
     if isinstance(value, dict):
-        return {key: twin(one) for key, one in value.items()}
+        return {key: copied(element) for key, element in value.items()}
     if isinstance(value, list):
-        return [twin(one) for one in value]
+        return [copied(element) for element in value]
     if not hasattr(value, "__dataclass_fields__"):
         return value
-    made = object.__new__(type(value))
+    copy = object.__new__(type(value))
     for name in value.__dataclass_fields__:
-        one = getattr(value, name)
-        setattr(made, name, twin(one) if isinstance(one, dict) else one)
-    return made
+        field_value = getattr(value, name)
+        setattr(copy, name, copied(field_value) if isinstance(field_value, dict) else field_value)
+    return copy
 
 
 def at(moment: float | None) -> dt.datetime | None:
@@ -157,40 +156,41 @@ def at(moment: float | None) -> dt.datetime | None:
 
 
 class Tables:
-    """The tables as they stand."""
+    """All tables of the model."""
 
     def __init__(self, now: Callable[[], float], new_id: Callable[[], uuid.UUID] = uuid.uuid4) -> None:
         self.now = now
         self.new_id = new_id
         self.lanes: dict[int, Lane] = {}
         self.deliveries: dict[tuple[int, int], Delivery] = {}
-        self.places: dict[int, Place] = {}
+        self.destinations: dict[int, DestinationState] = {}
         self.links: dict[int, Link] = {}
-        self.sightings: dict[tuple[int, uuid.UUID], list[Sighting]] = {}
-        self.budgets: dict[tuple[bytes, str], Budget] = {}
+        self.observations: dict[tuple[int, uuid.UUID], list[Observation]] = {}
+        self.rate_limits: dict[tuple[bytes, str], RateLimit] = {}
         self.tickets: dict[uuid.UUID, Ticket] = {}
         self.report_keys: dict[tuple[int, bytes], tuple[uuid.UUID, bytes]] = {}
         self.reports: dict[uuid.UUID, tuple[uuid.UUID | None, int]] = {}
         self.verify_writes_until: float | None = None
         self.lane_ids: dict[tuple[uuid.UUID, int], int] = {}
-        """Which id a new lane gets, where the real database has given it one already."""
+        """Ids of new lanes that the real database has already assigned."""
         self.claimed: list[tuple[int, uuid.UUID]] | None = None
-        """What the real claim took, where it has a choice; checked, then taken here too."""
+        """Lanes and lease ids that the real claim chose; the model checks the choice and repeats it."""
 
     TABLES = (
-        "lanes", "deliveries", "places", "links", "sightings", "budgets", "tickets", "report_keys", "reports",
+        "lanes", "deliveries", "destinations", "links", "observations", "rate_limits", "tickets", "report_keys", "reports",
     )  # fmt: skip
 
-    def kept(self) -> dict[str, Any]:
-        """All rows, to come back to."""
-        return {name: twin(getattr(self, name)) for name in self.TABLES}
+    def snapshot(self) -> dict[str, Any]:
+        """Return a copy of all tables, for ``restore``."""
+        return {name: copied(getattr(self, name)) for name in self.TABLES}
 
-    def come_back(self, kept: dict[str, Any]) -> None:
-        for name, rows in kept.items():
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Replace all tables by those of a snapshot."""
+        for name, rows in snapshot.items():
             setattr(self, name, rows)
 
-    def _more(self, lane: Lane, more: int) -> None:
-        lane.next_seq += more
+    def _append(self, lane: Lane, count: int) -> None:
+        lane.next_seq += count
         if lane.state == LaneState.IDLE:
             lane.state, lane.due_at = LaneState.READY, self.now()
 
@@ -198,8 +198,10 @@ class Tables:
 def check(
     lanes: Iterable[tuple[int, int, int, int, bool]], deliveries: Iterable[tuple[int, int, int]]
 ) -> None:
-    """What holds of lanes (id, state, head, next, leased) and deliveries (lane, seq, state), in the model and in Postgres:
-    whoever is idle has no work, a lease belongs to one who is leased, and numbers run without gaps from the head on.
+    """Check the invariants of lanes (id, state, head, next, leased) and deliveries (lane, seq, state).
+
+    They hold in the model and in PostgreSQL: an idle lane has no pending delivery, a lane has a lease if and only if it is
+    leased, and the deliveries from the head on are pending and numbered without gaps.
     """
     states: dict[int, dict[int, int]] = {}
     for lane_id, seq, state in deliveries:
@@ -210,8 +212,14 @@ def check(
         assert state != LaneState.IDLE or head == end, f"lane {lane_id} is idle with work"
         of_lane = states.get(lane_id, {})
         for seq in range(head, end):
-            may = {DeliveryState.PENDING, DeliveryState.DEAD} if seq == head and state == LaneState.PARKED else {DeliveryState.PENDING}
+            may = (
+                {DeliveryState.PENDING, DeliveryState.DEAD}
+                if seq == head and state == LaneState.PARKED
+                else {DeliveryState.PENDING}
+            )
             assert of_lane.get(seq) in may, f"delivery {lane_id}/{seq} from the head on is {of_lane.get(seq)}"
-        for seq, one in of_lane.items():
+        for seq, delivery_state in of_lane.items():
             assert seq < end
-            assert seq >= head or one != DeliveryState.PENDING, f"delivery {lane_id}/{seq} was passed by"
+            assert seq >= head or delivery_state != DeliveryState.PENDING, (
+                f"delivery {lane_id}/{seq} was passed by"
+            )

@@ -1,4 +1,4 @@
-"""Lives of worlds: everything in one comes from its seed. ``python -m simulation.run SEEDS [FIRST]`` lives many."""
+"""Run simulated worlds, each determined by its seed: ``python -m simulation.run SEEDS [FIRST]``."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from simulation.schedule import Off, Plan, Result
 
 
 @contextlib.contextmanager
-def _on_the_clock_of(world: World) -> Iterator[None]:
-    """Time, dice and new ids are the world's."""
+def _clock_of(world: World) -> Iterator[None]:
+    """Replace time, random numbers and new ids by those of the world."""
     clock = lambda: world.loop.now  # noqa: E731
     with (
         mock.patch.object(time, "monotonic", clock),
@@ -41,36 +41,36 @@ def _on_the_clock_of(world: World) -> Iterator[None]:
 
 
 def _switch_off(world: World) -> None:
-    """Take safeguards away from the store, as broken statements would."""
+    """Remove safeguards from the store, as broken statements would."""
     memory, off = world.store.memory, world.plan.off
     if off.find:
-        memory.sightings_of = lambda *_: []  # type: ignore[method-assign]
+        memory.issues_with_marker = lambda *_: []  # type: ignore[method-assign]
     if off.fence:
-        memory._mine = lambda lane_id, _: memory.lanes.get(lane_id)  # type: ignore[method-assign]
+        memory._leased_by = lambda lane_id, _: memory.lanes.get(lane_id)  # type: ignore[method-assign]
     if off.intent:
-        written = memory.write_intents
+        record_intents = memory.record_intents
 
         def forget(*columns: Any) -> Any:
-            return written(*columns[:3], [False] * len(columns[0]), *columns[4:])
+            return record_intents(*columns[:3], [False] * len(columns[0]), *columns[4:])
 
-        memory.write_intents = forget  # type: ignore[method-assign]
+        memory.record_intents = forget  # type: ignore[method-assign]
 
 
-def live(seed: int, plan: Plan | None = None) -> Result:
-    """One life of a world."""
+def run_world(seed: int, plan: Plan | None = None) -> Result:
+    """Run the world of a seed to its end and return the result."""
     world = World(seed, _varied(seed, plan or Plan()))
     _switch_off(world)
     loop = world.loop
-    with _on_the_clock_of(world):
+    with _clock_of(world):
         try:
-            loop.run_until_complete(world._story())
+            loop.run_until_complete(world.run_schedule())
         finally:
             _clean_up(world)
     return world.result
 
 
 def _varied(seed: int, plan: Plan) -> Plan:
-    """No two worlds alike: how much of each kind of trouble comes from the seed too."""
+    """Draw from the seed how many faults of each kind the world has."""
     dice = random.Random(seed ^ 0x5EED)
     if plan.off != Off():
         return plan
@@ -89,15 +89,15 @@ def _varied(seed: int, plan: Plan) -> Plan:
 
 
 def _clean_up(world: World) -> None:
-    """Everything that still runs is cancelled, the dead included, and nothing of it is heard any more."""
+    """Cancel all tasks, those of killed replicas too, and ignore their errors."""
     loop = world.loop
     loop.on_error = lambda _: None
-    for held in loop.held.values():
-        loop._ready.extend(held)
-    loop.held.clear()
+    for delayed in loop.paused.values():
+        loop._ready.extend(delayed)
+    loop.paused.clear()
     world.store.down_until = float("inf")
     for _ in range(20):
-        tasks = [one for one in asyncio.all_tasks(loop) if not one.done() and not one.cancelling()]
+        tasks = [task for task in asyncio.all_tasks(loop) if not task.done() and not task.cancelling()]
         if not tasks:
             break
         for task in tasks:
@@ -105,43 +105,43 @@ def _clean_up(world: World) -> None:
         loop.run_until_complete(asyncio.sleep(30.0))
     loop.run_until_complete(loop.shutdown_asyncgens())
     loop.close()
-    loop.kept.clear()
+    loop.references.clear()
 
 
-def live_quietly(seed: int, plan: Plan | None = None) -> Result:
-    """As ``live``, in a process of its own: no log, and no trace to send back."""
+def _run_without_logs(seed: int, plan: Plan | None = None) -> Result:
+    """Run a world in a worker process, without logs and without sending the trace back."""
     logs.configure("json", level="critical")
-    result = live(seed, plan)
+    result = run_world(seed, plan)
     result.trace.clear()
     return result
 
 
-def live_many(
+def run_seeds(
     first: int, count: int, plan: Plan | None = None, workers: int | None = None
 ) -> Iterator[Result]:
-    """Many lives, on all processors, in the order of their seeds."""
+    """Run many worlds on all processors and yield the results in the order of their seeds."""
     with ProcessPoolExecutor(workers or os.cpu_count(), get_context("spawn")) as pool:
-        yield from pool.map(partial(live_quietly, plan=plan), range(first, first + count), chunksize=5)
+        yield from pool.map(partial(_run_without_logs, plan=plan), range(first, first + count), chunksize=5)
 
 
 def main() -> None:
-    """Live many, and print a line for each that went wrong."""
+    """Run many worlds and print a line for each violation; with one seed, print its trace."""
     count, first = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 0
     if count == 1:
         logs.configure("json", level="critical")
-        result = live(first)
+        result = run_world(first)
         print("\n".join(result.trace))
         print(result)
         sys.exit(not result.good)
-    began, bad, effects, virtual = time.monotonic(), 0, 0, 0.0
-    for result in live_many(first, count):
+    started_at, bad, effects, virtual = time.monotonic(), 0, 0, 0.0
+    for result in run_seeds(first, count):
         effects += result.effects
         virtual += result.virtual_seconds
         if not result.good:
             bad += 1
-            print(f"{result}; again: make simulate SEEDS=1 FIRST={result.seed}", flush=True)
-    taken = time.monotonic() - began
-    print(f"{count} seeds, {bad} bad, {effects} effects, {virtual / 3600:.1f} hours lived in {taken:.0f} s")
+            print(f"{result}; repeat: make simulate SEEDS=1 FIRST={result.seed}", flush=True)
+    taken = time.monotonic() - started_at
+    print(f"{count} seeds, {bad} bad, {effects} effects, {virtual / 3600:.1f} virtual hours in {taken:.0f} s")
     sys.exit(bool(bad))
 
 

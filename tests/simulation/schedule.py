@@ -1,4 +1,4 @@
-"""What a simulated world has in store, and what became of it."""
+"""The plan of a simulated world, with the faults to inject, and the result of its run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pointsman.plugin_api import Quota
 
 LEASE_SECONDS, TIMEOUT_SECONDS, SETTLE_SECONDS, LATENESS_SECONDS = 30.0, 5.0, 6.0, 4.0
-"""A request that takes effect later than its answer does so within the time that the tracker is given to settle."""
+"""Lateness: a request takes effect at most this long after its timeout, which is less than the settle time."""
 
 
 @dataclass(frozen=True)
 class Off:
-    """Safeguards that are switched off."""
+    """Safeguards to switch off, to prove that the simulation notices."""
 
     find: bool = False
     fence: bool = False
@@ -23,14 +23,14 @@ class Off:
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of everything."""
+    """Numbers of replicas, tickets and faults."""
 
     replicas: int = 3
     tickets: int = 6
-    places: int = 2
+    destinations: int = 2
     comments: int = 3
     trouble_seconds: float = 60.0
-    patience_seconds: float = 1800.0
+    drain_seconds: float = 1800.0
     kills: int = 4
     pauses: int = 6
     restarts: int = 1
@@ -44,7 +44,7 @@ class Plan:
 
 @dataclass
 class Result:
-    """What became of it."""
+    """Counts of a run; everything but ``accepted``, ``effects`` and ``happened`` is 0 or empty when all is well."""
 
     seed: int
     accepted: int = 0
@@ -60,6 +60,7 @@ class Result:
 
     @property
     def good(self) -> bool:
+        """Whether no guarantee was violated."""
         return not (self.lost or self.duplicates or self.misordered or self.stuck or self.broken)
 
     def __str__(self) -> str:

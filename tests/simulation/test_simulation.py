@@ -1,6 +1,6 @@
-"""Many short lives of a small world, each from its seed: nothing is lost, doubled, out of order or stuck in any of them.
+"""Run many simulated worlds: nothing is lost, duplicated, out of order or stuck in any of them.
 
-``make simulate SEEDS=10000`` lives more of them; a seed that went wrong is lived again with ``SEEDS=1 FIRST=seed``.
+``make simulate SEEDS=10000`` runs more; ``SEEDS=1 FIRST=seed`` repeats the world of a seed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 
 from pointsman import logs
 from simulation.loop import REPLICA, Loop, NothingLeft
-from simulation.run import live, live_many
+from simulation.run import run_world, run_seeds
 from simulation.schedule import Off, Plan
 
 pytestmark = pytest.mark.slow
@@ -44,10 +44,10 @@ BITE = {
 def test_nothing_is_lost_doubled_out_of_order_or_stuck_in_any_world():
     """Kills, pauses of up to 2.5 leases, restarts, a database and a tracker that fail in every way at any step."""
     results = []
-    for result in live_many(0, SEEDS):
+    for result in run_seeds(0, SEEDS):
         results.append(result)
-        # worlds in which all is stuck live long: a few tell enough
-        if sum(not one.good for one in results) == 5:
+        # worlds in which everything is stuck run long: a few are enough
+        if sum(not result.good for result in results) == 5:
             break
     happened = sum((result.happened for result in results), start=results[0].happened.copy())
     print(
@@ -55,11 +55,16 @@ def test_nothing_is_lost_doubled_out_of_order_or_stuck_in_any_world():
     )
     print(dict(happened))
     bad = [
-        f"{result}; again: make simulate SEEDS=1 FIRST={result.seed}" for result in results if not result.good
+        f"{result}; repeat: make simulate SEEDS=1 FIRST={result.seed}"
+        for result in results
+        if not result.good
     ]
     assert not bad, "\n".join(bad)
     assert (
-        min(happened[what] for what in ("kill", "pause", "restart", "database error", "late", "never came"))
+        min(
+            happened[fault]
+            for fault in ("kill", "pause", "restart", "database error", "late", "request lost")
+        )
         > 0
     )
     assert sum(r.accepted for r in results) == SEEDS * 24
@@ -67,19 +72,19 @@ def test_nothing_is_lost_doubled_out_of_order_or_stuck_in_any_world():
 
 @pytest.mark.parametrize("off", BITE)
 def test_a_world_without_a_safeguard_is_noticed(off: str):
-    results = list(live_many(0, 30, BITE[off]))
+    results = list(run_seeds(0, 30, BITE[off]))
     wrong = sum(result.duplicates + result.lost for result in results)
-    print(f"without {off}: {wrong} lost or doubled in {sum(r.effects for r in results)}")
+    print(f"without {off}: {wrong} lost or duplicated in {sum(r.effects for r in results)}")
     assert wrong > 0
 
 
 def test_the_same_seed_is_the_same_life_to_the_byte():
-    """In this process, and in one whose hashes are salted otherwise."""
+    """In this process, and in one with other hash seeds."""
     logs.configure("json", level="critical")
-    first, again, other = live(7), live(7), live(8)
-    assert first.trace and first.trace == again.trace
+    first, second, other = run_world(7), run_world(7), run_world(8)
+    assert first.trace and first.trace == second.trace
     assert first.trace != other.trace
-    found = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-m", "simulation.run", "1", "7"],
         cwd=TESTS,
         env={**os.environ, "PYTHONHASHSEED": "12345"},
@@ -87,7 +92,7 @@ def test_the_same_seed_is_the_same_life_to_the_byte():
         text=True,
         check=True,
     )
-    assert found.stdout.splitlines()[:-1] == first.trace
+    assert completed.stdout.splitlines()[:-1] == first.trace
 
 
 # -- the loop --------------------------------------------------------------------------------------------------------
@@ -100,15 +105,15 @@ def _loop(seed: int = 1) -> Loop:
 def _order(seed: int) -> list[int]:
     loop, seen = _loop(seed), []
 
-    async def one(n: int) -> None:
+    async def append(n: int) -> None:
         for _ in range(3):
             await asyncio.sleep(0)
             seen.append(n)
 
-    async def all_of_them() -> None:
-        await asyncio.gather(*(one(n) for n in range(5)))
+    async def append_all() -> None:
+        await asyncio.gather(*(append(n) for n in range(5)))
 
-    loop.run_until_complete(all_of_them())
+    loop.run_until_complete(append_all())
     loop.close()
     return seen
 
@@ -149,15 +154,15 @@ def test_a_replica_that_stands_still_does_nothing_until_it_goes_on():
             await asyncio.sleep(1.0)
             seen.append((name, loop.time()))
 
-    async def story() -> None:
+    async def scenario() -> None:
         tasks = [loop.create_task(tick(name)) for name in "ab"]
         await asyncio.sleep(1.5)
         loop.pause("a")
         await asyncio.sleep(10.0)
-        loop.go_on("a")
+        loop.resume("a")
         await asyncio.gather(*tasks)
 
-    loop.run_until_complete(story())
+    loop.run_until_complete(scenario())
     loop.close()
     assert [at for name, at in seen if name == "b"] == [1.0, 2.0, 3.0, 4.0]
     assert [at for name, at in seen if name == "a"] == [1.0, 11.5, 12.5, 13.5]

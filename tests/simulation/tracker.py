@@ -1,4 +1,4 @@
-"""The fake tracker: it drops, delays, applies late, fails and limits, and has a log of what took effect."""
+"""The simulated tracker: it drops, delays, applies late, fails and limits, and logs which requests took effect."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Tracker:
-    """A place where issues live, with its log of effects. What reached it takes effect whoever still listens."""
+    """Tracker of one destination. A request that reached it takes effect even if the sender no longer waits."""
 
     def __init__(self, world: World, destination_id: int) -> None:
         self.world = world
@@ -34,7 +34,7 @@ class Tracker:
             quotas=(world.plan.limit,) if world.plan.limit else (),
         )
         self.effects: list[tuple[str, str, str]] = []
-        """Kind, issue and marker, in the order in which they took effect."""
+        """Kind, issue and marker of each request, in the order in which they took effect."""
         self.calls: list[float] = []
         self.down_until = 0.0
 
@@ -63,52 +63,52 @@ class Tracker:
         dice = self.world.dice
         await asyncio.sleep(dice.uniform(0.01, 0.3))
         if self.world.loop.now < self.down_until or dice.random() < self.world.tracker_trouble / 2:
-            raise Unavailable("no answer")
+            raise Unavailable("no response")
         return [] if self.world.plan.off.find else look()
 
     async def _write(self, kind: str, issue: str | None, marker: str) -> Any:
-        """One request that changes something."""
+        """Handle a request that creates an issue or a comment."""
         world, dice = self.world, self.world.dice
         world.sent(self, marker)
         self.calls.append(world.loop.now)
-        takes, roll = dice.uniform(0.01, 0.4), dice.random()
+        duration, roll = dice.uniform(0.01, 0.4), dice.random()
         trouble = world.tracker_trouble
         if world.loop.now < self.down_until:
-            await asyncio.sleep(takes)
+            await asyncio.sleep(duration)
             raise Unavailable("connection refused")
-        kinds = ("refused", "limited", "answer lost", "never came", "late", "error after", "error before")
-        what = kinds[int(roll / trouble * len(kinds))] if trouble and roll < trouble else "well"
-        world.happened[what] += 1
-        made: asyncio.Future[Any] = world.loop.create_future()
+        kinds = ("refused", "limited", "response lost", "request lost", "late", "error after", "error before")
+        fault = kinds[int(roll / trouble * len(kinds))] if trouble and roll < trouble else "none"
+        world.happened[fault] += 1
+        applied: asyncio.Future[Any] = world.loop.create_future()
 
         async def apply(after: float) -> None:
             await asyncio.sleep(after)
             ref = self._apply(kind, issue, marker)
-            if not made.done():
-                made.set_result(ref)
+            if not applied.done():
+                applied.set_result(ref)
 
-        match what:
-            case "well":
-                world.outside(apply(takes))
-                await asyncio.sleep(takes)
-                return await made
+        match fault:
+            case "none":
+                world.run_detached(apply(duration))
+                await asyncio.sleep(duration)
+                return await applied
             case "refused":
-                await asyncio.sleep(takes)
+                await asyncio.sleep(duration)
                 raise Unavailable("503")
             case "limited":
-                await asyncio.sleep(takes)
+                await asyncio.sleep(duration)
                 raise RateLimited("429", retry_after=float(dice.randrange(1, 15)))
-            case "answer lost" | "error after":
-                world.outside(apply(takes))
-                await asyncio.sleep(takes)
+            case "response lost" | "error after":
+                world.run_detached(apply(duration))
+                await asyncio.sleep(duration)
                 raise UnknownOutcome("connection reset")
             case "error before":
-                await asyncio.sleep(takes)
+                await asyncio.sleep(duration)
                 raise UnknownOutcome("500")
             case "late":
-                # it gives up at once, or after the time limit; the request goes its way
-                gives_up = dice.choice((takes, TIMEOUT_SECONDS))
-                world.outside(apply(gives_up + dice.uniform(0.0, LATENESS_SECONDS)))
+                # the sender gives up at once or at the timeout; the request still arrives
+                gives_up = dice.choice((duration, TIMEOUT_SECONDS))
+                world.run_detached(apply(gives_up + dice.uniform(0.0, LATENESS_SECONDS)))
                 await asyncio.sleep(gives_up)
                 raise UnknownOutcome("timed out")
             case _:
@@ -120,5 +120,5 @@ class Tracker:
             issue = f"{self.destination_id}-{len(self.effects) + 1}"
         assert issue is not None
         self.effects.append((kind, issue, marker))
-        self.world.say(f"tracker {self.destination_id} {kind} {issue} {marker[4:12]}")
+        self.world.trace(f"tracker {self.destination_id} {kind} {issue} {marker[4:12]}")
         return IssueRef(issue, issue) if kind == "create" else CommentRef(f"{issue}:{marker}")
