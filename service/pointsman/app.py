@@ -177,8 +177,8 @@ def compose(
         updates,
         receiver,
         metrics,
-        wake=lambda: signals.emit(WorkAvailable()),
-        stalled=lambda: worker.stalled,
+        signals=signals,
+        worker=worker,
         timeouts=timeouts or HttpTimeouts(),
     )
     return Parts(

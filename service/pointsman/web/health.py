@@ -47,7 +47,7 @@ async def ready(request: web.Request) -> web.Response:
         reason = await asyncio.shield(check)
     if reason:
         return json_response(503, ReadyBody("not ready", reason=reason), {"Retry-After": "5"})
-    return json_response(200, ReadyBody("ready", worker=services.stalled() or "working"))
+    return json_response(200, ReadyBody("ready", worker=services.worker.stalled or "working"))
 
 
 async def _check_database(services: Services) -> str:

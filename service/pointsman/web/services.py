@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiohttp import web
 
+from pointsman.bus.signals import Signals
+from pointsman.bus.worker import Worker
 from pointsman.config.settings import Settings
 from pointsman.intake.batcher import IntakeBatcher
 from pointsman.intake.preparation import ReportPreparer
@@ -41,10 +42,8 @@ class Services:
     connections: ConnectionManager
     timeouts: HttpTimeouts
     metrics: Metrics
-    wake: Callable[[], None]
-    """Announce that deliveries were committed."""
-    stalled: Callable[[], str]
-    """Return why no lane is claimed, empty if lanes are claimed."""
+    signals: Signals
+    worker: Worker
     draining: bool = False
     """Whether this replica is shutting down."""
     readiness_check: asyncio.Task[str] | None = None
@@ -62,8 +61,8 @@ class Services:
         webhook_receiver: WebhookReceiver,
         metrics: Metrics,
         *,
-        wake: Callable[[], None],
-        stalled: Callable[[], str],
+        signals: Signals,
+        worker: Worker,
         timeouts: HttpTimeouts,
     ) -> Services:
         """Create the services with their admission control and connection manager."""
@@ -97,8 +96,8 @@ class Services:
             connections=connections,
             timeouts=timeouts,
             metrics=metrics,
-            wake=wake,
-            stalled=stalled,
+            signals=signals,
+            worker=worker,
         )
 
 

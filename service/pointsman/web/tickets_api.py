@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
+from pointsman.bus.signals import WorkAvailable
 from pointsman.domain.states import LaneState, LinkState, TicketKind, TicketStatus
 from pointsman.intake.batch import ReportResult
 from pointsman.intake.json_body import decode
@@ -209,7 +210,7 @@ async def close(request: web.Request) -> web.Response:
         await services.tracker_updates.set_ticket_state(
             ticket.id, "closed", close_body.reason, principal.name
         )
-    services.wake()
+    services.signals.emit(WorkAvailable())
     return await get(request)
 
 
@@ -219,7 +220,7 @@ async def reopen(request: web.Request) -> web.Response:
     ticket = await _requested_ticket(request, services, principal)
     async with services.admission.queries.slot():
         await services.tracker_updates.set_ticket_state(ticket.id, "open", None, principal.name)
-    services.wake()
+    services.signals.emit(WorkAvailable())
     return await get(request)
 
 

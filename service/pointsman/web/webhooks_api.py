@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
+from pointsman.bus.signals import WorkAvailable
 from pointsman.content.sanitize import clean_stored
 from pointsman.crypto import hmac_sha256_matches
 from pointsman.logs import logger
@@ -58,7 +59,7 @@ async def post(request: web.Request) -> web.Response:
         ticket=str(result.ticket_id) if result.ticket_id is not None else None,
     )
     if result.changed:
-        services.wake()
+        services.signals.emit(WorkAvailable())
     return json_response(200, WebhookBody(result.note))
 
 
