@@ -32,15 +32,20 @@ async def tracker():
         yield fake
 
 
-async def test_an_alert_becomes_one_issue_and_closes_its_ticket(service: RunningService, tracker: FakeForgejo):
+async def test_an_alert_becomes_one_issue_and_closes_its_ticket(
+    service: RunningService, tracker: FakeForgejo
+):
     """NEW opens, twice the same makes one issue, the closed webhook closes before its answer."""
     async with service.replica(config(tracker)):
         first = await service.alert()
-        again = await service.alert(digested_event_count=2)
-        assert again["ticket"] == first["ticket"] and again["report"] == first["report"]
+        second = await service.alert(digested_event_count=2)
+        assert second["ticket"] == first["ticket"] and second["report"] == first["report"]
         link = await service.linked(first["ticket"])
         assert tracker.issues_made() == 1
-        tracker.webhook_url, tracker.webhook_secret = f"{service.url}/webhooks/forgejo/my-product", WEBHOOK_SECRET
+        tracker.webhook_url, tracker.webhook_secret = (
+            f"{service.url}/webhooks/forgejo/my-product",
+            WEBHOOK_SECRET,
+        )
         assert await tracker.close_issue(int(link["key"])) == 200
         seen = await service.ticket(first["ticket"])
         assert seen["status"] == "closed" and seen["close_reason"] == "completed"
@@ -50,7 +55,10 @@ async def test_a_regression_reopens_ticket_and_issue(service: RunningService, tr
     async with service.replica(config(tracker)):
         ticket = (await service.alert())["ticket"]
         link = await service.linked(ticket)
-        tracker.webhook_url, tracker.webhook_secret = f"{service.url}/webhooks/forgejo/my-product", WEBHOOK_SECRET
+        tracker.webhook_url, tracker.webhook_secret = (
+            f"{service.url}/webhooks/forgejo/my-product",
+            WEBHOOK_SECRET,
+        )
         await tracker.close_issue(int(link["key"]))
         await service.alert("REGRESSED", last_seen="2026-11-20T11:00:00Z")
         await service.status(ticket, "open")
@@ -66,7 +74,9 @@ async def test_a_regression_reopens_ticket_and_issue(service: RunningService, tr
 
 
 @pytest.mark.parametrize("reason", ["REGRESSED", "UNMUTED"])
-async def test_an_alert_for_an_unknown_problem_opens_it(service: RunningService, tracker: FakeForgejo, reason: str):
+async def test_an_alert_for_an_unknown_problem_opens_it(
+    service: RunningService, tracker: FakeForgejo, reason: str
+):
     async with service.replica(config(tracker)):
         ticket = (await service.alert(reason, unmute_reason="more than 5 events an hour"))["ticket"]
         await service.linked(ticket)
@@ -91,12 +101,14 @@ async def test_unmuted_comments(service: RunningService, tracker: FakeForgejo):
 
 async def test_the_test_button_makes_no_ticket(service: RunningService, tracker: FakeForgejo):
     async with service.replica(config(tracker)):
-        said = await service.alert("TEST", id="497f6eca-6276-4993-bfeb-53cbbbba6f08")
-        assert said["ticket"] is None
+        response = await service.alert("TEST", id="497f6eca-6276-4993-bfeb-53cbbbba6f08")
+        assert response["ticket"] is None
         assert (await service.call("GET", "/api/v1/tickets", token=ADMIN))["tickets"] == []
 
 
-async def test_a_ticket_its_comments_in_order_and_the_mail_at_its_end(service: RunningService, tracker: FakeForgejo):
+async def test_a_ticket_its_comments_in_order_and_the_mail_at_its_end(
+    service: RunningService, tracker: FakeForgejo
+):
     """Comments wait for their issue; the owner gets exactly one mail for each transition."""
     async with service.replica(config(tracker)):
         async with tracker.down():
@@ -106,15 +118,18 @@ async def test_a_ticket_its_comments_in_order_and_the_mail_at_its_end(service: R
         link = await service.linked(ticket)
 
         async def comments():
-            found = [effect for effect in tracker.effects if effect.kind == "comment"]
-            return found if len(found) == 5 else None
+            effects = [effect for effect in tracker.effects if effect.kind == "comment"]
+            return effects if len(effects) == 5 else None
 
         await until(comments, 30)
         bodies = [comment.body for comment in tracker.issues[int(link["key"])].comments]
         assert [f"remark number {n}" in body for n, body in enumerate(bodies)] == [True] * 5
         assert not any("ada@customer.example" in body for body in bodies)
 
-        tracker.webhook_url, tracker.webhook_secret = f"{service.url}/webhooks/forgejo/my-product", WEBHOOK_SECRET
+        tracker.webhook_url, tracker.webhook_secret = (
+            f"{service.url}/webhooks/forgejo/my-product",
+            WEBHOOK_SECRET,
+        )
         await tracker.close_issue(int(link["key"]))
         await until(_mails(service, 1))
         mail = service.sink.mails[0]
@@ -160,7 +175,10 @@ async def test_a_replayed_webhook_changes_nothing(service: RunningService, track
     async with service.replica(config(tracker)):
         ticket = await service.new_ticket()
         link = await service.linked(ticket)
-        tracker.webhook_url, tracker.webhook_secret = f"{service.url}/webhooks/forgejo/my-product", WEBHOOK_SECRET
+        tracker.webhook_url, tracker.webhook_secret = (
+            f"{service.url}/webhooks/forgejo/my-product",
+            WEBHOOK_SECRET,
+        )
         await tracker.close_issue(int(link["key"]))
         sent = tracker.webhooks[-1]
         await tracker.reopen_issue(int(link["key"]))
@@ -177,7 +195,9 @@ async def _transitions(service: RunningService, ticket: str):
     return [event for event in seen["events"] if event["kind"] in ("closed", "reopened")]
 
 
-async def test_a_close_that_no_webhook_told_is_found(service: RunningService, tracker: FakeForgejo, monkeypatch):
+async def test_a_close_without_a_webhook_is_found_by_polling(
+    service: RunningService, tracker: FakeForgejo, monkeypatch
+):
     from msgspec.structs import replace
 
     from pointsman_forgejo import tracker as plugin
@@ -213,7 +233,7 @@ async def test_an_idempotency_key_answers_the_same_and_refuses_another_body(serv
         ask = {"token": HELPDESK, "headers": headers}
         first = await service.call("POST", "/api/v1/tickets", json=body, status=201, **ask)
         assert await service.call("POST", "/api/v1/tickets", json=body, status=201, **ask) == first
-        said = await service.call("POST", "/api/v1/tickets", json={"title": "Else"}, status=409, **ask)
-        assert said["type"] == "urn:pointsman:problem:key-reused"
+        response = await service.call("POST", "/api/v1/tickets", json={"title": "Else"}, status=409, **ask)
+        assert response["type"] == "urn:pointsman:problem:key-reused"
         other = await service.call("POST", "/api/v1/tickets", json=body, status=201, token=HELPDESK)
         assert other["id"] != first["id"]

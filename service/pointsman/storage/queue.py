@@ -128,7 +128,7 @@ class Lanes:
         self.database = database
         self.holder = holder
         self.lease_seconds = lease_seconds
-        self._last_claim_found_work = False
+        self._last_claim_was_successful = False
         self._checked_at = -CHECK_SECONDS
         self._load_delivery = CallCoalescer(self._load_deliveries)
         self._write_intent = CallCoalescer(self._write_intents)
@@ -141,7 +141,7 @@ class Lanes:
         """Release expired leases, then claim up to ``limit`` due lanes."""
         before = time.monotonic()
         # where the last claim found work the next one mostly does too; only expired leases must be looked for
-        if not self._last_claim_found_work or before - self._checked_at > CHECK_SECONDS:
+        if not self._last_claim_was_successful or before - self._checked_at > CHECK_SECONDS:
             work = await self.database.fetchrow(SQL["has_due_work"])
             assert work is not None
             self._checked_at = before
@@ -151,7 +151,7 @@ class Lanes:
                 return []
         before = time.monotonic()
         lanes = await self._claim(limit, before)
-        self._last_claim_found_work = bool(lanes)
+        self._last_claim_was_successful = bool(lanes)
         return lanes
 
     async def _claim(self, limit: int, before: float) -> list[Lane]:

@@ -40,34 +40,38 @@ async def in_force(database: Database, service: RunningService, text: str) -> sn
     return reloader.current
 
 
-async def test_limits_reach_the_rows_and_what_is_in_force(database: Database, service: RunningService):
+async def test_limits_reach_the_rows_and_the_configuration_in_force(
+    database: Database, service: RunningService
+):
     limits = "limits = { writes_per_minute = 120, at_once = 3 }"
     now = await in_force(
         database, service, SOURCE + "limits.new_tickets_per_minute = 5\n" + forgejo("a", limits)
     )
     assert now.sources["shop"].new_tickets_per_minute == 5
-    made = now.destination("a")
-    assert made is not None
-    assert (made.limits.writes_per_minute, made.limits.at_once) == (120, 3)
-    assert made.rate_limits == (RateLimit("all", 2.0, 10.0),)
+    destination = now.destination("a")
+    assert destination is not None
+    assert (destination.limits.writes_per_minute, destination.limits.at_once) == (120, 3)
+    assert destination.rate_limits == (RateLimit("all", 2.0, 10.0),)
     row = await database.fetchrow(
         "select d.limits, s.max_inflight, s.credential from destination d"
         " join destination_state s on s.destination_id = d.id where slug = 'a'"
     )
     assert json.loads(row["limits"]) == {"writes_per_minute": 120, "at_once": 3}
-    assert (row["max_inflight"], row["credential"]) == (3, made.credential)
+    assert (row["max_inflight"], row["credential"]) == (3, destination.credential)
     # and back to what holds when nothing is said
     now = await in_force(database, service, SOURCE + forgejo("a"))
     assert now.sources["shop"].new_tickets_per_minute is None
-    made = now.destination("a")
-    assert made is not None and made.rate_limits == (RateLimit("all", 4.0, pytest.approx(60.0)),)
+    destination = now.destination("a")
+    assert destination is not None and destination.rate_limits == (
+        RateLimit("all", 4.0, pytest.approx(60.0)),
+    )
     assert (
         await database.fetchval("select max_inflight from destination_state where credential is not null")
         == 8
     )
 
 
-async def test_what_one_destination_is_told_holds_for_all_that_use_its_credential(
+async def test_the_limit_of_one_destination_holds_for_all_that_use_its_credential(
     database: Database, service: RunningService
 ):
     text = (
@@ -79,16 +83,20 @@ async def test_what_one_destination_is_told_holds_for_all_that_use_its_credentia
         + '[[destination]]\nslug = "f"\ntracker = "folder"\nsettings.path = "/nowhere"\n'
     )
     now = await in_force(database, service, text)
-    found = {slug: now.destination(slug) for slug in "abcdef"}
-    assert all(found.values())
-    rates = {slug: [pace.rate for pace in one.rate_limits] for slug, one in found.items() if one}
+    destinations = {slug: now.destination(slug) for slug in "abcdef"}
+    assert all(destinations.values())
+    rates = {
+        slug: [pace.rate for pace in destination.rate_limits]
+        for slug, destination in destinations.items()
+        if destination
+    }
     assert rates == {"a": [1.0], "b": [1.0], "c": [4.0], "d": [4.0], "e": [], "f": []}
-    credentials = {slug: one.credential for slug, one in found.items() if one}
+    credentials = {slug: destination.credential for slug, destination in destinations.items() if destination}
     assert credentials["a"] == credentials["b"] and credentials["f"] is None
     assert len(set(credentials.values())) == 5
     # one bucket for both
     budgets = RateLimiter(database)
-    first, second = found["a"], found["b"]
+    first, second = destinations["a"], destinations["b"]
     assert first is not None and second is not None
     for where in (first, second):
         assert await budgets.acquire(where, DeliveryKind.CREATE, 1) == 0.0
@@ -111,12 +119,12 @@ def digest(
     return factory.credential_digest(connection, OfALaterToken(**settings))
 
 
-def test_a_credential_is_told_apart_by_origin_headers_account_and_secrets():
+def test_a_credential_is_identified_by_origin_headers_account_and_secrets():
     same = digest(headers=[("Authorization", "a"), ("Accept", "b")])
     assert same == digest(
         base_url="https://X.test:443/else", headers=[("accept", "b"), ("authorization", "a")]
     )
-    others = [
+    different = [
         digest(headers=[("Authorization", "other"), ("Accept", "b")]),
         digest(base_url="http://x.test/api", headers=[("Authorization", "a"), ("Accept", "b")]),
         digest(base_url="https://x.test:8443", headers=[("Authorization", "a"), ("Accept", "b")]),
@@ -125,7 +133,7 @@ def test_a_credential_is_told_apart_by_origin_headers_account_and_secrets():
         digest(account="installation 1"),
         digest(account="installation 2"),
     ]
-    assert len({same, *others}) == 8
+    assert len({same, *different}) == 8
     assert digest(key=Secret("k")) == digest(key=Secret(" k\n"), account="")
     assert digest(account="1", key=Secret("old")) == digest(account="1", key=Secret("new"))
 
@@ -154,7 +162,7 @@ def test_the_plugins_say_by_what_they_sign_in():
 def test_what_our_plugins_declare():
     """Published limits, as facts: GitHub's content creation, Jira's writes to one issue."""
     declared = {
-        kind: [(one.scope, one.calls, one.seconds) for one in tracker.capabilities.quotas]
+        kind: [(quota.scope, quota.calls, quota.seconds) for quota in tracker.capabilities.quotas]
         for kind, tracker in Registry.load().trackers.items()
     }
     assert declared == {

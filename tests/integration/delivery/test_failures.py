@@ -44,8 +44,8 @@ async def failing(database: Database) -> DestinationStatus:
 async def test_the_last_failure_is_shown_until_the_next_success(
     service: RunningService, tracker: FakeForgejo, database: Database
 ):
-    said = json.dumps({"message": "tracker-says-no"}).encode()
-    tracker.faults = [Fault(CREATE, status=403, body=said, headers={"Content-Type": "application/json"})]
+    body = json.dumps({"message": "tracker-says-no"}).encode()
+    tracker.faults = [Fault(CREATE, status=403, body=body, headers={"Content-Type": "application/json"})]
     async with service.replica(config(tracker)):
         ticket = await service.new_ticket()
         row = await failing(database)
@@ -71,18 +71,18 @@ async def test_a_wrong_credential_holds_the_destination_back_and_kills_nothing(
     async with service.replica(configured):
         tickets = [await service.new_ticket(f"number {n}") for n in range(3)]
 
-        async def held():
+        async def backing_off():
             row = await failing(database)
             return row if row.backs_off_until is not None else None
 
-        assert (await until(held)).failure_type == "AuthFailed"
+        assert (await until(backing_off)).failure_type == "AuthFailed"
         tracker.token = valid
 
-        async def made():
+        async def all_created():
             await _hurry(database)
             return tracker.issues_made() == 3
 
-        await until(made)
+        await until(all_created)
         for ticket in tickets:
             await service.linked(ticket)
         assert tracker.issues_made() == 3
@@ -128,13 +128,13 @@ async def test_a_comment_that_is_missing_is_named_by_the_next_one_alone(
             return await list_deliveries(database, state="dead")
 
         await until(dead)
-        for number, words in enumerate(("second", "third"), start=1):
-            await service.comment(ticket, words)
+        for number, text in enumerate(("second", "third"), start=1):
+            await service.comment(ticket, text)
 
-            async def said(number: int = number):
+            async def commented(number: int = number):
                 return len(tracker.issues[1].comments) == number
 
-            await until(said)
+            await until(commented)
         second, third = (comment.body for comment in tracker.issues[1].comments)
         assert "second" in second and "third" in third
         assert second.startswith("_One update of 20") and "/console/tickets/" in second
@@ -149,13 +149,13 @@ async def test_a_rate_limit_is_obeyed_by_all_lanes(
         await service.new_ticket()
         row = await failing(database)
 
-        async def held():
+        async def backing_off():
             return await database.fetchval(
                 "select extract(epoch from blocked_until - now())::float8 from destination_state"
                 " where blocked_until is not null"
             )
 
-        wait = await until(held)
+        wait = await until(backing_off)
         assert row.failure_type == "RateLimited" and 100 < wait <= 120
         asked = len(tracker.requests)
         await service.new_ticket("another")
@@ -183,10 +183,10 @@ async def test_a_mail_server_that_is_away_gets_the_mail_later_and_once(
         keep = service.sink.handle_DATA
 
         async def moody(server, session, envelope):
-            said = answers.pop(0)
-            if said.startswith("250"):
+            answer = answers.pop(0)
+            if answer.startswith("250"):
                 await keep(server, session, envelope)
-            return said
+            return answer
 
         service.sink.handle_DATA = moody
         await service.call("POST", f"/api/v1/tickets/{ticket}/close", token=HELPDESK, status=200)

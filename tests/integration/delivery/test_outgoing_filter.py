@@ -49,7 +49,7 @@ class Tracker(FakeForgejo):
         return await super()._with_faults(request, handler)
 
     def heard(self) -> str:
-        return "\n".join(json.dumps(one, ensure_ascii=False) + one for one in self.got)
+        return "\n".join(json.dumps(draft, ensure_ascii=False) + draft for draft in self.got)
 
 
 @pytest.fixture
@@ -82,13 +82,13 @@ def config(fake: FakeForgejo, more: str = "", lines: str = "") -> str:
 
 
 async def post(service: RunningService, **body: str) -> str:
-    made = await service.call("POST", f"/intake/any/{ANY}", json=body, status=202)
-    return made["ticket"]
+    accepted = await service.call("POST", f"/intake/any/{ANY}", json=body, status=202)
+    return accepted["ticket"]
 
 
-def plain(said: str) -> str:
+def plain(text: str) -> str:
     """What a reader sees: without what keeps Markdown from working."""
-    return said.replace("\u2060", "").replace("\\", "")
+    return text.replace("\u2060", "").replace("\\", "")
 
 
 def none_in(heard: str) -> None:
@@ -174,8 +174,8 @@ async def test_in_public_persons_and_machines_are_masked_too(service: RunningSer
         await idle(replica)
         issue = tracker.issues[int(link["key"])]
         heard = plain(tracker.heard())
-        for one in ("bob", "+49", "93.184", "Ada", "ada@"):
-            assert one not in heard, one
+        for value in ("bob", "+49", "93.184", "Ada", "ada@"):
+            assert value not in heard, value
         assert f"{service.url}/console/tickets/{help_}" in issue.body
         assert "The customer wrote" in issue.comments[0].body
 
@@ -193,7 +193,7 @@ async def test_within_a_team_persons_stay_and_off_lets_all_through(service: Runn
         assert drafts == 0
 
 
-async def test_a_storms_list_passes_the_gate(service: RunningService, tracker: Tracker):
+async def test_a_list_of_throttled_tickets_passes_the_filter(service: RunningService, tracker: Tracker):
     text = config(tracker).replace(
         f'token = "{ANY}"', f'token = "{ANY}"\nlimits = {{ new_tickets_per_minute = 1 }}'
     )
@@ -209,7 +209,7 @@ async def test_a_storms_list_passes_the_gate(service: RunningService, tracker: T
 
 # -- templates, and the requester ----------------------------------------------------------------------------------
 
-WORDS = """
+TEMPLATES = """
 name = "words"
 [route.templates]
 title = "[{{ environment or level }}] {{ title }}"
@@ -229,8 +229,8 @@ mail_body = "Dear {{ requester.name }}customer, **{{ title }}** is done."
 """
 
 
-async def test_templates_of_a_route_say_it_in_other_words(service: RunningService, tracker: Tracker):
-    async with service.replica(config(tracker, lines=WORDS)) as replica:
+async def test_templates_of_a_route_replace_the_built_in_texts(service: RunningService, tracker: Tracker):
+    async with service.replica(config(tracker, lines=TEMPLATES)) as replica:
         body = {
             "fp": "1",
             "title": f"KeyError {SECRETS['aws']} @bob",
@@ -340,7 +340,7 @@ async def test_the_requester_stays_inside_unless_the_route_lets_them_out(
 
 
 async def test_previews_show_what_would_be_sent_and_send_nothing(service: RunningService, tracker: Tracker):
-    async with service.replica(config(tracker, lines=WORDS)) as replica:
+    async with service.replica(config(tracker, lines=TEMPLATES)) as replica:
         body = {
             "fp": "1",
             "title": f"KeyError {SECRETS['aws']}",
@@ -371,8 +371,8 @@ async def test_previews_show_what_would_be_sent_and_send_nothing(service: Runnin
         assert not await replica.services.database.fetchval("select count(*) from report")
 
 
-def run(*words: str, text: dict[str, str], status: int = 0) -> str:
-    done = CliRunner().invoke(main, ["template", "preview", *words], input=json.dumps(text))
+def run(*arguments: str, text: dict[str, str], status: int = 0) -> str:
+    done = CliRunner().invoke(main, ["template", "preview", *arguments], input=json.dumps(text))
     assert done.exit_code == status, done.output
     return done.output
 
@@ -388,16 +388,16 @@ name = "breaks"
 [route.templates]
 title = "{% if level == 'fatal' %}{{ title | truncate(level) }}{% endif %}x"
 """
-    path.write_text(config(fake, lines=WORDS) + broken)
-    words = ("--config", str(path), "--source", "any")
+    path.write_text(config(fake, lines=TEMPLATES) + broken)
+    arguments = ("--config", str(path), "--source", "any")
     text = {"fp": "1", "title": f"KeyError {SECRETS['aws']}", "text": "it broke", "level": "error"}
-    out = run(*words, text=text)
+    out = run(*arguments, text=text)
     assert "== forge, with the templates of route words" in out
     assert "redacted: 1 aws-key" in out and SECRETS["aws"] not in out
     assert "[error] KeyError" in plain(out) and "-- e-mail, subject" in out
-    assert "-- body" not in run(*words, "--part", "title", text=text)
-    out = run(*words, "--route", "breaks", "--json", text={**text, "level": "fatal"}, status=1)
+    assert "-- body" not in run(*arguments, "--part", "title", text=text)
+    out = run(*arguments, "--route", "breaks", "--json", text={**text, "level": "fatal"}, status=1)
     assert "template title of route breaks failed: line 1: TypeError" in json.loads(out)[0]["problem"]
     assert "there is no route 'nine'; there are words, breaks" in run(
-        *words, "--route", "nine", text=text, status=1
+        *arguments, "--route", "nine", text=text, status=1
     )

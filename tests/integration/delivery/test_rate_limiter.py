@@ -28,13 +28,13 @@ class Counting:
     def __init__(self, database: Database) -> None:
         self.database = database
         self.count = 0
-        self.gate = asyncio.Event()
-        self.gate.set()
+        self.may_run = asyncio.Event()
+        self.may_run.set()
         self.fails: Exception | None = None
 
     async def fetchrow(self, sql: str, *args: Any) -> Any:
         self.count += 1
-        await self.gate.wait()
+        await self.may_run.wait()
         if self.fails is not None:
             raise self.fails
         return await self.database.fetchrow(sql, *args)
@@ -48,7 +48,7 @@ class Counting:
         await self.database.execute(sql, *args)
 
 
-def place(number: int = 1, *paces: RateLimit, credential: bytes | None = TOKEN) -> LiveDestination:
+def destination(number: int = 1, *paces: RateLimit, credential: bytes | None = TOKEN) -> LiveDestination:
     return LiveDestination(
         number,
         f"place-{number}",
@@ -59,17 +59,19 @@ def place(number: int = 1, *paces: RateLimit, credential: bytes | None = TOKEN) 
     )
 
 
-async def stand(database: Database, *credentials: bytes | None) -> list[int]:
+async def create_destinations(database: Database, *credentials: bytes | None) -> list[int]:
     """Destinations with these credentials; their ids."""
     ids = []
     for number, credential in enumerate(credentials):
-        made = await database.fetchval(
+        destination_id = await database.fetchval(
             "insert into destination (slug, tracker) values ($1, 'github') returning id", f"place-{number}"
         )
         await database.execute(
-            "insert into destination_state (destination_id, credential) values ($1, $2)", made, credential
+            "insert into destination_state (destination_id, credential) values ($1, $2)",
+            destination_id,
+            credential,
         )
-        ids.append(made)
+        ids.append(destination_id)
     return ids
 
 
@@ -106,8 +108,8 @@ async def test_without_budgets_nothing_is_asked():
     assert await nowhere.acquire(LiveDestination(1, "x", 1, "folder"), CREATE, 1) == 0.0
 
 
-async def test_the_last_fifth_of_a_bucket_is_left_to_what_is_urgent(database: Database):
-    budgets, where = RateLimiter(database), place(1, SLOW)
+async def test_the_last_fifth_of_a_bucket_is_reserved_for_priority_writes(database: Database):
+    budgets, where = RateLimiter(database), destination(1, SLOW)
     for kind in (DeliveryKind.COMMENT, DeliveryKind.UPDATE):
         await drain(budgets, where, kind)
     assert (await row(database))["tokens"] == pytest.approx(4, abs=0.1)
@@ -120,15 +122,15 @@ async def test_the_last_fifth_of_a_bucket_is_left_to_what_is_urgent(database: Da
 
 async def test_those_who_come_together_share_a_statement_and_the_urgent_ones_go_first(database: Database):
     counting = Counting(database)
-    budgets, where = RateLimiter(counting), place(1, SLOW)  # type: ignore[arg-type]
+    budgets, where = RateLimiter(counting), destination(1, SLOW)  # type: ignore[arg-type]
     await budgets.acquire(where, CREATE, 1)
     counting.count = 0
-    counting.gate.clear()
+    counting.may_run.clear()
     first = asyncio.create_task(budgets.acquire(where, COMMENT, 1))
     await until_waiting(counting)
     rest = [asyncio.create_task(budgets.acquire(where, kind, 1)) for kind in [COMMENT] * 30 + [CREATE] * 10]
     await asyncio.sleep(0)
-    counting.gate.set()
+    counting.may_run.set()
     waits = await asyncio.gather(first, *rest)
     assert counting.count == 2
     assert waits[0] == 0.0 and waits[31:] == [0.0] * 10
@@ -145,12 +147,12 @@ async def until_waiting(counting: Counting) -> None:
 
 async def test_a_wait_is_honest(database: Database):
     """After it there is a token; half way there is none. Each of those that wait has its own time."""
-    budgets, where = RateLimiter(database), place(1, RateLimit("all", 0.1, 5.0))
+    budgets, where = RateLimiter(database), destination(1, RateLimit("all", 0.1, 5.0))
     await drain(budgets, where, CREATE)
     waits = await asyncio.gather(*(RateLimiter(database).acquire(where, CREATE, 1) for _ in range(2)))
     assert all(5 < wait <= 10 for wait in waits)
-    one = RateLimiter(database)
-    waits = sorted(await asyncio.gather(*(one.acquire(where, CREATE, 1) for _ in range(3))))
+    limiter = RateLimiter(database)
+    waits = sorted(await asyncio.gather(*(limiter.acquire(where, CREATE, 1) for _ in range(3))))
     assert [round(after - before) for before, after in itertools.pairwise(waits)] == [10, 10]
     await pass_time(database, waits[0] / 2)
     assert await RateLimiter(database).acquire(where, CREATE, 1) > 0
@@ -159,16 +161,16 @@ async def test_a_wait_is_honest(database: Database):
     assert await RateLimiter(database).acquire(where, CREATE, 1) > 0
 
 
-async def test_until_when_nobody_else_need_ask_is_known(database: Database):
+async def test_the_time_until_the_next_token_is_known(database: Database):
     """The first token that comes, not the place in the queue; nothing for a lane that waits alone."""
-    budgets, where = RateLimiter(database), place(1, RateLimit("all", 0.1, 1.0))
+    budgets, where = RateLimiter(database), destination(1, RateLimit("all", 0.1, 1.0))
     assert budgets.until_next(where) == 0.0
     assert await budgets.acquire(where, CREATE, 1) == 0.0
     assert budgets.until_next(where) == 0.0
     for _ in range(4):
         await budgets.acquire(where, CREATE, 1)
         assert 9 < budgets.until_next(where) <= 10
-    alone = place(1, RateLimit("issue", 0.1, 1.0))
+    alone = destination(1, RateLimit("issue", 0.1, 1.0))
     await budgets.acquire(alone, CREATE, 1)
     assert await budgets.acquire(alone, CREATE, 1) > 9
     assert budgets.until_next(alone) == 0.0
@@ -177,7 +179,7 @@ async def test_until_when_nobody_else_need_ask_is_known(database: Database):
 async def test_a_fast_bucket_is_asked_once_a_second_not_once_a_write(database: Database):
     """A second's worth at most is held in advance, deducted first."""
     counting = Counting(database)
-    budgets, where = RateLimiter(counting), place(1, RateLimit("all", 50.0, 500.0))  # type: ignore[arg-type]
+    budgets, where = RateLimiter(counting), destination(1, RateLimit("all", 50.0, 500.0))  # type: ignore[arg-type]
     await budgets.acquire(where, COMMENT, 1)
     counting.count = 0
     assert (await row(database))["tokens"] == pytest.approx(450, abs=1)
@@ -188,7 +190,7 @@ async def test_a_fast_bucket_is_asked_once_a_second_not_once_a_write(database: D
 
 async def test_a_scope_that_is_short_gives_back_what_was_taken_of_another(database: Database):
     hour, minute = RateLimit("hour", 0.0001, 3.0), RateLimit("minute", 0.001, 1.0)
-    budgets, where = RateLimiter(database), place(1, hour, minute)
+    budgets, where = RateLimiter(database), destination(1, hour, minute)
     assert await budgets.acquire(where, CREATE, 1) == 0.0
     for _ in range(5):
         assert await budgets.acquire(where, CREATE, 1) > 0
@@ -199,33 +201,33 @@ async def test_a_scope_that_is_short_gives_back_what_was_taken_of_another(databa
     assert (await row(database, "hour"))["tokens"] == pytest.approx(1, abs=0.1)
 
 
-async def test_who_is_cancelled_leaves_his_token(database: Database):
+async def test_a_cancelled_write_leaves_its_token(database: Database):
     counting = Counting(database)
-    budgets, where = RateLimiter(counting), place(1, RateLimit("all", 0.001, 2.0))  # type: ignore[arg-type]
-    counting.gate.clear()
+    budgets, where = RateLimiter(counting), destination(1, RateLimit("all", 0.001, 2.0))  # type: ignore[arg-type]
+    counting.may_run.clear()
     gone = asyncio.create_task(budgets.acquire(where, CREATE, 1))
     await until_waiting(counting)
     gone.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await gone
-    counting.gate.set()
+    counting.may_run.set()
     assert [bool(await budgets.acquire(where, CREATE, 1)) for _ in range(3)] == [False, False, True]
 
 
-async def test_a_database_that_fails_is_told_to_all_who_wait(database: Database):
+async def test_a_failing_database_is_raised_to_all_waiting_writes(database: Database):
     counting = Counting(database)
-    budgets, where = RateLimiter(counting), place()  # type: ignore[arg-type]
+    budgets, where = RateLimiter(counting), destination()  # type: ignore[arg-type]
     counting.fails = ConnectionError("gone")
     failed = await asyncio.gather(
         *(budgets.acquire(where, CREATE, 1) for _ in range(5)), return_exceptions=True
     )
-    assert [type(one) for one in failed] == [ConnectionError] * 5
+    assert [type(error) for error in failed] == [ConnectionError] * 5
     counting.fails = None
     assert await budgets.acquire(where, CREATE, 1) == 0.0
 
 
-async def test_issues_are_paced_one_by_one_and_no_row_tells_of_them(database: Database):
-    where = place(1, RateLimit("issue-long", 0.01, 3.0), RateLimit("issue", 0.1, 2.0))
+async def test_rate_limits_of_single_issues_are_kept_in_memory(database: Database):
+    where = destination(1, RateLimit("issue-long", 0.01, 3.0), RateLimit("issue", 0.1, 2.0))
     budgets = RateLimiter(database)
     assert [await budgets.acquire(where, CREATE, 1) for _ in range(2)] == [0.0, 0.0]
     assert await budgets.acquire(where, CREATE, 1) == pytest.approx(10, abs=0.1)
@@ -259,7 +261,7 @@ async def test_eight_replicas_never_take_more_than_the_budget(database: Database
                     dice.choice([CREATE, COMMENT, DeliveryKind.UPDATE, DeliveryKind.CLOSE]) for _ in range(5)
                 ]
                 got = await asyncio.gather(
-                    *(budgets.acquire(place(1 + number % 2, pace), kind, 1) for kind in kinds)
+                    *(budgets.acquire(destination(1 + number % 2, pace), kind, 1) for kind in kinds)
                 )
                 all_kinds += got.count(0.0)
                 low += sum(
@@ -285,9 +287,9 @@ async def test_any_row_gives_what_it_has_and_stays_within_its_bounds(database: D
     dice = random.Random(7)
     for n in range(150):
         rate, burst = dice.choice([0.1, 1.0, 5.0, 60.0]), dice.choice([1.0, 1.4, 16.0, 100.0])
-        pace = RateLimit("all", rate, burst)
+        limit = RateLimit("all", rate, burst)
         tokens, elapsed = dice.uniform(0, burst), dice.choice([-30.0, 0.0, 0.3, 20.0, 90_000.0])
-        urgent, others, advance = (dice.choice([0, 1, 5, 50]) for _ in range(3))
+        priority, normal, prefetch = (dice.choice([0, 1, 5, 50]) for _ in range(3))
         credential = str(n).encode()
         await database.execute(
             "insert into rate_limit (credential, scope, declared_rate, rate, burst, tokens, refilled_at)"
@@ -299,19 +301,21 @@ async def test_any_row_gives_what_it_has_and_stays_within_its_bounds(database: D
             elapsed,
         )
         bucket = rows.Bucket(
-            credential=credential, scope="all", rate=rate, burst=burst, priority_tokens=pace.priority_tokens
+            credential=credential, scope="all", rate=rate, burst=burst, priority_tokens=limit.priority_tokens
         )
-        given = await rows.acquire(database, bucket, priority=urgent, normal=others, prefetch=advance)
+        acquired = await rows.acquire(database, bucket, priority=priority, normal=normal, prefetch=prefetch)
         full = min(burst, tokens + rate * max(0.0, elapsed))
         if elapsed < 0:
-            assert (given.priority, given.normal) == (0, 0) and given.blocked_seconds > 29
+            assert (acquired.priority, acquired.normal) == (0, 0) and acquired.blocked_seconds > 29
             continue
         spare = 0.5 * rate + 1e-9  # a statement takes a moment
-        assert 0 <= given.priority <= urgent and 0 <= given.normal <= others + min(advance, rate)
-        assert given.priority + given.normal <= full + spare
-        assert given.priority >= min(urgent, int(full))
-        assert not given.normal or given.tokens >= pace.priority_tokens - 1e-9
-        assert given.tokens == pytest.approx(min(burst, full) - given.priority - given.normal, abs=spare)
+        assert 0 <= acquired.priority <= priority and 0 <= acquired.normal <= normal + min(prefetch, rate)
+        assert acquired.priority + acquired.normal <= full + spare
+        assert acquired.priority >= min(priority, int(full))
+        assert not acquired.normal or acquired.tokens >= limit.priority_tokens - 1e-9
+        assert acquired.tokens == pytest.approx(
+            min(burst, full) - acquired.priority - acquired.normal, abs=spare
+        )
         stored = await database.fetchrow(
             "select tokens, burst from rate_limit where credential = $1", credential
         )
@@ -322,27 +326,29 @@ async def test_any_row_gives_what_it_has_and_stays_within_its_bounds(database: D
 
 
 async def blocked(database: Database) -> dict[int, float]:
-    found = await database.fetch(
+    records = await database.fetch(
         "select destination_id, extract(epoch from blocked_until - now())::float8 as wait from destination_state"
         " where blocked_until > now()"
     )
-    return {one["destination_id"]: one["wait"] for one in found}
+    return {record["destination_id"]: record["wait"] for record in records}
 
 
 async def test_a_complaint_reaches_every_destination_of_the_credential(database: Database):
-    first, second, other = await stand(database, TOKEN, TOKEN, b"another")
-    await RateLimiter(database).slow_down(place(first), "all", 120.0)
+    first, second, other = await create_destinations(database, TOKEN, TOKEN, b"another")
+    await RateLimiter(database).slow_down(destination(first), "all", 120.0)
     waits = await blocked(database)
     assert waits.keys() == {first, second} and other not in waits
     assert all(115 < wait <= 120 for wait in waits.values())
-    assert await RateLimiter(database).acquire(place(second), CREATE, 1) == 60.0, "asked again after a minute"
-    await RateLimiter(database).slow_down(place(second), "all", 5.0)
+    assert await RateLimiter(database).acquire(destination(second), CREATE, 1) == 60.0, (
+        "asked again after a minute"
+    )
+    await RateLimiter(database).slow_down(destination(second), "all", 5.0)
     assert min((await blocked(database)).values()) > 110, "a shorter wait does not shorten a longer one"
 
 
 async def test_a_complaint_about_one_scope_stops_the_others_too(database: Database):
-    [there] = await stand(database, TOKEN)
-    where = place(there, RateLimit("content", 1.0, 16.0), RateLimit("content-hour", 0.1, 100.0))
+    [there] = await create_destinations(database, TOKEN)
+    where = destination(there, RateLimit("content", 1.0, 16.0), RateLimit("content-hour", 0.1, 100.0))
     budgets = RateLimiter(database)
     assert await budgets.acquire(where, CREATE, 1) == 0.0
     await budgets.slow_down(where, "content:what/ever", 30.0)
@@ -352,21 +358,21 @@ async def test_a_complaint_about_one_scope_stops_the_others_too(database: Databa
 
 
 async def test_what_a_replica_holds_in_advance_is_void_after_a_complaint(database: Database):
-    [there] = await stand(database, TOKEN)
-    budgets, where = RateLimiter(database), place(there, RateLimit("all", 50.0, 500.0))
+    [there] = await create_destinations(database, TOKEN)
+    budgets, where = RateLimiter(database), destination(there, RateLimit("all", 50.0, 500.0))
     assert await budgets.acquire(where, CREATE, 1) == 0.0
     await budgets.slow_down(where, "all", 30.0)
     assert await budgets.acquire(where, CREATE, 1) > 0
 
 
 async def test_the_rate_is_halved_once_a_wait_and_climbs_back(database: Database):
-    [there] = await stand(database, TOKEN)
+    [there] = await create_destinations(database, TOKEN)
     pace = RateLimit("all", 8.0, 40.0)
-    where = place(there, pace)
+    where = destination(there, pace)
     await RateLimiter(database).acquire(where, CREATE, 1)
     await asyncio.gather(*(RateLimiter(database).slow_down(where, "all", 10.0) for _ in range(8)))
-    stands = await row(database)
-    assert (stands["rate"], stands["tokens"], stands["limited_count"]) == (4.0, 0.0, 8)
+    stored = await row(database)
+    assert (stored["rate"], stored["tokens"], stored["limited_count"]) == (4.0, 0.0, 8)
     await pass_time(database, 10.0 + 60.0)
     assert await RateLimiter(database).acquire(where, CREATE, 1) == 0.0
     assert (await row(database))["rate"] == pytest.approx(4.4, abs=0.05)
@@ -381,8 +387,8 @@ async def test_the_rate_is_halved_once_a_wait_and_climbs_back(database: Database
 
 
 async def test_the_rate_never_falls_under_a_twentieth(database: Database):
-    [there] = await stand(database, TOKEN)
-    where = place(there, RateLimit("all", 8.0, 40.0))
+    [there] = await create_destinations(database, TOKEN)
+    where = destination(there, RateLimit("all", 8.0, 40.0))
     for _ in range(8):
         await RateLimiter(database).slow_down(where, "all", 10.0)
         await database.execute("update rate_limit set refilled_at = now(), limited_until = now()")
@@ -391,8 +397,8 @@ async def test_the_rate_never_falls_under_a_twentieth(database: Database):
 
 async def test_after_a_wait_the_bucket_starts_empty(database: Database):
     """What piled up while the tracker asked to wait must not come all at once."""
-    [there] = await stand(database, TOKEN)
-    where = place(there, RateLimit("all", 1.0, 40.0))
+    [there] = await create_destinations(database, TOKEN)
+    where = destination(there, RateLimit("all", 1.0, 40.0))
     await RateLimiter(database).slow_down(where, "all", 30.0)
     await pass_time(database, 30.0)
     assert await drain(RateLimiter(database), where, CREATE) == 0
@@ -400,17 +406,17 @@ async def test_after_a_wait_the_bucket_starts_empty(database: Database):
     assert 1 <= await drain(RateLimiter(database), where, CREATE) <= 3
 
 
-async def test_a_scope_that_nobody_declared_is_remembered_as_all(database: Database):
-    [there] = await stand(database, TOKEN)
-    where = place(there, RateLimit("content", 1.0, 16.0))
+async def test_an_undeclared_scope_counts_as_all(database: Database):
+    [there] = await create_destinations(database, TOKEN)
+    where = destination(there, RateLimit("content", 1.0, 16.0))
     for n in range(3):
         await RateLimiter(database).slow_down(where, f"endpoint:POST /{n}", 20.0)
-    assert [one.scope for one in await rows.list_status(database)] == ["all"]
+    assert [status.scope for status in await rows.list_status(database)] == ["all"]
     assert await RateLimiter(database).acquire(where, CREATE, 1) > 10
     # the operator's word makes it a budget
     await pass_time(database, 60.0)
-    told = place(there, RateLimit("all", 2.0, 10.0))
-    assert await RateLimiter(database).acquire(told, CREATE, 1) == 0.0
+    limited = destination(there, RateLimit("all", 2.0, 10.0))
+    assert await RateLimiter(database).acquire(limited, CREATE, 1) == 0.0
     assert (await row(database))["declared_rate"] == 2.0
 
 
@@ -418,18 +424,18 @@ async def test_a_scope_that_nobody_declared_is_remembered_as_all(database: Datab
     ("asked", "waits"), [(float("nan"), 60), (-5.0, 1), (1e12, 3600), (float("inf"), 3600)]
 )
 async def test_a_wait_that_is_none_is_made_one(database: Database, asked: float, waits: float):
-    [there] = await stand(database, TOKEN)
-    await RateLimiter(database).slow_down(place(there), "all", asked)
+    [there] = await create_destinations(database, TOKEN)
+    await RateLimiter(database).slow_down(destination(there), "all", asked)
     [wait] = (await blocked(database)).values()
     assert waits - 5 < wait <= waits or waits == 1
 
 
 async def test_a_destination_without_a_credential_is_on_its_own(database: Database):
-    first, second = await stand(database, None, None)
-    one, other = (place(n, RateLimit("all", 0.001, 2.0), credential=None) for n in (first, second))
+    first, second = await create_destinations(database, None, None)
+    alone, other = (destination(n, RateLimit("all", 0.001, 2.0), credential=None) for n in (first, second))
     budgets = RateLimiter(database)
-    assert [await drain(budgets, one, CREATE), await drain(budgets, other, CREATE)] == [2, 2]
-    await budgets.slow_down(one, "all", 30.0)
+    assert [await drain(budgets, alone, CREATE), await drain(budgets, other, CREATE)] == [2, 2]
+    await budgets.slow_down(alone, "all", 30.0)
     assert (await blocked(database)).keys() == {first}
 
 
@@ -438,25 +444,25 @@ async def test_a_destination_without_a_credential_is_on_its_own(database: Databa
 
 async def test_another_limit_takes_effect_and_keeps_what_was_learned(database: Database):
     """Two versions of a plugin may disagree for a while: neither forgets the complaint."""
-    [there] = await stand(database, TOKEN)
+    [there] = await create_destinations(database, TOKEN)
     old, new = RateLimit("all", 8.0, 40.0), RateLimit("all", 4.0, 10.0)
-    await RateLimiter(database).acquire(place(there, old), CREATE, 1)
-    await RateLimiter(database).slow_down(place(there, old), "all", 1.0)
+    await RateLimiter(database).acquire(destination(there, old), CREATE, 1)
+    await RateLimiter(database).slow_down(destination(there, old), "all", 1.0)
     await pass_time(database, 11.0)
-    assert await RateLimiter(database).acquire(place(there, new), CREATE, 1) == 0.0
-    stands = await row(database)
-    assert (stands["declared_rate"], stands["burst"]) == (4.0, 10.0)
-    assert stands["rate"] == pytest.approx(2.0, abs=0.1) and stands["tokens"] <= 10
-    assert await RateLimiter(database).acquire(place(there, old), CREATE, 1) == 0.0
+    assert await RateLimiter(database).acquire(destination(there, new), CREATE, 1) == 0.0
+    stored = await row(database)
+    assert (stored["declared_rate"], stored["burst"]) == (4.0, 10.0)
+    assert stored["rate"] == pytest.approx(2.0, abs=0.1) and stored["tokens"] <= 10
+    assert await RateLimiter(database).acquire(destination(there, old), CREATE, 1) == 0.0
     assert (await row(database))["rate"] == pytest.approx(4.0, abs=0.2)
 
 
-async def test_how_budgets_stand_is_told_with_those_who_share_them(database: Database):
-    first, _, third = await stand(database, TOKEN, TOKEN, b"another")
+async def test_rate_limits_are_listed_with_the_destinations_that_share_them(database: Database):
+    first, _, third = await create_destinations(database, TOKEN, TOKEN, b"another")
     budgets = RateLimiter(database)
-    await budgets.acquire(place(first, RateLimit("content", 1.0, 16.0)), CREATE, 1)
-    await budgets.acquire(place(third, SLOW, credential=b"another"), CREATE, 1)
-    await budgets.slow_down(place(third, SLOW, credential=b"another"), "all", 30.0)
+    await budgets.acquire(destination(first, RateLimit("content", 1.0, 16.0)), CREATE, 1)
+    await budgets.acquire(destination(third, SLOW, credential=b"another"), CREATE, 1)
+    await budgets.slow_down(destination(third, SLOW, credential=b"another"), "all", 30.0)
     shared, alone = await rows.list_status(database)
     assert (shared.scope, shared.destinations, shared.declared_rate) == (
         "content",
@@ -468,14 +474,14 @@ async def test_how_budgets_stand_is_told_with_those_who_share_them(database: Dat
     assert alone.limited_until is not None
 
 
-async def test_credentials_are_noted_where_they_changed_and_old_budgets_forgotten(database: Database):
-    first, second = await stand(database, None, b"old")
-    await RateLimiter(database).acquire(place(second, SLOW, credential=b"old"), CREATE, 1)
+async def test_changed_credentials_are_recorded_and_unused_rate_limits_deleted(database: Database):
+    first, second = await create_destinations(database, None, b"old")
+    await RateLimiter(database).acquire(destination(second, SLOW, credential=b"old"), CREATE, 1)
     await pass_time(database, 2 * 86400)
     counting = Counting(database)
     await rows.record_credentials(counting, {first: TOKEN, second: TOKEN})  # type: ignore[arg-type]
     noted = await database.fetch("select credential from destination_state where destination_id >= $1", first)
-    assert [one["credential"] for one in noted] == [TOKEN, TOKEN]
+    assert [record["credential"] for record in noted] == [TOKEN, TOKEN]
     assert await database.fetch("select * from rate_limit") == []
     counting.count = 0
     await rows.record_credentials(counting, {first: TOKEN, second: TOKEN})  # type: ignore[arg-type]

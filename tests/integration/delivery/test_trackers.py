@@ -106,13 +106,13 @@ class Folder:
         return f'path = "{self.folder}"'
 
     def _file(self, key: str) -> Path:
-        [found] = self.folder.glob(f"{int(key):04d}-*.md")
-        return found
+        [path] = self.folder.glob(f"{int(key):04d}-*.md")
+        return path
 
     def state(self, key: str) -> str:
-        found = re.search(r"^status: *(\w+)", self._file(key).read_text("utf-8"), re.MULTILINE)
-        assert found is not None
-        return found[1]
+        match = re.search(r"^status: *(\w+)", self._file(key).read_text("utf-8"), re.MULTILINE)
+        assert match is not None
+        return match[1]
 
     def comments(self, key: str) -> int:
         return self._file(key).read_text("utf-8").count("\n## Comment")

@@ -90,8 +90,10 @@ async def _place(database: Database, lanes: int) -> int:
 
 
 async def _fail(database: Database, place: int, *, away: bool = True, mostly: bool = False) -> bool:
-    stands = await destinations.record_failure(database, place, FAILURE, no_answer=away, mostly_no_answer=mostly)
-    return stands.opened
+    result = await destinations.record_failure(
+        database, place, FAILURE, no_answer=away, mostly_no_answer=mostly
+    )
+    return result.opened
 
 
 async def _breaker(database: Database) -> tuple[int, float | None]:
@@ -135,11 +137,11 @@ async def test_one_probe_in_the_whole_cluster(database: Database):
     """Eight claimers, again and again: a single lane goes through, until it says how it went."""
     place = await _place(database, 40)
     await _fail(database, place, mostly=True)
-    for turn in range(10):
+    for attempt in range(10):
         await _time_is_over(database)
         claims = await asyncio.gather(*(_claimer(database).claim(8) for _ in range(8)))
         probes = [lane for claim in claims for lane in claim]
-        assert len(probes) == 1, f"turn {turn}"
+        assert len(probes) == 1, f"turn {attempt}"
         assert (await _breaker(database))[0] == 1
         assert await _claimer(database).claim(8) == [], "not while the probe is out"
         lanes = _claimer(database)

@@ -124,7 +124,17 @@ async def test_a_lane_is_claimed_by_one_only(database: Database):
         lambda lanes, lane: lanes.park(lane, "x", orphaned=True),
         lambda lanes, lane: lanes.renew([lane]),
     ],
-    ids=["finish", "record_intent", "next_delivery", "confirm_not_applied", "dead_letter", "retry", "release", "park", "renew"],
+    ids=[
+        "finish",
+        "record_intent",
+        "next_delivery",
+        "confirm_not_applied",
+        "dead_letter",
+        "retry",
+        "release",
+        "park",
+        "renew",
+    ],
 )
 async def test_a_holder_that_was_overtaken_changes_nothing(database: Database, late):
     """Every statement of a holder names its lease: what comes late finds no row."""
@@ -140,7 +150,7 @@ async def _state(database: Database) -> list:
     return lanes + [tuple(row) for row in await database.fetch("select * from delivery order by seq")]
 
 
-async def test_two_leases_of_one_lane_in_one_statement_are_told_apart(database: Database):
+async def test_two_leases_of_one_lane_in_one_statement_are_kept_apart(database: Database):
     """A process that stood still has both in hand: what it lost, and what came back to it."""
     await _place(database, 1, 3)
     lanes = _lanes(database, seconds=0.05)
@@ -205,8 +215,8 @@ async def test_no_wake_up_is_lost_between_inserting_and_finishing(database: Data
 
     async def inserter() -> None:
         nonlocal added
-        for turn in range(60):
-            row = rows[ids[turn % 3]]
+        for event in range(60):
+            row = rows[ids[event % 3]]
             async with database.transaction() as con:
                 ticket = await lock_ticket(con, row["ticket_id"])
                 n = max(2, ticket.next_event)
@@ -242,7 +252,7 @@ async def test_no_wake_up_is_lost_between_inserting_and_finishing(database: Data
     assert await database.fetchval("select count(*) from lane where state <> 0") == 0
 
 
-async def test_a_dead_create_holds_its_followers_until_it_is_replayed(database: Database):
+async def test_a_dead_create_blocks_its_followers_until_it_is_replayed(database: Database):
     [lane_id] = await _place(database, 1, 2)
     lanes = _lanes(database)
     [lane] = await lanes.claim(1)
@@ -298,14 +308,14 @@ async def test_the_claim_does_not_read_what_is_blocked(database: Database):
         await con.execute("analyze lane; analyze ticket; analyze destination_state")
         alive = await con.fetchval("select id from destination where slug = 'alive'")
         claim = queries("queue")["claim_lanes"]
-        for given, value in (
+        for setting, value in (
             ("$1", f"'{uuid.uuid4()}'::uuid"),
             ("$2::integer", "8"),
             ("$2", "8"),
             ("$3::interval", "interval '60 s'"),
             ("$4::integer[]", f"array[{alive}]"),
         ):
-            claim = claim.replace(given, value)
+            claim = claim.replace(setting, value)
         plan = await con.fetch(f"explain (analyze, format text) {claim}")
     text = "\n".join(row[0] for row in plan)
     assert "Seq Scan on lane" not in text, text
@@ -330,7 +340,7 @@ async def test_a_delivery_that_is_done_gets_no_intent_and_a_later_one_is_not_giv
 
 
 @pytest.mark.parametrize("state", ["idle", "ready", "leased", "parked"])
-async def test_a_skipped_delivery_comes_back_at_the_end_of_its_lane_however_that_stands(
+async def test_a_skipped_delivery_comes_back_at_the_end_of_its_lane_whatever_the_state(
     database: Database, state: str
 ):
     """An idle lane wakes up; any other stays as it is, and its holder keeps it."""

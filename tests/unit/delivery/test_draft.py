@@ -83,7 +83,7 @@ def attempt(row, kind=DeliveryKind.CREATE, *, destination_kind=DestinationKind.T
     )
 
 
-def made(
+def rendered(
     data=None,
     kind=DeliveryKind.CREATE,
     *,
@@ -92,12 +92,17 @@ def made(
     more=None,
     destination_kind=DestinationKind.TRACKER,
     rule=NO_RULE,
-    **words,
+    **fields,
 ):
-    row = delivery(data, **words)
-    one = attempt(row, kind, destination_kind=destination_kind)
+    row = delivery(data, **fields)
+    current_attempt = attempt(row, kind, destination_kind=destination_kind)
     return draft_of(
-        one, PAGE, OutgoingFilter(KEY, PROFILES[redact], person=rule.options.requester), listed, more, rule
+        current_attempt,
+        PAGE,
+        OutgoingFilter(KEY, PROFILES[redact], person=rule.options.requester),
+        listed,
+        more,
+        rule,
     )
 
 
@@ -107,7 +112,7 @@ def drafts(**more):
 
 
 @pytest.mark.parametrize(
-    ("data", "words"),
+    ("data", "fields"),
     [
         ({"text": f"it was {AWS}"}, {}),
         ({"code": f"aws = '{AWS}'"}, {}),
@@ -124,11 +129,11 @@ def drafts(**more):
     ],
 )
 @pytest.mark.parametrize("kind", [DeliveryKind.CREATE, DeliveryKind.UPDATE])
-def test_no_field_of_an_issue_goes_past_the_gate(data, words, kind):
-    draft = made(data, kind, **words)
+def test_no_field_of_an_issue_bypasses_the_filter(data, fields, kind):
+    draft = rendered(data, kind, **fields)
     assert AWS not in repr(draft)
-    said = made(data, kind, redact="off", **words)
-    assert AWS in repr(said), "the case says nothing: the field does not leave at all"
+    unmasked = rendered(data, kind, redact="off", **fields)
+    assert AWS in repr(unmasked), "the case says nothing: the field does not leave at all"
 
 
 @pytest.mark.parametrize(
@@ -142,46 +147,46 @@ def test_no_field_of_an_issue_goes_past_the_gate(data, words, kind):
         ("details", {"code": AWS}),
     ],
 )
-def test_no_field_of_a_comment_goes_past_the_gate(event, data):
-    draft = made(data, DeliveryKind.COMMENT, event_kind=event, ticket_kind=2)
+def test_no_field_of_a_comment_bypasses_the_filter(event, data):
+    draft = rendered(data, DeliveryKind.COMMENT, event_kind=event, ticket_kind=2)
     assert AWS not in repr(draft)
     assert draft["masked"] == {"aws-key": 1}
-    assert AWS in repr(made(data, DeliveryKind.COMMENT, redact="off", event_kind=event, ticket_kind=2))
+    assert AWS in repr(rendered(data, DeliveryKind.COMMENT, redact="off", event_kind=event, ticket_kind=2))
 
 
-def test_what_a_source_says_beyond_its_report_and_what_a_storm_lists_passes_too():
+def test_details_of_a_source_and_throttled_tickets_are_filtered_too():
     more = {"code": AWS, "facts": [["User", AWS]], "level": AWS}
-    assert AWS not in repr(made({"text": "x"}, more=more))
+    assert AWS not in repr(rendered({"text": "x"}, more=more))
     listed = ThrottledTickets(2, [("1", f"No {AWS}"), ("2", "fine")])
-    draft = made({"throttle": {"allowed": 1}}, listed=listed)
+    draft = rendered({"throttle": {"allowed": 1}}, listed=listed)
     assert AWS not in repr(draft) and "fine" in draft["body"]
     assert AWS not in repr(
-        made(
+        rendered(
             {"throttle": {"allowed": 1}}, DeliveryKind.COMMENT, listed=listed, event_kind="throttle_continued"
         )
     )
 
 
-def test_what_a_source_is_told_passes_and_stays_what_it_is():
+def test_feedback_to_a_source_is_filtered_and_otherwise_unchanged():
     data = {"destination": "forge", "key": "12", "url": "https://git.example/acme/shop/issues/12"}
-    draft = made(data, DeliveryKind.COMMENT, destination_kind=DestinationKind.SOURCE, event_kind="linked")
+    draft = rendered(data, DeliveryKind.COMMENT, destination_kind=DestinationKind.SOURCE, event_kind="linked")
     assert draft == {"body": "Tracked as forge 12: https://git.example/acme/shop/issues/12"}
     data["url"] = f"https://git:{AWS}@git.example/issues/12"
     assert AWS not in repr(
-        made(data, DeliveryKind.COMMENT, destination_kind=DestinationKind.SOURCE, event_kind="linked")
+        rendered(data, DeliveryKind.COMMENT, destination_kind=DestinationKind.SOURCE, event_kind="linked")
     )
 
 
 def test_masked_before_it_is_cut():
     """A secret across the place where a text is cut would leave half of itself."""
     text = "x " * 5990 + f"\npassword = 'correct-horse-{'7' * 80}'"
-    body = made({"text": text})["body"]
+    body = rendered({"text": text})["body"]
     assert "correct" not in body and "777" not in body
 
 
 def test_clean_comes_first():
     hidden = AWS[:6] + "\u200b" + AWS[6:]
-    draft = made({"text": hidden, "facts": [["a", hidden]]}, title=hidden)
+    draft = rendered({"text": hidden, "facts": [["a", hidden]]}, title=hidden)
     assert draft["masked"] == {"aws-key": 2}
     assert AWS not in repr(draft).replace("\\u200b", "")
 
@@ -189,7 +194,7 @@ def test_clean_comes_first():
 def test_what_is_ours_stays():
     url = "https://bugsink.example.com/issues/issue/6f0d2a51-3c5e-4a0e-9c55-0d6f6c2f6a01/event/last/"
     for redact in PROFILES:
-        draft = made(
+        draft = rendered(
             {"url": url, "release": "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b"}, redact=redact, ticket_url=url
         )
         assert f"{PAGE}/console/tickets/{uuid.UUID(int=7)}" in draft["body"]
@@ -200,10 +205,10 @@ def test_what_is_ours_stays():
         assert "masked" not in draft
 
 
-def test_the_same_secret_has_the_same_placeholder_and_another_house_another():
-    one, two = made({"text": AWS})["body"], made({"text": f"again {AWS}"})["body"]
-    word = one.partition("aws-key ")[2][:6]
-    assert f"aws-key {word}" in two
+def test_the_same_secret_has_the_same_placeholder_and_in_another_installation_another():
+    first, second = rendered({"text": AWS})["body"], rendered({"text": f"again {AWS}"})["body"]
+    word = first.partition("aws-key ")[2][:6]
+    assert f"aws-key {word}" in second
     row = delivery({"text": AWS})
     assert (
         f"aws-key {word}"
@@ -212,16 +217,16 @@ def test_the_same_secret_has_the_same_placeholder_and_another_house_another():
 
 
 def test_addresses_of_people_stay_inside():
-    said = {"body": "x", "author": {"name": "ada@customer.example", "email": "ada@customer.example"}}
+    comment = {"body": "x", "author": {"name": "ada@customer.example", "email": "ada@customer.example"}}
     for redact in PROFILES:
-        draft = made(said, DeliveryKind.COMMENT, redact=redact, event_kind="commented", ticket_kind=2)
+        draft = rendered(comment, DeliveryKind.COMMENT, redact=redact, event_kind="commented", ticket_kind=2)
         assert "ada" not in repr(draft)
         assert "The customer wrote" in draft["body"]
     named = {"body": "x", "author": {"name": "Ada"}}
-    assert "Ada" in made(named, DeliveryKind.COMMENT, event_kind="commented", ticket_kind=2)["body"]
+    assert "Ada" in rendered(named, DeliveryKind.COMMENT, event_kind="commented", ticket_kind=2)["body"]
     assert (
         "Ada"
-        not in made(named, DeliveryKind.COMMENT, redact="strict", event_kind="commented", ticket_kind=2)[
+        not in rendered(named, DeliveryKind.COMMENT, redact="strict", event_kind="commented", ticket_kind=2)[
             "body"
         ]
     )
@@ -234,18 +239,18 @@ def test_a_mail_greets_its_owner_by_name_and_holds_no_secret():
     assert draft["masked"] == {"aws-key": 1}
 
 
-def test_counts_in_words():
+def test_counts_are_shown_as_text():
     assert redaction_summary({"token": 2, "aws-key": 1}) == "1 aws-key, 2 token"
 
 
-async def test_a_draft_is_made_once_and_counted_once():
+async def test_a_draft_is_rendered_once_and_counted_once():
     seen = []
     signals = Signals()
     signals.subscribe(TextRedacted, lambda signal: seen.append(signal.counts))
     makes = drafts(signals=signals)
     first = await makes.render(attempt(delivery({"text": AWS})))
-    again = await makes.render(attempt(delivery({"text": "something else"}, draft=json.dumps(first))))
-    assert again == first
+    second = await makes.render(attempt(delivery({"text": "something else"}, draft=json.dumps(first))))
+    assert second == first
     assert seen == [{"aws-key": 1}]
     mail = await makes.render_email(delivery(event_kind="closed", title=AWS))
     assert await makes.render_email(delivery(draft=json.dumps(mail))) == mail
@@ -263,41 +268,41 @@ async def test_long_texts_are_masked_in_a_thread(monkeypatch, size, inline):
 
 
 async def test_the_loop_goes_on_while_a_long_text_is_masked():
-    turns = 0
+    iterations = 0
 
     async def count():
-        nonlocal turns
+        nonlocal iterations
         while True:
-            turns += 1
+            iterations += 1
             await asyncio.sleep(0)
 
     counting = asyncio.create_task(count())
     await drafts().render(attempt(delivery({"text": "password = something; " * 8_000})))
     counting.cancel()
-    assert turns > 3
+    assert iterations > 3
 
 
 # -- in other words ------------------------------------------------------------------------------------------------
 
-WORDS = TemplateSet(
+TEMPLATES = TemplateSet(
     title="T {{ title }}",
     body="B {{ text }}",
     comment="C {{ text }}{{ earlier }}",
     mail_subject="S",
     mail_body="M",
 )
-MINE = Rule("mine", Options(templates=WORDS))
+MINE = Rule("mine", Options(templates=TEMPLATES))
 
 
-def plain(said):
-    return said.replace("\u2060", "")
+def plain(text):
+    return text.replace("\u2060", "")
 
 
-def test_each_text_has_its_template_and_what_is_left_out_the_built_in_words():
-    draft = made({"text": "broke"}, rule=MINE)
+def test_each_text_has_its_template_or_else_the_built_in_text():
+    draft = rendered({"text": "broke"}, rule=MINE)
     assert (plain(draft["title"]), plain(draft["body"])) == ("T KeyError", "B broke")
     assert draft["facts"]["title"] == "KeyError"
-    comment = made(
+    comment = rendered(
         {"text": "back"}, DeliveryKind.COMMENT, rule=MINE, event_kind="recurred", coalesced_count=4
     )
     assert plain(comment["body"]) == "C back4"
@@ -305,37 +310,39 @@ def test_each_text_has_its_template_and_what_is_left_out_the_built_in_words():
     mail = email_draft_of(row, PAGE, OutgoingFilter(KEY, PROFILES["normal"], person=True), MINE)
     assert (mail["subject"], mail["body"]) == ("S", "M")
     some = Rule("some", Options(templates=TemplateSet(title="only {{ level }}")))
-    draft = made({"text": "broke", "level": "error"}, rule=some)
+    draft = rendered({"text": "broke", "level": "error"}, rule=some)
     assert plain(draft["title"]) == "only error" and "Reported through" in draft["body"]
 
 
-def test_what_no_template_could_tell_keeps_the_built_in_words():
+def test_texts_that_no_template_knows_stay_built_in():
     listed = ThrottledTickets(1, [("1", "fine")])
-    storm = {"throttle": {"allowed": 1}}
-    assert "More than 1 new problems" in made(storm, listed=listed, rule=MINE)["body"]
+    data = {"throttle": {"allowed": 1}}
+    assert "More than 1 new problems" in rendered(data, listed=listed, rule=MINE)["body"]
     assert (
         "are listed by now"
-        in made(storm, DeliveryKind.COMMENT, listed=listed, event_kind="throttle_continued", rule=MINE)[
+        in rendered(data, DeliveryKind.COMMENT, listed=listed, event_kind="throttle_continued", rule=MINE)[
             "body"
         ]
     )
-    assert "x = 1" in made({"code": "x = 1"}, DeliveryKind.COMMENT, event_kind="details", rule=MINE)["body"]
+    assert (
+        "x = 1" in rendered({"code": "x = 1"}, DeliveryKind.COMMENT, event_kind="details", rule=MINE)["body"]
+    )
     linked = {"destination": "forge", "key": "12", "url": "https://git.example/12"}
-    told = made(
+    details = rendered(
         linked, DeliveryKind.COMMENT, destination_kind=DestinationKind.SOURCE, event_kind="linked", rule=MINE
     )
-    assert told["body"].startswith("Tracked as")
+    assert details["body"].startswith("Tracked as")
 
 
 def test_a_template_that_fails_costs_its_own_text_alone_and_is_named():
     broken = TemplateSet(title="{{ title | truncate(level) }}", body="B {{ text }}", comment="{% if %}")
     rule = Rule("bad", Options(templates=broken))
-    draft = made({"text": "broke"}, rule=rule)
+    draft = rendered({"text": "broke"}, rule=rule)
     assert draft["title"] == "KeyError" and plain(draft["body"]) == "B broke"
     assert draft["problem"] == (
         "template title of route bad failed: line 1: TypeError: truncate needs a number of characters: truncate(100)"
     )
-    comment = made({"text": "back"}, DeliveryKind.COMMENT, rule=rule, event_kind="recurred")
+    comment = rendered({"text": "back"}, DeliveryKind.COMMENT, rule=rule, event_kind="recurred")
     assert (
         "come back" in comment["body"]
         and "template comment of route bad failed: line 1" in comment["problem"]
@@ -346,27 +353,29 @@ def test_secrets_are_masked_before_a_template_sees_them():
     every = TemplateSet(
         body="{{ text }} {{ title }} {{ tags }} {{ code }} {{ url | link }} {{ url }} {{ level }} {{ release }} {{ environment }}"
     )
-    said = {"text": AWS, "code": AWS, "facts": [["a", AWS]], "url": f"https://x.test/{AWS}", "level": AWS}
-    words = {"title": AWS, "release": AWS, "environment": AWS, "ticket_url": f"https://y.test/{AWS}"}
-    draft = made(said, rule=Rule("x", Options(templates=every)), **words)
+    data = {"text": AWS, "code": AWS, "facts": [["a", AWS]], "url": f"https://x.test/{AWS}", "level": AWS}
+    fields = {"title": AWS, "release": AWS, "environment": AWS, "ticket_url": f"https://y.test/{AWS}"}
+    draft = rendered(data, rule=Rule("x", Options(templates=every)), **fields)
     assert "x.test" in draft["body"]
-    known = made({}, rule=Rule("x", Options(templates=every)), **words)
+    known = rendered({}, rule=Rule("x", Options(templates=every)), **fields)
     assert "y.test" in known["body"] and AWS not in repr(known)
     assert AWS not in repr(draft) and "problem" not in draft
 
 
 def test_the_requester_is_named_for_support_alone_and_where_the_rule_says_so():
     asked = Rule("asked", Options(requester=True))
-    who = {"reporter_name": "Ada", "reporter_email": "ada@customer.example"}
+    requester = {"reporter_name": "Ada", "reporter_email": "ada@customer.example"}
     for redact in PROFILES:
-        assert "ada@" not in repr(made({"text": "x"}, ticket_kind=2, redact=redact, **who))
-        draft = made({"text": "x"}, ticket_kind=2, redact=redact, rule=asked, **who)
+        assert "ada@" not in repr(rendered({"text": "x"}, ticket_kind=2, redact=redact, **requester))
+        draft = rendered({"text": "x"}, ticket_kind=2, redact=redact, rule=asked, **requester)
         assert "- **Requester:** `Ada <ada@customer.example>`" in draft["body"]
-    assert "ada@" not in repr(made({"text": "x"}, rule=asked, **who))
-    words = TemplateSet(body="{{ requester.name }} {{ requester.address }} {{ tags }}.")
-    shown = made({}, ticket_kind=2, rule=Rule("x", Options(templates=words, requester=True)), **who)
+    assert "ada@" not in repr(rendered({"text": "x"}, rule=asked, **requester))
+    templates = TemplateSet(body="{{ requester.name }} {{ requester.address }} {{ tags }}.")
+    shown = rendered(
+        {}, ticket_kind=2, rule=Rule("x", Options(templates=templates, requester=True)), **requester
+    )
     assert "Ada" in shown["body"] and "customer" in shown["body"]
-    hidden = made({}, ticket_kind=2, rule=Rule("x", Options(templates=words)), **who)
+    hidden = rendered({}, ticket_kind=2, rule=Rule("x", Options(templates=templates)), **requester)
     assert plain(hidden["body"]) == "."
 
 
@@ -404,13 +413,13 @@ async def test_without_templates_nothing_is_asked_and_with_them_the_opening_even
     await makes.render(attempt(row, DeliveryKind.COMMENT))
     assert not asked
     match = Match(tags={"service": "basket"})
-    reloader.current.routes = [Route(1, match, (1,), options=Options(templates=WORDS))]
+    reloader.current.routes = [Route(1, match, (1,), options=Options(templates=TEMPLATES))]
     draft = await makes.render(attempt(row, DeliveryKind.COMMENT))
-    notice, _, said = draft["body"].partition("\n\n")
-    assert plain(said) == "C back0" and asked == [row.ticket_id]
+    notice, _, body = draft["body"].partition("\n\n")
+    assert plain(body) == "C back0" and asked == [row.ticket_id]
     assert notice.startswith("_One update could not")
 
 
-async def test_what_only_does_something_says_nothing():
+async def test_a_change_of_state_has_no_text():
     for kind in (DeliveryKind.CLOSE, DeliveryKind.REOPEN):
         assert await drafts().render(attempt(delivery({"text": AWS}), kind)) == {}
