@@ -66,16 +66,12 @@ def server_dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         process.stdin.close()
 
 
-def _with_database(dsn: str, name: str) -> str:
-    head, _, query = dsn.partition("?")
-    return f"{head.rpartition('/')[0]}/{name}{'?' + query if query else ''}"
-
-
 @pytest.fixture(scope="session")
 def template(server_dsn: str) -> str:
     """Create the migrated database that tests clone."""
     import asyncpg
 
+    from cloned_database import with_database
     from pointsman.storage import migrate
     from pointsman.storage.db import Database
 
@@ -85,7 +81,7 @@ def template(server_dsn: str) -> str:
         con = await asyncpg.connect(server_dsn)
         await con.execute(f"create database {name}")
         await con.close()
-        async with Database.open(_with_database(server_dsn, name), size=2) as database:
+        async with Database.open(with_database(server_dsn, name), size=2) as database:
             await migrate.migrate(database)
 
     asyncio.run(create())
@@ -95,26 +91,19 @@ def template(server_dsn: str) -> str:
 @pytest.fixture
 async def empty_dsn(server_dsn: str) -> AsyncIterator[str]:
     """Create a database without a schema for one test."""
-    async for dsn in _cloned(server_dsn, "template1"):
+    from cloned_database import cloned_database
+
+    async for dsn in cloned_database(server_dsn, "template1"):
         yield dsn
 
 
 @pytest.fixture
 async def dsn(server_dsn: str, template: str) -> AsyncIterator[str]:
     """Create a migrated database for one test."""
-    async for dsn in _cloned(server_dsn, template):
+    from cloned_database import cloned_database
+
+    async for dsn in cloned_database(server_dsn, template):
         yield dsn
-
-
-async def _cloned(server_dsn: str, template: str) -> AsyncIterator[str]:
-    import asyncpg
-
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    con = await asyncpg.connect(server_dsn)
-    await con.execute(f"create database {name} template {template}")
-    yield _with_database(server_dsn, name)
-    await con.execute(f"drop database {name} with (force)")
-    await con.close()
 
 
 @pytest.fixture

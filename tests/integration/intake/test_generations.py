@@ -111,7 +111,7 @@ class Shop:
         )
         await self.database.execute(
             "update below_threshold_ticket set counted_at = counted_at - $1::interval,"
-            " seen = (select array_agg(at - $1) from unnest(seen) s(at))",
+            " occurred_at = (select array_agg(at - $1) from unnest(occurred_at) s(at))",
             back,
         )
         await self.database.execute("update ticket_rate_window set started_at = started_at - $1::interval", back)
@@ -286,9 +286,9 @@ async def test_a_parked_report_begins_the_next_generation_when_it_is_run_again(s
 
 async def test_old_tickets_that_come_back_under_new_ones_are_not_told_to_the_source_any_more(shop: Shop):
     shop.rule(options=NEW)
-    await shop.again(problem="SHOP-1")
+    await shop.again(problem_id="SHOP-1")
     await shop.close()
-    await shop.again(problem="SHOP-1")
+    await shop.again(problem_id="SHOP-1")
     old, new = await shop.tickets()
     async with shop.database.transaction() as con:
         assert await sources.problem_of_ticket(con, old["id"], shop.here) is None

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from cloned_database import cloned_database
 from pointsman.bus.publish import publish
 from pointsman.crypto import sha256
 from pointsman.domain.states import TicketKind
@@ -517,10 +518,8 @@ steps = st.lists(
 @given(drawn=steps)
 def test_whatever_happens_a_lane_tells_its_events_in_order(server_dsn: str, template: str, drawn):
     """Against one database with a ticket for each example."""
-    from conftest import _cloned
-
     async def example() -> None:
-        async for dsn in _cloned(server_dsn, template):
+        async for dsn in cloned_database(server_dsn, template):
             async with Database.open(dsn, size=2) as database:
                 shop = await Shop(database).open()
                 [ticket] = await shop.opens("a")

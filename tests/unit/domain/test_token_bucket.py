@@ -61,7 +61,7 @@ def test_what_one_destination_was_told_holds_for_all_with_its_credential(given_b
 
 @pytest.mark.parametrize("wrong", [("", 1, 1.0), ("a:b", 1, 1.0), ("a", 0, 1.0), ("a", 1, 0.0)])
 def test_a_budget_that_is_none_is_refused(wrong):
-    with pytest.raises(ValueError, match="a budget has"):
+    with pytest.raises(ValueError, match="a quota has"):
         Quota(*wrong)
 
 
