@@ -1,1 +1,1 @@
-"""Pure text: sanitize, render and redact what leaves Pointsman."""
+"""Sanitize, render and redact outgoing texts. Pure."""

@@ -1,1 +1,1 @@
-"""Find, check and instantiate plugins, and contain what they do."""
+"""Find, check, instantiate and contain plugins."""

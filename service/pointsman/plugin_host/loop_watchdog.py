@@ -77,21 +77,25 @@ class LoopWatchdog:
             self._on_lag(max(0.0, time.monotonic() - self._beat_at - BEAT_SECONDS))
 
     def _watch(self, loop: asyncio.AbstractEventLoop, ident: int) -> None:
-        reported_beat, away, of = 0.0, 0.0, 0.0
-        before, used = time.monotonic(), time.process_time()
+        reported_beat, paused_seconds, paused_beat = 0.0, 0.0, 0.0
+        previous, previous_cpu = time.monotonic(), time.process_time()
         while not self._stop.wait(BEAT_SECONDS):
-            beat_at, now, worked = self._beat_at, time.monotonic(), time.process_time()
-            # this thread was late and no processor was at work: the whole process stood still (stopped, suspended,
-            # starved), and that is nobody's fault
-            late = max(0.0, (now - before - BEAT_SECONDS) - (worked - used))
-            away = min((away if of == beat_at else 0.0) + late, now - beat_at)
-            of, before, used = beat_at, now, worked
-            if now - beat_at - away < self._stall_seconds + BEAT_SECONDS or reported_beat == beat_at:
+            beat_at, now, cpu = self._beat_at, time.monotonic(), time.process_time()
+            # If this thread woke up late and the process used no processor time, the whole process was paused (stopped,
+            # suspended, starved). That time is not attributed to a plugin.
+            late = max(0.0, (now - previous - BEAT_SECONDS) - (cpu - previous_cpu))
+            paused_seconds = min((paused_seconds if paused_beat == beat_at else 0.0) + late, now - beat_at)
+            paused_beat, previous, previous_cpu = beat_at, now, cpu
+            if (
+                now - beat_at - paused_seconds < self._stall_seconds + BEAT_SECONDS
+                or reported_beat == beat_at
+            ):
                 continue
             reported_beat = beat_at
-            whose, where = self._find_plugin_frame(sys._current_frames().get(ident))  # noqa: SLF001 - the way to see it
+            frame = sys._current_frames().get(ident)  # noqa: SLF001 - there is no public function
+            plugin, where = self._find_plugin_frame(frame)
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._report_stall, whose, where, beat_at)
+                loop.call_soon_threadsafe(self._report_stall, plugin, where, beat_at)
 
     def _find_plugin_frame(self, frame: FrameType | None) -> tuple[str, str]:
         """Return the plugin's kind ("" if none) and the place of the innermost frame of a plugin, else of any code."""
@@ -106,14 +110,14 @@ class LoopWatchdog:
             frame = frame.f_back
         return "", where
 
-    def _report_stall(self, whose: str, where: str, beat_at: float) -> None:
-        self.stalls[whose] += 1
-        self._on_stall(whose)
+    def _report_stall(self, plugin: str, where: str, beat_at: float) -> None:
+        self.stalls[plugin] += 1
+        self._on_stall(plugin)
         log.error(
             "event loop blocked",
-            plugin=whose or None,
+            plugin=plugin or None,
             where=where,
             seconds=round(time.monotonic() - beat_at, 1),
         )
-        if whose and self.stalls[whose] == STALLS_ALLOWED and self._on_repeated_stalls is not None:
-            self._pausing = asyncio.ensure_future(self._on_repeated_stalls(whose))
+        if plugin and self.stalls[plugin] == STALLS_ALLOWED and self._on_repeated_stalls is not None:
+            self._pausing = asyncio.ensure_future(self._on_repeated_stalls(plugin))

@@ -29,7 +29,7 @@ GROUP = "pointsman"
 
 
 class PluginStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Result of loading one plugin: what it registered, or why it was refused."""
+    """Result of loading one plugin: its registered kinds, or the reason of its refusal."""
 
     name: str
     origin: str
@@ -104,7 +104,7 @@ class Registry:
         )
 
     def _collect(self, name: str, module: ModuleType) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the checked trackers and sources of one plugin, by kind. Raises whatever is wrong with it."""
+        """Return the checked trackers and sources of one plugin, by kind. Raises any exception if the plugin is invalid."""
         self._manager.register(module, name)
         self._manager.check_pending()
         other_plugins = [plugin for plugin in self._manager.get_plugins() if plugin is not module]

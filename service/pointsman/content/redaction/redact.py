@@ -34,7 +34,7 @@ from pointsman.content.redaction.pii import find_personal_data
 
 
 class Profile(enum.Enum):
-    """What to mask: secrets, or (``STRICT``, for public destinations) personal data as well."""
+    """Extent of masking: secrets, or (``STRICT``, for public destinations) personal data as well."""
 
     NORMAL = "normal"
     STRICT = "strict"
