@@ -1,4 +1,4 @@
-"""Requests as senders make them, after their documentation: for each built-in kind what its tests and the suite work with."""
+"""Example requests of each built-in source kind, as in the senders' documentation, for its tests and the suite."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What two Markdown parsers and the trackers after them would make of a text.
+"""Judge the effect of a text with two Markdown parsers and the rules of trackers.
 
 markdown-it-py, which our mails and the plugin for Jira use, with tables, strikethrough and the linking of bare addresses;
 and cmark-gfm, GitHub's own, with all of its extensions and footnotes. Raw HTML is on in both, so that a leak would show.
@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 JOINER = "\u2060"
 
 _MARKDOWN_IT = MarkdownIt("gfm-like", {"html": True, "linkify": True})
-# what the trackers do not link either: names of hosts without www, and addresses without a scheme
+# the trackers do not link these either: host names without www, URLs without a scheme
 _MARKDOWN_IT.linkify.set({"fuzzy_link": False}).add("//", None)
 _EXTENSIONS = ["table", "autolink", "strikethrough", "tasklist"]
 _OPTIONS = Options.CMARK_OPT_UNSAFE | Options.CMARK_OPT_FOOTNOTES
@@ -23,7 +23,7 @@ _OPTIONS = Options.CMARK_OPT_UNSAFE | Options.CMARK_OPT_FOOTNOTES
 
 @dataclass
 class Seen:
-    """What came out: the kinds of elements, what is said outside of code, all that is said, and where links lead."""
+    """Result of parsing: kinds of elements, text outside of code, whole text, and targets of links."""
 
     kinds: set = field(default_factory=set)
     prose: str = ""
@@ -87,7 +87,7 @@ def by_cmark(markdown):
 
 PARSERS = (by_markdown_it, by_cmark)
 
-# What GitHub, GitLab, Forgejo and Jira look for in the text that is left when Markdown is done, taken wider than any does.
+# Texts that GitHub, GitLab, Forgejo and Jira search for after Markdown, wider than in any of them.
 ALIVE = {
     "a mention": r"@[\w-]",
     "an issue": r"[#!]\w|(?i:gh-\d|(?<![a-z0-9])[a-z][a-z0-9]*-\d|ghsa-\w)",
@@ -99,7 +99,7 @@ ALIVE = {
     "a comment": r"<!--",
     "GitLab's markup": r"\[TOC\]|\[\[|\{[+-]|\[[+-]|%\{",
 }
-# what is looked for in the raw text, whatever Markdown says
+# texts that are searched for in the raw text, independent of Markdown
 RAW = {
     "a command": r"(?m)^[ \t]*/[a-zA-Z]",
     "a formula of Forgejo": r"(?m)^[ \t]*(?:[-*>][ \t]+)*\\\[",
@@ -109,7 +109,7 @@ RAW = {
 
 
 def alive(text):
-    """What a tracker would act on, by name."""
+    """Return the texts that a tracker would act on, by name."""
     return {name: match[0] for name, sign in ALIVE.items() if (match := re.search(sign, text))}
 
 

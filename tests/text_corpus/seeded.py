@@ -1,4 +1,4 @@
-"""Texts with a secret in each, and texts without any, made from a seed. No real secret, and none that is stored here.
+"""Generate texts with and without secrets from a seed. No real secret, and no stored one.
 
 The texts with secrets are the places where errors show them: settings, requests, headers, JSON, addresses, dumps of
 variables in several languages, commands. A secret that no form gives away stands at a place that names it.
@@ -49,7 +49,7 @@ class Maker:
     def base64(self, count):
         return base64.b64encode(self.r.randbytes(count)).decode()
 
-    # -- what gives itself away ------------------------------------------------------------------------------------
+    # -- secrets with a known form-----------------------------------------------------------------------------------
 
     def jwt(self):
         def part(value):
@@ -116,7 +116,7 @@ class Maker:
         """A secret that any text gives away."""
         return self.r.choices([self.vendor, self.jwt, self.pem, self.card, self.iban], [14, 3, 2, 2, 1])[0]()
 
-    # -- what needs a name beside it -------------------------------------------------------------------------------
+    # -- secrets with a name beside them------------------------------------------------------------------------------
 
     def password(self, signs):
         r = self.r
@@ -327,7 +327,7 @@ def seeded(count, seed=20260301):
 
 
 def clean(count, seed=20260302):
-    """So many traces and logs that look as if, and hold no secret and nobody's data."""
+    """Return traces and logs that look suspicious and contain neither secrets nor personal data."""
     m = Maker(seed)
     r = m.r
 

@@ -106,7 +106,7 @@ class Empty(Good):
 
 
 class Unfit(Good):
-    """Can't even be made."""
+    """Raises in its constructor."""
 
     kind = "unfit"
 
@@ -168,7 +168,7 @@ def config(*kinds: type[Tracker]) -> str:
 async def test_a_hostile_plugin_harms_only_its_own_destination(
     service: RunningService, database: Database, registry, hostile
 ):
-    """Tickets reach the good destination at once, the bad one says what is wrong, and the service lives."""
+    """Tickets reach the good destination at once, the bad one shows the problem, and the service keeps running."""
     async with service.replica(config(hostile, Good), registry=registry):
         tickets = [await service.new_ticket(f"number {n}") for n in range(3)]
         for ticket in tickets:
@@ -187,11 +187,13 @@ async def test_a_hostile_plugin_harms_only_its_own_destination(
         assert (await list_destinations(database))[0].slug
         assert (await service.call("GET", "/health/ready", status=200))["status"] == "ready"
         rows = {status.slug: status for status in await list_destinations(database)}
-        if hostile is not Blocks:  # one that blocks the loop makes others wait, until it is paused
+        if hostile is not Blocks:  # a plugin that blocks the loop delays all work until it is paused
             assert rows["good"].failed_at is None
 
 
-async def test_a_webhook_that_the_plugin_can_not_read_is_kept(service: RunningService, database: Database, registry):
+async def test_a_webhook_that_the_plugin_can_not_read_is_kept(
+    service: RunningService, database: Database, registry
+):
     async with service.replica(config(BadNews), registry=registry):
         await service.call("POST", "/webhooks/bad-news/bad-news", data=b"raise", status=401)
         await service.call("POST", "/webhooks/bad-news/bad-news", data=b"{}", status=200)
@@ -199,7 +201,9 @@ async def test_a_webhook_that_the_plugin_can_not_read_is_kept(service: RunningSe
         assert (row["state"], row["body"]) == (4, b"{}")
 
 
-async def test_a_plugin_that_blocks_the_loop_is_named_and_in_the_end_paused(service, database, registry, capfd):
+async def test_a_plugin_that_blocks_the_loop_is_named_and_in_the_end_paused(
+    service, database, registry, capfd
+):
     from pointsman import logs
 
     logs.configure("json", level="error")
@@ -215,8 +219,10 @@ async def test_a_plugin_that_blocks_the_loop_is_named_and_in_the_end_paused(serv
 
             async def paused():
                 await database.execute("update lane set due_at = now(), state = 1 where state = 1")
-                # several that block one after the other are one stall: let them come again
-                await database.execute("update delivery set outcome_unknown = false, attempts = 0 where state = 0")
+                # several consecutive blocks count as one stall: wait for the next stall
+                await database.execute(
+                    "update delivery set outcome_unknown = false, attempts = 0 where state = 0"
+                )
                 await database.execute("update destination_state set blocked_until = null")
                 rows = {status.slug: status for status in await list_destinations(database)}
                 return rows["blocks"].state.startswith("paused")
@@ -232,4 +238,9 @@ async def test_only_allowed_plugins_are_imported():
 
     registry = Registry.load(allow=["folder"])
     assert set(registry.trackers) == {"folder"}
-    assert {status.name for status in registry.statuses if status.refused} == {"forgejo", "github", "gitlab", "jira"}
+    assert {status.name for status in registry.statuses if status.refused} == {
+        "forgejo",
+        "github",
+        "gitlab",
+        "jira",
+    }

@@ -1,4 +1,4 @@
-"""HTTP towards a destination, against real servers on loopback: what was sent, what came back, what never leaves."""
+"""The HTTP client against real servers on loopback: requests, responses, and refused requests."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ TOKEN = "token of-the-tests"
 
 @contextlib.asynccontextmanager
 async def serving(handler=None):
-    """A server that notes what it was asked: its address and the requests."""
+    """Run a server that records requests; yield its URL and the requests."""
     seen = []
 
     async def handle(request):
@@ -84,7 +84,7 @@ async def client(base, policy=LOOPBACK, *, seconds=5.0, headers=None):
         await http_client.close()
 
 
-# -- what is sent, what comes back -----------------------------------------------------------------------------------
+# -- requests and responses ------------------------------------------------------------------------------------------
 
 
 async def test_a_request_goes_below_the_base_address_with_the_credential_and_json():
@@ -303,7 +303,7 @@ async def test_an_answer_that_trickles_is_cut_off_too():
 
 @pytest.mark.parametrize("packed", [False, True])
 async def test_an_endless_answer_is_not_read_to_its_end(monkeypatch, packed):
-    """A small packed body that becomes a huge one counts as what it becomes."""
+    """The size limit counts the decompressed body."""
     monkeypatch.setattr(module, "RESPONSE_LIMIT", 100_000)
 
     def say(size):
@@ -431,7 +431,7 @@ async def test_a_named_host_may_live_on_a_private_address(monkeypatch):
 
 
 async def test_a_write_whose_lease_is_over_when_its_bytes_would_leave_does_not_leave():
-    """It may wait long for a connection, or the whole process may have stood still."""
+    """It may have waited long for a connection, or the whole process may have been paused."""
     async with serving() as (url, seen):
         client = HttpClient(Connection(base_url=url), LOOPBACK, timeout_seconds=5.0)
         asked = []

@@ -1,4 +1,4 @@
-"""Who is blamed when the event loop stands still."""
+"""Attribution of a blocked event loop to a plugin."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def test_a_process_that_stood_still_as_a_whole_blames_nobody(activity: str
         if activity == "stop":
             for _ in range(3):
                 program.send_signal(signal.SIGSTOP)
-                # how long it is stopped is what is tested
+                # the duration of the pause is under test
                 await asyncio.sleep(1.5)
                 program.send_signal(signal.SIGCONT)
                 await asyncio.sleep(0.3)

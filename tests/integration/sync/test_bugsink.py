@@ -1,4 +1,4 @@
-"""Both ways with a double of Bugsink: enriched, pulled after an outage, told of issues and of what became of them."""
+"""Both directions with a double of Bugsink: enrichment, backfill after an outage, and feedback about issues."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ async def rows(service: RunningService, sql: str, *args):
 
 
 async def ask(running, *, forget: bool = False, grace: float = 0.0) -> int:
-    """Ask as if it were the source's turn."""
+    """Run a backfill as if the source were due."""
     services = running.services
     source = services.config.current.sources["shop"]
 
@@ -104,7 +104,7 @@ async def ask(running, *, forget: bool = False, grace: float = 0.0) -> int:
 
 
 async def test_the_loop_is_closed(service: RunningService, tracker: FakeForgejo, bugsink: FakeBugsink):
-    """The issue has what the event says, Bugsink is told where it is, and of its closing and reopening, each once."""
+    """The issue has the event's details; Bugsink gets its link, its closing and its reopening, each once."""
     async with service.replica(config(tracker, bugsink)):
         wire(service, tracker, bugsink)
         error = await bugsink.error(release="shop@2.0", environment="staging")
@@ -249,7 +249,7 @@ async def test_alerts_lost_while_we_were_away_are_found_once(
         await wait_for_effects(bugsink, 1)
         await tracker.close_issue(1)
         await wait_for_effects(bugsink, 2)
-    # nobody hears these
+    # these alerts are lost
     await bugsink.error()
     lost = await bugsink.error("ValueError", "seven")
     assert [status for _, status in bugsink.posted] == [202, 0, 0]
@@ -408,7 +408,7 @@ async def test_a_problem_closed_without_being_solved_stays_open_in_bugsink(
 
 
 async def test_telling_is_switched_off_and_on_again(service: RunningService, tracker: FakeForgejo, bugsink: FakeBugsink):
-    """What was made meanwhile is no news afterwards."""
+    """Issues created meanwhile are not reported afterwards."""
     whole, quiet = config(tracker, bugsink), config(tracker, bugsink, 'resolve = "no"\ncomment = false')
     async with service.replica(whole):
         wire(service, tracker, bugsink)

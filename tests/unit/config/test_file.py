@@ -1,4 +1,4 @@
-"""The configuration file: what it says, every mistake in it with file, table and key, and what applying would change."""
+"""The configuration file: its contents, its mistakes with file, table and key, and the plan of changes."""
 
 from typing import Any
 
@@ -102,7 +102,7 @@ ISSUES = (
     'settings.repository = "a/b"\nsettings.token = { env = "FORGEJO_API_TOKEN" }\n'
 )
 
-# -- what a file says ------------------------------------------------------------------------------------------------
+# -- contents of a file ----------------------------------------------------------------------------------------------
 
 
 def test_the_example_is_read_whole():
@@ -507,7 +507,7 @@ def test_any_file_is_read_or_its_mistakes_are_told(text):
 
 
 class Row(msgspec.Struct):
-    """A row as it stands in the database."""
+    """Row as stored in the database."""
 
     slug: str
     retired: bool = False
@@ -521,7 +521,7 @@ class Row(msgspec.Struct):
 
 
 def rows(desired, *, retired=()):
-    """What a database holds after applying."""
+    """Return the rows of a database after applying."""
     sources = [
         Row(
             row.slug,
@@ -580,7 +580,9 @@ def test_a_literal_secret_that_did_not_change_is_no_change():
     text = ISSUES.replace('{ env = "FORGEJO_API_TOKEN" }', '"one"') + 'webhook_secrets = ["two"]\n'
     assert plan_lines(planned(text, text)) == []
     assert plan_lines(planned(text.replace('"one"', '"other"'), text)) == ["~ destination issues (settings)"]
-    assert plan_lines(planned(text.replace('"two"', '"other"'), text)) == ["~ destination issues (webhook_secrets)"]
+    assert plan_lines(planned(text.replace('"two"', '"other"'), text)) == [
+        "~ destination issues (webhook_secrets)"
+    ]
 
 
 def test_a_change_names_what_changed_and_leaves_the_rest_alone():

@@ -152,7 +152,11 @@ def test_settings_take_secrets_and_do_not_show_them():
     settings = msgspec.convert(
         {"url": "x", "token": Secret("hunter2"), "described": "hunter3"}, Some, dec_hook=decode_secret
     )
-    assert (settings.token, settings.described, settings.perhaps) == (Secret("hunter2"), Secret("hunter3"), None)
+    assert (settings.token, settings.described, settings.perhaps) == (
+        Secret("hunter2"),
+        Secret("hunter3"),
+        None,
+    )
     assert "hunter" not in f"{settings!r} {settings}"
 
 

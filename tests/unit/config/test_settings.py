@@ -33,7 +33,12 @@ def test_nothing_needs_to_be_set():
     assert settings.data_dir == Path("/home/ann/.local/share/pointsman")
     assert not settings.database_url
     assert (settings.pooler, bool(settings.listen_dsn)) == ("none", False)
-    assert (settings.smtp, settings.config, settings.admin_token_sha256, settings.secret_keys) == (None, None, None, ())
+    assert (settings.smtp, settings.config, settings.admin_token_sha256, settings.secret_keys) == (
+        None,
+        None,
+        None,
+        (),
+    )
     assert (settings.outbound_hosts, settings.outbound_networks) == (frozenset(), ())
 
 
@@ -62,7 +67,11 @@ def test_everything_that_can_be_set_arrives(tmp_path):
         POINTSMAN_WEBHOOK_MAX_BYTES="26214400",
     )
     assert (settings.max_connections, settings.max_connections_per_address) == (200, 0)
-    assert [str(network) for network in settings.trusted_proxies] == ["10.0.0.0/8", "192.168.7.3/32", "fd00::/8"]
+    assert [str(network) for network in settings.trusted_proxies] == [
+        "10.0.0.0/8",
+        "192.168.7.3/32",
+        "fd00::/8",
+    ]
     assert settings.webhook_max_bytes == 25 * 2**20
     assert settings.database_url.reveal() == "postgres://u:p@db/x"
     assert (settings.pooler, settings.listen_dsn.reveal()) == ("transaction", "postgres://u:p@db-1/x")
@@ -202,7 +211,8 @@ def test_mail_servers(url, wanted):
 )
 def test_mail_servers_that_can_not_be(url):
     assert [
-        message.partition(":")[0] for message in problems(POINTSMAN_SMTP_URL=url, POINTSMAN_MAIL_FROM="a@b.test")
+        message.partition(":")[0]
+        for message in problems(POINTSMAN_SMTP_URL=url, POINTSMAN_MAIL_FROM="a@b.test")
     ] == ["POINTSMAN_SMTP_URL"]
 
 
@@ -277,4 +287,6 @@ def test_whatever_the_environment_holds_it_is_read_or_told(environ):
 )
 def test_limits_and_proxies_that_make_no_sense_are_refused_with_a_cure(name, value):
     [message] = problems(**{name: value})
-    assert message.startswith(f"{name}: ") and value in message and ("give one" in message or "write" in message)
+    assert (
+        message.startswith(f"{name}: ") and value in message and ("give one" in message or "write" in message)
+    )

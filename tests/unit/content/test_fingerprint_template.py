@@ -63,7 +63,9 @@ def test_a_long_one_keeps_its_beginning_and_what_tells_it_apart():
         say("{{ title }}", Report(action="opened", fingerprint="", title="x" * 5000 + end)) for end in "ab"
     ]
     assert long[0] != long[1]
-    assert all(fingerprint.startswith("route:" + "x" * MAX_LENGTH) and len(fingerprint) < 500 for fingerprint in long)
+    assert all(
+        fingerprint.startswith("route:" + "x" * MAX_LENGTH) and len(fingerprint) < 500 for fingerprint in long
+    )
     assert long[0] == say("{{ title }}", Report(action="opened", fingerprint="", title="x" * 5000 + "a"))
 
 
@@ -117,7 +119,9 @@ def test_a_template_that_fails_leaves_the_fingerprint_of_the_kind_and_says_why(t
 
 def test_the_first_rule_with_a_template_gives_it():
     some = [rule(1), rule(2, "{{ level }}", "by level"), rule(3, "{{ title }}")]
-    assert compute_fingerprint(some, "shop", "alert", REPORT) == FingerprintResult("route:error", 2, "by level")
+    assert compute_fingerprint(some, "shop", "alert", REPORT) == FingerprintResult(
+        "route:error", 2, "by level"
+    )
     assert compute_fingerprint([rule(1)], "shop", "alert", REPORT) == FingerprintResult("abc-1")
     assert compute_fingerprint([], "shop", "alert", REPORT) == FingerprintResult("abc-1")
 

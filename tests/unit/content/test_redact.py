@@ -1,4 +1,4 @@
-"""Secrets do not leave, what is none stays readable, and the time it takes grows with the size alone."""
+"""Redaction masks secrets, keeps other text readable, and takes time linear in the size."""
 
 import re
 import time
@@ -31,12 +31,12 @@ def masked(text, profile=Profile.NORMAL):
 
 
 def survives(secret, text):
-    """Whether a secret, or half of a long one, still stands in a text."""
+    """Return whether a text still contains a secret, or half of a long secret."""
     halves = (secret[: len(secret) // 2], secret[len(secret) // 2 :]) if len(secret) >= 16 else ()
     return any(part in text for part in (secret, *halves))
 
 
-# -- how much is found, and how much too much ------------------------------------------------------------------------
+# -- recall and precision ---------------------------------------------------------------------------------------------
 
 
 @pytest.mark.slow
@@ -57,7 +57,7 @@ def test_of_five_hundred_clean_traces_hardly_one_is_touched(seed, profile):
 
 
 def test_a_secret_among_secrets_is_found_as_well():
-    """All of them in one text, so that no rule is undone by what another one found."""
+    """All secrets in one text, so that no rule cancels the match of another rule."""
     samples = seeded(300)
     text = masked("\n".join(sample for sample, _ in samples)).text
     assert (

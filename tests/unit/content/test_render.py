@@ -1,4 +1,4 @@
-"""What an issue, a comment and a mail say, in our words."""
+"""Built-in texts of issues, comments and e-mails."""
 
 import datetime as dt
 
@@ -126,7 +126,10 @@ def test_an_issue_that_follows_another_says_where_that_is(earlier, page, says):
 
 def test_where_the_issue_before_stands_is_told_to_its_own_destination_alone():
     data = {"earlier": {"ticket": "t", "issues": {"1": "https://private.example/1"}}, "text": "words"}
-    assert render.data_for_destination(data, 1)["earlier"] == {"ticket": "t", "url": "https://private.example/1"}
+    assert render.data_for_destination(data, 1)["earlier"] == {
+        "ticket": "t",
+        "url": "https://private.example/1",
+    }
     assert render.data_for_destination(data, 2) == {"earlier": {"ticket": "t", "url": ""}, "text": "words"}
     assert render.data_for_destination({"text": "words"}, 1) == {"text": "words"}
 

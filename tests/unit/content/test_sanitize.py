@@ -1,4 +1,4 @@
-"""Strangers' text: whatever they write, a reader sees the same words and a tracker does nothing."""
+"""Untrusted text stays readable and triggers nothing on a tracker."""
 
 import re
 import time
@@ -13,7 +13,7 @@ from pointsman.domain.states import TicketKind
 
 QUICK = settings(deadline=None, max_examples=30)
 
-# CommonMark with what GitHub and Forgejo add to it; raw HTML is on, so that a leak would show.
+# CommonMark with the extensions of GitHub and Forgejo; raw HTML is on, so that a leak is visible.
 PARSER = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"])
 JOINER = "\u2060"
 
@@ -162,7 +162,7 @@ def inlines(markdown):
 
 
 def shown(markdown, *, code=True):
-    """What a reader reads; without ``code``, a space stands where code is."""
+    """Return the visible text; without ``code``, code is replaced by a space."""
     parts = []
     for token in PARSER.parse(markdown):
         for child in token.children or ():
@@ -191,7 +191,7 @@ ALIVE = re.compile(
 
 
 def alive(markdown):
-    """What a tracker would make a mention, a reference, a link or a command of."""
+    """Return texts that a tracker would turn into a mention, reference, link or command."""
     return ALIVE.findall(shown(markdown, code=False))
 
 
@@ -430,7 +430,7 @@ def test_no_address_makes_no_link():
     assert sanitize.link("Open", "") == ""
 
 
-# -- what goes out ---------------------------------------------------------------------------------------------------
+# -- outgoing texts --------------------------------------------------------------------------------------------------
 
 PAGE = "https://pointsman.test/console/tickets/x"
 

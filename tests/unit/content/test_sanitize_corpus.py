@@ -1,4 +1,4 @@
-"""Attacks on trackers by text: each of a corpus, and mixtures of them, read by two parsers and found to do nothing."""
+"""Attacks on trackers by text, alone and mixed: two Markdown parsers show that they do nothing."""
 
 import re
 import tomllib
@@ -87,7 +87,7 @@ def test_the_corpus_is_large_and_says_what_each_is_after():
 
 
 def test_the_corpus_bites():
-    """Most of it is seen as alive by at least one judge if the gate is left out; else the judges would prove nothing."""
+    """Without sanitizing, at least one parser shows most attacks as active; otherwise the parsers would prove nothing."""
     toothless = [
         text
         for text in TEXTS
@@ -128,7 +128,7 @@ def test_no_text_at_all_does_anything(value):
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_words_stay_findable(attack):
-    """Who searches for a word of a report finds the issue: no word is torn, commits and addresses neither."""
+    """A search for a word of a report finds the issue: words, commits and URLs are not broken."""
     for word in re.findall(r"[^\W_]{2,}", sanitize.clean(attack).replace("3f2a91chttps", "")):
         assert word in sanitize.prose(attack)
 

@@ -1,4 +1,4 @@
-"""Templates: what they can say, what they can't do, and that a stranger's words stay dead in them, however they are written."""
+"""Templates: their variables, their limits, and that untrusted values stay escaped in any template."""
 
 from __future__ import annotations
 
@@ -84,14 +84,17 @@ def test_what_a_template_can_say(source, wanted):
 
 def test_a_comment_has_what_was_commented():
     assert (
-        rendered_text("{{ author }}: {{ text }}", "comment", event_kind="commented", data={**DATA, "body": "Help"})
+        rendered_text(
+            "{{ author }}: {{ text }}", "comment", event_kind="commented", data={**DATA, "body": "Help"}
+        )
         == "Ada: Help"
     )
 
 
 def test_titles_and_subjects_are_one_line_of_plain_text():
     assert (
-        rendered_text("[{{ environment }}]\n {{ title }}", "title", environment="prod") == "[prod] KeyError: 'basket'"
+        rendered_text("[{{ environment }}]\n {{ title }}", "title", environment="prod")
+        == "[prod] KeyError: 'basket'"
     )
     assert templates.render("title", "{{ title }}", context_of("@bob #1")) == sanitize.title("@bob #1")
     assert (
@@ -234,7 +237,7 @@ CARELESS = (
 
 
 def lives(source, value):
-    """What comes to life in a template when this is said; None: it is not used."""
+    """Return the active markup of a rendered template; None if the template is rejected."""
     facts = [["a", value], ["b", value[::-1]], [value, "c"]]
     data = {"text": value, "code": value, "facts": facts, "author": {"name": value}}
     rendered = context_of(value, data=data, url=value, level=value)
@@ -247,7 +250,6 @@ def lives(source, value):
         for seen in (parser(markdown) for parser in PARSERS)
     ]
     return markdown, active, alive_raw(markdown)
-
 
 
 @functools.cache
@@ -271,7 +273,9 @@ def does_nothing(source, value):
             {attack_name for trial in plain for attack_name in trial[1][parser][place]} for place in range(3)
         )
         # one that begins with our joiner has no scheme and no host: it leads nowhere
-        new_links = {trial for trial in set(links) - known_links if not trial.startswith(("%E2%81%A0", "\u2060"))}
+        new_links = {
+            trial for trial in set(links) - known_links if not trial.startswith(("%E2%81%A0", "\u2060"))
+        }
         assert set(kinds) - known_kinds - QUIET_KINDS == set(), (source, markdown)
         if "| link" not in source:
             assert not new_links, (source, markdown)
@@ -280,7 +284,11 @@ def does_nothing(source, value):
         raw = {
             name: trial for name, trial in raw.items() if name == "a marker"
         }  # plugins disarm commands in code
-    assert set(raw) - {attack_name for trial in plain for attack_name in trial[2]} == set(), (source, markdown, raw)
+    assert set(raw) - {attack_name for trial in plain for attack_name in trial[2]} == set(), (
+        source,
+        markdown,
+        raw,
+    )
     return True
 
 

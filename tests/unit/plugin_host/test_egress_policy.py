@@ -102,7 +102,7 @@ def test_a_host_that_the_operator_named_may_be_private_or_loopback(address):
     ],
 )
 def test_a_named_host_that_resolves_to_a_metadata_service_is_refused(address):
-    """Who can set a name's address must not reach the cloud's credentials."""
+    """An attacker who controls a name's address must not reach the cloud's credentials."""
     assert not may(address, "forgejo.lan", HOSTS)
 
 

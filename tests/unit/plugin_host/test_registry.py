@@ -1,4 +1,4 @@
-"""Plugins: a broken one is refused by its name with the cause, and all others are loaded."""
+"""A broken plugin is refused by name with the cause; all other plugins are loaded."""
 
 from types import ModuleType, SimpleNamespace
 

@@ -39,7 +39,9 @@ def test_an_alert_that_goes_on_firing_is_a_repeat_and_one_that_fires_anew_is_not
 def test_resolved_is_told_and_closes_only_if_that_is_set():
     body = am_group(am_alert(1, "resolved"))
     assert [(report.action, report.close_reason) for report in read(body)] == [("resolved", None)]
-    assert [(report.action, report.close_reason) for report in read(body, CLOSING)] == [("resolved", "completed")]
+    assert [(report.action, report.close_reason) for report in read(body, CLOSING)] == [
+        ("resolved", "completed")
+    ]
 
 
 def test_without_a_fingerprint_the_labels_name_the_alert_whatever_their_order():

@@ -1,4 +1,4 @@
-"""Bugsink: what its alerts say, in every version seen and in none."""
+"""Alerts of all known versions of Bugsink, and of unknown ones."""
 
 import datetime as dt
 import json

@@ -54,7 +54,11 @@ def test_a_slack_body_names_the_problem_that_a_custom_body_names():
             "url": f"https://bugs.test/issues/issue/{ISSUE}/event/last/",
         }
     )
-    assert (report.fingerprint, report.problem_id, report.dedupe) == (custom.fingerprint, ISSUE, custom.dedupe)
+    assert (report.fingerprint, report.problem_id, report.dedupe) == (
+        custom.fingerprint,
+        ISSUE,
+        custom.dedupe,
+    )
     assert (report.action, report.title) == ("opened", "KeyError: 'id'")
     assert dict(report.facts) == {"Project": "Shop & Co"}
 
@@ -164,7 +168,9 @@ SECRET = "whsec_" + base64.b64encode(KEY).decode()
 
 def signed(body: bytes, *, at=None, key=KEY, name="msg_1"):
     at = str(int(time.time()) if at is None else at)
-    signature = base64.b64encode(hmac.new(key, f"{name}.{at}.".encode() + body, hashlib.sha256).digest()).decode()
+    signature = base64.b64encode(
+        hmac.new(key, f"{name}.{at}.".encode() + body, hashlib.sha256).digest()
+    ).decode()
     return {"webhook-id": name, "webhook-timestamp": at, "webhook-signature": f"v1,other v1,{signature}"}
 
 

@@ -1,4 +1,4 @@
-"""Sentry's webhooks and GlitchTip's: what they say, and who signed them."""
+"""Webhooks of Sentry and GlitchTip: their reports and signatures."""
 
 import pytest
 from hypothesis import given, settings
