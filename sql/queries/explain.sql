@@ -96,10 +96,8 @@ order by a.started_at, a.seq limit $2
 -- name: find_deliveries
 -- Select deliveries that meet every condition, newest first. A parked delivery also matches the outcome its lane was
 -- parked with. States are compared separately so that the partial indexes on pending and dead rows apply.
-select d.lane_id, d.seq, d.event_n, d.kind, d.state, d.attempts, d.outcome_unknown,
-       d.last_outcome, d.last_error, d.created_at, d.done_at, d.verify_after,
-       d.verify_attempts, l.state as lane_state, l.park_reason, l.due_at, l.ticket_id,
-       x.slug as destination
+select d.lane_id, d.seq, d.kind, d.state, d.attempts, d.outcome_unknown, d.last_outcome, d.last_error, d.created_at,
+       d.done_at, l.park_reason, l.due_at, l.ticket_id, x.slug as destination
 from delivery d
 join lane l on l.id = d.lane_id
 join destination x on x.id = l.destination_id

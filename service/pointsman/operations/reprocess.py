@@ -119,7 +119,10 @@ async def reprocess_webhooks(
 
 
 async def _reprocess_webhook(
-    database: Database, updates: TrackerUpdates, destination: LiveDestination | None, row: webhooks.ParkedWebhook
+    database: Database,
+    updates: TrackerUpdates,
+    destination: LiveDestination | None,
+    row: webhooks.ParkedWebhook,
 ) -> str:
     if destination is None or destination.tracker is None:
         return f"{row.id} stays parked: its destination is no longer configured, or can't be used"

@@ -9,7 +9,7 @@ import msgspec
 
 from pointsman.content.sanitize import one_line
 from pointsman.domain.states import TicketKind, TicketStatus
-from pointsman.operations.history.lane_status import is_backing_off, issue_status
+from pointsman.operations.history.lane_status import backs_off_until, issue_status
 from pointsman.operations.outcomes import StatusMessage
 from pointsman.storage import destinations
 from pointsman.storage import tickets as store
@@ -73,7 +73,7 @@ async def list_tickets(
                 retired=state is not None and state.retired,
                 pause_reason=state.pause_reason if state is not None else None,
                 backing_off=state is not None
-                and is_backing_off(state.breaker, state.open_until, state.blocked_until, now),
+                and backs_off_until(state.breaker, state.open_until, state.blocked_until, now) is not None,
             ),
         )
         issues.setdefault(link.ticket_id, []).append(summary)

@@ -160,7 +160,6 @@ class FoundDeliveryRow(NamedTuple):
 
     lane_id: int
     seq: int
-    event_n: int
     kind: int
     state: int
     attempts: int
@@ -169,9 +168,6 @@ class FoundDeliveryRow(NamedTuple):
     last_error: str | None
     created_at: dt.datetime
     done_at: dt.datetime | None
-    verify_after: dt.datetime | None
-    verify_attempts: int
-    lane_state: int
     park_reason: str | None
     due_at: dt.datetime
     ticket_id: uuid.UUID

@@ -54,7 +54,7 @@ async def test_a_ticket_is_found_by_any_reference(service: RunningService, tmp_p
                 alert()["url"],
             ):
                 history = await lookup.explain(database, f" {reference} ")
-                assert history.ticket and history.ticket.id == response["ticket"], reference
+                assert history.ticket and str(history.ticket.id) == response["ticket"], reference
                 assert history.destinations[0].issue == "1"
                 assert history.destinations[0].deliveries[0].state == "done"
             assert "could not be processed" in (await lookup.explain(database, parked["report"])).reasons[0]

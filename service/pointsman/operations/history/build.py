@@ -23,7 +23,7 @@ from pointsman.domain.states import (
     TicketStatus,
 )
 from pointsman.operations.history.events import describe_event
-from pointsman.operations.history.lane_status import is_backing_off, issue_status, next_step, waits_for
+from pointsman.operations.history.lane_status import backs_off_until, issue_status, next_step, waits_for
 from pointsman.operations.history.model import (
     Attempt,
     Delivery,
@@ -95,28 +95,13 @@ def build_report_history(report: StoredReportRow) -> TicketHistory:
 
 
 def _ticket(row: HistoryTicketRow) -> Ticket:
-    return Ticket(
-        id=str(row.id),
-        kind=TicketKind(row.kind).name.lower(),
-        status=TicketStatus(row.status).name.lower(),
-        close_reason=row.close_reason or "",
-        source=row.source,
-        title=row.title,
-        description=row.description,
-        url=row.url,
-        level=row.level,
-        environment=row.environment,
-        release=row.release,
-        reporter_name=row.reporter_name,
-        reporter_email=row.reporter_email,
-        opened_at=row.opened_at,
-        last_seen_at=row.last_seen_at,
-        closed_at=row.closed_at,
-        occurrences=row.occurrences,
-        fingerprint=row.fingerprint,
-        generation=row.generation,
-        summary_ticket=str(row.summary_ticket_id or ""),
-    )
+    fields = row._asdict()
+    fields |= {
+        "kind": TicketKind(row.kind).name.lower(),
+        "status": TicketStatus(row.status).name.lower(),
+        "close_reason": row.close_reason or "",
+    }
+    return Ticket(**fields)
 
 
 def _report(report: StoredReportRow, events: Sequence[HistoryEventRow]) -> Report:
@@ -194,7 +179,8 @@ def _destination(lane: HistoryLaneRow, rows: HistoryRows) -> DestinationHistory:
             last_outcome=head.last_outcome if head is not None else None,
             retired=lane.retired,
             pause_reason=lane.pause_reason,
-            backing_off=is_backing_off(lane.breaker, lane.open_until, lane.blocked_until, lane.now),
+            backing_off=backs_off_until(lane.breaker, lane.open_until, lane.blocked_until, lane.now)
+            is not None,
         ),
         reason=_reason(lane, head, waits, sum(row.state == DeliveryState.DEAD for row in deliveries)),
         waits_for=waits,

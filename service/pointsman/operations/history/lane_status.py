@@ -23,13 +23,6 @@ LATE = dt.timedelta(minutes=1)
 """A lane that is due for this long and not claimed suggests that no worker runs."""
 
 
-def is_backing_off(
-    breaker: int, open_until: dt.datetime | None, blocked_until: dt.datetime | None, now: dt.datetime
-) -> bool:
-    """Return whether nothing is sent to a destination now: it backs off, or its circuit breaker is open."""
-    return backs_off_until(breaker, open_until, blocked_until, now) is not None
-
-
 def backs_off_until(
     breaker: int, open_until: dt.datetime | None, blocked_until: dt.datetime | None, now: dt.datetime
 ) -> dt.datetime | None:

@@ -6,6 +6,7 @@ Renderers: ``text`` for terminals, ``timeline`` for chronological lists, and ``m
 from __future__ import annotations
 
 import datetime as dt
+import uuid
 
 import msgspec
 
@@ -16,7 +17,7 @@ from pointsman.operations.route_results import RouteResult
 class Ticket(msgspec.Struct, frozen=True, kw_only=True):
     """A ticket as stored. ``kind`` is "alert" or "support", ``status`` "open" or "closed"."""
 
-    id: str
+    id: uuid.UUID
     kind: str
     status: str
     close_reason: str
@@ -35,8 +36,10 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True):
     occurrences: int
     fingerprint: str
     generation: int
-    summary_ticket: str
+    summary_ticket_id: uuid.UUID | None
     """The summary ticket that lists this ticket, which then has no issue of its own."""
+    below_threshold: bool
+    """It is only counted, and has no issue yet."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
