@@ -58,8 +58,8 @@ update source set retired_at = now() where slug = $1
 
 -- name: retire_destination
 -- Retire a destination that is no longer configured. Its deliveries wait until it is configured again.
-with gone as (update destination set retired_at = now() where slug = $1 returning id)
-update destination_state set pause_reason = 'retired' from gone where destination_id = gone.id
+with retired as (update destination set retired_at = now() where slug = $1 returning id)
+update destination_state set pause_reason = 'retired' from retired where destination_id = retired.id
 
 -- name: delete_provisioned_routes
 -- Delete the routes of the configuration file.

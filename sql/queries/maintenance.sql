@@ -11,64 +11,64 @@ select drop_expired_partition(14, 30, 14) from lease where name = $1 and holder 
 
 -- name: delete_report_keys
 -- Delete the keys of reports after a week.
-with gone as (
+with deleted as (
   delete from report_key where ctid = any (array(
     select k.ctid from report_key k, lease l
     where l.name = $1 and l.holder = $2 and l.epoch = $3 and l.expires_at > now()
       and k.seen_at < now() - interval '7 days' limit 1000))
   returning 1)
-select count(*) from gone
+select count(*) from deleted
 
 -- name: delete_webhook_keys
 -- Delete delivery ids after 30 days and body digests after one.
-with gone as (
+with deleted as (
   delete from webhook_key where ctid = any (array(
     select k.ctid from webhook_key k, lease l
     where l.name = $1 and l.holder = $2 and l.epoch = $3 and l.expires_at > now()
       and (k.received_at < now() - interval '30 days'
            or k.kind = 2 and k.received_at < now() - interval '1 day') limit 1000))
   returning 1)
-select count(*) from gone
+select count(*) from deleted
 
 -- name: delete_deliveries
 -- Delete finished deliveries after 30 days.
-with gone as (
+with deleted as (
   delete from delivery where ctid = any (array(
     select d.ctid from delivery d, lease l
     where l.name = $1 and l.holder = $2 and l.epoch = $3 and l.expires_at > now()
       and d.state = 1 and d.done_at < now() - interval '30 days' limit 1000))
   returning 1)
-select count(*) from gone
+select count(*) from deleted
 
 -- name: delete_marker_observations
 -- Delete observations of markers after 90 days.
-with gone as (
+with deleted as (
   delete from marker_observation where ctid = any (array(
     select s.ctid from marker_observation s, lease l
     where l.name = $1 and l.holder = $2 and l.epoch = $3 and l.expires_at > now()
       and s.at < now() - interval '90 days' limit 1000))
   returning 1)
-select count(*) from gone
+select count(*) from deleted
 
 -- name: delete_audit_entries
 -- Delete audit entries after a year.
-with gone as (
+with deleted as (
   delete from audit where ctid = any (array(
     select a.ctid from audit a, lease l
     where l.name = $1 and l.holder = $2 and l.epoch = $3 and l.expires_at > now()
       and a.at < now() - interval '1 year' limit 1000))
   returning 1)
-select count(*) from gone
+select count(*) from deleted
 
 -- name: delete_occurrences
 -- Delete the occurrences of tickets that are closed or not below a threshold any more, and those that no longer count.
-with gone as (
+with deleted as (
   delete from below_threshold_ticket where ctid = any (array(
     select h.ctid from below_threshold_ticket h join ticket t on t.id = h.ticket_id, lease l
     where l.name = $1 and l.holder = $2 and l.epoch = $3 and l.expires_at > now()
       and (h.counted_at < now() - h.span or not t.below_threshold or t.status = 2) limit 1000))
   returning 1)
-select count(*) from gone
+select count(*) from deleted
 
 -- name: maintenance_checks
 -- Select values that are 0 when healthy: default partitions with rows, missing partitions of today and the next two

@@ -8,7 +8,7 @@ select exists (select from lane where state = 2 and lease_until < now()) as laps
          select from destination_state s
          where s.pause_reason is null and (s.blocked_until is null or s.blocked_until <= now())
            and (s.breaker = 0 or (s.breaker = 2 and s.open_until <= now()) or (s.breaker = 1 and s.probe_until <= now()))
-           -- a subquery that gives a value is never made a join that reads all that is blocked
+           -- a scalar subquery is never turned into a join, which would read all blocked lanes
            and (select true from lane l
                 where l.destination_id = s.destination_id and l.state = 1 and l.due_at <= now() limit 1)) as due
 
@@ -51,9 +51,9 @@ claimed as (
       breaker = case when s.breaker = 0 or c.destination_id is null then s.breaker else 1 end,
       probe_until = case when s.breaker = 0 or c.destination_id is null then s.probe_until
                          else now() + $3::interval end
-  from unnest($4::integer[]) as mine (destination_id)
+  from unnest($4::integer[]) as locked (destination_id)
   left join (select distinct destination_id from chosen) c using (destination_id)
-  where s.destination_id = mine.destination_id)
+  where s.destination_id = locked.destination_id)
 update lane set state = 2, epoch = epoch + 1, lease_id = gen_random_uuid(), holder = $1,
                 lease_until = now() + $3::interval
 where id = any (array(select id from chosen))
@@ -61,12 +61,12 @@ returning id, epoch, lease_id, ticket_id, destination_id
 
 -- name: renew_leases
 -- Renew the leases of lanes and return them. The missing ones are lost.
-with mine as materialized (
-  select l.id from lane l join unnest($1::bigint[], $2::uuid[]) as mine (id, lease_id)
-    on l.id = mine.id and l.lease_id = mine.lease_id
+with locked as materialized (
+  select l.id from lane l join unnest($1::bigint[], $2::uuid[]) as asked (id, lease_id)
+    on l.id = asked.id and l.lease_id = asked.lease_id
   where l.state = 2 order by l.id for update of l)
 update lane set lease_until = now() + $3::interval
-where id = any (array(select id from mine)) and state = 2
+where id = any (array(select id from locked)) and state = 2
 returning id
 
 -- name: release_lane
@@ -79,15 +79,15 @@ where id = $1 and lease_id = $2 and state = 2
 select l.id as lane_id, l.lease_id, d.seq, d.event_n, d.kind, d.marker, d.attempts, d.outcome_unknown, d.verify_attempts, d.draft,
        d.first_sent_at, d.coalesced_count, d.created_at,
        coalesce(extract(epoch from d.verify_after - now()), 0)::float8 as verify_after_seconds,
-       -- time alone does not kill: a pause or an outage of days must not, only tries that failed all along
+       -- expires only after many attempts: a pause or an outage of days must not expire deliveries
        d.expires_at < now() and d.attempts >= 12 as expired,
        (select must_verify_writes()) as verify_writes,
        t.id as ticket_id, t.kind as ticket_kind, t.title, t.description, t.url as ticket_url, t.level, t.environment,
        t.release, t.reporter_email, t.reporter_name, t.close_reason, t.occurrences, s.slug as source,
        e.kind as event_kind, e.data as event_data, e.at as event_at,
        k.remote_id, k.remote_key, k.url as issue_url, k.state as link_state
-from unnest($1::bigint[], $2::uuid[]) as mine (lane_id, lease_id)
-join lane l on l.id = mine.lane_id and l.lease_id = mine.lease_id and l.state = 2
+from unnest($1::bigint[], $2::uuid[]) as asked (lane_id, lease_id)
+join lane l on l.id = asked.lane_id and l.lease_id = asked.lease_id and l.state = 2
 join delivery d on d.lane_id = l.id and d.seq = l.head_seq
 join ticket t on t.id = l.ticket_id
 join source s on s.id = t.source_id
@@ -105,15 +105,15 @@ select id from lane where id = $1 and lease_id = $2 and state = 2 for update
 with asked as (
   select * from unnest($1::bigint[], $2::uuid[], $3::bigint[], $4::boolean[], $5::interval[], $6::text[])
     as a (lane_id, lease_id, seq, outcome_unknown, settle, draft)),
-mine as materialized (
+locked as materialized (
   select l.id, a.lease_id, a.seq, a.outcome_unknown, a.settle, a.draft
   from lane l join asked a on l.id = a.lane_id and l.lease_id = a.lease_id
   where l.state = 2 and l.lease_until > now() order by l.id for share of l skip locked)
 update delivery d
-set outcome_unknown = mine.outcome_unknown, attempts = d.attempts + 1, first_sent_at = coalesce(d.first_sent_at, now()),
-    verify_after = now() + mine.settle, draft = coalesce(d.draft, mine.draft::jsonb)
-from mine where d.lane_id = mine.id and d.seq = mine.seq and d.state + 0 = 0
-returning d.lane_id, mine.lease_id, d.attempts
+set outcome_unknown = locked.outcome_unknown, attempts = d.attempts + 1, first_sent_at = coalesce(d.first_sent_at, now()),
+    verify_after = now() + locked.settle, draft = coalesce(d.draft, locked.draft::jsonb)
+from locked where d.lane_id = locked.id and d.seq = locked.seq and d.state + 0 = 0
+returning d.lane_id, locked.lease_id, d.attempts
 
 -- name: finish_deliveries
 -- Finish deliveries: advance each lane, link the issue, log the attempt, clear the destination's failure. Whether a

@@ -25,8 +25,8 @@ on conflict (source_id) do update set linked_to = now()
 
 -- name: disable_feedback
 -- Disable the feedback to a source. Its deliveries wait until it is enabled again.
-with gone as (update destination set retired_at = now() where id = $1 returning id)
-update destination_state set pause_reason = 'retired' from gone where destination_id = gone.id
+with retired as (update destination set retired_at = now() where id = $1 returning id)
+update destination_state set pause_reason = 'retired' from retired where destination_id = retired.id
 
 -- name: acquire_source_poll
 -- Acquire the right to poll a source for a while.
@@ -149,8 +149,8 @@ on conflict do nothing
 update enrichment n set due_at = now() + interval '1 minute', tries = n.tries + 1
 from (select ticket_id, event_n from enrichment
       where state = 0 and due_at <= now() and source_id = any ($1::integer[])
-      order by due_at limit $2 for update skip locked) mine
-where n.ticket_id = mine.ticket_id and n.event_n = mine.event_n
+      order by due_at limit $2 for update skip locked) due
+where n.ticket_id = due.ticket_id and n.event_n = due.event_n
 returning n.ticket_id, n.event_n, n.source_id, n.tries, n.created_at,
           (select e.data from event e where e.ticket_id = n.ticket_id and e.n = n.event_n) as event_data
 
