@@ -69,6 +69,6 @@ def test_a_group_without_a_command_lists(name: str):
 
 def test_the_help_of_every_command_begins_with_a_verb():
     for path, command in commands(main):
-        first = (command.help or "").partition(" ")[0]
+        first = (command.help or "").partition(" ")[0].rstrip(",")
         assert first.isalpha() and first.istitle(), path
         assert first not in ("A", "An", "The", "What", "Whether", "How", "Commands"), path
