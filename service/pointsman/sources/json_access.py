@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pointsman.plugin_api import Unreadable
+from pointsman.plugin_api.helpers import text_at
 
 FINGERPRINT_LIMIT = 500
 _KEPT = 400
@@ -50,16 +51,10 @@ def scalar_text(value: Any) -> str:
     return str(value) if isinstance(value, (int, float)) else ""
 
 
-def string(decoded: Mapping[str, Any], key: str) -> str:
-    """Return a text exactly as it is, empty if it is missing or of another type."""
-    value = decoded.get(key)
-    return value if isinstance(value, str) else ""
-
-
 def time(decoded: Mapping[str, Any], key: str) -> dt.datetime | None:
     """Return a time in UTC, None if it is missing, of another type, or without a time zone."""
     try:
-        value = dt.datetime.fromisoformat(string(decoded, key))
+        value = dt.datetime.fromisoformat(text_at(decoded, key))
         return value.astimezone(dt.UTC) if value.tzinfo is not None else None
     except (ValueError, OverflowError):
         return None

@@ -12,7 +12,8 @@ from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 from pointsman.plugin_api import ApiClient, Misconfigured, NotFound, Refused, Response, UnknownOutcome
-from pointsman.sources.json_access import string, time
+from pointsman.plugin_api.helpers import text_at
+from pointsman.sources.json_access import time
 
 BASE = "/api/canonical/0"
 PAGES = 50
@@ -25,7 +26,7 @@ class HistoryEntry(dict[str, Any]):
     @property
     def reason(self) -> str:
         """Return the alert reason that Bugsink raised with the entry; empty for entries that people made by hand."""
-        return _ALERT_REASONS.get(string(self, "kind"), "") if string(self, "triggering_event") else ""
+        return _ALERT_REASONS.get(text_at(self, "kind"), "") if text_at(self, "triggering_event") else ""
 
     @property
     def at(self) -> dt.datetime | None:
@@ -69,7 +70,7 @@ class BugsinkApi:
     async def newest_event(self, issue: str) -> str:
         """Return the id of the newest event that Bugsink still has; empty if there is none."""
         async for event in self.pages("events/", {"issue": issue}, "listing events", pages=1):
-            return string(event, "id")
+            return text_at(event, "id")
         return ""
 
     async def pages(

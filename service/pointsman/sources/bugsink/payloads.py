@@ -12,7 +12,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pointsman.plugin_api import Action, Report, Unreadable
-from pointsman.sources.json_access import string, time
+from pointsman.plugin_api.helpers import text_at
+from pointsman.sources.json_access import time
 
 BACKFILLED = "pointsman:seen"
 """Our own reason for an issue found by backfill: it occurred again, and nothing else is known."""
@@ -57,58 +58,58 @@ def _custom(decoded: Mapping[str, Any]) -> Report:
 
     The reason is read first, since the test button sends constants, a fixed project number included.
     """
-    reason = string(decoded, "alert_reason")
+    reason = text_at(decoded, "alert_reason")
     if not reason:
         raise Unreadable("is missing: set the messaging service's kind to 'Custom'", field="alert_reason")
-    issue = string(decoded, "id")
+    issue = text_at(decoded, "id")
     if not issue:
         raise Unreadable("is missing: it names the Bugsink issue", field="id")
     if len(issue) > ID_LIMIT:
         raise Unreadable(f"has more than {ID_LIMIT} characters: no Bugsink issue's has", field="id")
     action = _action(reason)
-    title = string(decoded, "title") or string(decoded, "calculated_type") or "(no title)"
+    title = text_at(decoded, "title") or text_at(decoded, "calculated_type") or "(no title)"
     if action == "test":
         return Report(action="test", fingerprint="test", title=title)
-    url = string(decoded, "url")
+    url = text_at(decoded, "url")
     origin = instance_of(url)
     events_at = decoded.get("events_at")
     releases = (
         [name for name in events_at if isinstance(name, str) and name] if isinstance(events_at, list) else []
     )
     event = _event(decoded)
-    release = string(event, "release") or (releases[-1] if releases else "")
+    release = text_at(event, "release") or (releases[-1] if releases else "")
     seen = time(decoded, "last_seen")
     # Bugsink sends NEW once for an issue, and other reasons once for each change
     identity = (
         [origin, issue, reason]
         if action == "opened"
-        else [origin, issue, reason, seen.isoformat() if seen is not None else string(decoded, "last_seen")]
+        else [origin, issue, reason, seen.isoformat() if seen is not None else text_at(decoded, "last_seen")]
     )
     return Report(
         action=action,
         fingerprint=f"{origin} {issue}",
         title=title,
-        text=string(decoded, "unmute_reason"),
-        code=string(event, "stacktrace")[:CODE_LIMIT],
+        text=text_at(decoded, "unmute_reason"),
+        code=text_at(event, "stacktrace")[:CODE_LIMIT],
         facts=(
-            ("Type", string(decoded, "calculated_type")),
-            ("Value", string(decoded, "calculated_value")),
-            ("Where", string(decoded, "transaction")),
-            ("Project", string(decoded, "project_name")),
-            ("Bugsink issue", string(decoded, "friendly_id")),
+            ("Type", text_at(decoded, "calculated_type")),
+            ("Value", text_at(decoded, "calculated_value")),
+            ("Where", text_at(decoded, "transaction")),
+            ("Project", text_at(decoded, "project_name")),
+            ("Bugsink issue", text_at(decoded, "friendly_id")),
             ("Releases", ", ".join(releases[-20:])),
-            ("First seen", string(decoded, "first_seen")),
-            ("Last seen", string(decoded, "last_seen")),
+            ("First seen", text_at(decoded, "first_seen")),
+            ("Last seen", text_at(decoded, "last_seen")),
             ("Events", _number(decoded, "digested_event_count")),
             *(_event_facts(event) if event else ()),
         ),
         url=url,
-        level=string(event, "level"),
-        environment=string(event, "environment"),
+        level=text_at(event, "level"),
+        environment=text_at(event, "environment"),
         release=release,
         dedupe="\n".join(identity),
         problem_id=issue,
-        event_id=string(event, "id") or string(decoded, "pointsman_event"),
+        event_id=text_at(event, "id") or text_at(decoded, "pointsman_event"),
         seen_at=seen,
     )
 
@@ -122,9 +123,9 @@ def _event(decoded: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _event_facts(event: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
     return event_facts(
-        environment=string(event, "environment"),
-        level=string(event, "level"),
-        server=string(event, "server_name"),
+        environment=text_at(event, "environment"),
+        level=text_at(event, "level"),
+        server=text_at(event, "server_name"),
         tags=tags_of(event.get("tags")),
     )
 
@@ -175,7 +176,7 @@ def _slack(decoded: Mapping[str, Any]) -> Report:
     if not reasons:
         raise Unreadable("no block says '... issue': this is no alert of Bugsink", field="blocks")
     action = _action(reasons[0])
-    title = string(decoded, "text") or "(no title)"
+    title = text_at(decoded, "text") or "(no title)"
     if action == "test":
         return Report(action="test", fingerprint="test", title=title)
     url, issue = "", ""
@@ -210,7 +211,7 @@ def _slack(decoded: Mapping[str, Any]) -> Report:
         action=action,
         fingerprint=f"{origin} {issue}",
         title=title,
-        text=_unescape(why[0]) if action == "unmuted" and why and why[0] != string(decoded, "text") else "",
+        text=_unescape(why[0]) if action == "unmuted" and why and why[0] != text_at(decoded, "text") else "",
         facts=(("Project", _unescape(project)),),
         url=url,
         # the body of a second regression equals the first one's byte for byte, and Bugsink sends each once
@@ -226,7 +227,7 @@ def _slack_texts(blocks: Sequence[Any]) -> Sequence[str]:
             continue
         fields = block.get("fields")
         parts = [block.get("text"), *(fields[:20] if isinstance(fields, list) else ())]
-        texts += [string(part, "text")[:20_000] for part in parts if isinstance(part, dict)]
+        texts += [text_at(part, "text")[:20_000] for part in parts if isinstance(part, dict)]
     return [block_text for block_text in texts if block_text]
 
 

@@ -28,11 +28,12 @@ from pointsman.plugin_api import (
     standard_webhook_key,
     standard_webhook_matches,
 )
+from pointsman.plugin_api.helpers import text_at
 from pointsman.sources.bugsink import payloads
 from pointsman.sources.bugsink.api import BugsinkApi, HistoryEntry
 from pointsman.sources.bugsink.check import check
 from pointsman.sources.bugsink.trace import stack_trace
-from pointsman.sources.json_access import string, time
+from pointsman.sources.json_access import time
 
 HISTORIES = 400
 """Maximum number of issue histories that one backfill reads."""
@@ -149,7 +150,7 @@ class Bugsink(Source[BugsinkSettings]):
         """Return the event that the history names for the newest alert with this action."""
         for entry in await self._api.history(problem.id) or ():
             if entry.reason == _REASONS.get(problem.action):
-                return string(entry, "triggering_event")
+                return text_at(entry, "triggering_event")
         return ""
 
     async def backfill(self, since: dt.datetime, known: Problem | None) -> BackfillResult:
@@ -180,7 +181,7 @@ class Bugsink(Source[BugsinkSettings]):
                     break
                 read += 1
                 try:
-                    history = await self._api.history(string(issue, "id"))
+                    history = await self._api.history(text_at(issue, "id"))
                 except NotFound:
                     continue
                 with_history = history is not None
@@ -197,7 +198,7 @@ class Bugsink(Source[BugsinkSettings]):
             return [
                 (
                     entry.at,
-                    _custom_body(issue, entry.reason, entry.at, origin, string(entry, "triggering_event")),
+                    _custom_body(issue, entry.reason, entry.at, origin, text_at(entry, "triggering_event")),
                 )
                 for entry in history
                 if entry.reason and entry.at is not None and entry.at >= since
@@ -240,7 +241,7 @@ class Bugsink(Source[BugsinkSettings]):
         return [
             CommentRef(str(entry.get("id", "")))
             for entry in reversed(await self._api.history(problem.id) or ())
-            if entry.get("kind") == "manual_annotation" and marker.text in string(entry, "comment")
+            if entry.get("kind") == "manual_annotation" and marker.text in text_at(entry, "comment")
         ]
 
     async def check(self, intake_url: str = "") -> Sequence[Finding]:
@@ -258,13 +259,13 @@ def _custom_body(
     issue: Mapping[str, Any], reason: str, at: dt.datetime, origin: str, event: str = ""
 ) -> dict[str, Any]:
     """Return an alert as the kind *Custom* would have sent it at that moment."""
-    kind, value = string(issue, "calculated_type"), string(issue, "calculated_value")
+    kind, value = text_at(issue, "calculated_type"), text_at(issue, "calculated_value")
     line = value.partition("\n")[0]
     return {
         **issue,
         "title": f"{kind}: {line}" if kind and line and kind != "Log Message" else line or kind,
         "project_name": "",
-        "url": f"{origin}/issues/issue/{string(issue, 'id')}/event/last/",
+        "url": f"{origin}/issues/issue/{text_at(issue, 'id')}/event/last/",
         "alert_reason": reason,
         "last_seen": at.isoformat().replace("+00:00", "Z"),
         "pointsman_event": event,
@@ -276,8 +277,8 @@ def _enrichment_of(event: Mapping[str, Any], issue: Mapping[str, Any]) -> Enrich
     data = event.get("data")
     details: Mapping[str, Any] = data if isinstance(data, dict) else {}
     tags = payloads.tags_of(details.get("tags"))
-    level, environment = string(details, "level")[:40], string(details, "environment")[:200]
-    server, release = string(details, "server_name")[:200], string(details, "release")[:250]
+    level, environment = text_at(details, "level")[:40], text_at(details, "environment")[:200]
+    server, release = text_at(details, "server_name")[:200], text_at(details, "release")[:250]
     facts = payloads.event_facts(environment=environment, level=level, server=server, tags=tags)
     return EnrichmentResult(
         code=stack_trace(details),
@@ -292,8 +293,8 @@ def _enrichment_of(event: Mapping[str, Any], issue: Mapping[str, Any]) -> Enrich
 def _issue_facts(issue: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """Return facts that the kind *Custom* contains and *Slack* does not."""
     return (
-        ("Type", string(issue, "calculated_type")),
-        ("Value", string(issue, "calculated_value")),
-        ("Where", string(issue, "transaction")),
-        ("Bugsink issue", string(issue, "friendly_id")),
+        ("Type", text_at(issue, "calculated_type")),
+        ("Value", text_at(issue, "calculated_value")),
+        ("Where", text_at(issue, "transaction")),
+        ("Bugsink issue", text_at(issue, "friendly_id")),
     )

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pointsman.sources.json_access import items, nested, string
+from pointsman.plugin_api.helpers import text_at
+from pointsman.sources.json_access import items, nested
 
 LIMIT = 16_000
 _EXCEPTIONS, _FRAMES, _AROUND = 8, 60, 2
@@ -30,7 +31,7 @@ def stack_trace(data: Mapping[str, Any]) -> str:
 
 
 def _exception_line(value: Mapping[str, Any]) -> str:
-    kind, message = string(value, "type"), string(value, "value")
+    kind, message = text_at(value, "type"), text_at(value, "value")
     return (
         f"{kind}: {message}"[:1100]
         if kind and message
@@ -57,12 +58,12 @@ def _call_lines(frames: Sequence[Any]) -> list[str]:
 
 def _frame_lines(frame: Mapping[str, Any], *, known: bool) -> list[str]:
     """Return the lines of one call, with source lines for the application's own calls where the event marks them."""
-    place = string(frame, "filename") or string(frame, "module") or string(frame, "abs_path") or "?"
+    place = text_at(frame, "filename") or text_at(frame, "module") or text_at(frame, "abs_path") or "?"
     number = frame.get("lineno")
     line = number if isinstance(number, int) and not isinstance(number, bool) and 0 < number < 10**9 else 0
-    function = string(frame, "function")
+    function = text_at(frame, "function")
     head = f"  {place[-200:]}{f':{line}' if line else ''}{f' in {function[:200]}' if function else ''}"
-    here = string(frame, "context_line")
+    here = text_at(frame, "context_line")
     if not here or (known and frame.get("in_app") is not True):
         return [head]
     before = [_text(line_text) for line_text in items(frame, "pre_context")[-_AROUND:]]
