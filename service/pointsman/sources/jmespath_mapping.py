@@ -27,28 +27,33 @@ class MappingSettings(AnySignedSettings, frozen=True, kw_only=True):
     """Expressions for the fields of a report. An empty expression selects nothing."""
 
     reports: Annotated[
-        str, Meta(description="A list in the body, each item of which is a report; empty: the body is one")
+        str, Meta(description="A list in the body whose items are reports; empty: the body is one report")
     ] = ""
-    title: Annotated[str, Meta(description="The problem in one line")] = ""
+    title: Annotated[str, Meta(description="The title of the problem")] = ""
     text: Annotated[str, Meta(description="What happened, as prose")] = ""
-    code: Annotated[str, Meta(description="What is shown as it is, such as a stack trace")] = ""
+    code: Annotated[str, Meta(description="Text shown as code, such as a stack trace")] = ""
     fingerprint: Annotated[
-        str, Meta(description="What names the problem: the same one, the same ticket; empty: the title")
+        str,
+        Meta(
+            description="Identifies the problem: reports with the same value share a ticket; empty: the title"
+        ),
     ] = ""
     url: Annotated[str, Meta(description="The problem's page")] = ""
-    level: Annotated[str, Meta(description="How bad it is, for routes")] = ""
-    environment: Annotated[str, Meta(description="Where it happened, for routes")] = ""
-    release: Annotated[str, Meta(description="The version it happened in, for routes")] = ""
+    level: Annotated[str, Meta(description="The severity, for routes")] = ""
+    environment: Annotated[str, Meta(description="The environment, for routes")] = ""
+    release: Annotated[str, Meta(description="The version, for routes")] = ""
     action: Annotated[
         str, Meta(description="What happened; its value is looked up in actions. Empty: opened")
     ] = ""
     actions: Annotated[
         dict[str, str],
-        Meta(description="What each value of action means: opened, resolved, ..., ignore; * is any other"),
+        Meta(
+            description="The meaning of each value of action: opened, resolved, ..., ignore; * is any other value"
+        ),
     ] = msgspec.field(default_factory=dict)
-    dedupe: Annotated[str, Meta(description="What tells one report from another; empty: the whole body")] = ""
+    dedupe: Annotated[str, Meta(description="Identifies a repeated report; empty: the whole body")] = ""
     facts: Annotated[
-        dict[str, str], Meta(description="More to show: expressions by their labels", max_length=FACTS_LIMIT)
+        dict[str, str], Meta(description="Additional facts: expressions by label", max_length=FACTS_LIMIT)
     ] = msgspec.field(default_factory=dict)
     close_on_resolved: Annotated[
         bool, Meta(description="Whether a ticket is closed by a report with the action resolved")

@@ -24,10 +24,10 @@ class SignedSettings(PluginSettings, frozen=True, kw_only=True):
     """Settings with the sender's signing secrets. Without a secret, only the token authenticates."""
 
     signing_secret: Annotated[
-        Secret | None, Meta(description="The secret with which the sender signs; demands a signature")
+        Secret | None, Meta(description="The secret with which the sender signs; requires a signature")
     ] = None
     next_signing_secret: Annotated[
-        Secret | None, Meta(description="A second one, valid at the same time: to change it without a gap")
+        Secret | None, Meta(description="A second valid secret, to change secrets without an interruption")
     ] = None
 
     def __post_init__(self) -> None:
@@ -57,10 +57,10 @@ class AnySignedSettings(SignedSettings, frozen=True, kw_only=True):
         str, Meta(description="The header with the HMAC", pattern=r"^[A-Za-z0-9-]{1,100}$")
     ] = "X-Signature-256"
     signature_encoding: Annotated[
-        Literal["hex", "base64"], Meta(description="How the HMAC is written in it")
+        Literal["hex", "base64"], Meta(description="The encoding of the HMAC in the header")
     ] = "hex"
     signature_prefix: Annotated[
-        str, Meta(description="What stands before it, such as sha256=", max_length=40)
+        str, Meta(description="The prefix of the HMAC, such as sha256=", max_length=40)
     ] = ""
 
     def __post_init__(self) -> None:

@@ -50,21 +50,21 @@ class BugsinkSettings(PluginSettings, frozen=True, kw_only=True):
     ] = None
     project: Annotated[
         Annotated[int, Meta(ge=1)] | None,
-        Meta(description="The project's number; needed only while no alert has come yet"),
+        Meta(description="The project's number; needed only before the first alert"),
     ] = None
     resolve: Annotated[
         Literal["resolve", "resolve-next", "resolve-latest", "no"],
         Meta(description="How an issue is resolved in Bugsink when its ticket is closed"),
     ] = "resolve"
     comment: Annotated[
-        bool, Meta(description="Whether the issue at the tracker is named in a comment in Bugsink")
+        bool, Meta(description="Whether a comment in Bugsink links the issue at the tracker")
     ] = True
     poll_seconds: Annotated[
-        float, Meta(ge=5, le=86_400, description="How often Bugsink is asked for alerts that were lost")
+        float, Meta(ge=5, le=86_400, description="How often Bugsink is polled for lost alerts")
     ] = 300.0
     signing_secret: Annotated[
         Secret | None,
-        Meta(description="Demands the signature of the messaging service kind Pointsman: whsec_..."),
+        Meta(description="Requires the signature of the messaging service kind Pointsman: whsec_..."),
     ] = None
 
     def __post_init__(self) -> None:
