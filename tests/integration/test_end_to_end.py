@@ -1,4 +1,4 @@
-"""The whole way, on a real Postgres, a real loopback tracker and a real mail server."""
+"""End to end on a real Postgres, a loopback tracker and a real mail server."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def tracker():
 async def test_an_alert_becomes_one_issue_and_closes_its_ticket(
     service: RunningService, tracker: FakeForgejo
 ):
-    """NEW opens, twice the same makes one issue, the closed webhook closes before its answer."""
+    """NEW opens a ticket, a repeat creates no second issue, and the webhook closes the ticket before it is answered."""
     async with service.replica(config(tracker)):
         first = await service.alert()
         second = await service.alert(digested_event_count=2)
@@ -109,7 +109,7 @@ async def test_the_test_button_makes_no_ticket(service: RunningService, tracker:
 async def test_a_ticket_its_comments_in_order_and_the_mail_at_its_end(
     service: RunningService, tracker: FakeForgejo
 ):
-    """Comments wait for their issue; the owner gets exactly one mail for each transition."""
+    """Comments wait for their issue; the reporter gets exactly one e-mail for each transition."""
     async with service.replica(config(tracker)):
         async with tracker.down():
             ticket = await service.new_ticket("I can't pay")
@@ -171,7 +171,7 @@ async def test_a_ticket_closed_here_closes_its_issue(service: RunningService, tr
 
 
 async def test_a_replayed_webhook_changes_nothing(service: RunningService, tracker: FakeForgejo):
-    """The same call with a new delivery id, after the ticket went on, is known by its body."""
+    """The same call with a new delivery id is recognized by its body after the ticket has changed."""
     async with service.replica(config(tracker)):
         ticket = await service.new_ticket()
         link = await service.linked(ticket)

@@ -1,4 +1,4 @@
-"""From the file to what is in force: limits, who shares a credential, and that its budgets are shared."""
+"""Limits from the configuration file: which destinations share a credential and its rate limits."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def test_limits_reach_the_rows_and_the_configuration_in_force(
     )
     assert json.loads(row["limits"]) == {"writes_per_minute": 120, "at_once": 3}
     assert (row["max_inflight"], row["credential"]) == (3, destination.credential)
-    # and back to what holds when nothing is said
+    # and back to the defaults
     now = await in_force(database, service, SOURCE + forgejo("a"))
     assert now.sources["shop"].new_tickets_per_minute is None
     destination = now.destination("a")
@@ -160,7 +160,7 @@ def test_the_plugins_say_by_what_they_sign_in():
 
 
 def test_what_our_plugins_declare():
-    """Published limits, as facts: GitHub's content creation, Jira's writes to one issue."""
+    """Published limits: GitHub's content creation, Jira's writes to one issue."""
     declared = {
         kind: [(quota.scope, quota.calls, quota.seconds) for quota in tracker.capabilities.quotas]
         for kind, tracker in Registry.load().trackers.items()

@@ -1,4 +1,4 @@
-"""Trouble on the way out: what is retried, what is given up, what the operator sees, what heals by itself."""
+"""Failing deliveries: retries, dead letters, what operators see, and recovery."""
 
 from __future__ import annotations
 
@@ -231,7 +231,7 @@ async def test_an_address_that_the_mail_server_refuses_is_a_dead_letter(
 async def test_a_destination_with_wrong_settings_does_not_disturb_another(
     service: RunningService, tracker: FakeForgejo, database
 ):
-    """Its deliveries wait and say why; the other destination's go on."""
+    """Its deliveries wait and show the reason; deliveries to the other destination continue."""
     more = (
         '[[destination]]\nslug = "broken"\ntracker = "folder"\n[destination.settings]\npath = "/proc/no/such/place"\n'
         '[[route]]\nmatch = { source = "helpdesk" }\ndestination = ["broken", "there"]\n'
@@ -250,6 +250,6 @@ async def test_a_destination_with_wrong_settings_does_not_disturb_another(
 
 
 async def _hurry(database: Database) -> None:
-    """Time passes: whatever waits is due now."""
+    """Make everything that waits due now."""
     await database.execute("update destination_state set blocked_until = null")
     await database.execute("update lane set due_at = now() where state = 1")

@@ -1,4 +1,4 @@
-"""What leaves, the whole way: no secret reaches a tracker, a mail or a source, and operators see how many there were."""
+"""The outgoing filter end to end: no secret reaches a tracker, an e-mail or a source, and redactions are counted."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ aws {SECRETS["aws"]} postgres://shop:{SECRETS["connection"]}@db.example.com/shop
 
 
 class Tracker(FakeForgejo):
-    """One that keeps every byte it got."""
+    """A tracker that stores every byte it received."""
 
     def __init__(self) -> None:
         super().__init__(repository="acme/shop", token="forgejo-token-of-the-tests")
@@ -87,7 +87,7 @@ async def post(service: RunningService, **body: str) -> str:
 
 
 def plain(text: str) -> str:
-    """What a reader sees: without what keeps Markdown from working."""
+    """Return a text without the characters that escape Markdown."""
     return text.replace("\u2060", "").replace("\\", "")
 
 
@@ -135,7 +135,7 @@ async def test_no_secret_reaches_a_tracker_and_operators_see_how_many_there_were
         assert len(issue.comments) == 1 and "back:" in issue.comments[0].body
         heard = tracker.heard()
         none_in(heard)
-        # what is ours came through: the marker, the ticket's page
+        # our own texts are not filtered: the marker, the address of the ticket's page
         assert "<!-- pointsman: pm1-" in issue.body
         assert f"{service.url}/console/tickets/{ticket}" in issue.body
         assert "ada@customer.example" not in heard
@@ -290,7 +290,7 @@ body = "{{ text }}"
 async def test_the_route_of_today_that_fits_and_names_the_destination_says_it(
     service: RunningService, tracker: Tracker
 ):
-    """By what the first report said: a comment's own event knows neither tags nor level."""
+    """The first report decides: the event of a comment has neither tags nor level."""
     other = """
 match = { tags = { Server = "web-9" } }
 [route.templates]

@@ -1,4 +1,4 @@
-"""Budgets against a real Postgres: many replicas share them, complaints reach all, and what is scarce goes to the urgent."""
+"""Rate limits on a real Postgres: shared by many replicas, reduced by a 429 for all, with priority for urgent writes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ CREATE, COMMENT = DeliveryKind.CREATE, DeliveryKind.COMMENT
 
 
 class Counting:
-    """A database that counts its statements, and can hold them up."""
+    """A database that counts its statements and can delay them."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
@@ -60,7 +60,7 @@ def destination(number: int = 1, *paces: RateLimit, credential: bytes | None = T
 
 
 async def create_destinations(database: Database, *credentials: bytes | None) -> list[int]:
-    """Destinations with these credentials; their ids."""
+    """Create destinations with these credentials. Return their ids."""
     ids = []
     for number, credential in enumerate(credentials):
         destination_id = await database.fetchval(
@@ -76,7 +76,7 @@ async def create_destinations(database: Database, *credentials: bytes | None) ->
 
 
 async def pass_time(database: Database, seconds: float) -> None:
-    """As if so much time had gone by."""
+    """Move all stored times into the past."""
     await database.execute(
         "update rate_limit set refilled_at = refilled_at - $1 * interval '1 s',"
         " limited_until = limited_until - $1 * interval '1 s'",
@@ -89,7 +89,7 @@ async def row(database: Database, scope: str = "all") -> Any:
 
 
 async def drain(budgets: RateLimiter, where: LiveDestination, kind: DeliveryKind, most: int = 1000) -> int:
-    """How many may go at once."""
+    """Return how many writes are admitted at once."""
     for n in range(most):
         if await budgets.acquire(where, kind, 1):
             return n
@@ -99,11 +99,11 @@ async def drain(budgets: RateLimiter, where: LiveDestination, kind: DeliveryKind
 SLOW = RateLimit("all", 0.001, 20.0)
 
 
-# -- what a bucket gives ---------------------------------------------------------------------------------------------
+# -- tokens of a bucket ---------------------------------------------------------------------------------------------
 
 
 async def test_without_budgets_nothing_is_asked():
-    """Nor is there a database to ask."""
+    """Without rate limits the database is not used."""
     nowhere = RateLimiter(None)  # type: ignore[arg-type]
     assert await nowhere.acquire(LiveDestination(1, "x", 1, "folder"), CREATE, 1) == 0.0
 
@@ -146,7 +146,7 @@ async def until_waiting(counting: Counting) -> None:
 
 
 async def test_a_wait_is_honest(database: Database):
-    """After it there is a token; half way there is none. Each of those that wait has its own time."""
+    """After the wait there is a token, before there is none; waiting writes get different times."""
     budgets, where = RateLimiter(database), destination(1, RateLimit("all", 0.1, 5.0))
     await drain(budgets, where, CREATE)
     waits = await asyncio.gather(*(RateLimiter(database).acquire(where, CREATE, 1) for _ in range(2)))
@@ -162,7 +162,7 @@ async def test_a_wait_is_honest(database: Database):
 
 
 async def test_the_time_until_the_next_token_is_known(database: Database):
-    """The first token that comes, not the place in the queue; nothing for a lane that waits alone."""
+    """It is the time of the first token, not of the last waiter; 0 for a limit on one issue."""
     budgets, where = RateLimiter(database), destination(1, RateLimit("all", 0.1, 1.0))
     assert budgets.until_next(where) == 0.0
     assert await budgets.acquire(where, CREATE, 1) == 0.0
@@ -177,7 +177,7 @@ async def test_the_time_until_the_next_token_is_known(database: Database):
 
 
 async def test_a_fast_bucket_is_asked_once_a_second_not_once_a_write(database: Database):
-    """A second's worth at most is held in advance, deducted first."""
+    """At most the tokens of one second are taken in advance."""
     counting = Counting(database)
     budgets, where = RateLimiter(counting), destination(1, RateLimit("all", 50.0, 500.0))  # type: ignore[arg-type]
     await budgets.acquire(where, COMMENT, 1)
@@ -194,7 +194,7 @@ async def test_a_scope_that_is_short_gives_back_what_was_taken_of_another(databa
     assert await budgets.acquire(where, CREATE, 1) == 0.0
     for _ in range(5):
         assert await budgets.acquire(where, CREATE, 1) > 0
-    # one token of the hour is held, and it is always the same
+    # the token of the slow limit stays with the replica, and is used by the next write
     assert (await row(database, "hour"))["tokens"] == pytest.approx(1, abs=0.1)
     await database.execute("update rate_limit set tokens = 1 where scope = 'minute'")
     assert await budgets.acquire(where, CREATE, 1) == 0.0
@@ -241,7 +241,7 @@ async def test_rate_limits_of_single_issues_are_kept_in_memory(database: Databas
 
 @contextlib.asynccontextmanager
 async def replicas(dsn: str, count: int) -> AsyncIterator[list[RateLimiter]]:
-    """So many, over pools of their own."""
+    """Open several databases with pools of their own."""
     async with contextlib.AsyncExitStack() as stack:
         pools = [await stack.enter_async_context(Database.open(dsn, size=2)) for _ in range(4)]
         yield [RateLimiter(pools[n % 4]) for n in range(count)]
@@ -249,7 +249,7 @@ async def replicas(dsn: str, count: int) -> AsyncIterator[list[RateLimiter]]:
 
 @pytest.mark.parametrize("rate", [0.5, 40.0])
 async def test_eight_replicas_never_take_more_than_the_budget(database: Database, dsn: str, rate: float):
-    """All hammer one credential, over two destinations: the burst, what came by the time, and no more."""
+    """All use one credential at once, over two destinations: together they get the burst plus the refill."""
     pace = RateLimit("all", rate, 30.0)
     async with replicas(dsn, 8) as eight:
         began = await database.fetchval("select clock_timestamp()")
@@ -283,7 +283,7 @@ async def test_eight_replicas_never_take_more_than_the_budget(database: Database
 
 
 async def test_any_row_gives_what_it_has_and_stays_within_its_bounds(database: Database):
-    """Random buckets: never under nothing, never over the burst, the last part only for urgent ones."""
+    """Random buckets: never below zero, never above the burst, the reserve only for priority writes."""
     dice = random.Random(7)
     for n in range(150):
         rate, burst = dice.choice([0.1, 1.0, 5.0, 60.0]), dice.choice([1.0, 1.4, 16.0, 100.0])
@@ -322,7 +322,7 @@ async def test_any_row_gives_what_it_has_and_stays_within_its_bounds(database: D
         assert 0 <= stored["tokens"] <= stored["burst"]
 
 
-# -- complaints ------------------------------------------------------------------------------------------------------
+# -- answers with a 429 ----------------------------------------------------------------------------------------------
 
 
 async def blocked(database: Database) -> dict[int, float]:
@@ -396,7 +396,7 @@ async def test_the_rate_never_falls_under_a_twentieth(database: Database):
 
 
 async def test_after_a_wait_the_bucket_starts_empty(database: Database):
-    """What piled up while the tracker asked to wait must not come all at once."""
+    """The backlog of the wait must not be sent all at once."""
     [there] = await create_destinations(database, TOKEN)
     where = destination(there, RateLimit("all", 1.0, 40.0))
     await RateLimiter(database).slow_down(where, "all", 30.0)
@@ -413,7 +413,7 @@ async def test_an_undeclared_scope_counts_as_all(database: Database):
         await RateLimiter(database).slow_down(where, f"endpoint:POST /{n}", 20.0)
     assert [status.scope for status in await rows.list_status(database)] == ["all"]
     assert await RateLimiter(database).acquire(where, CREATE, 1) > 10
-    # the operator's word makes it a budget
+    # a limit of the operator makes it a rate limit
     await pass_time(database, 60.0)
     limited = destination(there, RateLimit("all", 2.0, 10.0))
     assert await RateLimiter(database).acquire(limited, CREATE, 1) == 0.0
@@ -443,7 +443,7 @@ async def test_a_destination_without_a_credential_is_on_its_own(database: Databa
 
 
 async def test_another_limit_takes_effect_and_keeps_what_was_learned(database: Database):
-    """Two versions of a plugin may disagree for a while: neither forgets the complaint."""
+    """Two versions of a plugin may declare different limits for a while; the reduced rate is kept."""
     [there] = await create_destinations(database, TOKEN)
     old, new = RateLimit("all", 8.0, 40.0), RateLimit("all", 4.0, 10.0)
     await RateLimiter(database).acquire(destination(there, old), CREATE, 1)

@@ -1,4 +1,4 @@
-"""Every tracker of ours, through the same doors: created, commented, closed there, reopened from here."""
+"""Each built-in tracker end to end: create, comment, close at the tracker, reopen from here."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class GitLab(Forgejo):
 
 
 class Folder:
-    """Files in a folder; there are no webhooks, it is polled."""
+    """A folder of files. It has no webhooks and is polled."""
 
     kind = "folder"
     fake = None

@@ -1,4 +1,4 @@
-"""When a destination counts as away, and how one lane in the whole cluster finds out that it is back."""
+"""The circuit breaker of a destination: when it opens, and how one lane probes for all replicas."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ async def test_it_opens_at_once_where_most_calls_fail(database: Database):
 
 
 async def test_one_probe_in_the_whole_cluster(database: Database):
-    """Eight claimers, again and again: a single lane goes through, until it says how it went."""
+    """Eight replicas claim repeatedly: a single lane is let through until its result is stored."""
     place = await _place(database, 40)
     await _fail(database, place, mostly=True)
     for attempt in range(10):

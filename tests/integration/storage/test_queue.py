@@ -1,4 +1,4 @@
-"""The lanes against a real Postgres: the fence, the cap, the counters."""
+"""The queue on a real Postgres: fencing by leases, the cap per destination, the counters of lanes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NOW = dt.datetime(2026, 11, 20, tzinfo=dt.UTC)
 async def _place(
     database: Database, lanes: int, deliveries: int = 1, destination: str = "there"
 ) -> list[int]:
-    """So many lanes to one destination, each with so many deliveries; the lanes' ids."""
+    """Create lanes of one destination with some deliveries each. Return the ids of the lanes."""
     async with database.pool.acquire() as con:
         source = await con.fetchval(
             "insert into source (slug, kind) values ($1, 'tickets') on conflict (slug) do update set kind = 'tickets'"
@@ -79,7 +79,7 @@ async def _intent(lanes: Lanes, lane: Lane, seq: int) -> int | None:
 
 
 async def _overtaken(database: Database) -> tuple[Lanes, Lane, Lanes, Lane]:
-    """A holder whose lease ran out, and its successor."""
+    """Return a holder whose lease expired, and its successor."""
     await _place(database, 1, 3)
     first, second = _lanes(database, 0.01), _lanes(database)
     [old] = await first.claim(1)
@@ -137,7 +137,7 @@ async def test_a_lane_is_claimed_by_one_only(database: Database):
     ],
 )
 async def test_a_holder_that_was_overtaken_changes_nothing(database: Database, late):
-    """Every statement of a holder names its lease: what comes late finds no row."""
+    """Every statement of a holder names its lease: a late one finds no row."""
     first, old, _second, new = await _overtaken(database)
     before = await _state(database)
     assert not await late(first, old)
@@ -151,7 +151,7 @@ async def _state(database: Database) -> list:
 
 
 async def test_two_leases_of_one_lane_in_one_statement_are_kept_apart(database: Database):
-    """A process that stood still has both in hand: what it lost, and what came back to it."""
+    """A process that was paused holds both: the lane whose lease it lost, and the same lane claimed again."""
     await _place(database, 1, 3)
     lanes = _lanes(database, seconds=0.05)
     [lost] = await lanes.claim(5)
@@ -185,7 +185,7 @@ async def test_an_idle_lane_with_work_can_not_be_committed(database: Database):
 
 
 async def test_never_more_at_once_than_a_destination_allows(database: Database):
-    """Eight claimers on one destination; the count and the claim are two statements."""
+    """Eight replicas claim for one destination; the count and the claim are two statements."""
     await _place(database, 60, 1)
     over, samples = 0, 0
 
@@ -208,7 +208,7 @@ async def test_never_more_at_once_than_a_destination_allows(database: Database):
 
 
 async def test_no_wake_up_is_lost_between_inserting_and_finishing(database: Database):
-    """Inserters against finishers on a few lanes: a lane with work is never left idle."""
+    """Inserts and finishes race on a few lanes: a lane with work is never left idle."""
     ids = await _place(database, 3, 1)
     rows = {row["id"]: row for row in await database.fetch("select id, ticket_id, destination_id from lane")}
     added = 0
@@ -286,7 +286,7 @@ async def test_a_dead_comment_lets_its_followers_pass_and_comes_back_at_the_end(
 
 
 async def test_the_claim_does_not_read_what_is_blocked(database: Database):
-    """30,000 lanes wait for a destination that is away: the claim of another reads none of them."""
+    """30,000 lanes wait for an unreachable destination: claiming for another reads none of them."""
     await _place(database, 20, 1, "alive")
     async with database.pool.acquire() as con:
         away = await con.fetchval(
@@ -323,7 +323,7 @@ async def test_the_claim_does_not_read_what_is_blocked(database: Database):
 
 
 async def test_a_delivery_that_is_done_gets_no_intent_and_a_later_one_is_not_given_up(database: Database):
-    """A holder that is right about its lane and wrong about where it stands changes nothing."""
+    """A holder with a valid lease and a wrong delivery number changes nothing."""
     await _place(database, 1, 3)
     lanes = _lanes(database)
     [lane] = await lanes.claim(1)
@@ -343,7 +343,7 @@ async def test_a_delivery_that_is_done_gets_no_intent_and_a_later_one_is_not_giv
 async def test_a_skipped_delivery_comes_back_at_the_end_of_its_lane_whatever_the_state(
     database: Database, state: str
 ):
-    """An idle lane wakes up; any other stays as it is, and its holder keeps it."""
+    """An idle lane becomes ready; any other keeps its state and its holder."""
     [lane_id] = await _place(database, 1, 1 if state == "idle" else 2)
     lanes = _lanes(database)
     [lane] = await lanes.claim(1)

@@ -18,7 +18,7 @@ def _lane(destination_id: int = 1) -> Lane:
 
 
 class FakeLanes:
-    """Lets the lanes that it is given be claimed one by one, and renews all."""
+    """Lanes that can be claimed in order; every lease is renewed."""
 
     def __init__(self, *due: Lane) -> None:
         self.due = list(due)
@@ -38,7 +38,7 @@ class FakeLanes:
 
 
 async def test_a_lane_that_was_lost_and_came_back_is_worked_by_its_new_lease_alone():
-    """Its old work ends, and the end of that does not stop the renewal of the new lease."""
+    """The handler of the lost lease ends, and its end does not stop the renewal of the new lease."""
     lost, reclaimed = _lane(), _lane()
     lanes: Any = FakeLanes(lost)
     ended: list[Lane] = []
@@ -95,7 +95,7 @@ async def test_a_lane_goes_to_the_handler_of_its_destinations_kind():
 
 
 async def test_a_lane_of_an_unknown_destination_is_released_for_a_while():
-    """Another replica may have the newer configuration already."""
+    """Another replica may already have the newer configuration."""
     lane = _lane()
     lanes: Any = FakeLanes(lane)
     worker = Worker(lanes, Handlers(lambda _: None))

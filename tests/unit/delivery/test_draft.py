@@ -1,4 +1,4 @@
-"""Drafts: what leaves passes the gate whole, is made once, and says what was masked in it."""
+"""Drafts are filtered as a whole, rendered once, and count the redactions in them."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_feedback_to_a_source_is_filtered_and_otherwise_unchanged():
 
 
 def test_masked_before_it_is_cut():
-    """A secret across the place where a text is cut would leave half of itself."""
+    """A secret that spans the cut would otherwise leave a part of itself."""
     text = "x " * 5990 + f"\npassword = 'correct-horse-{'7' * 80}'"
     body = rendered({"text": text})["body"]
     assert "correct" not in body and "777" not in body
@@ -282,7 +282,7 @@ async def test_the_loop_goes_on_while_a_long_text_is_masked():
     assert iterations > 3
 
 
-# -- in other words ------------------------------------------------------------------------------------------------
+# -- templates ----------------------------------------------------------------------------------------------------
 
 TEMPLATES = TemplateSet(
     title="T {{ title }}",
