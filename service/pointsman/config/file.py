@@ -168,7 +168,7 @@ class _FileChecker:
             ("destination", [destination.slug for destination in destinations]),
         ):
             for slug in sorted({slug for slug in slugs if slugs.count(slug) > 1}):
-                self.wrong(f"[[{table_name}]] {slug}", "slug: stands there twice; each needs its own")
+                self.wrong(f"[[{table_name}]] {slug}", "slug: is used twice; give each its own")
         checker = RouteChecker(
             {source.slug for source in sources},
             {destination.slug for destination in destinations},
@@ -208,7 +208,7 @@ class _FileChecker:
         """Return the secret that a value is or points to, or None after recording a problem."""
         if isinstance(value, str):
             self.warnings.append(
-                f"{self.file}: {place}: {key}: a literal secret stands in the file;"
+                f"{self.file}: {place}: {key}: the file contains a literal secret;"
                 ' { env = "NAME" } or { file = "/path" } keep it out'
             )
             return Secret(value)
@@ -279,7 +279,7 @@ class _FileChecker:
     def unknown(self, place: str, key: str, value: str, known: Mapping[str, Any]) -> None:
         """Record that no plugin provides a kind."""
         names = ", ".join(sorted(known)) or "none"
-        self.wrong(place, f"{key}: no plugin brings {value!r}; installed: {names}. See `pointsman plugins`")
+        self.wrong(place, f"{key}: no plugin provides {value!r}; installed: {names}. See `pointsman plugins`")
 
     def sealed(self, place: str, key: str, secret: str) -> dict[str, str]:
         """Return a literal secret in its sealed form, or {} after recording a problem."""

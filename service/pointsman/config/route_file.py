@@ -168,9 +168,9 @@ def _count(match: Match) -> Iterator[tuple[str, str]]:
     if match.occurrences is not None and match.occurrences < 1:
         yield "occurrences", f"{match.occurrences} is met before anything happens; write 1 or more"
     if match.occurrences is not None and match.within is None:
-        yield "occurrences", 'stands alone; say within how long, such as within = "10m"'
+        yield "occurrences", 'needs a time span; add within, such as within = "10m"'
     if match.within is not None and match.occurrences is None:
-        yield "within", "stands alone; say how often, such as occurrences = 5"
+        yield "within", "needs a number; add occurrences, such as occurrences = 5"
     if match.kind == "support" and match.occurrences is not None:
         yield (
             "occurrences",

@@ -200,7 +200,7 @@ class _EnvironmentReader:
     def url(self, name: str) -> str:
         text = self.text(name).rstrip("/")
         if text and not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", text):
-            shown = "what it holds" if "@" in text else repr(text)  # a credential may stand before the @
+            shown = "its value" if "@" in text else repr(text)  # a credential may precede the @
             self.wrong(name, f"{shown} is no web address", "write https://host or https://host/path")
             return ""
         return text

@@ -189,7 +189,7 @@ def _verify_output(rendered: str, source: str, output: RenderOutput) -> None:
             rest = _PLAIN_TAG.sub("", token.content)
             if JOINER in rest or "<" in rest or "`" in rest:
                 raise ValueError(
-                    f"line {line} of what it makes: a value stands in HTML, or HTML that is not allowed;"
+                    f"line {line} of its output: a value inside HTML, or HTML that is not allowed;"
                     " leave an empty line between a tag and a value"
                 )
         elif token.type in ("code_inline", "fence", "code_block"):
@@ -198,14 +198,14 @@ def _verify_output(rendered: str, source: str, output: RenderOutput) -> None:
             url = token.attrs.get("href") or token.attrs.get("src")
             if url and unquote(str(url)) not in allowed and unquote(str(url)) not in known:
                 raise ValueError(
-                    f"line {line} of what it makes: a value became the address of a link; write {{{{ url | link }}}}"
+                    f"line {line} of its output: a value became the URL of a link; write {{{{ url | link }}}}"
                 )
     actual_code = "\0".join(code)
     for expected in sorted((" ".join(expected.split()) for expected in output.code), key=len, reverse=True):
         before, match, after = actual_code.partition(expected) if expected else ("", "\0", actual_code)
         if not match:
             raise ValueError(
-                "line 1: a value that was to be code is none; look for a stray ` or a missing empty line"
+                "line 1: a value that should be code is not; look for a stray ` or a missing empty line"
             )
         actual_code = f"{before}\0{after}"
 

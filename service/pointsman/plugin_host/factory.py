@@ -56,7 +56,7 @@ class InstanceFactory:
                 problem = f"token: {error}"
         kind = self.registry.sources.get(row.kind)
         if kind is None:
-            problem = f"no plugin brings the kind {row.kind!r}; install it, its reports are kept until then"
+            problem = f"no plugin provides the kind {row.kind!r}; install one, its reports are kept until then"
         else:
             try:
                 plugin, client, build_inputs = self._build_plugin(row, kind, previous)
@@ -115,7 +115,7 @@ class InstanceFactory:
                 return destination
             kind = self.registry.trackers.get(row.tracker)
             if kind is None:
-                raise ValueError(f"no plugin brings the tracker {row.tracker!r}; install it")  # noqa: TRY301
+                raise ValueError(f"no plugin provides the tracker {row.tracker!r}; install one")  # noqa: TRY301
             settings = make_settings(kind.Settings, resolved)
             connection = kind.connection(settings)
             if connection is not None:

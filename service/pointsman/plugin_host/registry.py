@@ -80,7 +80,7 @@ class Registry:
         return registry
 
     def modules(self) -> dict[str, str]:
-        """Return the kind of tracker that each plugin's top-level module brings."""
+        """Return the kind of tracker that each plugin's top-level module provides."""
         return {tracker.__module__.partition(".")[0]: kind for kind, tracker in self.trackers.items()}
 
     def refuse(self, name: str, origin: str, version: str, reason: str) -> None:

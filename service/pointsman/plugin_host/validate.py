@@ -21,6 +21,6 @@ def validated(value: object, *kinds: type[msgspec.Struct]) -> Any:
                 plain: Any = clean_json(msgspec.to_builtins(value))
                 return msgspec.convert(plain, kind)
             except (msgspec.ValidationError, TypeError) as error:
-                raise UnknownOutcome(f"the plugin returned a {kind.__name__} that is none: {error}") from None
+                raise UnknownOutcome(f"the plugin returned an invalid {kind.__name__}: {error}") from None
     wanted = " or ".join(kind.__name__ for kind in kinds)
     raise UnknownOutcome(f"the plugin returned {type(value).__name__} instead of {wanted}")

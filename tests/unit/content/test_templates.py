@@ -146,13 +146,13 @@ def test_titles_and_subjects_are_one_line_of_plain_text():
         ("<img src=x> {{ title }}", 1, "HTML"),
         ("<details>\n{{ text }}\n</details>", 1, "an empty line"),
         ("<details>{{ title | code }}</details>", 1, "an empty line"),
-        ("`{{ title | code }} x", 1, "to be code is none"),
-        ("[x]({{ ticket.page }}{{ url }})", 1, "address of a link"),
-        ("![x](https://img.test/{{ release }})", 1, "address of a link"),
+        ("`{{ title | code }} x", 1, "should be code is not"),
+        ("[x]({{ ticket.page }}{{ url }})", 1, "URL of a link"),
+        ("![x](https://img.test/{{ release }})", 1, "URL of a link"),
     ],
 )  # fmt: skip
 def test_what_cant_be_used_is_said_with_its_line(source, line, why):
-    with pytest.raises(ValueError, match=rf"^line {line}( of what it makes)?: .*{why}"):
+    with pytest.raises(ValueError, match=rf"^line {line}( of its output)?: .*{why}"):
         templates.check(source)
 
 

@@ -46,7 +46,7 @@ async def _check_intake_url(intake_url: str) -> list[Finding]:
             Finding(
                 level="warning",
                 message="our public address is not known",
-                impact="nobody can say what to paste into Bugsink",
+                impact="the URL to paste into Bugsink cannot be shown",
                 remedy="set POINTSMAN_PUBLIC_URL",
             )
         ]
