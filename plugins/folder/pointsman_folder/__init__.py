@@ -12,5 +12,5 @@ __all__ = ["FolderTracker", "pointsman_register_trackers"]
 
 @hookimpl
 def pointsman_register_trackers(register: Callable[[type[Tracker]], None]) -> None:
-    """Hand the folder tracker to Pointsman."""
+    """Register the tracker kind ``folder``."""
     register(FolderTracker)

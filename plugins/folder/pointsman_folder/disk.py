@@ -1,7 +1,7 @@
-"""Single files and directories, handled so that crashes, other writers and symlinks do no harm. Blocking.
+"""Operations on single files and directories that survive crashes, other writers and symlinks. Blocking.
 
-Every path is taken relative to an open directory and never followed through a symlink, so a file name can't lead
-out of the folder. Writers hold one lock; readers need none, because a file is always replaced as a whole.
+Every path is relative to an open directory and never followed through a symlink, so that a file name can't lead out
+of the folder. Writers hold one lock; readers need none, because a file is always replaced as a whole.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pointsman.plugin_api import Conflict, Misconfigured, PluginError, Refused, 
 CLOSED = "closed"
 LOCK = ".pointsman.lock"
 MAX_BYTES = 8 * 2**20
-"""A file larger than this is not read, and none is written."""
+"""A larger file is not read, and none is written."""
 LOCK_SECONDS = 10.0
 _TEMP = ".pointsman-temp-"
 _HERE = os.O_CLOEXEC | os.O_NOFOLLOW
@@ -38,11 +38,11 @@ _OPERATOR = {
 
 
 class Missing(Unavailable):
-    """The folder itself is not there."""
+    """The folder itself does not exist."""
 
 
 class Stamp(NamedTuple):
-    """By what a file is known to be unchanged."""
+    """Metadata by which an unchanged file is recognized."""
 
     inode: int
     mtime_ns: int
@@ -51,14 +51,14 @@ class Stamp(NamedTuple):
 
     @classmethod
     def of(cls, found: os.stat_result) -> Stamp:
-        """The stamp in a stat result."""
+        """Return the stamp of a stat result."""
         return cls(found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
 
     def changed_ns(self, now_ns: int) -> int:
-        """When the file last changed or was moved.
+        """Return when the file was last changed or moved.
 
-        A move into another folder leaves mtime alone, so ctime counts too; an mtime in the future (a restored or
-        touched file) does not count.
+        A move into another folder does not change mtime, so that ctime counts too; an mtime in the future (of a
+        restored or touched file) does not count.
         """
         return self.ctime_ns if self.mtime_ns > now_ns else max(self.ctime_ns, self.mtime_ns)
 
@@ -71,12 +71,12 @@ class Dirs(NamedTuple):
 
     @property
     def all(self) -> tuple[int, ...]:
-        """Those that are there."""
+        """Return the directories that exist."""
         return (self.root,) if self.closed is None else (self.root, self.closed)
 
 
 def as_plugin_error(error: OSError, root: Path) -> PluginError:
-    """What an error of the file system means for the core. Nothing has been done when it comes up."""
+    """Return the contract's error for an error of the file system. Nothing was done when it occurs."""
     why = (error.strerror or str(error)).lower()
     if error.errno in _OPERATOR:
         return Misconfigured(f"the folder {root} can't be used: {why}")
@@ -87,7 +87,7 @@ def as_plugin_error(error: OSError, root: Path) -> PluginError:
 
 @contextlib.contextmanager
 def opened(root: Path) -> Iterator[Dirs]:
-    """Open the folder; what the file system refuses inside becomes an error of the contract."""
+    """Open the folder; errors of the file system inside become errors of the contract."""
     with contextlib.ExitStack() as stack:
         try:
             fd = _open_root(root)
@@ -108,7 +108,7 @@ def _open_root(root: Path) -> int:
 
 
 def _open_closed(root: int) -> int | None:
-    """The directory ``closed``; a file or a symlink of that name counts as absent."""
+    """Open the directory ``closed``; a file or a symlink of that name counts as absent."""
     try:
         return os.open(CLOSED, os.O_RDONLY | os.O_DIRECTORY | _HERE, dir_fd=root)
     except OSError as error:
@@ -119,7 +119,7 @@ def _open_closed(root: int) -> int | None:
 
 @contextlib.contextmanager
 def locked(dirs: Dirs) -> Iterator[int]:
-    """The only writer, among threads and processes. What writers that died left behind is swept."""
+    """Hold the lock of writers, among threads and processes. Files left behind by crashed writers are deleted."""
     until = time.monotonic() + LOCK_SECONDS
     while True:
         fd = os.open(LOCK, os.O_RDWR | os.O_CREAT | _HERE, 0o666, dir_fd=dirs.root)
@@ -156,19 +156,19 @@ def _sweep(dirs: Dirs) -> None:
 
 
 def last_number(lock: int) -> int:
-    """The highest number ever given, as the lock file says; 0 if it says nothing of use."""
+    """Return the highest number ever assigned, from the lock file; 0 if it contains none."""
     text = os.pread(lock, 32, 0).split(b"\n")[0].strip()
     return int(text) if text.isdigit() and len(text) <= 9 else 0
 
 
 def keep_number(lock: int, number: int) -> None:
-    """Write down the highest number given, for good."""
+    """Write the highest assigned number durably."""
     os.pwrite(lock, f"{number}\n".encode(), 0)
     os.fsync(lock)
 
 
 def read(fd: int, name: str, limit: int = MAX_BYTES) -> bytes:
-    """A file's bytes. A smaller ``limit`` gives its beginning; a file beyond MAX_BYTES is refused."""
+    """Return a file's bytes. A smaller ``limit`` returns its beginning; a file beyond MAX_BYTES is refused."""
     file = os.open(name, os.O_RDONLY | os.O_NONBLOCK | _HERE, dir_fd=fd)
     with open(file, "rb") as source:  # noqa: PTH123 - a descriptor, not a path
         if not stat.S_ISREG(os.fstat(file).st_mode):
@@ -180,7 +180,7 @@ def read(fd: int, name: str, limit: int = MAX_BYTES) -> bytes:
 
 
 def exists(fd: int, name: str) -> bool:
-    """Whether anything has this name."""
+    """Return whether anything has this name."""
     try:
         os.stat(name, dir_fd=fd, follow_symlinks=False)
     except FileNotFoundError:
@@ -189,7 +189,7 @@ def exists(fd: int, name: str) -> bool:
 
 
 def write_temp(fd: int, data: bytes, like: os.stat_result | None = None) -> str:
-    """A complete file on disk under a name nobody looks at; with the rights of the one it will replace."""
+    """Write a complete file under a temporary name, with the permissions of the file that it will replace."""
     if len(data) > MAX_BYTES:
         raise Refused(f"the file would be larger than {MAX_BYTES} bytes")
     name = f"{_TEMP}{secrets.token_hex(8)}"
@@ -231,7 +231,7 @@ def place(fd: int, temp: str, name: str) -> None:
 
 
 def replace(fd: int, name: str, before: bytes, after: bytes) -> None:
-    """Put a new file in an old one's place, unless the old one is not as it was read (Conflict)."""
+    """Replace an old file by a new one, unless the old file is not as it was read (Conflict)."""
     temp = write_temp(fd, after, os.stat(name, dir_fd=fd, follow_symlinks=False))
     if not _still(fd, name, before):
         os.unlink(temp, dir_fd=fd)
@@ -249,7 +249,7 @@ def _still(fd: int, name: str, before: bytes) -> bool:
 
 
 def move_back(dirs: Dirs, name: str) -> None:
-    """Take a file out of ``closed/``, never over another file of that name."""
+    """Move a file out of ``closed/``, never over another file of that name."""
     if exists(dirs.root, name):
         raise Conflict(f"{name} is in the folder and in {CLOSED}/: keep one")
     os.rename(name, name, src_dir_fd=dirs.closed, dst_dir_fd=dirs.root)
@@ -257,7 +257,7 @@ def move_back(dirs: Dirs, name: str) -> None:
 
 
 def sync_folder(fd: int) -> None:
-    """Make a new name last through a crash of the machine. File systems that can't are left at that."""
+    """Make a new name survive a crash of the machine, where the file system can."""
     try:
         os.fsync(fd)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""The folder as a collection of issues: numbers, places, and what was already read. Blocking."""
+"""The folder as a collection of issues: numbers, file names, and a cache of what was read. Blocking."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _RACY_NS = 2_000_000_000
 
 
 class Entry(NamedTuple):
-    """A file that has an issue's name. ``stamp`` is how it was when it was looked up."""
+    """A file with the name of an issue. ``stamp`` is its state when it was listed."""
 
     number: int
     name: str
@@ -27,7 +27,7 @@ class Entry(NamedTuple):
 
 
 class Issue(NamedTuple):
-    """A file that is an issue, and what its front matter says."""
+    """A file that is an issue, with its front matter."""
 
     entry: Entry
     state: State
@@ -36,7 +36,7 @@ class Issue(NamedTuple):
 
     @classmethod
     def of(cls, entry: Entry, head: wire.Head) -> Issue:
-        """What a file with this front matter, at this place, is."""
+        """Return the issue of a file with this front matter."""
         state, reason = wire.read_state(head, in_closed=entry.in_closed)
         return cls(entry, state, reason, head.value("marker"))
 
@@ -47,16 +47,16 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.reads = 0
-        """How many files were opened to be listed: those not known yet."""
+        """How many files were opened for listing: those that were not cached."""
         self._known: dict[tuple[bool, str], tuple[Stamp, Issue | None]] = {}
         self._known_lock = threading.Lock()
 
     # -- reading -----------------------------------------------------------------------------------------------
 
     def issues(self, changed_since_ns: int | None = None) -> list[Issue]:
-        """Every issue, or those changed since then, by number. A missing folder has none.
+        """Return every issue, or those changed since then, by number. A missing folder has none.
 
-        Only names and times are looked at; a file is opened when it is wanted and was not read before as it is now.
+        Only names and times are examined; a file is opened if it is needed and its present state is not cached.
         """
         try:
             with disk.opened(self.root) as dirs:
@@ -72,13 +72,13 @@ class Folder:
             return []
 
     def issue(self, number: int) -> Issue:
-        """One issue. Refused if the file is there but is no issue any more."""
+        """Return one issue. Raises Refused if the file exists and is no issue any more."""
         with disk.opened(self.root) as dirs:
             entry = self._entry(dirs, number)
             return Issue.of(entry, _head_of(entry, disk.read(_fd(dirs, entry), entry.name, wire.HEAD_LIMIT)))
 
     def read(self, number: int) -> tuple[Issue, wire.Head, bytes]:
-        """One issue, its front matter and its whole file."""
+        """Return one issue, its front matter and its whole file."""
         with disk.opened(self.root) as dirs:
             entry = self._entry(dirs, number)
             data = disk.read(_fd(dirs, entry), entry.name)
@@ -88,7 +88,7 @@ class Folder:
     # -- writing -----------------------------------------------------------------------------------------------
 
     def create(self, marker: str, title: str, make: Callable[[], bytes]) -> Issue:
-        """A new issue under the next free number; the one that has the marker already, if there is one."""
+        """Create an issue with the next free number; return the existing one if an issue has the marker already."""
         try:
             self.root.mkdir(mode=0o755, parents=True, exist_ok=True)
         except FileExistsError as error:
@@ -117,9 +117,9 @@ class Folder:
     def change(
         self, number: int, edit: Callable[[bytes, wire.Head, Entry], bytes], *, move_back: bool = False
     ) -> Issue:
-        """Replace an issue's file by what ``edit`` makes of it, unless somebody changes it meanwhile (Conflict).
+        """Replace an issue's file by the result of ``edit``, unless somebody changes it meanwhile (Conflict).
 
-        The same bytes mean that nothing is written. With ``move_back`` the file leaves ``closed/`` afterwards.
+        If the bytes are the same, nothing is written. With ``move_back`` the file leaves ``closed/`` afterwards.
         """
         with disk.opened(self.root) as dirs, disk.locked(dirs):
             entry = self._entry(dirs, number)
@@ -139,8 +139,10 @@ class Folder:
     # -- inside ------------------------------------------------------------------------------------------------
 
     def _entries(self, dirs: Dirs) -> dict[int, Entry]:
-        """All files with an issue's name, by number. Of several with one number the first stands: not in closed/
-        before in closed/, the shorter name before the longer (a copy).
+        """Return all files with an issue's name, by number.
+
+        Of several files with one number the first counts: those outside ``closed/`` come before those in it, the
+        shorter name before the longer (a copy).
         """
         found: list[Entry] = []
         for fd in dirs.all:
@@ -166,7 +168,7 @@ class Folder:
         return entry
 
     def _issue(self, dirs: Dirs, entry: Entry) -> Issue | None:
-        """The issue in a file, from memory if the file is as it was; None if it is none."""
+        """Return the issue in a file, from the cache if the file is unchanged; None if it is no issue."""
         key = (entry.in_closed, entry.name)
         with self._known_lock:
             stamp, issue = self._known.get(key, (None, None))
@@ -185,7 +187,7 @@ class Folder:
         return issue
 
     def _forget(self, entries: Collection[Entry]) -> None:
-        """Drop what is remembered of files that are gone, now and then."""
+        """Remove deleted files from the cache, now and then."""
         with self._known_lock:
             if len(self._known) > 2 * len(entries) + 100:
                 stay = {(entry.in_closed, entry.name) for entry in entries}

@@ -1,4 +1,4 @@
-"""The folder tracker: issues as Markdown files, the contract over ``files.Folder``."""
+"""The folder tracker: the contract over ``files.Folder``."""
 
 from __future__ import annotations
 
@@ -33,22 +33,22 @@ from pointsman_folder.disk import CLOSED, as_plugin_error
 from pointsman_folder.files import Entry, Folder, Issue
 
 OVERLAP = dt.timedelta(seconds=2)
-"""Some file systems keep times to the second or two only."""
+"""Some file systems store times to the second or two only."""
 
 
 class FolderSettings(PluginSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where the files are."""
+    """Settings of one destination."""
 
     path: Annotated[str, msgspec.Meta(description="The folder of the issue files; made if it is missing")]
 
     def __post_init__(self) -> None:
-        """Refuse a path that can't be one."""
+        """Refuse a path that can't be used."""
         if not self.path.strip() or "\0" in self.path:
             raise ValueError("path must name a folder, such as /srv/issues")
 
 
 class FolderTracker(Tracker[FolderSettings]):
-    """A folder whose Markdown files are the issues. People close one by its status line or by moving it."""
+    """A folder whose Markdown files are the issues. People close an issue by its status line or by moving its file."""
 
     kind: ClassVar[str] = "folder"
     title: ClassVar[str] = "Folder of Markdown files"
@@ -72,7 +72,7 @@ class FolderTracker(Tracker[FolderSettings]):
     # -- writing -----------------------------------------------------------------------------------------------
 
     async def create_issue(self, draft: Draft) -> IssueRef:
-        """A new file under the next number; with a marker that is there already, the file that has it."""
+        """Create a file with the next number; if a file has the marker already, return that issue."""
 
         def make() -> bytes:
             return wire.new_issue(
@@ -82,7 +82,7 @@ class FolderTracker(Tracker[FolderSettings]):
         return self._ref(await asyncio.to_thread(self.folder.create, draft.marker.text, draft.title, make))
 
     async def add_comment(self, issue: IssueRef, body: str, marker: Marker) -> CommentRef:
-        """A section at the end of the file; with a marker that is there already, nothing."""
+        """Add a section at the end of the file, unless one has the marker already."""
 
         def edit(data: bytes, head: wire.Head, _: Entry) -> bytes:
             if marker.text in wire.comment_markers(data, head):
@@ -93,7 +93,7 @@ class FolderTracker(Tracker[FolderSettings]):
         return CommentRef(marker.text, self._ref(changed).url)
 
     async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueState | None:
-        """Another status and reason line; a file in ``closed/`` is moved back when it opens."""
+        """Write another status and reason line; a file in ``closed/`` is moved back when its issue is reopened."""
 
         def edit(data: bytes, head: wire.Head, place: Entry) -> bytes:
             if state == "open":
@@ -106,7 +106,7 @@ class FolderTracker(Tracker[FolderSettings]):
         return self._seen(changed)
 
     async def update_issue(self, issue: IssueRef, draft: Draft) -> None:
-        """Another title and body. The file keeps its name, its comments and the rest of its front matter."""
+        """Replace title and body. The file keeps its name, its comments and the rest of its front matter."""
 
         def edit(data: bytes, head: wire.Head, _: Entry) -> bytes:
             return wire.new_text(data, head, draft.title, draft.body, dt.datetime.now(dt.UTC))
@@ -116,30 +116,30 @@ class FolderTracker(Tracker[FolderSettings]):
     # -- reading -----------------------------------------------------------------------------------------------
 
     async def read_issue(self, issue: IssueRef) -> IssueState:
-        """How the file stands now."""
+        """Return the present state of the file."""
         return self._seen(await asyncio.to_thread(self.folder.issue, _number(issue)))
 
     async def find_issue(self, marker: Marker, since: dt.datetime) -> Sequence[IssueRef]:
-        """The files whose marker line has this marker, lowest number first."""
+        """Return the files whose marker line contains this marker, lowest number first."""
         del since  # the marker says enough, and a person may have changed the file's times
         found = await asyncio.to_thread(self.folder.issues)
         return tuple(self._ref(issue) for issue in found if issue.marker == marker.text)
 
     async def find_comment(self, issue: IssueRef, marker: Marker, since: dt.datetime) -> Sequence[CommentRef]:
-        """The comment sections of the file that have this marker."""
+        """Return the comment sections of the file that contain this marker."""
         del since
         found, head, data = await asyncio.to_thread(self.folder.read, _number(issue))
         markers = wire.comment_markers(data, head)
         return tuple(CommentRef(text, self._ref(found).url) for text in markers if text == marker.text)
 
     async def list_changes(self, since: dt.datetime) -> Sequence[IssueState | IssueRemoved]:
-        """The issues whose files changed or moved since then. A deleted file can't be seen here."""
+        """Return the issues whose files were changed or moved since then. A deleted file can't be seen here."""
         since_ns = int((since - OVERLAP).timestamp() * 1e9)
         found = await asyncio.to_thread(self.folder.issues, since_ns)
         return tuple(self._seen(issue) for issue in found)
 
     async def check(self, webhook_url: str = "") -> Sequence[Finding]:  # noqa: ARG002
-        """Whether the folder is there and writable."""
+        """Check that the folder exists and is writable."""
         try:
             return await asyncio.to_thread(self._check)
         except OSError as error:

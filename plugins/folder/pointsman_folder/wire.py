@@ -35,7 +35,7 @@ from pointsman.plugin_api import CloseReason, State
 
 HEAD_LIMIT = 65536
 TITLE_LIMIT = 255
-"""The front matter has to end within so many bytes of the file's beginning."""
+"""The front matter must end within this many bytes from the file's beginning."""
 
 _BOM = b"\xef\xbb\xbf"
 _KEY = re.compile(rb"[ \t]*([A-Za-z][A-Za-z0-9_-]{0,63})[ \t]*:(.*)", re.DOTALL)
@@ -55,7 +55,7 @@ _REASONS: Mapping[str, CloseReason] = {
 
 
 class Line(NamedTuple):
-    """One ``key: value`` line: its value, and where in the file the part after the colon stands."""
+    """One ``key: value`` line: its value, and the position in the file of the part after the colon."""
 
     value: str
     start: int
@@ -63,8 +63,9 @@ class Line(NamedTuple):
 
 
 class Head(NamedTuple):
-    """The front matter of a file. The first line of a key counts; ``fence`` is where the closing ``---`` begins
-    and ``stop`` where the text begins.
+    """The front matter of a file.
+
+    The first line of a key counts; ``fence`` is the position of the closing ``---`` and ``stop`` that of the text.
     """
 
     lines: dict[str, Line]
@@ -73,34 +74,36 @@ class Head(NamedTuple):
     newline: bytes
 
     def value(self, key: str) -> str:
-        """What a key says, empty if it is not there."""
+        """Return the value of a key, empty if the key is missing."""
         line = self.lines.get(key)
         return line.value if line else ""
 
 
 def number_of(name: str) -> int | None:
-    """The issue number in a file name, None for a name that is not an issue's."""
+    """Return the issue number in a file name, None for a name that is not an issue's."""
     match = _FILE_NAME.fullmatch(name)
     return int(match[1]) if match else None
 
 
 def file_name(number: int, title: str) -> str:
-    """``0001-checkout-fails.md``: letters a to z, digits and dashes, whatever the title holds."""
+    """Return a name such as ``0001-checkout-fails.md``: letters a to z, digits and dashes, whatever the title
+    contains.
+    """
     plain = unicodedata.normalize("NFKD", title[:400].casefold()).encode("ascii", "ignore").decode()
     slug = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")[:50].rstrip("-")
     return f"{number:04d}-{slug or 'issue'}.md"
 
 
 def one_line(text: str) -> str:
-    """The text without line breaks and control characters."""
+    """Return the text without line breaks and control characters."""
     clean = "".join(" " if unicodedata.category(char) in {"Cc", "Zl", "Zp"} else char for char in text)
     return " ".join(clean.split())
 
 
 def read_head(data: bytes) -> Head | None:
-    """The front matter at the beginning of a file, None if there is none: then it is not an issue.
+    """Return the front matter at the beginning of a file, None if there is none: then it is no issue.
 
-    A byte order mark, CRLF, blank lines before it and odd spacing are fine.
+    A byte order mark, CRLF, blank lines before it and irregular spacing are accepted.
     """
     at = len(_BOM) if data.startswith(_BOM) else 0
     lines: dict[str, Line] = {}
@@ -144,7 +147,7 @@ def _read_value(text: str) -> str:
 
 
 def _write_value(text: str) -> str:
-    """A value that YAML readers understand too: as it is, or quoted where it must be."""
+    """Return a value that YAML readers understand too, quoted where necessary."""
     text = one_line(text)
     if not text or _PLAIN_SCALAR.fullmatch(text):
         return text
@@ -157,7 +160,7 @@ def _word(text: str) -> str:
 
 
 def read_state(head: Head, *, in_closed: bool) -> tuple[State, CloseReason | None]:
-    """Open or closed, and why. A file in ``closed/`` is closed whatever its status line says."""
+    """Return the state and the reason. A file in ``closed/`` is closed whatever its status line says."""
     status = _word(head.value("status"))
     said_by_status = _REASONS.get(status)
     if said_by_status is None and not in_closed:
@@ -167,12 +170,14 @@ def read_state(head: Head, *, in_closed: bool) -> tuple[State, CloseReason | Non
 
 
 def says_closed(head: Head) -> bool:
-    """Whether the status line itself says closed."""
+    """Return whether the status line itself says closed."""
     return _word(head.value("status")) in _REASONS
 
 
 def edit_head(data: bytes, head: Head, values: Mapping[str, str]) -> bytes:
-    """The file with these keys' lines changed (or added at the end of the front matter), the rest byte for byte."""
+    """Return the file with these keys' lines changed (or added at the end of the front matter), the rest byte for
+    byte.
+    """
     edits: list[tuple[int, int, bytes]] = []
     for key, value in values.items():
         text = _write_value(value).encode("utf-8", "replace")
@@ -189,19 +194,19 @@ def edit_head(data: bytes, head: Head, values: Mapping[str, str]) -> bytes:
 
 
 def new_state(data: bytes, head: Head, state: State, reason: CloseReason | None) -> bytes:
-    """The file with another status and reason, everything else byte for byte."""
+    """Return the file with another status and reason, everything else byte for byte."""
     why = (reason or "completed") if state == "closed" else ""
     return edit_head(data, head, {"status": state, "reason": why})
 
 
 def cut_title(title: str) -> str:
-    """A title of one line that leaves room for the rest of the front matter; an ellipsis marks what was cut."""
+    """Return a title of one line that leaves space for the rest of the front matter; an ellipsis marks a cut."""
     line = one_line(title)
     return line if len(line) <= TITLE_LIMIT else line[: TITLE_LIMIT - 1].rstrip() + "…"
 
 
 def new_text(data: bytes, head: Head, title: str, body: str, now: dt.datetime) -> bytes:
-    """The file with another title and body; comments and the other lines of the front matter stay."""
+    """Return the file with another title and body; comments and the other lines of the front matter stay."""
     first_comment = _COMMENT.search(data, head.stop)
     tail = data[first_comment.start() :] if first_comment else b""
     text = _text(body, head.newline)
@@ -210,7 +215,7 @@ def new_text(data: bytes, head: Head, title: str, body: str, now: dt.datetime) -
 
 
 def new_issue(title: str, body: str, marker: str, labels: Sequence[str], now: dt.datetime) -> bytes:
-    """A whole new file."""
+    """Return the bytes of a new file."""
     values = {
         "title": cut_title(title),
         "status": "open",
@@ -226,7 +231,7 @@ def new_issue(title: str, body: str, marker: str, labels: Sequence[str], now: dt
 
 
 def new_comment(data: bytes, head: Head, body: str, marker: str, now: dt.datetime) -> bytes:
-    """The file with one more comment at its end."""
+    """Return the file with one more comment at its end."""
     gap = b"" if data.endswith(b"\n") else head.newline
     heading = (
         f"{_COMMENT_HEADING} {now.astimezone(dt.UTC):%Y-%m-%d %H:%M} UTC\n<!-- {one_line(marker)} -->\n\n"
@@ -236,12 +241,12 @@ def new_comment(data: bytes, head: Head, body: str, marker: str, now: dt.datetim
 
 
 def comment_markers(data: bytes, head: Head) -> tuple[str, ...]:
-    """The markers of all comments, oldest first."""
+    """Return the markers of all comments, oldest first."""
     return tuple(match[1].decode("utf-8", "replace") for match in _COMMENT.finditer(data, head.stop))
 
 
 def _text(body: str, newline: bytes) -> bytes:
-    """Markdown as it goes into a file; a line that looks like a comment's heading of ours gets a backslash."""
+    """Return Markdown as it is stored in a file; a line that looks like one of our comment headings gets a backslash."""
     lines = body.replace("\r\n", "\n").replace("\r", "\n").replace("\0", "").strip("\n").split("\n")
     safe = ["\\" + line if line.startswith(_COMMENT_HEADING) else line for line in lines]
     return ("\n".join(safe) + "\n").encode("utf-8", "replace").replace(b"\n", newline)

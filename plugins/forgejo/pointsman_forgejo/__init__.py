@@ -12,5 +12,5 @@ __all__ = ["ForgejoTracker", "pointsman_register_trackers"]
 
 @hookimpl
 def pointsman_register_trackers(register: Callable[[type[Tracker]], None]) -> None:
-    """Tell Pointsman about the tracker kind ``forgejo``."""
+    """Register the tracker kind ``forgejo``."""
     register(ForgejoTracker)

@@ -1,4 +1,4 @@
-"""What ``check`` makes of the server's answers: findings with a cure. Pure."""
+"""Turn the server's responses into the findings of ``check``, each with a remedy. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LATE = "changes are noticed only with the next look at the list of issues"
 
 
 def failed(error: PluginError) -> Finding:
-    """A check could not go on: why, and what to do."""
+    """Return the findings for a check that could not continue."""
     if isinstance(error, AuthFailed):
         mend = "make a new token under Settings, Applications of the account, and put it into `token`"
     elif lacking := scopes_lacking(error.message):
@@ -32,7 +32,9 @@ def failed(error: PluginError) -> Finding:
 
 
 def version(answer: Response) -> Finding:
-    """Which server this is. Forgejo tells the Gitea version it agrees with behind its own: ``15.0.3+gitea-1.22.0``."""
+    """Return the finding about the server. Forgejo appends the Gitea version that it is compatible with:
+    ``15.0.3+gitea-1.22.0``.
+    """
     raw = read_object(answer)
     said = short_text(raw.get("version")) if raw else ""
     if not said:
@@ -56,7 +58,7 @@ def version(answer: Response) -> Finding:
 
 
 def account(answer: Response) -> Finding:
-    """Whose token it is."""
+    """Return the finding about the token's account."""
     raw = read_object(answer)
     who = wire.account(raw)
     if raw is not None and who is not None and who.account_id.isdigit():
@@ -72,7 +74,7 @@ def account(answer: Response) -> Finding:
 
 
 def repository(answer: Response, settings: ForgejoSettings) -> list[Finding]:
-    """What the repository's own record says about us."""
+    """Return the findings about the repository's own record: visibility, archive, issues, rights."""
     name = settings.repository
     raw = read_object(answer)
     if raw is None:
@@ -115,14 +117,14 @@ def repository(answer: Response, settings: ForgejoSettings) -> list[Finding]:
 
 
 def _is_public(raw: dict[str, Any]) -> bool:
-    """Whether a repository is no secret by itself, nor by its owner, who may be hidden from all or from strangers."""
+    """Return whether everybody can see the repository: neither it nor its owner is hidden."""
     owner = raw.get("owner")
     seen = owner.get("visibility") if isinstance(owner, dict) else None
     return raw.get("private") is False and raw.get("internal") is not True and seen in (None, "", "public")
 
 
 def issues(answer: Response) -> Finding:
-    """Whether the list of issues can be read."""
+    """Return the finding about reading the list of issues."""
     if answer.ok:
         return Finding(level="ok", message="issues can be read")
     return Finding(
@@ -134,9 +136,10 @@ def issues(answer: Response) -> Finding:
 
 
 def writing(answer: Response) -> Finding | None:
-    """What the server says to an edit of issue 0, which never exists: 403 if the token lacks the scope, else 404.
+    """Return the finding about an edit of issue 0, which never exists: 403 if the token lacks the scope, otherwise
+    404.
 
-    None where the answer tells nothing about the token.
+    None if the response says nothing about the token.
     """
     if answer.status == 404:
         return Finding(level="ok", message="the token may write issues")
@@ -154,7 +157,7 @@ def writing(answer: Response) -> Finding | None:
 
 
 def labels(missing: Sequence[str], unread: str, settings: ForgejoSettings) -> list[Finding]:
-    """Whether the configured labels exist. ``unread``: why they can't be read."""
+    """Return the finding about the configured labels. ``unread`` is the reason why they can't be read."""
     if unread:
         return [
             Finding(
@@ -183,7 +186,7 @@ def labels(missing: Sequence[str], unread: str, settings: ForgejoSettings) -> li
 
 
 def assignees(answer: Response, settings: ForgejoSettings) -> Finding:
-    """Whether issues can be assigned to those in the settings."""
+    """Return the findings about the configured assignees."""
     known = read_list(answer)
     if known is None:
         return Finding(
@@ -206,9 +209,9 @@ def assignees(answer: Response, settings: ForgejoSettings) -> Finding:
 
 
 def hooks(found: Sequence[Webhook] | PluginError, settings: ForgejoSettings, url: str = "") -> list[Finding]:
-    """Whether a webhook leads to Pointsman, and is well.
+    """Return the findings about the webhook that leads to Pointsman.
 
-    It is known by its address, ``url``; where that is empty, by ``/webhooks/forgejo/`` in the path.
+    It is recognized by its address, ``url``; if that is empty, by ``/webhooks/forgejo/`` in the path.
     """
     name = settings.repository
     if isinstance(found, PluginError):
@@ -276,18 +279,20 @@ def _repository_failed(answer: Response, name: str) -> Finding:
 
 
 def _give(scopes: Sequence[str]) -> str:
-    """Scopes can't be changed afterwards: https://forgejo.org/docs/latest/user/token-scope/."""
+    """Return the remedy for missing scopes. The scopes of a token can't be changed afterwards:
+    https://forgejo.org/docs/latest/user/token-scope/.
+    """
     return f"give the token the scope {' or '.join(scopes)}: make a new one with it, and put it into `token`"
 
 
 def read_object(answer: Response) -> dict[str, Any] | None:
-    """The answer's JSON object, None if it is an error or none."""
+    """Return the response's JSON object, None for an error or anything else."""
     raw = _json(answer)
     return raw if isinstance(raw, dict) else None
 
 
 def read_list(answer: Response) -> list[dict[str, Any]] | None:
-    """The objects of the answer's JSON list, None if it is an error or none."""
+    """Return the objects of the response's JSON list, None for an error or anything else."""
     raw = _json(answer)
     return [one for one in raw if isinstance(one, dict)] if isinstance(raw, list) else None
 

@@ -1,4 +1,4 @@
-"""``check``: the questions to the server, in an order in which one failure explains the next."""
+"""Requests of ``check``, in an order in which one failure explains the next."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ENDS_IT = (Unavailable, AuthFailed, RateLimited)
 
 
 class Doctor:
-    """Looks at one destination and changes nothing."""
+    """Checks one destination and changes nothing."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Doctor:
         self._repo = f"/repos/{settings.repository}"
 
     async def findings(self) -> list[Finding]:
-        """Server, credential, repository, rights, labels, assignees, webhook."""
+        """Check server, credential, repository, rights, labels, assignees and webhook."""
         looks: tuple[Callable[[], Awaitable[list[Finding]]], ...] = (
             self._server,
             self._account,

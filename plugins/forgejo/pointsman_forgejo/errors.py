@@ -1,4 +1,4 @@
-"""What an answer that is no success stands for, with the server's own words. Pure."""
+"""Turn error responses into the contract's errors, with the server's own message. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _REASONS_SHOWN = 3
 
 
 def message_of(answer: Response) -> str:
-    """The server's own words about an error, empty if it had none.
+    """Return the server's own error message, empty if there is none.
 
     The body is ``{"message", "url"}``; a 404 adds ``errors``, often empty. Some 403 have no body at all, and a 500
     has an empty message for all but administrators.
@@ -40,9 +40,9 @@ def message_of(answer: Response) -> str:
 
 
 def scopes_lacking(said: str) -> tuple[str, ...]:
-    """The scopes that a 403 asks for, such as ``write:issue``; empty if it is about something else.
+    """Return the scopes that a 403 asks for, such as ``write:issue``; empty if it is about something else.
 
-    Forgejo says ``required scope(s): [write:issue]``, newer Gitea ``required scope(s), required=[write:issue],
+    Forgejo writes ``required scope(s): [write:issue]``, newer Gitea ``required scope(s), required=[write:issue],
     token scope=read:issue``. https://forgejo.org/docs/latest/user/token-scope/
     """
     if "required scope" not in said:
@@ -53,12 +53,15 @@ def scopes_lacking(said: str) -> tuple[str, ...]:
 def problem(
     answer: Response, doing: str, *, sent: Mapping[str, Any] | None = None, issue: bool = False
 ) -> PluginError:
-    """The error an answer stands for. ``sent`` is the body of a create, where an error proves less; ``issue`` says
-    that the address names an issue, so that a 404 is about it and not about the repository.
+    """Return the error for a response.
 
-    Statuses by call stand in the server's own ``/api/swagger``, https://forgejo.org/docs/latest/user/api-usage/. What
-    an error leaves behind was read in the server's source, ``routers/api/v1/repo/issue.go``: a 422 comes before the
-    insert, but assignees are notified and ``closed`` is applied after it.
+    ``sent`` is the body of a create, where an error proves less. ``issue`` says that the path names an issue, so that
+    a 404 is about the issue and not about the repository.
+
+    The statuses of each call are in the server's own ``/api/swagger``,
+    https://forgejo.org/docs/latest/user/api-usage/. What an error leaves behind was read in the server's source,
+    ``routers/api/v1/repo/issue.go``: a 422 comes before the insert, but assignees are notified and ``closed`` is
+    applied after it.
     """
     said = message_of(answer)
     failed = f"could not {doing}" + (f": {said}" if said else "")
@@ -105,12 +108,14 @@ def _forbidden(answer: Response, failed: str, said: str) -> PluginError:
 
 
 def _kept(answer: Response) -> dict[str, Any]:
-    """What an error keeps of the answer, for the operator."""
+    """Return the parts of the response that an error keeps for the operator."""
     return {"status": answer.status, "excerpt": answer.text()}
 
 
 def field_of(message: str) -> str:
-    """The field a 422 is about, as far as the message tells: ``[Title]: Required``, ``CreateIssueOption.labels``."""
+    """Return the field that a 422 is about, if the message names it: ``[Title]: Required``,
+    ``CreateIssueOption.labels``.
+    """
     named = re.match(r"\[(\w{1,40})\]", message) or re.search(r"\b\w{1,40}Option\.(\w{1,40})", message)
     if named:
         return named[1].lower()

@@ -19,24 +19,24 @@ from pointsman_forgejo.errors import problem
 from pointsman_forgejo.pages import read_all
 
 COLOUR = "#6b7280"
-"""The grey of a label made by Pointsman; people change it as they like."""
+"""The grey of a label that Pointsman creates; people may change it."""
 KEPT_SECONDS = 300.0
-"""How long ids are remembered: a label may be deleted, or made again under another id."""
+"""How long ids are cached: a label may be deleted, or created again with another id."""
 REFUSED_SECONDS = 60.0
-"""How long a label that can't be had is not asked for again."""
+"""How long a refused label is not requested again."""
 _STOPS_THE_ISSUE_TOO = (Unavailable, AuthFailed, RateLimited)
 
 
 @dataclass(frozen=True, slots=True)
 class Had:
-    """Labels as far as they can be had: ids by name, and what is missing, in words."""
+    """The available labels: ids by name, and notes about those that are missing."""
 
     ids: dict[str, int] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
 
 class Labels:
-    """The labels of one repository and of its organization, looked up by name and remembered for some minutes."""
+    """The labels of one repository and of its organization, looked up by name and cached for some minutes."""
 
     def __init__(
         self,
@@ -58,9 +58,10 @@ class Labels:
         self._one_at_a_time = asyncio.Lock()
 
     async def have(self, names: Sequence[str]) -> Had:
-        """The ids of these labels, made where they are missing and may be made; a note for each that can't be had.
+        """Return the ids of these labels, creating missing ones if allowed; a note for each label that is not
+        available.
 
-        An issue without a label is better than no issue. Only what would stop the issue as well is raised: no
+        An issue without a label is better than no issue. Only errors that would stop the issue as well are raised: no
         connection, no credential, a rate limit. Nothing was created then.
         """
         if not names:
@@ -76,16 +77,16 @@ class Labels:
         return Had({name: number for name, number in found if number is not None}, tuple(notes))
 
     async def look_up(self, names: Sequence[str]) -> str:
-        """Find the ids of these names, as far as they exist; gives why the labels can't be read, if so."""
+        """Look up the ids of existing labels. Return the reason if the labels can't be read."""
         async with self._one_at_a_time:
             return await self._look_up(names)
 
     def missing(self, names: Sequence[str]) -> list[str]:
-        """Those of the names that are not known."""
+        """Return the names that are not known."""
         return [name for name in names if self._id(name) is None]
 
     def forget(self) -> None:
-        """Look everything up anew next time: an id did not work, or is old."""
+        """Clear the cache: an id did not work, or is old."""
         self._ids.clear()
         self._folded.clear()
         self._refused.clear()
@@ -100,15 +101,15 @@ class Labels:
             self._folded.setdefault(name.casefold(), number)
 
     def _refusal(self, name: str) -> str:
-        """Why the label was refused a moment ago, empty if it was not."""
+        """Return why the label was refused recently, empty if it was not."""
         since, why = self._refused.get(name, (0.0, ""))
         return why if self._clock() - since < REFUSED_SECONDS else ""
 
     async def _look_up(self, names: Sequence[str]) -> str:
-        """Ask the repository, and its organization for what the repository lacks.
+        """Read the repository's labels, and the organization's for names that the repository lacks.
 
-        Gives why the lists can't be read. What is not in a list that was not read may exist all the same, and a
-        second label of that name must not be made.
+        Return the reason if a list can't be read. A label in a list that was not read may exist all the same, and a
+        second label with that name must not be created.
         """
         if self._clock() - self._read_at >= KEPT_SECONDS:
             self.forget()
@@ -132,7 +133,7 @@ class Labels:
         return ""
 
     async def _make(self, name: str) -> str:
-        """Make one label; gives why it can't be made."""
+        """Create one label; return the reason if that fails."""
         if not self._create:
             return self._refuse(name, "it does not exist, and `create_labels` is off")
         body = label_body(name)
@@ -156,5 +157,5 @@ class Labels:
 
 
 def label_body(name: str) -> dict[str, str]:
-    """What makes a label."""
+    """Return the body that creates a label."""
     return {"name": name, "color": COLOUR}

@@ -15,7 +15,7 @@ _REPOSITORY = re.compile(r"(?!\.{1,2}/)[A-Za-z0-9._-]+/(?!\.{1,2}\Z)[A-Za-z0-9._
 
 
 class ForgejoSettings(PluginSettings, frozen=True, kw_only=True):
-    """Where the issues of one destination go."""
+    """Settings of one destination."""
 
     url: Annotated[str, msgspec.Meta(description="Address of the server, such as https://codeberg.org")]
     token: Annotated[
@@ -29,7 +29,7 @@ class ForgejoSettings(PluginSettings, frozen=True, kw_only=True):
     ] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what can't work, saying what to write instead."""
+        """Refuse unusable values and say what to write instead."""
         parts = urllib.parse.urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", self.url):
             raise ValueError(f"url {self.url!r} is no web address: write it like https://codeberg.org")

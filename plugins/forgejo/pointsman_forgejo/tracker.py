@@ -77,9 +77,8 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
 
     @classmethod
     def connection(cls, settings: ForgejoSettings) -> Connection:
-        """The API of the server. Old versions know the word ``token`` in lower case only.
-
-        Some refusals come in the language asked for, and they are read here.
+        """Return the server's API. Old versions accept ``token`` in lower case only. Some refusals come in the
+        requested language, and this plugin reads them in English.
         """
         base = settings.url.rstrip("/").removesuffix("/api/v1").rstrip("/")
         return Connection(
@@ -95,7 +94,7 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
     # -- writing ---------------------------------------------------------------------------------------------------
 
     async def create_issue(self, draft: Draft) -> IssueRef:
-        """Create an issue, without what can't be had: the notes of the answer say what that was."""
+        """Create an issue, without what the server refuses: the notes of the result say what that was."""
         names = wire.label_names(self.settings.labels, draft.labels)
         labels = await self._labels.have(names)
         body = wire.issue_body(draft, list(labels.ids.values()), self.settings.assignees)
@@ -115,7 +114,9 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
         return IssueRef(ref.remote_id, ref.key, ref.url, notes=tuple(notes))
 
     async def _post_issue(self, body: dict[str, Any]) -> tuple[Response, list[str]]:
-        """Create, and once more without assignees that are refused (422: nothing was created); with what was left out."""
+        """Create the issue; if assignees are refused (422: nothing was created), try once without them. Return what
+        was left out.
+        """
         path = f"{self._repo}/issues"
         answer = await self.client.request("POST", path, json=body)
         refused: list[str] = []
@@ -130,12 +131,12 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
         return answer, refused
 
     async def _assignable(self, logins: Sequence[str]) -> list[str]:
-        """Those of the logins that the server lets be assigned; none if it does not say."""
+        """Return the logins that can be assigned, none if the server does not say."""
         known = checks.read_list(await self.client.request("GET", f"{self._repo}/assignees"))
         return [login for login in logins if login.casefold() in wire.logins(known or [])]
 
     def _dropped(self, raw: object, body: Mapping[str, Any], label_ids: Mapping[str, int]) -> list[str]:
-        """What the server left out without a word: it answers 201 all the same."""
+        """Return notes about what the server silently left out: it answers 201 all the same."""
         notes = []
         if lost := wire.dropped_labels(raw, label_ids):
             self._labels.forget()
@@ -162,7 +163,7 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
         return ref
 
     async def delete_comment(self, issue: IssueRef, comment: CommentRef) -> None:
-        """Take away a comment, which the server addresses without its issue."""
+        """Delete a comment. The path does not contain its issue."""
         number = comment.remote_id
         if not (number.isascii() and number.isdigit()):
             raise NotFound(f"{number!r} is no comment's number")
@@ -170,7 +171,7 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
         await self._about("DELETE", f"{self._repo}/issues/comments/{number}", "delete the comment")
 
     async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueState:  # noqa: ARG002
-        """Close or reopen. Forgejo knows no reasons; an issue already in that state stays untouched."""
+        """Close or reopen. Forgejo stores no reasons; an issue that is already in that state is not changed."""
         doing = "close the issue" if state == "closed" else "reopen the issue"
         seen = await self._edit(issue, wire.state_body(state), doing)
         if seen.state != state:
@@ -178,11 +179,11 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
         return seen
 
     async def update_issue(self, issue: IssueRef, draft: Draft) -> None:
-        """Replace title and body, with the marker in it again."""
+        """Replace title and body, the marker included."""
         await self._edit(issue, wire.edit_body(draft), "edit the issue")
 
     async def _edit(self, issue: IssueRef, body: Mapping[str, Any], doing: str) -> IssueState:
-        """Change an issue; gives how it stands then. An edit is answered with 201, unlike anywhere else."""
+        """Change an issue and return its new state. An edit is answered with 201, unlike elsewhere."""
         answer = await self._about("PATCH", self._at(issue), doing, json=body)
         seen = wire.issue_state(answer.json())
         if seen is None or seen.ref.remote_id != issue.remote_id:
@@ -192,7 +193,7 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
     # -- reading ---------------------------------------------------------------------------------------------------
 
     async def read_issue(self, issue: IssueRef) -> IssueState:
-        """How the issue stands now."""
+        """Return the present state of the issue."""
         answer = await self._about("GET", self._at(issue), "read the issue")
         raw = answer.json()
         seen = wire.issue_state(raw)
@@ -203,11 +204,12 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
         return seen
 
     async def find_issue(self, marker: Marker, since: dt.datetime) -> Sequence[IssueRef]:
-        """Issues of our own account that carry the marker, oldest first.
+        """Return our own account's issues that contain the marker, oldest first.
 
-        The list without a keyword (``q``) is read from the database; with one it would come from a search index that
-        lags behind. ``since`` there means the last change, which is never before the making. Newest first, so that the
-        list may be left at the first issue made before ``since``, unless the server orders it otherwise.
+        The list without a keyword (``q``) is read from the database; with a keyword it would come from a search index
+        that lags behind. ``since`` means the last change there, which is never before the creation. The list is read
+        newest first, so that reading can stop at the first issue created before ``since``, unless the server orders
+        it otherwise.
         """
         account, login = await self._me()
         first = since.astimezone(dt.UTC).replace(microsecond=0)
@@ -231,7 +233,9 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
         return sorted(found, key=lambda ref: int(ref.remote_id))
 
     async def find_comment(self, issue: IssueRef, marker: Marker, since: dt.datetime) -> Sequence[CommentRef]:
-        """Comments of our own account on the issue that carry the marker, oldest first. This list has no pages."""
+        """Return our own account's comments on the issue that contain the marker, oldest first. This list has no
+        pages.
+        """
         account, _ = await self._me()
         params = {"since": format_time(since)}
         path = f"{self._at(issue)}/comments"
@@ -251,10 +255,10 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
         return sorted(found, key=lambda ref: int(ref.remote_id))
 
     async def list_changes(self, since: dt.datetime) -> Sequence[IssueState | IssueRemoved]:
-        """Issues changed since then, as they stand now. Deleted ones leave no trace in the list.
+        """Return the present states of issues changed since then. Deleted issues leave no trace in the list.
 
-        The list is ordered by the time of making, newest first: an issue that changes while the pages are read shows
-        up twice at worst, and is never skipped.
+        The list is ordered by time of creation, newest first: an issue that changes while the pages are read appears
+        twice at worst and is never skipped.
         """
         params: dict[str, str | int] = {"since": format_time(since)}
         latest: dict[str, IssueState] = {}
@@ -264,7 +268,9 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
         return sorted(latest.values(), key=lambda seen: (seen.version or since, int(seen.ref.remote_id)))
 
     async def _issues(self, params: dict[str, str | int], doing: str) -> AsyncGenerator[dict[str, Any], None]:
-        """Issues in any state. Without ``state`` only open ones would come, without ``type`` pull requests too."""
+        """Yield issues in any state. Without ``state`` the list would contain only open issues, without ``type`` pull
+        requests too.
+        """
         every: dict[str, str | int] = {"state": "all", "type": "issues", **params}
         pages = each_object(self.client, f"{self._repo}/issues", every, doing=doing, max_pages=_MOST_PAGES)
         async with contextlib.aclosing(pages) as listed:
@@ -273,7 +279,7 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
                     yield raw
 
     async def _me(self) -> tuple[int, str]:
-        """Id and login of the account that the token belongs to, asked once."""
+        """Return id and login of the token's account, requested once."""
         if self._account is None:
             answer = await self.client.request("GET", "/user")
             if not answer.ok:
@@ -287,7 +293,7 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
         return self._account
 
     async def own_account(self) -> Actor:
-        """The account that the token belongs to."""
+        """Return the account of the token."""
         number, login = await self._me()
         return Actor(str(number), login)
 
@@ -300,10 +306,10 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
         params: Mapping[str, str | int] | None = None,
         json: Any = None,
     ) -> Response:
-        """One request about an issue that is surely there. A 404 has to be looked into.
+        """Send one request about an existing issue.
 
-        The server says it of a deleted issue, but also when the repository hides or its issues are switched off, and
-        then the issue comes back.
+        A 404 needs a second look: the server sends it for a deleted issue, but also when the repository is hidden or
+        its issues are switched off, and then the issue comes back.
         """
         answer = await self.client.request(method, path, params=params, json=json)
         if answer.status == 404:
@@ -313,7 +319,7 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
         return answer
 
     async def _shows_issues(self, doing: str) -> bool:
-        """Whether the repository is there for us, with its issues."""
+        """Return whether the repository and its issues are visible to us."""
         try:
             answer = await self.client.request("GET", self._repo)
         except UnknownOutcome as error:
@@ -326,7 +332,7 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
         return answer.status != 404 and not (raw is not None and raw.get("has_issues") is False)
 
     def _at(self, issue: IssueRef) -> str:
-        """The issue's path. What is no number was never an issue here."""
+        """Return the issue's path. An id that is no number was never an issue here."""
         if not (issue.remote_id.isascii() and issue.remote_id.isdigit()):
             raise NotFound(f"{issue.remote_id!r} is no issue number")
         return f"{self._repo}/issues/{issue.remote_id}"
@@ -334,33 +340,33 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
     # -- looking after it --------------------------------------------------------------------------------------------
 
     async def check(self, webhook_url: str = "") -> Sequence[Finding]:
-        """Server, credential, repository, rights, labels, assignees, webhook; changes nothing."""
+        """Check server, credential, repository, rights, labels, assignees and webhook; change nothing."""
         doctor = Doctor(self.settings, self.client, self._labels, self._hooks, webhook_url)
         return await doctor.findings()
 
     async def ensure_webhook(self, url: str, secret: Secret) -> Finding:
-        """See to it that one webhook of the repository leads to ``url``."""
+        """Create or repair the one webhook of the repository that calls ``url``."""
         return await self._hooks.ensure(url, secret)
 
     # -- webhooks --------------------------------------------------------------------------------------------------
 
     @classmethod
     def verify_webhook(cls, headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> bool:
-        """Whether one of the secrets signed the body; a call of content type ``form`` is refused."""
+        """Return whether one of the secrets signed the body; a call with content type ``form`` is refused."""
         return webhook_events.signature_fits(headers, body, secrets)
 
     @classmethod
     def webhook_id(cls, headers: Mapping[str, str], body: bytes) -> str | None:  # noqa: ARG003
-        """The id of the call, from its header."""
+        """Return the id of the call, from its header."""
         return webhook_events.delivery_id(headers)
 
     def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent:
-        """What the call says about an issue of this repository."""
+        """Return what the call reports about an issue of this repository."""
         return webhook_events.read(headers, body, self.settings.repository)
 
 
 def _other_answer(doing: str, answer: Response) -> UnknownOutcome:
-    """A success that does not speak of what was asked for: something else answered, or the server stumbled."""
+    """Return the error for a success that is not about the request: something else responded, or the server failed."""
     return UnknownOutcome(
         f"could not {doing}: the server says it is done and answers something else",
         status=answer.status,

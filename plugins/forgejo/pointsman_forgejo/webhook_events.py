@@ -1,7 +1,7 @@
-"""Webhook calls: whether they are genuine, and what they say. Pure: https://forgejo.org/docs/latest/user/webhooks/.
+"""Authenticate and read webhook calls. Pure: https://forgejo.org/docs/latest/user/webhooks/.
 
-Gitea sends the same without the ``X-Forgejo-`` headers, Gogs without those of Gitea; Forgejo sends all three, and GitHub's
-besides, which are not read.
+Gitea sends the same calls without the ``X-Forgejo-`` headers, Gogs without Gitea's; Forgejo sends all three sets, and
+GitHub's too, which are not read.
 """
 
 from __future__ import annotations
@@ -32,8 +32,9 @@ _OTHER_ACTIONS = {
     "milestoned": "a milestone was set",
     "demilestoned": "a milestone was taken off",
 }
-"""Actions that change no state. They are not read for the state they mention: times are whole seconds, and such a call
-may arrive after one that closed the issue within the same second, and would reopen it."""
+"""Actions that change no state. The state they mention is not used: times are whole seconds, and such a call may
+arrive after a call that closed the issue within the same second, and would reopen it.
+"""
 _OTHER_EVENTS = {
     "issue_comment": "comments change no state",
     "pull_request": "a pull request is no issue",
@@ -43,11 +44,11 @@ _OTHER_EVENTS = {
 
 
 def signature_fits(headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> bool:
-    """Whether the body was signed with one of the secrets.
+    """Return whether the body was signed with one of the secrets.
 
-    The signature is the bare hexadecimal HMAC-SHA256; a webhook without a secret sends an empty one. Of several headers
-    the first counts, Forgejo's before Gitea's before that of Gogs. Under content type ``form`` the signature is made over the decoded
-    field and not over the body: such a call is refused.
+    The signature is the bare hexadecimal HMAC-SHA256; a webhook without a secret sends an empty one. Of several
+    headers the first counts: Forgejo's, Gitea's, Gogs'. With content type ``form`` the signature covers the decoded
+    field and not the body: such a call is refused.
     """
     given = next((headers[name] for name in _names("signature") if name in headers), None)
     fits = hmac_sha256_matches(body, given, secrets)
@@ -55,15 +56,15 @@ def signature_fits(headers: Mapping[str, str], body: bytes, secrets: Sequence[by
 
 
 def delivery_id(headers: Mapping[str, str]) -> str | None:
-    """The id of this call. A replay by hand comes with a new one and the old body."""
+    """Return the id of this call. A replay by hand has a new id and the old body."""
     return short_text(_header(headers, "delivery"), 100) or None
 
 
 def read(headers: Mapping[str, str], body: bytes, repository: str) -> WebhookEvent:
-    """What a webhook call says about issues of this repository; any bytes come to a decision.
+    """Return what a webhook call reports about issues of this repository; any bytes get a decision.
 
-    The headers are not signed: what the body is decides, and the event header only saves reading others. Gitea also
-    tells of deletion, Forgejo does not.
+    The headers are not signed: the body decides, and the event header only saves parsing of other events. Gitea also
+    reports deletions, Forgejo does not.
     """
     event = _header(headers, "event")
     if event not in ("", "issues"):
@@ -121,7 +122,7 @@ def _header(headers: Mapping[str, str], what: str) -> str:
 
 
 def _other_repository(payload: dict[str, Any], repository: str) -> str:
-    """The repository's name if the call is about another one, empty if it is ours or not named."""
+    """Return the repository's name if the call is about another repository, otherwise an empty text."""
     found = payload.get("repository")
     name = found.get("full_name") if isinstance(found, dict) else None
     if not isinstance(name, str) or name.casefold() == repository.casefold():

@@ -203,9 +203,9 @@ class Webhooks(WebhookRegistration[Webhook]):
 
 
 def delivery_obstacle(url: str) -> str:
-    """What the server's operator has to do before the server calls this address, empty if nothing is in its way.
+    """Return what the server's operator has to do before the server calls this address, empty if nothing.
 
-    A name that looks public and leads to a private address can't be told apart here.
+    A name that looks public and resolves to a private address can't be recognized here.
     """
     host = (urllib.parse.urlsplit(url).hostname or "").lower()
     try:

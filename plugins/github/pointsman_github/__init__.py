@@ -12,5 +12,5 @@ __all__ = ["GitHubTracker", "pointsman_register_trackers"]
 
 @hookimpl
 def pointsman_register_trackers(register: Callable[[type[Tracker]], None]) -> None:
-    """Tell Pointsman about the tracker kind ``github``."""
+    """Register the tracker kind ``github``."""
     register(GitHubTracker)

@@ -1,4 +1,4 @@
-"""Signing in as a GitHub App, whose tokens last an hour.
+"""Authentication as a GitHub App, whose tokens are valid for an hour.
 
 https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/authenticating-as-a-github-app-installation
 """
@@ -30,7 +30,7 @@ from pointsman_github import errors
 from pointsman_github.settings import GitHubSettings
 
 RENEW_SECONDS = 300.0
-"""So long before its end a token is renewed."""
+"""How long before its expiry a token is renewed."""
 _TOKEN_SECONDS = 3600.0
 _BACK_SECONDS = 60
 _JWT_SECONDS = 540
@@ -40,10 +40,10 @@ _clock = time.monotonic
 
 
 class AppClient:
-    """The core's client, with the token of the App's installation on every request.
+    """The core's client, with the token of the App's installation added to every request.
 
-    The token is kept in memory alone. One renewal happens at a time, however many requests wait for it. A 401 proves that
-    nothing was done: the token is renewed once, and the request sent again.
+    The token is kept in memory only. One renewal runs at a time, however many requests wait for it. A 401 proves that
+    nothing was done: the token is renewed once, and the request is sent again.
     """
 
     def __init__(self, settings: GitHubSettings, client: ApiClient) -> None:
@@ -56,7 +56,7 @@ class AppClient:
         self._renew_at = 0.0
         self._ends_at = 0.0
         self.permissions: dict[str, str] = {}
-        """What the installation may, as GitHub said with the token."""
+        """The permissions of the installation, which GitHub sends with the token."""
 
     async def request(
         self,
@@ -76,7 +76,7 @@ class AppClient:
         return answer
 
     async def login(self) -> str:
-        """The account by which the App's doings go, ``SLUG[bot]``: https://docs.github.com/en/rest/apps/apps."""
+        """Return the account under which the App acts, ``SLUG[bot]``: https://docs.github.com/en/rest/apps/apps."""
         slug = (await self._as_app("GET", "/app", doing="read the App")).get("slug")
         if not isinstance(slug, str) or not slug:
             raise Misconfigured("GitHub does not name the App: check `url`")
@@ -96,7 +96,7 @@ class AppClient:
         return await self._client.request(method, path, params=params, json=json, headers=signed)
 
     async def _usable(self, *, refused: str = "") -> str:
-        """A token that is valid for a while yet and is not the refused one."""
+        """Return a token that is valid for some time and is not the refused token."""
         if self._is_fresh(refused):
             return self._token
         async with self._lock:
@@ -132,10 +132,11 @@ class AppClient:
         self._renew_at = self._ends_at - RENEW_SECONDS
 
     async def _as_app(self, method: str, path: str, *, doing: str) -> dict[str, Any]:
-        """The JSON object of a call that the App makes as itself; with a token, ``lasts`` says for how many seconds.
+        """Return the JSON object of a request that the App makes as itself; with a token, ``lasts`` is its validity
+        in seconds.
 
-        Whatever fails here, the request that it is for was not sent: nothing is in doubt. The answer may hold a token and
-        is never shown.
+        If this fails, the request that it prepares was not sent: no outcome is unknown. The response may contain a
+        token and is never shown.
         """
         try:
             answer = await self._send(method, path, self._jwt())
@@ -154,7 +155,7 @@ class AppClient:
         return {**raw, "lasts": min(max(lasts, 0.0), 24 * 3600.0)}
 
     def _jwt(self) -> str:
-        """Who we are, for the next minutes; a minute back, since clocks differ.
+        """Return the App's JWT for the next minutes; it begins a minute ago, since clocks differ.
 
         https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app/generating-a-json-web-token-jwt-for-a-github-app
         """

@@ -1,4 +1,4 @@
-"""What ``check`` makes of GitHub's answers: findings with a cure. Pure."""
+"""Turn GitHub's responses into the findings of ``check``, each with a remedy. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _RIGHTS = "give it Issues: read and write for this repository"
 
 
 def failed(error: PluginError, settings: GitHubSettings) -> Finding:
-    """The check itself could not go on: why, and what to do."""
+    """Return the finding for a check that could not continue."""
     if isinstance(error, RateLimited):
         mend = "wait; and give Pointsman an account or App of its own, whose limit nobody else uses up"
     elif isinstance(error, AuthFailed):
@@ -39,10 +39,11 @@ def _renew(settings: GitHubSettings) -> str:
 
 
 def credential(answer: Response, login: str, settings: GitHubSettings) -> list[Finding]:
-    """Who we are, the end of the token, and the scopes of a classic one.
+    """Return the findings about the account, the token's expiry, and the scopes of a classic token.
 
-    The end is told by ``github-authentication-token-expiration``, the scopes by ``x-oauth-scopes``; a fine-grained token
-    names no rights, they are seen when it is used.
+    The expiry is in ``github-authentication-token-expiration``, the scopes in ``x-oauth-scopes``; a fine-grained
+    token names no rights, they show when it is used.
+
     https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/scopes-for-oauth-apps
     """
     server = answer.headers.get("x-github-enterprise-version", "")
@@ -66,7 +67,7 @@ def credential(answer: Response, login: str, settings: GitHubSettings) -> list[F
 
 
 def scopes(answer: Response) -> list[Finding]:
-    """Whether a classic token's scopes suffice for the repository that the answer holds."""
+    """Return the findings about a classic token's scopes for the repository in the response."""
     given = answer.headers.get("x-oauth-scopes")
     if given is None:
         return []
@@ -86,7 +87,7 @@ def scopes(answer: Response) -> list[Finding]:
 
 
 def app(permissions: Mapping[str, str]) -> list[Finding]:
-    """Whether the App's installation may what it has to."""
+    """Return the findings about the permissions of the App's installation."""
     if permissions.get("issues") == "write":
         return [Finding(level="ok", message="the App may write issues")]
     has = permissions.get("issues", "none")
@@ -101,7 +102,7 @@ def app(permissions: Mapping[str, str]) -> list[Finding]:
 
 
 def repository(answer: Response, settings: GitHubSettings) -> list[Finding]:
-    """What the repository's own record says about us."""
+    """Return the findings about the repository's own record: visibility, archive, issues, role."""
     name = settings.repository
     raw = _object(answer)
     if raw is None:
@@ -133,7 +134,9 @@ def repository(answer: Response, settings: GitHubSettings) -> list[Finding]:
 
 
 def _role(raw: Mapping[str, Any], name: str) -> Finding:
-    """The account's role: https://docs.github.com/en/organizations/managing-user-access-to-your-organizations-repositories."""
+    """Return the account's role:
+    https://docs.github.com/en/organizations/managing-user-access-to-your-organizations-repositories.
+    """
     permissions = raw.get("permissions")
     may = (
         {right for right, given in permissions.items() if given is True}
@@ -154,7 +157,7 @@ def _role(raw: Mapping[str, Any], name: str) -> Finding:
 
 
 def issues(answer: Response) -> Finding:
-    """Whether the list of issues can be read."""
+    """Return the finding about reading the list of issues."""
     if answer.ok:
         return Finding(level="ok", message="issues can be read")
     return Finding(
@@ -166,7 +169,7 @@ def issues(answer: Response) -> Finding:
 
 
 def assignee(answer: Response, login: str) -> Finding:
-    """Whether somebody can be assigned: 204 says yes, 404 no.
+    """Return the finding about one assignee: 204 means assignable, 404 not.
 
     https://docs.github.com/en/rest/issues/assignees#check-if-a-user-can-be-assigned
     """
@@ -188,7 +191,8 @@ def assignee(answer: Response, login: str) -> Finding:
 
 
 def limit(answer: Response) -> list[Finding]:
-    """What is left of the hour's requests. An Enterprise Server may have no limit, and tells none then.
+    """Return the finding about the remaining requests of this hour. An Enterprise Server may have no limit, and
+    reports none then.
 
     https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
     """
@@ -233,7 +237,7 @@ def _repository_failed(answer: Response, name: str) -> Finding:
 
 
 def expiry(text: str) -> dt.datetime | None:
-    """The end of a token, ``2027-02-06 17:23:12 UTC`` or with an offset; None if there is none."""
+    """Return the expiry of a token, ``2027-02-06 17:23:12 UTC`` or with an offset; None if there is none."""
     try:
         found = dt.datetime.fromisoformat(text.strip().removesuffix("UTC").strip())
     except ValueError:
@@ -242,7 +246,7 @@ def expiry(text: str) -> dt.datetime | None:
 
 
 def _object(answer: Response) -> dict[str, Any] | None:
-    """The answer's JSON object, None if it is an error or none."""
+    """Return the response's JSON object, None for an error or anything else."""
     if not answer.ok:
         return None
     try:

@@ -1,4 +1,4 @@
-"""What an answer of GitHub's that is no success stands for. Pure.
+"""Turn GitHub's error responses into the contract's errors. Pure.
 
 https://docs.github.com/en/rest/using-the-rest-api/troubleshooting-the-rest-api
 """
@@ -25,8 +25,9 @@ from pointsman.plugin_api.helpers import short_text
 
 REDIRECTS = (301, 302, 307, 308)
 SECONDARY_SECONDS = 60.0
-"""How long to wait at least where GitHub names no time,
-https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api."""
+"""The shortest wait where GitHub names no time,
+https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api.
+"""
 
 _TOO_QUICKLY = "submitted too quickly"
 _SECONDARY = ("secondary rate", "abuse detection", _TOO_QUICKLY)
@@ -35,11 +36,11 @@ _LONGEST_WAIT = 86400.0
 
 
 def problem(answer: Response, doing: str, *, about_issue: bool = False) -> PluginError:
-    """The error an answer stands for, in GitHub's own words and with the id of the request, which its support asks for.
+    """Return the error for a response, with GitHub's message and the id of the request, which its support asks for.
 
-    ``about_issue``: the call's address names one issue. Only then a 404 or 410 can mean that the issue is gone;
-    everywhere else it means that something of the destination is not in order. GitHub answers 404 for all that the
-    credential may not see: https://docs.github.com/en/rest/authentication/authenticating-to-the-rest-api.
+    ``about_issue``: the request's path names one issue. Only then can a 404 or 410 mean that the issue is gone;
+    elsewhere it means that something about the destination is not in order. GitHub answers 404 for everything that
+    the credential may not see: https://docs.github.com/en/rest/authentication/authenticating-to-the-rest-api.
     """
     words, fields = said(answer)
     details = "; ".join(
@@ -59,7 +60,7 @@ def problem(answer: Response, doing: str, *, about_issue: bool = False) -> Plugi
 
 
 def _is_our_setup(answer: Response, error: PluginError, words: str, *, about_issue: bool) -> bool:
-    """Whether a refusal is about the destination and not about the one thing asked for."""
+    """Return whether a refusal is about the destination and not about the requested object."""
     if isinstance(error, NotFound):
         # 410 is "this issue was deleted", and also "issues are disabled for this repo"
         return not about_issue or not _is_api(answer) or "disabled" in words
@@ -70,7 +71,7 @@ def _is_our_setup(answer: Response, error: PluginError, words: str, *, about_iss
 
 
 def _hint(answer: Response, *, about_issue: bool) -> str:
-    """What GitHub tells besides its words, and what its words leave out."""
+    """Return what GitHub's headers add to its message, and what its message leaves out."""
     if answer.status in (404, 405) and not _is_api(answer):
         return " (what answered is not GitHub's API: `url` is https://HOST/api/v3 for an Enterprise Server)"
     if answer.status == 404 and not about_issue:
@@ -86,7 +87,7 @@ def _hint(answer: Response, *, about_issue: bool) -> str:
 
 
 def as_unavailable(error: PluginError) -> PluginError:
-    """The error of a request that came before the one that counts: the latter was surely not sent."""
+    """Return the error of a preparatory request: the request that matters was certainly not sent."""
     return Unavailable(error.message, **_shown(error)) if isinstance(error, UnknownOutcome) else error
 
 
@@ -95,7 +96,7 @@ def _shown(error: PluginError) -> dict[str, Any]:
 
 
 def _is_api(answer: Response) -> bool:
-    """Whether the answer has the form of the API's errors."""
+    """Return whether the response has the form of the API's errors."""
     return bool(said(answer)[0])
 
 
@@ -105,8 +106,9 @@ def _request_id(answer: Response) -> str:
 
 
 def said(answer: Response) -> tuple[str, dict[str, str]]:
-    """GitHub's words about an error and, for a 422, about single fields. ``errors`` holds objects, or texts, or is one
-    text.
+    """Return GitHub's error message and, for a 422, the messages about fields.
+
+    ``errors`` contains objects, or texts, or is one text.
     """
     raw = _object(answer)
     fields: dict[str, str] = {}
@@ -122,7 +124,7 @@ def said(answer: Response) -> tuple[str, dict[str, str]]:
 
 
 def refused_fields(answer: Response) -> dict[str, tuple[str, ...]]:
-    """The fields that a 422 names, each with the values that it names."""
+    """Return the fields that a 422 names, each with the values that it names."""
     found: dict[str, tuple[str, ...]] = {}
     for error in _errors(_object(answer)) if answer.status == 422 else []:
         if isinstance(error, dict) and isinstance(error.get("field"), str):
@@ -133,7 +135,7 @@ def refused_fields(answer: Response) -> dict[str, tuple[str, ...]]:
 
 
 def _object(answer: Response) -> dict[str, Any]:
-    """The answer's JSON object, an empty one if it is none."""
+    """Return the response's JSON object, an empty one for anything else."""
     try:
         raw = json.loads(answer.body)
     except (ValueError, RecursionError):
@@ -150,10 +152,10 @@ def _errors(raw: dict[str, Any]) -> list[Any]:
 
 
 def _rate_limit(answer: Response, failed: str) -> RateLimited | None:
-    """A rate limit, None if the answer is none. Both kinds come as 403 or 429.
+    """Return the rate limit that a response reports, None if it reports none. Both kinds come as 403 or 429.
 
-    The secondary limit on making content (80 a minute, 500 an hour) counts apart from everything else, hence its own
-    scope. Texts that follow too quickly are refused with a 422 too.
+    The secondary limit on creating content (80 a minute, 500 an hour) is counted separately, hence its own scope.
+    Texts that follow each other too quickly are refused with a 422 too.
     """
     text = answer.text().lower()
     secondary = any(sign in text for sign in _SECONDARY)
@@ -177,7 +179,7 @@ def _rate_limit(answer: Response, failed: str) -> RateLimited | None:
 
 
 def _asked(answer: Response) -> float | None:
-    """The wait that ``Retry-After`` asks for, in seconds or as a date."""
+    """Return the seconds to wait from ``Retry-After``, a number or a date."""
     seconds = answer.retry_after()
     if seconds is not None:
         return seconds
@@ -186,7 +188,7 @@ def _asked(answer: Response) -> float | None:
 
 
 def _until_reset(answer: Response) -> float | None:
-    """Seconds until the primary limit is full again."""
+    """Return the seconds until the primary limit is reset."""
     reset = answer.headers.get("x-ratelimit-reset", "").strip()
     if not (reset.isascii() and reset.isdigit() and len(reset) <= 12):
         return None
@@ -194,7 +196,7 @@ def _until_reset(answer: Response) -> float | None:
 
 
 def clock(answer: Response) -> float:
-    """The time by GitHub's own clock where the answer tells it."""
+    """Return the time by GitHub's own clock if the response contains it."""
     told = _http_date(answer.headers.get("date", ""))
     return time.time() if told is None else told
 
@@ -207,7 +209,7 @@ def _http_date(text: str) -> float | None:
 
 
 def renamed(answer: Response) -> Misconfigured:
-    """The repository has another name now."""
+    """Return the error for a repository that has another name now."""
     where = short_text(answer.headers.get("location", ""), 200)
     return Misconfigured(
         f"the repository has another name now ({where}): set `repository` to it",
@@ -217,7 +219,7 @@ def renamed(answer: Response) -> Misconfigured:
 
 
 def same_origin(one: str, other: str) -> bool:
-    """Whether two addresses are of the same scheme, host and port."""
+    """Return whether two URLs have the same scheme, host and port."""
     try:
         first, second = urllib.parse.urlsplit(one), urllib.parse.urlsplit(other)
     except ValueError:

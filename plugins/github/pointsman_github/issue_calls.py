@@ -1,4 +1,4 @@
-"""Calls about one issue, and what it means when GitHub does not find it, or says that it is elsewhere."""
+"""Requests about one issue, and the meaning of a 404 or a redirect of such a request."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pointsman_github.settings import GitHubSettings
 
 
 class IssueCalls:
-    """Calls to paths below one repository, ``repo``."""
+    """Requests to paths below one repository, ``repo``."""
 
     def __init__(self, api: ApiClient, repo: str, settings: GitHubSettings) -> None:
         self._api = api
@@ -20,7 +20,7 @@ class IssueCalls:
         self._settings = settings
 
     def at(self, issue: IssueRef) -> str:
-        """The issue's path. What is no number was never an issue here."""
+        """Return the issue's path. An id that is no number was never an issue here."""
         if not (issue.remote_id.isascii() and issue.remote_id.isdigit()):
             raise NotFound(f"{issue.remote_id!r} is no issue number")
         return f"{self._repo}/issues/{issue.remote_id}"
@@ -28,13 +28,13 @@ class IssueCalls:
     async def json_of(
         self, method: str, path: str, doing: str, *, json: Mapping[str, Any] | None = None
     ) -> Any:
-        """Read or change something of one issue, and give what GitHub answers."""
+        """Send one request about an issue and return the decoded response."""
         return (await self.call(method, path, doing, json=json)).json()
 
     async def call(
         self, method: str, path: str, doing: str, *, json: Mapping[str, Any] | None = None
     ) -> Response:
-        """The same without reading the answer; a redirect is looked into and never followed with a write."""
+        """Send one request about an issue. A redirect is examined and never followed with a write."""
         answer = await self._api.request(method, path, json=json)
         if answer.status in errors.REDIRECTS:
             raise await self._where_to(answer)
@@ -44,8 +44,9 @@ class IssueCalls:
         return answer
 
     async def whether_gone(self, error: NotFound) -> PluginError:
-        """Whether a 404 means that the issue is gone, or that the whole repository went out of sight: GitHub says the
-        same of both, and only the first one ends what we do with the issue.
+        """Return the error for a 404: either the issue is gone, or the whole repository is out of sight.
+
+        GitHub answers both alike, and only the first ends our work on the issue.
         """
         if error.status != 404:
             return error
@@ -63,7 +64,9 @@ class IssueCalls:
         return errors.as_unavailable(errors.problem(repository, doing))
 
     async def _where_to(self, answer: Response) -> PluginError:
-        """Whether a redirect means one transferred issue (IssueMoved) or that the whole repository has a new name."""
+        """Return the error for a redirect: either one issue was transferred (IssueMoved), or the repository has a new
+        name.
+        """
         try:
             repository = await self._api.request("GET", self._repo)
             if repository.status in errors.REDIRECTS:

@@ -19,7 +19,7 @@ _KEY_CURE = "give the PEM file that GitHub let you download, whole, from -----BE
 
 
 class GitHubSettings(PluginSettings, frozen=True, kw_only=True):
-    """Where the issues of one destination go, and who opens them: an account with a token, or a GitHub App."""
+    """Settings of one destination, and of its credential: an account's token or a GitHub App."""
 
     token: Annotated[
         Secret, msgspec.Meta(description="Fine-grained token with Issues: read and write; or a GitHub App")
@@ -41,7 +41,7 @@ class GitHubSettings(PluginSettings, frozen=True, kw_only=True):
     ] = "https://api.github.com"
 
     def __post_init__(self) -> None:
-        """Refuse what can't work, saying what to write instead."""
+        """Refuse unusable values and say what to write instead."""
         _check_url(self.url)
         if not _REPOSITORY.fullmatch(self.repository):
             raise ValueError(
@@ -76,11 +76,13 @@ class GitHubSettings(PluginSettings, frozen=True, kw_only=True):
 
     @property
     def is_app(self) -> bool:
-        """Whether a GitHub App signs in, and not an account."""
+        """Return whether a GitHub App signs in, and not an account."""
         return bool(self.private_key.reveal().strip())
 
     def app_key(self, *, is_checked: bool = False) -> rsa.RSAPrivateKey:
-        """The App's private key. Line ends written as backslash and n, as in some environments, are understood."""
+        """Return the App's private key. Line ends written as backslash and n, as in some environments, are
+        understood.
+        """
         text = self.private_key.reveal().strip().replace("\\n", "\n")
         try:
             key = serialization.load_pem_private_key(
@@ -96,14 +98,14 @@ class GitHubSettings(PluginSettings, frozen=True, kw_only=True):
 
     @property
     def web(self) -> str:
-        """The address of the web site that belongs to the API."""
+        """Return the URL of the web site that belongs to the API."""
         parts = urllib.parse.urlsplit(self.url)
         host = parts.netloc.removeprefix("api.") if not parts.path.strip("/") else parts.netloc
         return f"{parts.scheme}://{host}"
 
 
 def _check_url(url: str) -> None:
-    """Three forms are known: https://api.github.com, https://api.NAME.ghe.com, and https://HOST/api/v3.
+    """Refuse URLs other than https://api.github.com, https://api.NAME.ghe.com, and https://HOST/api/v3.
 
     https://docs.github.com/en/enterprise-server@latest/rest/using-the-rest-api/getting-started-with-the-rest-api
     """

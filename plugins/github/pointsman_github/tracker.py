@@ -81,8 +81,10 @@ class GitHubTracker(Tracker[GitHubSettings]):
 
     @classmethod
     def connection(cls, settings: GitHubSettings) -> Connection:
-        """The API, in a version supported until March 2028 at least, and by every Enterprise Server that is maintained;
-        without ``User-Agent`` GitHub refuses a call. An App's token changes every hour and goes with each request.
+        """Return the API, in a version supported until March 2028 at least and by every maintained Enterprise Server.
+
+        Without ``User-Agent`` GitHub refuses a request. An App's token changes every hour and is added to each
+        request.
 
         https://docs.github.com/en/rest/about-the-rest-api/api-versions
         """
@@ -101,8 +103,10 @@ class GitHubTracker(Tracker[GitHubSettings]):
     # -- writing ---------------------------------------------------------------------------------------------------
 
     async def create_issue(self, draft: Draft) -> IssueRef:
-        """Create an issue. Assignees and labels that are refused (422: nothing was created) are left out, and so it
-        says, as it does where GitHub drops them without a word.
+        """Create an issue.
+
+        Assignees and labels that are refused (422: nothing was created) are left out; the notes of the result name
+        them, and those that GitHub drops silently.
 
         https://docs.github.com/en/rest/issues/issues#create-an-issue
         """
@@ -145,7 +149,7 @@ class GitHubTracker(Tracker[GitHubSettings]):
         return ref
 
     async def delete_comment(self, issue: IssueRef, comment: CommentRef) -> None:
-        """Take a comment away, https://docs.github.com/en/rest/issues/comments#delete-an-issue-comment."""
+        """Delete a comment, https://docs.github.com/en/rest/issues/comments#delete-an-issue-comment."""
         if not (comment.remote_id.isascii() and comment.remote_id.isdigit()):
             raise NotFound(f"{comment.remote_id!r} is no comment's number")
         del issue
@@ -161,7 +165,7 @@ class GitHubTracker(Tracker[GitHubSettings]):
         return _seen(raw, doing)
 
     async def update_issue(self, issue: IssueRef, draft: Draft) -> None:
-        """Replace title and body, with the marker in it again."""
+        """Replace title and body, the marker included."""
         doing = "edit the issue"
         _seen(
             await self._issues.json_of("PATCH", self._issues.at(issue), doing, json=wire.edit_body(draft)),
@@ -171,17 +175,20 @@ class GitHubTracker(Tracker[GitHubSettings]):
     # -- reading ---------------------------------------------------------------------------------------------------
 
     async def read_issue(self, issue: IssueRef) -> IssueState:
-        """How the issue stands now. A deleted one is 410, one transferred out of our sight 404."""
+        """Return the present state of the issue. A deleted issue is 410, one that was transferred out of our sight
+        404.
+        """
         raw = await self._issues.json_of("GET", self._issues.at(issue), "read the issue")
         if isinstance(raw, dict) and raw.get("pull_request") is not None:
             raise NotFound(f"{issue.key} is a pull request and no issue")
         return _seen(raw, "read the issue")
 
     async def find_issue(self, marker: Marker, since: dt.datetime) -> Sequence[IssueRef]:
-        """Issues of our own account that carry the marker, oldest first.
+        """Return our own account's issues that contain the marker, oldest first.
 
-        The list and not the search, whose index lags behind by minutes. Newest first, so that it ends with the first
-        issue made before ``since``. https://docs.github.com/en/rest/issues/issues#list-repository-issues
+        The list is read and not the search, whose index lags behind by minutes. It is read newest first, so that
+        reading stops at the first issue created before ``since``.
+        https://docs.github.com/en/rest/issues/issues#list-repository-issues
         """
         me = await self.own_account()
         first = since.astimezone(dt.UTC).replace(microsecond=0)
@@ -209,7 +216,7 @@ class GitHubTracker(Tracker[GitHubSettings]):
         return sorted(found, key=lambda ref: int(ref.remote_id))
 
     async def find_comment(self, issue: IssueRef, marker: Marker, since: dt.datetime) -> Sequence[CommentRef]:
-        """Comments of our own account on the issue that carry the marker, oldest first.
+        """Return our own account's comments on the issue that contain the marker, oldest first.
 
         https://docs.github.com/en/rest/issues/comments#list-issue-comments
         """
@@ -227,10 +234,10 @@ class GitHubTracker(Tracker[GitHubSettings]):
         return sorted(found, key=lambda ref: int(ref.remote_id))
 
     async def list_changes(self, since: dt.datetime) -> Sequence[IssueState | IssueRemoved]:
-        """Issues changed since then, as they stand now, in the order of their changes.
+        """Return the present states of issues changed since then, in the order of their changes.
 
-        Each page begins at the last change of the page before and not at a page number: an issue that changes
-        meanwhile moves to the end and would push another one over the edge of a page, unseen.
+        Each page begins at the last change of the previous page and not at a page number: an issue that changes
+        meanwhile moves to the end and would push another issue over the edge of a page, unseen.
         """
         latest: dict[str, IssueState] = {}
         start, page = format_time(since), 1
@@ -261,7 +268,7 @@ class GitHubTracker(Tracker[GitHubSettings]):
         raise UnknownOutcome(f"could not list changed issues: more than {_CHANGES_PAGES} pages")
 
     async def own_account(self) -> Actor:
-        """The account behind the token, or the App's ``SLUG[bot]``; asked once.
+        """Return the account of the token, or the App's ``SLUG[bot]``; requested once.
 
         https://docs.github.com/en/rest/users/users
         """
@@ -284,7 +291,7 @@ class GitHubTracker(Tracker[GitHubSettings]):
     # -- looking after it --------------------------------------------------------------------------------------------
 
     async def check(self, webhook_url: str = "") -> Sequence[Finding]:
-        """Credential, repository, rights, people, limit, webhooks; read only."""
+        """Check credential, repository, rights, people, rate limit and webhooks; change nothing."""
         findings: list[Finding] = []
         try:
             self._account, answer = await self._ask_who()
@@ -324,11 +331,11 @@ class GitHubTracker(Tracker[GitHubSettings]):
         return f"{self.settings.web}/{self.settings.repository}"
 
     async def ensure_webhook(self, url: str, secret: Secret) -> Finding:
-        """Make the repository's webhook, or mend it: https://docs.github.com/en/rest/repos/webhooks."""
+        """Create the repository's webhook, or repair it: https://docs.github.com/en/rest/repos/webhooks."""
         return await webhook_registration.Hooks(self._api, self._repo, self._page).ensure(url, secret)
 
     async def redeliver_webhooks(self, url: str, since: dt.datetime) -> int:
-        """Have GitHub repeat the calls of our webhook that failed: by itself it never does."""
+        """Have GitHub repeat the failed calls of our webhook: it never does so by itself."""
         return await webhook_registration.Hooks(self._api, self._repo, self._page).redeliver_webhooks(
             url, since
         )
@@ -337,21 +344,21 @@ class GitHubTracker(Tracker[GitHubSettings]):
 
     @classmethod
     def verify_webhook(cls, headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> bool:
-        """Whether one of the secrets signed the body."""
+        """Return whether one of the secrets signed the body."""
         return webhook_events.signature_fits(headers, body, secrets)
 
     @classmethod
     def webhook_id(cls, headers: Mapping[str, str], body: bytes) -> str | None:  # noqa: ARG003
-        """The id of the call, from its header."""
+        """Return the id of the call, from its header."""
         return webhook_events.delivery_id(headers)
 
     def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent:
-        """What the call says about an issue of this repository."""
+        """Return what the call reports about an issue of this repository."""
         return webhook_events.read(headers, body, self.settings.repository)
 
 
 def _seen(raw: object, doing: str) -> IssueState:
-    """How the issue stands that GitHub answered with."""
+    """Return the state of the issue in a response."""
     seen = wire.issue_state(raw)
     if seen is None:
         raise UnknownOutcome(f"could not {doing}: GitHub answered with something that is no issue")

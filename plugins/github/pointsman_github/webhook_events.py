@@ -1,4 +1,4 @@
-"""What GitHub's webhook calls say. Pure, and come to a decision on any bytes.
+"""Authenticate and read webhook calls. Pure; any bytes get a decision.
 
 https://docs.github.com/en/webhooks/webhook-events-and-payloads#issues
 """
@@ -23,7 +23,7 @@ from pointsman_github import wire
 
 
 def signature_fits(headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> bool:
-    """Whether the body was signed with one of the secrets.
+    """Return whether the body was signed with one of the secrets.
 
     The older SHA-1 header is not read:
     https://docs.github.com/en/webhooks/using-webhooks/validating-webhook-deliveries.
@@ -34,7 +34,7 @@ def signature_fits(headers: Mapping[str, str], body: bytes, secrets: Sequence[by
 
 
 def delivery_id(headers: Mapping[str, str]) -> str | None:
-    """The id of this call. A redelivery comes with the same one."""
+    """Return the id of this call. A redelivery has the same id."""
     return short_text(headers.get("x-github-delivery"), 100) or None
 
 
@@ -66,7 +66,7 @@ _OTHER_EVENTS = {
 
 
 def read(headers: Mapping[str, str], body: bytes, repository: str) -> WebhookEvent:
-    """What a webhook call says about issues of this repository; any bytes come to a decision.
+    """Return what a webhook call reports about issues of this repository; any bytes get a decision.
 
     Without an event header (a call sent by hand, say) the body decides.
     """
@@ -106,14 +106,14 @@ def _read_action(payload: dict[str, Any]) -> WebhookEvent:
 
 
 def _new_address(payload: dict[str, Any]) -> str:
-    """Where a transferred issue went, empty if the call does not tell."""
+    """Return the new URL of a transferred issue, empty if the call does not contain it."""
     changes = payload.get("changes")
     new = changes.get("new_issue") if isinstance(changes, dict) else None
     return web_url(new.get("html_url")) if isinstance(new, dict) else ""
 
 
 def _other_repository(payload: dict[str, Any], repository: str) -> str:
-    """The repository's name if the call is about another one, empty if it is ours or not named."""
+    """Return the repository's name if the call is about another repository, otherwise an empty text."""
     found = payload.get("repository")
     name = found.get("full_name") if isinstance(found, dict) else None
     if not isinstance(name, str) or name.casefold() == repository.casefold():

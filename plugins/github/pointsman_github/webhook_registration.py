@@ -1,4 +1,4 @@
-"""The repository's webhook that calls Pointsman: made where there is none, mended where it is not in order.
+"""Registration of the repository's webhook: create it if it is missing, repair it if it has defects.
 
 https://docs.github.com/en/rest/repos/webhooks
 """
@@ -37,7 +37,7 @@ _UNCOMPARED = (
 
 
 def new_body(url: str, secret: Secret) -> dict[str, Any]:
-    """What makes the webhook. Without ``content_type`` GitHub would send a form."""
+    """Return the body that creates the webhook. Without ``content_type`` GitHub would send a form."""
     return {"name": "web", "active": True, "events": list(EVENTS), "config": _config(url, secret)}
 
 
@@ -46,7 +46,7 @@ def _config(url: str, secret: Secret, *, insecure_ssl: object = "0") -> dict[str
 
 
 def defects(hook: Mapping[str, Any]) -> list[str]:
-    """What of a webhook is not as we need it, in words."""
+    """Return the differences between a webhook and the one we need."""
     config = _config_of(hook)
     events = _events_of(hook)
     found = []
@@ -63,7 +63,9 @@ def defects(hook: Mapping[str, Any]) -> list[str]:
 
 
 def repair_body(hook: Mapping[str, Any], url: str, secret: Secret) -> dict[str, Any]:
-    """What mends the webhook and keeps what people added. A configuration sent without its secret would lose it."""
+    """Return the body that repairs the webhook and keeps what people added. A configuration without its secret would
+    delete the secret.
+    """
     config = _config(url, secret, insecure_ssl=_config_of(hook).get("insecure_ssl", "0"))
     body: dict[str, Any] = {"active": True, "config": config}
     events = _events_of(hook)
@@ -83,8 +85,10 @@ def _events_of(hook: Mapping[str, Any]) -> set[str]:
 
 
 def failed_calls(calls: Sequence[Mapping[str, Any]]) -> list[int]:
-    """The numbers of the calls to repeat, oldest first, of those listed newest first: none of their tries arrived, and
-    there were not enough of them to give up. Calls about other events than ours are left alone.
+    """Return the numbers of the calls to repeat, oldest first; ``calls`` is newest first.
+
+    A call is repeated if none of its attempts arrived and there were not enough of them to give up. Calls about
+    events that we do not need are left out.
     """
     tries: dict[str, list[Mapping[str, Any]]] = {}
     for call in calls:
@@ -104,13 +108,15 @@ def _arrived(call: Mapping[str, Any]) -> bool:
 
 
 async def listed(client: ApiClient, repo: str) -> list[dict[str, Any]]:
-    """The repository's webhooks. Misconfigured with status 403 or 404 where the credential may not see them."""
+    """Return the repository's webhooks. Raises Misconfigured with status 403 or 404 if the credential may not see
+    them.
+    """
     pages = each_object(client, f"{repo}/hooks", {}, doing="list the webhooks")
     return [hook async for hook in pages if isinstance(hook.get("id"), int)]
 
 
 class Hooks:
-    """The webhooks of one repository; ``web`` is its page's address."""
+    """The webhooks of one repository; ``web`` is the URL of its page."""
 
     def __init__(self, client: ApiClient, repo: str, web: str) -> None:
         self._client = client
@@ -118,7 +124,7 @@ class Hooks:
         self._web = web
 
     async def ensure(self, url: str, secret: Secret) -> Finding:
-        """See to it that one webhook calls ``url``. Ours is the one with that address; there is never a second one."""
+        """Create or repair the webhook that calls ``url``. There is never a second one."""
         try:
             ours = await self._ours(url)
             if ours is None:
@@ -144,10 +150,10 @@ class Hooks:
             )
 
     async def redeliver_webhooks(self, url: str, since: dt.datetime) -> int:
-        """Have GitHub repeat the calls to ``url`` that failed at ``since`` or later; how many it took on.
+        """Have GitHub repeat the calls to ``url`` that failed at ``since`` or later. Return how many it accepted.
 
-        The list is newest first and begins anew at a cursor. A call keeps its id when it is repeated, so it is known
-        whether one of its tries arrived. 0 where the credential may not see webhooks.
+        The list is newest first and continues at a cursor. A call keeps its id when it is repeated, so that it is
+        known whether one of its attempts arrived. Return 0 if the credential may not see webhooks.
 
         https://docs.github.com/en/rest/repos/webhooks#list-deliveries-for-a-repository-webhook
         """
@@ -168,7 +174,7 @@ class Hooks:
         return asked
 
     async def _calls(self, path: str, since: dt.datetime) -> list[dict[str, Any]]:
-        """The webhook's calls since then, newest first."""
+        """Return the webhook's calls since then, newest first."""
         found: list[dict[str, Any]] = []
         params: dict[str, str | int] = {"per_page": 100}
         for _ in range(_CALL_PAGES):
@@ -239,8 +245,8 @@ def _fine(what: str) -> Finding:
 
 
 def findings(hooks: Sequence[Mapping[str, Any]], page: str, *, is_app: bool, url: str = "") -> list[Finding]:
-    """How the webhooks that lead to ``url`` stand, or to any Pointsman if it is empty, and what their last call was
-    answered.
+    """Return the findings about the webhooks that lead to ``url``, or to any Pointsman if it is empty, and about
+    their last call.
     """
     ours = [hook for hook in hooks if _is_ours(hook, url)]
     if not ours:

@@ -12,5 +12,5 @@ __all__ = ["GitLabTracker", "pointsman_register_trackers"]
 
 @hookimpl
 def pointsman_register_trackers(register: Callable[[type[Tracker]], None]) -> None:
-    """Tell Pointsman about the tracker kind ``gitlab``."""
+    """Register the tracker kind ``gitlab``."""
     register(GitLabTracker)

@@ -1,4 +1,4 @@
-"""``check``: the questions to GitLab, in an order in which one failure explains the next."""
+"""Requests of ``check``, in an order in which one failure explains the next."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _SOON_DAYS = 14
 
 
 class Doctor:
-    """Looks at one destination and changes nothing."""
+    """Checks one destination and changes nothing."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Doctor:
         self._webhook_url = webhook_url
 
     async def findings(self) -> list[Finding]:
-        """Account, token, project, issues, assignees, webhook."""
+        """Check account, token, project, issues, assignees and webhook."""
         looks: tuple[Callable[[], Awaitable[list[Finding]]], ...] = (
             self._account,
             self._token,
@@ -74,7 +74,7 @@ class Doctor:
         return [Finding(level="ok", message=f"signed in as {me.name}")]
 
     async def _token(self) -> list[Finding]:
-        """What the token may, and until when. https://docs.gitlab.com/api/personal_access_tokens/."""
+        """Check scopes and expiry of the token. https://docs.gitlab.com/api/personal_access_tokens/."""
         answer = await self._client.request("GET", "/personal_access_tokens/self")
         if not answer.ok:
             return []  # tokens of other kinds, and GitLab before 15.5, do not say
@@ -85,7 +85,7 @@ class Doctor:
         return project_findings(answer.json(), self._settings)
 
     async def _issues(self) -> list[Finding]:
-        """Reading the list. That the account may write shows in its role, or in `pointsman doctor --write-test`."""
+        """Read the list. Whether the account may write shows in its role, or in `pointsman doctor --write-test`."""
         await self._get(
             f"{self._settings.project_path}/issues", "read the issues", {"per_page": 1, "scope": "all"}
         )
@@ -145,7 +145,7 @@ class Doctor:
 
 
 def token_findings(token: object, today: dt.date) -> list[Finding]:
-    """Scope and end of a token."""
+    """Return the findings about scope and expiry of a token."""
     if not isinstance(token, dict):
         return []
     found = []
@@ -178,7 +178,9 @@ def token_findings(token: object, today: dt.date) -> list[Finding]:
 
 
 def project_findings(raw: Any, settings: GitLabSettings) -> list[Finding]:
-    """Whether the project can have issues of ours. https://docs.gitlab.com/api/projects/."""
+    """Return the findings about the project: whether issues can be created in it.
+    https://docs.gitlab.com/api/projects/.
+    """
     if not isinstance(raw, dict) or positive_int(raw, "id") is None:
         raise Misconfigured("this is not GitLab's API: check `url`")
     name = short_text(raw.get("path_with_namespace"), 200) or settings.project
@@ -210,13 +212,15 @@ def project_findings(raw: Any, settings: GitLabSettings) -> list[Finding]:
 
 
 def _is_public(raw: dict[str, Any], settings: GitLabSettings) -> bool:
-    """Whether strangers may read issues of ours: a public project may keep its issues to members, and so may we."""
+    """Return whether everybody can read our issues: a public project may restrict its issues to members, or they may
+    be confidential.
+    """
     kept = settings.confidential or raw.get("issues_access_level") in ("private", "disabled")
     return raw.get("visibility") == "public" and not kept
 
 
 def _role(permissions: object) -> int | None:
-    """The account's highest role in the project, None if GitLab does not say."""
+    """Return the account's highest role in the project, None if GitLab does not say."""
     if not isinstance(permissions, dict):
         return None
     levels = [
@@ -230,7 +234,7 @@ def _error(what: str, mend: str) -> Finding:
 
 
 def _failed(error: PluginError) -> Finding:
-    """A look that failed."""
+    """Return the finding for a check that failed."""
     mends = {
         AuthFailed: "make a new token with the scope api: this one is wrong, revoked or has ended",
         Misconfigured: "check `url` and `project`, and that the account is a member",

@@ -1,4 +1,4 @@
-"""What an answer that is no success stands for, with GitLab's own words. Pure.
+"""Turn error responses into the contract's errors, with GitLab's own message. Pure.
 
 https://docs.gitlab.com/api/rest/troubleshooting/ lists the statuses.
 """
@@ -17,10 +17,10 @@ _WORDS_SHOWN = 5
 
 
 def message_of(answer: Response) -> tuple[str, dict[str, str]]:
-    """GitLab's words about an error, and those of them that belong to fields.
+    """Return GitLab's error message, and the messages that belong to fields.
 
-    ``{"message": "404 Project Not Found"}``, ``{"error": "title is missing"}``, ``{"message": {"title": ["is too long"]}}``
-    and ``{"error": "insufficient_scope", "error_description": "…"}`` are all in use.
+    ``{"message": "404 Project Not Found"}``, ``{"error": "title is missing"}``, ``{"message": {"title": ["is too
+    long"]}}`` and ``{"error": "insufficient_scope", "error_description": "…"}`` are all in use.
     """
     try:
         said = json.loads(answer.body)
@@ -42,7 +42,7 @@ def message_of(answer: Response) -> tuple[str, dict[str, str]]:
 
 
 def problem(answer: Response, doing: str, *, issue: bool = False) -> PluginError:
-    """The error that an answer stands for. ``issue``: its address names an issue that has to be there."""
+    """Return the error for a response. ``issue``: the path names an issue that has to exist."""
     said, fields = message_of(answer)
     failed = f"could not {doing}" + (f": {said}" if said else "")
     status = answer.status
@@ -67,9 +67,9 @@ def problem(answer: Response, doing: str, *, issue: bool = False) -> PluginError
 
 
 def wait_seconds(answer: Response) -> float | None:
-    """How long GitLab asks to wait, None if it does not say.
+    """Return how long GitLab asks to wait, None if it does not say.
 
-    ``Retry-After`` in seconds, or ``RateLimit-Reset``, a moment, which is measured against the server's own clock.
+    ``Retry-After`` in seconds, or ``RateLimit-Reset``, a moment that is compared with the server's own clock.
     """
     if (asked := answer.retry_after()) is not None:
         return asked
@@ -84,7 +84,7 @@ def wait_seconds(answer: Response) -> float | None:
 
 
 def _asks_for_captcha(answer: Response) -> bool:
-    """Whether a create was held up as spam: a repeat is held up too."""
+    """Return whether a create was held up as spam: a repetition is held up too."""
     try:
         said = json.loads(answer.body)
     except (ValueError, RecursionError):
@@ -93,5 +93,5 @@ def _asks_for_captcha(answer: Response) -> bool:
 
 
 def _kept(answer: Response) -> dict[str, Any]:
-    """What an error keeps of the answer, for the operator."""
+    """Return the parts of the response that an error keeps for the operator."""
     return {"status": answer.status, "excerpt": answer.text()}

@@ -1,4 +1,4 @@
-"""What stands in ``[destination.settings]`` of a GitLab destination."""
+"""The settings of one GitLab destination."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PROJECT = re.compile(r"[0-9]+|[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)+", re.A
 
 
 class GitLabSettings(PluginSettings, frozen=True, kw_only=True):
-    """One project on one GitLab server."""
+    """Settings of one destination: one project on one GitLab server."""
 
     url: Annotated[str, msgspec.Meta(description="Address of the server")] = "https://gitlab.com"
     token: Annotated[Secret, msgspec.Meta(description="Access token with the scope api")]
@@ -26,7 +26,7 @@ class GitLabSettings(PluginSettings, frozen=True, kw_only=True):
     confidential: Annotated[bool, msgspec.Meta(description="Whether issues are made confidential")] = False
 
     def __post_init__(self) -> None:
-        """Refuse what can't work, saying what to write instead."""
+        """Refuse unusable values and say what to write instead."""
         parts = urllib.parse.urlsplit(self.url)
         if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"\s", self.url):
             raise ValueError(f"url {self.url!r} is no web address: write it like https://gitlab.com")
@@ -48,10 +48,10 @@ class GitLabSettings(PluginSettings, frozen=True, kw_only=True):
 
     @property
     def base(self) -> str:
-        """The server's address without what people copy along."""
+        """Return the server's URL without what people copy along."""
         return self.url.rstrip("/").removesuffix("/api/v4").rstrip("/")
 
     @property
     def project_path(self) -> str:
-        """The project in an address of the API: its slashes are escaped."""
+        """Return the project as a part of an API path: its slashes are escaped."""
         return f"/projects/{urllib.parse.quote(self.project, safe='')}"

@@ -76,7 +76,7 @@ class GitLabTracker(Tracker[GitLabSettings]):
 
     @classmethod
     def connection(cls, settings: GitLabSettings) -> Connection:
-        """The server's API. Personal, project and group access tokens go into the same header."""
+        """Return the server's API. Personal, project and group access tokens use the same header."""
         return Connection(
             base_url=f"{settings.base}/api/v4",
             headers={
@@ -88,7 +88,7 @@ class GitLabTracker(Tracker[GitLabSettings]):
     # -- writing: https://docs.gitlab.com/api/issues/ and https://docs.gitlab.com/api/notes/ ---------------------------
 
     async def create_issue(self, draft: Draft) -> IssueRef:
-        """Create an issue, without what can't be had: the notes of the answer say what that was."""
+        """Create an issue, without what GitLab refuses: the notes of the result say what that was."""
         labels = wire.label_names(self.settings.labels, draft.labels)
         assignees, unknown = await self._people.ids(self.settings.assignees)
         body = wire.issue_body(
@@ -118,13 +118,13 @@ class GitLabTracker(Tracker[GitLabSettings]):
         return ref
 
     async def delete_comment(self, issue: IssueRef, comment: CommentRef) -> None:
-        """Take a note away, https://docs.gitlab.com/api/notes/#delete-an-issue-note."""
+        """Delete a note, https://docs.gitlab.com/api/notes/#delete-an-issue-note."""
         if not (comment.remote_id.isascii() and comment.remote_id.isdigit()):
             raise NotFound(f"{comment.remote_id!r} is no note's number")
         await self._about("DELETE", f"{self._at(issue)}/notes/{comment.remote_id}", "delete the comment")
 
     async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueState:  # noqa: ARG002
-        """Close or reopen. GitLab knows no reasons; an issue already in that state stays untouched."""
+        """Close or reopen. GitLab stores no reasons; an issue that is already in that state is not changed."""
         doing = "close the issue" if state == "closed" else "reopen the issue"
         seen = await self._edit(issue, wire.state_body(state), doing)
         if seen.state != state:
@@ -132,7 +132,7 @@ class GitLabTracker(Tracker[GitLabSettings]):
         return seen
 
     async def update_issue(self, issue: IssueRef, draft: Draft) -> None:
-        """Replace title and text, with the marker in it again."""
+        """Replace title and text, the marker included."""
         await self._edit(issue, wire.edit_body(draft), "edit the issue")
 
     async def _edit(self, issue: IssueRef, body: Mapping[str, Any], doing: str) -> IssueState:
@@ -141,7 +141,7 @@ class GitLabTracker(Tracker[GitLabSettings]):
     # -- reading -----------------------------------------------------------------------------------------------------
 
     async def own_account(self) -> Actor:
-        """The account behind the token, asked once; that of a project's or group's token is a bot user."""
+        """Return the account of the token, requested once; that of a project's or group's token is a bot user."""
         if self._account is None:
             answer = await self.client.request("GET", "/user")
             if not answer.ok:
@@ -152,7 +152,7 @@ class GitLabTracker(Tracker[GitLabSettings]):
         return self._account
 
     async def read_issue(self, issue: IssueRef) -> IssueState:
-        """How the issue stands now. IssueMoved, if it went to another project."""
+        """Return the present state of the issue. Raises IssueMoved if it was moved to another project."""
         doing = "read the issue"
         return self._seen(await self._about("GET", self._at(issue), doing), issue, doing)
 
@@ -166,10 +166,10 @@ class GitLabTracker(Tracker[GitLabSettings]):
         return seen
 
     async def find_issue(self, marker: Marker, since: dt.datetime) -> Sequence[IssueRef]:
-        """Issues with the marker that our own account wrote, oldest first, confidential ones included.
+        """Return our own account's issues that contain the marker, oldest first, confidential issues included.
 
-        The list reads the database. Without ``scope`` only issues made by the account come for some lists, and only those
-        assigned to it for others, so it is always said.
+        The list reads the database. Without ``scope`` some lists contain only issues created by the account, others
+        only those assigned to it.
         """
         me = await self.own_account()
         params: dict[str, str | int] = {
@@ -192,7 +192,9 @@ class GitLabTracker(Tracker[GitLabSettings]):
         ]
 
     async def find_comment(self, issue: IssueRef, marker: Marker, since: dt.datetime) -> Sequence[CommentRef]:
-        """Comments of our own account that carry the marker, oldest first. What GitLab wrote by itself is none."""
+        """Return our own account's comments that contain the marker, oldest first. Notes that GitLab writes itself do
+        not count.
+        """
         me = await self.own_account()
         params: dict[str, str | int] = {"order_by": "created_at", "sort": "desc"}
 
@@ -214,10 +216,11 @@ class GitLabTracker(Tracker[GitLabSettings]):
         return found[::-1]
 
     async def list_changes(self, since: dt.datetime) -> Sequence[IssueState | IssueRemoved]:
-        """Issues changed since then, as they stand now, those moved away among them. Deleted ones leave no trace.
+        """Return the present states of issues changed since then, moved issues included. Deleted issues leave no
+        trace.
 
-        The list is ordered by the time of making, newest first: an issue that changes while the pages are read shows up
-        twice at worst, and is never skipped.
+        The list is ordered by time of creation, newest first: an issue that changes while the pages are read appears
+        twice at worst and is never skipped.
         """
         params: dict[str, str | int] = {
             "scope": "all",
@@ -236,43 +239,45 @@ class GitLabTracker(Tracker[GitLabSettings]):
     # -- looking after it ----------------------------------------------------------------------------------------------
 
     async def check(self, webhook_url: str = "") -> Sequence[Finding]:
-        """Credential, project, rights, assignees, webhook; changes nothing."""
+        """Check credential, project, rights, assignees and webhook; change nothing."""
         doctor = Doctor(self.settings, self.client, self._people, self._hooks, webhook_url)
         return await doctor.findings()
 
     async def ensure_webhook(self, url: str, secret: Secret) -> Finding:
-        """See to it that one webhook of the project leads to ``url``, with this secret."""
+        """Create or repair the one webhook of the project that calls ``url``."""
         return await self._hooks.ensure(url, secret)
 
     # -- webhooks ----------------------------------------------------------------------------------------------------
 
     @classmethod
     def verify_webhook(cls, headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> bool:
-        """Whether one of the secrets vouches for the call; a plain secret token says nothing about the body."""
+        """Return whether one of the secrets authenticates the call; a plain secret token proves nothing about the
+        body.
+        """
         return webhook_events.is_genuine(headers, body, secrets)
 
     @classmethod
     def webhook_id(cls, headers: Mapping[str, str], body: bytes) -> str | None:
-        """The id of the call."""
+        """Return the id of the call."""
         return webhook_events.call_id(headers, body)
 
     def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent:  # noqa: ARG002
-        """What the call says about an issue of this project."""
+        """Return what the call reports about an issue of this project."""
         return webhook_events.read(body, self.settings.project)
 
     # -- HTTP --------------------------------------------------------------------------------------------------------
 
     def _at(self, issue: IssueRef) -> str:
-        """The issue's path. What is no number was never an issue here."""
+        """Return the issue's path. An id that is no number was never an issue here."""
         if not (issue.remote_id.isascii() and issue.remote_id.isdigit()):
             raise NotFound(f"{issue.remote_id!r} is no issue number")
         return f"{self._project}/issues/{issue.remote_id}"
 
     async def _about(self, method: str, path: str, doing: str, *, json: Any = None) -> Response:
-        """One request about an issue that is surely there. A 404 has to be looked into.
+        """Send one request about an existing issue.
 
-        GitLab says it of a deleted issue, of one that hides from the account, and of all of them where the project's issues
-        are switched off; in the last case they come back.
+        A 404 needs a second look: GitLab sends it for a deleted issue, for one that is hidden from the account, and
+        for all issues while the project's issues are switched off; in the last case they come back.
         """
         answer = await self.client.request(method, path, json=json)
         if answer.ok:
@@ -286,7 +291,7 @@ class GitLabTracker(Tracker[GitLabSettings]):
         raise error
 
     async def _shows_issues(self, doing: str) -> bool:
-        """Whether the project is there for us, with its issues."""
+        """Return whether the project and its issues are visible to us."""
         try:
             answer = await self.client.request("GET", self._project)
         except UnknownOutcome as error:
@@ -298,14 +303,14 @@ class GitLabTracker(Tracker[GitLabSettings]):
 
 
 def has_issues(project: object) -> bool:
-    """Whether a project's issues are switched on, as far as it says."""
+    """Return whether a project's issues are switched on, as far as it says."""
     if not isinstance(project, dict):
         return True
     return project.get("issues_access_level") != "disabled" and project.get("issues_enabled") is not False
 
 
 def _other_answer(doing: str, answer: Response) -> UnknownOutcome:
-    """A success that does not speak of what was asked for: something else answered, or the server stumbled."""
+    """Return the error for a success that is not about the request: something else responded, or the server failed."""
     return UnknownOutcome(
         f"could not {doing}: the server says it is done and answers something else",
         status=answer.status,

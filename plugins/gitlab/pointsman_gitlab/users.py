@@ -1,4 +1,4 @@
-"""Usernames and the ids behind them. https://docs.gitlab.com/api/users/."""
+"""Usernames and their ids. https://docs.gitlab.com/api/users/."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from pointsman_gitlab.errors import problem
 
 
 class People:
-    """Looks up usernames, each once; those that nobody has are asked for again."""
+    """Looks up usernames and caches their ids; usernames that do not exist are looked up again."""
 
     def __init__(self, client: ApiClient) -> None:
         self._client = client
         self._known: dict[str, int] = {}
 
     async def ids(self, usernames: Iterable[str]) -> tuple[dict[str, int], list[str]]:
-        """The ids by username, and the usernames that nobody has.
+        """Return the ids by username, and the usernames that do not exist.
 
-        Nothing is made by asking: an answer that went astray raises Unavailable and not UnknownOutcome, or a create that
-        has not begun would be taken for one in doubt.
+        A lookup creates nothing: a lost response raises Unavailable and not UnknownOutcome, or a create that was not
+        sent yet would count as one with an unknown outcome.
         """
         unknown = []
         for name in dict.fromkeys(usernames):

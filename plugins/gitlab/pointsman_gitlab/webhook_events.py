@@ -1,8 +1,8 @@
-"""Webhook calls: whether they are genuine, and what they say. Pure: https://docs.gitlab.com/user/project/integrations/webhooks/.
+"""Authenticate and read webhook calls. Pure: https://docs.gitlab.com/user/project/integrations/webhooks/.
 
-GitLab knows two kinds of proof. A *secret token* comes along as it is, in ``X-Gitlab-Token``, and says nothing about the
-body. A *signing token* (``whsec_…``, in newer versions) signs id, time and body as https://www.standardwebhooks.com/
-has it. Which of them one of our secrets is, its beginning tells.
+GitLab has two kinds of proof. A *secret token* is sent as it is, in ``X-Gitlab-Token``, and proves nothing about the
+body. A *signing token* (``whsec_…``, in newer versions) signs id, time and body as in
+https://www.standardwebhooks.com/. The beginning of a secret says which kind it is.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _STATE_AFTER: dict[str, State] = {"open": "open", "close": "closed", "reopen": "
 
 
 def signing_key(secret: bytes) -> bytes | None:
-    """The key of a signing token, None if the secret is none: then it is a secret token."""
+    """Return the key of a signing token, None for a secret token."""
     if not secret.startswith(SIGNING.encode()):
         return None
     try:
@@ -36,11 +36,11 @@ def signing_key(secret: bytes) -> bytes | None:
 
 
 def is_genuine(headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> bool:
-    """Whether one of the secrets vouches for the call.
+    """Return whether one of the secrets authenticates the call.
 
-    A call with a signature stands and falls with it wherever we hold a signing token. A signing token is never sent,
-    so as ``X-Gitlab-Token`` it proves nothing. How old the signature is is not looked at: a call that comes again is
-    known by its id, which is signed too.
+    If we have a signing token, a call with a signature must have a valid one. A signing token is never sent, so that
+    it proves nothing as ``X-Gitlab-Token``. The age of the signature is not checked: a repeated call is recognized by
+    its id, which is signed too.
     """
     keys = [key for secret in secrets if (key := signing_key(secret)) is not None]
     if keys and "webhook-signature" in headers:
@@ -60,15 +60,15 @@ def _is_signed(headers: Mapping[str, str], body: bytes, keys: Sequence[bytes]) -
 
 
 def _digest(text: bytes) -> bytes:
-    """Of one length whatever the text, for a comparison in constant time."""
+    """Return a digest, which has the same length for every text, for a comparison in constant time."""
     return hashlib.sha256(text).digest()
 
 
 def call_id(headers: Mapping[str, str], body: bytes) -> str | None:
-    """The id of this call, the same when GitLab sends it again.
+    """Return the id of this call, the same when GitLab repeats it.
 
-    ``Idempotency-Key`` is there since GitLab 17.4, and ``webhook-id`` equals it. Before, there is ``X-Gitlab-Event-UUID``
-    alone, which several calls share if one led to the other: the body tells them apart.
+    ``Idempotency-Key`` exists since GitLab 17.4, and ``webhook-id`` equals it. Older versions send
+    ``X-Gitlab-Event-UUID`` only, which several calls share if one caused the other: the body tells them apart.
     """
     given = short_text(headers.get("webhook-id") or headers.get("idempotency-key"))
     if given:
@@ -78,9 +78,9 @@ def call_id(headers: Mapping[str, str], body: bytes) -> str | None:
 
 
 def read(body: bytes, project: str) -> WebhookEvent:
-    """What a call says about issues of this project (a path or an id); any bytes come to a decision.
+    """Return what a call reports about issues of this project (a path or an id); any bytes get a decision.
 
-    Headers are not signed: what the body is decides. https://docs.gitlab.com/user/project/integrations/webhook_events/
+    Headers are not signed: the body decides. https://docs.gitlab.com/user/project/integrations/webhook_events/
     """
     try:
         said = json.loads(body)
@@ -113,7 +113,7 @@ def _read_action(issue: Any, seen: IssueState | None) -> IssueState | IgnoredWeb
 
 
 def _other_project(said: Mapping[str, Any], project: str) -> str:
-    """The project's name if the call is about another one, empty if it is ours or not named."""
+    """Return the project's name if the call is about another project, otherwise an empty text."""
     found = said.get("project")
     if not isinstance(found, dict):
         return ""

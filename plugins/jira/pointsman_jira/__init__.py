@@ -12,5 +12,5 @@ __all__ = ["JiraTracker", "pointsman_register_trackers"]
 
 @hookimpl
 def pointsman_register_trackers(register: Callable[[type[Tracker]], None]) -> None:
-    """Hand the Jira tracker to Pointsman."""
+    """Register the tracker kind ``jira``."""
     register(JiraTracker)

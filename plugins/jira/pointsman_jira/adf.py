@@ -1,8 +1,9 @@
-"""Markdown in, Atlassian Document Format out: always a valid document, the same for the same text.
+"""Convert Markdown to Atlassian Document Format: always a valid document, the same for the same text.
 
-What may stand inside what: https://developer.atlassian.com/cloud/jira/platform/apis/document/structure/ and the pages
-of the nodes beside it. Markdown allows more than ADF does, so what a quote or a list item may not hold is flattened.
-Text stays text: there are no mentions, no media and no HTML, and links lead to http, https and mailto only.
+The nodes and what each may contain: https://developer.atlassian.com/cloud/jira/platform/apis/document/structure/ and
+the pages of the nodes beside it. Markdown allows more than ADF does, so that unsupported content of quotes and list
+items is flattened. Text stays text: there are no mentions, no media and no HTML, and links lead to http, https and
+mailto only.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from markdown_it.token import Token
 Node = dict[str, Any]
 
 TEXT_LIMIT = 24_000
-"""How large a document may become, see ``size``. Jira refuses more than 32,767 characters and does not say how it
-counts them, so there is room left.
+"""The largest size of a document, see ``size``. Jira refuses more than 32,767 characters and does not say how it
+counts them, so there is a margin.
 """
 PLAIN_LIMIT = 8_000
-"""How much text the plain form keeps, which is tried when Jira refuses the rich one."""
+"""The largest text in the plain form, which is tried when Jira refuses the rich form."""
 _PARSE_LIMIT = 32_000
 _HREF_LIMIT = 2_000
 _HREF_ROOM = 20_000
@@ -36,11 +37,11 @@ _LANGUAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9+#._-]{0,29}")
 _HOST = re.compile(r"[a-z0-9_][a-z0-9._-]*|[0-9a-f:.]+")
 _MARKS = {"strong_open": "strong", "em_open": "em", "s_open": "strike"}
 _INSIDE = {"paragraph", "bulletList", "orderedList", "codeBlock"}
-"""What both a quote and a list item may hold."""
+"""What both a quote and a list item may contain."""
 
 
 def document(markdown: str, limit: int = TEXT_LIMIT) -> Node:
-    """The document of a Markdown text. One that is too long is cut, and says so at its end."""
+    """Return the document of a Markdown text. A text that is too long is cut, and the document says so at its end."""
     text = clean(markdown)
     tokens = _MARKDOWN.parse(text[:_PARSE_LIMIT])
     if any(token.level >= _NESTING - 1 for token in tokens):
@@ -54,7 +55,7 @@ def document(markdown: str, limit: int = TEXT_LIMIT) -> Node:
 
 
 def plain_document(markdown: str, limit: int = PLAIN_LIMIT) -> Node:
-    """The Markdown text itself in paragraphs without any marks: nothing a Jira could refuse but the words."""
+    """Return the Markdown text itself in paragraphs without any marks: Jira could refuse nothing but the text."""
     text = clean(markdown)
     content = [_paragraph([_text(line)]) for line in text[:limit].split("\n") if line.strip()]
     if len(text) > limit:
@@ -63,12 +64,12 @@ def plain_document(markdown: str, limit: int = PLAIN_LIMIT) -> Node:
 
 
 def clean(text: str) -> str:
-    """The text with one kind of line end and without characters that JSON or XML readers refuse."""
+    """Return the text with one kind of line end and without characters that JSON or XML readers refuse."""
     return _UNPRINTABLE.sub("\ufffd", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def size(nodes: Sequence[Node]) -> int:
-    """How large nodes are: their text, the addresses of their links, and a little for each node."""
+    """Return the size of nodes: their text, the URLs of their links, and a little for each node."""
     total = 0
     for node in nodes:
         total += 8 + len(node.get("text", "")) + size(node.get("content", ()))
@@ -94,7 +95,7 @@ def _cut_note(length: int) -> Node:
 
 
 def _shorten(nodes: list[Node], room: int) -> list[Node]:
-    """As many of the nodes as there is room for, in order. Text is cut, rows of a table are kept or left whole."""
+    """Return as many of the nodes as fit, in order. Text is cut; rows of a table are kept or dropped whole."""
     kept: list[Node] = []
     for node in nodes:
         needed = size([node])
@@ -113,7 +114,7 @@ def _shorten(nodes: list[Node], room: int) -> list[Node]:
 
 
 class _Renderer:
-    """One run over the parser's tokens. Blocks that are open wait on a stack until their content is complete."""
+    """One pass over the parser's tokens. Open blocks stay on a stack until their content is complete."""
 
     def __init__(self) -> None:
         self._open: list[list[Node]] = [[]]
@@ -211,7 +212,7 @@ class _Renderer:
         return nodes
 
     def _mark(self, marks: Sequence[str], links: Sequence[str], *, code: bool) -> list[Node]:
-        """The marks in a fixed order. Code stands with a link at most: together with others Jira refuses it.
+        """Return the marks in a fixed order. Jira refuses code together with marks other than a link.
 
         https://developer.atlassian.com/cloud/jira/platform/apis/document/marks/code/
         """
@@ -223,19 +224,19 @@ class _Renderer:
         return [*made, *({"type": name} for name in ("strong", "em", "strike") if name in marks)]
 
     def _may_link(self, href: str) -> bool:
-        """Whether an address becomes a link. The sum of all is bounded: one definition can be used very often."""
+        """Return whether a URL becomes a link. The sum of all URLs is limited: one definition can be used very often."""
         if not is_web_address(href) or len(href) > self._href_room:
             return False
         self._href_room -= len(href)
         return True
 
     def _said_beside(self, href: str) -> str:
-        """An address that can't be a link is shown instead, so that nothing is lost."""
+        """Return the text for a URL that can't be a link, so that nothing is lost."""
         return "" if is_web_address(href) or not href or len(href) > _HREF_LIMIT else f" ({href})"
 
 
 def is_web_address(href: str) -> bool:
-    """Whether an address is one that a person may follow from a tracker: http, https or mailto, and well formed."""
+    """Return whether a URL is well formed and can be followed from a tracker: http, https or mailto."""
     if len(href) > _HREF_LIMIT or not href.isascii() or not href.isprintable() or " " in href:
         return False
     try:
@@ -249,7 +250,7 @@ def is_web_address(href: str) -> bool:
 
 
 def _add(nodes: list[Node], text: str, marks: list[Node]) -> None:
-    """Append text, joined to the text before it if that has the same marks. Empty text is no node."""
+    """Append text, joined to the previous text if that has the same marks. Empty text makes no node."""
     if not text:
         return
     last = nodes[-1] if nodes else None
@@ -275,7 +276,7 @@ def _code_block(code: str, info: str) -> Node:
 
 
 def _fit(nodes: list[Node]) -> list[Node]:
-    """The nodes as a quote or a list item may hold them.
+    """Return the nodes as a quote or a list item may contain them.
 
     https://developer.atlassian.com/cloud/jira/platform/apis/document/nodes/blockquote/
     https://developer.atlassian.com/cloud/jira/platform/apis/document/nodes/listItem/

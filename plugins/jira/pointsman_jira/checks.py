@@ -1,4 +1,4 @@
-"""What stands in the way of working with a Jira project: questions only, nothing is written."""
+"""Check the configuration of a Jira project with reading requests only."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ _DONE_ID = 3
 
 
 class Asked:
-    """Questions to the site. What can't be answered raises the contract's error."""
+    """Reading requests to the site. A failed request raises the contract's error."""
 
     def __init__(self, client: ApiClient, dialect: Dialect) -> None:
         self._client = client
         self._dialect = dialect
 
     async def get(self, path: str, failed: str, **params: str | int) -> Any:
-        """The answer to a GET below the API's path."""
+        """Return the response to a GET below the API's path."""
         return (await self._get(path, failed, **params)).json()
 
     async def pages(self, path: str, failed: str, *names: str) -> list[Any]:
-        """All items of a list in pages that calls itself by one of the names."""
+        """Return all items of a paged list that has one of the names."""
         found: list[Any] = []
         while True:
             answer = await self._get(path, failed, startAt=len(found), maxResults=100)
@@ -48,7 +48,7 @@ class Asked:
                 return found
 
     async def newest(self, jql: str) -> Any:
-        """The first issue that a query finds, None if it finds none."""
+        """Return the first issue that a query finds, None if it finds none."""
         body = {"jql": jql, "fields": ["status"], "maxResults": 1}
         answer = await self._client.request("POST", self._dialect.search, json=body)
         found = errors.listed(_good(answer, "the issues could not be searched"), "issues")
@@ -67,7 +67,7 @@ def _good(answer: Response, failed: str) -> Response:
 
 
 async def check(settings: JiraSettings, client: ApiClient, dialect: Dialect) -> list[Finding]:
-    """The findings. Without account or project there is nothing more to ask; other questions stand for themselves."""
+    """Return the findings. Without account or project the other checks are skipped; the rest are independent."""
     asked = Asked(client, dialect)
     found: list[Finding] = []
     parts = urlsplit(settings.base)
@@ -117,7 +117,9 @@ def _failed(error: PluginError, breaks: str) -> Finding:
 
 
 def _life_of_a_token() -> Finding:
-    """https://support.atlassian.com/atlassian-account/docs/manage-api-tokens-for-your-atlassian-account/"""
+    """Return a reminder of the token's expiry.
+    https://support.atlassian.com/atlassian-account/docs/manage-api-tokens-for-your-atlassian-account/
+    """
     return Finding(
         level="ok",
         message="the API token is accepted; tokens live for a year at most, and Jira does not say when this one ends",
@@ -127,7 +129,9 @@ def _life_of_a_token() -> Finding:
 
 
 async def _permissions(asked: Asked, settings: JiraSettings) -> list[Finding]:
-    """https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-permissions/#api-rest-api-3-mypermissions-get"""
+    """Return the findings about permissions.
+    https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-permissions/#api-rest-api-3-mypermissions-get
+    """
     needed = _PERMISSIONS | (_ASSIGN if settings.assignee else {})
     said = await asked.get(
         "/mypermissions",
@@ -152,7 +156,7 @@ async def _permissions(asked: Asked, settings: JiraSettings) -> list[Finding]:
 
 
 async def _issue_type(asked: Asked, settings: JiraSettings, project: str) -> tuple[str, Finding]:
-    """The issue type's id, empty if there is no such type.
+    """Return the issue type's id, empty if there is no such type.
 
     https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-issues/#api-rest-api-3-issue-createmeta-projectidorkey-issuetypes-get
     """
@@ -168,14 +172,18 @@ async def _issue_type(asked: Asked, settings: JiraSettings, project: str) -> tup
 
 
 async def _fields(asked: Asked, settings: JiraSettings, project: str, type_id: str) -> list[Finding]:
-    """https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-issues/#api-rest-api-3-issue-createmeta-projectidorkey-issuetypes-issuetypeid-get"""
+    """Return the findings about fields.
+    https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-issues/#api-rest-api-3-issue-createmeta-projectidorkey-issuetypes-issuetypeid-get
+    """
     path = f"/issue/createmeta/{project}/issuetypes/{quote(type_id, safe='')}"
     fields = await asked.pages(path, "the fields of the issue type could not be read", "fields", "values")
     return screens.check(settings, fields)
 
 
 async def _ways(asked: Asked, settings: JiraSettings) -> list[Finding]:
-    """Whether issues can be closed and reopened, tried on the newest of this type: the workflow itself can't be read."""
+    """Return whether issues can be closed and reopened, tried on the newest of this type: the workflow itself can't
+    be read.
+    """
     kind = f"project = {wire.quoted(settings.project)} AND issuetype = {wire.quoted(settings.issue_type)}"
     newest = "ORDER BY created DESC"
     open_one = await asked.newest(f"{kind} AND statusCategory != {_DONE_ID} {newest}")
@@ -208,7 +216,7 @@ async def _way(asked: Asked, settings: JiraSettings, issue: Any, state: State) -
 
 
 def wish(settings: JiraSettings, state: State) -> transitions.Wish:
-    """What the settings say about closing or reopening."""
+    """Return the settings for closing or reopening."""
 
     def filled(setting: str, values: Mapping[str, Any]) -> dict[str, Any]:
         return templates.fill(setting, values, {})

@@ -1,4 +1,4 @@
-"""Making an issue: the fields to send, and what to do about a refusal before giving up.
+"""Creation of an issue: the fields to send, and changes after a refusal.
 
 https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-issues/#api-rest-api-3-issue-post
 """
@@ -20,15 +20,17 @@ _TEXT_AREAS = {"environment"}
 
 
 class Creation:
-    """One issue to be. A 400 proves that nothing was made, so it may be mended and sent again at once."""
+    """The request that creates one issue. A 400 proves that nothing was created, so that it may be corrected and sent
+    again at once.
+    """
 
     def __init__(self, settings: JiraSettings, dialect: Dialect, draft: Draft) -> None:
-        """Raises Refused for a template that fails. Takes a while with a long text."""
+        """Raise Refused for a template that fails. May take a while for a long text."""
         self._dialect = dialect
         self._body = draft.body
         self._plain = False
         self.notes: list[str] = []
-        """What could not be done as asked, in words for people."""
+        """What was not done as asked, as sentences for people."""
         # A draft may leave out what is not known; one without any facts knows nothing, and then a template fails.
         facts = {**dict.fromkeys(templates.FACTS, ""), **draft.facts} if draft.facts else {}
         self._extra = templates.fill("fields", settings.fields, facts)
@@ -50,14 +52,14 @@ class Creation:
 
     @property
     def request(self) -> dict[str, Any]:
-        """What to send."""
+        """Return the request body."""
         return {
             "fields": {**self._extra, **self._fields},
             "properties": [wire.marker_property(self._marker)],
         }
 
     def mend(self, answer: Response) -> bool:
-        """Change what a refusal is about. False if nothing can be done, or was done already, about any part of it."""
+        """Change what a refusal is about. Return False if there is nothing (more) to change."""
         if answer.status != 400:
             return False
         refused, words = errors.said(answer)
@@ -88,7 +90,7 @@ class Creation:
         return True
 
     def _to_document(self, name: str) -> bool:
-        """A field of several lines wants a document, and only Jira knows which fields are of that kind."""
+        """Convert the value of a multi-line field to a document: only Jira knows which fields need one."""
         value = self._extra.get(name)
         if not self._dialect.writes_documents or not isinstance(value, str):
             return False

@@ -1,4 +1,4 @@
-"""What differs between Jira Cloud (API version 3) and Jira Data Center (version 2).
+"""Differences between Jira Cloud (API version 3) and Jira Data Center (version 2).
 
 https://developer.atlassian.com/cloud/jira/platform/rest/v3/intro/ and
 https://developer.atlassian.com/server/jira/platform/rest/
@@ -15,26 +15,26 @@ PAGE = 100
 
 
 class Dialect(Protocol):
-    """One of the two."""
+    """The API of one deployment."""
 
     api: str
     search: str
     writes_documents: bool
 
     def text(self, markdown: str) -> Any:
-        """A Markdown text as descriptions and comments hold it."""
+        """Return a Markdown text as descriptions and comments store it."""
         ...
 
     def plain(self, markdown: str) -> Any:
-        """The same with nothing in it that could be refused but the words."""
+        """Return the text in a form of which only the text itself could be refused."""
         ...
 
     def person(self, name: str) -> dict[str, str]:
-        """An account as a field's value."""
+        """Return an account as a field's value."""
         ...
 
     def next_page(self, asked: dict[str, Any], page: Any) -> dict[str, Any] | None:
-        """What to ask for after a page of a search, None after the last."""
+        """Return the request for the page after this one of a search, None after the last."""
         ...
 
 
@@ -49,19 +49,19 @@ class Cloud:
     writes_documents = True
 
     def text(self, markdown: str) -> Any:
-        """A document."""
+        """Return a document."""
         return adf.document(markdown)
 
     def plain(self, markdown: str) -> Any:
-        """A document of plain paragraphs."""
+        """Return a document of plain paragraphs."""
         return adf.plain_document(markdown)
 
     def person(self, name: str) -> dict[str, str]:
-        """By the account id: e-mail addresses and names are hidden."""
+        """Return the account by its id: e-mail addresses and names are hidden."""
         return {"id": name}
 
     def next_page(self, asked: dict[str, Any], page: Any) -> dict[str, Any] | None:
-        """There is no total: a page names the next one."""
+        """Return the request with the token of the next page. There is no total."""
         token = text_at(page, "nextPageToken")
         if not token or at(page, "isLast") is True or token == asked.get("nextPageToken"):
             return None
@@ -76,19 +76,19 @@ class DataCenter:
     writes_documents = False
 
     def text(self, markdown: str) -> Any:
-        """Wiki markup."""
+        """Return wiki markup."""
         return wiki.text(markdown)
 
     def plain(self, markdown: str) -> Any:
-        """Escaped text."""
+        """Return escaped text."""
         return wiki.plain(markdown)
 
     def person(self, name: str) -> dict[str, str]:
-        """By the user name."""
+        """Return the account by its user name."""
         return {"name": name}
 
     def next_page(self, asked: dict[str, Any], page: Any) -> dict[str, Any] | None:
-        """Until as many were seen as there are."""
+        """Return the request for the next page until the total is reached."""
         found, total = items_at(page, "issues"), at(page, "total")
         start = int(asked.get("startAt", 0)) + len(found)
         more = bool(found) and isinstance(total, int) and start < total
@@ -96,5 +96,5 @@ class DataCenter:
 
 
 def of(*, is_cloud: bool) -> Dialect:
-    """The dialect of a deployment."""
+    """Return the dialect of a deployment."""
     return Cloud() if is_cloud else DataCenter()

@@ -1,4 +1,4 @@
-"""What Jira's refusals stand for, in the words of the contract.
+"""Turn Jira's error responses into the contract's errors.
 
 ``{"errorMessages": [...], "errors": {"field": "text"}}``, see "Status codes" of
 https://developer.atlassian.com/cloud/jira/platform/rest/v3/intro/#status-codes
@@ -35,9 +35,9 @@ _SHORT = 8
 
 
 class Discreet:
-    """A client whose answers don't repeat our own address and token, whatever the site writes into them.
+    """Client whose responses never repeat our own address and token.
 
-    Jira quotes what it is sent in refusals, and proxies quote whole requests.
+    Jira quotes requests in refusals, and proxies quote whole requests.
     """
 
     def __init__(self, client: ApiClient, private: tuple[str, ...]) -> None:
@@ -63,7 +63,7 @@ class Discreet:
 
 
 def said(answer: Response) -> tuple[dict[str, str], str]:
-    """The fields Jira complains about, and all of its words."""
+    """Return the fields that Jira complains about, and all of its messages."""
     try:
         body = answer.json()
     except PluginError:
@@ -75,7 +75,9 @@ def said(answer: Response) -> tuple[dict[str, str], str]:
 
 
 def listed(answer: Response, *names: str) -> list[Any]:
-    """The list in an answer that calls itself by one of the names. One without it is not Jira's, and proves nothing."""
+    """Return the list in a response that has one of the names. A response without it is not Jira's, and proves
+    nothing.
+    """
     body = answer.json()
     for name in names:
         if isinstance(at(body, name), list):
@@ -88,7 +90,7 @@ def listed(answer: Response, *names: str) -> list[Any]:
 
 
 def must_be_empty(answer: Response) -> None:
-    """Raise UnknownOutcome for a success that says something: Jira's 204 is empty, so somebody else answered instead."""
+    """Raise UnknownOutcome for a success with a body: Jira's 204 is empty, so something else responded."""
     if answer.body.strip() not in {b"", b"{}", b"null"}:
         raise UnknownOutcome(
             f"{answer.method} {answer.path} answered {answer.status} with a body, which Jira does not",
@@ -98,7 +100,7 @@ def must_be_empty(answer: Response) -> None:
 
 
 def is_about_format(answer: Response) -> bool:
-    """Whether a refusal is about how a text is written or how long it is, and about nothing else."""
+    """Return whether a refusal is about the format or length of a text, and about nothing else."""
     if answer.status != 400:
         return False
     fields, words = said(answer)
@@ -108,7 +110,7 @@ def is_about_format(answer: Response) -> bool:
 
 
 def problem(answer: Response, what: str, *, now: dt.datetime) -> PluginError:
-    """The error that an answer stands for, Jira's own signs first."""
+    """Return the error for a response, Jira's own signs first."""
     fields, words = said(answer)
     message = f"{what}: {words[:500]}" if words else what
     shown: dict[str, Any] = {"status": answer.status, "excerpt": answer.text()}
@@ -147,12 +149,12 @@ def problem(answer: Response, what: str, *, now: dt.datetime) -> PluginError:
 
 
 def _reads(answer: Response) -> bool:
-    """Whether the call changes nothing: a search is sent as POST."""
+    """Return whether the request changes nothing: a search is sent as POST."""
     return answer.method == "GET" or answer.path.rstrip("/").endswith(("/search", "/search/jql"))
 
 
 def _scope(answer: Response) -> str:
-    """What is limited: ``issue:<id>``, ``endpoint:<call>`` or all.
+    """Return what is limited: ``issue:<id>``, ``endpoint:<call>`` or all.
 
     https://developer.atlassian.com/cloud/jira/platform/rate-limiting/
     """
@@ -167,7 +169,7 @@ def _scope(answer: Response) -> str:
 
 
 def _wait(answer: Response, now: dt.datetime) -> float | None:
-    """Seconds to wait: Retry-After, else the time in X-RateLimit-Reset, which Jira writes in ISO 8601."""
+    """Return the seconds to wait: Retry-After, or the time in X-RateLimit-Reset, which Jira writes in ISO 8601."""
     seconds = answer.retry_after()
     if seconds is not None:
         return seconds

@@ -1,4 +1,4 @@
-"""The Jira tracker's half that reads: accounts, issues, comments, searches."""
+"""The reading methods of the Jira tracker: accounts, issues, comments, searches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CLOCK_SKEW = dt.timedelta(minutes=5)
 
 
 class JiraReader(Tracker[JiraSettings]):
-    """What can be asked of a Jira project without changing it."""
+    """Requests to a Jira project that change nothing."""
 
     settings: JiraSettings
 
@@ -39,7 +39,7 @@ class JiraReader(Tracker[JiraSettings]):
         self._me: Actor | None = None
 
     async def own_account(self) -> Actor:
-        """The account of the token, asked for once.
+        """Return the account of the token, requested once.
 
         https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-myself/#api-rest-api-3-myself-get
         """
@@ -61,16 +61,17 @@ class JiraReader(Tracker[JiraSettings]):
         return self._me
 
     async def read_issue(self, issue: IssueRef) -> IssueState:
-        """The issue by its id, which stays the same when the issue moves and its key changes."""
+        """Return the issue by its id, which stays the same when the issue moves and its key changes."""
         seen = self._seen(await self._read(issue))
         if seen is None:
             raise UnknownOutcome(f"Jira gave {issue.key} without an id or a status")
         return seen
 
     async def find_issue(self, marker: Marker, since: dt.datetime) -> Sequence[IssueRef]:
-        """Issues that we made and that have the marker as a label.
+        """Return our own account's issues that have the marker as a label.
 
-        ``since`` is not asked for: the label names one delivery, and a time in JQL is read in the account's zone.
+        ``since`` is not used: the label identifies one delivery, and a time in JQL is read in the account's time
+        zone.
         """
         del since
         me = (await self.own_account()).account_id
@@ -83,7 +84,7 @@ class JiraReader(Tracker[JiraSettings]):
         return sorted(found, key=lambda ref: int(ref.remote_id))
 
     async def find_comment(self, issue: IssueRef, marker: Marker, since: dt.datetime) -> Sequence[CommentRef]:
-        """Our comments on the issue that have the marker in their property."""
+        """Return our own account's comments on the issue that have the marker in their property."""
         me = (await self.own_account()).account_id
         found = []
         async for comment in self._comments(issue, since - CLOCK_SKEW):
@@ -96,7 +97,7 @@ class JiraReader(Tracker[JiraSettings]):
         return sorted(found, key=lambda ref: (len(ref.remote_id), ref.remote_id))
 
     async def list_changes(self, since: dt.datetime) -> Sequence[IssueState | IssueRemoved]:
-        """The project's issues changed since then. One that was deleted or moved away can't be seen here."""
+        """Return the project's issues changed since then. A deleted or moved issue can't be seen here."""
         minutes = wire.minutes_ago(since, dt.datetime.now(dt.UTC))
         jql = f'project = {wire.quoted(self.settings.project)} AND updated >= "-{minutes}m" ORDER BY updated ASC'
         found = [self._seen(issue) async for issue in self._search(jql)]
@@ -105,7 +106,7 @@ class JiraReader(Tracker[JiraSettings]):
 
     @property
     def calls(self) -> ApiClient:
-        """The client, without our own address and token in what it brings back."""
+        """Return the client, whose responses do not repeat our address and token."""
         return errors.Discreet(self.client, self.settings.private)
 
     # -- inside ------------------------------------------------------------------------------------------------
@@ -125,7 +126,7 @@ class JiraReader(Tracker[JiraSettings]):
         return found
 
     async def _search(self, jql: str) -> AsyncIterator[Any]:
-        """Every issue that a query finds, page by page."""
+        """Yield every issue that a query finds, page by page."""
         asked: dict[str, Any] | None = {"jql": jql, "fields": list(wire.FIELDS), "maxResults": dialect.PAGE}
         while asked is not None:
             answer = await self.calls.request("POST", self.dialect.search, json=asked)
@@ -142,7 +143,7 @@ class JiraReader(Tracker[JiraSettings]):
             asked = self.dialect.next_page(asked, page)
 
     async def _comments(self, issue: IssueRef, since: dt.datetime) -> AsyncIterator[Any]:
-        """The comments of an issue made since then, newest first, page by page.
+        """Yield the comments of an issue written since then, newest first, page by page.
 
         https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-issue-comments/#api-rest-api-3-issue-issueidorkey-comment-get
         """
@@ -168,8 +169,10 @@ class JiraReader(Tracker[JiraSettings]):
                 return
 
     async def _marker_of(self, comment: Any, comment_id: str) -> str:
-        """The marker in a comment's property. Lists show it when asked to, which is not documented for version 3; a
-        list without it is made good by asking for the property itself.
+        """Return the marker in a comment's property.
+
+        Lists contain properties on request, which is not documented for version 3; if the list lacks them, the
+        property itself is requested.
 
         https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-issue-comment-properties/
         """
@@ -187,10 +190,10 @@ class JiraReader(Tracker[JiraSettings]):
         return wire.text_at(answer.json(), "value", "marker")
 
     async def _must(self, answer: Response, what: str) -> None:
-        """Raise what an answer about one issue stands for, unless it went well.
+        """Raise the error of a response about one issue, unless it is a success.
 
-        Jira answers 404 both for what is not there and for what the account may not see. So before an issue counts
-        as gone, the project has to be there.
+        Jira answers 404 both for what does not exist and for what the account may not see. Before an issue counts as
+        deleted, the project has to be visible.
         """
         if answer.ok:
             return

@@ -1,4 +1,4 @@
-"""What the create screen of an issue type demands and takes, held against the settings: no I/O.
+"""Compare the create screen of an issue type with the settings: no I/O.
 
 https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-issues/#api-rest-api-3-issue-createmeta-projectidorkey-issuetypes-issuetypeid-get
 """
@@ -19,7 +19,7 @@ _BREAKS = "issues can't be made"
 
 
 def check(settings: JiraSettings, fields: Sequence[Any]) -> list[Finding]:
-    """The findings about the fields that Jira shows for the issue type. If it shows none, nothing is known."""
+    """Return the findings about the fields that Jira shows for the issue type. If it shows none, nothing is known."""
     there = {name: field for field in fields if (name := text_at(field, "fieldId") or text_at(field, "key"))}
     if not there:
         return []
@@ -62,7 +62,7 @@ def _priority(wanted: str, field: Any) -> list[Finding]:
 
 
 def _not_covered(name: str, field: Any) -> Finding:
-    """With the value as it has to be written, as far as the field's kind tells."""
+    """Return the finding about a required field, with the form of its value if the field's kind tells."""
     return Finding(
         level="error",
         message=f"the field {described(name, field)} is required and has no default",

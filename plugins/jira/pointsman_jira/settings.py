@@ -29,7 +29,7 @@ _REASONS: Mapping[CloseReason, str] = {
 
 
 class JiraSettings(PluginSettings, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One project on a Jira site, and the account that writes there."""
+    """Settings of one destination: one project on a Jira site, and the account that writes there."""
 
     url: Annotated[str, msgspec.Meta(description="The site, such as https://example.atlassian.net")]
     email: Annotated[
@@ -86,7 +86,7 @@ class JiraSettings(PluginSettings, frozen=True, kw_only=True, forbid_unknown_fie
     ] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse what can't be."""
+        """Refuse unusable values and say what to write instead."""
         for name, address in (("url", self.url), ("api_url", self.api_url)):
             if (address or name == "url") and not _is_base(address):
                 raise ValueError(f"{name} must be an address such as https://example.atlassian.net")
@@ -122,32 +122,32 @@ class JiraSettings(PluginSettings, frozen=True, kw_only=True, forbid_unknown_fie
 
     @property
     def is_cloud(self) -> bool:
-        """Whether this is Jira Cloud."""
+        """Return whether this is Jira Cloud."""
         return self.deployment == "cloud"
 
     @property
     def site(self) -> str:
-        """The address that people open."""
+        """Return the URL that people open."""
         return self.url.rstrip("/")
 
     @property
     def base(self) -> str:
-        """The address that calls go to."""
+        """Return the URL of the API."""
         return (self.api_url or self.url).rstrip("/")
 
     @property
     def project(self) -> str:
-        """The key as Jira writes it."""
+        """Return the key as Jira writes it."""
         return self.project_key.upper()
 
     @property
     def reasons(self) -> dict[CloseReason, str]:
-        """What each reason is called here, as a resolution, a status or a transition."""
+        """Return the local name of each reason: a resolution, a status or a transition."""
         return {**_REASONS, **self.close_reasons}
 
     @property
     def authorization(self) -> Secret:
-        """The value of the Authorization header.
+        """Return the value of the Authorization header.
 
         https://developer.atlassian.com/cloud/jira/platform/basic-auth-for-rest-apis/ and, for Data Center,
         https://confluence.atlassian.com/enterprise/using-personal-access-tokens-1026032365.html
@@ -160,7 +160,7 @@ class JiraSettings(PluginSettings, frozen=True, kw_only=True, forbid_unknown_fie
 
     @property
     def private(self) -> tuple[str, ...]:
-        """The words that no message may repeat."""
+        """Return the texts that no message may repeat."""
         words = (
             self.authorization.reveal().partition(" ")[2],
             self.api_token.reveal().strip(),

@@ -1,7 +1,8 @@
 """Settings that refer to the ticket: any JSON value whose texts are Jinja2 templates over a draft's facts.
 
-A template is the operator's and runs in Jinja2's sandbox, with nothing to call: no functions, no methods, a few filters.
-The facts are a stranger's words; they are only ever values and never become templates.
+A template is written by the operator and runs in Jinja2's sandbox without functions and methods, with few filters.
+The facts are untrusted; they are only ever values and never become templates.
+
 https://jinja.palletsprojects.com/en/stable/sandbox/
 """
 
@@ -23,11 +24,11 @@ from pointsman.plugin_api import Refused
 from pointsman_jira import adf
 
 FACTS = frozenset({"ticket", "kind", "source", "title", "level", "environment", "release", "url"})
-"""What a template may refer to, see ``Draft.facts``."""
+"""The facts that a template may refer to, see ``Draft.facts``."""
 SOURCE_LIMIT = 4_000
-"""The most characters a template may have."""
+"""The most characters of a template."""
 RESULT_LIMIT = 10_000
-"""The most characters a template may make."""
+"""The most characters of a template's result."""
 FACT_LIMIT = 2_000
 """The most characters of a fact that a template sees."""
 NESTING_LIMIT = 10
@@ -40,7 +41,7 @@ _FILE = "<template>"
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """Jinja2 without anything that reaches further than the facts, or makes much out of little."""
+    """Jinja2 without access to anything but the facts, and without operations that multiply text."""
 
     intercepted_binops = frozenset({"*", "**", "%"})
 
@@ -66,7 +67,7 @@ _ENVIRONMENT = _environment()
 
 
 def check(setting: str, values: Mapping[str, Any], facts: frozenset[str] = FACTS) -> None:
-    """Refuse, with the name of the field, what is no JSON, no template, or refers to a fact that there is not."""
+    """Refuse, with the name of the field, a value that is not JSON, not a template, or refers to an unknown fact."""
     for name, value in values.items():
         _check(f"{setting}.{name}", value, facts, NESTING_LIMIT)
 
@@ -113,7 +114,7 @@ def _check_text(place: str, text: str, facts: frozenset[str]) -> None:
 
 
 def fill(setting: str, values: Mapping[str, Any], facts: Mapping[str, str]) -> dict[str, Any]:
-    """The values with every text filled in. A field whose whole text comes out empty is left out.
+    """Return the values with every template rendered. A field whose whole text renders empty is left out.
 
     Raises Refused, with the field, the line and the cause, for a template that fails.
     """
@@ -157,7 +158,7 @@ def _compiled(text: str) -> jinja2.Template:
 
 
 def _line(error: BaseException) -> int:
-    """The line of the template that failed, 0 if it can't be told. Jinja2 puts it into the traceback."""
+    """Return the line of the template that failed, 0 if it is unknown. Jinja2 puts it into the traceback."""
     line, at = 0, error.__traceback__
     while at is not None:
         if at.tb_frame.f_code.co_filename == _FILE:

@@ -41,7 +41,7 @@ _CREATE_TRIES = 4
 
 
 class JiraTracker(JiraReader):
-    """A project on a Jira site. Closed is what the status category ``done`` says."""
+    """A project on a Jira site. An issue is closed if its status category is ``done``."""
 
     kind: ClassVar[str] = "jira"
     title: ClassVar[str] = "Jira"
@@ -67,15 +67,16 @@ class JiraTracker(JiraReader):
 
     @classmethod
     def connection(cls, settings: Any) -> Connection:
-        """The site, or the address for tokens with scopes."""
+        """Return the site, or the URL for tokens with scopes."""
         return Connection(base_url=settings.base, headers={"Authorization": settings.authorization})
 
     # -- writing -----------------------------------------------------------------------------------------------
 
     async def create_issue(self, draft: Draft) -> IssueRef:
-        """A new issue with the marker as a label and as the property ``pointsman``, and the fields of the settings.
+        """Create an issue with the marker as a label and as the property ``pointsman``, and the fields of the
+        settings.
 
-        An assignee whom Jira refuses is left out, and the notes say so.
+        An assignee whom Jira refuses is left out, and the notes of the result say so.
         """
         new = await asyncio.to_thread(Creation, self.settings, self.dialect, draft)
         for _ in range(_CREATE_TRIES):
@@ -98,7 +99,7 @@ class JiraTracker(JiraReader):
         return msgspec.structs.replace(ref, notes=tuple(new.notes))
 
     async def update_issue(self, issue: IssueRef, draft: Draft) -> None:
-        """Another summary and description. Jira answers with an empty 204."""
+        """Replace summary and description. Jira answers with an empty 204."""
         path = self._issue_path(issue)
 
         async def put(description: Any) -> Response:
@@ -112,7 +113,7 @@ class JiraTracker(JiraReader):
         errors.must_be_empty(answer)
 
     async def add_comment(self, issue: IssueRef, body: str, marker: Marker) -> CommentRef:
-        """A new comment with the marker as its property ``pointsman``."""
+        """Add a comment with the marker as its property ``pointsman``."""
         path = f"{self._issue_path(issue)}/comment"
 
         async def post(text: Any) -> Response:
@@ -130,7 +131,7 @@ class JiraTracker(JiraReader):
         return self._comment_ref(issue, comment_id)
 
     async def delete_comment(self, issue: IssueRef, comment: CommentRef) -> None:
-        """Take a comment away.
+        """Delete a comment.
 
         https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-issue-comments/#api-rest-api-3-issue-issueidorkey-comment-id-delete
         """
@@ -139,9 +140,9 @@ class JiraTracker(JiraReader):
         await self._must(answer, "the comment was not deleted")
 
     async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueState | None:
-        """Move the issue along a transition whose status is of the wanted category.
+        """Move the issue along a transition to a status of the wanted category.
 
-        Which transitions there are depends on the workflow, the status and the account; their ids are texts. Jira
+        The available transitions depend on the workflow, the status and the account; their ids are texts. Jira
         answers with an empty 204, so the issue is read once more for its version.
         """
         before = await self._read(issue)
@@ -179,7 +180,7 @@ class JiraTracker(JiraReader):
         return await self.calls.request("POST", path, json=body)
 
     async def _moved_on(self, issue: IssueRef, before: Any) -> bool:
-        """Whether the status is another than before: then the transitions that were read no longer count."""
+        """Return whether the status has changed: then the transitions that were read are outdated."""
         try:
             now = await self._read(issue)
         except PluginError:
@@ -189,27 +190,29 @@ class JiraTracker(JiraReader):
     # -- checks ------------------------------------------------------------------------------------------------
 
     async def check(self, webhook_url: str = "") -> Sequence[Finding]:  # noqa: ARG002
-        """Account, project, permissions, issue type and its fields, ways to close and reopen; nothing is written."""
+        """Check account, project, permissions, issue type and its fields, transitions to close and reopen; change
+        nothing.
+        """
         return await checks.check(self.settings, self.calls, self.dialect)
 
     async def ensure_webhook(self, url: str, secret: Secret) -> Finding:
-        """Make or mend the webhook, which only administrators may; else say what such a person has to do."""
+        """Create or repair the webhook, which only administrators may; otherwise say what an administrator has to do."""
         return await webhook_registration.ensure(self.settings, self.calls, url, secret)
 
     # -- webhooks ----------------------------------------------------------------------------------------------
 
     @classmethod
     def verify_webhook(cls, headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> bool:
-        """Whether the call is signed with one of the secrets."""
+        """Return whether the call is signed with one of the secrets."""
         return webhook_events.verify(headers, body, secrets)
 
     @classmethod
     def webhook_id(cls, headers: Mapping[str, str], body: bytes) -> str | None:  # noqa: ARG003 - it is in a header
-        """Jira's own id of the call."""
+        """Return Jira's own id of the call."""
         return webhook_events.identifier(headers)
 
     def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent:  # noqa: ARG002 - all is in the body
-        """What the call says about our project."""
+        """Return what the call reports about our project."""
         return webhook_events.read(
             body, project=self.settings.project, site=self.settings.site, reasons=self.settings.reasons
         )

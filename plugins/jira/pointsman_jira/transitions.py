@@ -1,7 +1,8 @@
-"""The ways an issue may go, and which of them closes or reopens it: no I/O.
+"""Choose the transition that closes or reopens an issue: no I/O.
 
-Jira has no "close": it has transitions, whose ids depend on the workflow, the status and the account, and whose screens
-may demand fields.
+Jira has no "close": it has transitions, whose ids depend on the workflow, the status and the account, and whose
+screens may require fields.
+
 https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-issues/#api-rest-api-3-issue-issueidorkey-transitions-get
 """
 
@@ -17,7 +18,7 @@ _NAMES_SHOWN = 8
 
 
 class Transition(NamedTuple):
-    """One way an issue may go now. ``fields`` are those of its screen, as Jira describes them."""
+    """One transition that is available now. ``fields`` are those of its screen, as Jira describes them."""
 
     id: str
     name: str
@@ -27,7 +28,7 @@ class Transition(NamedTuple):
 
 
 class Wish(NamedTuple):
-    """What the settings say: a status or transition to prefer, what reasons are called, fields for the screen."""
+    """The settings: a status or transition to prefer, the names of reasons, fields for the screen."""
 
     setting: str = "close_fields"
     preferred: str = ""
@@ -42,7 +43,7 @@ class _Candidate(NamedTuple):
 
 
 def read(answer: Any) -> list[Transition]:
-    """The transitions that the account may use. The list is empty, with 200, if it may use none."""
+    """Return the transitions that the account may use. The list is empty, with 200, if it may use none."""
     found = []
     for item in items_at(answer, "transitions"):
         if not text_at(item, "id") or at(item, "isAvailable") is False:
@@ -63,7 +64,7 @@ def read(answer: Any) -> list[Transition]:
 def choose(
     found: Sequence[Transition], state: State, reason: CloseReason | None, wish: Wish
 ) -> tuple[Transition, dict[str, Any]]:
-    """The way to go and the fields to send with it. Misconfigured, with the names there are, if there is none."""
+    """Return the transition and the fields to send. Raises Misconfigured, with the existing names, if there is none."""
     wanted = ("done",) if state == "closed" else ("new", "indeterminate")
     candidates = [_filled(way, state, reason, wish) for way in found if way.category in wanted]
     usable = [item for item in candidates if not item.missing]
@@ -93,9 +94,9 @@ def _named(way: Transition, name: str) -> bool:
 
 
 def _filled(way: Transition, state: State, reason: CloseReason | None, wish: Wish) -> _Candidate:
-    """The fields to send: those of the settings that the screen has, and what it demands beyond, if that is plain.
+    """Return the fields to send: the settings' fields that the screen has, and required fields whose value is clear.
 
-    A field that is not on the screen is refused, so no other is sent.
+    A field that is not on the screen is refused, so no other field is sent.
     """
     fields: dict[str, Any] = {}
     missing = []
@@ -120,7 +121,7 @@ def _filled(way: Transition, state: State, reason: CloseReason | None, wish: Wis
 def _resolution(
     field: Any, reason: CloseReason | None, wish: Wish, *, required: bool
 ) -> dict[str, str] | None:
-    """The resolution that the settings name for the reason; where one is demanded, the one that fits best."""
+    """Return the resolution that the settings name for the reason; if one is required, the one that fits best."""
     allowed = [(text_at(one, "id"), text_at(one, "name")) for one in items_at(field, "allowedValues")]
     allowed = [one for one in allowed if one[0]]
     meant = wish.reasons.get(reason or "completed", "").strip().casefold()
@@ -133,7 +134,7 @@ def _resolution(
 
 
 def _default(field: Any) -> dict[str, str] | None:
-    """What a demanded field is filled with: its own default among the allowed values, or the only one there is."""
+    """Return the value of a required field: its own default among the allowed values, or the only allowed value."""
     allowed = [text_at(one, "id") for one in items_at(field, "allowedValues") if text_at(one, "id")]
     default = text_at(field, "defaultValue", "id")
     if default in allowed:
@@ -156,7 +157,7 @@ def _no_way(found: Sequence[Transition], candidates: Sequence[_Candidate], state
 
 
 def described(name: str, field: Any) -> str:
-    """A field as a person may look for it: its id, its name, and what it may be."""
+    """Return a description of a field, as a person may look for it: its id, its name, and its allowed values."""
     called = text_at(field, "name")
     shown = f"{name} ({called})" if called and called != name else name
     allowed = [text_at(one, "name") or text_at(one, "value") for one in items_at(field, "allowedValues")]

@@ -1,7 +1,7 @@
-"""Jira's webhooks, read: bytes in, a decision out, whatever the bytes are.
+"""Authenticate and read webhook calls; any bytes get a decision.
 
-https://developer.atlassian.com/cloud/jira/platform/webhooks/. The objects in them have the shape of the API's version
-2, on Jira Cloud too: texts are strings in wiki markup.
+https://developer.atlassian.com/cloud/jira/platform/webhooks/. The objects in them have the format of the API's
+version 2, on Jira Cloud too: texts are strings in wiki markup.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from pointsman_jira import wire
 SEEN = ("jira:issue_created", "jira:issue_updated")
 GONE = "jira:issue_deleted"
 COMMENTS = ("comment_created", "comment_updated", "comment_deleted")
-"""They are ignored: a comment on the tracker is the tracker's own matter. They hold no account and little of the issue."""
+"""Ignored events: comments stay on the tracker. They contain no account and little of the issue."""
 
 
 def verify(headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]) -> bool:
-    """Whether ``X-Hub-Signature: sha256=...`` was made over these bytes with one of the secrets.
+    """Return whether ``X-Hub-Signature: sha256=...`` was made over these bytes with one of the secrets.
 
-    The method is Jira's to choose (WebSub); anything but sha256 is refused.
+    Jira chooses the method (WebSub); anything but sha256 is refused.
     """
     method, _, signature = headers.get("x-hub-signature", "").strip().partition("=")
     return hmac_sha256_matches(body, signature if method == "sha256" else None, secrets)
 
 
 def identifier(headers: Mapping[str, str]) -> str | None:
-    """Jira's own id of a call, the same when it calls again."""
+    """Return Jira's own id of a call, the same when the call is repeated."""
     return headers.get("x-atlassian-webhook-identifier", "").strip() or None
 
 
 def read(
     body: bytes, *, project: str, site: str, reasons: Mapping[CloseReason, str] | None = None
 ) -> WebhookEvent:
-    """What a call says about the project ``project``: how the issue stands, whatever set off the call.
+    """Return what a call reports about the project ``project``: the state of the issue, whatever caused the call.
 
-    The snapshot counts and not the changelog, which may be empty, in any order, or absent: a close is a status of the
-    category done, and neither a word in ``issue_event_type_name`` nor a new resolution alone.
+    The snapshot counts and not the changelog, which may be empty, in any order, or absent: an issue is closed by a
+    status of the category done, and neither by a text in ``issue_event_type_name`` nor by a new resolution alone.
     """
     try:
         said = json.loads(body)
@@ -74,7 +74,9 @@ def read(
 
 
 def _key_left(said: Any, project: str) -> str | None:
-    """The key an issue had in the project before it was moved away; None if the changelog shows no such move."""
+    """Return the key that an issue had in the project before it was moved away; None if the changelog shows no such
+    move.
+    """
     moved = None
     for item in wire.items_at(said, "changelog", "items"):
         field = wire.text_at(item, "field").casefold()

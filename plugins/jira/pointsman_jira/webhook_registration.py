@@ -1,6 +1,7 @@
-"""The webhook on Jira's side: made and mended where the account may, else described for a person who may.
+"""Registration of the webhook in Jira: create or repair it, or describe the steps for an administrator.
 
-Admin webhooks alone can be had with an API token, by an administrator, and they alone are signed with a secret:
+Of the webhooks available with an API token only admin webhooks are signed with a secret, and only administrators may
+register them:
 https://developer.atlassian.com/cloud/jira/platform/webhooks/#registering-a-webhook-using-the-jira-rest-api--other-integrations-
 """
 
@@ -22,7 +23,7 @@ _BREAKS = "changes in Jira are noticed only when Pointsman asks, every ten minut
 
 
 async def ensure(settings: JiraSettings, client: ApiClient, url: str, secret: Secret) -> Finding:
-    """See to it that there is one webhook to ``url`` with our events, our project and this secret."""
+    """Create or repair the one webhook that calls ``url`` with our events, our project and this secret."""
     if not secret:
         return _by_hand(
             settings, url, "the destination has no webhook secret, and calls without one are refused"
@@ -84,7 +85,7 @@ def _must(answer: Response, what: str) -> Response:
 
 
 def _number(hook: Any) -> int:
-    """A webhook's number, the end of the address that names it."""
+    """Return a webhook's number, the end of the URL that names it."""
     number = wire.text_at(hook, "self").rstrip("/").rpartition("/")[2]
     if not (number.isascii() and number.isdigit() and len(number) < 20):
         raise UnknownOutcome("the webhooks could not be read: one has no number")
@@ -107,7 +108,7 @@ def _wrong(there: Any, wanted: dict[str, Any]) -> list[str]:
 
 
 def _by_hand(settings: JiraSettings, url: str, why: str) -> Finding:
-    """What a person has to do, in full."""
+    """Return the finding with all steps for an administrator."""
     return Finding(
         level="warning",
         message=f"the webhook is not set: {why}",

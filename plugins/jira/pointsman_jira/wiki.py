@@ -1,6 +1,8 @@
-"""Atlassian Document Format to wiki markup, which Jira Data Center takes instead: headings, lists, code, tables, links.
+"""Convert Atlassian Document Format to wiki markup, which Jira Data Center takes: headings, lists, code, tables,
+links.
 
-All other text is escaped, so that nothing a stranger wrote becomes a mention, an image or a macro.
+All other text is escaped, so that no untrusted text becomes a mention, an image or a macro.
+
 https://jira.atlassian.com/secure/WikiRendererHelpAction.jspa?section=all
 """
 
@@ -13,7 +15,7 @@ from typing import Any
 from pointsman_jira import adf
 
 TEXT_LIMIT = 32_000
-"""How long a text may become. Data Center refuses more than 32,767 characters unless its administrator says otherwise."""
+"""The longest text. Data Center refuses more than 32,767 characters unless its administrator changed that."""
 
 _SPECIAL = re.compile(
     r"&(?=#?\w+;)"  # what would be an entity
@@ -28,7 +30,7 @@ _ADDRESS = re.compile(r"https?://[^\s<>\"']*[^\s<>\"'.,;:!?)\]}]")
 
 
 def text(markdown: str) -> str:
-    """A Markdown text in wiki markup, cut if it is too long."""
+    """Return a Markdown text in wiki markup, cut if it is too long."""
     made = ""
     for limit in (adf.TEXT_LIMIT, adf.TEXT_LIMIT // 2, adf.TEXT_LIMIT // 8):
         made = rendered(adf.document(markdown, limit))
@@ -38,12 +40,12 @@ def text(markdown: str) -> str:
 
 
 def plain(markdown: str) -> str:
-    """The Markdown text itself with everything escaped."""
+    """Return the Markdown text itself with everything escaped."""
     return rendered(adf.plain_document(markdown, adf.PLAIN_LIMIT // 2))
 
 
 def rendered(document: adf.Node) -> str:
-    """A document in wiki markup."""
+    """Return a document in wiki markup."""
     return "\n\n".join(_block(node) for node in document["content"]).strip()
 
 
@@ -86,7 +88,9 @@ def _row(row: adf.Node) -> str:
 
 
 def _code(code: str, language: str) -> str:
-    """A block of code. Nothing in one can be escaped, so a block that holds the end of a block loses its look."""
+    """Return a block of code. Nothing can be escaped in it, so that a block which contains its own end loses its
+    format.
+    """
     for sign in ("code", "noformat"):
         if "{" + sign not in code:
             opening = f"{{code:{language}}}" if sign == "code" and language.isalnum() else f"{{{sign}}}"
@@ -123,7 +127,9 @@ def _href(address: str) -> str:
 
 
 def escaped(said: str) -> str:
-    """A text without markup. What a backslash does not escape becomes an entity: two backslashes are a line break."""
+    """Return a text without markup. What a backslash does not escape becomes an entity: two backslashes are a line
+    break.
+    """
     return _SPECIAL.sub(_harmless, said)
 
 

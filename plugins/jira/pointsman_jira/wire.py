@@ -1,6 +1,6 @@
-"""What Jira says and what is said to it, as values: no I/O.
+"""Convert between the contract's values and Jira's JSON, as pure functions.
 
-Answers of the REST API: https://developer.atlassian.com/cloud/jira/platform/rest/v3/intro/
+Responses of the REST API: https://developer.atlassian.com/cloud/jira/platform/rest/v3/intro/
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _DUPLICATE = re.compile(r"duplicate", re.IGNORECASE)
 
 
 def summary(title: str) -> str:
-    """A title as Jira takes it: one line, 255 characters (counted as UTF-16, to be on the safe side), not empty."""
+    """Return a title as Jira takes it: one line, 255 characters (counted as UTF-16, to be safe), not empty."""
     line = " ".join(adf.clean(title).split()) or "(no title)"
     if _utf16(line) <= SUMMARY_LIMIT:
         return line
@@ -45,25 +45,25 @@ def _utf16(text: str) -> int:
 
 
 def labels(names: Iterable[str], marker: str = "") -> list[str]:
-    """Labels as Jira takes them: no spaces, no doubles; the marker is one of them."""
+    """Return labels as Jira takes them, without spaces and repetitions; the marker is one of them."""
     made = ("_".join(adf.clean(name).split())[:LABEL_LIMIT] for name in names)
     return list(dict.fromkeys(name for name in (*made, marker) if name))
 
 
 def marker_property(marker: str) -> dict[str, Any]:
-    """The entity property that holds the marker, of issues and comments alike."""
+    """Return the entity property that contains the marker, for issues and comments."""
     return {"key": PROPERTY, "value": {"marker": marker}}
 
 
 def quoted(text: str) -> str:
-    """A text as a JQL string. https://support.atlassian.com/jira-software-cloud/docs/jql-strings-and-keywords/"""
+    """Return a text as a JQL string. https://support.atlassian.com/jira-software-cloud/docs/jql-strings-and-keywords/"""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def minutes_ago(since: dt.datetime, now: dt.datetime) -> int:
-    """How far back to ask, in whole minutes with two to spare.
+    """Return how many minutes ago ``since`` is, with a margin of two.
 
-    JQL reads a date in the time zone of the account that asks, so only the relative form says what is meant.
+    JQL reads a date in the time zone of the account, so only the relative form is unambiguous.
     """
     return max(0, int((now - since).total_seconds()) // 60 + 1) + 2
 
@@ -72,7 +72,7 @@ def minutes_ago(since: dt.datetime, now: dt.datetime) -> int:
 
 
 def at(value: Any, *keys: str) -> Any:
-    """The value at a path of keys, None wherever the path breaks."""
+    """Return the value at a path of keys, None if the path breaks."""
     for key in keys:
         if not isinstance(value, Mapping):
             return None
@@ -81,19 +81,19 @@ def at(value: Any, *keys: str) -> Any:
 
 
 def text_at(value: Any, *keys: str) -> str:
-    """The text at a path of keys, empty if there is none."""
+    """Return the text at a path of keys, empty if there is none."""
     found = at(value, *keys)
     return found if isinstance(found, str) else ""
 
 
 def items_at(value: Any, *keys: str) -> list[Any]:
-    """The list at a path of keys, empty if there is none."""
+    """Return the list at a path of keys, empty if there is none."""
     found = at(value, *keys)
     return found if isinstance(found, list) else []
 
 
 def time_of(value: Any) -> dt.datetime | None:
-    """A time as Jira writes it, ``2026-03-01T10:00:00.000+0100``; None if it is none."""
+    """Return a time as Jira writes it, ``2026-03-01T10:00:00.000+0100``; None for anything else."""
     if not isinstance(value, str):
         return None
     try:
@@ -104,7 +104,7 @@ def time_of(value: Any) -> dt.datetime | None:
 
 
 def state_of(fields: Any) -> State | None:
-    """Open or closed by the status category, whose keys are fixed while names are translated and renamed.
+    """Return the state by the status category, whose keys are fixed while names are translated and renamed.
 
     Without a category only a resolution tells; None if there is neither.
     """
@@ -115,10 +115,10 @@ def state_of(fields: Any) -> State | None:
 
 
 def reason_of(fields: Any, reasons: Mapping[CloseReason, str] | None = None) -> CloseReason:
-    """Why an issue is closed, as far as the names of its resolution or status clearly say so.
+    """Return why an issue is closed, as far as the names of its resolution or status clearly say.
 
-    Some workflows set the resolution "Done" with every closed status, so that one alone does not mean completed.
-    ``reasons``: what the settings call them. Otherwise English names are understood.
+    Some workflows set the resolution "Done" with every closed status, so that it alone does not mean completed.
+    ``reasons`` are the names in the settings. Otherwise English names are understood.
     """
     called = {name.strip().casefold(): reason for reason, name in (reasons or {}).items()}
     for name in (text_at(fields, "resolution", "name"), text_at(fields, "status", "name")):
@@ -135,9 +135,9 @@ def _reason_by(name: str) -> CloseReason:
 
 
 def closeness(names: str, reason: CloseReason | None) -> int:
-    """How well a status or resolution fits a reason by its name, 0 being best.
+    """Return how well the name of a status or resolution fits a reason, 0 being best.
 
-    A duplicate is sooner "won't do" than done.
+    A duplicate fits "won't do" better than done.
     """
     duplicate, not_planned = bool(_DUPLICATE.search(names)), bool(_NOT_PLANNED.search(names))
     if reason == "duplicate":
@@ -148,18 +148,18 @@ def closeness(names: str, reason: CloseReason | None) -> int:
 
 
 def markers_of(fields: Any) -> tuple[str, ...]:
-    """The markers among the labels. A clone of an issue copies its labels, so they alone prove nothing."""
+    """Return the markers among the labels. A clone of an issue copies its labels, so they alone prove nothing."""
     found = (label for label in items_at(fields, "labels") if isinstance(label, str))
     return tuple(label for label in found if _MARKER.fullmatch(label))
 
 
 def author_of(fields: Any) -> Actor | None:
-    """Who made an issue. The creator can't be changed afterwards, as the reporter can."""
+    """Return the author of an issue. The creator can't be changed afterwards, the reporter can."""
     return actor_of(at(fields, "creator")) or actor_of(at(fields, "reporter"))
 
 
 def ref_of(issue: Any, site: str) -> IssueRef | None:
-    """Which issue an object of the API or of a webhook means."""
+    """Return the reference of an issue in an object of the API or of a webhook."""
     remote_id, key = at(issue, "id"), text_at(issue, "key")
     if isinstance(remote_id, int) and not isinstance(remote_id, bool):
         remote_id = str(remote_id)
@@ -171,13 +171,15 @@ def ref_of(issue: Any, site: str) -> IssueRef | None:
 
 
 def project_of(issue: Any) -> str:
-    """The key of the project an issue is in, upper case; empty if it can't be told."""
+    """Return the key of the project an issue is in, in upper case; empty if it is unknown."""
     key = text_at(issue, "fields", "project", "key") or text_at(issue, "key").rpartition("-")[0]
     return key.upper()
 
 
 def actor_of(user: Any) -> Actor | None:
-    """Who did it; None for an automation without an account. Data Center has no account ids, but keys that stay."""
+    """Return an account; None for an automation without an account. Data Center has no account ids, but permanent
+    keys.
+    """
     account_id = text_at(user, "accountId") or text_at(user, "key") or text_at(user, "name")
     return Actor(account_id, text_at(user, "displayName")) if account_id else None
 
@@ -188,7 +190,7 @@ def seen(
     actor: Actor | None = None,
     reasons: Mapping[CloseReason, str] | None = None,
 ) -> IssueState | None:
-    """An issue as it stands; None if the object does not say enough."""
+    """Return the state of an issue; None if the object does not contain it."""
     ref, fields = ref_of(issue, site), at(issue, "fields")
     state = state_of(fields)
     if ref is None or state is None:
