@@ -67,7 +67,7 @@ async def test_a_server_that_takes_no_writes_is_not_listened_to(server: Server):
     said: list[str] = []
 
     async def ears() -> int:
-        sql = "select count(*) from pg_stat_activity where datname = $1 and query like '%prove%'"
+        sql = "select count(*) from pg_stat_activity where datname = $1 and query like '%probe%'"
         return (await server.execute(sql, name))[0]["count"]
 
     async def listening() -> bool:
@@ -84,7 +84,7 @@ async def test_a_server_that_takes_no_writes_is_not_listened_to(server: Server):
             await server.execute(f"alter database {name} set default_transaction_read_only = on")
             # a session that is there keeps its own setting, as it does not in a real demotion
             await server.execute(
-                "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1 and query like '%prove%'",
+                "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1 and query like '%probe%'",
                 name,
             )
             await eventually(gone)

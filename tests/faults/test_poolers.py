@@ -19,6 +19,7 @@ from server import USER, Server, free_port
 
 from pointsman.storage import migrate
 from pointsman.storage.db import Database
+from pointsman.storage.errors import StatementError
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
@@ -84,10 +85,12 @@ async def test_our_pooler_is_a_hard_one(server: Server):
     async with Pooler("127.0.0.1", server.port) as pooler:
         dsn = f"postgresql://{USER}@127.0.0.1:{pooler.port}/{name}"
         async with Database.open(dsn, size=4) as careless:
-            with pytest.raises(
-                (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError)
-            ):
+            with pytest.raises(StatementError) as refused:
                 await _many(careless)
+            assert isinstance(
+                refused.value.__cause__,
+                (asyncpg.InvalidSQLStatementNameError, asyncpg.DuplicatePreparedStatementError),
+            )
         async with Database.open(dsn, size=4, pooled=True) as careful:
             await _many(careful)
 
