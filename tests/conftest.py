@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -16,7 +13,7 @@ from hypothesis import settings
 
 from pointsman import logs
 
-# Unit tests need neither the application nor a driver: whatever imports them is imported by the fixtures.
+# Unit tests need neither the application nor a driver, so the fixtures import them.
 if TYPE_CHECKING:
     from pointsman.storage.db import Database
     from service_fixture import RunningService
@@ -29,81 +26,54 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if config.getoption("--hypothesis-profile") != "unit":
         return
     for function in {item.obj for item in items if isinstance(item, pytest.Function)}:
-        # ``settings`` decorates a test only once, so the number is replaced where the decorator left it.
+        # ``settings`` decorates a test only once, so the number is replaced where the decorator stored it.
         if full := getattr(function, "_hypothesis_internal_use_settings", None):
             fewer = settings(full, max_examples=max(full.max_examples // 5, 10))
             function._hypothesis_internal_use_settings = fewer
 
 
-_SERVER = """
-import asyncio, pathlib, sys
-from pointsman import logs
-from pointsman.storage.embedded import supervisor as embedded
-logs.configure("json", level="error")
-async def main():
-    async with embedded.serve(pathlib.Path(sys.argv[1])) as server:
-        print(server.dsn, flush=True)
-        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-asyncio.run(main())
-"""
-
-
 @pytest.fixture(scope="session")
-def server_dsn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server_dsn() -> Iterator[str]:
     """Start a PostgreSQL server for the whole run, or use the one of POINTSMAN_TEST_DATABASE_URL."""
-    if configured := os.environ.get("POINTSMAN_TEST_DATABASE_URL"):
-        yield configured
-        return
-    folder = tmp_path_factory.mktemp("pg")
-    with subprocess.Popen(
-        [sys.executable, "-c", _SERVER, str(folder)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout is not None
-        dsn = process.stdout.readline().strip()
-        assert dsn, "the embedded Postgres did not start"
+    from database_server import running_server
+
+    with running_server() as dsn:
         yield dsn
-        assert process.stdin is not None
-        process.stdin.close()
 
 
 @pytest.fixture(scope="session")
 def template(server_dsn: str) -> str:
     """Create the migrated database that tests clone."""
-    import asyncpg
+    from database_server import create_template
 
-    from cloned_database import with_database
-    from pointsman.storage import migrate
-    from pointsman.storage.db import Database
-
-    name = f"template_{uuid.uuid4().hex[:12]}"
-
-    async def create() -> None:
-        con = await asyncpg.connect(server_dsn)
-        await con.execute(f"create database {name}")
-        await con.close()
-        async with Database.open(with_database(server_dsn, name), size=2) as database:
-            await migrate.migrate(database)
-
-    asyncio.run(create())
-    return name
+    return asyncio.run(create_template(server_dsn))
 
 
 @pytest.fixture
 async def empty_dsn(server_dsn: str) -> AsyncIterator[str]:
     """Create a database without a schema for one test."""
-    from cloned_database import cloned_database
-
-    async for dsn in cloned_database(server_dsn, "template1"):
+    async for dsn in _cloned(server_dsn, "template1"):
         yield dsn
 
 
 @pytest.fixture
 async def dsn(server_dsn: str, template: str) -> AsyncIterator[str]:
     """Create a migrated database for one test."""
-    from cloned_database import cloned_database
-
-    async for dsn in cloned_database(server_dsn, template):
+    async for dsn in _cloned(server_dsn, template):
         yield dsn
+
+
+async def _cloned(server_dsn: str, template: str) -> AsyncIterator[str]:
+    import asyncpg
+
+    from database_server import with_database
+
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    con = await asyncpg.connect(server_dsn)
+    await con.execute(f"create database {name} template {template}")
+    yield with_database(server_dsn, name)
+    await con.execute(f"drop database {name} with (force)")
+    await con.close()
 
 
 @pytest.fixture

@@ -3,72 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import subprocess
 import sys
-import tempfile
 import time
-import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
 
-import asyncpg
-
+from database_server import create_template, running_server
 from mutation import statements
 from pointsman import logs
-from pointsman.storage import migrate
-from pointsman.storage.db import Database
 from simulation.environment import open_environment
 
 EXAMPLES = 40
-_SERVER = """
-import asyncio, pathlib, sys
-from pointsman import logs
-from pointsman.storage.embedded import supervisor as embedded
-logs.configure("json", level="error")
-async def serve():
-    async with embedded.serve(pathlib.Path(sys.argv[1])) as server:
-        print(server.dsn, flush=True)
-        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
-asyncio.run(serve())
-"""
-
-
-@contextmanager
-def server() -> Iterator[str]:
-    """Start a PostgreSQL server for the time of the context, or use the one of POINTSMAN_TEST_DATABASE_URL."""
-    if configured := os.environ.get("POINTSMAN_TEST_DATABASE_URL"):
-        yield configured
-        return
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        subprocess.Popen(
-            [sys.executable, "-c", _SERVER, folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        ) as process,
-    ):
-        assert process.stdout is not None
-        assert process.stdin is not None
-        yield process.stdout.readline().strip()
-        process.stdin.close()
-
-
-async def _template(dsn: str) -> str:
-    name = f"template_{uuid.uuid4().hex[:12]}"
-    con = await asyncpg.connect(dsn)
-    await con.execute(f"create database {name}")
-    await con.close()
-    head, _, query = dsn.partition("?")
-    template_dsn = f"{head.rpartition('/')[0]}/{name}{'?' + query if query else ''}"
-    async with Database.open(template_dsn, size=2) as database:
-        await migrate.migrate(database)
-    return name
 
 
 def surviving_statements() -> list[str]:
     """Return the statement mutants that no test kills and that are not listed as redundant."""
     survivors: list[str] = []
     count = 0
-    with server() as dsn, open_environment(dsn, asyncio.run(_template(dsn))) as environment:
+    with running_server() as dsn, open_environment(dsn, asyncio.run(create_template(dsn))) as environment:
         for mutant in statements.mutants():
             count += 1
             started_at = time.monotonic()

@@ -78,7 +78,7 @@ class Mutant(NamedTuple):
 
 
 def mutants(file: str = "queue") -> Iterator[Mutant]:
-    """Every fence of every statement dropped in turn; what a statement says twice also in both destinations at once."""
+    """Yield every statement without one of its predicates; repeated predicates are also removed at all places at once."""
     statements = queries(file)
     for name in statements:
         if name in ONLY_READ:
