@@ -1,4 +1,4 @@
-"""The command line, as an operator uses it."""
+"""The command line against a real database."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_all_mistakes_in_the_environment_at_once():
 
 @pytest.mark.slow
 def test_the_demo_twice_on_the_same_data(tmp_path: Path):
-    """Every step really happens, the second time too; exit code 0 says so."""
+    """Exit code 0 confirms every step, on the second run too."""
     environ = {
         **{name: value for name, value in os.environ.items() if "POINTSMAN" not in name},
         "POINTSMAN_DATA_DIR": str(tmp_path),
@@ -213,7 +213,7 @@ def test_the_doctor_writes_only_when_asked(run, tmp_path: Path):
 async def test_reconcile_tells_in_its_exit_code_whether_anything_differs(
     run, service: RunningService, dsn: str, tmp_path: Path
 ):
-    """In a dry run, or where something is left."""
+    """The code is 1 in a dry run with differences, or if some remain."""
     async with service.replica(config(tmp_path / "issues")):
         ticket = await service.new_ticket()
         await service.linked(ticket)

@@ -1,4 +1,4 @@
-"""A new plugin package works as it was written: it installs, is found, passes its tests, and goes the whole way."""
+"""A new plugin package works unchanged: it installs, is discovered, passes its tests, and delivers."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def new(*arguments: str):
 
 
 def test_the_command_writes_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Into pointsman-NAME here unless told otherwise, and it says what comes next."""
+    """The default folder is pointsman-NAME; the output names the next steps."""
     monkeypatch.chdir(tmp_path)
     done = new("my-desk")
     assert done.exit_code == 0, done.output
@@ -180,7 +180,7 @@ def test_the_command_says_what_it_can_not(tmp_path: Path):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The new package's folder, and a venv's packages with it installed from its wheel, all without network."""
+    """Build the package, and install its wheel into a venv without network. Return its folder and the site-packages."""
     folder = tmp_path_factory.mktemp("new") / f"pointsman-{NAME}"
     package.write(NAME, folder)
     target = tmp_path_factory.mktemp("wheel")
@@ -192,7 +192,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         [sys.executable, "-m", "venv", "--without-pip", str(venv)], capture_output=True, check=True
     )
     [site] = venv.glob("lib/python*/site-packages")
-    # so that it sees what is installed here, editable packages included
+    # the venv must see the packages of this environment, editable ones included
     here = [path for path in sys.path if path.endswith("site-packages")]
     (site / "here.pth").write_text("".join(f"import site; site.addsitedir({path!r})\n" for path in here))
     with zipfile.ZipFile(wheel) as archive:
@@ -203,7 +203,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 def run(
     built: tuple[Path, Path], *arguments: str, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run the venv's Python."""
+    """Run the Python of the venv."""
     folder, site = built
     python = site.parents[2] / "bin" / "python"
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "PYTEST"))}
@@ -214,7 +214,7 @@ def run(
 
 @pytest.fixture
 def installed(built: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch):
-    """The new package, installed here for one test."""
+    """Import the new package in this process for one test."""
     folder, site = built
     monkeypatch.syspath_prepend(str(site))
     monkeypatch.syspath_prepend(str(folder / "tests"))
@@ -255,7 +255,7 @@ def test_a_new_plugins_own_tests_pass_with_the_best_grade(built: tuple[Path, Pat
 
 @pytest.mark.slow
 def test_a_new_plugin_is_well_written(built: tuple[Path, Path], tmp_path: Path):
-    """Its types fit, and it is formatted."""
+    """It passes mypy and ruff."""
     folder, _ = built
     cache = f"--cache-dir={tmp_path / 'cache'}"
     done = run(built, "-m", "ruff", "check", "--no-cache", ".")

@@ -1,4 +1,4 @@
-"""The doctor on destinations that the public reads."""
+"""The doctor's findings about public destinations."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ def config(folder: Path) -> str:
 
 
 async def test_a_ticket_is_found_by_any_reference(service: RunningService, tmp_path: Path):
-    """Its id, its report, its delivery, its issue's key and address, its fingerprint, its address at the source."""
+    """Find it by id, report, delivery, issue key and URL, fingerprint, and its URL at the source."""
     async with service.replica(config(tmp_path / "issues")):
         response = await service.alert()
         counted = await service.alert(last_seen="2026-11-21T10:00:00Z", id=alert()["id"], title="again")
@@ -78,7 +78,7 @@ async def test_a_ticket_is_found_by_any_reference(service: RunningService, tmp_p
 
 
 async def test_looking_for_an_issue_uses_indexes(database: Database):
-    """By key and by fingerprint, among many."""
+    """Search by key and by fingerprint among many tickets."""
     from pointsman.storage.queries import queries
 
     sql = queries("explain")

@@ -1,4 +1,4 @@
-"""Deliveries that were given up, listed and replayed by filter: never more than was asked for."""
+"""List deliveries and replay those that were given up, by filter."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture
 async def stage(database: Database) -> StoredLanes:
-    """Set up."""
+    """Insert a source and two destinations."""
     stage = StoredLanes(database)
     await stage.set_up()
     return stage
@@ -48,7 +48,7 @@ def _count(kind: str, count: int = 1, *, outcome_unknown: bool = False) -> Repla
 
 
 async def _crowd(stage: StoredLanes) -> dict[str, int]:
-    """What fits (three), and beside it all that fits in every respect but one."""
+    """Insert three lanes that match the filter, and lanes that differ from it in one condition each."""
     return {
         "create": await stage.lane(
             "here",
@@ -89,7 +89,7 @@ async def test_a_dry_run_counts_by_class_and_kind_and_changes_nothing(stage: Sto
 
 
 async def test_what_fits_runs_again_and_nothing_else(stage: StoredLanes):
-    """Markers stay, attempts and the time to live begin anew, a doubt stays; passed ones go to their lane's end."""
+    """Markers and unknown outcomes are kept, attempts and expiry start again; passed deliveries move to their lane's end."""
     ids = await _crowd(stage)
     database = stage.database
     markers = {
@@ -137,7 +137,7 @@ async def test_the_time_is_when_it_stopped_and_both_ends_count(stage: StoredLane
 async def test_more_than_a_batch_runs_in_batches_and_in_order(
     stage: StoredLanes, monkeypatch: pytest.MonkeyPatch
 ):
-    """Comments of one lane that were passed come back in their old order."""
+    """Replayed comments of one lane keep their order."""
     from pointsman.storage import replay
 
     monkeypatch.setattr(replay, "BATCH_ROWS", 2)
@@ -217,7 +217,7 @@ async def _reads_no(con: Any, table: str, statement: str, values: dict[int, str]
 
 
 async def test_the_sql_of_the_operations_page_does_what_it_says(stage: StoredLanes):
-    """Rows that found no partition are moved to one."""
+    """Move rows out of the default partition."""
     database = stage.database
     [moving] = re.findall(
         r"```sql\n(.*?)```", (ROOT / "docs" / "operations.md").read_text("utf-8"), re.DOTALL
@@ -261,7 +261,7 @@ def run(dsn: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     ],
 )
 def test_never_all_by_default(run, arguments: tuple[str, ...]):
-    """A destination, an outcome and a time are given together, or one delivery is named."""
+    """Require a destination, an outcome and a time together, or one delivery."""
     done = run(*arguments)
     assert done.exit_code == 1 and done.stderr.startswith("pointsman: "), done.output
 

@@ -1,4 +1,4 @@
-"""`pointsman route`: what the routes of a file make of a request, without database, secrets or network."""
+"""`pointsman route`: evaluate the routes of a file without database, secrets or network."""
 
 import json
 import os
@@ -194,14 +194,14 @@ def test_a_template_that_fails_leaves_the_kind_s_fingerprint_and_is_shown(run):
 
 
 def test_headers_are_shown_to_the_kind_as_the_intake_does(run):
-    """Sentry's kind needs to know which resource a body is of, and only a header says it."""
+    """Sentry names the resource of a request only in a header."""
     sentry = FILE.replace('"alertmanager"', '"sentry"').replace(
         "{}", '{ signing_secret = { env = "NOT_SET" } }'
     )
     run.file.write_text(sentry, "utf-8")
     body = {"action": "created", "data": {"issue": {"id": "1", "title": "Zero"}}}
-    with_it = run(body, "--json", "--source", "metrics", "--header", "SENTRY-hook-resource: issue").stdout
-    assert json.loads(with_it)[0]["title"] == "Zero"
+    with_header = run(body, "--json", "--source", "metrics", "--header", "SENTRY-hook-resource: issue").stdout
+    assert json.loads(with_header)[0]["title"] == "Zero"
     other = run(body, "--source", "metrics", "--header", "Sentry-Hook-Resource: comment").stdout
     assert other == "the request is valid and contains no report: nothing would be stored\n"
 
