@@ -308,7 +308,7 @@ class AnyFile(Vault):
 def test_the_toml_of_a_page_is_one_valid_file(path: Path, secrets: dict[str, str], example):
     """What stands in a file of its own (pyproject.toml) is not ours to read."""
     text = "\n".join(block.text for block in blocks(path, "toml") if not block.file)
-    kinds = snapshot.kinds(Registry.load(), {})
+    kinds = snapshot.installed_kinds(Registry.load(), {})
     desired = config_file.read(text, path.name, kinds, AnyFile(()))
     assert desired.sources and desired.destinations and desired.routes
     assert desired.warnings == []
