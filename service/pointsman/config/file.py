@@ -143,11 +143,11 @@ class _FileChecker:
         self.problems: list[str] = []
         self.warnings: list[str] = []
 
-    def wrong(self, place: str, message: str) -> None:
-        self.problems.append(f"{self.file}: {place}: {message}")
+    def wrong(self, label: str, message: str) -> None:
+        self.problems.append(f"{self.file}: {label}: {message}")
 
-    def warn(self, place: str, message: str) -> None:
-        self.warnings.append(f"{self.file}: {place}: {message}")
+    def warn(self, label: str, message: str) -> None:
+        self.warnings.append(f"{self.file}: {label}: {message}")
 
     def read(self, text: str) -> DesiredConfig:
         """Return the checked configuration. Problems are collected, not raised."""
@@ -158,10 +158,10 @@ class _FileChecker:
             return DesiredConfig(sources=[], destinations=[], routes=[], warnings=[])
         for key in sorted(data.keys() - {"source", "destination", "route"}):
             self.wrong(f"[{key}]", "unknown table; there are [[source]], [[destination]] and [[route]]")
-        sources = [self.source(place, table) for place, table in self.tables(data, "source", SourceTable)]
+        sources = [self.source(label, table) for label, table in self.tables(data, "source", SourceTable)]
         destinations = [
-            self.destination(place, table)
-            for place, table in self.tables(data, "destination", DestinationTable)
+            self.destination(label, table)
+            for label, table in self.tables(data, "destination", DestinationTable)
         ]
         for table_name, slugs in (
             ("source", [source.slug for source in sources]),
@@ -176,8 +176,8 @@ class _FileChecker:
             self.warn,
         )
         routes = [
-            checker.route(place, number, table)
-            for number, (place, table) in enumerate(self.tables(data, "route", RouteTable), 1)
+            checker.route(label, number, table)
+            for number, (label, table) in enumerate(self.tables(data, "route", RouteTable), 1)
         ]
         return DesiredConfig(
             sources=sources, destinations=destinations, routes=routes, warnings=self.warnings
@@ -190,83 +190,83 @@ class _FileChecker:
             self.wrong(f"[{name}]", f"write [[{name}]] with two brackets: there may be many")
             return
         for number, table in enumerate(tables, 1):
-            place = _table_label(name, number, table)
+            label = _table_label(name, number, table)
             try:
                 converted = msgspec.convert(table, kind)
             except msgspec.ValidationError as error:
-                self.wrong(place, _error_text(error))
+                self.wrong(label, _error_text(error))
                 continue
             slug = getattr(converted, "slug", None)
             if slug is not None and not _SLUG.fullmatch(slug):
                 self.wrong(
-                    place, f"slug: {slug!r} must be lower-case letters, digits and hyphens, 63 at most"
+                    label, f"slug: {slug!r} must be lower-case letters, digits and hyphens, 63 at most"
                 )
                 continue
-            yield place, converted
+            yield label, converted
 
-    def reference(self, place: str, key: str, value: str | dict[str, str]) -> Secret | None:
+    def reference(self, label: str, key: str, value: str | dict[str, str]) -> Secret | None:
         """Return the secret that a value is or points to, or None after recording a problem."""
         if isinstance(value, str):
             self.warnings.append(
-                f"{self.file}: {place}: {key}: the file contains a literal secret;"
+                f"{self.file}: {label}: {key}: the file contains a literal secret;"
                 ' { env = "NAME" } or { file = "/path" } keep it out'
             )
             return Secret(value)
         if value.keys() - {"env", "file"} or len(value) != 1:
-            self.wrong(place, f'{key}: write a text, {{ env = "NAME" }} or {{ file = "/path" }}')
+            self.wrong(label, f'{key}: write a text, {{ env = "NAME" }} or {{ file = "/path" }}')
             return None
         try:
             return self.secrets.resolve(value)
         except ValueError as error:
-            self.wrong(place, f"{key}: {error}")
+            self.wrong(label, f"{key}: {error}")
             return None
 
-    def source(self, place: str, table: SourceTable) -> Source:
+    def source(self, label: str, table: SourceTable) -> Source:
         """Check one ``[[source]]`` table."""
         tokens = []
         values = [*([table.token] if table.token is not None else []), *table.tokens]
         if not values:
-            self.wrong(place, 'token: is missing; write token = { env = "NAME" }')
+            self.wrong(label, 'token: is missing; write token = { env = "NAME" }')
         for number, value in enumerate(values):
             key = "token" if table.token is not None and number == 0 else "tokens"
-            secret = self.reference(place, key, value)
+            secret = self.reference(label, key, value)
             if secret is None:
                 continue
             if len(secret.reveal()) < 8:
                 self.wrong(
-                    place, f"{key}: is shorter than 8 characters; make one with `openssl rand -hex 24`"
+                    label, f"{key}: is shorter than 8 characters; make one with `openssl rand -hex 24`"
                 )
             tokens.append(
                 value if isinstance(value, dict) else {"sha256": sha256(secret.reveal().encode()).hex()}
             )
         kind = self.kinds.sources.get(table.kind)
         if kind is None:
-            self.unknown(place, "kind", table.kind, self.kinds.sources)
+            self.unknown(label, "kind", table.kind, self.kinds.sources)
             return Source(slug=table.slug, kind=table.kind, settings={}, tokens=tokens)
         return Source(
             slug=table.slug,
             kind=table.kind,
-            settings=self.settings(place, kind, table.settings, {}),
+            settings=self.settings(label, kind, table.settings, {}),
             tokens=tokens,
             limits=msgspec.to_builtins(table.limits),
         )
 
-    def destination(self, place: str, table: DestinationTable) -> Destination:
+    def destination(self, label: str, table: DestinationTable) -> Destination:
         """Check one ``[[destination]]`` table."""
         secrets = []
         for value in table.webhook_secrets:
-            secret = self.reference(place, "webhook_secrets", value)
+            secret = self.reference(label, "webhook_secrets", value)
             if secret is None:
                 continue
             if not secret:
-                self.wrong(place, "webhook_secrets: an empty secret verifies nothing; leave it out")
-            secrets.append(value if isinstance(value, dict) else self.sealed(place, "webhook_secrets", value))
+                self.wrong(label, "webhook_secrets: an empty secret verifies nothing; leave it out")
+            secrets.append(value if isinstance(value, dict) else self.sealed(label, "webhook_secrets", value))
         kind = self.kinds.trackers.get(table.tracker)
         if kind is None:
-            self.unknown(place, "tracker", table.tracker, self.kinds.trackers)
+            self.unknown(label, "tracker", table.tracker, self.kinds.trackers)
             settings = {}
         else:
-            settings = self.settings(place, kind, table.settings, self.kinds.defaults.get(table.tracker, {}))
+            settings = self.settings(label, kind, table.settings, self.kinds.defaults.get(table.tracker, {}))
         return Destination(
             slug=table.slug,
             tracker=table.tracker,
@@ -276,22 +276,22 @@ class _FileChecker:
             redact=table.redact,
         )
 
-    def unknown(self, place: str, key: str, value: str, known: Mapping[str, Any]) -> None:
+    def unknown(self, label: str, key: str, value: str, known: Mapping[str, Any]) -> None:
         """Record that no plugin provides a kind."""
         names = ", ".join(sorted(known)) or "none"
-        self.wrong(place, f"{key}: no plugin provides {value!r}; installed: {names}. See `pointsman plugins`")
+        self.wrong(label, f"{key}: no plugin provides {value!r}; installed: {names}. See `pointsman plugins`")
 
-    def sealed(self, place: str, key: str, secret: str) -> dict[str, str]:
+    def sealed(self, label: str, key: str, secret: str) -> dict[str, str]:
         """Return a literal secret in its sealed form, or {} after recording a problem."""
         try:
             return self.secrets.seal(secret)
         except ValueError as error:
-            self.wrong(place, f"{key}: {error}")
+            self.wrong(label, f"{key}: {error}")
             return {}
 
     def settings(
         self,
-        place: str,
+        label: str,
         kind: type[PluginSettings],
         configured: Mapping[str, Any],
         defaults: Mapping[str, Any],
@@ -308,24 +308,24 @@ class _FileChecker:
                     stored[key] = value
                 continue
             if not isinstance(value, (str, dict)):
-                self.wrong(place, f"settings.{key}: write a text, {{ env = ... }} or {{ file = ... }}")
+                self.wrong(label, f"settings.{key}: write a text, {{ env = ... }} or {{ file = ... }}")
                 complete = False
                 continue
-            secret = self.reference(place, f"settings.{key}", value)
+            secret = self.reference(label, f"settings.{key}", value)
             if secret is None:
                 complete = False
                 continue
             resolved[key] = secret
             if key in configured:
                 stored[key] = (
-                    value if isinstance(value, dict) else self.sealed(place, f"settings.{key}", value)
+                    value if isinstance(value, dict) else self.sealed(label, f"settings.{key}", value)
                 )
         if complete:
             try:
                 self.kinds.check(kind, resolved)
             except ValueError as error:
                 message = _error_text(error)
-                self.wrong(place, f"settings{': ' if message == str(error) else '.'}{message}")
+                self.wrong(label, f"settings{': ' if message == str(error) else '.'}{message}")
         return stored
 
 

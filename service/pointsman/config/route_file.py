@@ -67,19 +67,19 @@ class RouteChecker:
         """Matches of the routes so far that do not continue, with their positions."""
         self._names: dict[str, int] = {}
 
-    def route(self, place: str, position: int, table: RouteTable) -> Route:
+    def route(self, label: str, position: int, table: RouteTable) -> Route:
         """Check one route table. Call in the order of the file."""
         slugs = [table.destination] if isinstance(table.destination, str) else list(table.destination)
         for slug in slugs:
             if slug not in self.destinations:
-                self.wrong(place, f"destination: there is no [[destination]] with slug {slug!r}")
+                self.wrong(label, f"destination: there is no [[destination]] with slug {slug!r}")
         for key, message in self._in_match(table.match):
-            self.wrong(place, f"match.{key}: {message}")
-        self._reached(place, position, table)
+            self.wrong(label, f"match.{key}: {message}")
+        self._reached(label, position, table)
         options = Options(
             name=table.name,
             fingerprint=table.fingerprint,
-            recurrence=self._recurrence(place, table.recurrence),
+            recurrence=self._recurrence(label, table.recurrence),
             quiet_hours=table.quiet_hours,
             templates=table.templates,
             requester=table.requester,
@@ -89,9 +89,9 @@ class RouteChecker:
             *_in_quiet_hours(options.quiet_hours),
             *_in_templates(options),
         ):
-            self.wrong(place, f"{key}: {message}")
+            self.wrong(label, f"{key}: {message}")
         for key, message in self._oddities(position, table):
-            self.warn(place, f"{key}: {message}")
+            self.warn(label, f"{key}: {message}")
         return Route(
             position=position,
             match=msgspec.to_builtins(table.match),
@@ -117,13 +117,13 @@ class RouteChecker:
         yield from _duration("unseen_for", match.unseen_for)
         yield from _count(match)
 
-    def _reached(self, place: str, position: int, table: RouteTable) -> None:
+    def _reached(self, label: str, position: int, table: RouteTable) -> None:
         """Warn if an earlier route takes every ticket that this one matches."""
         for taken, by in self._before:
             if taken in (Match(), table.match):
                 matched = "everything" if taken == Match() else "the same"
                 self.warn(
-                    place,
+                    label,
                     f"match: is never reached: number {by} takes {matched} and does not continue;"
                     " put it before that, or write continue = true there",
                 )
@@ -144,13 +144,13 @@ class RouteChecker:
         if table.fingerprint is not None and table.match.kind == "support":
             yield "fingerprint", "is for alerts; each support ticket is a thing of its own"
 
-    def _recurrence(self, place: str, configured: str | list[RecurrenceRule]) -> list[RecurrenceRule]:
+    def _recurrence(self, label: str, configured: str | list[RecurrenceRule]) -> list[RecurrenceRule]:
         if not isinstance(configured, str):
             return configured
         try:
             return [msgspec.convert({"then": configured}, RecurrenceRule)]
         except msgspec.ValidationError:
-            self.wrong(place, f"recurrence: {configured!r} is none of reopen, new, comment, ignore")
+            self.wrong(label, f"recurrence: {configured!r} is none of reopen, new, comment, ignore")
             return []
 
 

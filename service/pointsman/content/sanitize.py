@@ -95,7 +95,7 @@ def clean_json(value: Any) -> Any:
     root: list[Any] = [value]
     todo: list[tuple[Any, Any, Any]] = [(root, 0, value)]
     while todo:
-        holder, place, node = todo.pop()
+        holder, index, node = todo.pop()
         cleaned: Any
         if isinstance(node, dict):
             cleaned = {}
@@ -106,7 +106,7 @@ def clean_json(value: Any) -> Any:
         else:
             cleaned = list(node)
             items = list(enumerate(cleaned))
-        holder[place] = cleaned
+        holder[index] = cleaned
         for key, inner in items:
             if isinstance(inner, str):
                 cleaned[key] = clean_stored(inner)

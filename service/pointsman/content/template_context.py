@@ -102,11 +102,11 @@ class UntrustedText:
         self._output.spend(len(self._raw))
         return _raw_text(other) in self._raw
 
-    def __getitem__(self, place: object) -> UntrustedText:
-        if not isinstance(place, (slice, int)):
+    def __getitem__(self, index: object) -> UntrustedText:
+        if not isinstance(index, (slice, int)):
             raise TypeError("a text has characters alone: text[:100]")
         self._output.spend(len(self._raw))
-        return self.like(self._raw[place])
+        return self.like(self._raw[index])
 
     def __iter__(self) -> Iterator[UntrustedText]:
         raise TypeError("a loop over a text goes over its lines: text | lines")

@@ -56,7 +56,9 @@ class InstanceFactory:
                 problem = f"token: {error}"
         kind = self.registry.sources.get(row.kind)
         if kind is None:
-            problem = f"no plugin provides the kind {row.kind!r}; install one, its reports are kept until then"
+            problem = (
+                f"no plugin provides the kind {row.kind!r}; install one, its reports are kept until then"
+            )
         else:
             try:
                 plugin, client, build_inputs = self._build_plugin(row, kind, previous)

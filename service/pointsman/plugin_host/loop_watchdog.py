@@ -102,11 +102,11 @@ class LoopWatchdog:
         where = ""
         while frame is not None:
             module = frame.f_globals.get("__name__", "?")
-            place = f"{module}.{frame.f_code.co_name}, line {frame.f_lineno}"
-            where = where or place
+            location = f"{module}.{frame.f_code.co_name}, line {frame.f_lineno}"
+            where = where or location
             kind = self._modules.get(str(module).partition(".")[0])
             if kind is not None:
-                return kind, place
+                return kind, location
             frame = frame.f_back
         return "", where
 

@@ -73,16 +73,16 @@ class CloudEvents(Source[CloudEventsSettings]):
             ]
         return self._read(decoded, "")
 
-    def _read(self, event: Any, place: str) -> Sequence[Report]:
+    def _read(self, event: Any, path_prefix: str) -> Sequence[Report]:
         if not isinstance(event, dict):
             raise Unreadable("an event is a JSON object, or has headers that begin with ce-")
         for name in ("specversion", "id", "source", "type"):
             if not isinstance(event.get(name), str) or not event[name]:
-                raise Unreadable("is missing: each CloudEvent has it", field=f"{place}{name}")
+                raise Unreadable("is missing: each CloudEvent has it", field=f"{path_prefix}{name}")
         if not event["specversion"].startswith("1."):
-            raise Unreadable("is not 1.0", field=f"{place}specversion")
+            raise Unreadable("is not 1.0", field=f"{path_prefix}specversion")
         if "data_base64" in event:
-            event = {**event, "data": _decoded(event, place)}
+            event = {**event, "data": _decoded(event, path_prefix)}
         identity = "\n".join([event["source"], event["id"]])
         return [
             replace(
@@ -103,12 +103,12 @@ class CloudEvents(Source[CloudEventsSettings]):
         ]
 
 
-def _decoded(event: Mapping[str, Any], place: str) -> Any:
+def _decoded(event: Mapping[str, Any], path_prefix: str) -> Any:
     """Decode ``data_base64`` as JSON if possible, else as text."""
     try:
         raw = base64.b64decode(text(event, "data_base64"), validate=True)
     except (binascii.Error, ValueError):
-        raise Unreadable("is not base64", field=f"{place}data_base64") from None
+        raise Unreadable("is not base64", field=f"{path_prefix}data_base64") from None
     try:
         return msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

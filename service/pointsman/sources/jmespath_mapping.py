@@ -98,23 +98,24 @@ class FieldMapper:
         reports = [self._read_item(item, f"reports[{number}].") for number, item in enumerate(listed)]
         return [report for report in reports if report is not None]
 
-    def _read_item(self, item: Any, place: str) -> Report | None:
+    def _read_item(self, item: Any, path_prefix: str) -> Report | None:
         picked = {
-            name: _text(_search(expression, item, f"{place}{name}"))
+            name: _text(_search(expression, item, f"{path_prefix}{name}"))
             for name, expression in self._fields.items()
         }
-        action = self._action(picked, place)
+        action = self._action(picked, path_prefix)
         if action is None:
             return None
         title = picked.get("title", "")
         if not title.strip():
             raise Unreadable(
-                "finds nothing: the setting `title` does not fit this body", field=f"{place}title"
+                "finds nothing: the setting `title` does not fit this body", field=f"{path_prefix}title"
             )
         named = picked.get("fingerprint", title)
         if not named.strip():
             raise Unreadable(
-                "finds nothing: the setting `fingerprint` does not fit this body", field=f"{place}fingerprint"
+                "finds nothing: the setting `fingerprint` does not fit this body",
+                field=f"{path_prefix}fingerprint",
             )
         return Report(
             action=action,
@@ -125,7 +126,7 @@ class FieldMapper:
             facts=tuple(
                 (label, value)
                 for label, expression in self._facts
-                if (value := _text(_search(expression, item, f"{place}facts.{label}")))
+                if (value := _text(_search(expression, item, f"{path_prefix}facts.{label}")))
             ),
             url=picked.get("url", ""),
             level=picked.get("level", ""),
@@ -135,7 +136,7 @@ class FieldMapper:
             close_reason=self._reason if action == "resolved" else None,
         )
 
-    def _action(self, picked: Mapping[str, str], place: str) -> Action | None:
+    def _action(self, picked: Mapping[str, str], path_prefix: str) -> Action | None:
         if "action" not in picked:
             return "opened"
         value = picked["action"]
@@ -147,7 +148,7 @@ class FieldMapper:
         if meant not in ACTIONS:
             raise Unreadable(
                 f"is {value[:100]!r}, which the setting `actions` does not know; give it a meaning there, or `*`",
-                field=f"{place}action",
+                field=f"{path_prefix}action",
             )
         return meant  # type: ignore[return-value]  # it is one of them
 

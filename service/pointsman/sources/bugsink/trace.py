@@ -58,11 +58,11 @@ def _call_lines(frames: Sequence[Any]) -> list[str]:
 
 def _frame_lines(frame: Mapping[str, Any], *, known: bool) -> list[str]:
     """Return the lines of one call, with source lines for the application's own calls where the event marks them."""
-    place = text_at(frame, "filename") or text_at(frame, "module") or text_at(frame, "abs_path") or "?"
+    location = text_at(frame, "filename") or text_at(frame, "module") or text_at(frame, "abs_path") or "?"
     number = frame.get("lineno")
     line = number if isinstance(number, int) and not isinstance(number, bool) and 0 < number < 10**9 else 0
     function = text_at(frame, "function")
-    head = f"  {place[-200:]}{f':{line}' if line else ''}{f' in {function[:200]}' if function else ''}"
+    head = f"  {location[-200:]}{f':{line}' if line else ''}{f' in {function[:200]}' if function else ''}"
     here = text_at(frame, "context_line")
     if not here or (known and frame.get("in_app") is not True):
         return [head]
