@@ -10,7 +10,7 @@ import msgspec
 from pointsman.domain.states import TicketStatus
 from pointsman.plugin_api import Actor, IssueMoved, IssueRef, IssueState, Marker, NotFound
 from pointsman.plugin_host.account import fetch_account
-from pointsman.plugin_host.snapshot import LiveDestination
+from pointsman.plugin_host.instances import LiveDestination
 from pointsman.plugin_host.validate import validated
 
 

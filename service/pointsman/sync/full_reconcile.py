@@ -27,7 +27,7 @@ from pointsman.plugin_api import (
 )
 from pointsman.plugin_host.account import fetch_account
 from pointsman.plugin_host.bootstrap import open_reloader
-from pointsman.plugin_host.snapshot import LiveDestination
+from pointsman.plugin_host.instances import LiveDestination
 from pointsman.plugin_host.validate import validated
 from pointsman.storage import reconcile as store
 from pointsman.storage.db import Database

@@ -9,7 +9,8 @@ from typing import Any
 
 from pointsman.domain.states import WebhookState
 from pointsman.plugin_api import CloseReason, IgnoredWebhook, IssueRemoved, IssueState, State, WebhookEvent
-from pointsman.plugin_host.snapshot import ConfigReloader, LiveDestination
+from pointsman.plugin_host.instances import LiveDestination
+from pointsman.plugin_host.snapshot import ConfigReloader
 from pointsman.storage import webhooks
 from pointsman.storage.db import Connection, Database
 from pointsman.storage.delivery_writer import lock_ticket

@@ -12,7 +12,8 @@ import msgspec
 
 from pointsman.domain.states import WebhookState
 from pointsman.plugin_api import IgnoredWebhook, IssueRef, IssueRemoved, IssueState, WebhookEvent
-from pointsman.plugin_host.snapshot import ConfigReloader, LiveDestination
+from pointsman.plugin_host.instances import LiveDestination
+from pointsman.plugin_host.snapshot import ConfigReloader
 from pointsman.storage import webhooks
 from pointsman.storage.db import Connection, Database
 from pointsman.storage.ids import uuid7

@@ -35,8 +35,8 @@ NEW = Options(recurrence=[RecurrenceRule(then="new")])
 THREE = Match(occurrences=3, within="10m")
 
 
-def marker_of(ticket: Ticket, promise: PlannedDelivery) -> uuid.UUID:
-    parts = (ticket.fingerprint, ticket.generation, promise.destination_id, promise.kind, promise.event_n)
+def marker_of(ticket: Ticket, delivery: PlannedDelivery) -> uuid.UUID:
+    parts = (ticket.fingerprint, ticket.generation, delivery.destination_id, delivery.kind, delivery.event_n)
     return uuid.uuid5(NAMESPACE, "\n".join(map(str, parts)))
 
 
@@ -49,10 +49,10 @@ class Shop:
         self.allowed = 0
 
     async def open(self) -> Shop:
-        made = "insert into source (slug, kind) values ('shop', 'bugsink') returning id"
-        self.source_id = await self.database.fetchval(made)
-        made = "insert into destination (slug, tracker) values ('here', 'folder') returning id"
-        self.here = await self.database.fetchval(made)
+        statement = "insert into source (slug, kind) values ('shop', 'bugsink') returning id"
+        self.source_id = await self.database.fetchval(statement)
+        statement = "insert into destination (slug, tracker) values ('here', 'folder') returning id"
+        self.here = await self.database.fetchval(statement)
         await self.database.execute(
             "insert into destination_state (destination_id) values ($1) on conflict do nothing", self.here
         )
@@ -90,18 +90,26 @@ class Shop:
             except TransactionConflict:
                 continue
 
-    async def again(self, action: str = "opened", times: int = 1, **more: str) -> None:
+    async def recur(self, action: str = "opened", times: int = 1, **more: str) -> None:
         """So many reports in one batch."""
         await self.accept(*(self.report(action, **more) for _ in range(times)))
 
-    async def close(self, reason: str = "completed", places: tuple[int, ...] = ()) -> None:
+    async def close(self, reason: str = "completed", targets: tuple[int, ...] = ()) -> None:
         ticket_id = (await self.tickets())[-1]["id"]
         async with self.database.transaction() as con:
             ticket = await lock_ticket(con, ticket_id)
             assert ticket is not None
-            decided = Changes()
-            apply_state(ticket, "closed", reason, DeliveryTargets(places, None), decided, except_destination=None, actor={})
-            await publish(con, decided, {ticket_id: ticket}, marker_of)
+            changes = Changes()
+            apply_state(
+                ticket,
+                "closed",
+                reason,
+                DeliveryTargets(targets, None),
+                changes,
+                except_destination=None,
+                actor={},
+            )
+            await publish(con, changes, {ticket_id: ticket}, marker_of)
 
     async def pass_time(self, minutes: float) -> None:
         """The database's clock can't be turned; what it is compared with can."""
@@ -114,7 +122,9 @@ class Shop:
             " occurred_at = (select array_agg(at - $1) from unnest(occurred_at) s(at))",
             back,
         )
-        await self.database.execute("update ticket_rate_window set started_at = started_at - $1::interval", back)
+        await self.database.execute(
+            "update ticket_rate_window set started_at = started_at - $1::interval", back
+        )
 
     async def deliver(self) -> None:
         """The trackers have everything, each ticket's issue under its own address."""
@@ -151,8 +161,8 @@ class Shop:
         return [row["kind"] for row in rows]
 
     async def opening(self, ticket: Row) -> dict:
-        said = "select data::text from event where ticket_id = $1 and n = 1"
-        return json.loads(await self.database.fetchval(said, ticket["id"]))
+        response = "select data::text from event where ticket_id = $1 and n = 1"
+        return json.loads(await self.database.fetchval(response, ticket["id"]))
 
 
 @pytest.fixture
@@ -183,17 +193,17 @@ async def test_a_batch_takes_no_more_statements_where_nothing_asks_for_the_past(
     shop: Shop, statements: list[str]
 ):
     shop.rule(options=Options(recurrence=[RecurrenceRule(then="new")]))
-    await shop.again(times=3)
+    await shop.recur(times=3)
     assert statements == ["insert_report_keys", "upsert_tickets", "insert_changes"]
     statements.clear()
-    await shop.again(times=3)
+    await shop.recur(times=3)
     assert statements == ["insert_report_keys", "upsert_tickets", "insert_changes"]
     statements.clear()
     shop.rule()
     await shop.close("not_planned")
     statements.clear()
-    await shop.again(times=3)
-    await shop.again(times=3)
+    await shop.recur(times=3)
+    await shop.recur(times=3)
     assert statements == [
         "insert_report_keys", "upsert_tickets", "update_tickets", "insert_changes",
         "insert_report_keys", "upsert_tickets", "insert_changes",
@@ -205,14 +215,15 @@ async def test_a_batch_takes_no_more_statements_where_nothing_asks_for_the_past(
 
 async def test_a_new_ticket_follows_the_old_one_and_says_where_its_issue_is(shop: Shop):
     shop.rule(options=NEW)
-    await shop.again(times=2)
+    await shop.recur(times=2)
     await shop.deliver()
     await shop.close()
     [accepted] = await shop.accept(shop.report("regressed"))
     old, new = await shop.tickets()
     assert accepted.ticket_id == new["id"]
     assert [
-        (one["generation"], one["superseded"], one["status"], one["occurrences"]) for one in (old, new)
+        (ticket["generation"], ticket["superseded"], ticket["status"], ticket["occurrences"])
+        for ticket in (old, new)
     ] == [
         (1, True, 2, 2),
         (2, False, 1, 1),
@@ -224,17 +235,17 @@ async def test_a_new_ticket_follows_the_old_one_and_says_where_its_issue_is(shop
         "ticket": str(old["id"]),
         "issues": {str(shop.here): issue},
     }
-    await shop.again()
-    assert [one["occurrences"] for one in await shop.tickets()] == [2, 2], "it goes on with the new one"
+    await shop.recur()
+    assert [ticket["occurrences"] for ticket in await shop.tickets()] == [2, 2], "it goes on with the new one"
 
 
 async def test_several_in_one_batch_make_one_new_ticket_and_each_is_told_its_id(shop: Shop):
     shop.rule(options=NEW)
-    await shop.again()
+    await shop.recur()
     await shop.close()
     answers = await shop.accept(*(shop.report() for _ in range(5)))
     old, new = await shop.tickets()
-    assert {one.ticket_id for one in answers} == {new["id"]}
+    assert {accepted.ticket_id for accepted in answers} == {new["id"]}
     assert (old["occurrences"], new["occurrences"], new["next_event"]) == (1, 5, 2)
     assert await shop.deliveries(new) == [1]
 
@@ -247,29 +258,29 @@ async def test_over_and_back_within_one_batch(shop: Shop):
         shop.report("resolved", **over), shop.report(), shop.report(),
     )  # fmt: skip
     first, second, third = await shop.tickets()
-    assert [one.ticket_id for one in answers] == [
-        one["id"] for one in (first, first, second, second, third, third)
+    assert [accepted.ticket_id for accepted in answers] == [
+        accepted["id"] for accepted in (first, first, second, second, third, third)
     ]
-    assert [one["occurrences"] for one in (first, second, third)] == [1, 1, 2]
-    assert [one["superseded"] for one in (first, second, third)] == [True, True, False]
+    assert [accepted["occurrences"] for accepted in (first, second, third)] == [1, 1, 2]
+    assert [accepted["superseded"] for accepted in (first, second, third)] == [True, True, False]
     assert await shop.events(second) == ["opened", "resolved", "closed", "succeeded"]
     assert await shop.deliveries(third) == [1]
 
 
 async def test_replicas_at_once_make_one_new_ticket(shop: Shop):
     shop.rule(options=NEW)
-    await shop.again()
+    await shop.recur()
     await shop.close()
     answers = await asyncio.gather(*(shop.accept(shop.report()) for _ in range(12)))
     old, new = await shop.tickets()
-    assert {one.ticket_id for [one] in answers} == {new["id"]}
+    assert {accepted.ticket_id for [accepted] in answers} == {new["id"]}
     assert (old["occurrences"], new["occurrences"]) == (1, 12)
     assert await shop.deliveries(new) == [1]
 
 
 async def test_a_parked_report_begins_the_next_generation_when_it_is_run_again(shop: Shop):
     shop.rule(options=NEW)
-    await shop.again()
+    await shop.recur()
     await shop.close()
     parked = shop.report()
     kept, parked.report, parked.error = parked.report, None, "a defect"
@@ -286,9 +297,9 @@ async def test_a_parked_report_begins_the_next_generation_when_it_is_run_again(s
 
 async def test_old_tickets_that_come_back_under_new_ones_are_not_told_to_the_source_any_more(shop: Shop):
     shop.rule(options=NEW)
-    await shop.again(problem_id="SHOP-1")
+    await shop.recur(problem_id="SHOP-1")
     await shop.close()
-    await shop.again(problem_id="SHOP-1")
+    await shop.recur(problem_id="SHOP-1")
     old, new = await shop.tickets()
     async with shop.database.transaction() as con:
         assert await sources.problem_of_ticket(con, old["id"], shop.here) is None
@@ -299,51 +310,51 @@ async def test_old_tickets_that_come_back_under_new_ones_are_not_told_to_the_sou
 async def test_more_of_them_than_a_minute_allows_are_listed_in_a_storm(shop: Shop):
     shop.rule(options=NEW)
     names = [f"p{n}" for n in range(4)]
-    await shop.accept(*(shop.report(fingerprint=one) for one in names))
+    await shop.accept(*(shop.report(fingerprint=name) for name in names))
     await shop.database.execute("update ticket set status = 2, close_reason = 'completed', closed_at = now()")
     shop.allowed = 3
-    await shop.accept(*(shop.report(fingerprint=one) for one in names))
-    new = [one for one in await shop.tickets() if one["generation"] == 2]
-    assert [one["summary_ticket_id"] is not None for one in new] == [False, False, False, True]
+    await shop.accept(*(shop.report(fingerprint=name) for name in names))
+    new = [name for name in await shop.tickets() if name["generation"] == 2]
+    assert [name["summary_ticket_id"] is not None for name in new] == [False, False, False, True]
 
 
 async def test_by_age(shop: Shop):
     shop.rule(options=Options(recurrence=[RecurrenceRule(then="new", closed_for="24h")]))
-    await shop.again()
+    await shop.recur()
     await shop.close()
     await shop.pass_time(24 * 60 - 1)
-    await shop.again()
-    assert [one["generation"] for one in await shop.tickets()] == [1]
+    await shop.recur()
+    assert [ticket["generation"] for ticket in await shop.tickets()] == [1]
     await shop.close()
     await shop.pass_time(24 * 60)
-    await shop.again()
-    assert [one["generation"] for one in await shop.tickets()] == [1, 2]
+    await shop.recur()
+    assert [ticket["generation"] for ticket in await shop.tickets()] == [1, 2]
 
 
 async def test_by_release_the_last_one_reported_while_it_was_open(shop: Shop):
     same = [RecurrenceRule(then="ignore", release="same"), RecurrenceRule(then="reopen", release="other")]
     shop.rule(options=Options(recurrence=same))
-    await shop.again(release="1")
-    await shop.again(release="2")
-    await shop.again()
+    await shop.recur(release="1")
+    await shop.recur(release="2")
+    await shop.recur()
     await shop.close()
-    await shop.again(release="2")
+    await shop.recur(release="2")
     assert await shop.events() == ["opened", "closed", "ignored"]
-    await shop.again(release="1")
+    await shop.recur(release="1")
     assert (await shop.events())[3:] == ["recurred"]
     await shop.close()
-    await shop.again(release="1")
+    await shop.recur(release="1")
     assert (await shop.events())[4:] == ["closed", "ignored"], "it was open with 1 just before"
     assert (await shop.ticket())["release"] == "1"
 
 
 async def test_a_loud_problem_that_nobody_will_mend_is_one_event_and_is_counted(shop: Shop):
-    await shop.again()
+    await shop.recur()
     await shop.deliver()
     await shop.close("not_planned")
     for _ in range(3):
-        await shop.again(times=5)
-    await shop.again("regressed")
+        await shop.recur(times=5)
+    await shop.recur("regressed")
     ticket = await shop.ticket()
     assert (ticket["occurrences"], ticket["status"], ticket["close_reason"]) == (17, 2, "not_planned")
     assert await shop.events() == ["opened", "closed", "ignored"]
@@ -351,11 +362,11 @@ async def test_a_loud_problem_that_nobody_will_mend_is_one_event_and_is_counted(
 
 
 async def test_a_duplicate_gets_one_comment_and_stays_closed(shop: Shop):
-    await shop.again()
+    await shop.recur()
     await shop.deliver()
     await shop.close("duplicate")
-    await shop.again(times=5)
-    await shop.again()
+    await shop.recur(times=5)
+    await shop.recur()
     assert await shop.deliveries() == [1, 2]
     assert ((await shop.ticket())["status"], await shop.events()) == (2, ["opened", "closed", "recurred"])
 
@@ -366,11 +377,11 @@ async def test_a_duplicate_gets_one_comment_and_stays_closed(shop: Shop):
 async def test_below_its_threshold_a_problem_is_counted_and_then_posted_once(shop: Shop):
     shop.rule(THREE)
     for _ in range(2):
-        await shop.again()
-    held = await shop.ticket()
-    assert (held["below_threshold"], held["occurrences"], await shop.deliveries()) == (True, 2, [])
+        await shop.recur()
+    throttled = await shop.ticket()
+    assert (throttled["below_threshold"], throttled["occurrences"], await shop.deliveries()) == (True, 2, [])
     for _ in range(3):
-        await shop.again()
+        await shop.recur()
     ticket = await shop.ticket()
     assert (ticket["below_threshold"], ticket["occurrences"], await shop.deliveries()) == (False, 5, [1])
     assert await shop.events() == ["opened", "threshold_reached"]
@@ -380,31 +391,31 @@ async def test_below_its_threshold_a_problem_is_counted_and_then_posted_once(sho
 async def test_a_batch_counts_each_of_its_reports(shop: Shop, batches: list[int]):
     shop.rule(THREE)
     for times in batches:
-        await shop.again(times=times)
+        await shop.recur(times=times)
     assert await shop.deliveries() == [1]
     assert await shop.events() == ["opened", "threshold_reached"]
-    said = "select data::text from event where kind = 'threshold_reached'"
-    assert json.loads(await shop.database.fetchval(said))["times"] == 3
+    response = "select data::text from event where kind = 'threshold_reached'"
+    assert json.loads(await shop.database.fetchval(response))["times"] == 3
 
 
 async def test_what_was_long_ago_does_not_count(shop: Shop):
     shop.rule(THREE)
-    await shop.again(times=2)
+    await shop.recur(times=2)
     await shop.pass_time(10)
-    await shop.again(times=2)
+    await shop.recur(times=2)
     assert await shop.deliveries() == []
     kept = "select cardinality(occurred_at) from below_threshold_ticket"
     assert await shop.database.fetchval(kept) == 2, "nor is it kept"
-    await shop.again()
+    await shop.recur()
     assert await shop.deliveries() == [1]
 
 
 async def test_no_more_is_kept_than_is_asked_for(shop: Shop):
     shop.rule(THREE)
-    await shop.again(times=2)
+    await shop.recur(times=2)
     shop.rule(Match(occurrences=50, within="10m"))
     for _ in range(30):
-        await shop.again(times=3)
+        await shop.recur(times=3)
         if await shop.deliveries():
             break
     assert (await shop.ticket())["occurrences"] == 50
@@ -422,10 +433,10 @@ async def test_replicas_at_once_reach_it_once(shop: Shop):
 
 async def test_what_had_an_issue_once_need_not_reach_it_again(shop: Shop):
     shop.rule(THREE, Options(recurrence=[RecurrenceRule(then="reopen", reason="not_planned")]))
-    await shop.again(times=3)
+    await shop.recur(times=3)
     await shop.deliver()
     await shop.close("not_planned")
-    await shop.again()
+    await shop.recur()
     assert (await shop.ticket())["status"] == 1, "and the rule of its route says what is done"
     assert await shop.deliveries() == [1, 4, 2]
 
@@ -434,69 +445,69 @@ async def test_the_rule_by_which_it_had_one_says_what_is_done_not_the_one_after(
     shop.rule(THREE, NEW)
     here = (shop.here,)
     shop.fit += (Route(2, Match(), here, False, Options(recurrence=[RecurrenceRule(then="ignore")])),)
-    await shop.again(times=3)
+    await shop.recur(times=3)
     await shop.close()
-    await shop.again()
-    assert [one["generation"] for one in await shop.tickets()] == [1, 2]
+    await shop.recur()
+    assert [ticket["generation"] for ticket in await shop.tickets()] == [1, 2]
 
 
 async def test_a_next_generation_must_reach_it_anew(shop: Shop):
     shop.rule(THREE, NEW)
-    await shop.again(times=3)
+    await shop.recur(times=3)
     await shop.deliver()
     await shop.close()
-    await shop.again(times=2)
+    await shop.recur(times=2)
     assert ((await shop.ticket())["generation"], await shop.deliveries()) == (2, [])
-    await shop.again()
+    await shop.recur()
     assert await shop.deliveries() == [1]
 
 
 async def test_what_was_not_reported_for_so_long(shop: Shop):
     shop.rule(Match(unseen_for="24h"))
-    await shop.again()
+    await shop.recur()
     assert await shop.deliveries() == [1], "one that is new fits"
     shop.rule(Match(unseen_for="24h", occurrences=100, within="10m"))
-    await shop.again(fingerprint="b")
+    await shop.recur(fingerprint="b")
     shop.rule(Match(unseen_for="24h"))
-    await shop.again(fingerprint="b")
+    await shop.recur(fingerprint="b")
     assert await shop.deliveries() == [], "it was, just before"
     await shop.pass_time(24 * 60)
-    await shop.again(fingerprint="b", times=2)
+    await shop.recur(fingerprint="b", times=2)
     assert await shop.deliveries() == [1]
     shop.rule(Match(unseen_for="24h", occurrences=2, within="10m"))
-    await shop.again(fingerprint="c", times=2)
+    await shop.recur(fingerprint="c", times=2)
     assert await shop.deliveries() == [], "the second came just after the first"
 
 
 async def test_in_a_storm_nothing_is_posted_and_after_it_what_still_reaches_its_threshold(shop: Shop):
     shop.rule(THREE)
     shop.allowed = 1
-    await shop.again(times=2)
+    await shop.recur(times=2)
     loud = shop.fit
     shop.rule()
     await shop.accept(*(shop.report(fingerprint=f"p{n}") for n in range(3)))
     shop.fit = loud
-    await shop.again()
-    [held] = [one for one in await shop.tickets() if one["fingerprint"] == "a"]
-    assert (held["below_threshold"], await shop.deliveries(held)) == (True, [])
+    await shop.recur()
+    [throttled] = [ticket for ticket in await shop.tickets() if ticket["fingerprint"] == "a"]
+    assert (throttled["below_threshold"], await shop.deliveries(throttled)) == (True, [])
     await shop.pass_time(3)
-    await shop.again()
-    assert await shop.deliveries(held) == [1]
+    await shop.recur()
+    assert await shop.deliveries(throttled) == [1]
 
 
 async def test_a_held_problem_that_is_over_and_back_is_still_counted(shop: Shop):
     shop.rule(THREE, NEW)
     for _ in range(2):
-        await shop.again()
-        await shop.again("resolved", close_reason="completed")
-    await shop.again()
-    assert [one["generation"] for one in await shop.tickets()] == [1]
+        await shop.recur()
+        await shop.recur("resolved", close_reason="completed")
+    await shop.recur()
+    assert [ticket["generation"] for ticket in await shop.tickets()] == [1]
     assert ((await shop.ticket())["status"], await shop.deliveries()) == (1, [1])
 
 
 async def test_what_no_rule_would_take_is_not_held(shop: Shop):
     shop.fit = ()
-    await shop.again()
+    await shop.recur()
     assert not (await shop.ticket())["below_threshold"]
     assert await shop.database.fetchval("select count(*) from below_threshold_ticket") == 0
 
@@ -504,17 +515,17 @@ async def test_what_no_rule_would_take_is_not_held(shop: Shop):
 @pytest.mark.parametrize("why", ["posted", "closed", "long ago", "still counted"])
 async def test_when_held_tickets_were_reported_is_forgotten_in_time(shop: Shop, why: str):
     shop.rule(THREE)
-    await shop.again(times=2)
+    await shop.recur(times=2)
     match why:
         case "posted":
-            await shop.again()
+            await shop.recur()
         case "closed":
             await shop.close()
         case "long ago":
             await shop.pass_time(11)
-    turn = await acquire_lease(shop.database, "housekeeping", uuid7(), 60)
-    assert turn is not None
-    await run_maintenance(shop.database, turn)
+    state = await acquire_lease(shop.database, "housekeeping", uuid7(), 60)
+    assert state is not None
+    await run_maintenance(shop.database, state)
     left = await shop.database.fetchval("select count(*) from below_threshold_ticket")
     assert left == (why == "still counted")
 
@@ -535,57 +546,57 @@ async def wait_of(shop: Shop) -> dt.timedelta:
 
 async def test_what_is_made_in_quiet_hours_waits_for_their_end(shop: Shop):
     shop.rule(options=Options(quiet_hours=quiet_now(3)))
-    await shop.again()
+    await shop.recur()
     due = await shop.database.fetchval("select due_at from lane")
     assert dt.timedelta(hours=2, minutes=58) < await wait_of(shop) <= dt.timedelta(hours=3)
     assert (due.second, due.microsecond) == (0, 0)
-    await shop.again("regressed")
+    await shop.recur("regressed")
     assert await shop.deliveries() == [1, 2], "what comes behind it waits with it"
     await shop.deliver()
-    await shop.again("regressed")
+    await shop.recur("regressed")
     assert await wait_of(shop) > dt.timedelta(hours=2), "a lane with nothing to do waits too"
 
 
 async def test_a_lane_at_work_goes_on(shop: Shop):
-    await shop.again()
+    await shop.recur()
     shop.rule(options=Options(quiet_hours=quiet_now(3)))
-    await shop.again("regressed")
+    await shop.recur("regressed")
     assert await wait_of(shop) <= dt.timedelta(0)
 
 
 async def test_after_them_nothing_waits(shop: Shop):
     past = quiet_now(3)
     shop.rule(options=Options(quiet_hours=QuietHours(start=past.end, end=past.start)))
-    await shop.again()
+    await shop.recur()
     assert await wait_of(shop) <= dt.timedelta(0)
 
 
 async def test_reopening_waits_and_what_a_person_does_then_goes_behind_it(shop: Shop):
-    await shop.again()
+    await shop.recur()
     await shop.deliver()
     shop.rule(options=Options(quiet_hours=quiet_now(3)))
     await shop.close()
-    await shop.again()
+    await shop.recur()
     assert await wait_of(shop) > dt.timedelta(hours=2)
-    await shop.close(places=(shop.here,))
+    await shop.close(targets=(shop.here,))
     assert await shop.deliveries() == [1, 4, 2, 3]
     assert await wait_of(shop) > dt.timedelta(hours=2)
 
 
 async def test_what_a_person_does_in_quiet_hours_waits_for_nothing(shop: Shop):
     shop.rule(options=Options(quiet_hours=quiet_now(3)))
-    await shop.again()
+    await shop.recur()
     await shop.deliver()
-    await shop.close(places=(shop.here,))
+    await shop.close(targets=(shop.here,))
     assert await shop.deliveries() == [1, 3]
     assert await wait_of(shop) <= dt.timedelta(0)
 
 
 async def test_people_are_not_kept_waiting(shop: Shop):
     shop.rule(options=Options(quiet_hours=quiet_now(3)))
-    one = shop.report()
-    one.ticket_kind = TicketKind.SUPPORT
-    await shop.accept(one)
+    incoming = shop.report()
+    incoming.ticket_kind = TicketKind.SUPPORT
+    await shop.accept(incoming)
     assert await wait_of(shop) <= dt.timedelta(0)
 
 

@@ -47,19 +47,21 @@ class Scene:
         """The same problem once more; its ticket."""
         self.reports += 1
         seen_at = (BEGIN + dt.timedelta(minutes=self.reports)).isoformat()
-        made = await self.service.alert(reason, last_seen=seen_at)
-        return made["ticket"]
+        created = await self.service.alert(reason, last_seen=seen_at)
+        return created["ticket"]
 
     async def repeat(self, release: str = "") -> str:
         """A problem of another source, which says no more than that it happens; its ticket."""
         self.reports += 1
         body = {"title": "Slow", "release": release, "n": self.reports}
-        made = await self.service.call("POST", f"/intake/web/{WEB}", json=body, status=202)
-        return made["ticket"]
+        created = await self.service.call("POST", f"/intake/web/{WEB}", json=body, status=202)
+        return created["ticket"]
 
     async def close(self, ticket: str, reason: str) -> None:
         """A person closes it, and the tracker hears of it."""
-        await self.running.services.tracker_updates.set_ticket_state(uuid.UUID(ticket), "closed", reason, "operator")
+        await self.running.services.tracker_updates.set_ticket_state(
+            uuid.UUID(ticket), "closed", reason, "operator"
+        )
         await self.idle()
 
     async def idle(self) -> None:
@@ -76,7 +78,7 @@ class Scene:
         return self.tracker.issues[int((await self.service.linked(ticket))["key"])]
 
     async def events(self, ticket: str) -> list[str]:
-        return [one["kind"] for one in (await self.service.ticket(ticket))["events"]]
+        return [event["kind"] for event in (await self.service.ticket(ticket))["events"]]
 
 
 async def test_what_was_completed_is_reopened(service: RunningService, tracker: FakeForgejo):
@@ -89,10 +91,12 @@ async def test_what_was_completed_is_reopened(service: RunningService, tracker: 
         assert await scene.report("REGRESSED") == ticket
         await scene.idle()
         assert issue.state == "open"
-        assert [("thought solved" in one.body) for one in issue.comments] == [True]
+        assert [("thought solved" in comment.body) for comment in issue.comments] == [True]
 
 
-async def test_what_was_not_planned_stays_closed_and_is_counted(service: RunningService, tracker: FakeForgejo):
+async def test_what_was_not_planned_stays_closed_and_is_counted(
+    service: RunningService, tracker: FakeForgejo
+):
     async with service.replica(config(tracker)) as running:
         scene = Scene(service, tracker, running)
         ticket = await scene.report()
@@ -136,16 +140,18 @@ async def test_a_new_issue_links_to_the_one_before(service: RunningService, trac
         await scene.idle()
         assert first.state == "closed"
         assert f"[its issue then]({url})" in second.body
-        assert tracker.issues_made() == 2
+        assert tracker.issues_created() == 2
         assert await scene.report("REGRESSED") == new
         await scene.idle()
-        assert tracker.issues_made() == 2
+        assert tracker.issues_created() == 2
         # a person opens the old one again: it is theirs to do, and the problem goes on with the new one
         await running.services.tracker_updates.set_ticket_state(uuid.UUID(old), "open", None, "operator")
         assert await scene.report("REGRESSED") == new
 
 
-async def test_the_same_release_is_left_closed_and_the_next_reopens(service: RunningService, tracker: FakeForgejo):
+async def test_the_same_release_is_left_closed_and_the_next_reopens(
+    service: RunningService, tracker: FakeForgejo
+):
     lines = 'recurrence = [{ then = "ignore", release = "same" }, { then = "reopen", release = "other" }]'
     async with service.replica(config(tracker, lines)) as running:
         scene = Scene(service, tracker, running)
@@ -161,7 +167,9 @@ async def test_the_same_release_is_left_closed_and_the_next_reopens(service: Run
         assert issue.state == "open"
 
 
-async def test_three_in_ten_minutes_make_one_issue_at_the_third(service: RunningService, tracker: FakeForgejo):
+async def test_three_in_ten_minutes_make_one_issue_at_the_third(
+    service: RunningService, tracker: FakeForgejo
+):
     lines = 'match = { occurrences = 3, within = "10m" }'
     async with service.replica(config(tracker, lines)) as running:
         scene = Scene(service, tracker, running)
@@ -175,7 +183,7 @@ async def test_three_in_ten_minutes_make_one_issue_at_the_third(service: Running
             await scene.repeat()
         issue = await scene.issue(ticket)
         await scene.idle()
-        assert tracker.issues_made() == 1
+        assert tracker.issues_created() == 1
         assert "reported **3** times" in issue.body
         assert await scene.events(ticket) == ["opened", "threshold_reached"]
 
@@ -194,6 +202,6 @@ async def test_in_quiet_hours_the_issue_waits_for_their_end(service: RunningServ
             "select due_at - now() from lane where ticket_id = $1::text::uuid", ticket
         )
         assert dt.timedelta(minutes=118) < wait <= dt.timedelta(hours=2)
-        assert tracker.issues_made() == 1, "people are not kept waiting"
+        assert tracker.issues_created() == 1, "people are not kept waiting"
         await database.execute("update lane set due_at = now() where state = 1")
         await scene.issue(ticket)

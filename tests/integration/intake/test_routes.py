@@ -23,19 +23,19 @@ destination = "rest"
 """
 
 
-async def places(service: RunningService, ticket: str) -> list[str]:
+async def targets(service: RunningService, ticket: str) -> list[str]:
     return [link["destination"] for link in (await service.ticket(ticket))["links"]]
 
 
 async def test_title_and_tags_send_reports_to_different_places(dsn: str, tmp_path: Path):
     async with RunningService(dsn, tmp_path) as service, service.replica(config(tmp_path, RULES)):
-        made = [
+        created = [
             (await service.alert(id=f"p-{n}", title=title, transaction=where))["ticket"]
             for n, (title, where) in enumerate(
                 [("Payment failed", "/pay"), ("Payment failed", "/basket"), ("No payment", "/pay")]
             )
         ]
-        assert [await places(service, one) for one in made] == [["pay"], ["rest"], ["rest"]]
+        assert [await targets(service, ticket) for ticket in created] == [["pay"], ["rest"], ["rest"]]
 
 
 BY_TITLE = """
@@ -51,13 +51,13 @@ destination = "rest"
 
 async def test_problems_with_the_same_fingerprint_by_template_are_one_ticket(dsn: str, tmp_path: Path):
     async with RunningService(dsn, tmp_path) as service, service.replica(config(tmp_path, BY_TITLE)):
-        one = await service.alert(id="p-1", title="KeyError", transaction="/pay")
+        first = await service.alert(id="p-1", title="KeyError", transaction="/pay")
         same = await service.alert(id="p-2", title="ValueError", transaction="/pay")
         other = await service.alert(id="p-3", title="KeyError", transaction="/ship")
         own = await service.alert(id="p-4", title="Slow", transaction="/pay")
-        assert same["ticket"] == one["ticket"]
-        assert len({one["ticket"], other["ticket"], own["ticket"]}) == 3
-        seen = await service.ticket(one["ticket"])
+        assert same["ticket"] == first["ticket"]
+        assert len({first["ticket"], other["ticket"], own["ticket"]}) == 3
+        seen = await service.ticket(first["ticket"])
         assert seen["occurrences"] == 2
         people = [await service.new_ticket("Error: help") for _ in range(2)]
         assert people[0] != people[1]
@@ -67,11 +67,13 @@ async def test_a_template_that_fails_loses_no_report_and_is_said_once(dsn: str, 
     logs.configure("json", level="warning")
     rules = BY_TITLE.replace("{{ source }}/{{ tags.Where }}", "{{ 1 // (title | length - 8) }}")
     async with RunningService(dsn, tmp_path) as service, service.replica(config(tmp_path, rules)):
-        made = [(await service.alert(id=f"p-{n}", title="KeyError", status=202))["ticket"] for n in range(3)]
-        assert len(set(made)) == 3
-        again = await service.alert(id="p-0", title="KeyError", digest_order=2)
-        assert again["ticket"] == made[0]
-    said = [line for line in capfd.readouterr().err.splitlines() if "fingerprint template" in line]
-    assert len(said) == 1
-    assert "one per place" in said[0]
-    assert "ZeroDivisionError" in said[0]
+        created = [
+            (await service.alert(id=f"p-{n}", title="KeyError", status=202))["ticket"] for n in range(3)
+        ]
+        assert len(set(created)) == 3
+        repeated = await service.alert(id="p-0", title="KeyError", digest_order=2)
+        assert repeated["ticket"] == created[0]
+    response = [line for line in capfd.readouterr().err.splitlines() if "fingerprint template" in line]
+    assert len(response) == 1
+    assert "one per place" in response[0]
+    assert "ZeroDivisionError" in response[0]

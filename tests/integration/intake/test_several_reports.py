@@ -48,60 +48,64 @@ async def post(service: RunningService, body: object, status: int = 202, **more:
     return await service.call("POST", f"/intake/prometheus/{TOKEN}", json=body, status=status, **more)
 
 
-async def count(service: RunningService, what: str) -> int:
+async def count(service: RunningService, source: str) -> int:
     con = await asyncpg.connect(service.settings.database_url.reveal())
     try:
-        return await con.fetchval(f"select count(*) from {what}")
+        return await con.fetchval(f"select count(*) from {source}")
     finally:
         await con.close()
 
 
 async def test_a_group_becomes_issues_and_its_end_comments(service: RunningService):
     async with forgejo() as tracker, service.replica(config(tracker)):
-        said = await post(service, am_group(am_alert(1), am_alert(2), am_alert(3)))
-        assert [one["state"] for one in said["reports"]] == ["accepted"] * 3
-        assert {**said["reports"][0], "reports": said["reports"]} == said
-        tickets = [one["ticket"] for one in said["reports"]]
+        response = await post(service, am_group(am_alert(1), am_alert(2), am_alert(3)))
+        assert [report["state"] for report in response["reports"]] == ["accepted"] * 3
+        assert {**response["reports"][0], "reports": response["reports"]} == response
+        tickets = [report["ticket"] for report in response["reports"]]
         assert len(set(tickets)) == 3
         for ticket in tickets:
             await service.linked(ticket)
-        assert tracker.issues_made() == 3
+        assert tracker.issues_created() == 3
 
-        again = await post(service, am_group(am_alert(1), am_alert(2), am_alert(3)))
-        assert [(one["state"], one["ticket"]) for one in again["reports"]] == [
-            ("repeated", one) for one in tickets
+        repeated = await post(service, am_group(am_alert(1), am_alert(2), am_alert(3)))
+        assert [(report["state"], report["ticket"]) for report in repeated["reports"]] == [
+            ("repeated", report) for report in tickets
         ]
 
         over = await post(service, am_group(am_alert(1, "resolved"), am_alert(2)))
-        assert [one["state"] for one in over["reports"]] == ["accepted", "repeated"]
+        assert [report["state"] for report in over["reports"]] == ["accepted", "repeated"]
         seen = await service.until_ticket(tickets[0], lambda seen: seen["events"][-1]["kind"] == "resolved")
         assert (seen["status"], seen["occurrences"]) == ("open", 1)
-        assert tracker.issues_made() == 3
+        assert tracker.issues_created() == 3
 
 
 async def test_the_end_of_an_alert_closes_and_its_return_reopens(service: RunningService):
     async with forgejo() as tracker, service.replica(config(tracker, close=True)):
-        made = await post(service, am_group(am_alert(1)))
-        link = await service.linked(made["ticket"])
+        created = await post(service, am_group(am_alert(1)))
+        link = await service.linked(created["ticket"])
         await post(service, am_group(am_alert(1, "resolved")))
         await service.until_ticket(
-            made["ticket"], lambda seen: seen["status"] == "closed" and seen["links"][0]["state"] == "active"
+            created["ticket"],
+            lambda seen: seen["status"] == "closed" and seen["links"][0]["state"] == "active",
         )
         back = await post(service, am_group(am_alert(1, startsAt="2026-11-21T10:00:00Z")))
-        assert back["ticket"] == made["ticket"]
-        seen = await service.ticket(made["ticket"])
-        assert [one["kind"] for one in seen["events"]][:3] == ["opened", "resolved", "closed"]
+        assert back["ticket"] == created["ticket"]
+        seen = await service.ticket(created["ticket"])
+        assert [event["kind"] for event in seen["events"]][:3] == ["opened", "resolved", "closed"]
         assert seen["status"] == "open" and link["key"] == seen["links"][0]["key"]
-        assert tracker.issues_made() == 1
+        assert tracker.issues_created() == 1
 
 
 async def test_the_end_of_what_nobody_knows_is_kept_and_makes_nothing(service: RunningService):
     async with forgejo() as tracker, service.replica(config(tracker)):
-        said = await post(service, am_group(am_alert(1, "resolved"), am_alert(2)))
-        assert [one["ticket"] is None for one in said["reports"]] == [True, False]
+        response = await post(service, am_group(am_alert(1, "resolved"), am_alert(2)))
+        assert [report["ticket"] is None for report in response["reports"]] == [True, False]
         assert (await count(service, "ticket"), await count(service, "report")) == (1, 2)
         both = am_group(am_alert(5, "resolved"), am_alert(5, startsAt="2026-11-21T10:00:00Z"))
-        assert [one["ticket"] is None for one in (await post(service, both))["reports"]] == [True, False]
+        assert [report["ticket"] is None for report in (await post(service, both))["reports"]] == [
+            True,
+            False,
+        ]
 
 
 async def test_an_empty_group_is_answered_and_not_kept(service: RunningService):
@@ -120,23 +124,27 @@ async def test_all_or_nothing(service: RunningService):
 
         key = {"headers": {"Idempotency-Key": "k"}}
         first = await post(service, am_group(am_alert(1), am_alert(2)), **key)
-        assert len({one["ticket"] for one in first["reports"]}) == 2
-        again = await post(service, am_group(am_alert(1), am_alert(2)), **key)
-        assert [one["report"] for one in again["reports"]] == [one["report"] for one in first["reports"]]
+        assert len({report["ticket"] for report in first["reports"]}) == 2
+        repeated = await post(service, am_group(am_alert(1), am_alert(2)), **key)
+        assert [report["report"] for report in repeated["reports"]] == [
+            report["report"] for report in first["reports"]
+        ]
         await post(service, am_group(am_alert(3), am_alert(4)), status=409, **key)
 
 
 async def test_a_hundred_at_once_keep_the_body_once(service: RunningService):
     async with forgejo() as tracker, service.replica(config(tracker)):
-        said = await post(service, am_group(*(am_alert(n) for n in range(100))))
-        assert len(said["reports"]) == 100
+        response = await post(service, am_group(*(am_alert(n) for n in range(100))))
+        assert len(response["reports"]) == 100
         assert await count(service, "report where octet_length(body) > 20000") == 1
         assert await count(service, "ticket where summary_ticket_id is not null") == 40
 
 
 async def test_more_than_a_hundred_are_refused(service: RunningService, monkeypatch: pytest.MonkeyPatch):
     read = Alertmanager.read_report
-    monkeypatch.setattr(Alertmanager, "read_report", lambda *what: [*read(*what), *read(*what)])
+    monkeypatch.setattr(
+        Alertmanager, "read_report", lambda *arguments: [*read(*arguments), *read(*arguments)]
+    )
     async with forgejo() as tracker, service.replica(config(tracker)):
         problem = await post(service, am_group(*(am_alert(n) for n in range(51))), status=422)
         assert "100 at most" in problem["detail"]
@@ -148,8 +156,8 @@ async def test_what_could_not_be_read_runs_again_with_all_its_reports(
     async with forgejo() as tracker, service.replica(config(tracker)):
         with monkeypatch.context() as broken:
             broken.setattr(Alertmanager, "read_report", lambda *_: 1 / 0)
-            said = await post(service, am_group(am_alert(1), am_alert(2)))
-            assert said["state"] == "parked" and "reports" not in said
+            response = await post(service, am_group(am_alert(1), am_alert(2)))
+            assert response["state"] == "parked" and "reports" not in response
         async with Database.open(service.settings.database_url.reveal(), size=2) as database:
             [line] = await reprocess.reprocess_reports(service.settings, database, None)
             assert "belongs to ticket" in line
@@ -171,8 +179,8 @@ async def test_one_that_can_not_be_decided_parks_alone_and_runs_again(
     async with forgejo() as tracker, service.replica(config(tracker)):
         with monkeypatch.context() as broken:
             broken.setattr(transaction, "apply_report", fail_for_the_second)
-            said = await post(service, am_group(am_alert(1), am_alert(2)))
-            assert [one["state"] for one in said["reports"]] == ["accepted", "parked"]
+            response = await post(service, am_group(am_alert(1), am_alert(2)))
+            assert [report["state"] for report in response["reports"]] == ["accepted", "parked"]
         async with Database.open(service.settings.database_url.reveal(), size=2) as database:
             [line] = await reprocess.reprocess_reports(service.settings, database, None)
             assert "belongs to ticket" in line

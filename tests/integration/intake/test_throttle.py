@@ -29,8 +29,8 @@ async def tracker():
 
 
 async def problem(service: RunningService, n: int, reason: str = "NEW", **more: object) -> str:
-    made = await service.alert(reason, id=f"problem-{n}", title=f"KeyError: 'basket {n}'", **more)
-    return made["ticket"]
+    response = await service.alert(reason, id=f"problem-{n}", title=f"KeyError: 'basket {n}'", **more)
+    return response["ticket"]
 
 
 async def test_a_storm_becomes_one_issue_that_lists_it(service: RunningService, tracker: FakeForgejo):
@@ -39,17 +39,17 @@ async def test_a_storm_becomes_one_issue_that_lists_it(service: RunningService, 
         assert len(set(tickets)) == 12
 
         async def four_issues() -> bool:
-            return tracker.issues_made() >= 4
+            return tracker.issues_created() >= 4
 
         await until(four_issues)
         [parent] = [
-            one
-            for one in (await service.call("GET", "/api/v1/tickets", token=ADMIN, status=200))["tickets"]
-            if one["title"].startswith("A storm")
+            ticket
+            for ticket in (await service.call("GET", "/api/v1/tickets", token=ADMIN, status=200))["tickets"]
+            if ticket["title"].startswith("A storm")
         ]
         link = await service.linked(parent["id"])
-        held = [one for one in tickets if not (await service.ticket(one))["links"]]
-        assert len(held) == 9
+        throttled = [ticket for ticket in tickets if not (await service.ticket(ticket))["links"]]
+        assert len(throttled) == 9
         body = tracker.issues[int(link["key"])].body
         assert "More than 3 new problems" in body
         assert "/console/tickets/" in body
@@ -58,27 +58,29 @@ async def test_a_storm_becomes_one_issue_that_lists_it(service: RunningService, 
         await problem(service, 99)
         await replica.services.database.execute("update lane set due_at = now() where state = 1")
 
-        async def told() -> bool:
-            texts = [body, *(one.body for one in tracker.issues[int(link["key"])].comments)]
+        async def is_listed() -> bool:
+            texts = [body, *(comment.body for comment in tracker.issues[int(link["key"])].comments)]
             return any("basket 99" in text for text in texts) and all(
-                any(f"basket {tickets.index(one)}" in text for text in texts) for one in held
+                any(f"basket {tickets.index(comment)}" in text for text in texts) for comment in throttled
             )
 
-        await until(told)
-        assert tracker.issues_made() == 4
+        await until(is_listed)
+        assert tracker.issues_created() == 4
 
         # the storm is over: what is reported again has its own issue
-        await replica.services.database.execute("update ticket_rate_window set started_at = started_at - interval '5 minutes'")
-        await problem(service, tickets.index(held[0]), "REGRESSED", last_seen="2026-11-20T11:00:00Z")
-        link = await service.linked(held[0])
+        await replica.services.database.execute(
+            "update ticket_rate_window set started_at = started_at - interval '5 minutes'"
+        )
+        await problem(service, tickets.index(throttled[0]), "REGRESSED", last_seen="2026-11-20T11:00:00Z")
+        link = await service.linked(throttled[0])
         assert parent["id"] in tracker.issues[int(link["key"])].body
-        seen = await service.ticket(held[0])
+        seen = await service.ticket(throttled[0])
         assert [event["kind"] for event in seen["events"]] == ["opened", "released"]
 
 
-@pytest.mark.parametrize(("resolve", "told"), [("resolve-next", 4), ("no", 0)])
+@pytest.mark.parametrize(("resolve", "resolved_count"), [("resolve-next", 4), ("no", 0)])
 async def test_what_is_closed_with_its_storm_is_resolved_at_its_source(
-    service: RunningService, tracker: FakeForgejo, resolve: str, told: int
+    service: RunningService, tracker: FakeForgejo, resolve: str, resolved_count: int
 ):
     async with FakeBugsink() as bugsink:
         settings = f"""[source.settings]
@@ -93,9 +95,11 @@ slug = "helpdesk\""""
             bugsink.intake_url = f"{service.url}/intake/shop/{SHOP}"
             errors = [await bugsink.error(value=f"'basket {n}'") for n in range(6)]
             seen = (await service.call("GET", "/api/v1/tickets", token=ADMIN, status=200))["tickets"]
-            [parent] = [one["id"] for one in seen if one["title"].startswith("A storm")]
+            [parent] = [ticket["id"] for ticket in seen if ticket["title"].startswith("A storm")]
             issue = tracker.issues[int((await service.linked(parent))["key"])]
-            await replica.services.tracker_updates.set_ticket_state(uuid.UUID(parent), "closed", "completed", "Ada")
+            await replica.services.tracker_updates.set_ticket_state(
+                uuid.UUID(parent), "closed", "completed", "Ada"
+            )
             database = replica.services.database
 
             async def idle() -> bool:
@@ -107,13 +111,13 @@ slug = "helpdesk\""""
 
             await until(idle)
             assert issue.state == "closed"
-            assert [one.is_resolved for one in errors] == [False] * 2 + [told > 0] * 4
-            assert {one.how for one in errors[2:]} == {resolve if told else ""}
-            assert [one.kind for one in bugsink.effects].count("state") == told
+            assert [ticket.is_resolved for ticket in errors] == [False] * 2 + [resolved_count > 0] * 4
+            assert {ticket.how for ticket in errors[2:]} == {resolve if resolved_count else ""}
+            assert [ticket.kind for ticket in bugsink.effects].count("state") == resolved_count
             sql = "select count(*) from delivery d join event e on e.n = d.event_n join lane l on l.id = d.lane_id"
             sql += " and l.ticket_id = e.ticket_id join destination x on x.id = l.destination_id"
             sql += " where x.slug = '@source:shop' and d.kind = 3 and e.kind = 'closed' and e.data ->> 'throttle' = $1"
-            assert await database.fetchval(sql, parent) == told
+            assert await database.fetchval(sql, parent) == resolved_count
 
 
 async def test_after_an_outage_the_tracker_gets_one_comment(service: RunningService, tracker: FakeForgejo):
@@ -150,14 +154,14 @@ async def test_five_thousand_alerts_of_forty_errors_are_forty_issues(
     service: RunningService, tracker: FakeForgejo, database: Database
 ):
     """As fast as they can be sent, and with the limits as they come: below the storm guard's, each error has its issue."""
-    turns = iter(range(5_000))
+    numbers = iter(range(5_000))
     async with service.replica(SERVICES + config(tracker, allowed=60)):
 
         async def sender() -> None:
-            for n in turns:
-                told = {"id": n, "error": f"KeyError: 'basket {n % 40}'"}
+            for n in numbers:
+                body = {"id": n, "error": f"KeyError: 'basket {n % 40}'"}
                 await service.call(
-                    "POST", "/intake/services/services-token-of-the-tests", json=told, status=202
+                    "POST", "/intake/services/services-token-of-the-tests", json=body, status=202
                 )
 
         async with asyncio.TaskGroup() as senders:
@@ -168,6 +172,6 @@ async def test_five_thousand_alerts_of_forty_errors_are_forty_issues(
             return await count_pending(database) == 0
 
         await until(all_delivered, 60.0)
-    assert tracker.issues_made() == 40
-    assert not any(one.comments for one in tracker.issues.values())
+    assert tracker.issues_created() == 40
+    assert not any(issue.comments for issue in tracker.issues.values())
     assert await database.fetchval("select sum(occurrences) from ticket") == 5_000

@@ -31,8 +31,8 @@ from pointsman.storage.ticket_throttle import throttled_tickets_for
 NAMESPACE = uuid.UUID("0192aaaa-0000-7000-8000-00000000000a")
 
 
-def marker_of(ticket: Ticket, promise: PlannedDelivery) -> uuid.UUID:
-    parts = (ticket.fingerprint, promise.destination_id, promise.kind, promise.event_n)
+def marker_of(ticket: Ticket, delivery: PlannedDelivery) -> uuid.UUID:
+    parts = (ticket.fingerprint, delivery.destination_id, delivery.kind, delivery.event_n)
     return uuid.uuid5(NAMESPACE, "\n".join(map(str, parts)))
 
 
@@ -43,11 +43,11 @@ class Shop:
         self.database = database
         self.allowed = allowed
         self.source_id = self.here = self.there = 0
-        self.storms: list[str] = []
+        self.throttle_started: list[str] = []
 
     async def open(self) -> Shop:
-        made = "insert into source (slug, kind) values ('shop', 'bugsink') returning id"
-        self.source_id = await self.database.fetchval(made)
+        statement = "insert into source (slug, kind) values ('shop', 'bugsink') returning id"
+        self.source_id = await self.database.fetchval(statement)
         ids = await self.database.fetch(
             "insert into destination (slug, tracker) values ('here', 'folder'), ('there', 'folder') returning id"
         )
@@ -82,21 +82,26 @@ class Shop:
         while True:
             try:
                 accepted = await transaction.accept(database or self.database, batch, marker_of, None)
-                self.storms += accepted.throttle_started
-                return accepted.reports
             except TransactionConflict:
                 continue
+            self.throttle_started += accepted.throttle_started
+            return accepted.reports
 
     async def opens(self, *fingerprints: str) -> list[uuid.UUID]:
-        return [one.ticket_id for one in await self.accept(*map(self.report, fingerprints)) if one.ticket_id]
+        return [
+            report.ticket_id
+            for report in await self.accept(*map(self.report, fingerprints))
+            if report.ticket_id
+        ]
 
-    async def again(self, fingerprint: str, action: str = "opened") -> None:
+    async def recur(self, fingerprint: str, action: str = "opened") -> None:
         await self.accept(self.report(fingerprint, action))
 
     async def pass_minutes(self, minutes: float) -> None:
         """The database's clock can't be turned; what it is compared with can."""
         await self.database.execute(
-            "update ticket_rate_window set started_at = started_at - $1::interval", dt.timedelta(minutes=minutes)
+            "update ticket_rate_window set started_at = started_at - $1::interval",
+            dt.timedelta(minutes=minutes),
         )
 
     async def tickets(self) -> dict[str, Row]:
@@ -105,8 +110,8 @@ class Shop:
         }
 
     async def parent(self) -> Row:
-        [found] = [row for name, row in (await self.tickets()).items() if name.startswith("throttle:")]
-        return found
+        [summary] = [row for name, row in (await self.tickets()).items() if name.startswith("throttle:")]
+        return summary
 
     async def lane(self, ticket_id: uuid.UUID) -> Row | None:
         return await self.database.fetchrow("select * from lane where ticket_id = $1", ticket_id)
@@ -138,10 +143,14 @@ class Shop:
     async def close(self, ticket_id: uuid.UUID, seen_at: int | None = None) -> None:
         async with self.database.transaction() as con:
             ticket = await delivery_writer.lock_ticket(con, ticket_id)
-            places = DeliveryTargets((await delivery_writer.lock_tracker_destinations(con, [ticket_id]))[ticket_id], None)
-            decided = Changes()
-            apply_state(ticket, "closed", None, places, decided, except_destination=seen_at, actor={"by": "ann"})
-            await publish(con, decided, {ticket_id: ticket}, marker_of)
+            targets = DeliveryTargets(
+                (await delivery_writer.lock_tracker_destinations(con, [ticket_id]))[ticket_id], None
+            )
+            changes = Changes()
+            apply_state(
+                ticket, "closed", None, targets, changes, except_destination=seen_at, actor={"by": "ann"}
+            )
+            await publish(con, changes, {ticket_id: ticket}, marker_of)
 
 
 @pytest.fixture
@@ -164,8 +173,14 @@ async def test_what_a_minute_allows_has_issues_and_the_rest_is_listed_in_one(sho
     ids = await shop.opens(*"abcde")
     assert len(set(ids)) == 5
     tickets, parent = await shop.tickets(), await shop.parent()
-    assert [tickets[one]["summary_ticket_id"] for one in "abcde"] == [None, None, None, parent["id"], parent["id"]]
-    assert [await shop.lane(tickets[one]["id"]) is None for one in "abcde"] == [
+    assert [tickets[name]["summary_ticket_id"] for name in "abcde"] == [
+        None,
+        None,
+        None,
+        parent["id"],
+        parent["id"],
+    ]
+    assert [await shop.lane(tickets[name]["id"]) is None for name in "abcde"] == [
         False,
         False,
         False,
@@ -175,7 +190,7 @@ async def test_what_a_minute_allows_has_issues_and_the_rest_is_listed_in_one(sho
     assert await shop.deliveries(parent["id"]) == [(1, 1, 1, 0)]
     assert (parent["kind"], parent["occurrences"], parent["next_event"]) == (TicketKind.ALERT, 2, 2)
     assert await shop.events(tickets["d"]["id"]) == ["opened"], "held back, but as well known as any"
-    assert shop.storms == ["shop"]
+    assert shop.throttle_started == ["shop"]
 
 
 async def test_a_storm_has_one_parent_however_many_batches_it_comes_in(shop: Shop):
@@ -184,7 +199,7 @@ async def test_a_storm_has_one_parent_however_many_batches_it_comes_in(shop: Sho
     parent = await shop.parent()
     assert parent["occurrences"] == 9
     assert await shop.deliveries(parent["id"]) == [(1, 1, 1, 0)], "its issue, not sent yet, will tell of all"
-    assert shop.storms == ["shop"]
+    assert shop.throttle_started == ["shop"]
 
 
 async def test_a_storm_that_goes_on_adds_one_comment_that_waits_for_the_end_of_the_minute(shop: Shop):
@@ -197,8 +212,11 @@ async def test_a_storm_that_goes_on_adds_one_comment_that_waits_for_the_end_of_t
     wait = "select due_at - (select started_at from ticket_rate_window) as wait, state from lane where ticket_id = $1"
     lane = await shop.database.fetchrow(wait, parent)
     assert (lane["wait"], lane["state"]) == (dt.timedelta(minutes=1), 1)
-    found = await throttled_tickets_for(shop.database, parent, shop.here)
-    assert (found.total, [title for _, title in found.tickets]) == (3, [f"It fails: {one}" for one in "fed"])
+    result = await throttled_tickets_for(shop.database, parent, shop.here)
+    assert (result.total, [title for _, title in result.tickets]) == (
+        3,
+        [f"It fails: {name}" for name in "fed"],
+    )
     await shop.deliver()
     await shop.opens("g")
     assert await shop.deliveries(parent) == [(1, 1, 1, 0), (2, 2, 2, 0), (3, 2, 3, 0)]
@@ -221,22 +239,26 @@ async def test_titles_are_listed_only_where_their_tickets_would_have_gone(shop: 
     await shop.opens(*"abc")
     await shop.accept(shop.report("open", "opened", shop.here), shop.report("hidden", "opened", shop.there))
     parent = (await shop.parent())["id"]
-    places = await shop.database.fetch(
+    targets = await shop.database.fetch(
         "select destination_id from lane where ticket_id = $1 order by id", parent
     )
-    assert [row["destination_id"] for row in places] == [shop.here, shop.there]
+    assert [row["destination_id"] for row in targets] == [shop.here, shop.there]
     for place, title in ((shop.here, "It fails: open"), (shop.there, "It fails: hidden")):
-        assert [one for _, one in (await throttled_tickets_for(shop.database, parent, place)).tickets] == [title]
+        assert [
+            ticket for _, ticket in (await throttled_tickets_for(shop.database, parent, place)).tickets
+        ] == [title]
 
 
 async def test_tickets_of_people_and_those_that_go_nowhere_are_never_held_back(shop: Shop):
     await shop.accept(*(shop.report(f"p{n}", person=True) for n in range(10)))
     nowhere = [shop.report(f"n{n}") for n in range(10)]
-    for one in nowhere:
-        one.destination_ids = ()
+    for name in nowhere:
+        name.destination_ids = ()
     await shop.accept(*nowhere)
     assert {row["summary_ticket_id"] for row in (await shop.tickets()).values()} == {None}
-    assert await shop.database.fetchval("select count(*) from ticket_rate_window") == 0, "and nothing is locked for them"
+    assert await shop.database.fetchval("select count(*) from ticket_rate_window") == 0, (
+        "and nothing is locked for them"
+    )
 
 
 async def test_an_allowance_of_nothing_is_no_cap(shop: Shop):
@@ -264,16 +286,18 @@ async def test_the_next_minute_lets_in_as_many_again_and_a_calm_one_ends_the_sto
 async def test_a_held_problem_that_comes_again_after_the_storm_gets_its_issue(shop: Shop, action: str):
     await shop.opens(*"abcde")
     parent = (await shop.parent())["id"]
-    await shop.again("d", action)
-    held = (await shop.tickets())["d"]
-    assert (held["summary_ticket_id"], held["occurrences"]) == (parent, 2), "counted, and still held"
-    assert await shop.lane(held["id"]) is None
+    await shop.recur("d", action)
+    throttled = (await shop.tickets())["d"]
+    assert (throttled["summary_ticket_id"], throttled["occurrences"]) == (parent, 2), (
+        "counted, and still held"
+    )
+    assert await shop.lane(throttled["id"]) is None
     await shop.pass_minutes(3)
-    await shop.again("d", action)
-    held = (await shop.tickets())["d"]
-    assert (held["summary_ticket_id"], held["occurrences"]) == (None, 3)
-    assert [kind for _, kind, _, _ in await shop.deliveries(held["id"])] == [1]
-    assert "released" in await shop.events(held["id"])
+    await shop.recur("d", action)
+    throttled = (await shop.tickets())["d"]
+    assert (throttled["summary_ticket_id"], throttled["occurrences"]) == (None, 3)
+    assert [kind for _, kind, _, _ in await shop.deliveries(throttled["id"])] == [1]
+    assert "released" in await shop.events(throttled["id"])
     assert (await throttled_tickets_for(shop.database, parent, shop.here)).total == 1
 
 
@@ -282,8 +306,10 @@ async def test_not_more_of_them_come_back_than_a_minute_allows(shop: Shop):
     await shop.opens(*names)
     await shop.pass_minutes(3)
     await shop.accept(*map(shop.report, names))
-    held = [row["summary_ticket_id"] is not None for name, row in (await shop.tickets()).items() if name in names]
-    assert sum(held) == 7 - 3
+    throttled = [
+        row["summary_ticket_id"] is not None for name, row in (await shop.tickets()).items() if name in names
+    ]
+    assert sum(throttled) == 7 - 3
     assert await shop.database.fetchval("select opened from ticket_rate_window") == 3
 
 
@@ -293,17 +319,17 @@ async def test_closing_the_parent_closes_what_it_lists_each_with_an_event(shop: 
     await shop.deliver()
     await shop.close(parent["id"])
     tickets = await shop.tickets()
-    assert [tickets[one]["status"] for one in "abcde"] == [1, 1, 1, 2, 2]
+    assert [tickets[name]["status"] for name in "abcde"] == [1, 1, 1, 2, 2]
     assert await shop.events(tickets["d"]["id"]) == ["opened", "closed"]
     data = await shop.database.fetchval(
         "select data::text from event where ticket_id = $1 and n = 2", tickets["d"]["id"]
     )
     assert str(parent["id"]) in data and "ann" in data
     await shop.pass_minutes(3)
-    await shop.again("d")
-    again = (await shop.tickets())["d"]
-    assert (again["status"], again["close_reason"], again["closed_at"]) == (1, None, None)
-    assert [kind for _, kind, _, _ in await shop.deliveries(again["id"])] == [1]
+    await shop.recur("d")
+    repeated = (await shop.tickets())["d"]
+    assert (repeated["status"], repeated["close_reason"], repeated["closed_at"]) == (1, None, None)
+    assert [kind for _, kind, _, _ in await shop.deliveries(repeated["id"])] == [1]
 
 
 async def test_a_parent_closed_in_the_midst_of_its_storm_is_opened_again_by_the_next(shop: Shop):
@@ -321,9 +347,9 @@ async def test_a_ticket_that_is_reported_while_its_parent_closes_is_passed_over(
     """Nobody who holds a listed ticket is waited for: it may be waiting for the parent."""
     await shop.opens(*"abcde")
     parent = (await shop.parent())["id"]
-    held = (await shop.tickets())["d"]["id"]
+    throttled = (await shop.tickets())["d"]["id"]
     async with shop.database.transaction() as con:
-        assert await delivery_writer.lock_ticket(con, held) is not None
+        assert await delivery_writer.lock_ticket(con, throttled) is not None
         await shop.close(parent)
     tickets = await shop.tickets()
     assert (tickets["d"]["status"], tickets["e"]["status"]) == (1, 2)
@@ -346,10 +372,10 @@ async def test_a_report_that_can_not_be_decided_on_stays_new(
     assert (await shop.tickets())["a"]["next_event"] == 1
     await shop.pass_minutes(3)
     await shop.opens("a")
-    found = (await shop.tickets())["a"]
-    assert await shop.events(found["id"]) == ["opened"]
-    assert [kind for _, kind, _, _ in await shop.deliveries(found["id"])] == [1]
-    assert found["summary_ticket_id"] is None
+    result = (await shop.tickets())["a"]
+    assert await shop.events(result["id"]) == ["opened"]
+    assert [kind for _, kind, _, _ in await shop.deliveries(result["id"])] == [1]
+    assert result["summary_ticket_id"] is None
 
 
 # -- updates that repeat -------------------------------------------------------------------------------------------
@@ -359,13 +385,13 @@ async def test_fifty_updates_that_nobody_took_are_one_comment(shop: Shop):
     [ticket] = await shop.opens("a")
     await shop.deliver()
     for _ in range(50):
-        await shop.again("a", "regressed")
+        await shop.recur("a", "regressed")
     assert await shop.deliveries(ticket) == [(1, 1, 1, 0), (2, 2, 51, 49)]
     assert len(await shop.events(ticket)) == 51, "every one of them stands in the ticket"
     marker = await shop.database.fetchval("select marker from delivery where seq = 2")
-    [found] = [row for row in (await shop.tickets()).values() if row["fingerprint"] == "a"]
-    wanted = PlannedDelivery(found["id"], shop.here, 51, 2)
-    assert marker == marker_of(Ticket(found["id"], 1, TicketKind.ALERT, "a", 1, 1, None, 1), wanted)
+    [result] = [row for row in (await shop.tickets()).values() if row["fingerprint"] == "a"]
+    wanted = PlannedDelivery(result["id"], shop.here, 51, 2)
+    assert marker == marker_of(Ticket(result["id"], 1, TicketKind.ALERT, "a", 1, 1, None, 1), wanted)
 
 
 async def test_updates_of_one_batch_are_one_comment_too(shop: Shop):
@@ -389,10 +415,10 @@ async def test_updates_of_one_batch_are_one_comment_too(shop: Shop):
 async def test_what_was_sent_or_is_in_work_is_left_alone(shop: Shop, underway: str):
     [ticket] = await shop.opens("a")
     await shop.deliver()
-    await shop.again("a", "regressed")
+    await shop.recur("a", "regressed")
     await shop.database.execute(underway)
-    await shop.again("a", "regressed")
-    await shop.again("a", "regressed")
+    await shop.recur("a", "regressed")
+    await shop.recur("a", "regressed")
     assert await shop.deliveries(ticket) == [(1, 1, 1, 0), (2, 2, 2, 0), (3, 2, 4, 1)]
     assert await gaps(shop.database) == []
 
@@ -400,10 +426,10 @@ async def test_what_was_sent_or_is_in_work_is_left_alone(shop: Shop, underway: s
 async def test_nothing_moves_past_a_persons_comment_or_a_change_of_state(shop: Shop):
     [ticket] = await shop.opens("a")
     await shop.deliver()
-    await shop.again("a", "regressed")
-    await shop.again("a", "commented")
-    await shop.again("a", "commented")
-    await shop.again("a", "regressed")
+    await shop.recur("a", "regressed")
+    await shop.recur("a", "commented")
+    await shop.recur("a", "commented")
+    await shop.recur("a", "regressed")
     assert await shop.deliveries(ticket) == [
         (1, 1, 1, 0),
         (2, 2, 2, 0),
@@ -412,7 +438,7 @@ async def test_nothing_moves_past_a_persons_comment_or_a_change_of_state(shop: S
         (5, 2, 5, 0),
     ]
     await shop.close(ticket)
-    await shop.again("a", "regressed")
+    await shop.recur("a", "regressed")
     assert [(kind, n) for _, kind, n, _ in await shop.deliveries(ticket)][5:] == [(3, 6), (4, 7), (2, 7)]
     assert await gaps(shop.database) == []
 
@@ -420,24 +446,24 @@ async def test_nothing_moves_past_a_persons_comment_or_a_change_of_state(shop: S
 async def test_nothing_moves_past_what_came_with_it(shop: Shop):
     [ticket] = await shop.opens("a")
     await shop.deliver()
-    await shop.again("a", "regressed")
+    await shop.recur("a", "regressed")
     await shop.accept(shop.report("a", "commented"), shop.report("a", "regressed"))
     assert [(n, kind) for _, kind, n, _ in await shop.deliveries(ticket)] == [(1, 1), (2, 2), (3, 2), (4, 2)]
     await shop.close(ticket, seen_at=shop.here)
-    await shop.again("a", "recurred")
+    await shop.recur("a", "recurred")
     assert [(n, kind) for _, kind, n, _ in await shop.deliveries(ticket)][4:] == [(6, 4), (6, 2)]
 
 
 async def test_each_destination_collapses_for_itself(shop: Shop):
     await shop.accept(shop.report("a", "opened", shop.here, shop.there))
     await shop.deliver()
-    await shop.again("a", "regressed")
+    await shop.recur("a", "regressed")
     await shop.database.execute(
         "update delivery d set first_sent_at = now() from lane l where l.id = d.lane_id and d.seq = 2"
         " and l.destination_id = $1",
         shop.here,
     )
-    await shop.again("a", "regressed")
+    await shop.recur("a", "regressed")
     rows = await shop.database.fetch("select destination_id, next_seq from lane order by id")
     assert [tuple(row) for row in rows] == [(shop.here, 4), (shop.there, 3)]
 
@@ -457,13 +483,13 @@ async def test_batches_at_once_on_the_same_tickets_leave_no_gap_and_no_deadlock(
         async with Database.open(dsn, size=3) as database:
 
             async def batches(worker: int) -> None:
-                for turn in range(6):
-                    seed = n * 100 + worker * 10 + turn
+                for round_number in range(6):
+                    seed = n * 100 + worker * 10 + round_number
                     names = [f"t{(seed * 7 + i * (3 if worker % 2 else 5)) % 12}" for i in range(6)]
                     names.append(f"new{seed}")
                     actions = ["opened", "regressed", "commented", "unmuted", "opened", "regressed", "opened"]
                     batch = [
-                        shop.report(*one, shop.here, shop.there) for one in zip(names, actions, strict=True)
+                        shop.report(*pair, shop.here, shop.there) for pair in zip(names, actions, strict=True)
                     ]
                     try:
                         await transaction.accept(database, batch, marker_of, None)
@@ -490,7 +516,9 @@ async def test_batches_at_once_on_the_same_tickets_leave_no_gap_and_no_deadlock(
     assert await shop.database.fetch(wrong) == []
     tickets = await shop.tickets()
     own = [
-        row for name, row in tickets.items() if not name.startswith("throttle:") and row["summary_ticket_id"] is None
+        row
+        for name, row in tickets.items()
+        if not name.startswith("throttle:") and row["summary_ticket_id"] is None
     ]
     assert len(own) == 8, "shared by all replicas"
     assert await shop.database.fetchval("select opened from ticket_rate_window") == len(tickets) - 1
@@ -518,6 +546,7 @@ steps = st.lists(
 @given(drawn=steps)
 def test_whatever_happens_a_lane_tells_its_events_in_order(server_dsn: str, template: str, drawn):
     """Against one database with a ticket for each example."""
+
     async def example() -> None:
         async for dsn in cloned_database(server_dsn, template):
             async with Database.open(dsn, size=2) as database:
@@ -529,37 +558,37 @@ def test_whatever_happens_a_lane_tells_its_events_in_order(server_dsn: str, temp
 
 
 async def _walk(shop: Shop, ticket: uuid.UUID, drawn: Sequence[tuple]) -> None:
-    for what, how in drawn:
-        if what == "report":
-            await shop.again("a", how)
-        elif what == "batch" and how:
+    for step, how in drawn:
+        if step == "report":
+            await shop.recur("a", how)
+        elif step == "batch" and how:
             await shop.accept(*(shop.report("a", action) for action in how))
-        elif what == "deliver":
+        elif step == "deliver":
             await shop.database.execute(
                 "update lane set state = 1, lease_id = null, lease_until = null where state = 2"
             )
             await shop.deliver()
-        elif what == "lease":
+        elif step == "lease":
             await shop.database.execute(
                 "update lane set state = 2, lease_id = gen_random_uuid(), lease_until = now() + '1 minute' where state = 1"
             )
-        elif what == "close":
+        elif step == "close":
             await shop.close(ticket)
     assert await gaps(shop.database) == []
-    told = await shop.deliveries(ticket)
-    order = [(n, kind != 4) for _, kind, n, _ in told]
+    deliveries = await shop.deliveries(ticket)
+    order = [(n, kind != 4) for _, kind, n, _ in deliveries]
     assert order == sorted(order), "a lane tells its events in their order, a reopening before its words"
     events = await shop.events(ticket)
-    words = {
+    kinds = {
         n for n, kind in enumerate(events, 1) if kind in ("regressed", "unmuted", "recurred", "commented")
     }
-    comments = [(n, coalesced_count) for _, kind, n, coalesced_count in told if kind == 2]
-    assert {n for n, _ in comments} <= words
-    assert len(comments) + sum(coalesced_count for _, coalesced_count in comments) == len(words), (
+    comments = [(n, coalesced_count) for _, kind, n, coalesced_count in deliveries if kind == 2]
+    assert {n for n, _ in comments} <= kinds
+    assert len(comments) + sum(coalesced_count for _, coalesced_count in comments) == len(kinds), (
         "each is told, or counted"
     )
-    said = {n for n, kind in enumerate(events, 1) if kind == "commented"}
-    assert said <= {n for n, _ in comments}, "a person's words are told as they are"
+    commented = {n for n, kind in enumerate(events, 1) if kind == "commented"}
+    assert commented <= {n for n, _ in comments}, "a person's words are told as they are"
 
 
 def test_what_is_written_as_json_reads_the_same():

@@ -62,7 +62,7 @@ def wire(service: RunningService, tracker: FakeForgejo, bugsink: FakeBugsink) ->
 
 async def wait_for_issues(tracker: FakeForgejo, count: int = 1):
     async def look() -> bool:
-        return tracker.issues_made() >= count
+        return tracker.issues_created() >= count
 
     await until(look)
     return tracker.issues[count]
@@ -99,7 +99,13 @@ async def ask(running, *, forget: bool = False, grace: float = 0.0) -> int:
     lease = await until(won)
     if forget:
         lease = lease._replace(polled_to=None, started_at=lease.asked_at - dt.timedelta(days=1))
-    pull = SourceBackfill(services.database, services.config, services.preparer, services.intake, grace=dt.timedelta(seconds=grace))
+    pull = SourceBackfill(
+        services.database,
+        services.config,
+        services.preparer,
+        services.intake,
+        grace=dt.timedelta(seconds=grace),
+    )
     return await pull.backfill(source, lease)
 
 
@@ -138,11 +144,13 @@ async def test_the_loop_is_closed(service: RunningService, tracker: FakeForgejo,
         await wait_for_effects(bugsink, 3)
         assert await tracker.reopen_issue(1) == 200
         assert (await wait_for_effects(bugsink, 4))[2:] == ["resolve", "reopen"]
-        assert tracker.issues_made() == 1
+        assert tracker.issues_created() == 1
         assert len(error.comments) == 1
 
 
-async def test_what_is_so_already_is_success(service: RunningService, tracker: FakeForgejo, bugsink: FakeBugsink):
+async def test_what_is_so_already_is_success(
+    service: RunningService, tracker: FakeForgejo, bugsink: FakeBugsink
+):
     async with service.replica(config(tracker, bugsink, 'resolve = "resolve-next"')):
         wire(service, tracker, bugsink)
         error = await bugsink.error()
@@ -346,7 +354,7 @@ async def test_before_2_6_2_new_issues_are_found_and_that_a_closed_one_came_back
             return tracker.issues[1].state == "open"
 
         await until(back)
-        assert tracker.issues_made() == 1
+        assert tracker.issues_created() == 1
 
 
 async def test_two_replicas_ask_one_at_a_time_and_hostile_answers_end(
@@ -393,7 +401,9 @@ async def test_a_problem_closed_without_being_solved_stays_open_in_bugsink(
         await wait_for_issues(tracker)
         await wait_for_effects(bugsink, 1)
         (ticket,) = await rows(service, "select id from ticket")
-        heard = await running.services.tracker_updates.set_ticket_state(ticket["id"], "closed", "not_planned", "operator")
+        heard = await running.services.tracker_updates.set_ticket_state(
+            ticket["id"], "closed", "not_planned", "operator"
+        )
         assert heard.changed
         running.services.signals.emit(WorkAvailable())
 
@@ -407,7 +417,9 @@ async def test_a_problem_closed_without_being_solved_stays_open_in_bugsink(
         assert not error.is_resolved
 
 
-async def test_telling_is_switched_off_and_on_again(service: RunningService, tracker: FakeForgejo, bugsink: FakeBugsink):
+async def test_telling_is_switched_off_and_on_again(
+    service: RunningService, tracker: FakeForgejo, bugsink: FakeBugsink
+):
     """Issues created meanwhile are not reported afterwards."""
     whole, quiet = config(tracker, bugsink), config(tracker, bugsink, 'resolve = "no"\ncomment = false')
     async with service.replica(whole):

@@ -39,7 +39,7 @@ async def _alert(service: RunningService, reason: str = "NEW") -> str:
 
 
 async def _events(service: RunningService, ticket: str) -> list[str]:
-    return [one["kind"] for one in (await service.ticket(ticket))["events"]]
+    return [event["kind"] for event in (await service.ticket(ticket))["events"]]
 
 
 async def _quiet(database: Database) -> None:
@@ -156,7 +156,10 @@ async def test_what_was_so_before_our_close_comes_late_and_is_no_news(
         asked_at = await reconcile.current_time(database)
         await service.call("POST", f"/api/v1/tickets/{ticket}/close", token=ADMIN, status=200)
         await _quiet(database)
-        there, inbound = running.services.config.current.destination("there"), running.services.tracker_updates
+        there, inbound = (
+            running.services.config.current.destination("there"),
+            running.services.tracker_updates,
+        )
         version = await database.fetchval("select remote_version from link")
         read = IssueState(ref=IssueRef(link["key"], link["key"]), state="open", version=version)
         if by_whom == "a list":
@@ -204,7 +207,10 @@ async def test_a_webhook_that_the_plugin_fails_to_read_is_kept_and_read_again_on
 
         with monkeypatch.context() as patch:
             patch.setattr(kind, "read_webhook", fails)
-            tracker.webhook_url, tracker.webhook_secret = f"{service.url}/webhooks/forgejo/there", WEBHOOK_SECRET
+            tracker.webhook_url, tracker.webhook_secret = (
+                f"{service.url}/webhooks/forgejo/there",
+                WEBHOOK_SECRET,
+            )
             assert await tracker.close_issue(1) == 200
             [kept] = await reprocess.parked_webhooks(database)
             assert kept.destination == "there"
@@ -238,7 +244,7 @@ async def test_a_ticket_that_goes_round_in_a_circle_is_stopped_and_can_go_on(
         await service.linked(ticket)
         await _we_are_known(running)
         heard = await _flip(running, ticket, 7, "some-bot")
-        assert [one.parked for one in heard] == [()] * 6 + [("there",)]
+        assert [result.parked for result in heard] == [()] * 6 + [("there",)]
         row = await database.fetchrow(
             "select state, park_reason from lane where ticket_id = $1", heard[0].ticket_id
         )
@@ -286,7 +292,9 @@ async def test_people_here_may_change_their_mind_often(
         assert heard.changed and heard.parked == ()
 
 
-async def test_reports_count_towards_a_circle(service: RunningService, tracker: FakeForgejo, database: Database):
+async def test_reports_count_towards_a_circle(
+    service: RunningService, tracker: FakeForgejo, database: Database
+):
     """A source that reopens and a tracker's program that closes."""
     async with service.replica(config(tracker)) as running:
         ticket = await _alert(service)
@@ -294,9 +302,9 @@ async def test_reports_count_towards_a_circle(service: RunningService, tracker: 
         there = running.services.config.current.destination("there")
         closed = IssueState(ref=IssueRef("1", "1"), state="closed", actor=Actor("77", "some-bot"))
         await _we_are_known(running)
-        for turn in range(4):
+        for round_number in range(4):
             heard = await running.services.tracker_updates.apply(there, closed)
-            assert bool(heard.parked) == (turn == 3)
-            if turn < 3:
+            assert bool(heard.parked) == (round_number == 3)
+            if round_number < 3:
                 await _alert(service, "REGRESSED")
                 await _quiet(database)

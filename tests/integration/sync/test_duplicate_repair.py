@@ -33,7 +33,9 @@ def destination(fake: FakeForgejo, slug: str = "there") -> str:
 class Scene:
     """A ticket with its issue, and the means to make things twice."""
 
-    def __init__(self, service: RunningService, running, tracker: FakeForgejo, database: Database, ticket: str) -> None:
+    def __init__(
+        self, service: RunningService, running, tracker: FakeForgejo, database: Database, ticket: str
+    ) -> None:
         self.service, self.running, self.tracker, self.database, self.ticket = (
             service,
             running,
@@ -43,7 +45,7 @@ class Scene:
         )
         self.doubles: list[tuple[str, str, bool]] = []
 
-    def sweep(self) -> DuplicateRepair:
+    def repair(self) -> DuplicateRepair:
         """The sweep of a replica of its own."""
         reloader = self.running.services.config
         signals = Signals()
@@ -59,10 +61,10 @@ class Scene:
             settled_seconds=600,
         )
 
-    async def turn(self) -> None:
+    async def run_check(self) -> None:
         """Some replica's turn; the one before is over."""
         await self.database.execute("update lease set expires_at = now() where name like 'duplicate%'")
-        assert await self.sweep().run_full_check()
+        assert await self.repair().run_full_check()
 
     async def marker(self, kind: int) -> tuple[uuid.UUID, str]:
         marker = await self.database.fetchval(
@@ -70,15 +72,19 @@ class Scene:
         )
         return marker, self.running.services.config.current.marker_text(marker)
 
-    async def twin(self, *, by: str | None = None, seen: bool = True) -> int:
+    async def duplicate(self, *, by: str | None = None, seen: bool = True) -> int:
         """A second issue with the marker of the first; its number."""
         marker, text = await self.marker(1)
-        made = self.tracker._add_issue("Help", f"x\n\n<!-- pointsman: {text} -->", by or self.tracker.bot)
+        number = self.tracker._add_issue("Help", f"x\n\n<!-- pointsman: {text} -->", by or self.tracker.bot)
         if seen:
-            place = (str(made.number), str(made.number), f"{self.tracker.url}/acme/shop/issues/{made.number}")
+            place = (
+                str(number.number),
+                str(number.number),
+                f"{self.tracker.url}/acme/shop/issues/{number.number}",
+            )
             there = self.running.services.config.current.destination("there")
             await marker_observations.record_marker(self.database, there.id, marker, place, "webhook")
-        return made.number
+        return number.number
 
     async def linked(self) -> str:
         return await self.database.fetchval("select remote_id from link")
@@ -105,27 +111,27 @@ async def scene(service: RunningService, tracker: FakeForgejo, database: Databas
 
 
 async def test_the_younger_issue_is_closed_as_a_duplicate_once(scene: Scene):
-    number = await scene.twin()
-    await scene.turn()
-    twin = scene.tracker.issues[number]
-    assert twin.state == "closed" and scene.tracker.issues[1].state == "open"
-    [notice] = twin.comments
+    number = await scene.duplicate()
+    await scene.run_check()
+    duplicate = scene.tracker.issues[number]
+    assert duplicate.state == "closed" and scene.tracker.issues[1].state == "open"
+    [notice] = duplicate.comments
     assert notice.body.startswith("Duplicate of [1](http") and scene.tracker.issues[1].comments == []
     assert scene.doubles == [("there", "issue", True)]
     assert await scene.linked() == "1"
     writes = scene.writes()
-    await scene.turn()
+    await scene.run_check()
     assert scene.writes() == writes and len(scene.doubles) == 1
 
 
 async def test_the_link_moves_to_the_older_one_and_the_ticket_stays_open(scene: Scene):
     """The news that the duplicate was closed concerns no ticket any more; what comes later goes to the one kept."""
-    number = await scene.twin()
+    number = await scene.duplicate()
     await scene.database.execute("update link set remote_id = $1::text, remote_key = $1", str(number))
     scene.tracker.echo = True
     scene.tracker.webhook_url = f"{scene.service.url}/webhooks/forgejo/there"
     scene.tracker.webhook_secret = WEBHOOK_SECRET
-    await scene.turn()
+    await scene.run_check()
     await scene.tracker.webhooks_sent()
     assert [call.status for call in scene.tracker.webhooks] == [200, 200]
     assert scene.tracker.issues[number].state == "closed"
@@ -141,66 +147,69 @@ async def test_the_link_moves_to_the_older_one_and_the_ticket_stays_open(scene: 
 
 async def test_a_persons_copy_is_left_alone(scene: Scene):
     """Even where somebody claims to have seen our marker in it."""
-    number = await scene.twin(by="dev")
+    number = await scene.duplicate(by="dev")
     writes = scene.writes()
-    await scene.turn()
+    await scene.run_check()
     assert scene.tracker.issues[number].state == "open" and scene.writes() == writes
     assert scene.doubles == [] and await scene.linked() == "1"
-    assert await scene.database.fetchval("select count(*) from marker_observation where repaired_at is null") == 0
+    assert (
+        await scene.database.fetchval("select count(*) from marker_observation where repaired_at is null")
+        == 0
+    )
 
 
 async def test_the_one_that_people_left_open_is_kept(scene: Scene):
-    number = await scene.twin()
+    number = await scene.duplicate()
     await scene.tracker.close_issue(1, send=False)
-    await scene.turn()
+    await scene.run_check()
     assert scene.tracker.issues[number].state == "open"
     assert await scene.linked() == str(number)
 
 
 async def test_an_issue_that_is_gone_gives_its_place_to_the_one_that_is_there(scene: Scene):
-    number = await scene.twin()
+    number = await scene.duplicate()
     scene.tracker.delete_issue(1)
-    await scene.turn()
+    await scene.run_check()
     assert scene.tracker.issues[number].state == "open"
     assert await scene.linked() == str(number)
 
 
 async def test_an_issue_the_list_does_not_show_yet_is_closed_all_the_same(scene: Scene):
-    number = await scene.twin()
+    number = await scene.duplicate()
     scene.tracker.hidden = {number}
-    await scene.turn()
+    await scene.run_check()
     assert scene.tracker.issues[number].state == "closed"
 
 
 async def test_two_replicas_at_once_say_it_once(scene: Scene):
-    number = await scene.twin()
-    one, other = scene.sweep(), scene.sweep()
-    assert await asyncio.gather(one.run_full_check(), other.repair_known()) == [True, True]
+    number = await scene.duplicate()
+    first, other = scene.repair(), scene.repair()
+    assert await asyncio.gather(first.run_full_check(), other.repair_known()) == [True, True]
     assert scene.tracker.issues[number].state == "closed"
     assert len(scene.tracker.issues[number].comments) == 1
     assert scene.doubles == [("there", "issue", True)]
 
 
 async def test_only_one_replica_has_a_turn(scene: Scene):
-    won = await asyncio.gather(*(scene.sweep().run_full_check() for _ in range(4)))
+    won = await asyncio.gather(*(scene.repair().run_full_check() for _ in range(4)))
     assert sorted(won) == [False, False, False, True]
 
 
 async def test_what_failed_is_done_the_next_time(scene: Scene):
-    number = await scene.twin()
+    number = await scene.duplicate()
     scene.tracker.faults = [Fault("PATCH", status=500)]
-    await scene.turn()
+    await scene.run_check()
     assert scene.tracker.issues[number].state == "open" and scene.doubles == []
-    await scene.turn()
+    await scene.run_check()
     assert scene.tracker.issues[number].state == "closed" and scene.doubles == [("there", "issue", True)]
     assert [effect.kind for effect in scene.tracker.effects] == ["issue", "comment", "state"]
 
 
 async def test_an_issue_that_can_not_be_closed_is_told_once(scene: Scene):
-    number = await scene.twin()
+    number = await scene.duplicate()
     scene.tracker.blocked = {number}
-    await scene.turn()
-    await scene.turn()
+    await scene.run_check()
+    await scene.run_check()
     assert scene.doubles == [("there", "issue", False)]
 
 
@@ -231,15 +240,15 @@ async def test_the_trouble_of_one_destination_is_its_own(
 
 async def test_a_create_that_was_sent_again_is_looked_for_once_more(scene: Scene):
     """Nobody has seen the second issue: only the sweep finds it."""
-    number = await scene.twin(seen=False)
-    await scene.turn()
+    number = await scene.duplicate(seen=False)
+    await scene.run_check()
     assert scene.tracker.issues[number].state == "open"
     await scene.sent_again(1)
-    await scene.turn()
+    await scene.run_check()
     assert scene.tracker.issues[number].state == "closed"
     assert scene.doubles == [("there", "issue", True)]
     asked = len(scene.tracker.requests)
-    await scene.turn()
+    await scene.run_check()
     assert len(scene.tracker.requests) == asked, "it was looked after"
 
 
@@ -267,10 +276,10 @@ async def commented(scene: Scene):
 
 async def test_a_comment_made_twice_is_deleted_and_a_persons_is_not(commented: Scene):
     first, double, persons = commented.tracker.issues[1].comments
-    await commented.turn()
+    await commented.run_check()
     assert commented.tracker.issues[1].comments == [first, persons]
     assert commented.doubles == [("there", "comment", True)]
-    await commented.turn()
+    await commented.run_check()
     assert len(commented.doubles) == 1
     assert double not in commented.tracker.issues[1].comments
 
@@ -280,20 +289,20 @@ async def test_where_comments_can_not_be_deleted_the_operator_is_told_once(comme
 
     lacking = replace(ForgejoTracker.capabilities, delete_comment=False)
     monkeypatch.setattr(ForgejoTracker, "capabilities", lacking)
-    await commented.turn()
-    await commented.turn()
+    await commented.run_check()
+    await commented.run_check()
     assert len(commented.tracker.issues[1].comments) == 3
     assert commented.doubles == [("there", "comment", False)]
 
 
 async def test_what_was_sent_just_now_is_left_to_settle(commented: Scene):
     await commented.database.execute("update delivery set done_at = now() where kind = 2")
-    await commented.turn()
+    await commented.run_check()
     assert len(commented.tracker.issues[1].comments) == 3
 
 
 async def test_a_listing_that_shows_a_second_issue_of_ours_makes_twins(scene: Scene):
-    number = await scene.twin(seen=False)
+    number = await scene.duplicate(seen=False)
     there = scene.running.services.config.current.destination("there")
 
     async def known():
@@ -309,14 +318,16 @@ async def test_a_listing_that_shows_a_second_issue_of_ours_makes_twins(scene: Sc
     )
     for news in await there.tracker.list_changes(scene.tracker.issues[1].created_at):
         await scene.running.services.tracker_updates.apply(there, news)
-    rows = await scene.database.fetch("select remote_id, seen_by, is_duplicate from marker_observation order by at")
+    rows = await scene.database.fetch(
+        "select remote_id, seen_by, is_duplicate from marker_observation order by at"
+    )
     assert [tuple(row) for row in rows] == [("1", "answer", True), (str(number), "listing", True)]
 
 
 async def test_a_quiet_lane_that_went_round_in_a_circle_is_idle_again(scene: Scene):
     await scene.database.execute("update lane set state = 3, park_reason = 'loop: x'")
-    await scene.turn()
+    await scene.run_check()
     assert await scene.database.fetchval("select state from lane") == 3
     await scene.database.execute("update event set at = now() - interval '2 hours'")
-    await scene.turn()
+    await scene.run_check()
     assert await scene.database.fetchval("select state from lane") == 0

@@ -86,15 +86,15 @@ async def test_an_idle_destination_that_is_asked_often_costs_few_statements(
         replicas = [TrackerPoller(database, reloader, TrackerUpdates(database, reloader)) for _ in range(2)]
         with counted(database) as seen:
             for second in range(60):
-                for one in replicas:
-                    turn = one.state_of(there)
+                for poller in replicas:
+                    state = poller.state_of(there)
                     # a second passes
-                    turn.due -= 1
-                    turn.lease_until -= 1
-                    turn.recorded_at -= 1
-                    if turn.due <= module.asyncio.get_running_loop().time():
-                        turn.due = module.asyncio.get_running_loop().time() + 2
-                        await one.poll(there, turn)
+                    state.due -= 1
+                    state.lease_until -= 1
+                    state.recorded_at -= 1
+                    if state.due <= module.asyncio.get_running_loop().time():
+                        state.due = module.asyncio.get_running_loop().time() + 2
+                        await poller.poll(there, state)
                 if second % 30 == 29:
                     await database.pool.execute("update destination_state set poll_due_at = now()")
         asked = sum(path.startswith("/api/v1/repos/acme/shop/issues?") for _, path in tracker.requests)
@@ -102,7 +102,9 @@ async def test_an_idle_destination_that_is_asked_often_costs_few_statements(
         assert seen.total() <= 8, seen
 
 
-async def test_what_is_listed_is_looked_up_together(service: RunningService, tracker: FakeForgejo, database: Database):
+async def test_what_is_listed_is_looked_up_together(
+    service: RunningService, tracker: FakeForgejo, database: Database
+):
     async with service.replica(config(tracker)) as running:
         for number in range(5):
             await tracker.open_issue(f"a person's {number}", send=False)
@@ -136,19 +138,21 @@ async def test_one_replica_has_the_turn_and_gives_it_back(
                 return asked == [first]
 
             await until(won)
-            turn = second.state_of(there)
-            await second.poll(there, turn)
-            assert asked == [first] and turn.due > module.asyncio.get_running_loop().time() + 500
-        await second.poll(there, turn)
+            state = second.state_of(there)
+            await second.poll(there, state)
+            assert asked == [first] and state.due > module.asyncio.get_running_loop().time() + 500
+        await second.poll(there, state)
         assert asked == [first, second]
 
 
-async def test_a_success_clears_the_failure_of_asking(service: RunningService, tracker: FakeForgejo, database: Database):
+async def test_a_success_clears_the_failure_of_asking(
+    service: RunningService, tracker: FakeForgejo, database: Database
+):
     async with service.replica(config(tracker)) as running:
         reloader = running.services.config
         there = reloader.current.destination("there")
         reconcile = TrackerPoller(database, reloader, TrackerUpdates(database, reloader))
-        turn = module.PollState()
+        state = module.PollState()
 
         async def failure():
             [row] = [row for row in await destinations.list_status(database) if row.slug == "there"]
@@ -156,15 +160,17 @@ async def test_a_success_clears_the_failure_of_asking(service: RunningService, t
 
         await _free(database)
         tracker.faults = [Fault("GET /api/v1/repos/acme/shop/issues", status=500)]
-        await reconcile.poll(there, turn)
+        await reconcile.poll(there, state)
         assert (await failure()).startswith("asking for changes: ")
-        turn.lease_until = 0.0
+        state.lease_until = 0.0
         await database.execute("update destination_state set poll_due_at = now()")
-        await reconcile.poll(there, turn)
+        await reconcile.poll(there, state)
         assert await failure() is None
-        await database.execute("update destination_state set failure_message = 'of a delivery', failure_origin = 'delivery', failures = 3")
-        turn.recorded_at = float("-inf")
-        await reconcile.poll(there, turn)
+        await database.execute(
+            "update destination_state set failure_message = 'of a delivery', failure_origin = 'delivery', failures = 3"
+        )
+        state.recorded_at = float("-inf")
+        await reconcile.poll(there, state)
         assert await failure() == "of a delivery"
 
 
@@ -190,12 +196,12 @@ async def test_webhooks_that_failed_are_sent_again_and_heard(service: RunningSer
                 database, running.services.config, TrackerUpdates(database, running.services.config)
             )
             await _free(database)
-            turn = module.PollState()
-            await reconcile.poll(there, turn)
+            state = module.PollState()
+            await reconcile.poll(there, state)
             await service.until_ticket(ticket, lambda seen: seen["links"][0]["state"] == "orphaned")
             asked = len(github.requests)
-            turn.lease_until = module.asyncio.get_running_loop().time() + 60
-            await reconcile.poll(there, turn)
+            state.lease_until = module.asyncio.get_running_loop().time() + 60
+            await reconcile.poll(there, state)
             assert not any("/hooks" in path for _, path in github.requests[asked:]), "not before ten minutes"
 
 
@@ -203,7 +209,9 @@ async def test_without_a_public_address_nobody_is_asked(service: RunningService,
     github = FakeGitHub(repository="acme/shop", token="tracker-token")
     async with github, service.replica(config(github, "github")) as running:
         there = running.services.config.current.destination("there")
-        reconcile = TrackerPoller(database, running.services.config, TrackerUpdates(database, running.services.config))
+        reconcile = TrackerPoller(
+            database, running.services.config, TrackerUpdates(database, running.services.config)
+        )
         await _free(database)
         await reconcile.poll(there, module.PollState())
         assert not any("/hooks" in path for _, path in github.requests)
@@ -232,31 +240,31 @@ async def test_trouble_with_that_does_not_spoil_the_asking(service: RunningServi
 
 async def _compare(service: RunningService, database: Database, slug: str | None = None, *, dry_run: bool):
     summary = full_reconcile.Summary()
-    found = [
-        one
-        async for one in full_reconcile.reconcile(
+    differences = [
+        difference
+        async for difference in full_reconcile.reconcile(
             service.settings, database, slug, dry_run=dry_run, summary=summary
         )
     ]
-    return summary, found
+    return summary, differences
 
 
 @pytest.fixture
 async def linked(service: RunningService, tracker: FakeForgejo, database: Database):
     """Three tickets with their issues, in their order."""
     async with service.replica(config(tracker)):
-        made = {}
+        tickets = {}
         for number in range(3):
             ticket = await service.new_ticket(f"number {number}")
-            made[int((await service.linked(ticket))["key"])] = ticket
-        yield [made[number] for number in sorted(made)]
+            tickets[int((await service.linked(ticket))["key"])] = ticket
+        yield [tickets[number] for number in sorted(tickets)]
 
 
 async def test_where_all_is_well_nothing_differs(
     linked, service: RunningService, tracker: FakeForgejo, database: Database
 ):
-    summary, found = await _compare(service, database, dry_run=True)
-    assert (found, summary.checked, str(summary)) == ([], 3, "3 issues compared, 0 differ")
+    summary, differences = await _compare(service, database, dry_run=True)
+    assert (differences, summary.checked, str(summary)) == ([], 3, "3 issues compared, 0 differ")
 
 
 async def test_a_dry_run_tells_and_changes_nothing_and_a_real_one_mends(
@@ -265,20 +273,23 @@ async def test_a_dry_run_tells_and_changes_nothing_and_a_real_one_mends(
     """One was closed, one deleted, and nobody told us."""
     await tracker.close_issue(1, send=False)
     tracker.delete_issue(2)
-    summary, found = await _compare(service, database, dry_run=True)
-    assert [(str(one.ticket), one.ticket_state, one.issue_state, one.result) for one in found] == [
+    summary, differences = await _compare(service, database, dry_run=True)
+    assert [
+        (str(difference.ticket), difference.ticket_state, difference.issue_state, difference.result)
+        for difference in differences
+    ] == [
         (linked[0], "open", "closed", "differs"),
         (linked[1], "open", "gone", "differs"),
     ]
     assert summary.drift == 2
     assert (await service.ticket(linked[0]))["status"] == "open"
-    summary, found = await _compare(service, database, dry_run=False)
-    assert [one.result for one in found] == ["applied", "applied"]
+    summary, differences = await _compare(service, database, dry_run=False)
+    assert [difference.result for difference in differences] == ["applied", "applied"]
     assert (summary.applied, summary.drift) == (2, 0)
     assert (await service.ticket(linked[0]))["status"] == "closed"
     assert (await service.ticket(linked[1]))["links"][0]["state"] == "orphaned"
-    summary, found = await _compare(service, database, dry_run=True)
-    assert found == [] and summary.checked == 2
+    summary, differences = await _compare(service, database, dry_run=True)
+    assert differences == [] and summary.checked == 2
 
 
 async def test_a_difference_that_was_known_all_along_is_mended_too(
@@ -287,8 +298,8 @@ async def test_a_difference_that_was_known_all_along_is_mended_too(
     """The link says closed, as the issue is; only the ticket says otherwise."""
     await tracker.close_issue(1, send=False)
     await database.execute("update link set remote_state = 2 where remote_id = '1'")
-    _, [one] = await _compare(service, database, dry_run=False)
-    assert one.result == "applied"
+    _, [difference] = await _compare(service, database, dry_run=False)
+    assert difference.result == "applied"
     assert (await service.ticket(linked[0]))["status"] == "closed"
 
 
@@ -297,8 +308,8 @@ async def test_what_a_delivery_is_about_to_change_is_no_drift(
 ):
     await database.execute("update destination_state set pause_reason = 'operator'")
     await service.call("POST", f"/api/v1/tickets/{linked[0]}/close", token=ADMIN, status=200)
-    summary, [one] = await _compare(service, database, dry_run=False)
-    assert (one.result, summary.drift, summary.pending) == ("pending", 0, 1)
+    summary, [difference] = await _compare(service, database, dry_run=False)
+    assert (difference.result, summary.drift, summary.pending) == ("pending", 0, 1)
     assert (await service.ticket(linked[0]))["status"] == "closed"
 
 
@@ -311,10 +322,14 @@ async def test_what_was_promised_while_the_issue_was_read_is_not_undone(
     await reloader.refresh()
     there = reloader.current.destination("there")
     [read] = [
-        one for one in await there.tracker.list_changes(tracker.issues[1].created_at) if one.ref.key == "1"
+        issue
+        for issue in await there.tracker.list_changes(tracker.issues[1].created_at)
+        if issue.ref.key == "1"
     ]
     await service.call("POST", f"/api/v1/tickets/{linked[0]}/close", token=ADMIN, status=200)
-    heard = await TrackerUpdates(database, reloader).apply_read(there, read, await store.current_time(database))
+    heard = await TrackerUpdates(database, reloader).apply_read(
+        there, read, await store.current_time(database)
+    )
     assert not heard.changed and "delivery of ours" in heard.note
     assert (await service.ticket(linked[0]))["status"] == "closed"
     await reloader.close()
@@ -330,8 +345,8 @@ async def test_a_dead_delivery_is_named_and_left_to_a_person(
         return await count_dead(database) == 1
 
     await until(dead)
-    summary, [one] = await _compare(service, database, dry_run=False)
-    assert one.result == "dead" and one.note.startswith("pointsman replay ")
+    summary, [difference] = await _compare(service, database, dry_run=False)
+    assert difference.result == "dead" and difference.note.startswith("pointsman replay ")
     assert summary.drift == 1
     assert (await service.ticket(linked[0]))["status"] == "closed"
 
@@ -340,8 +355,8 @@ async def test_a_tracker_that_can_not_be_asked_is_told_once(
     linked, service: RunningService, tracker: FakeForgejo, database: Database
 ):
     tracker.token = "another"
-    summary, [one] = await _compare(service, database, dry_run=False)
-    assert one.result == "stopped" and "401" in one.note and summary.failed == 1
+    summary, [difference] = await _compare(service, database, dry_run=False)
+    assert difference.result == "stopped" and "401" in difference.note and summary.failed == 1
 
 
 async def test_one_issue_that_can_not_be_read_does_not_stop_the_others(
@@ -349,8 +364,8 @@ async def test_one_issue_that_can_not_be_read_does_not_stop_the_others(
 ):
     tracker.faults = [Fault("/issues/1", status=500)]
     await tracker.close_issue(3, send=False)
-    summary, found = await _compare(service, database, dry_run=False)
-    assert [one.result for one in found] == ["failed", "applied"]
+    summary, differences = await _compare(service, database, dry_run=False)
+    assert [difference.result for difference in differences] == ["failed", "applied"]
     assert (summary.checked, summary.failed) == (2, 1)
 
 

@@ -25,7 +25,11 @@ def _noted(recent: RecentCalls, away: int, answered: int) -> RecentCalls:
 
 
 def test_the_numbers_of_the_breaker():
-    assert (circuit_breaker.FAILURES_IN_A_ROW, circuit_breaker.OPEN_SECONDS, circuit_breaker.MAX_OPEN_SECONDS) == (
+    assert (
+        circuit_breaker.FAILURES_IN_A_ROW,
+        circuit_breaker.OPEN_SECONDS,
+        circuit_breaker.MAX_OPEN_SECONDS,
+    ) == (
         5,
         30.0,
         900.0,

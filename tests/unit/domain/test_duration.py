@@ -10,8 +10,8 @@ from pointsman.domain.duration import parse_duration
 
 
 def test_units():
-    said = {text: parse_duration(text) for text in ("90s", "10m", "24h", "7d", "2w", "01m")}
-    assert said == {"90s": 90, "10m": 600, "24h": 86400, "7d": 604800, "2w": 1209600, "01m": 60}
+    seconds = {text: parse_duration(text) for text in ("90s", "10m", "24h", "7d", "2w", "01m")}
+    assert seconds == {"90s": 90, "10m": 600, "24h": 86400, "7d": 604800, "2w": 1209600, "01m": 60}
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pointsman.domain.quiet_hours import DAYS, validate, quiet_hours_end, quiet_hours_for
+from pointsman.domain.quiet_hours import DAYS, quiet_hours_end, quiet_hours_for, validate
 from pointsman.domain.routing import Match, Options, QuietHours, Route
 
 BERLIN = "Europe/Berlin"
@@ -19,8 +19,8 @@ def utc(text):
 
 
 def until(hours, text):
-    found = quiet_hours_end(hours, utc(text))
-    return found.strftime("%Y-%m-%d %H:%M:%S") if found is not None else None
+    end = quiet_hours_end(hours, utc(text))
+    return end.strftime("%Y-%m-%d %H:%M:%S") if end is not None else None
 
 
 @pytest.mark.parametrize(
@@ -139,6 +139,6 @@ def test_hours_that_can_be_kept():
 def test_each_destination_keeps_the_hours_of_its_own_rule():
     quiet, loud = Options(quiet_hours=NIGHT), Options()
     routes = [Route(1, Match(), (1,), True, loud), Route(2, Match(), (1, 2), False, quiet)]
-    assert [quiet_hours_for(routes, one) for one in (1, 2, 3)] == [None, NIGHT, None]
+    assert [quiet_hours_for(routes, destination_id) for destination_id in (1, 2, 3)] == [None, NIGHT, None]
     assert quiet_hours_for(routes[1:], 3) is NIGHT, "where no rule leads any more, the first one's count"
     assert quiet_hours_for((), 1) is None

@@ -10,9 +10,9 @@ from pointsman.domain.duration import parse_duration
 from pointsman.domain.recurrence import (
     first_matching_action,
     generation_starts,
+    is_same_release,
     is_silent,
     recurrence_action,
-    is_same_release,
 )
 from pointsman.domain.routing import RecurrenceRule
 from pointsman.domain.states import TicketKind, TicketStatus
@@ -25,7 +25,9 @@ SPANS = ["10m", "24h", "30d"]
 DAY = 86400.0
 
 
-def make(status=TicketStatus.CLOSED, *, reason="completed", kind=TicketKind.ALERT, release="", age=0.0, **more):
+def make(
+    status=TicketStatus.CLOSED, *, reason="completed", kind=TicketKind.ALERT, release="", age=0.0, **more
+):
     closed = reason if status is TicketStatus.CLOSED else None
     return Ticket(ID, 1, kind, "print", 1, status, closed, 5, release=release, closed_seconds=age, **more)
 
@@ -46,7 +48,12 @@ def test_what_is_done_where_no_rule_says_anything(reason, then):
     ("age", "then"), [(0.0, "reopen"), (DAY - 1, "reopen"), (DAY, "new"), (400 * DAY, "new")]
 )
 def test_by_how_long_it_was_closed(age, then):
-    assert first_matching_action([RecurrenceRule(then="new", closed_for="24h")], "completed", age, same_release=None) == then
+    assert (
+        first_matching_action(
+            [RecurrenceRule(then="new", closed_for="24h")], "completed", age, same_release=None
+        )
+        == then
+    )
 
 
 @pytest.mark.parametrize(
@@ -75,7 +82,7 @@ def test_the_first_rule_that_fits_says_it_and_what_it_does_not_ask_fits():
     assert first_matching_action(rules, "completed", 600, same_release=None) == "comment"
 
 
-AGAIN = st.builds(
+RULES = st.builds(
     RecurrenceRule,
     then=st.sampled_from(["reopen", "new", "comment", "ignore"]),
     reason=st.none() | st.sampled_from(REASONS) | st.lists(st.sampled_from(REASONS), min_size=1, unique=True),
@@ -107,7 +114,7 @@ def model(rules, reason, age, same):
 
 
 @given(
-    st.lists(AGAIN, max_size=5),
+    st.lists(RULES, max_size=5),
     st.sampled_from(REASONS),
     st.sampled_from([0.0, 599.0, 600.0, 86399.0, 86400.0, 2591999.0, 2592000.0]),
     st.sampled_from([True, False, None]),
@@ -116,9 +123,12 @@ def test_every_rule_against_its_words(rules, reason, age, same):
     assert first_matching_action(rules, reason, age, same_release=same) == model(rules, reason, age, same)
 
 
-@given(st.lists(AGAIN, max_size=3), st.sampled_from(["opened", "recurred", "regressed", "unmuted"]))
+@given(st.lists(RULES, max_size=3), st.sampled_from(["opened", "recurred", "regressed", "unmuted"]))
 def test_what_people_say_and_what_is_open_obeys_no_rule(rules, action):
-    assert recurrence_action(make(kind=TicketKind.SUPPORT, reason="not_planned"), report(action), rules) == "reopen"
+    assert (
+        recurrence_action(make(kind=TicketKind.SUPPORT, reason="not_planned"), report(action), rules)
+        == "reopen"
+    )
     assert recurrence_action(make(TicketStatus.OPEN), report(action), rules) == "reopen"
     assert recurrence_action(make(reason="not_planned"), report("commented"), rules) == "reopen"
 
@@ -137,16 +147,19 @@ def test_a_release_that_is_not_known_is_neither_the_same_nor_another():
 
 
 def test_what_stays_silent_is_known_before_anybody_asks_where_to():
-    ignored, twin = make(reason="not_planned"), make(reason="duplicate")
+    ignored, duplicate = make(reason="not_planned"), make(reason="duplicate")
     assert is_silent(ignored, report("regressed"), ())
-    assert not is_silent(twin, report(), ())
-    twin.recurrence_announced = True
-    assert is_silent(twin, report("recurred"), ())
-    assert not is_silent(twin, report("regressed"), ()), "news of its own kind is said each time"
+    assert not is_silent(duplicate, report(), ())
+    duplicate.recurrence_announced = True
+    assert is_silent(duplicate, report("recurred"), ())
+    assert not is_silent(duplicate, report("regressed"), ()), "news of its own kind is said each time"
     assert not is_silent(make(), report(), ())
 
 
-NEW = [RecurrenceRule(then="new", reason="completed", release="other"), RecurrenceRule(then="reopen", reason="completed")]
+NEW = [
+    RecurrenceRule(then="new", reason="completed", release="other"),
+    RecurrenceRule(then="reopen", reason="completed"),
+]
 
 
 @pytest.mark.parametrize(
@@ -176,9 +189,9 @@ def test_where_tickets_of_their_own_begin_within_a_row_of_reports(ticket, report
 
 def test_what_is_ignored_first_may_begin_a_ticket_later_in_the_row():
     rules = [RecurrenceRule(then="new", release="other")]
-    row = [(report(release=one), rules) for one in ("1", "1", "2", "2")]
+    row = [(report(release=release), rules) for release in ("1", "1", "2", "2")]
     assert generation_starts(make(release="1", reason="not_planned"), row) == [2]
 
 
 def test_every_span_that_is_used_here_is_what_the_model_says():
-    assert [parse_duration(one) for one in SPANS] == [600, 86400, 2592000]
+    assert [parse_duration(span) for span in SPANS] == [600, 86400, 2592000]

@@ -27,8 +27,8 @@ def _patterns(value: Any) -> Iterator[re.Pattern[Any]]:
         case msgspec.Struct():
             yield from _patterns(msgspec.structs.astuple(value))
         case list() | tuple() | set() | frozenset():
-            for one in value:
-                yield from _patterns(one)
+            for item in value:
+                yield from _patterns(item)
         case dict():
             yield from _patterns(list(value.values()))
 
@@ -36,8 +36,8 @@ def _patterns(value: Any) -> Iterator[re.Pattern[Any]]:
 def _modules() -> Iterator[str]:
     points = importlib.metadata.entry_points(group="pointsman")
     for package in sorted({"pointsman", *(point.module.partition(".")[0] for point in points)}):
-        found = pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}.")
-        yield from (module.name for module in found if not module.name.endswith("__main__"))
+        packages = pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}.")
+        yield from (module.name for module in packages if not module.name.endswith("__main__"))
 
 
 def _possessive_of_more(tree: Any) -> Iterator[Any]:
@@ -52,10 +52,10 @@ def _possessive_of_more(tree: Any) -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(
-    ("pattern", "found"), [("(?:ab|c)*+", 1), ("(x(?:a|bc){2,4}+)?", 1), ("[ab]*+(?>(?:ab|c)*)", 0)]
+    ("pattern", "count"), [("(?:ab|c)*+", 1), ("(x(?:a|bc){2,4}+)?", 1), ("[ab]*+(?>(?:ab|c)*)", 0)]
 )
-def test_what_is_looked_for_is_found(pattern: str, found: int):
-    assert len(list(_possessive_of_more(parser.parse(pattern)))) == found
+def test_what_is_looked_for_is_found(pattern: str, count: int):
+    assert len(list(_possessive_of_more(parser.parse(pattern)))) == count
 
 
 def test_none_repeats_a_group_possessively():
@@ -66,8 +66,8 @@ def test_none_repeats_a_group_possessively():
     for name in _modules():
         for pattern in _patterns(list(vars(importlib.import_module(name)).values())):
             seen += 1
-            said = pattern.pattern if isinstance(pattern.pattern, str) else pattern.pattern.decode("latin-1")
-            if said not in HARMLESS and any(
+            text = pattern.pattern if isinstance(pattern.pattern, str) else pattern.pattern.decode("latin-1")
+            if text not in HARMLESS and any(
                 _possessive_of_more(parser.parse(pattern.pattern, pattern.flags))
             ):
                 wrong.append(f"{name}: {pattern.pattern[:80]!r}")

@@ -76,7 +76,11 @@ def test_a_thing_that_is_gone_is_a_fault_of_the_settings_for_a_create_and_an_orp
     assert of(api.NotFound("x"), CREATE).next_step is NextStep.RETRY
     for kind in (COMMENT, STATE):
         verdict = of(api.NotFound("x"), kind)
-        assert (verdict.outcome, verdict.next_step, verdict.outcome_unknown) == (Outcome.ORPHAN, NextStep.ORPHAN, False)
+        assert (verdict.outcome, verdict.next_step, verdict.outcome_unknown) == (
+            Outcome.ORPHAN,
+            NextStep.ORPHAN,
+            False,
+        )
 
 
 @pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
@@ -132,8 +136,8 @@ def test_an_unreachable_destination_is_left_to_the_breaker_and_uses_up_no_attemp
 
 def test_the_numbers_of_an_attempt():
     assert (BASE_SECONDS, CAP_SECONDS, MAX_DEFECTS) == (5.0, 3600.0, 3)
-    held = [of(api.AuthFailed("x"), CREATE, failures=n).destination_back_off_seconds for n in range(8)]
-    assert held == [15, 30, 60, 120, 240, 480, 900, 900]
+    back_offs = [of(api.AuthFailed("x"), CREATE, failures=n).destination_back_off_seconds for n in range(8)]
+    assert back_offs == [15, 30, 60, 120, 240, 480, 900, 900]
     away = [of(api.Unavailable("x"), CREATE, failures=n, dice=1.0).delay_seconds for n in range(8)]
     assert away == [5, 10, 20, 40, 80, 160, 160, 160]
     assert of(api.Refused("x"), CREATE).delay_seconds == 0.0
@@ -186,7 +190,10 @@ errors = st.sampled_from(
 def test_any_verdict_can_be_acted_on(error, kind, attempts, failures, dice):
     verdict = of(error, kind, attempts=attempts, failures=failures, dice=dice)
     assert 0 <= verdict.delay_seconds <= CAP_SECONDS
-    assert verdict.destination_back_off_seconds is None or 0 < verdict.destination_back_off_seconds <= CAP_SECONDS
+    assert (
+        verdict.destination_back_off_seconds is None
+        or 0 < verdict.destination_back_off_seconds <= CAP_SECONDS
+    )
     # a retry never comes at once, or a failing tracker would be hammered
     assert verdict.next_step is not NextStep.RETRY or verdict.delay_seconds > 0
     # doing it twice is the same as once: nothing to be in doubt about

@@ -89,14 +89,14 @@ def test_a_verdict_names_what_stood_against_a_rule_and_what_it_met():
         7, matched=False, failed_field="level", expected="fatal", actual="error"
     )
     assert match_route(rule(7, (1,)), ALERT) == MatchResult(7, matched=True)
-    said = match_route(rule(7, (1,), environment=["a", "b"]), Facts("shop", "alert"))
-    assert (said.failed_field, said.expected, said.actual) == ("environment", "a or b", "nothing")
-    said = match_route(rule(7, (1,), tags={"service": ["a", ""]}), ALERT)
-    assert (said.failed_field, said.expected, said.actual) == ("tags.service", "a or nothing", "nothing")
+    match = match_route(rule(7, (1,), environment=["a", "b"]), Facts("shop", "alert"))
+    assert (match.failed_field, match.expected, match.actual) == ("environment", "a or b", "nothing")
+    match = match_route(rule(7, (1,), tags={"service": ["a", ""]}), ALERT)
+    assert (match.failed_field, match.expected, match.actual) == ("tags.service", "a or nothing", "nothing")
     unknown = Facts("shop", "alert", tags=None)
     assert match_route(rule(7, (1,), tags={"service": "a"}), unknown).actual == "not known here"
-    said = match_route(rule(7, (1,), title="^b"), Facts("shop", "alert", title="abc"))
-    assert (said.failed_field, said.expected, said.actual) == ("title", "with ^b", "abc")
+    match = match_route(rule(7, (1,), title="^b"), Facts("shop", "alert", title="abc"))
+    assert (match.failed_field, match.expected, match.actual) == ("title", "with ^b", "abc")
 
 
 @pytest.mark.parametrize("name", ["environment", "level", "release"])
@@ -159,7 +159,12 @@ def test_a_threshold_is_met_by_the_report_that_reaches_it():
 def test_without_its_past_a_problem_is_below_every_threshold():
     assert settle([OFTEN], ALERT).below_threshold
     assert match_route(OFTEN, ALERT) == MatchResult(
-        1, matched=False, failed_field="occurrences", expected="3 within 10m", actual="not known here", pending=True
+        1,
+        matched=False,
+        failed_field="occurrences",
+        expected="3 within 10m",
+        actual="not known here",
+        pending=True,
     )
     assert match_route(OFTEN, ALERT, seen(2)).actual == "2"
     assert match_route(OFTEN, ALERT, seen(3)).matched
@@ -176,13 +181,15 @@ def test_each_rule_counts_within_its_own_time():
 def test_a_rule_below_its_threshold_is_passed_over():
     below = settle([OFTEN, rule(2, (2,))], ALERT, seen(1))
     assert (below.destinations, below.below_threshold) == ((2,), False)
-    assert [one.position for one in below.pending] == [1]
+    assert [route.position for route in below.pending] == [1]
     assert settle([OFTEN, rule(2, (2,))], ALERT, seen(3)).destinations == (1,)
 
 
 def test_nothing_is_held_that_a_rule_drops_or_that_no_rule_would_take():
     assert not settle([OFTEN, rule(2, ())], ALERT, seen(1)).below_threshold
-    assert not settle([rule(1, (1,), source="other", occurrences=3, within="10m")], ALERT, seen(1)).below_threshold
+    assert not settle(
+        [rule(1, (1,), source="other", occurrences=3, within="10m")], ALERT, seen(1)
+    ).below_threshold
     assert not settle([], ALERT, seen(1)).below_threshold
     assert settle([rule(2, (), source="other"), OFTEN], ALERT, seen(1)).below_threshold
 
@@ -197,8 +204,8 @@ def test_what_was_not_seen_for_long_or_never_is_news():
     assert choose(rules, ALERT, History(unseen_seconds=3600.0)) == (1,)
     assert choose(rules, ALERT, History(unseen_seconds=3599.0)) == ()
     assert settle(rules, ALERT, History(unseen_seconds=1.0)).below_threshold
-    said = match_route(rules[0], ALERT, History(unseen_seconds=12.0))
-    assert (said.failed_field, said.expected, said.actual) == (
+    match = match_route(rules[0], ALERT, History(unseen_seconds=12.0))
+    assert (match.failed_field, match.expected, match.actual) == (
         "unseen_for",
         "not reported for 1h",
         "reported 12 s before",
@@ -208,8 +215,8 @@ def test_what_was_not_seen_for_long_or_never_is_news():
 def test_people_are_never_held_back():
     """A person's ticket is never reported again: it would wait for ever."""
     help_me = Facts("helpdesk", "support")
-    told = settle([OFTEN, rule(2, (2,))], help_me)
-    assert (told.destinations, told.below_threshold, told.pending) == ((1,), False, ())
+    choice = settle([OFTEN, rule(2, (2,))], help_me)
+    assert (choice.destinations, choice.below_threshold, choice.pending) == ((1,), False, ())
     assert match_route(OFTEN, help_me).matched
     assert choose([rule(1, (1,), unseen_for="1h")], help_me, History(unseen_seconds=1.0)) == (1,)
 
@@ -222,7 +229,7 @@ def test_only_rules_with_a_threshold_need_the_past():
 
 def test_candidates_end_with_the_first_rule_that_takes_it_for_sure():
     some = [OFTEN, rule(2, (2,), continues=True), rule(3, (3,), source="other"), rule(4, (4,)), rule(5, (5,))]
-    assert [one.position for one in prefilter(some, ALERT)] == [1, 2, 4]
+    assert [route.position for route in prefilter(some, ALERT)] == [1, 2, 4]
     assert evaluate_history(prefilter(some, ALERT), seen(3)).destinations == (1,)
     assert evaluate_history(prefilter(some, ALERT), seen(2)).destinations == (2, 4)
 
@@ -232,9 +239,9 @@ def test_the_first_rule_that_took_it_says_what_else_is_done():
         Route(number, Match(), (number,), continues=True, options=Options(name=f"n{number}"))
         for number in (1, 2)
     ]
-    told = settle(named, ALERT)
-    assert told.options.name == "n1"
-    assert [one.position for one in told.routes] == [1, 2]
+    choice = settle(named, ALERT)
+    assert choice.options.name == "n1"
+    assert [route.position for route in choice.routes] == [1, 2]
     assert settle([], ALERT).options == Options()
 
 
@@ -253,13 +260,13 @@ def test_what_the_rules_ask_is_known():
 
 # -- properties ------------------------------------------------------------------------------------------------------
 
-words = st.none() | st.sampled_from(["shop", "alert", "x", ""])
-some_words = words | st.lists(st.sampled_from(["x", "y", ""]), max_size=2)
+values = st.none() | st.sampled_from(["shop", "alert", "x", ""])
+some_words = values | st.lists(st.sampled_from(["x", "y", ""]), max_size=2)
 tag_values = st.sampled_from(["x", "y"])
 matches = st.builds(
     Match,
-    source=words,
-    kind=words,
+    source=values,
+    kind=values,
     environment=some_words,
     level=some_words,
     release=some_words,
@@ -274,7 +281,7 @@ routes = st.lists(
         Route,
         position=st.integers(1, 9),
         match=matches
-        | st.builds(Match, source=words)
+        | st.builds(Match, source=values)
         | st.builds(Match, occurrences=st.integers(1, 4), within=st.just("1s")),
         destinations=st.lists(st.integers(1, 4), max_size=3).map(tuple),
         continues=st.booleans(),
@@ -337,21 +344,21 @@ def naive(some, report, past):
 @settings(deadline=None, max_examples=200)
 @given(routes, facts, pasts)
 def test_the_choice_is_that_of_a_plain_reading(some, report, past):
-    told = settle(some, report, past)
-    assert (told.destinations, told.below_threshold) == naive(some, report, past)
-    assert choose(some, report, past) == told.destinations
+    choice = settle(some, report, past)
+    assert (choice.destinations, choice.below_threshold) == naive(some, report, past)
+    assert choose(some, report, past) == choice.destinations
 
 
 @settings(deadline=None, max_examples=100)
 @given(routes, facts, pasts)
 def test_verdicts_agree_with_the_choice(some, report, past):
-    told = settle(some, report, past)
-    assert all(match_route(one, report, past).matched for one in told.routes)
-    assert all(match_route(one, report, past).pending for one in told.pending)
-    for one in some:
-        said = match_route(one, report, past)
-        assert said.matched is (said.failed_field == "")
-        assert said.matched or (said.expected and said.actual)
+    choice = settle(some, report, past)
+    assert all(match_route(route, report, past).matched for route in choice.routes)
+    assert all(match_route(route, report, past).pending for route in choice.pending)
+    for route in some:
+        match = match_route(route, report, past)
+        assert match.matched is (match.failed_field == "")
+        assert match.matched or (match.expected and match.actual)
 
 
 @settings(deadline=None, max_examples=100)
@@ -375,6 +382,6 @@ def test_what_is_not_asked_changes_nothing(some, report, other, past):
 def test_no_text_of_a_stranger_raises(title, word, tags, pattern):
     report = Facts("shop", "alert", word, word, word, title + "\ud800", tags)
     some = [rule(1, (1,), environment="x"), rule(2, (2,), tags={"a": "b"}), rule(3, (3,), title=pattern)]
-    for one in some:
-        assert isinstance(match_route(one, report).actual, str)
+    for route in some:
+        assert isinstance(match_route(route, report).actual, str)
     choose(some, report)

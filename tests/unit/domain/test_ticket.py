@@ -22,7 +22,7 @@ from pointsman.plugin_api import Person, Report
 ID = uuid.UUID("0192aaaa-0000-7000-8000-000000000000")
 REPORT_ID = uuid.UUID("0192bbbb-0000-7000-8000-000000000000")
 FORGEJO, GITHUB, MAIL = 1, 2, 9
-PLACES = DeliveryTargets((FORGEJO, GITHUB), MAIL)
+TARGETS = DeliveryTargets((FORGEJO, GITHUB), MAIL)
 
 
 def make(status=TicketStatus.OPEN, *, next_event=2, email="ann@x.test", close_reason=None):
@@ -30,27 +30,29 @@ def make(status=TicketStatus.OPEN, *, next_event=2, email="ann@x.test", close_re
     return Ticket(ID, 1, TicketKind.SUPPORT, "print", 1, status, reason, next_event, email)
 
 
-def reported(ticket, action, places=PLACES, **more):
-    decided = Changes()
-    apply_report(ticket, Report(action=action, fingerprint="print", **more), REPORT_ID, places, decided)
-    return decided
+def reported(ticket, action, targets=TARGETS, **more):
+    changes = Changes()
+    apply_report(ticket, Report(action=action, fingerprint="print", **more), REPORT_ID, targets, changes)
+    return changes
 
 
-def came_back(ticket, action, then, places=PLACES, **more):
-    decided = Changes()
+def came_back(ticket, action, then, targets=TARGETS, **more):
+    changes = Changes()
     report = Report(action=action, fingerprint="print", **more)
-    apply_report(ticket, report, REPORT_ID, places, decided, then)
-    return decided
+    apply_report(ticket, report, REPORT_ID, targets, changes, then)
+    return changes
 
 
-def told(ticket, state, reason=None, places=PLACES, seen_at=None):
-    decided = Changes()
-    changed = apply_state(ticket, state, reason, places, decided, except_destination=seen_at, actor={"by": "ann"})
-    return changed, decided
+def state_changed(ticket, state, reason=None, targets=TARGETS, seen_at=None):
+    changes = Changes()
+    changed = apply_state(
+        ticket, state, reason, targets, changes, except_destination=seen_at, actor={"by": "ann"}
+    )
+    return changed, changes
 
 
-def promised(decided):
-    return [(one.destination_id, one.kind) for one in decided.deliveries]
+def planned(changes):
+    return [(delivery.destination_id, delivery.kind) for delivery in changes.deliveries]
 
 
 def both(kind):
@@ -80,16 +82,16 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize(("status", "action", "event", "promises"), TABLE)
-def test_what_a_report_makes_of_a_ticket(status, action, event, promises):
+@pytest.mark.parametrize(("status", "action", "event_kind", "deliveries"), TABLE)
+def test_what_a_report_makes_of_a_ticket(status, action, event_kind, deliveries):
     ticket = make(status or TicketStatus.OPEN, next_event=1 if status is None else 5)
     n = ticket.next_event
-    decided = reported(ticket, action)
-    assert [(one.kind, one.n) for one in decided.events] == ([(event, n)] if event else [])
-    assert promised(decided) == promises
-    assert {one.event_n for one in decided.deliveries} <= {n}
-    assert ticket.next_event == n + len(decided.events)
-    reopened = (MAIL, DeliveryKind.MAIL) in promises
+    changes = reported(ticket, action)
+    assert [(event.kind, event.n) for event in changes.events] == ([(event_kind, n)] if event_kind else [])
+    assert planned(changes) == deliveries
+    assert {delivery.event_n for delivery in changes.deliveries} <= {n}
+    assert ticket.next_event == n + len(changes.events)
+    reopened = (MAIL, DeliveryKind.MAIL) in deliveries
     assert ticket.status is (TicketStatus.OPEN if reopened or status is None else status)
     assert (ticket.close_reason is None) == (ticket.status is TicketStatus.OPEN)
 
@@ -98,46 +100,50 @@ def test_what_a_report_makes_of_a_ticket(status, action, event, promises):
 def test_a_ticket_that_stays_closed_says_so_once_and_news_of_its_own_kind_each_time(action):
     ticket = make(TicketStatus.CLOSED, close_reason="duplicate")
     ticket.kind = TicketKind.ALERT
-    decided = came_back(ticket, action, "comment")
+    changes = came_back(ticket, action, "comment")
     own = action in ("regressed", "unmuted")
     kind = action if own else "recurred"
-    assert [(one.kind, one.data["stays"]) for one in decided.events] == [(kind, "duplicate")]
-    assert promised(decided) == COMMENT
-    assert {one.coalesce_key for one in decided.deliveries} == {RECURRENCE_KEY}
+    assert [(event.kind, event.data["stays"]) for event in changes.events] == [(kind, "duplicate")]
+    assert planned(changes) == COMMENT
+    assert {event.coalesce_key for event in changes.deliveries} == {RECURRENCE_KEY}
     assert (ticket.status, ticket.close_reason) == (TicketStatus.CLOSED, "duplicate")
-    again = came_back(ticket, action, "comment")
-    assert promised(again) == (COMMENT if own else [])
-    assert bool(again.events) is own
+    repeated = came_back(ticket, action, "comment")
+    assert planned(repeated) == (COMMENT if own else [])
+    assert bool(repeated.events) is own
 
 
 @pytest.mark.parametrize("action", ["opened", "recurred", "regressed", "unmuted"])
 def test_what_is_ignored_is_an_event_once_until_it_is_closed_anew(action):
     ticket = make(TicketStatus.CLOSED, close_reason="not_planned")
-    first, again = came_back(ticket, action, "ignore"), came_back(ticket, action, "ignore")
-    assert [(one.kind, one.data) for one in first.events] == [
+    first, repeated = came_back(ticket, action, "ignore"), came_back(ticket, action, "ignore")
+    assert [(event.kind, event.data) for event in first.events] == [
         ("ignored", {"action": action, "reason": "not_planned"})
     ]
-    assert (again.events, promised(first), promised(again)) == ([], [], [])
+    assert (repeated.events, planned(first), planned(repeated)) == ([], [], [])
     assert ticket.status is TicketStatus.CLOSED
-    told(ticket, "open")
-    told(ticket, "closed", "not_planned")
-    assert [one.kind for one in came_back(ticket, action, "ignore").events] == ["ignored"]
+    state_changed(ticket, "open")
+    state_changed(ticket, "closed", "not_planned")
+    assert [event.kind for event in came_back(ticket, action, "ignore").events] == ["ignored"]
 
 
 @pytest.mark.parametrize("then", ["comment", "ignore"])
 def test_what_people_say_on_a_ticket_that_stays_closed_is_said(then):
     ticket = make(TicketStatus.CLOSED, close_reason="duplicate")
-    assert promised(came_back(ticket, "commented", then)) == COMMENT
+    assert planned(came_back(ticket, "commented", then)) == COMMENT
 
 
 def test_below_its_threshold_a_ticket_goes_nowhere_and_then_gets_its_issues():
     ticket = make(next_event=1)
     opened = reported(ticket, "opened", DeliveryTargets((), MAIL, below_threshold=True))
-    assert ([one.kind for one in opened.events], promised(opened), ticket.below_threshold) == (["opened"], [], True)
+    assert ([event.kind for event in opened.events], planned(opened), ticket.below_threshold) == (
+        ["opened"],
+        [],
+        True,
+    )
     assert opened.events[0].data["below_threshold"] is True
     assert reported(ticket, "opened", DeliveryTargets((), MAIL)).events == []
     posted = reported(ticket, "opened", DeliveryTargets((FORGEJO, GITHUB), MAIL, occurrences=3), text="words")
-    assert ([one.kind for one in posted.events], promised(posted)) == (["threshold_reached"], CREATE)
+    assert ([event.kind for event in posted.events], planned(posted)) == (["threshold_reached"], CREATE)
     assert posted.events[0].data == {"action": "opened", "text": "words", "times": 3}
     assert not ticket.below_threshold
     assert reported(ticket, "opened").events == []
@@ -146,9 +152,9 @@ def test_below_its_threshold_a_ticket_goes_nowhere_and_then_gets_its_issues():
 def test_a_held_ticket_that_was_closed_is_open_once_it_reaches_its_threshold_unless_it_is_ignored():
     ticket = make(TicketStatus.CLOSED, close_reason="not_planned")
     ticket.below_threshold = True
-    assert promised(came_back(ticket, "opened", "ignore")) == []
+    assert planned(came_back(ticket, "opened", "ignore")) == []
     assert (ticket.status, ticket.below_threshold) == (TicketStatus.CLOSED, True)
-    assert promised(came_back(ticket, "opened", "reopen")) == [*CREATE, OWNER]
+    assert planned(came_back(ticket, "opened", "reopen")) == [*CREATE, OWNER]
     assert (ticket.status, ticket.below_threshold) == (TicketStatus.OPEN, False)
 
 
@@ -190,7 +196,7 @@ def test_a_comment_keeps_its_words_and_its_author():
 
 
 @pytest.mark.parametrize(
-    ("status", "state", "event", "promises"),
+    ("status", "state", "event_kind", "deliveries"),
     [
         (TicketStatus.OPEN, "closed", "closed", [(GITHUB, DeliveryKind.CLOSE), OWNER]),
         (TicketStatus.CLOSED, "open", "reopened", [(GITHUB, DeliveryKind.REOPEN), OWNER]),
@@ -198,75 +204,81 @@ def test_a_comment_keeps_its_words_and_its_author():
         (TicketStatus.CLOSED, "closed", None, []),
     ],
 )
-def test_the_other_issues_follow_and_the_one_that_told_us_is_left_alone(status, state, event, promises):
+def test_the_other_issues_follow_and_the_one_that_told_us_is_left_alone(
+    status, state, event_kind, deliveries
+):
     ticket = make(status)
-    changed, decided = told(ticket, state, seen_at=FORGEJO)
-    assert changed is bool(event)
-    assert [one.kind for one in decided.events] == ([event] if event else [])
-    assert promised(decided) == promises
+    changed, changes = state_changed(ticket, state, seen_at=FORGEJO)
+    assert changed is bool(event_kind)
+    assert [event.kind for event in changes.events] == ([event_kind] if event_kind else [])
+    assert planned(changes) == deliveries
     assert ticket.status is (TicketStatus.OPEN if state == "open" else TicketStatus.CLOSED)
 
 
 def test_all_issues_follow_when_a_person_closes_the_ticket_here():
-    _, decided = told(make(), "closed", seen_at=None)
-    assert promised(decided) == [*both(DeliveryKind.CLOSE), OWNER]
+    _, changes = state_changed(make(), "closed", seen_at=None)
+    assert planned(changes) == [*both(DeliveryKind.CLOSE), OWNER]
 
 
 @pytest.mark.parametrize("reason", ["completed", "not_planned", "duplicate", None])
 def test_the_reason_of_a_close_is_kept_until_it_is_reopened(reason):
     ticket = make()
-    _, decided = told(ticket, "closed", reason)
+    _, changes = state_changed(ticket, "closed", reason)
     assert ticket.close_reason == (reason or "completed")
-    assert decided.events[0].data == {"reason": reason or "completed", "by": "ann"}
-    told(ticket, "open")
+    assert changes.events[0].data == {"reason": reason or "completed", "by": "ann"}
+    state_changed(ticket, "open")
     assert ticket.close_reason is None
 
 
 @pytest.mark.parametrize(("email", "mail"), [("", MAIL), ("ann@x.test", None)])
 def test_no_mail_without_an_address_or_without_a_place_for_mail(email, mail):
-    places = DeliveryTargets((FORGEJO,), mail)
+    targets = DeliveryTargets((FORGEJO,), mail)
     ticket = make(email=email)
-    _, closed = told(ticket, "closed", places=places)
-    again = reported(ticket, "recurred", places)
-    assert DeliveryKind.MAIL not in [one.kind for one in closed.deliveries + again.deliveries]
+    _, closed = state_changed(ticket, "closed", targets=targets)
+    repeated = reported(ticket, "recurred", targets)
+    assert DeliveryKind.MAIL not in [delivery.kind for delivery in closed.deliveries + repeated.deliveries]
     assert ticket.status is TicketStatus.OPEN
 
 
 def test_decisions_of_one_transaction_add_up():
-    ticket, decided = make(next_event=1), Changes()
+    ticket, changes = make(next_event=1), Changes()
     report = Report(action="opened", fingerprint="print")
-    apply_report(ticket, report, REPORT_ID, PLACES, decided)
-    apply_state(ticket, "closed", None, PLACES, decided, except_destination=FORGEJO, actor={})
-    apply_report(ticket, report, REPORT_ID, PLACES, decided)
-    assert [(one.n, one.kind) for one in decided.events] == [(1, "opened"), (2, "closed"), (3, "recurred")]
+    apply_report(ticket, report, REPORT_ID, TARGETS, changes)
+    apply_state(ticket, "closed", None, TARGETS, changes, except_destination=FORGEJO, actor={})
+    apply_report(ticket, report, REPORT_ID, TARGETS, changes)
+    assert [(event.n, event.kind) for event in changes.events] == [
+        (1, "opened"),
+        (2, "closed"),
+        (3, "recurred"),
+    ]
 
 
-class Life(RuleBasedStateMachine):
+class TicketMachine(RuleBasedStateMachine):
     """A ticket through anything that can happen, beside what its life should have been."""
 
     def __init__(self):
         super().__init__()
         self.ticket = make(next_event=1)
-        self.decided = Changes()
-        self.places = PLACES
+        self.changes = Changes()
+        self.targets = TARGETS
         self.closed = False
         self.transitions = 0
 
-    def new_promises(self, before):
-        return self.decided.deliveries[before:]
+    def new_deliveries(self, before):
+        return self.changes.deliveries[before:]
 
     @rule(action=st.sampled_from(["opened", "recurred", "regressed", "unmuted", "commented"]))
     def report(self, action):
         first = self.ticket.next_event == 1
-        before = len(self.decided.deliveries)
+        before = len(self.changes.deliveries)
         apply_report(
             self.ticket,
             Report(action=action, fingerprint="print"),
             REPORT_ID,
-            self.places,
-            self.decided,
+            self.targets,
+            self.changes,
         )
-        kinds = [one.kind for one in self.new_promises(before)]
+        kinds = [delivery.kind for delivery in self.new_deliveries(before)]
         if first:
             assert set(kinds) <= {DeliveryKind.CREATE}
             return
@@ -280,30 +292,36 @@ class Life(RuleBasedStateMachine):
     @precondition(lambda self: self.ticket.next_event > 1)
     @rule(state=st.sampled_from(["open", "closed"]), seen_at=st.sampled_from([None, FORGEJO, GITHUB]))
     def news(self, state, seen_at):
-        before = len(self.decided.deliveries)
-        changed = apply_state(self.ticket, state, None, self.places, self.decided, except_destination=seen_at, actor={})
+        before = len(self.changes.deliveries)
+        changed = apply_state(
+            self.ticket, state, None, self.targets, self.changes, except_destination=seen_at, actor={}
+        )
         assert changed is (self.closed != (state == "closed"))
-        assert seen_at not in [one.destination_id for one in self.new_promises(before)]
+        assert seen_at not in [delivery.destination_id for delivery in self.new_deliveries(before)]
         self.closed = state == "closed"
         self.transitions += changed
 
     @rule(trackers=st.sets(st.sampled_from([FORGEJO, GITHUB, 3])).map(sorted))
     def routed_elsewhere(self, trackers):
-        self.places = DeliveryTargets(trackers, MAIL)
+        self.targets = DeliveryTargets(trackers, MAIL)
 
     @invariant()
     def events_are_numbered_without_a_gap(self):
-        assert [one.n for one in self.decided.events] == list(range(1, self.ticket.next_event))
+        assert [event.n for event in self.changes.events] == list(range(1, self.ticket.next_event))
 
     @invariant()
     def every_promise_is_of_an_event_and_none_is_made_twice(self):
-        made = [(one.destination_id, one.event_n, one.kind) for one in self.decided.deliveries]
-        assert len(made) == len(set(made))
-        assert {n for _, n, _ in made} <= set(range(1, self.ticket.next_event))
+        keys = [
+            (delivery.destination_id, delivery.event_n, delivery.kind) for delivery in self.changes.deliveries
+        ]
+        assert len(keys) == len(set(keys))
+        assert {n for _, n, _ in keys} <= set(range(1, self.ticket.next_event))
 
     @invariant()
     def the_owner_gets_one_mail_for_each_transition(self):
-        assert [one.kind for one in self.decided.deliveries].count(DeliveryKind.MAIL) == self.transitions
+        assert [delivery.kind for delivery in self.changes.deliveries].count(
+            DeliveryKind.MAIL
+        ) == self.transitions
 
     @invariant()
     def open_and_closed_agree(self):
@@ -311,5 +329,5 @@ class Life(RuleBasedStateMachine):
         assert (self.ticket.close_reason is not None) == self.closed
 
 
-TestLife = Life.TestCase
+TestLife = TicketMachine.TestCase
 TestLife.settings = settings(deadline=None, max_examples=30, stateful_step_count=20)

@@ -42,24 +42,29 @@ def parent(next_event: int = 2, status: TicketStatus = TicketStatus.OPEN) -> Tic
 
 def child(status: TicketStatus = TicketStatus.OPEN, next_event: int = 2) -> Ticket:
     reason = None if status is TicketStatus.OPEN else "completed"
-    return Ticket(CHILD, 1, TicketKind.ALERT, "print", 1, status, reason, next_event, summary_ticket_id=PARENT)
+    return Ticket(
+        CHILD, 1, TicketKind.ALERT, "print", 1, status, reason, next_event, summary_ticket_id=PARENT
+    )
 
 
 def surplus(ticket: Ticket, wanted=(FORGEJO,), trackers=(), waiting=()) -> Changes:
-    decided = Changes()
-    apply_throttle(ticket, wanted, DeliveryTargets(trackers, MAIL), set(waiting), decided, limit=60)
-    return decided
+    changes = Changes()
+    apply_throttle(ticket, wanted, DeliveryTargets(trackers, MAIL), set(waiting), changes, limit=60)
+    return changes
 
 
-def promised(decided: Changes) -> list[tuple[int, DeliveryKind, int, str | None]]:
-    return [(one.destination_id, one.kind, one.event_n, one.coalesce_key) for one in decided.deliveries]
+def planned(changes: Changes) -> list[tuple[int, DeliveryKind, int, str | None]]:
+    return [
+        (delivery.destination_id, delivery.kind, delivery.event_n, delivery.coalesce_key)
+        for delivery in changes.deliveries
+    ]
 
 
 # -- the minute ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("opened", "new", "again", "own", "held", "singled_out"),
+    ("opened", "new", "recurring", "own", "throttled", "singled_out"),
     [
         (0, 60, 0, 60, 0, 0),
         (0, 61, 0, 60, 1, 0),
@@ -71,9 +76,11 @@ def promised(decided: Changes) -> list[tuple[int, DeliveryKind, int, str | None]
         (60, 0, 5, 0, 0, 0),
     ],
 )
-def test_a_minute_lets_in_what_it_may_and_new_ones_come_first(opened, new, again, own, held, singled_out):
-    window, room = admit_tickets(RateWindow(AT, opened), 60, new=new, recurring=again)
-    assert room == Admission(own, held, singled_out)
+def test_a_minute_lets_in_what_it_may_and_new_ones_come_first(
+    opened, new, recurring, own, throttled, singled_out
+):
+    window, room = admit_tickets(RateWindow(AT, opened), 60, new=new, recurring=recurring)
+    assert room == Admission(own, throttled, singled_out)
     assert window.opened == opened + new + singled_out
 
 
@@ -104,12 +111,12 @@ batches = st.lists(
 def test_no_minute_lets_out_more_than_allowed_whatever_comes(allowed, batches):
     """Batches at any times: each is let in or held, whole; no minute has more issues than allowed."""
     window, now, let_in = RateWindow(AT), AT, {}
-    for wait, new, again in batches:
+    for wait, new, recurring in batches:
         now += dt.timedelta(seconds=wait)
         window = window_at(window, now, allowed)
-        window, room = admit_tickets(window, allowed, new=new, recurring=again)
+        window, room = admit_tickets(window, allowed, new=new, recurring=recurring)
         assert room.admitted + room.throttled == new
-        assert 0 <= room.released <= again
+        assert 0 <= room.released <= recurring
         assert not (room.released and (room.throttled or window.summary_ticket_id))
         let_in[window.started_at] = let_in.get(window.started_at, 0) + room.admitted + room.released
         if room.throttled:
@@ -124,66 +131,71 @@ def test_no_minute_lets_out_more_than_allowed_whatever_comes(allowed, batches):
 
 def test_the_first_surplus_opens_the_parent_wherever_its_tickets_would_have_gone():
     ticket = parent(next_event=1)
-    decided = surplus(ticket, wanted=(FORGEJO, GITHUB))
-    assert [(one.n, one.kind) for one in decided.events] == [(1, "opened")]
-    assert promised(decided) == [(FORGEJO, DeliveryKind.CREATE, 1, None), (GITHUB, DeliveryKind.CREATE, 1, None)]
+    changes = surplus(ticket, wanted=(FORGEJO, GITHUB))
+    assert [(event.n, event.kind) for event in changes.events] == [(1, "opened")]
+    assert planned(changes) == [
+        (FORGEJO, DeliveryKind.CREATE, 1, None),
+        (GITHUB, DeliveryKind.CREATE, 1, None),
+    ]
     assert ticket.next_event == 2
 
 
 def test_more_of_a_storm_is_one_comment():
-    decided = surplus(parent(), trackers=(FORGEJO,))
-    assert [one.kind for one in decided.events] == ["throttle_continued"]
-    assert promised(decided) == [(FORGEJO, DeliveryKind.COMMENT, 2, "throttle")]
+    changes = surplus(parent(), trackers=(FORGEJO,))
+    assert [event.kind for event in changes.events] == ["throttle_continued"]
+    assert planned(changes) == [(FORGEJO, DeliveryKind.COMMENT, 2, "throttle")]
 
 
 def test_news_that_waits_to_be_sent_will_tell_of_this_too():
     ticket = parent()
     assert surplus(ticket, trackers=(FORGEJO,), waiting={FORGEJO}) == Changes()
     assert ticket.next_event == 2
-    decided = surplus(ticket, trackers=(FORGEJO, GITHUB), waiting={FORGEJO})
-    assert promised(decided) == [(GITHUB, DeliveryKind.COMMENT, 2, "throttle")]
+    changes = surplus(ticket, trackers=(FORGEJO, GITHUB), waiting={FORGEJO})
+    assert planned(changes) == [(GITHUB, DeliveryKind.COMMENT, 2, "throttle")]
 
 
 def test_a_place_that_comes_later_gets_the_issue():
-    decided = surplus(parent(), wanted=(GITHUB,), trackers=(FORGEJO,), waiting={FORGEJO})
-    assert promised(decided) == [(GITHUB, DeliveryKind.CREATE, 1, None)]
-    assert decided.events == []
+    changes = surplus(parent(), wanted=(GITHUB,), trackers=(FORGEJO,), waiting={FORGEJO})
+    assert planned(changes) == [(GITHUB, DeliveryKind.CREATE, 1, None)]
+    assert changes.events == []
 
 
 def test_a_parent_that_was_closed_while_the_storm_goes_on_is_open_again():
     ticket = parent(status=TicketStatus.CLOSED)
-    decided = surplus(ticket, trackers=(FORGEJO,))
-    assert [one.kind for one in decided.events] == ["recurred"]
-    assert [one.kind for one in decided.deliveries] == [DeliveryKind.REOPEN, DeliveryKind.COMMENT]
+    changes = surplus(ticket, trackers=(FORGEJO,))
+    assert [event.kind for event in changes.events] == ["recurred"]
+    assert [event.kind for event in changes.deliveries] == [DeliveryKind.REOPEN, DeliveryKind.COMMENT]
     assert (ticket.status, ticket.close_reason) == (TicketStatus.OPEN, None)
 
 
 # -- the held ------------------------------------------------------------------------------------------------------
 
 
-def reported(ticket: Ticket, places: DeliveryTargets, action="recurred") -> Changes:
-    decided = Changes()
-    apply_report(ticket, Report(action=action, fingerprint="print", title="t"), REPORT_ID, places, decided)
-    return decided
+def reported(ticket: Ticket, targets: DeliveryTargets, action="recurred") -> Changes:
+    changes = Changes()
+    apply_report(ticket, Report(action=action, fingerprint="print", title="t"), REPORT_ID, targets, changes)
+    return changes
 
 
 def test_a_held_ticket_is_opened_without_an_issue_and_says_where_it_is_listed():
-    decided = reported(child(next_event=1), DeliveryTargets((), MAIL, (FORGEJO,)), "opened")
-    assert decided.deliveries == []
-    assert decided.events[0].data == {"action": "opened", "throttle": str(PARENT), "routed": [FORGEJO]}
+    changes = reported(child(next_event=1), DeliveryTargets((), MAIL, (FORGEJO,)), "opened")
+    assert changes.deliveries == []
+    assert changes.events[0].data == {"action": "opened", "throttle": str(PARENT), "routed": [FORGEJO]}
 
 
 @pytest.mark.parametrize("action", ["opened", "recurred", "regressed", "unmuted"])
 @pytest.mark.parametrize("status", list(TicketStatus))
 def test_a_held_ticket_gets_its_own_issue_once_there_is_room(action, status):
     ticket = child(status)
-    decided = reported(ticket, DeliveryTargets((FORGEJO,), MAIL), action)
-    assert [(one.kind, one.data["throttle"]) for one in decided.events] == [("released", str(PARENT))]
-    assert [(one.destination_id, one.kind) for one in decided.deliveries] == [(FORGEJO, DeliveryKind.CREATE)]
-    assert (ticket.summary_ticket_id, ticket.status, ticket.close_reason) == (None, TicketStatus.OPEN, None)
-    assert [one.kind for one in reported(ticket, DeliveryTargets((FORGEJO,), MAIL), "regressed").deliveries] == [
-        DeliveryKind.COMMENT
+    changes = reported(ticket, DeliveryTargets((FORGEJO,), MAIL), action)
+    assert [(event.kind, event.data["throttle"]) for event in changes.events] == [("released", str(PARENT))]
+    assert [(event.destination_id, event.kind) for event in changes.deliveries] == [
+        (FORGEJO, DeliveryKind.CREATE)
     ]
+    assert (ticket.summary_ticket_id, ticket.status, ticket.close_reason) == (None, TicketStatus.OPEN, None)
+    assert [
+        event.kind for event in reported(ticket, DeliveryTargets((FORGEJO,), MAIL), "regressed").deliveries
+    ] == [DeliveryKind.COMMENT]
 
 
 def test_while_there_is_no_room_a_held_ticket_stays_as_quiet_as_any_without_an_issue():
@@ -193,8 +205,8 @@ def test_while_there_is_no_room_a_held_ticket_stays_as_quiet_as_any_without_an_i
 
 def test_a_persons_comment_does_not_open_an_issue():
     ticket = child()
-    decided = reported(ticket, DeliveryTargets((FORGEJO,), MAIL), "commented")
-    assert DeliveryKind.CREATE not in [one.kind for one in decided.deliveries]
+    changes = reported(ticket, DeliveryTargets((FORGEJO,), MAIL), "commented")
+    assert DeliveryKind.CREATE not in [delivery.kind for delivery in changes.deliveries]
     assert ticket.summary_ticket_id == PARENT
 
 
@@ -209,66 +221,80 @@ def test_only_our_own_news_of_an_alert_collapses():
     alert = Ticket(CHILD, 1, TicketKind.ALERT, "print", 1, TicketStatus.OPEN, None, 5)
     request = Ticket(CHILD, 1, TicketKind.SUPPORT, "print", 1, TicketStatus.OPEN, None, 5)
     for action in ("regressed", "unmuted"):
-        assert {one.coalesce_key for one in reported(alert, DeliveryTargets((1,), MAIL), action).deliveries} == {RECURRENCE_KEY}
-        assert {one.coalesce_key for one in reported(request, DeliveryTargets((1,), MAIL), action).deliveries} == {None}
-    assert [one.coalesce_key for one in reported(alert, DeliveryTargets((1,), MAIL), "commented").deliveries] == [None]
+        assert {
+            delivery.coalesce_key
+            for delivery in reported(alert, DeliveryTargets((1,), MAIL), action).deliveries
+        } == {RECURRENCE_KEY}
+        assert {
+            delivery.coalesce_key
+            for delivery in reported(request, DeliveryTargets((1,), MAIL), action).deliveries
+        } == {None}
+    assert [
+        delivery.coalesce_key
+        for delivery in reported(alert, DeliveryTargets((1,), MAIL), "commented").deliveries
+    ] == [None]
     alert.status = TicketStatus.CLOSED
-    decided = reported(alert, DeliveryTargets((1,), MAIL), "recurred")
-    assert [(one.kind, one.coalesce_key) for one in decided.deliveries] == [
+    changes = reported(alert, DeliveryTargets((1,), MAIL), "recurred")
+    assert [(delivery.kind, delivery.coalesce_key) for delivery in changes.deliveries] == [
         (DeliveryKind.REOPEN, None),
         (DeliveryKind.COMMENT, RECURRENCE_KEY),
     ]
 
 
 def test_news_in_a_row_is_the_last_of_them_and_counts_the_others():
-    [one] = coalesce([keyed(2, RECURRENCE_KEY), keyed(3, RECURRENCE_KEY), keyed(4, RECURRENCE_KEY)])
-    assert (one.event_n, one.coalesced_count, one.coalesce_key) == (4, 2, RECURRENCE_KEY)
+    [delivery] = coalesce([keyed(2, RECURRENCE_KEY), keyed(3, RECURRENCE_KEY), keyed(4, RECURRENCE_KEY)])
+    assert (delivery.event_n, delivery.coalesced_count, delivery.coalesce_key) == (4, 2, RECURRENCE_KEY)
 
 
 def test_nothing_moves_past_a_persons_words():
-    said = [keyed(2, RECURRENCE_KEY), keyed(3, None), keyed(4, RECURRENCE_KEY)]
-    folded = coalesce(said)
-    assert [one.event_n for one in folded] == [2, 3, 4]
-    assert [one.coalesce_key for one in folded] == [None, None, RECURRENCE_KEY], "one key a lane"
+    planned = [keyed(2, RECURRENCE_KEY), keyed(3, None), keyed(4, RECURRENCE_KEY)]
+    folded = coalesce(planned)
+    assert [delivery.event_n for delivery in folded] == [2, 3, 4]
+    assert [delivery.coalesce_key for delivery in folded] == [None, None, RECURRENCE_KEY], "one key a lane"
 
 
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from([RECURRENCE_KEY, "throttle", None]), st.sampled_from([DeliveryKind.COMMENT, DeliveryKind.CLOSE, DeliveryKind.REOPEN])
+            st.sampled_from([RECURRENCE_KEY, "throttle", None]),
+            st.sampled_from([DeliveryKind.COMMENT, DeliveryKind.CLOSE, DeliveryKind.REOPEN]),
         )
     )
 )
 def test_folding_keeps_the_order_every_unkeyed_promise_and_the_count(drawn):
-    promises = [keyed(n, key if kind is DeliveryKind.COMMENT else None, kind) for n, (key, kind) in enumerate(drawn)]
-    folded = coalesce(promises)
-    order = [one.event_n for one in folded]
+    planned = [
+        keyed(n, key if kind is DeliveryKind.COMMENT else None, kind) for n, (key, kind) in enumerate(drawn)
+    ]
+    folded = coalesce(planned)
+    order = [delivery.event_n for delivery in folded]
     assert order == sorted(order)
     assert [
-        one for one in folded if one.event_n in {p.event_n for p in promises if p.coalesce_key is None}
-    ] == [one for one in promises if one.coalesce_key is None]
-    assert len(folded) + sum(one.coalesced_count for one in folded) == len(promises)
-    keys = [one.coalesce_key for one in folded if one.coalesce_key is not None]
+        delivery
+        for delivery in folded
+        if delivery.event_n in {p.event_n for p in planned if p.coalesce_key is None}
+    ] == [delivery for delivery in planned if delivery.coalesce_key is None]
+    assert len(folded) + sum(delivery.coalesced_count for delivery in folded) == len(planned)
+    keys = [delivery.coalesce_key for delivery in folded if delivery.coalesce_key is not None]
     assert len(keys) == len(set(keys))
-    if promises:
-        assert folded[-1].event_n == promises[-1].event_n
+    if planned:
+        assert folded[-1].event_n == planned[-1].event_n
 
 
 # -- words ---------------------------------------------------------------------------------------------------------
 
 
-def words(title: str = "A storm") -> render.TicketText:
+def ticket_text(title: str = "A storm") -> render.TicketText:
     page = f"https://pointsman.test/console/tickets/{PARENT}"
     return render.TicketText(id=str(PARENT), kind=TicketKind.ALERT, title=title, source="shop", page=page)
 
 
-def told(total: int, shown: int) -> dict:
+def summary_data(total: int, shown: int) -> dict:
     tickets = [[str(CHILD), f"KeyError {n} @team [x](y)"] for n in range(shown)]
     return {"throttle": {"allowed": 60, "total": total, "tickets": tickets}}
 
 
 def test_the_issue_of_a_storm_lists_what_it_stands_for_and_how_many_more():
-    body = render.issue_body(words(), told(362, 50))
+    body = render.issue_body(ticket_text(), summary_data(362, 50))
     assert "More than 60 new problems" in body
     assert body.count("\n- ") + body.startswith("- ") >= 49
     assert "… and 312 more" in body
@@ -278,18 +304,20 @@ def test_the_issue_of_a_storm_lists_what_it_stands_for_and_how_many_more():
 
 
 def test_a_storm_that_is_listed_whole_names_no_more():
-    assert "more:" not in render.issue_body(words(), told(3, 3))
-    assert "**3** new problems" in render.comment_body(words(), "throttle_continued", told(3, 3))
+    assert "more:" not in render.issue_body(ticket_text(), summary_data(3, 3))
+    assert "**3** new problems" in render.comment_body(
+        ticket_text(), "throttle_continued", summary_data(3, 3)
+    )
 
 
 def test_an_issue_that_came_out_of_a_storm_refers_to_it():
-    assert str(PARENT) in render.issue_body(words(), {"action": "opened", "throttle": str(PARENT)})
+    assert str(PARENT) in render.issue_body(ticket_text(), {"action": "opened", "throttle": str(PARENT)})
 
 
 def test_a_collapsed_comment_says_how_many_it_stands_for_and_since_when():
-    body = render.comment_body(words(), "regressed", {}, coalesced_count=49, since=AT)
+    body = render.comment_body(ticket_text(), "regressed", {}, coalesced_count=49, since=AT)
     assert "49 more like it since 2026-11-20 10:00 UTC" in body
-    assert "more like it" not in render.comment_body(words(), "regressed", {})
+    assert "more like it" not in render.comment_body(ticket_text(), "regressed", {})
 
 
 def test_a_storms_name_is_its_sources_and_its_beginning():

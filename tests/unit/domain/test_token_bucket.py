@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pointsman.domain.token_bucket import (
-    PREFETCH_SECONDS,
     LONGEST_WAIT_SECONDS,
+    PREFETCH_SECONDS,
     LocalTokens,
     PerIssueLimits,
     RateLimit,
@@ -120,9 +120,11 @@ def test_a_wait_is_honest(limit, steps):
     st.integers(0, 20),
     st.integers(0, 20),
 )
-def test_those_that_wait_come_one_a_token_and_the_urgent_ones_first(limit, tokens, urgent, others):
+def test_those_that_wait_come_one_a_token_and_the_urgent_ones_first(limit, tokens, urgent, normal):
     [pace] = rate_limits_of((limit,), None)
-    first, then = wait_seconds(rate=pace.rate, priority_tokens=pace.priority_tokens, tokens=tokens, priority=urgent, normal=others)
+    first, then = wait_seconds(
+        rate=pace.rate, priority_tokens=pace.priority_tokens, tokens=tokens, priority=urgent, normal=normal
+    )
     both = first + then
     assert both == sorted(both)
     for n, wait in enumerate(first, 1):
@@ -172,17 +174,17 @@ def test_the_longest_of_several_buckets_counts():
 
 
 def test_the_last_fifth_of_what_is_held_is_for_urgent_ones():
-    held = LocalTokens(RateLimit("all", 10.0, 50.0))
-    held.add(0.0, 10)
-    assert [held.acquire(0.0, priority=False) for _ in range(9)] == [True] * 8 + [False]
-    assert [held.acquire(0.0, priority=True) for _ in range(3)] == [True, True, False]
+    throttled = LocalTokens(RateLimit("all", 10.0, 50.0))
+    throttled.add(0.0, 10)
+    assert [throttled.acquire(0.0, priority=False) for _ in range(9)] == [True] * 8 + [False]
+    assert [throttled.acquire(0.0, priority=True) for _ in range(3)] == [True, True, False]
 
 
 def test_what_was_taken_for_an_urgent_one_stays_for_urgent_ones():
-    held = LocalTokens(RateLimit("all", 10.0, 50.0))
-    held.add(0.0, 1, priority=True)
-    assert not held.acquire(0.0, priority=False)
-    assert held.acquire(0.0, priority=True)
+    throttled = LocalTokens(RateLimit("all", 10.0, 50.0))
+    throttled.add(0.0, 1, priority=True)
+    assert not throttled.acquire(0.0, priority=False)
+    assert throttled.acquire(0.0, priority=True)
 
 
 @given(
@@ -193,25 +195,25 @@ def test_what_was_taken_for_an_urgent_one_stays_for_urgent_ones():
 )
 def test_never_more_is_held_than_a_second_is_worth_and_never_less_than_nothing(rate, doings):
     pace = RateLimit("all", rate, max(1.0, rate))
-    held, now, put, took = LocalTokens(pace), 0.0, 0, 0
-    for what, count, step in doings:
+    tokens, now, put, took = LocalTokens(pace), 0.0, 0, 0
+    for subject, count, step in doings:
         now += step
-        before = held.count
-        if what in ("put", "back"):
-            held.add(now, count, priority=what == "back")
-            put += held.count - before
+        before = tokens.count
+        if subject in ("put", "back"):
+            tokens.add(now, count, priority=subject == "back")
+            put += tokens.count - before
         else:
-            took += held.acquire(now, priority=what == "urgent")
-        assert 0 <= held.count <= max(1, rate)
+            took += tokens.acquire(now, priority=subject == "urgent")
+        assert 0 <= tokens.count <= max(1, rate)
     assert took <= put
 
 
 def test_what_is_held_is_not_held_for_long():
-    held = LocalTokens(RateLimit("all", 10.0, 50.0))
-    held.add(0.0, 5)
-    assert held.acquire(PREFETCH_SECONDS, priority=True)
-    assert not held.acquire(PREFETCH_SECONDS * 2 + 0.1, priority=True)
-    assert held.count == 0
+    throttled = LocalTokens(RateLimit("all", 10.0, 50.0))
+    throttled.add(0.0, 5)
+    assert throttled.acquire(PREFETCH_SECONDS, priority=True)
+    assert not throttled.acquire(PREFETCH_SECONDS * 2 + 0.1, priority=True)
+    assert throttled.count == 0
 
 
 def test_a_pace_is_a_key():
