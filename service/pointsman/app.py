@@ -10,12 +10,11 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import Protocol
 
 import msgspec
 
 from pointsman import console
+from pointsman.bus.periodic import BackgroundService
 from pointsman.bus.signals import (
     EventLoopLagMeasured,
     EventLoopStalled,
@@ -33,7 +32,7 @@ from pointsman.delivery.tracker_sender import TrackerSender
 from pointsman.domain.states import DestinationKind
 from pointsman.intake.batcher import IntakeBatcher
 from pointsman.logs import logger
-from pointsman.operations.apply import apply_file
+from pointsman.operations.apply import apply_at_start
 from pointsman.operations.blocking_plugins import pause_destinations
 from pointsman.operations.housekeeping import Housekeeper
 from pointsman.plugin_host.bootstrap import build_reloader
@@ -41,7 +40,7 @@ from pointsman.plugin_host.loop_watchdog import LoopWatchdog
 from pointsman.plugin_host.registry import Registry
 from pointsman.plugin_host.snapshot import ConfigReloader
 from pointsman.storage import migrate
-from pointsman.storage.connect import open_pool, wait_for_database
+from pointsman.storage.connect import serve_database, wait_for_database
 from pointsman.storage.db import Database
 from pointsman.storage.embedded import supervisor
 from pointsman.storage.notifications import Listener
@@ -64,14 +63,6 @@ log = logger("app")
 ENDPOINT_PROPAGATION_SECONDS = 5.0
 GARBAGE_THRESHOLD = 20_000
 """Number of new objects after which Python looks for cycles."""
-
-
-class BackgroundService(Protocol):
-    """A part of the application that runs until the end of its context."""
-
-    def running(self) -> contextlib.AbstractAsyncContextManager[None]:
-        """Run in the background until the end of the context."""
-        ...
 
 
 class Running(msgspec.Struct):
@@ -106,7 +97,7 @@ async def running(
     """Run one replica, from its configuration to its open port. At the end everything is closed in reverse."""
     await migrate.require(database)
     if settings.config is not None:
-        await _apply_at_start(settings, database, registry, settings.config)
+        await apply_at_start(settings, database, registry, settings.config)
     if sock is None and settings.port == 0:
         # links in issues name the port, so it must be known before anything is sent
         sock = socket.create_server((settings.host, 0))
@@ -246,14 +237,6 @@ def _watchdog(
     )
 
 
-async def _apply_at_start(settings: Settings, database: Database, registry: Registry, file: Path) -> None:
-    applied = await apply_file(database, settings, registry, file)
-    for warning in applied.warnings:
-        log.warning("configuration", warning=warning)
-    for change in applied.changes:
-        log.info("configuration changed", change=str(change))
-
-
 async def _load_configuration(settings: Settings, database: Database, registry: Registry) -> ConfigReloader:
     if settings.smtp is None:
         log.warning("no mail server is set: reporters are not notified; set POINTSMAN_SMTP_URL")
@@ -280,18 +263,10 @@ async def serve(settings: Settings, stop: asyncio.Event) -> None:
     for plugin in registry.statuses:
         if plugin.refused:
             log.error("plugin refused", plugin=plugin.name, origin=plugin.origin, reason=plugin.refused)
-    async with contextlib.AsyncExitStack() as stack:
-        server: supervisor.EmbeddedServer | None = None
-        if not settings.database_url:
-            server = await stack.enter_async_context(supervisor.serve(settings.data_dir))
-            event = "embedded Postgres runs" if server.owned else "joined a running embedded Postgres"
-            log.info(event, version=server.version, data=str(settings.data_dir), holder=server.holder)
-        database = await stack.enter_async_context(
-            Database.open(server.dsn) if server is not None else open_pool(settings)
-        )
-        if server is not None:
-            await migrate.migrate(database)
-        replica = await stack.enter_async_context(running(settings, database, registry))
+    async with (
+        serve_database(settings) as (database, server),
+        running(settings, database, registry) as replica,
+    ):
         _tune_garbage_collection()
         await _until_stopped(stop, server)
         log.info("stopping")

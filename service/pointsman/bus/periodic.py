@@ -7,12 +7,20 @@ import asyncio
 import contextlib
 import random
 from collections.abc import AsyncIterator, Coroutine, Hashable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 from pointsman.logs import logger
 from pointsman.storage.errors import DatabaseUnavailable
 
 log = logger("periodic")
+
+
+class BackgroundService(Protocol):
+    """A part of the application that runs until the end of its context."""
+
+    def running(self) -> contextlib.AbstractAsyncContextManager[None]:
+        """Run in the background until the end of the context."""
+        ...
 
 
 class PeriodicService(abc.ABC):

@@ -8,11 +8,14 @@ from pointsman.config import diff
 from pointsman.config import file as config_file
 from pointsman.config.settings import Settings
 from pointsman.errors import ConfigError
+from pointsman.logs import logger
 from pointsman.plugin_host import snapshot
 from pointsman.plugin_host.bootstrap import build_vault, environment_defaults
 from pointsman.plugin_host.registry import Registry
 from pointsman.storage import config as config_rows
 from pointsman.storage.db import Database
+
+log = logger("app")
 
 
 async def plan_file(database: Database, settings: Settings, registry: Registry, file: Path) -> diff.Plan:
@@ -41,6 +44,15 @@ async def apply_file(database: Database, settings: Settings, registry: Registry,
                 audit={"file": str(file), "changes": [str(change) for change in plan.changes]},
             )
     return plan
+
+
+async def apply_at_start(settings: Settings, database: Database, registry: Registry, file: Path) -> None:
+    """Apply a configuration file before a replica starts, and log what changed. Raises ConfigError."""
+    applied = await apply_file(database, settings, registry, file)
+    for warning in applied.warnings:
+        log.warning("configuration", warning=warning)
+    for change in applied.changes:
+        log.info("configuration changed", change=str(change))
 
 
 def _read_file(settings: Settings, registry: Registry, file: Path) -> config_file.DesiredConfig:

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from pointsman.config.settings import Settings
 from pointsman.errors import DatabaseError
 from pointsman.logs import logger
+from pointsman.storage import migrate
 from pointsman.storage.db import Database
 from pointsman.storage.embedded import supervisor
 
@@ -28,6 +29,25 @@ async def open_database(settings: Settings) -> AsyncIterator[Database]:
         if not server.owned:
             log.info("joined a running embedded Postgres", holder=server.holder)
         yield database
+
+
+@contextlib.asynccontextmanager
+async def serve_database(
+    settings: Settings,
+) -> AsyncIterator[tuple[Database, supervisor.EmbeddedServer | None]]:
+    """Open the database of the settings, or start or join the embedded server and migrate its schema.
+
+    Yields the database, and the embedded server if there is one.
+    """
+    if settings.database_url:
+        async with open_pool(settings) as database:
+            yield database, None
+        return
+    async with supervisor.serve(settings.data_dir) as server, Database.open(server.dsn) as database:
+        event = "embedded Postgres runs" if server.owned else "joined a running embedded Postgres"
+        log.info(event, version=server.version, data=str(settings.data_dir), holder=server.holder)
+        await migrate.migrate(database)
+        yield database, server
 
 
 def open_pool(
