@@ -50,9 +50,9 @@ class Stamp(NamedTuple):
     size: int
 
     @classmethod
-    def of(cls, found: os.stat_result) -> Stamp:
+    def of(cls, stat: os.stat_result) -> Stamp:
         """Return the stamp of a stat result."""
-        return cls(found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size)
+        return cls(stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size)
 
     def changed_ns(self, now_ns: int) -> int:
         """Return when the file was last changed or moved.
@@ -148,8 +148,8 @@ def _take(fd: int, root: int) -> bool:
 
 def _sweep(dirs: Dirs) -> None:
     for fd in dirs.all:
-        with os.scandir(fd) as found:
-            left = [item.name for item in found if item.name.startswith(_TEMP)]
+        with os.scandir(fd) as entries:
+            left = [item.name for item in entries if item.name.startswith(_TEMP)]
         for name in left:
             with contextlib.suppress(OSError):
                 os.unlink(name, dir_fd=fd)

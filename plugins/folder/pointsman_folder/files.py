@@ -108,11 +108,11 @@ class Folder:
             entry = Entry(
                 number, name, False, Stamp.of(os.stat(temp, dir_fd=dirs.root, follow_symlinks=False))
             )
-            made = Issue.of(entry, _head_of(entry, data))
+            created = Issue.of(entry, _head_of(entry, data))
             # The number is written first: a crash may waste one, but none is ever given twice.
             disk.keep_number(lock, number)
             disk.place(dirs.root, temp, name)
-            return made
+            return created
 
     def change(
         self, number: int, edit: Callable[[bytes, wire.Head, Entry], bytes], *, move_back: bool = False
@@ -144,7 +144,7 @@ class Folder:
         Of several files with one number the first counts: those outside ``closed/`` come before those in it, the
         shorter name before the longer (a copy).
         """
-        found: list[Entry] = []
+        listed: list[Entry] = []
         for fd in dirs.all:
             with os.scandir(fd) as items:
                 for item in items:
@@ -153,10 +153,10 @@ class Folder:
                         continue
                     with contextlib.suppress(FileNotFoundError):
                         stamp = Stamp.of(item.stat(follow_symlinks=False))
-                        found.append(Entry(number, item.name, fd == dirs.closed, stamp))
-        found.sort(key=lambda entry: (entry.number, entry.in_closed, len(entry.name), entry.name))
+                        listed.append(Entry(number, item.name, fd == dirs.closed, stamp))
+        listed.sort(key=lambda entry: (entry.number, entry.in_closed, len(entry.name), entry.name))
         entries: dict[int, Entry] = {}
-        for entry in found:
+        for entry in listed:
             entries.setdefault(entry.number, entry)
         self._forget(entries.values())
         return entries

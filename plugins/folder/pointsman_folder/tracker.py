@@ -122,29 +122,29 @@ class FolderTracker(Tracker[FolderSettings]):
     async def find_issue(self, marker: Marker, since: dt.datetime) -> Sequence[IssueRef]:
         """Return the files whose marker line contains this marker, lowest number first."""
         del since  # the marker says enough, and a person may have changed the file's times
-        found = await asyncio.to_thread(self.folder.issues)
-        return tuple(self._ref(issue) for issue in found if issue.marker == marker.text)
+        issues = await asyncio.to_thread(self.folder.issues)
+        return tuple(self._ref(issue) for issue in issues if issue.marker == marker.text)
 
     async def find_comment(self, issue: IssueRef, marker: Marker, since: dt.datetime) -> Sequence[CommentRef]:
         """Return the comment sections of the file that contain this marker."""
         del since
-        found, head, data = await asyncio.to_thread(self.folder.read, _number(issue))
+        issue_file, head, data = await asyncio.to_thread(self.folder.read, _number(issue))
         markers = wire.comment_markers(data, head)
-        return tuple(CommentRef(text, self._ref(found).url) for text in markers if text == marker.text)
+        return tuple(CommentRef(text, self._ref(issue_file).url) for text in markers if text == marker.text)
 
     async def list_changes(self, since: dt.datetime) -> Sequence[IssueState | IssueRemoved]:
         """Return the issues whose files were changed or moved since then. A deleted file can't be seen here."""
         since_ns = int((since - OVERLAP).timestamp() * 1e9)
-        found = await asyncio.to_thread(self.folder.issues, since_ns)
-        return tuple(self._seen(issue) for issue in found)
+        issues = await asyncio.to_thread(self.folder.issues, since_ns)
+        return tuple(self._seen(issue) for issue in issues)
 
     async def check(self, webhook_url: str = "") -> Sequence[Finding]:  # noqa: ARG002
         """Check that the folder exists and is writable."""
         try:
             return await asyncio.to_thread(self._check)
         except OSError as error:
-            said = as_plugin_error(error, self.folder.root).message
-            return (_error(said, "let Pointsman's user enter every folder on the way"),)
+            message = as_plugin_error(error, self.folder.root).message
+            return (_error(message, "let Pointsman's user enter every folder on the way"),)
 
     # -- inside ------------------------------------------------------------------------------------------------
 
@@ -205,8 +205,8 @@ class FolderTracker(Tracker[FolderSettings]):
         return tuple(findings)
 
 
-def _error(what: str, mend: str) -> Finding:
-    return Finding(level="error", message=what, impact="no issue can be written", remedy=mend)
+def _error(message: str, remedy: str) -> Finding:
+    return Finding(level="error", message=message, impact="no issue can be written", remedy=remedy)
 
 
 def _number(issue: IssueRef) -> int:

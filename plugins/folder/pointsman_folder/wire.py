@@ -125,9 +125,9 @@ def read_head(data: bytes) -> Head | None:
             return Head(lines, at, next_at, newline)
         elif match := _KEY.fullmatch(line):
             stop = at + len(line.rstrip(b"\r\n"))
-            said = match[2].decode("utf-8", "replace")
+            value = match[2].decode("utf-8", "replace")
             lines.setdefault(
-                match[1].decode().lower(), Line(_read_value(said), min(at + match.start(2), stop), stop)
+                match[1].decode().lower(), Line(_read_value(value), min(at + match.start(2), stop), stop)
             )
         at = next_at
     return None
@@ -181,15 +181,15 @@ def edit_head(data: bytes, head: Head, values: Mapping[str, str]) -> bytes:
     edits: list[tuple[int, int, bytes]] = []
     for key, value in values.items():
         text = _write_value(value).encode("utf-8", "replace")
-        said = b" " + text if text else b""
+        replacement = b" " + text if text else b""
         line = head.lines.get(key)
         if line:
-            edits.append((line.start, line.stop, said))
+            edits.append((line.start, line.stop, replacement))
         elif text:
-            edits.append((head.fence, head.fence, key.encode() + b":" + said + head.newline))
+            edits.append((head.fence, head.fence, key.encode() + b":" + replacement + head.newline))
     edits.sort(key=lambda edit: edit[0])
-    for start, stop, said in reversed(edits):
-        data = data[:start] + said + data[stop:]
+    for start, stop, replacement in reversed(edits):
+        data = data[:start] + replacement + data[stop:]
     return data
 
 

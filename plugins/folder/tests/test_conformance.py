@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import pytest
 
-from pointsman.testing.conformance import ConformanceSuite, IssueThere, TrackerCase, TrackerDouble
+from pointsman.testing.conformance import ConformanceSuite, IssueSnapshot, TrackerCase, TrackerDouble
 from pointsman_folder import FolderTracker
 
 _STATUS = re.compile(r"^status: *(\w+)", re.MULTILINE)
@@ -33,15 +33,15 @@ class FolderDouble(TrackerDouble):
         """The issue files by number, from the folder and from ``closed/``."""
         return {str(int(path.name[:4])): path for path in sorted(Path(self.place.name).glob("**/*.md"))}
 
-    async def issues(self) -> list[IssueThere]:
+    async def issues(self) -> list[IssueSnapshot]:
         return [self.read(number, path) for number, path in self.files().items()]
 
-    def read(self, number: str, path: Path) -> IssueThere:
+    def read(self, number: str, path: Path) -> IssueSnapshot:
         whole = path.read_text("utf-8", "replace")
         _, head, text = whole.split("---\n", 2)
         title, status = _TITLE.search(head), _STATUS.search(head)
         assert title is not None and status is not None
-        return IssueThere(
+        return IssueSnapshot(
             remote_id=number,
             title=title[1],
             text=text,

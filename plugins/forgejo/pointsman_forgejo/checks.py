@@ -31,40 +31,40 @@ def failed(error: PluginError) -> Finding:
     )
 
 
-def version(answer: Response) -> Finding:
+def version(response: Response) -> Finding:
     """Return the finding about the server. Forgejo appends the Gitea version that it is compatible with:
     ``15.0.3+gitea-1.22.0``.
     """
-    raw = read_object(answer)
-    said = short_text(raw.get("version")) if raw else ""
-    if not said:
+    raw = read_object(response)
+    version_text = short_text(raw.get("version")) if raw else ""
+    if not version_text:
         return Finding(
             level="warning",
-            message=problem(answer, "read the server's version").message
-            if not answer.ok
+            message=problem(response, "read the server's version").message
+            if not response.ok
             else "the server tells no version",
             impact="perhaps it is no Forgejo or Gitea, or a page for signing in stands before it",
             remedy="set `url` to the address that opens the server in a browser, without anything behind the host",
         )
-    brand = "Forgejo" if "+gitea-" in said else "Gitea"
-    if not re.match(r"\d+\.\d+", said):
+    brand = "Forgejo" if "+gitea-" in version_text else "Gitea"
+    if not re.match(r"\d+\.\d+", version_text):
         return Finding(
             level="warning",
-            message=f"the server tells the version {said!r}, which is none of Forgejo or Gitea",
+            message=f"the server tells the version {version_text!r}, which is none of Forgejo or Gitea",
             impact="nobody has tried this server",
             remedy="see that `url` is right",
         )
-    return Finding(level="ok", message=f"{brand} {said}")
+    return Finding(level="ok", message=f"{brand} {version_text}")
 
 
-def account(answer: Response) -> Finding:
+def account(response: Response) -> Finding:
     """Return the finding about the token's account."""
-    raw = read_object(answer)
-    who = wire.account(raw)
-    if raw is not None and who is not None and who.account_id.isdigit():
-        return Finding(level="ok", message=f"signed in as {who.name}")
-    if not answer.ok:
-        return failed(problem(answer, "read our own account"))
+    raw = read_object(response)
+    owner = wire.account(raw)
+    if raw is not None and owner is not None and owner.account_id.isdigit():
+        return Finding(level="ok", message=f"signed in as {owner.name}")
+    if not response.ok:
+        return failed(problem(response, "read our own account"))
     return Finding(
         level="error",
         message="the server does not say who we are",
@@ -73,12 +73,12 @@ def account(answer: Response) -> Finding:
     )
 
 
-def repository(answer: Response, settings: ForgejoSettings) -> list[Finding]:
+def repository(response: Response, settings: ForgejoSettings) -> list[Finding]:
     """Return the findings about the repository's own record: visibility, archive, issues, rights."""
     name = settings.repository
-    raw = read_object(answer)
+    raw = read_object(response)
     if raw is None:
-        return [_repository_failed(answer, name)]
+        return [_repository_failed(response, name)]
     public = _is_public(raw)
     seen = f"repository {name} is visible{' to everybody' if public else ''}"
     findings = [Finding(level="ok", message=seen, public=public)]
@@ -123,32 +123,32 @@ def _is_public(raw: dict[str, Any]) -> bool:
     return raw.get("private") is False and raw.get("internal") is not True and seen in (None, "", "public")
 
 
-def issues(answer: Response) -> Finding:
+def issues(response: Response) -> Finding:
     """Return the finding about reading the list of issues."""
-    if answer.ok:
+    if response.ok:
         return Finding(level="ok", message="issues can be read")
     return Finding(
         level="error",
-        message=problem(answer, "list issues").message,
+        message=problem(response, "list issues").message,
         impact="issues can't be opened, and lost answers can't be found again",
-        remedy=_give(scopes_lacking(message_of(answer)) or ("write:issue",)),
+        remedy=_give(scopes_lacking(message_of(response)) or ("write:issue",)),
     )
 
 
-def writing(answer: Response) -> Finding | None:
+def writing(response: Response) -> Finding | None:
     """Return the finding about an edit of issue 0, which never exists: 403 if the token lacks the scope, otherwise
     404.
 
     None if the response says nothing about the token.
     """
-    if answer.status == 404:
+    if response.status == 404:
         return Finding(level="ok", message="the token may write issues")
-    lacking = scopes_lacking(message_of(answer))
-    if answer.status != 403:
+    lacking = scopes_lacking(message_of(response))
+    if response.status != 403:
         return None
     return Finding(
         level="error",
-        message=problem(answer, "write issues").message,
+        message=problem(response, "write issues").message,
         impact="issues can be read and not opened, commented or closed",
         remedy=_give(lacking)
         if lacking
@@ -185,17 +185,17 @@ def labels(missing: Sequence[str], unread: str, settings: ForgejoSettings) -> li
     ]
 
 
-def assignees(answer: Response, settings: ForgejoSettings) -> Finding:
+def assignees(response: Response, settings: ForgejoSettings) -> Finding:
     """Return the findings about the configured assignees."""
-    known = read_list(answer)
+    known = read_list(response)
     if known is None:
         return Finding(
             level="warning",
-            message=problem(answer, "read who can be assigned").message
-            if not answer.ok
+            message=problem(response, "read who can be assigned").message
+            if not response.ok
             else "the server does not say who can be assigned",
             impact="nobody knows yet whether issues can be assigned",
-            remedy=_give(scopes_lacking(message_of(answer)) or ("read:repository",)),
+            remedy=_give(scopes_lacking(message_of(response)) or ("read:repository",)),
         )
     lost = [login for login in settings.assignees if login.casefold() not in wire.logins(known)]
     if not lost:
@@ -208,23 +208,25 @@ def assignees(answer: Response, settings: ForgejoSettings) -> Finding:
     )
 
 
-def hooks(found: Sequence[Webhook] | PluginError, settings: ForgejoSettings, url: str = "") -> list[Finding]:
+def hooks(
+    webhooks: Sequence[Webhook] | PluginError, settings: ForgejoSettings, url: str = ""
+) -> list[Finding]:
     """Return the findings about the webhook that leads to Pointsman.
 
     It is recognized by its address, ``url``; if that is empty, by ``/webhooks/forgejo/`` in the path.
     """
     name = settings.repository
-    if isinstance(found, PluginError):
+    if isinstance(webhooks, PluginError):
         # a right that is better not given: an account that may look at webhooks rules the whole repository
         return [
             Finding(
                 level="ok",
-                message=f"the webhook was not looked at, that takes an administrator of {name}: {found.message}",
+                message=f"the webhook was not looked at, that takes an administrator of {name}: {webhooks.message}",
                 impact=f"without a webhook {_LATE}",
                 remedy=by_hand(name, url),
             )
         ]
-    ours = [hook for hook in found if _is_ours(hook, url)]
+    ours = [webhook for webhook in webhooks if _is_ours(webhook, url)]
     if not ours:
         return [
             Finding(
@@ -234,7 +236,7 @@ def hooks(found: Sequence[Webhook] | PluginError, settings: ForgejoSettings, url
                 remedy=by_hand(name, url),
             )
         ]
-    return [_hook(hook, name) for hook in ours]
+    return [_hook(webhook, name) for webhook in ours]
 
 
 def _is_ours(hook: Webhook, url: str) -> bool:
@@ -260,22 +262,22 @@ def _hook(hook: Webhook, name: str) -> Finding:
     return Finding(level="ok", message=f"webhook {hook.number} is active and sends issues")
 
 
-def _repository_failed(answer: Response, name: str) -> Finding:
-    lacking = scopes_lacking(message_of(answer))
+def _repository_failed(response: Response, name: str) -> Finding:
+    lacking = scopes_lacking(message_of(response))
     if lacking:
         mend = _give(lacking)
-    elif answer.status == 403:
+    elif response.status == 403:
         mend = "take a token that is not limited to public repositories, with the scope read:repository"
-    elif answer.status == 404:
+    elif response.status == 404:
         mend = "check the spelling of `repository`, and that the account may read it: hidden ones answer 404 as well"
     else:
         mend = "follow the message"
-    what = (
-        problem(answer, f"read the repository {name}").message
-        if not answer.ok
+    message = (
+        problem(response, f"read the repository {name}").message
+        if not response.ok
         else f"{name} is no repository"
     )
-    return Finding(level="error", message=what, impact=_NOTHING, remedy=mend)
+    return Finding(level="error", message=message, impact=_NOTHING, remedy=mend)
 
 
 def _give(scopes: Sequence[str]) -> str:
@@ -285,20 +287,20 @@ def _give(scopes: Sequence[str]) -> str:
     return f"give the token the scope {' or '.join(scopes)}: make a new one with it, and put it into `token`"
 
 
-def read_object(answer: Response) -> dict[str, Any] | None:
+def read_object(response: Response) -> dict[str, Any] | None:
     """Return the response's JSON object, None for an error or anything else."""
-    raw = _json(answer)
+    raw = _json(response)
     return raw if isinstance(raw, dict) else None
 
 
-def read_list(answer: Response) -> list[dict[str, Any]] | None:
+def read_list(response: Response) -> list[dict[str, Any]] | None:
     """Return the objects of the response's JSON list, None for an error or anything else."""
-    raw = _json(answer)
-    return [one for one in raw if isinstance(one, dict)] if isinstance(raw, list) else None
+    raw = _json(response)
+    return [item for item in raw if isinstance(item, dict)] if isinstance(raw, list) else None
 
 
-def _json(answer: Response) -> Any:
+def _json(response: Response) -> Any:
     try:
-        return answer.json() if answer.ok else None
+        return response.json() if response.ok else None
     except UnknownOutcome:
         return None

@@ -51,24 +51,24 @@ class Doctor:
             self._assignees,
             self._webhook,
         )
-        found: list[Finding] = []
+        findings: list[Finding] = []
         for look in looks:
             try:
-                found += await look()
+                findings += await look()
             except _ENDS_IT as error:
-                return [*found, checks.failed(error)]
+                return [*findings, checks.failed(error)]
             except PluginError as error:
-                found.append(checks.failed(error))
-        return found
+                findings.append(checks.failed(error))
+        return findings
 
     async def _server(self) -> list[Finding]:
         return [checks.version(await self._get("/version"))]
 
     async def _account(self) -> list[Finding]:
-        answer = await self._get("/user")
-        if answer.status == 401:
-            raise problem(answer, "sign in")
-        return [checks.account(answer)]
+        response = await self._get("/user")
+        if response.status == 401:
+            raise problem(response, "sign in")
+        return [checks.account(response)]
 
     async def _repository(self) -> list[Finding]:
         return checks.repository(await self._get(self._repo), self._settings)
@@ -76,13 +76,13 @@ class Doctor:
     async def _issues(self) -> list[Finding]:
         params: dict[str, str | int] = {"state": "all", "type": "issues", "limit": 1}
         listed = await self._client.request("GET", f"{self._repo}/issues", params=params)
-        found = [checks.issues(listed)]
+        findings = [checks.issues(listed)]
         if listed.ok:
             # Issue numbers begin with 1, so there is nothing that this could change.
             edited = await self._client.request("PATCH", f"{self._repo}/issues/0", json={})
             may = checks.writing(edited)
-            found += [may] if may is not None else []
-        return found
+            findings += [may] if may is not None else []
+        return findings
 
     async def _label(self) -> list[Finding]:
         names = wire.label_names(self._settings.labels)
@@ -99,12 +99,12 @@ class Doctor:
 
     async def _webhook(self) -> list[Finding]:
         try:
-            found = await self._hooks.read_all()
+            webhooks = await self._hooks.read_all()
         except PluginError as error:
             if error.status in (403, 404):
                 return checks.hooks(error, self._settings, self._webhook_url)
             raise
-        return checks.hooks(found, self._settings, self._webhook_url)
+        return checks.hooks(webhooks, self._settings, self._webhook_url)
 
     async def _get(self, path: str) -> Response:
         return await self._client.request("GET", path)

@@ -22,36 +22,36 @@ _LOCKED = re.compile(r"\blocked\b")
 _REASONS_SHOWN = 3
 
 
-def message_of(answer: Response) -> str:
+def message_of(response: Response) -> str:
     """Return the server's own error message, empty if there is none.
 
     The body is ``{"message", "url"}``; a 404 adds ``errors``, often empty. Some 403 have no body at all, and a 500
     has an empty message for all but administrators.
     """
     try:
-        said = json.loads(answer.body)
+        body = json.loads(response.body)
     except (ValueError, RecursionError):
         return ""
-    if not isinstance(said, dict):
+    if not isinstance(body, dict):
         return ""
-    more = said.get("errors")
-    reasons = [short_text(one, 200) for one in more[:_REASONS_SHOWN]] if isinstance(more, list) else []
-    return ": ".join(text for text in (short_text(said.get("message"), 300), *reasons) if text)
+    more = body.get("errors")
+    reasons = [short_text(reason, 200) for reason in more[:_REASONS_SHOWN]] if isinstance(more, list) else []
+    return ": ".join(text for text in (short_text(body.get("message"), 300), *reasons) if text)
 
 
-def scopes_lacking(said: str) -> tuple[str, ...]:
+def scopes_lacking(message: str) -> tuple[str, ...]:
     """Return the scopes that a 403 asks for, such as ``write:issue``; empty if it is about something else.
 
     Forgejo writes ``required scope(s): [write:issue]``, newer Gitea ``required scope(s), required=[write:issue],
     token scope=read:issue``. https://forgejo.org/docs/latest/user/token-scope/
     """
-    if "required scope" not in said:
+    if "required scope" not in message:
         return ()
-    return tuple(dict.fromkeys(_SCOPE.findall(said.partition("token scope=")[0])))
+    return tuple(dict.fromkeys(_SCOPE.findall(message.partition("token scope=")[0])))
 
 
 def problem(
-    answer: Response, doing: str, *, sent: Mapping[str, Any] | None = None, issue: bool = False
+    response: Response, doing: str, *, sent: Mapping[str, Any] | None = None, issue: bool = False
 ) -> PluginError:
     """Return the error for a response.
 
@@ -63,53 +63,53 @@ def problem(
     ``routers/api/v1/repo/issue.go``: a 422 comes before the insert, but assignees are notified and ``closed`` is
     applied after it.
     """
-    said = message_of(answer)
-    failed = f"could not {doing}" + (f": {said}" if said else "")
-    status = answer.status
+    text = message_of(response)
+    failed = f"could not {doing}" + (f": {text}" if text else "")
+    status = response.status
     if status in (301, 302, 303, 307, 308):
         # Issues do not move between Forgejo repositories: a redirect means that the repository was renamed.
-        where = short_text(answer.headers.get("location", ""), 200)
+        where = short_text(response.headers.get("location", ""), 200)
         return Misconfigured(
             f"{failed}: the repository has another name now ({where}): set `repository` to it",
-            **_kept(answer),
+            **_kept(response),
         )
     if sent is not None and (status == 412 or (status == 400 and sent.get("assignees"))):
-        return UnknownOutcome(f"{failed}: the issue may exist all the same", **_kept(answer))
-    if status == 400 and "already changed" in said:
-        return Conflict(failed, **_kept(answer))
+        return UnknownOutcome(f"{failed}: the issue may exist all the same", **_kept(response))
+    if status == 400 and "already changed" in text:
+        return Conflict(failed, **_kept(response))
     if status == 412:
-        return Refused(failed, fields={"state": said}, **_kept(answer))
+        return Refused(failed, fields={"state": text}, **_kept(response))
     if status == 403:
-        return _forbidden(answer, failed, said)
+        return _forbidden(response, failed, text)
     if status in (404, 410) and not issue:
         where = "check `url`: the server does not know this address"
-        if "/repos/" in answer.path:
+        if "/repos/" in response.path:
             where = "the repository is not there, or hidden from the account, or its issues are switched off"
         return Misconfigured(
-            f"{failed}: {answer.method} {answer.path} answered {status}: {where}", **_kept(answer)
+            f"{failed}: {response.method} {response.path} answered {status}: {where}", **_kept(response)
         )
     if status == 423:
-        return Misconfigured(f"{failed}: the repository is archived", **_kept(answer))
-    if status == 500 and not said:
-        return UnknownOutcome(f"{failed}: the server's log says why, its answer does not", **_kept(answer))
-    return answer.error(failed, fields={field_of(said): said} if said else None)
+        return Misconfigured(f"{failed}: the repository is archived", **_kept(response))
+    if status == 500 and not text:
+        return UnknownOutcome(f"{failed}: the server's log says why, its answer does not", **_kept(response))
+    return response.error(failed, fields={field_of(text): text} if text else None)
 
 
-def _forbidden(answer: Response, failed: str, said: str) -> PluginError:
-    if _LOCKED.search(said):
-        return Refused(f"{failed}: the issue is locked", **_kept(answer))
-    if lacking := scopes_lacking(said):
-        return Misconfigured(f"{failed}: give the token the scope {' or '.join(lacking)}", **_kept(answer))
-    if not said:
+def _forbidden(response: Response, failed: str, text: str) -> PluginError:
+    if _LOCKED.search(text):
+        return Refused(f"{failed}: the issue is locked", **_kept(response))
+    if lacking := scopes_lacking(text):
+        return Misconfigured(f"{failed}: give the token the scope {' or '.join(lacking)}", **_kept(response))
+    if not text:
         return Misconfigured(
-            f"{failed}: the account may not, and the server does not say why", **_kept(answer)
+            f"{failed}: the account may not, and the server does not say why", **_kept(response)
         )
-    return answer.error(failed)
+    return response.error(failed)
 
 
-def _kept(answer: Response) -> dict[str, Any]:
+def _kept(response: Response) -> dict[str, Any]:
     """Return the parts of the response that an error keeps for the operator."""
-    return {"status": answer.status, "excerpt": answer.text()}
+    return {"status": response.status, "excerpt": response.text()}
 
 
 def field_of(message: str) -> str:

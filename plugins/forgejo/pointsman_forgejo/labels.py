@@ -73,8 +73,8 @@ class Labels:
                 why = unread or self._refusal(name) or await self._make(name)
                 if why:
                     notes.append(f"label {name!r} left out: {why}")
-        found = ((name, self._id(name)) for name in names)
-        return Had({name: number for name, number in found if number is not None}, tuple(notes))
+        ids = ((name, self._id(name)) for name in names)
+        return Had({name: number for name, number in ids if number is not None}, tuple(notes))
 
     async def look_up(self, names: Sequence[str]) -> str:
         """Look up the ids of existing labels. Return the reason if the labels can't be read."""
@@ -118,7 +118,7 @@ class Labels:
             if all(self._refusal(name) for name in self.missing(names)):
                 return ""
             try:
-                found = await read_all(self._client, path, {}, doing="read the labels")
+                labels = await read_all(self._client, path, {}, doing="read the labels")
             except _STOPS_THE_ISSUE_TOO:
                 raise
             except Misconfigured as error:
@@ -128,7 +128,7 @@ class Labels:
             except PluginError as error:
                 return error.message
             else:
-                for raw in found:
+                for raw in labels:
                     self._keep(raw.get("name"), raw.get("id"))
         return ""
 
@@ -138,17 +138,17 @@ class Labels:
             return self._refuse(name, "it does not exist, and `create_labels` is off")
         body = label_body(name)
         try:
-            answer = await self._client.request("POST", f"/repos/{self._repository}/labels", json=body)
-            if not answer.ok:
-                raise problem(answer, "make it")
-            made = answer.json()
+            response = await self._client.request("POST", f"/repos/{self._repository}/labels", json=body)
+            if not response.ok:
+                raise problem(response, "make it")
+            label = response.json()
         except _STOPS_THE_ISSUE_TOO:
             raise
         except PluginError as error:
             return self._refuse(name, error.message)
-        if not (isinstance(made, dict) and isinstance(made.get("id"), int)):
+        if not (isinstance(label, dict) and isinstance(label.get("id"), int)):
             return "the server made it and did not tell its id"
-        self._keep(name, made["id"])
+        self._keep(name, label["id"])
         return ""
 
     def _refuse(self, name: str, why: str) -> str:

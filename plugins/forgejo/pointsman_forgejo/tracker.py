@@ -98,16 +98,16 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
         names = wire.label_names(self.settings.labels, draft.labels)
         labels = await self._labels.have(names)
         body = wire.issue_body(draft, list(labels.ids.values()), self.settings.assignees)
-        answer, refused = await self._post_issue(body)
-        if not answer.ok:
-            raise problem(answer, "create an issue", sent=body)
-        raw = answer.json()
+        response, refused = await self._post_issue(body)
+        if not response.ok:
+            raise problem(response, "create an issue", sent=body)
+        raw = response.json()
         ref = wire.issue_ref(raw)
         if ref is None:
             raise UnknownOutcome(
                 "the server took the issue and answered without its number",
-                status=answer.status,
-                excerpt=answer.text(),
+                status=response.status,
+                excerpt=response.text(),
                 is_json=True,
             )
         notes = [*wire.notes_of_draft(draft), *labels.notes, *refused, *self._dropped(raw, body, labels.ids)]
@@ -118,17 +118,17 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
         was left out.
         """
         path = f"{self._repo}/issues"
-        answer = await self.client.request("POST", path, json=body)
+        response = await self.client.request("POST", path, json=body)
         refused: list[str] = []
-        while answer.status == 422 and body.get("assignees"):
+        while response.status == 422 and body.get("assignees"):
             kept = [] if refused else await self._assignable(body["assignees"])
             if len(kept) == len(body["assignees"]):
                 kept = []
-            why = message_of(answer) or "the server refused"
-            refused += [f"not assigned to {one}: {why}" for one in body["assignees"] if one not in kept]
+            why = message_of(response) or "the server refused"
+            refused += [f"not assigned to {login}: {why}" for login in body["assignees"] if login not in kept]
             body["assignees"] = kept
-            answer = await self.client.request("POST", path, json=body)
-        return answer, refused
+            response = await self.client.request("POST", path, json=body)
+        return response, refused
 
     async def _assignable(self, logins: Sequence[str]) -> list[str]:
         """Return the logins that can be assigned, none if the server does not say."""
@@ -156,10 +156,10 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
     async def add_comment(self, issue: IssueRef, body: str, marker: Marker) -> CommentRef:
         """Add a comment."""
         path = f"{self._at(issue)}/comments"
-        answer = await self._about("POST", path, "comment", json=wire.comment_body(body, marker))
-        ref = wire.comment_ref(answer.json())
+        response = await self._about("POST", path, "comment", json=wire.comment_body(body, marker))
+        ref = wire.comment_ref(response.json())
         if ref is None:
-            raise _other_answer("comment", answer)
+            raise _other_answer("comment", response)
         return ref
 
     async def delete_comment(self, issue: IssueRef, comment: CommentRef) -> None:
@@ -184,23 +184,23 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
 
     async def _edit(self, issue: IssueRef, body: Mapping[str, Any], doing: str) -> IssueState:
         """Change an issue and return its new state. An edit is answered with 201, unlike elsewhere."""
-        answer = await self._about("PATCH", self._at(issue), doing, json=body)
-        seen = wire.issue_state(answer.json())
+        response = await self._about("PATCH", self._at(issue), doing, json=body)
+        seen = wire.issue_state(response.json())
         if seen is None or seen.ref.remote_id != issue.remote_id:
-            raise _other_answer(doing, answer)
+            raise _other_answer(doing, response)
         return seen
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
     async def read_issue(self, issue: IssueRef) -> IssueState:
         """Return the present state of the issue."""
-        answer = await self._about("GET", self._at(issue), "read the issue")
-        raw = answer.json()
+        response = await self._about("GET", self._at(issue), "read the issue")
+        raw = response.json()
         seen = wire.issue_state(raw)
         if seen is None and wire.issue_ref(raw) is not None:
-            raise NotFound(f"{issue.key} is a pull request", status=answer.status, excerpt=answer.text())
+            raise NotFound(f"{issue.key} is a pull request", status=response.status, excerpt=response.text())
         if seen is None or seen.ref.remote_id != issue.remote_id:
-            raise _other_answer("read the issue", answer)
+            raise _other_answer("read the issue", response)
         return seen
 
     async def find_issue(self, marker: Marker, since: dt.datetime) -> Sequence[IssueRef]:
@@ -214,23 +214,23 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
         account, login = await self._me()
         first = since.astimezone(dt.UTC).replace(microsecond=0)
         params: dict[str, str | int] = {"created_by": login, "since": format_time(since), "sort": "latest"}
-        found: dict[IssueRef, None] = {}
+        refs: dict[IssueRef, None] = {}
         newest_first = wire.DescendingNumbers()
         try:
             async with contextlib.aclosing(self._issues(params, "look for the issue")) as listed:
                 async for raw in listed:
                     ref = wire.issue_ref(raw)
-                    made = parse_time(raw.get("created_at"))
-                    if newest_first.holds_with(ref) and made is not None and made < first:
+                    created_at = parse_time(raw.get("created_at"))
+                    if newest_first.holds_with(ref) and created_at is not None and created_at < first:
                         break
                     by_us = wire.author_id(raw) == account
                     if ref is not None and by_us and marker.text in find_markers(raw.get("body")):
-                        found[ref] = None
+                        refs[ref] = None
         except Misconfigured as error:
             if error.status == 404:
                 self._account = None  # the account may have another login now
             raise
-        return sorted(found, key=lambda ref: int(ref.remote_id))
+        return sorted(refs, key=lambda ref: int(ref.remote_id))
 
     async def find_comment(self, issue: IssueRef, marker: Marker, since: dt.datetime) -> Sequence[CommentRef]:
         """Return our own account's comments on the issue that contain the marker, oldest first. This list has no
@@ -239,20 +239,20 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
         account, _ = await self._me()
         params = {"since": format_time(since)}
         path = f"{self._at(issue)}/comments"
-        answer = await self._about("GET", path, "look for the comment", params=params)
-        comments = answer.json()
+        response = await self._about("GET", path, "look for the comment", params=params)
+        comments = response.json()
         if not isinstance(comments, list) or not all(isinstance(raw, dict) for raw in comments):
             raise UnknownOutcome(
-                "could not look for the comment: the answer is no list of objects", status=answer.status
+                "could not look for the comment: the answer is no list of objects", status=response.status
             )
-        found = [
+        refs = [
             ref
             for raw in comments
             if wire.author_id(raw) == account
             and marker.text in find_markers(raw.get("body"))
             and (ref := wire.comment_ref(raw)) is not None
         ]
-        return sorted(found, key=lambda ref: int(ref.remote_id))
+        return sorted(refs, key=lambda ref: int(ref.remote_id))
 
     async def list_changes(self, since: dt.datetime) -> Sequence[IssueState | IssueRemoved]:
         """Return the present states of issues changed since then. Deleted issues leave no trace in the list.
@@ -281,14 +281,14 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
     async def _me(self) -> tuple[int, str]:
         """Return id and login of the token's account, requested once."""
         if self._account is None:
-            answer = await self.client.request("GET", "/user")
-            if not answer.ok:
-                raise problem(answer, "read our own account")
-            raw = answer.json()
+            response = await self.client.request("GET", "/user")
+            if not response.ok:
+                raise problem(response, "read our own account")
+            raw = response.json()
             number = wire.author_id({"user": raw})
             login = raw.get("login") if isinstance(raw, dict) else None
             if number is None or not isinstance(login, str) or not login:
-                raise Misconfigured("the server does not say who we are: check `url`", status=answer.status)
+                raise Misconfigured("the server does not say who we are: check `url`", status=response.status)
             self._account = number, login
         return self._account
 
@@ -311,25 +311,25 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
         A 404 needs a second look: the server sends it for a deleted issue, but also when the repository is hidden or
         its issues are switched off, and then the issue comes back.
         """
-        answer = await self.client.request(method, path, params=params, json=json)
-        if answer.status == 404:
-            raise problem(answer, doing, issue=await self._shows_issues(doing))
-        if not answer.ok:
-            raise problem(answer, doing, issue=True)
-        return answer
+        response = await self.client.request(method, path, params=params, json=json)
+        if response.status == 404:
+            raise problem(response, doing, issue=await self._shows_issues(doing))
+        if not response.ok:
+            raise problem(response, doing, issue=True)
+        return response
 
     async def _shows_issues(self, doing: str) -> bool:
         """Return whether the repository and its issues are visible to us."""
         try:
-            answer = await self.client.request("GET", self._repo)
+            response = await self.client.request("GET", self._repo)
         except UnknownOutcome as error:
             raise Unavailable(f"could not {doing}: {error.message}", status=error.status) from error
-        if answer.status == 429 or answer.status >= 500:
+        if response.status == 429 or response.status >= 500:
             raise Unavailable(
-                f"could not {doing}: 404, and the repository answers {answer.status}", status=404
+                f"could not {doing}: 404, and the repository answers {response.status}", status=404
             )
-        raw = checks.read_object(answer)
-        return answer.status != 404 and not (raw is not None and raw.get("has_issues") is False)
+        raw = checks.read_object(response)
+        return response.status != 404 and not (raw is not None and raw.get("has_issues") is False)
 
     def _at(self, issue: IssueRef) -> str:
         """Return the issue's path. An id that is no number was never an issue here."""
@@ -365,11 +365,11 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
         return webhook_events.read(headers, body, self.settings.repository)
 
 
-def _other_answer(doing: str, answer: Response) -> UnknownOutcome:
+def _other_answer(doing: str, response: Response) -> UnknownOutcome:
     """Return the error for a success that is not about the request: something else responded, or the server failed."""
     return UnknownOutcome(
         f"could not {doing}: the server says it is done and answers something else",
-        status=answer.status,
-        excerpt=answer.text(),
+        status=response.status,
+        excerpt=response.text(),
         is_json=True,
     )

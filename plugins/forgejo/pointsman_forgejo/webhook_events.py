@@ -50,8 +50,8 @@ def signature_fits(headers: Mapping[str, str], body: bytes, secrets: Sequence[by
     headers the first counts: Forgejo's, Gitea's, Gogs'. With content type ``form`` the signature covers the decoded
     field and not the body: such a call is refused.
     """
-    given = next((headers[name] for name in _names("signature") if name in headers), None)
-    fits = hmac_sha256_matches(body, given, secrets)
+    signature = next((headers[name] for name in _names("signature") if name in headers), None)
+    fits = hmac_sha256_matches(body, signature, secrets)
     return fits and "x-www-form-urlencoded" not in headers.get("content-type", "").lower()
 
 
@@ -113,18 +113,18 @@ def _read_action(payload: dict[str, Any]) -> WebhookEvent:
     )
 
 
-def _names(what: str) -> list[str]:
-    return [f"x-{brand}-{what}" for brand in _BRANDS]
+def _names(suffix: str) -> list[str]:
+    return [f"x-{brand}-{suffix}" for brand in _BRANDS]
 
 
-def _header(headers: Mapping[str, str], what: str) -> str:
-    return next((headers[name] for name in _names(what) if headers.get(name)), "")
+def _header(headers: Mapping[str, str], suffix: str) -> str:
+    return next((headers[name] for name in _names(suffix) if headers.get(name)), "")
 
 
 def _other_repository(payload: dict[str, Any], repository: str) -> str:
     """Return the repository's name if the call is about another repository, otherwise an empty text."""
-    found = payload.get("repository")
-    name = found.get("full_name") if isinstance(found, dict) else None
+    named = payload.get("repository")
+    name = named.get("full_name") if isinstance(named, dict) else None
     if not isinstance(name, str) or name.casefold() == repository.casefold():
         return ""
     return short_text(name, 200) or "(nameless)"

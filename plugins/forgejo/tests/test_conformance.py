@@ -9,7 +9,7 @@ import pytest
 from pointsman.plugin_api import State
 from pointsman.testing.conformance import (
     ConformanceSuite,
-    IssueThere,
+    IssueSnapshot,
     TrackerCase,
     TrackerDouble,
     WebhookCall,
@@ -35,9 +35,9 @@ class ForgejoDouble(TrackerDouble):
             "labels": labels,
         }
 
-    async def issues(self) -> list[IssueThere]:
+    async def issues(self) -> list[IssueSnapshot]:
         return [
-            IssueThere(
+            IssueSnapshot(
                 remote_id=str(issue.number),
                 title=issue.title,
                 text=issue.body,

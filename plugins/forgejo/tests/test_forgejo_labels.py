@@ -92,7 +92,7 @@ async def test_what_stops_the_issue_as_well_is_raised_while_looking_for_labels(
     forgejo.faults.append(Fault("/labels", status=429, headers={"Retry-After": "5"}))
     with pytest.raises(RateLimited):
         await make_tracker(labels=("bug",)).create_issue(helpers.draft())
-    assert forgejo.issues_made() == 0
+    assert forgejo.issues_created() == 0
 
 
 async def test_without_names_nothing_is_asked(labels, forgejo):

@@ -102,7 +102,7 @@ async def test_a_refused_assignee_does_not_lose_the_issue_nor_the_others(
 ):
     forgejo.members.add("ann")
     ref = await make_tracker(assignees=("Ann", login)).create_issue(helpers.draft())
-    assert forgejo.issues_made() == 1
+    assert forgejo.issues_created() == 1
     assert forgejo.issues[1].assignees == ["ann"]
     [note] = ref.notes
     assert note.startswith(f"not assigned to {login}: ")
@@ -127,7 +127,7 @@ async def test_an_assignee_refused_in_spite_of_the_list_does_not_lose_the_issue(
     refusal = b'{"message":"no"}'
     forgejo.faults += [Fault("POST", status=422, body=refusal), Fault("POST", status=422, body=refusal)]
     ref = await make_tracker(assignees=("ann", "nobody")).create_issue(helpers.draft())
-    assert forgejo.issues_made() == 1
+    assert forgejo.issues_created() == 1
     assert set(ref.notes) == {"not assigned to ann: no", "not assigned to nobody: no"}
 
 
@@ -136,7 +136,7 @@ async def test_a_422_about_something_else_is_raised(make_tracker, forgejo, helpe
     forgejo.faults.append(Fault("POST", status=422, body=b'{"message":"[Title]: Required"}', times=9))
     with pytest.raises(Refused, match="Title"):
         await make_tracker(assignees=("ann",)).create_issue(helpers.draft())
-    assert forgejo.issues_made() == 0
+    assert forgejo.issues_created() == 0
 
 
 async def test_a_member_is_assigned(make_tracker, forgejo, helpers):

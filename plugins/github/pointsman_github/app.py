@@ -69,11 +69,11 @@ class AppClient:
     ) -> Response:
         """Send one request with the installation's token."""
         token = await self._usable()
-        answer = await self._send(method, path, token, params=params, json=json, headers=headers)
-        if answer.status == 401:
+        response = await self._send(method, path, token, params=params, json=json, headers=headers)
+        if response.status == 401:
             token = await self._usable(refused=token)
-            answer = await self._send(method, path, token, params=params, json=json, headers=headers)
-        return answer
+            response = await self._send(method, path, token, params=params, json=json, headers=headers)
+        return response
 
     async def login(self) -> str:
         """Return the account under which the App acts, ``SLUG[bot]``: https://docs.github.com/en/rest/apps/apps."""
@@ -139,19 +139,19 @@ class AppClient:
         token and is never shown.
         """
         try:
-            answer = await self._send(method, path, self._jwt())
+            response = await self._send(method, path, self._jwt())
         except UnknownOutcome as error:
             raise Unavailable(f"could not {doing}: {error.message}") from None
-        if not answer.ok:
-            raise self._problem(answer, doing)
+        if not response.ok:
+            raise self._problem(response, doing)
         try:
-            raw = json.loads(answer.body)
+            raw = json.loads(response.body)
         except (ValueError, RecursionError):
             raw = None
         if not isinstance(raw, dict):
-            raise Unavailable(f"could not {doing}: what answered is not GitHub's API", status=answer.status)
+            raise Unavailable(f"could not {doing}: what answered is not GitHub's API", status=response.status)
         ends = parse_time(raw.get("expires_at"))
-        lasts = _TOKEN_SECONDS if ends is None else ends.timestamp() - errors.clock(answer)
+        lasts = _TOKEN_SECONDS if ends is None else ends.timestamp() - errors.clock(response)
         return {**raw, "lasts": min(max(lasts, 0.0), 24 * 3600.0)}
 
     def _jwt(self) -> str:
@@ -163,15 +163,15 @@ class AppClient:
         claims = {"iat": now - _BACK_SECONDS, "exp": now + _JWT_SECONDS, "iss": self._app_id}
         return jwt.encode(claims, self._key, algorithm="RS256")
 
-    def _problem(self, answer: Response, doing: str) -> PluginError:
-        error = errors.problem(answer, doing)
+    def _problem(self, response: Response, doing: str) -> PluginError:
+        error = errors.problem(response, doing)
         if isinstance(error, AuthFailed):
-            off = time.time() - errors.clock(answer)
+            off = time.time() - errors.clock(response)
             clock = f"; the clock here is {off:+.0f} s off GitHub's" if abs(off) > _BACK_SECONDS / 2 else ""
             return AuthFailed(
                 f"{error.message}: check `app_id` and `private_key`{clock}", status=401, excerpt=error.excerpt
             )
-        if answer.status == 404:
+        if response.status == 404:
             return Misconfigured(
                 f"{error.message}: check `installation_id`, and that the App is still installed",
                 status=404,
@@ -181,4 +181,4 @@ class AppClient:
             return error
         if isinstance(error, UnknownOutcome):
             return errors.as_unavailable(error)
-        return Misconfigured(error.message, status=answer.status, excerpt=error.excerpt)
+        return Misconfigured(error.message, status=response.status, excerpt=error.excerpt)

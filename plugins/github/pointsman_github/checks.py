@@ -38,7 +38,7 @@ def _renew(settings: GitHubSettings) -> str:
     return f"make a new token at {settings.web}/settings/personal-access-tokens and put it into `token`"
 
 
-def credential(answer: Response, login: str, settings: GitHubSettings) -> list[Finding]:
+def credential(response: Response, login: str, settings: GitHubSettings) -> list[Finding]:
     """Return the findings about the account, the token's expiry, and the scopes of a classic token.
 
     The expiry is in ``github-authentication-token-expiration``, the scopes in ``x-oauth-scopes``; a fine-grained
@@ -46,12 +46,12 @@ def credential(answer: Response, login: str, settings: GitHubSettings) -> list[F
 
     https://docs.github.com/en/apps/oauth-apps/building-oauth-apps/scopes-for-oauth-apps
     """
-    server = answer.headers.get("x-github-enterprise-version", "")
+    server = response.headers.get("x-github-enterprise-version", "")
     where = f" at GitHub Enterprise Server {server}" if server else ""
     findings = [Finding(level="ok", message=f"signed in as {login}{where}")]
-    end = expiry(answer.headers.get("github-authentication-token-expiration", ""))
+    end = expiry(response.headers.get("github-authentication-token-expiration", ""))
     if end is not None:
-        left = end - dt.datetime.fromtimestamp(errors.clock(answer), dt.UTC)
+        left = end - dt.datetime.fromtimestamp(errors.clock(response), dt.UTC)
         if left < _SOON:
             findings.append(
                 Finding(
@@ -66,13 +66,13 @@ def credential(answer: Response, login: str, settings: GitHubSettings) -> list[F
     return findings
 
 
-def scopes(answer: Response) -> list[Finding]:
+def scopes(response: Response) -> list[Finding]:
     """Return the findings about a classic token's scopes for the repository in the response."""
-    given = answer.headers.get("x-oauth-scopes")
-    if given is None:
+    scope_list = response.headers.get("x-oauth-scopes")
+    if scope_list is None:
         return []
-    has = {scope.strip() for scope in given.split(",")}
-    raw = _object(answer)
+    has = {scope.strip() for scope in scope_list.split(",")}
+    raw = _object(response)
     private = raw is None or raw.get("private") is not False
     if "repo" in has or (not private and "public_repo" in has):
         return []
@@ -101,12 +101,12 @@ def app(permissions: Mapping[str, str]) -> list[Finding]:
     ]
 
 
-def repository(answer: Response, settings: GitHubSettings) -> list[Finding]:
+def repository(response: Response, settings: GitHubSettings) -> list[Finding]:
     """Return the findings about the repository's own record: visibility, archive, issues, role."""
     name = settings.repository
-    raw = _object(answer)
+    raw = _object(response)
     if raw is None:
-        return [_repository_failed(answer, name)]
+        return [_repository_failed(response, name)]
     # what a whole enterprise may see (`internal`) is private, too
     public = raw.get("private") is False
     seen = f"repository {name} is visible{' to everybody' if public else ''}"
@@ -139,7 +139,7 @@ def _role(raw: Mapping[str, Any], name: str) -> Finding:
     """
     permissions = raw.get("permissions")
     may = (
-        {right for right, given in permissions.items() if given is True}
+        {right for right, allowed in permissions.items() if allowed is True}
         if isinstance(permissions, dict)
         else set()
     )
@@ -156,26 +156,26 @@ def _role(raw: Mapping[str, Any], name: str) -> Finding:
     )
 
 
-def issues(answer: Response) -> Finding:
+def issues(response: Response) -> Finding:
     """Return the finding about reading the list of issues."""
-    if answer.ok:
+    if response.ok:
         return Finding(level="ok", message="issues can be read")
     return Finding(
         level="error",
-        message=errors.problem(answer, "list issues").message,
+        message=errors.problem(response, "list issues").message,
         impact="issues can't be opened, and lost answers can't be found again",
         remedy=_RIGHTS,
     )
 
 
-def assignee(answer: Response, login: str) -> Finding:
+def assignee(response: Response, login: str) -> Finding:
     """Return the finding about one assignee: 204 means assignable, 404 not.
 
     https://docs.github.com/en/rest/issues/assignees#check-if-a-user-can-be-assigned
     """
-    if answer.status == 204:
+    if response.status == 204:
         return Finding(level="ok", message=f"{login} can be assigned")
-    if answer.status == 404:
+    if response.status == 404:
         return Finding(
             level="warning",
             message=f"{login} can't be assigned in this repository",
@@ -184,32 +184,32 @@ def assignee(answer: Response, login: str) -> Finding:
         )
     return Finding(
         level="warning",
-        message=errors.problem(answer, f"ask whether {login} can be assigned").message,
+        message=errors.problem(response, f"ask whether {login} can be assigned").message,
         impact="issues may be opened without this assignee",
         remedy="follow the message",
     )
 
 
-def limit(answer: Response) -> list[Finding]:
+def limit(response: Response) -> list[Finding]:
     """Return the finding about the remaining requests of this hour. An Enterprise Server may have no limit, and
     reports none then.
 
     https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api
     """
-    left = _number(answer.headers.get("x-ratelimit-remaining", ""))
-    all_ = _number(answer.headers.get("x-ratelimit-limit", ""))
+    left = _number(response.headers.get("x-ratelimit-remaining", ""))
+    all_ = _number(response.headers.get("x-ratelimit-limit", ""))
     if left is None or not all_:
         return []
-    what = f"{left} of {all_} requests are left"
-    reset = _number(answer.headers.get("x-ratelimit-reset", ""))
+    message = f"{left} of {all_} requests are left"
+    reset = _number(response.headers.get("x-ratelimit-reset", ""))
     if reset is not None:
-        what += f" until {dt.datetime.fromtimestamp(reset, dt.UTC):%H:%M} UTC"
+        message += f" until {dt.datetime.fromtimestamp(reset, dt.UTC):%H:%M} UTC"
     if left >= all_ * _FEW:
-        return [Finding(level="ok", message=what)]
+        return [Finding(level="ok", message=message)]
     return [
         Finding(
             level="warning",
-            message=what,
+            message=message,
             impact="deliveries wait when none is left",
             remedy="give Pointsman an account or App of its own, whose limit nobody else uses up",
         )
@@ -221,16 +221,16 @@ def _number(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 11 else None
 
 
-def _repository_failed(answer: Response, name: str) -> Finding:
-    if answer.status == 404:
+def _repository_failed(response: Response, name: str) -> Finding:
+    if response.status == 404:
         mend = "check the spelling of `repository`; for a private one, let the token see it: it answers 404 otherwise"
-    elif answer.status in errors.REDIRECTS:
+    elif response.status in errors.REDIRECTS:
         mend = "the repository has another name now: set `repository` to it"
     else:
         mend = "follow the message"
     return Finding(
         level="error",
-        message=errors.problem(answer, f"read the repository {name}").message,
+        message=errors.problem(response, f"read the repository {name}").message,
         impact="no issue can be opened",
         remedy=mend,
     )
@@ -239,18 +239,18 @@ def _repository_failed(answer: Response, name: str) -> Finding:
 def expiry(text: str) -> dt.datetime | None:
     """Return the expiry of a token, ``2027-02-06 17:23:12 UTC`` or with an offset; None if there is none."""
     try:
-        found = dt.datetime.fromisoformat(text.strip().removesuffix("UTC").strip())
+        time = dt.datetime.fromisoformat(text.strip().removesuffix("UTC").strip())
     except ValueError:
         return None
-    return found if found.tzinfo is not None else found.replace(tzinfo=dt.UTC)
+    return time if time.tzinfo is not None else time.replace(tzinfo=dt.UTC)
 
 
-def _object(answer: Response) -> dict[str, Any] | None:
+def _object(response: Response) -> dict[str, Any] | None:
     """Return the response's JSON object, None for an error or anything else."""
-    if not answer.ok:
+    if not response.ok:
         return None
     try:
-        raw = answer.json()
+        raw = response.json()
     except UnknownOutcome:
         return None
     return raw if isinstance(raw, dict) else None

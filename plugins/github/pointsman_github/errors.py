@@ -35,52 +35,52 @@ _PRIMARY = "api rate limit exceeded"
 _LONGEST_WAIT = 86400.0
 
 
-def problem(answer: Response, doing: str, *, about_issue: bool = False) -> PluginError:
+def problem(response: Response, doing: str, *, about_issue: bool = False) -> PluginError:
     """Return the error for a response, with GitHub's message and the id of the request, which its support asks for.
 
     ``about_issue``: the request's path names one issue. Only then can a 404 or 410 mean that the issue is gone;
     elsewhere it means that something about the destination is not in order. GitHub answers 404 for everything that
     the credential may not see: https://docs.github.com/en/rest/authentication/authenticating-to-the-rest-api.
     """
-    words, fields = said(answer)
+    reason, fields = error_messages(response)
     details = "; ".join(
         f"{name}: {text}" if name != "message" else text for name, text in sorted(fields.items())
     )
-    failed = f"could not {doing}" + (f": {words}" if words else "") + (f" ({details})" if details else "")
-    failed += _request_id(answer)
-    limited = _rate_limit(answer, f"{failed}: {answer.method} {answer.path} answered {answer.status}")
+    failed = f"could not {doing}" + (f": {reason}" if reason else "") + (f" ({details})" if details else "")
+    failed += _request_id(response)
+    limited = _rate_limit(response, f"{failed}: {response.method} {response.path} answered {response.status}")
     if limited is not None:
         return limited
-    error = answer.error(failed + _hint(answer, about_issue=about_issue), fields=fields)
-    if answer.status == 403 and "locked" in words.lower():
+    error = response.error(failed + _hint(response, about_issue=about_issue), fields=fields)
+    if response.status == 403 and "locked" in reason.lower():
         return Refused(f"{error.message}: the issue is locked", **_shown(error))
-    if _is_our_setup(answer, error, words.lower(), about_issue=about_issue):
+    if _is_our_setup(response, error, reason.lower(), about_issue=about_issue):
         return Misconfigured(error.message, **_shown(error))
     return error
 
 
-def _is_our_setup(answer: Response, error: PluginError, words: str, *, about_issue: bool) -> bool:
+def _is_our_setup(response: Response, error: PluginError, reason: str, *, about_issue: bool) -> bool:
     """Return whether a refusal is about the destination and not about the requested object."""
     if isinstance(error, NotFound):
         # 410 is "this issue was deleted", and also "issues are disabled for this repo"
-        return not about_issue or not _is_api(answer) or "disabled" in words
+        return not about_issue or not _is_api(response) or "disabled" in reason
     if isinstance(error, Refused):
         # what only reads has no content that could be refused; and an API version can run out
-        return answer.method == "GET" or (answer.status == 400 and "version" in words)
-    return answer.status == 451
+        return response.method == "GET" or (response.status == 400 and "version" in reason)
+    return response.status == 451
 
 
-def _hint(answer: Response, *, about_issue: bool) -> str:
+def _hint(response: Response, *, about_issue: bool) -> str:
     """Return what GitHub's headers add to its message, and what its message leaves out."""
-    if answer.status in (404, 405) and not _is_api(answer):
+    if response.status in (404, 405) and not _is_api(response):
         return " (what answered is not GitHub's API: `url` is https://HOST/api/v3 for an Enterprise Server)"
-    if answer.status == 404 and not about_issue:
+    if response.status == 404 and not about_issue:
         return " (GitHub says so too of what the credential may not see)"
-    if answer.status == 403:
-        single_sign_on = short_text(answer.headers.get("x-github-sso"), 500)
+    if response.status == 403:
+        single_sign_on = short_text(response.headers.get("x-github-sso"), 500)
         if single_sign_on:
             return f" (authorize the token for single sign-on: {single_sign_on})"
-        needed = short_text(answer.headers.get("x-accepted-github-permissions"), 200)
+        needed = short_text(response.headers.get("x-accepted-github-permissions"), 200)
         if needed:
             return f" (the token needs {needed})"
     return ""
@@ -95,22 +95,22 @@ def _shown(error: PluginError) -> dict[str, Any]:
     return {"status": error.status, "excerpt": error.excerpt, "is_json": error.is_json}
 
 
-def _is_api(answer: Response) -> bool:
+def _is_api(response: Response) -> bool:
     """Return whether the response has the form of the API's errors."""
-    return bool(said(answer)[0])
+    return bool(error_messages(response)[0])
 
 
-def _request_id(answer: Response) -> str:
-    found = short_text(answer.headers.get("x-github-request-id"), 100)
-    return f" [GitHub request {found}]" if found else ""
+def _request_id(response: Response) -> str:
+    request_id = short_text(response.headers.get("x-github-request-id"), 100)
+    return f" [GitHub request {request_id}]" if request_id else ""
 
 
-def said(answer: Response) -> tuple[str, dict[str, str]]:
+def error_messages(response: Response) -> tuple[str, dict[str, str]]:
     """Return GitHub's error message and, for a 422, the messages about fields.
 
     ``errors`` contains objects, or texts, or is one text.
     """
-    raw = _object(answer)
+    raw = _object(response)
     fields: dict[str, str] = {}
     for error in _errors(raw):
         if isinstance(error, dict):
@@ -123,21 +123,23 @@ def said(answer: Response) -> tuple[str, dict[str, str]]:
     return short_text(raw.get("message"), 300), fields
 
 
-def refused_fields(answer: Response) -> dict[str, tuple[str, ...]]:
+def refused_fields(response: Response) -> dict[str, tuple[str, ...]]:
     """Return the fields that a 422 names, each with the values that it names."""
-    found: dict[str, tuple[str, ...]] = {}
-    for error in _errors(_object(answer)) if answer.status == 422 else []:
+    values: dict[str, tuple[str, ...]] = {}
+    for error in _errors(_object(response)) if response.status == 422 else []:
         if isinstance(error, dict) and isinstance(error.get("field"), str):
             value = error.get("value")
-            named = [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)]
-            found[error["field"]] = (*found.get(error["field"], ()), *named)
-    return found
+            named = [
+                item for item in (value if isinstance(value, list) else [value]) if isinstance(item, str)
+            ]
+            values[error["field"]] = (*values.get(error["field"], ()), *named)
+    return values
 
 
-def _object(answer: Response) -> dict[str, Any]:
+def _object(response: Response) -> dict[str, Any]:
     """Return the response's JSON object, an empty one for anything else."""
     try:
-        raw = json.loads(answer.body)
+        raw = json.loads(response.body)
     except (ValueError, RecursionError):
         return {}
     return raw if isinstance(raw, dict) else {}
@@ -151,54 +153,54 @@ def _errors(raw: dict[str, Any]) -> list[Any]:
 # -- limits: https://docs.github.com/en/rest/using-the-rest-api/rate-limits-for-the-rest-api ---------------------------
 
 
-def _rate_limit(answer: Response, failed: str) -> RateLimited | None:
+def _rate_limit(response: Response, failed: str) -> RateLimited | None:
     """Return the rate limit that a response reports, None if it reports none. Both kinds come as 403 or 429.
 
     The secondary limit on creating content (80 a minute, 500 an hour) is counted separately, hence its own scope.
     Texts that follow each other too quickly are refused with a 422 too.
     """
-    text = answer.text().lower()
+    text = response.text().lower()
     secondary = any(sign in text for sign in _SECONDARY)
-    spent = answer.headers.get("x-ratelimit-remaining", "").strip() == "0"
-    asked = _asked(answer)
-    if answer.status == 403:
+    spent = response.headers.get("x-ratelimit-remaining", "").strip() == "0"
+    asked = _asked(response)
+    if response.status == 403:
         limited = secondary or spent or asked is not None or _PRIMARY in text
     else:
-        limited = answer.status == 429 or (answer.status == 422 and _TOO_QUICKLY in text)
+        limited = response.status == 429 or (response.status == 422 and _TOO_QUICKLY in text)
     if not limited:
         return None
     if asked is None and spent:
-        asked = _until_reset(answer)
+        asked = _until_reset(response)
     return RateLimited(
         failed,
         retry_after=SECONDARY_SECONDS if asked is None else asked,
-        scope="content" if secondary and answer.method != "GET" else "all",
-        status=answer.status,
-        excerpt=answer.text(),
+        scope="content" if secondary and response.method != "GET" else "all",
+        status=response.status,
+        excerpt=response.text(),
     )
 
 
-def _asked(answer: Response) -> float | None:
+def _asked(response: Response) -> float | None:
     """Return the seconds to wait from ``Retry-After``, a number or a date."""
-    seconds = answer.retry_after()
+    seconds = response.retry_after()
     if seconds is not None:
         return seconds
-    until = _http_date(answer.headers.get("retry-after", ""))
-    return None if until is None else min(max(until - clock(answer), 0.0) + 1.0, _LONGEST_WAIT)
+    until = _http_date(response.headers.get("retry-after", ""))
+    return None if until is None else min(max(until - clock(response), 0.0) + 1.0, _LONGEST_WAIT)
 
 
-def _until_reset(answer: Response) -> float | None:
+def _until_reset(response: Response) -> float | None:
     """Return the seconds until the primary limit is reset."""
-    reset = answer.headers.get("x-ratelimit-reset", "").strip()
+    reset = response.headers.get("x-ratelimit-reset", "").strip()
     if not (reset.isascii() and reset.isdigit() and len(reset) <= 12):
         return None
-    return min(max(float(reset) - clock(answer), 0.0) + 1.0, _LONGEST_WAIT)
+    return min(max(float(reset) - clock(response), 0.0) + 1.0, _LONGEST_WAIT)
 
 
-def clock(answer: Response) -> float:
+def clock(response: Response) -> float:
     """Return the time by GitHub's own clock if the response contains it."""
-    told = _http_date(answer.headers.get("date", ""))
-    return time.time() if told is None else told
+    server_time = _http_date(response.headers.get("date", ""))
+    return time.time() if server_time is None else server_time
 
 
 def _http_date(text: str) -> float | None:
@@ -208,20 +210,20 @@ def _http_date(text: str) -> float | None:
         return None
 
 
-def renamed(answer: Response) -> Misconfigured:
+def renamed(response: Response) -> Misconfigured:
     """Return the error for a repository that has another name now."""
-    where = short_text(answer.headers.get("location", ""), 200)
+    where = short_text(response.headers.get("location", ""), 200)
     return Misconfigured(
         f"the repository has another name now ({where}): set `repository` to it",
-        status=answer.status,
-        excerpt=answer.text(),
+        status=response.status,
+        excerpt=response.text(),
     )
 
 
-def same_origin(one: str, other: str) -> bool:
+def same_origin(url: str, other: str) -> bool:
     """Return whether two URLs have the same scheme, host and port."""
     try:
-        first, second = urllib.parse.urlsplit(one), urllib.parse.urlsplit(other)
+        first, second = urllib.parse.urlsplit(url), urllib.parse.urlsplit(other)
     except ValueError:
         return False
     return (first.scheme, first.netloc) == (second.scheme, second.netloc)

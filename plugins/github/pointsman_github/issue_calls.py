@@ -35,13 +35,13 @@ class IssueCalls:
         self, method: str, path: str, doing: str, *, json: Mapping[str, Any] | None = None
     ) -> Response:
         """Send one request about an issue. A redirect is examined and never followed with a write."""
-        answer = await self._api.request(method, path, json=json)
-        if answer.status in errors.REDIRECTS:
-            raise await self._where_to(answer)
-        if not answer.ok:
-            error = errors.problem(answer, doing, about_issue=True)
+        response = await self._api.request(method, path, json=json)
+        if response.status in errors.REDIRECTS:
+            raise await self._where_to(response)
+        if not response.ok:
+            error = errors.problem(response, doing, about_issue=True)
             raise await self.whether_gone(error) if isinstance(error, NotFound) else error
-        return answer
+        return response
 
     async def whether_gone(self, error: NotFound) -> PluginError:
         """Return the error for a 404: either the issue is gone, or the whole repository is out of sight.
@@ -63,7 +63,7 @@ class IssueCalls:
         doing = f"see the repository {self._settings.repository}"
         return errors.as_unavailable(errors.problem(repository, doing))
 
-    async def _where_to(self, answer: Response) -> PluginError:
+    async def _where_to(self, response: Response) -> PluginError:
         """Return the error for a redirect: either one issue was transferred (IssueMoved), or the repository has a new
         name.
         """
@@ -71,7 +71,7 @@ class IssueCalls:
             repository = await self._api.request("GET", self._repo)
             if repository.status in errors.REDIRECTS:
                 return errors.renamed(repository)
-            where = answer.headers.get("location", "").removesuffix("/comments")
+            where = response.headers.get("location", "").removesuffix("/comments")
             to = short_text(where, 500)
             if errors.same_origin(where, self._settings.url):
                 there = await self._api.request("GET", where)
@@ -79,6 +79,6 @@ class IssueCalls:
                 to = ref.url if ref is not None and ref.url else to
         except PluginError as error:
             return Unavailable(
-                f"the issue was redirected, and asking where failed: {error.message}", status=answer.status
+                f"the issue was redirected, and asking where failed: {error.message}", status=response.status
             )
-        return IssueMoved("the issue was transferred to another repository", to=to, status=answer.status)
+        return IssueMoved("the issue was transferred to another repository", to=to, status=response.status)

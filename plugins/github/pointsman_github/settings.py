@@ -52,16 +52,16 @@ class GitHubSettings(PluginSettings, frozen=True, kw_only=True):
             "installation_id": str(self.installation_id).strip(),
             "private_key": self.private_key.reveal().strip(),
         }
-        given = [name for name, value in app.items() if value]
+        present = [name for name, value in app.items() if value]
         token = self.token.reveal().strip()
-        if token and given:
+        if token and present:
             raise ValueError(
-                f"token and {given[0]} are both set: keep token for an account, or the three of a GitHub App"
+                f"token and {present[0]} are both set: keep token for an account, or the three of a GitHub App"
             )
-        if not given:
+        if not present:
             _check_token(token)
-        elif len(given) < len(app):
-            missing = ", ".join(name for name in app if name not in given)
+        elif len(present) < len(app):
+            missing = ", ".join(name for name in app if name not in present)
             raise ValueError(f"{missing} is missing: a GitHub App needs {', '.join(app)}")
         else:
             _check_app(app["app_id"], app["installation_id"])

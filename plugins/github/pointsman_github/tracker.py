@@ -112,29 +112,29 @@ class GitHubTracker(Tracker[GitHubSettings]):
         """
         body = wire.issue_body(draft, self.settings.labels, self.settings.assignees)
         asked = {name: tuple(body.get(name, ())) for name in ("assignees", "labels")}
-        answer = await self._post_issue(body)
-        words = ""
+        response = await self._post_issue(body)
+        refusal = ""
         for attempt in range(1, _CREATE_TRIES):
-            refused = errors.refused_fields(answer)
+            refused = errors.refused_fields(response)
             fewer = wire.without(body, refused, remove_all=attempt > 1)
             if fewer == body:
                 break
-            words, body = errors.said(answer)[0], fewer
-            answer = await self._post_issue(body)
-        if answer.status in errors.REDIRECTS:
-            raise errors.renamed(answer)
-        if not answer.ok:
-            raise errors.problem(answer, "create an issue")
-        raw = answer.json()
+            refusal, body = errors.error_messages(response)[0], fewer
+            response = await self._post_issue(body)
+        if response.status in errors.REDIRECTS:
+            raise errors.renamed(response)
+        if not response.ok:
+            raise errors.problem(response, "create an issue")
+        raw = response.json()
         ref = wire.issue_ref(raw)
         if ref is None:
             raise UnknownOutcome(
                 "GitHub took the issue and answered without its number",
-                status=answer.status,
-                excerpt=answer.text(),
+                status=response.status,
+                excerpt=response.text(),
                 is_json=True,
             )
-        return msgspec.structs.replace(ref, notes=wire.notes(raw, asked, body, words))
+        return msgspec.structs.replace(ref, notes=wire.notes(raw, asked, body, refusal))
 
     async def _post_issue(self, body: Mapping[str, Any]) -> Response:
         return await self._api.request("POST", f"{self._repo}/issues", json=body)
@@ -199,21 +199,21 @@ class GitHubTracker(Tracker[GitHubSettings]):
             "sort": "created",
             "direction": "desc",
         }
-        found: dict[IssueRef, None] = {}
+        refs: dict[IssueRef, None] = {}
         pages = each_object(
             self._api, f"{self._repo}/issues", params, doing="look for the issue", max_pages=_FIND_PAGES
         )
         async with contextlib.aclosing(pages) as listed:
             async for raw in listed:
-                made = parse_time(raw.get("created_at"))
-                if made is not None and made < first:
+                created_at = parse_time(raw.get("created_at"))
+                if created_at is not None and created_at < first:
                     break
                 if raw.get("pull_request") is not None or not _is_by(raw, me):
                     continue
                 ref = wire.issue_ref(raw)
                 if ref is not None and marker.text in find_markers(raw.get("body")):
-                    found[ref] = None
-        return sorted(found, key=lambda ref: int(ref.remote_id))
+                    refs[ref] = None
+        return sorted(refs, key=lambda ref: int(ref.remote_id))
 
     async def find_comment(self, issue: IssueRef, marker: Marker, since: dt.datetime) -> Sequence[CommentRef]:
         """Return our own account's comments on the issue that contain the marker, oldest first.
@@ -222,16 +222,16 @@ class GitHubTracker(Tracker[GitHubSettings]):
         """
         me = await self.own_account()
         path, params = f"{self._issues.at(issue)}/comments", {"since": format_time(since)}
-        found: dict[CommentRef, None] = {}
+        refs: dict[CommentRef, None] = {}
         pages = each_object(self._api, path, params, doing="look for the comment", about_issue=True)
         try:
             async for raw in pages:
                 ref = wire.comment_ref(raw)
                 if ref is not None and _is_by(raw, me) and marker.text in find_markers(raw.get("body")):
-                    found[ref] = None
+                    refs[ref] = None
         except NotFound as error:
             raise await self._issues.whether_gone(error) from None
-        return sorted(found, key=lambda ref: int(ref.remote_id))
+        return sorted(refs, key=lambda ref: int(ref.remote_id))
 
     async def list_changes(self, since: dt.datetime) -> Sequence[IssueState | IssueRemoved]:
         """Return the present states of issues changed since then, in the order of their changes.
@@ -280,13 +280,13 @@ class GitHubTracker(Tracker[GitHubSettings]):
         path = "/user"
         if self._app is not None:
             path = f"/users/{urllib.parse.quote(await self._app.login())}"
-        answer = await self._api.request("GET", path)
-        if not answer.ok:
-            raise errors.problem(answer, "read our own account")
-        found = wire.account(answer.json())
-        if found is None or not found.name or not found.account_id.isdigit():
-            raise Misconfigured("GitHub does not say who we are: check `url`", status=answer.status)
-        return found, answer
+        response = await self._api.request("GET", path)
+        if not response.ok:
+            raise errors.problem(response, "read our own account")
+        owner = wire.account(response.json())
+        if owner is None or not owner.name or not owner.account_id.isdigit():
+            raise Misconfigured("GitHub does not say who we are: check `url`", status=response.status)
+        return owner, response
 
     # -- looking after it --------------------------------------------------------------------------------------------
 
@@ -294,13 +294,13 @@ class GitHubTracker(Tracker[GitHubSettings]):
         """Check credential, repository, rights, people, rate limit and webhooks; change nothing."""
         findings: list[Finding] = []
         try:
-            self._account, answer = await self._ask_who()
-            findings += checks.credential(answer, self._account.name, self.settings)
+            self._account, response = await self._ask_who()
+            findings += checks.credential(response, self._account.name, self.settings)
             if self._app is not None:
                 findings += checks.app(self._app.permissions)
-            answer = await self._api.request("GET", self._repo)
-            findings += [*checks.scopes(answer), *checks.repository(answer, self.settings)]
-            if answer.ok:
+            response = await self._api.request("GET", self._repo)
+            findings += [*checks.scopes(response), *checks.repository(response, self.settings)]
+            if response.ok:
                 findings += await self._check_repository(webhook_url)
         except PluginError as error:
             findings.append(checks.failed(error, self.settings))
@@ -308,22 +308,22 @@ class GitHubTracker(Tracker[GitHubSettings]):
 
     async def _check_repository(self, webhook_url: str) -> list[Finding]:
         params: dict[str, str | int] = {"state": "all", "per_page": 1}
-        answer = await self._api.request("GET", f"{self._repo}/issues", params=params)
-        findings = [checks.issues(answer)]
+        response = await self._api.request("GET", f"{self._repo}/issues", params=params)
+        findings = [checks.issues(response)]
         for login in self.settings.assignees:
             path = f"{self._repo}/assignees/{urllib.parse.quote(login.strip(), safe='')}"
-            answer = await self._api.request("GET", path)
-            findings.append(checks.assignee(answer, login.strip()))
-        findings += checks.limit(answer)
+            response = await self._api.request("GET", path)
+            findings.append(checks.assignee(response, login.strip()))
+        findings += checks.limit(response)
         try:
-            found = await webhook_registration.listed(self._api, self._repo)
+            webhooks = await webhook_registration.listed(self._api, self._repo)
         except Misconfigured as error:
             if error.status in (403, 404):
                 return findings  # not for our eyes, and not needed
             raise
         page = f"{self._page}/settings/hooks"
         return findings + webhook_registration.findings(
-            found, page, is_app=self._app is not None, url=webhook_url
+            webhooks, page, is_app=self._app is not None, url=webhook_url
         )
 
     @property

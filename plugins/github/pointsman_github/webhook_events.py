@@ -114,8 +114,8 @@ def _new_address(payload: dict[str, Any]) -> str:
 
 def _other_repository(payload: dict[str, Any], repository: str) -> str:
     """Return the repository's name if the call is about another repository, otherwise an empty text."""
-    found = payload.get("repository")
-    name = found.get("full_name") if isinstance(found, dict) else None
+    named = payload.get("repository")
+    name = named.get("full_name") if isinstance(named, dict) else None
     if not isinstance(name, str) or name.casefold() == repository.casefold():
         return ""
     return short_text(name, 200) or "(nameless)"

@@ -49,17 +49,17 @@ def defects(hook: Mapping[str, Any]) -> list[str]:
     """Return the differences between a webhook and the one we need."""
     config = _config_of(hook)
     events = _events_of(hook)
-    found = []
+    problems = []
     if hook.get("active") is not True:
-        found.append("it is switched off")
+        problems.append("it is switched off")
     missing = [event for event in EVENTS if not {event, "*"} & events]
     if missing:
-        found.append(f"it leaves out the events {', '.join(missing)}")
+        problems.append(f"it leaves out the events {', '.join(missing)}")
     if config.get("content_type") != "json":
-        found.append("its content type is not application/json")
+        problems.append("its content type is not application/json")
     if not config.get("secret"):
-        found.append("it has no secret")
-    return found
+        problems.append("it has no secret")
+    return problems
 
 
 def repair_body(hook: Mapping[str, Any], url: str, secret: Secret) -> dict[str, Any]:
@@ -128,14 +128,16 @@ class Hooks:
         try:
             ours = await self._ours(url)
             if ours is None:
-                answer = await self._client.request("POST", f"{self._repo}/hooks", json=new_body(url, secret))
-                if answer.ok:
-                    return _fine(f"webhook {_id(answer)} was made and calls {url}")
-                if answer.status == 422 and "already exists" in answer.text().lower():
+                response = await self._client.request(
+                    "POST", f"{self._repo}/hooks", json=new_body(url, secret)
+                )
+                if response.ok:
+                    return _fine(f"webhook {_id(response)} was made and calls {url}")
+                if response.status == 422 and "already exists" in response.text().lower():
                     # somebody else was quicker
                     ours = await self._ours(url)
                 if ours is None:
-                    raise errors.problem(answer, "make the webhook")
+                    raise errors.problem(response, "make the webhook")
             return await self._mended(ours, url, secret)
         except Misconfigured as error:
             if error.status not in (403, 404):
@@ -164,9 +166,9 @@ class Hooks:
                 return 0
             path = f"{self._repo}/hooks/{hook['id']}/deliveries"
             for number in failed_calls(await self._calls(path, since)):
-                answer = await self._client.request("POST", f"{path}/{number}/attempts")
-                if not answer.ok:
-                    raise errors.problem(answer, "have a webhook call repeated")
+                response = await self._client.request("POST", f"{path}/{number}/attempts")
+                if not response.ok:
+                    raise errors.problem(response, "have a webhook call repeated")
                 asked += 1
         except Misconfigured as error:
             if error.status not in (403, 404):
@@ -175,43 +177,43 @@ class Hooks:
 
     async def _calls(self, path: str, since: dt.datetime) -> list[dict[str, Any]]:
         """Return the webhook's calls since then, newest first."""
-        found: list[dict[str, Any]] = []
+        calls: list[dict[str, Any]] = []
         params: dict[str, str | int] = {"per_page": 100}
         for _ in range(_CALL_PAGES):
-            answer = await self._client.request("GET", path, params=params)
-            if not answer.ok:
-                raise errors.problem(answer, "list the webhook's calls")
-            page = answer.json()
+            response = await self._client.request("GET", path, params=params)
+            if not response.ok:
+                raise errors.problem(response, "list the webhook's calls")
+            page = response.json()
             for call in page if isinstance(page, list) else ():
-                made = parse_time(call.get("delivered_at")) if isinstance(call, dict) else None
-                if made is not None and made < since:
-                    return found
-                if made is not None:
-                    found.append(call)
-            cursor = _CURSOR.search(answer.headers.get("link", ""))
+                delivered_at = parse_time(call.get("delivered_at")) if isinstance(call, dict) else None
+                if delivered_at is not None and delivered_at < since:
+                    return calls
+                if delivered_at is not None:
+                    calls.append(call)
+            cursor = _CURSOR.search(response.headers.get("link", ""))
             if cursor is None:
-                return found
+                return calls
             params = {"per_page": 100, "cursor": cursor[1]}
-        return found
+        return calls
 
     async def _ours(self, url: str) -> dict[str, Any] | None:
-        found = [
+        matching = [
             hook for hook in await listed(self._client, self._repo) if _config_of(hook).get("url") == url
         ]
-        return min(found, key=lambda hook: (hook.get("active") is not True, int(hook["id"])), default=None)
+        return min(matching, key=lambda hook: (hook.get("active") is not True, int(hook["id"])), default=None)
 
     async def _mended(self, hook: dict[str, Any], url: str, secret: Secret) -> Finding:
         wrong = defects(hook)
         if not wrong:
             return _fine(f"webhook {hook['id']} calls {url}; {_UNCOMPARED}")
         body = repair_body(hook, url, secret)
-        answer = await self._client.request("PATCH", f"{self._repo}/hooks/{hook['id']}", json=body)
-        if not answer.ok:
-            raise errors.problem(answer, "mend the webhook")
-        left = defects(_object(answer))
+        response = await self._client.request("PATCH", f"{self._repo}/hooks/{hook['id']}", json=body)
+        if not response.ok:
+            raise errors.problem(response, "mend the webhook")
+        left = defects(_object(response))
         if left:
             raise UnknownOutcome(
-                f"GitHub took the change of the webhook, and yet {left[0]}", status=answer.status
+                f"GitHub took the change of the webhook, and yet {left[0]}", status=response.status
             )
         return _fine(f"webhook {hook['id']} calls {url} again: {', '.join(wrong)}; its secret was set anew")
 
@@ -225,20 +227,20 @@ class Hooks:
         )
 
 
-def _id(answer: Response) -> int:
-    number = _object(answer).get("id")
+def _id(response: Response) -> int:
+    number = _object(response).get("id")
     if not isinstance(number, int):
-        raise UnknownOutcome("GitHub took the webhook and answered without its id", status=answer.status)
+        raise UnknownOutcome("GitHub took the webhook and answered without its id", status=response.status)
     return number
 
 
-def _object(answer: Response) -> dict[str, Any]:
-    raw = answer.json()
+def _object(response: Response) -> dict[str, Any]:
+    raw = response.json()
     return raw if isinstance(raw, dict) else {}
 
 
-def _fine(what: str) -> Finding:
-    return Finding(level="ok", message=what)
+def _fine(message: str) -> Finding:
+    return Finding(level="ok", message=message)
 
 
 # -- looking at them -----------------------------------------------------------------------------------------------------
@@ -273,8 +275,8 @@ def _finding(hook: Mapping[str, Any], page: str) -> Finding:
     last = hook.get("last_response")
     code = last.get("code") if isinstance(last, dict) else None
     if isinstance(last, dict) and isinstance(code, int) and not 200 <= code < 300:
-        words = short_text(last.get("message"), 200)
-        wrong.append(f"its last call was answered {code}" + (f" ({words})" if words else ""))
+        text = short_text(last.get("message"), 200)
+        wrong.append(f"its last call was answered {code}" + (f" ({text})" if text else ""))
         if len(wrong) == 1:
             mend = f"{_cure(code)}; then redeliver the call at {page}/{hook.get('id')}"
     if not wrong:

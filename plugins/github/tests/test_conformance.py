@@ -9,7 +9,7 @@ import pytest
 from pointsman.plugin_api import State
 from pointsman.testing.conformance import (
     ConformanceSuite,
-    IssueThere,
+    IssueSnapshot,
     TrackerCase,
     TrackerDouble,
     WebhookCall,
@@ -33,9 +33,9 @@ class GitHubDouble(TrackerDouble):
             "repository": self.fake.repository,
         }
 
-    async def issues(self) -> list[IssueThere]:
+    async def issues(self) -> list[IssueSnapshot]:
         return [
-            IssueThere(
+            IssueSnapshot(
                 remote_id=str(issue.number),
                 title=issue.title,
                 text=issue.body,

@@ -106,12 +106,12 @@ async def test_many_requests_at_once_renew_once(make_app_tracker, github, helper
     tracker = make_app_tracker()
     github.faults.append(Fault(TOKENS, hang_seconds=0.2))
     await asyncio.gather(*(tracker.create_issue(helpers.draft()) for _ in range(10)))
-    assert github.issues_made() == 10
+    assert github.issues_created() == 10
     assert asked_for_tokens(github) == 1
     for token in github.app_tokens:
         github.app_tokens[token] = github.now()
     await asyncio.gather(*(tracker.create_issue(helpers.draft()) for _ in range(10)))
-    assert github.issues_made() == 20
+    assert github.issues_created() == 20
     assert asked_for_tokens(github) == 2
 
 
@@ -120,7 +120,7 @@ async def test_a_refused_token_is_renewed_and_the_request_sent_again(make_app_tr
     await tracker.create_issue(helpers.draft())
     github.app_tokens.clear()
     await tracker.create_issue(helpers.draft())
-    assert github.issues_made() == 2
+    assert github.issues_created() == 2
     assert asked_for_tokens(github) == 2
 
 
@@ -170,7 +170,7 @@ async def test_without_a_token_nothing_was_sent_and_nothing_is_in_doubt(
         await make_app_tracker().create_issue(helpers.draft())
     assert type(caught.value) is kind
     assert "ghs_secret" not in caught.value.message + caught.value.excerpt
-    assert github.issues_made() == 0
+    assert github.issues_created() == 0
     assert not any(path.endswith("/issues") for _, path in github.requests)
 
 
@@ -204,7 +204,7 @@ async def test_a_token_serves_to_its_end_where_there_is_no_new_one(
     asked = asked_for_tokens(github)
     await tracker.create_issue(helpers.draft())
     assert asked_for_tokens(github) == asked
-    assert github.issues_made() == 3
+    assert github.issues_created() == 3
     clock[0] += 175
     with pytest.raises((Unavailable, RateLimited)):
         await tracker.create_issue(helpers.draft())
@@ -217,7 +217,7 @@ async def test_a_renewal_that_is_given_up_leaves_the_lock(make_app_tracker, gith
         async with asyncio.timeout(0.1):
             await tracker.create_issue(helpers.draft())
     await tracker.create_issue(helpers.draft())
-    assert github.issues_made() == 1
+    assert github.issues_created() == 1
 
 
 @pytest.mark.parametrize("body", [b"{}", b'{"slug": 5}', b'{"slug": ""}'])

@@ -45,7 +45,7 @@ async def test_where_all_went_well_there_is_nothing_to_note(make_tracker, github
 
 async def test_a_refused_assignee_does_not_lose_the_issue(make_tracker, github, helpers):
     ref = await make_tracker(labels=("bug",), assignees=("nobody",)).create_issue(helpers.draft())
-    assert github.issues_made() == 1
+    assert github.issues_created() == 1
     assert (github.issues[1].labels, github.issues[1].assignees) == (["bug"], [])
     assert ref.notes == ("not assigned to nobody: GitHub refused that (Validation Failed)",)
 

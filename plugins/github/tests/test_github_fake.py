@@ -137,7 +137,7 @@ async def test_traps_of_the_real_service(tracker, github, helpers):
     assert (await ask("POST", path)).status == 400
     assert (await ask("GET", path, headers={"X-GitHub-Api-Version": "2020-01-01"})).status == 400
     assert (await ask("GET", path, headers={"User-Agent": ""})).status == 403
-    assert github.issues_made() == 0
+    assert github.issues_created() == 0
     # a list that lags
     github.hidden.add(number)
     assert [seen.ref.key for seen in await tracker.list_changes(helpers.long_ago)] == []

@@ -67,7 +67,7 @@ async def test_both_limits_of_github(tracker, github, helpers):
         await tracker.read_issue(helpers.number(1))
     assert caught.value.scope == "all"
     assert 1700 < caught.value.retry_after < 1900
-    assert github.issues_made() == 1
+    assert github.issues_created() == 1
 
 
 async def test_a_server_that_is_down_was_not_told_anything(tracker, github, helpers):

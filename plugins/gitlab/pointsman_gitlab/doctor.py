@@ -56,15 +56,15 @@ class Doctor:
             self._assignees,
             self._webhook,
         )
-        found: list[Finding] = []
+        findings: list[Finding] = []
         for look in looks:
             try:
-                found += await look()
+                findings += await look()
             except _ENDS_IT as error:
-                return [*found, _failed(error)]
+                return [*findings, _failed(error)]
             except PluginError as error:
-                found.append(_failed(error))
-        return found
+                findings.append(_failed(error))
+        return findings
 
     async def _account(self) -> list[Finding]:
         account = (await self._get("/user", "sign in")).json()
@@ -75,14 +75,14 @@ class Doctor:
 
     async def _token(self) -> list[Finding]:
         """Check scopes and expiry of the token. https://docs.gitlab.com/api/personal_access_tokens/."""
-        answer = await self._client.request("GET", "/personal_access_tokens/self")
-        if not answer.ok:
+        response = await self._client.request("GET", "/personal_access_tokens/self")
+        if not response.ok:
             return []  # tokens of other kinds, and GitLab before 15.5, do not say
-        return token_findings(answer.json(), dt.datetime.now(dt.UTC).date())
+        return token_findings(response.json(), dt.datetime.now(dt.UTC).date())
 
     async def _project(self) -> list[Finding]:
-        answer = await self._get(self._settings.project_path, f"read the project {self._settings.project}")
-        return project_findings(answer.json(), self._settings)
+        response = await self._get(self._settings.project_path, f"read the project {self._settings.project}")
+        return project_findings(response.json(), self._settings)
 
     async def _issues(self) -> list[Finding]:
         """Read the list. Whether the account may write shows in its role, or in `pointsman doctor --write-test`."""
@@ -110,13 +110,19 @@ class Doctor:
         except PluginError as error:
             if error.status not in (403, 404):
                 raise
-            what = "the account may not see webhooks, so nothing is known about ours"
+            message = "the account may not see webhooks, so nothing is known about ours"
             return [
-                Finding(level="ok", message=what, remedy=by_hand(self._settings.project, self._webhook_url))
+                Finding(
+                    level="ok", message=message, remedy=by_hand(self._settings.project, self._webhook_url)
+                )
             ]
         wanted = self._webhook_url
-        ours = [one for one in hooks if (one.url == wanted if wanted else "/webhooks/gitlab/" in one.url)]
-        found = [
+        ours = [
+            webhook
+            for webhook in hooks
+            if (webhook.url == wanted if wanted else "/webhooks/gitlab/" in webhook.url)
+        ]
+        findings = [
             Finding(
                 level="warning",
                 message=f"webhook {hook.number} to {hook.url}: {fault}",
@@ -135,24 +141,24 @@ class Doctor:
                     remedy=f"run `pointsman doctor --ensure-webhook`; or {by_hand(self._settings.project, wanted)}",
                 )
             ]
-        return found or [Finding(level="ok", message=f"webhook {ours[0].number} leads to {ours[0].url}")]
+        return findings or [Finding(level="ok", message=f"webhook {ours[0].number} leads to {ours[0].url}")]
 
     async def _get(self, path: str, doing: str, params: dict[str, str | int] | None = None) -> Response:
-        answer = await self._client.request("GET", path, params=params)
-        if not answer.ok:
-            raise problem(answer, doing)
-        return answer
+        response = await self._client.request("GET", path, params=params)
+        if not response.ok:
+            raise problem(response, doing)
+        return response
 
 
 def token_findings(token: object, today: dt.date) -> list[Finding]:
     """Return the findings about scope and expiry of a token."""
     if not isinstance(token, dict):
         return []
-    found = []
+    findings = []
     scopes = token.get("scopes")
     if isinstance(scopes, list) and "api" not in scopes:
-        named = ", ".join(short_text(one) for one in scopes)
-        found.append(
+        named = ", ".join(short_text(scope) for scope in scopes)
+        findings.append(
             Finding(
                 level="error",
                 message=f"the token has the scopes {named or '(none)'} and not api",
@@ -164,9 +170,9 @@ def token_findings(token: object, today: dt.date) -> list[Finding]:
     try:
         left = (dt.date.fromisoformat(str(ends)[:10]) - today).days
     except ValueError:
-        return found
+        return findings
     if left <= _SOON_DAYS:
-        found.append(
+        findings.append(
             Finding(
                 level="warning",
                 message=f"the token ends on {str(ends)[:10]}",
@@ -174,7 +180,7 @@ def token_findings(token: object, today: dt.date) -> list[Finding]:
                 remedy="make a new one, and apply the configuration again",
             )
         )
-    return found
+    return findings
 
 
 def project_findings(raw: Any, settings: GitLabSettings) -> list[Finding]:
@@ -184,18 +190,20 @@ def project_findings(raw: Any, settings: GitLabSettings) -> list[Finding]:
     if not isinstance(raw, dict) or positive_int(raw, "id") is None:
         raise Misconfigured("this is not GitLab's API: check `url`")
     name = short_text(raw.get("path_with_namespace"), 200) or settings.project
-    found = []
+    findings = []
     if raw.get("archived") is True:
-        found.append(_error(f"the project {name} is archived", "unarchive it, or name another in `project`"))
+        findings.append(
+            _error(f"the project {name} is archived", "unarchive it, or name another in `project`")
+        )
     if raw.get("issues_access_level") == "disabled" or raw.get("issues_enabled") is False:
-        found.append(
+        findings.append(
             _error(
                 f"the issues of {name} are switched off", "switch them on under Settings, General, Visibility"
             )
         )
     role = _role(raw.get("permissions"))
     if role is not None and role < _PLANNER:
-        found.append(
+        findings.append(
             Finding(
                 level="warning",
                 message=f"the account is a Guest of {name}",
@@ -203,12 +211,12 @@ def project_findings(raw: Any, settings: GitLabSettings) -> list[Finding]:
                 remedy="give it the role Planner, or Reporter where that is not there",
             )
         )
-    found = found or [Finding(level="ok", message=f"the project {name} has issues")]
+    findings = findings or [Finding(level="ok", message=f"the project {name} has issues")]
     if _is_public(raw, settings):
-        found.append(
+        findings.append(
             Finding(level="ok", message=f"the issues of {name} are visible to everybody", public=True)
         )
-    return found
+    return findings
 
 
 def _is_public(raw: dict[str, Any], settings: GitLabSettings) -> bool:
@@ -229,8 +237,8 @@ def _role(permissions: object) -> int | None:
     return max((level for level in levels if level is not None), default=None)
 
 
-def _error(what: str, mend: str) -> Finding:
-    return Finding(level="error", message=what, impact="no issue is opened", remedy=mend)
+def _error(message: str, mend: str) -> Finding:
+    return Finding(level="error", message=message, impact="no issue is opened", remedy=mend)
 
 
 def _failed(error: PluginError) -> Finding:

@@ -94,13 +94,13 @@ class GitLabTracker(Tracker[GitLabSettings]):
         body = wire.issue_body(
             draft, labels, list(assignees.values()), confidential=self.settings.confidential
         )
-        answer = await self.client.request("POST", f"{self._project}/issues", json=body)
-        if not answer.ok:
-            raise problem(answer, "create the issue")
-        raw = answer.json()
+        response = await self.client.request("POST", f"{self._project}/issues", json=body)
+        if not response.ok:
+            raise problem(response, "create the issue")
+        raw = response.json()
         ref = wire.issue_ref(raw)
         if ref is None:
-            raise _other_answer("create the issue", answer)
+            raise _other_answer("create the issue", response)
         notes = [
             *wire.notes_of_draft(draft),
             *(f"not assigned to {name}: GitLab knows no such user" for name in unknown),
@@ -111,10 +111,10 @@ class GitLabTracker(Tracker[GitLabSettings]):
     async def add_comment(self, issue: IssueRef, body: str, marker: Marker) -> CommentRef:
         """Add a comment, which GitLab calls a note."""
         doing, path = "add the comment", f"{self._at(issue)}/notes"
-        answer = await self._about("POST", path, doing, json={"body": wire.marked_text(body, marker)})
-        ref = wire.comment_ref(answer.json(), issue)
+        response = await self._about("POST", path, doing, json={"body": wire.marked_text(body, marker)})
+        ref = wire.comment_ref(response.json(), issue)
         if ref is None:
-            raise _other_answer(doing, answer)
+            raise _other_answer(doing, response)
         return ref
 
     async def delete_comment(self, issue: IssueRef, comment: CommentRef) -> None:
@@ -143,10 +143,10 @@ class GitLabTracker(Tracker[GitLabSettings]):
     async def own_account(self) -> Actor:
         """Return the account of the token, requested once; that of a project's or group's token is a bot user."""
         if self._account is None:
-            answer = await self.client.request("GET", "/user")
-            if not answer.ok:
-                raise problem(answer, "read our own account")
-            self._account = wire.account(answer.json())
+            response = await self.client.request("GET", "/user")
+            if not response.ok:
+                raise problem(response, "read our own account")
+            self._account = wire.account(response.json())
         if self._account is None:
             raise Misconfigured("the server does not say who we are: check `url`")
         return self._account
@@ -156,11 +156,11 @@ class GitLabTracker(Tracker[GitLabSettings]):
         doing = "read the issue"
         return self._seen(await self._about("GET", self._at(issue), doing), issue, doing)
 
-    def _seen(self, answer: Response, issue: IssueRef, doing: str) -> IssueState:
-        raw = answer.json()
+    def _seen(self, response: Response, issue: IssueRef, doing: str) -> IssueState:
+        raw = response.json()
         gone, seen = wire.issue_removed(raw), wire.issue_state(raw)
         if seen is None or seen.ref.remote_id != issue.remote_id:
-            raise _other_answer(doing, answer)
+            raise _other_answer(doing, response)
         if gone is not None:
             raise IssueMoved(f"could not {doing}: it was moved to another project", to=gone.moved_to)
         return seen
@@ -182,13 +182,13 @@ class GitLabTracker(Tracker[GitLabSettings]):
         }
         doing = "look for the issue"
         listed = await read_all(self.client, f"{self._project}/issues", params, doing=doing)
-        seen = [one for raw in listed if (one := wire.issue_state(raw)) is not None]
+        seen = [issue for raw in listed if (issue := wire.issue_state(raw)) is not None]
         return [
-            one.ref
-            for one in seen
-            if one.author is not None
-            and one.author.account_id == me.account_id
-            and marker.text in one.markers
+            issue.ref
+            for issue in seen
+            if issue.author is not None
+            and issue.author.account_id == me.account_id
+            and marker.text in issue.markers
         ]
 
     async def find_comment(self, issue: IssueRef, marker: Marker, since: dt.datetime) -> Sequence[CommentRef]:
@@ -199,12 +199,12 @@ class GitLabTracker(Tracker[GitLabSettings]):
         params: dict[str, str | int] = {"order_by": "created_at", "sort": "desc"}
 
         def is_older(raw: dict[str, Any]) -> bool:
-            made = parse_time(raw.get("created_at"))
-            return made is not None and made < since
+            created_at = parse_time(raw.get("created_at"))
+            return created_at is not None and created_at < since
 
         path, doing = f"{self._at(issue)}/notes", "look for the comment"
         listed = await read_all(self.client, path, params, doing=doing, about_issue=True, until=is_older)
-        found = [
+        refs = [
             ref
             for raw in listed
             if raw.get("system") is not True
@@ -213,7 +213,7 @@ class GitLabTracker(Tracker[GitLabSettings]):
             and marker.text in find_markers(raw.get("body"))
             and (ref := wire.comment_ref(raw, issue)) is not None
         ]
-        return found[::-1]
+        return refs[::-1]
 
     async def list_changes(self, since: dt.datetime) -> Sequence[IssueState | IssueRemoved]:
         """Return the present states of issues changed since then, moved issues included. Deleted issues leave no
@@ -232,9 +232,11 @@ class GitLabTracker(Tracker[GitLabSettings]):
         doing = "list changed issues"
         listed = await read_all(self.client, f"{self._project}/issues", params, doing=doing, max_pages=1000)
         news = [
-            one for raw in listed if (one := wire.issue_removed(raw) or wire.issue_state(raw)) is not None
+            change
+            for raw in listed
+            if (change := wire.issue_removed(raw) or wire.issue_state(raw)) is not None
         ]
-        return list({one.ref.remote_id: one for one in news}.values())
+        return list({change.ref.remote_id: change for change in news}.values())
 
     # -- looking after it ----------------------------------------------------------------------------------------------
 
@@ -279,27 +281,27 @@ class GitLabTracker(Tracker[GitLabSettings]):
         A 404 needs a second look: GitLab sends it for a deleted issue, for one that is hidden from the account, and
         for all issues while the project's issues are switched off; in the last case they come back.
         """
-        answer = await self.client.request(method, path, json=json)
-        if answer.ok:
-            return answer
-        error = problem(answer, doing, issue=True)
+        response = await self.client.request(method, path, json=json)
+        if response.ok:
+            return response
+        error = problem(response, doing, issue=True)
         if isinstance(error, NotFound) and not await self._shows_issues(doing):
             raise Misconfigured(
                 f"could not {doing}: the project hides from the account, or its issues are switched off",
-                status=answer.status,
+                status=response.status,
             )
         raise error
 
     async def _shows_issues(self, doing: str) -> bool:
         """Return whether the project and its issues are visible to us."""
         try:
-            answer = await self.client.request("GET", self._project)
+            response = await self.client.request("GET", self._project)
         except UnknownOutcome as error:
             raise Unavailable(f"could not {doing}: {error.message}", status=error.status) from error
-        if answer.status == 429 or answer.status >= 500:
-            said = message_of(answer)[0] or "no reason"
-            raise Unavailable(f"could not {doing}: 404, and the project answers {answer.status}: {said}")
-        return answer.ok and has_issues(answer.json())
+        if response.status == 429 or response.status >= 500:
+            reason = message_of(response)[0] or "no reason"
+            raise Unavailable(f"could not {doing}: 404, and the project answers {response.status}: {reason}")
+        return response.ok and has_issues(response.json())
 
 
 def has_issues(project: object) -> bool:
@@ -309,11 +311,11 @@ def has_issues(project: object) -> bool:
     return project.get("issues_access_level") != "disabled" and project.get("issues_enabled") is not False
 
 
-def _other_answer(doing: str, answer: Response) -> UnknownOutcome:
+def _other_answer(doing: str, response: Response) -> UnknownOutcome:
     """Return the error for a success that is not about the request: something else responded, or the server failed."""
     return UnknownOutcome(
         f"could not {doing}: the server says it is done and answers something else",
-        status=answer.status,
-        excerpt=answer.text(),
+        status=response.status,
+        excerpt=response.text(),
         is_json=True,
     )

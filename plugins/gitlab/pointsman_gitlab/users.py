@@ -26,25 +26,25 @@ class People:
         for name in dict.fromkeys(usernames):
             if name not in self._known:
                 try:
-                    found = await self._ask(name)
+                    user_id = await self._ask(name)
                 except UnknownOutcome as error:
                     raise Unavailable(error.message, status=error.status, excerpt=error.excerpt) from error
-                if found is None:
+                if user_id is None:
                     unknown.append(name)
                 else:
-                    self._known[name] = found
+                    self._known[name] = user_id
         return {name: self._known[name] for name in dict.fromkeys(usernames) if name in self._known}, unknown
 
     async def _ask(self, name: str) -> int | None:
         doing = f"look up the user {name}"
-        answer = await self._client.request("GET", "/users", params={"username": name})
-        if not answer.ok:
-            raise problem(answer, doing)
-        users = answer.json()
+        response = await self._client.request("GET", "/users", params={"username": name})
+        if not response.ok:
+            raise problem(response, doing)
+        users = response.json()
         if not isinstance(users, list):
-            raise UnknownOutcome(f"could not {doing}: the answer is no list", status=answer.status)
+            raise UnknownOutcome(f"could not {doing}: the answer is no list", status=response.status)
         for user in users:
-            found = positive_int(user, "id")
-            if found is not None and short_text(user.get("username")).casefold() == name.casefold():
-                return found
+            user_id = positive_int(user, "id")
+            if user_id is not None and short_text(user.get("username")).casefold() == name.casefold():
+                return user_id
         return None

@@ -45,18 +45,25 @@ def is_genuine(headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]
     keys = [key for secret in secrets if (key := signing_key(secret)) is not None]
     if keys and "webhook-signature" in headers:
         return _is_signed(headers, body, keys)
-    given = _digest(headers.get("x-gitlab-token", "").encode("utf-8", "surrogatepass"))
+    received = _digest(headers.get("x-gitlab-token", "").encode("utf-8", "surrogatepass"))
     tokens = [secret for secret in secrets if secret and not secret.startswith(SIGNING.encode())]
     # every one is compared, so that the time tells nothing
-    return sum(hmac.compare_digest(given, _digest(token)) for token in tokens) > 0
+    return sum(hmac.compare_digest(received, _digest(token)) for token in tokens) > 0
 
 
 def _is_signed(headers: Mapping[str, str], body: bytes, keys: Sequence[bytes]) -> bool:
     lead = f"{headers.get('webhook-id', '')}.{headers.get('webhook-timestamp', '')}."
     content = lead.encode("utf-8", "surrogatepass") + body
     right = [b"v1," + base64.b64encode(hmac.digest(key, content, "sha256")) for key in keys]
-    given = headers["webhook-signature"][:1000].encode("utf-8", "surrogatepass").split(b" ")
-    return sum(hmac.compare_digest(_digest(one), _digest(other)) for one in given for other in right) > 0
+    received = headers["webhook-signature"][:1000].encode("utf-8", "surrogatepass").split(b" ")
+    return (
+        sum(
+            hmac.compare_digest(_digest(signature), _digest(expected))
+            for signature in received
+            for expected in right
+        )
+        > 0
+    )
 
 
 def _digest(text: bytes) -> bytes:
@@ -70,9 +77,9 @@ def call_id(headers: Mapping[str, str], body: bytes) -> str | None:
     ``Idempotency-Key`` exists since GitLab 17.4, and ``webhook-id`` equals it. Older versions send
     ``X-Gitlab-Event-UUID`` only, which several calls share if one caused the other: the body tells them apart.
     """
-    given = short_text(headers.get("webhook-id") or headers.get("idempotency-key"))
-    if given:
-        return given
+    identifier = short_text(headers.get("webhook-id") or headers.get("idempotency-key"))
+    if identifier:
+        return identifier
     event = short_text(headers.get("x-gitlab-event-uuid"))
     return f"{event}-{hashlib.sha256(body).hexdigest()[:16]}" if event else None
 
@@ -83,19 +90,19 @@ def read(body: bytes, project: str) -> WebhookEvent:
     Headers are not signed: the body decides. https://docs.gitlab.com/user/project/integrations/webhook_events/
     """
     try:
-        said = json.loads(body)
+        payload = json.loads(body)
     except (ValueError, RecursionError):
         return IgnoredWebhook("the body is not JSON")
-    if not isinstance(said, dict):
+    if not isinstance(payload, dict):
         return IgnoredWebhook("the body is not a JSON object")
-    kind = said.get("object_kind")
+    kind = payload.get("object_kind")
     # an issue that is made an incident or a task is a work item from then on, with the same number
     if kind not in ("issue", "work_item"):
         return IgnoredWebhook(f"{short_text(kind) or '(nothing)'}: only changes of issues count")
-    if elsewhere := _other_project(said, project):
+    if elsewhere := _other_project(payload, project):
         return IgnoredWebhook(f"another project: {elsewhere}")
-    issue = said.get("object_attributes")
-    by = account(said.get("user"))
+    issue = payload.get("object_attributes")
+    by = account(payload.get("user"))
     gone: IssueRemoved | None = issue_removed(issue, changed_by=by)
     return gone or _read_action(issue, issue_state(issue, changed_by=by))
 
@@ -112,14 +119,14 @@ def _read_action(issue: Any, seen: IssueState | None) -> IssueState | IgnoredWeb
     return seen
 
 
-def _other_project(said: Mapping[str, Any], project: str) -> str:
+def _other_project(payload: Mapping[str, Any], project: str) -> str:
     """Return the project's name if the call is about another project, otherwise an empty text."""
-    found = said.get("project")
-    if not isinstance(found, dict):
+    named = payload.get("project")
+    if not isinstance(named, dict):
         return ""
-    path = found.get("path_with_namespace")
+    path = named.get("path_with_namespace")
     if project.isdigit():
-        same = positive_int(found, "id") in (None, int(project))
+        same = positive_int(named, "id") in (None, int(project))
     else:
         same = not isinstance(path, str) or path.casefold() == project.casefold()
     return "" if same else short_text(path, 200) or "(nameless)"

@@ -10,7 +10,7 @@ import pytest
 from pointsman.plugin_api import State
 from pointsman.testing.conformance import (
     ConformanceSuite,
-    IssueThere,
+    IssueSnapshot,
     TrackerCase,
     TrackerDouble,
     WebhookCall,
@@ -34,9 +34,9 @@ class GitLabDouble(TrackerDouble):
             "assignees": ["ada"],  # so that looking up usernames is tried too
         }
 
-    async def issues(self) -> list[IssueThere]:
+    async def issues(self) -> list[IssueSnapshot]:
         return [
-            IssueThere(
+            IssueSnapshot(
                 remote_id=str(issue.iid),
                 title=issue.title,
                 text=issue.description,

@@ -37,7 +37,7 @@ async def test_an_issue_is_made_with_all_that_is_set(gitlab, make_tracker, helpe
 
 async def test_a_project_may_be_named_by_its_number(gitlab, make_tracker, helpers):
     await make_tracker(project="42").create_issue(helpers.draft())
-    assert gitlab.issues_made() == 1
+    assert gitlab.issues_created() == 1
 
 
 async def test_what_gitlab_drops_is_noted(gitlab, make_tracker, helpers):

@@ -148,11 +148,11 @@ class _Renderer:
             elif token.nesting == -1:
                 inside = self._open.pop()
                 close = self._close.get(token.type)
-                made = close(token, inside) if close else inside
+                result = close(token, inside) if close else inside
                 if token.type == "ordered_list_close":
                     start = starts.pop()
-                    made = [{**node, "attrs": {"order": start}} for node in made]
-                self._open[-1].extend(made)
+                    result = [{**node, "attrs": {"order": start}} for node in result]
+                self._open[-1].extend(result)
             else:
                 self._open[-1].extend(self._leaf(token))
         return self._open[0]
@@ -216,12 +216,12 @@ class _Renderer:
 
         https://developer.atlassian.com/cloud/jira/platform/apis/document/marks/code/
         """
-        made: list[Node] = []
+        kept: list[Node] = []
         if links and self._may_link(links[-1]):
-            made.append({"type": "link", "attrs": {"href": links[-1]}})
+            kept.append({"type": "link", "attrs": {"href": links[-1]}})
         if code:
-            return [*made, {"type": "code"}]
-        return [*made, *({"type": name} for name in ("strong", "em", "strike") if name in marks)]
+            return [*kept, {"type": "code"}]
+        return [*kept, *({"type": name} for name in ("strong", "em", "strike") if name in marks)]
 
     def _may_link(self, href: str) -> bool:
         """Return whether a URL becomes a link. The sum of all URLs is limited: one definition can be used very often."""

@@ -38,21 +38,21 @@ class Asked:
 
     async def pages(self, path: str, failed: str, *names: str) -> list[Any]:
         """Return all items of a paged list that has one of the names."""
-        found: list[Any] = []
+        collected: list[Any] = []
         while True:
-            answer = await self._get(path, failed, startAt=len(found), maxResults=100)
+            answer = await self._get(path, failed, startAt=len(collected), maxResults=100)
             items = errors.listed(answer, *names)
-            found += items
+            collected += items
             total = wire.at(answer.json(), "total")
-            if not items or not isinstance(total, int) or len(found) >= total:
-                return found
+            if not items or not isinstance(total, int) or len(collected) >= total:
+                return collected
 
     async def newest(self, jql: str) -> Any:
         """Return the first issue that a query finds, None if it finds none."""
         body = {"jql": jql, "fields": ["status"], "maxResults": 1}
         answer = await self._client.request("POST", self._dialect.search, json=body)
-        found = errors.listed(_good(answer, "the issues could not be searched"), "issues")
-        return found[0] if found else None
+        issues = errors.listed(_good(answer, "the issues could not be searched"), "issues")
+        return issues[0] if issues else None
 
     async def _get(self, path: str, failed: str, **params: str | int) -> Response:
         return _good(
@@ -69,38 +69,40 @@ def _good(answer: Response, failed: str) -> Response:
 async def check(settings: JiraSettings, client: ApiClient, dialect: Dialect) -> list[Finding]:
     """Return the findings. Without account or project the other checks are skipped; the rest are independent."""
     asked = Asked(client, dialect)
-    found: list[Finding] = []
+    findings: list[Finding] = []
     parts = urlsplit(settings.base)
     if parts.scheme != "https" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
-        found.append(
+        findings.append(
             _warn("the address is not https", "the token can be read on its way", "write https:// in url")
         )
     project = quote(settings.project, safe="")
     try:
         me = await asked.get("/myself", "the account could not be read")
-        found.append(_ok(f"signed in as {wire.text_at(me, 'displayName') or wire.text_at(me, 'accountId')}"))
+        findings.append(
+            _ok(f"signed in as {wire.text_at(me, 'displayName') or wire.text_at(me, 'accountId')}")
+        )
         if settings.is_cloud:
-            found.append(_life_of_a_token())
+            findings.append(_life_of_a_token())
         await asked.get(f"/project/{project}", f"the project {settings.project} could not be read")
-        found.append(_ok(f"the project {settings.project} is there"))
+        findings.append(_ok(f"the project {settings.project} is there"))
     except PluginError as error:
-        return [*found, _failed(error, _ALL)]
-    found += await _answered(
+        return [*findings, _failed(error, _ALL)]
+    findings += await _answered(
         _permissions(asked, settings), "a missing permission goes unnoticed until it is needed"
     )
     type_id = ""
     try:
-        type_id, said = await _issue_type(asked, settings, project)
-        found.append(said)
+        type_id, issue_types = await _issue_type(asked, settings, project)
+        findings.append(issue_types)
     except PluginError as error:
-        found.append(_failed(error, "a wrong issue type goes unnoticed until an issue is made"))
+        findings.append(_failed(error, "a wrong issue type goes unnoticed until an issue is made"))
     if type_id:
         fields = _fields(asked, settings, project, type_id)
-        found += await _answered(fields, "a missing field goes unnoticed until an issue is made")
-        found += await _answered(
+        findings += await _answered(fields, "a missing field goes unnoticed until an issue is made")
+        findings += await _answered(
             _ways(asked, settings), "a way that is missing goes unnoticed until an issue is closed"
         )
-    return found
+    return findings
 
 
 async def _answered(question: Awaitable[list[Finding]], breaks: str) -> list[Finding]:
@@ -133,26 +135,26 @@ async def _permissions(asked: Asked, settings: JiraSettings) -> list[Finding]:
     https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-permissions/#api-rest-api-3-mypermissions-get
     """
     needed = _PERMISSIONS | (_ASSIGN if settings.assignee else {})
-    said = await asked.get(
+    response = await asked.get(
         "/mypermissions",
         "the account's permissions could not be read",
         projectKey=settings.project,
         permissions=",".join(needed),
     )
-    found = []
+    findings = []
     for name, breaks in needed.items():
-        has = wire.at(said, "permissions", name, "havePermission")
+        has = wire.at(response, "permissions", name, "havePermission")
         if has is False:
             make = _warn if name in _ASSIGN else _error
-            found.append(
+            findings.append(
                 make(f"the account lacks {name}", breaks, "grant it in the project's permission scheme")
             )
         elif has is not True:
             mend = "look it up in the project's permission scheme"
-            found.append(
+            findings.append(
                 _warn(f"Jira does not say whether the account has {name}", f"without it {breaks}", mend)
             )
-    return found or [_ok("the account has the permissions it needs")]
+    return findings or [_ok("the account has the permissions it needs")]
 
 
 async def _issue_type(asked: Asked, settings: JiraSettings, project: str) -> tuple[str, Finding]:
@@ -201,13 +203,13 @@ async def _way(asked: Asked, settings: JiraSettings, issue: Any, state: State) -
         return _ok(
             f"whether issues can be {verb} is unknown: there is no {there} {settings.issue_type} to look at yet"
         )
-    said = await asked.get(
+    response = await asked.get(
         f"/issue/{quote(issue_id, safe='')}/transitions",
         f"the transitions of {key} could not be read",
         expand="transitions.fields",
     )
     try:
-        way, _ = transitions.choose(transitions.read(said), state, None, wish(settings, state))
+        way, _ = transitions.choose(transitions.read(response), state, None, wish(settings, state))
     except Misconfigured as error:
         setting = "closed_status and close_fields" if state == "closed" else "open_status and reopen_fields"
         mend = f"add such a transition to the workflow, or see the settings {setting}"
@@ -228,13 +230,13 @@ def wish(settings: JiraSettings, state: State) -> transitions.Wish:
     return transitions.Wish("reopen_fields", settings.open_status, settings.reasons, fields)
 
 
-def _ok(what: str) -> Finding:
-    return Finding(level="ok", message=what)
+def _ok(message: str) -> Finding:
+    return Finding(level="ok", message=message)
 
 
-def _warn(what: str, breaks: str, mend: str) -> Finding:
-    return Finding(level="warning", message=what, impact=breaks, remedy=mend)
+def _warn(message: str, impact: str, remedy: str) -> Finding:
+    return Finding(level="warning", message=message, impact=impact, remedy=remedy)
 
 
-def _error(what: str, breaks: str, mend: str) -> Finding:
-    return Finding(level="error", message=what, impact=breaks, remedy=mend)
+def _error(message: str, impact: str, remedy: str) -> Finding:
+    return Finding(level="error", message=message, impact=impact, remedy=remedy)

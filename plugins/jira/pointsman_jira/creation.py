@@ -58,23 +58,23 @@ class Creation:
             "properties": [wire.marker_property(self._marker)],
         }
 
-    def mend(self, answer: Response) -> bool:
+    def mend(self, response: Response) -> bool:
         """Change what a refusal is about. Return False if there is nothing (more) to change."""
-        if answer.status != 400:
+        if response.status != 400:
             return False
-        refused, words = errors.said(answer)
+        refused, text = errors.error_messages(response)
         if not refused:
-            if errors.is_about_format(answer):
+            if errors.is_about_format(response):
                 return self._simplify()
-            return bool(_ASSIGN.search(words)) and self._leave_unassigned(words)
-        return all(self._mend(name, said) for name, said in refused.items())
+            return bool(_ASSIGN.search(text)) and self._leave_unassigned(text)
+        return all(self._mend(name, message) for name, message in refused.items())
 
-    def _mend(self, name: str, said: str) -> bool:
-        if name == "description" and "screen" not in said.casefold():
+    def _mend(self, name: str, message: str) -> bool:
+        if name == "description" and "screen" not in message.casefold():
             return self._simplify()
         if name == "assignee":
-            return self._leave_unassigned(said)
-        return bool(_DOCUMENT.search(said)) and self._to_document(name)
+            return self._leave_unassigned(message)
+        return bool(_DOCUMENT.search(message)) and self._to_document(name)
 
     def _simplify(self) -> bool:
         if self._plain:
@@ -83,10 +83,10 @@ class Creation:
         self._fields["description"] = self._dialect.plain(self._body)
         return True
 
-    def _leave_unassigned(self, said: str) -> bool:
+    def _leave_unassigned(self, message: str) -> bool:
         if self._extra.pop("assignee", None) is None:
             return False
-        self.notes.append(f"made without its assignee, whom Jira refused: {said[:300]}")
+        self.notes.append(f"made without its assignee, whom Jira refused: {message[:300]}")
         return True
 
     def _to_document(self, name: str) -> bool:

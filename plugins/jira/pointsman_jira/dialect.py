@@ -89,9 +89,9 @@ class DataCenter:
 
     def next_page(self, asked: dict[str, Any], page: Any) -> dict[str, Any] | None:
         """Return the request for the next page until the total is reached."""
-        found, total = items_at(page, "issues"), at(page, "total")
-        start = int(asked.get("startAt", 0)) + len(found)
-        more = bool(found) and isinstance(total, int) and start < total
+        issues, total = items_at(page, "issues"), at(page, "total")
+        start = int(asked.get("startAt", 0)) + len(issues)
+        more = bool(issues) and isinstance(total, int) and start < total
         return {**asked, "startAt": start} if more else None
 
 

@@ -55,123 +55,125 @@ class Discreet:
         headers: Mapping[str, str] | None = None,
     ) -> Response:
         """Send one request, see ``ApiClient``."""
-        answer = await self._client.request(method, path, params=params, json=json, headers=headers)
-        body = answer.body
+        response = await self._client.request(method, path, params=params, json=json, headers=headers)
+        body = response.body
         for word in self._private:
             body = body.replace(word, b"***")
-        return answer if body is answer.body else msgspec.structs.replace(answer, body=body)
+        return response if body is response.body else msgspec.structs.replace(response, body=body)
 
 
-def said(answer: Response) -> tuple[dict[str, str], str]:
+def error_messages(response: Response) -> tuple[dict[str, str], str]:
     """Return the fields that Jira complains about, and all of its messages."""
     try:
-        body = answer.json()
+        body = response.json()
     except PluginError:
-        return {}, answer.text()
+        return {}, response.text()
     errors = at(body, "errors")
     fields = {str(key): str(value) for key, value in errors.items()} if isinstance(errors, Mapping) else {}
     messages = [str(message) for message in items_at(body, "errorMessages")]
     return fields, "; ".join([*messages, *(f"{key}: {value}" for key, value in fields.items())])
 
 
-def listed(answer: Response, *names: str) -> list[Any]:
+def listed(response: Response, *names: str) -> list[Any]:
     """Return the list in a response that has one of the names. A response without it is not Jira's, and proves
     nothing.
     """
-    body = answer.json()
+    body = response.json()
     for name in names:
         if isinstance(at(body, name), list):
             return items_at(body, name)
     raise UnknownOutcome(
-        f"{answer.method} {answer.path} answered {answer.status} without {' or '.join(names)}",
-        status=answer.status,
-        excerpt=answer.text(),
+        f"{response.method} {response.path} answered {response.status} without {' or '.join(names)}",
+        status=response.status,
+        excerpt=response.text(),
     )
 
 
-def must_be_empty(answer: Response) -> None:
+def must_be_empty(response: Response) -> None:
     """Raise UnknownOutcome for a success with a body: Jira's 204 is empty, so something else responded."""
-    if answer.body.strip() not in {b"", b"{}", b"null"}:
+    if response.body.strip() not in {b"", b"{}", b"null"}:
         raise UnknownOutcome(
-            f"{answer.method} {answer.path} answered {answer.status} with a body, which Jira does not",
-            status=answer.status,
-            excerpt=answer.text(),
+            f"{response.method} {response.path} answered {response.status} with a body, which Jira does not",
+            status=response.status,
+            excerpt=response.text(),
         )
 
 
-def is_about_format(answer: Response) -> bool:
+def is_about_format(response: Response) -> bool:
     """Return whether a refusal is about the format or length of a text, and about nothing else."""
-    if answer.status != 400:
+    if response.status != 400:
         return False
-    fields, words = said(answer)
-    if set(fields) - {"description", "comment", "body"} or "screen" in words.casefold():
+    fields, text = error_messages(response)
+    if set(fields) - {"description", "comment", "body"} or "screen" in text.casefold():
         return False
-    return bool(fields) or _FORMAT.search(words) is not None
+    return bool(fields) or _FORMAT.search(text) is not None
 
 
-def problem(answer: Response, what: str, *, now: dt.datetime) -> PluginError:
+def problem(response: Response, summary: str, *, now: dt.datetime) -> PluginError:
     """Return the error for a response, Jira's own signs first."""
-    fields, words = said(answer)
-    message = f"{what}: {words[:500]}" if words else what
-    shown: dict[str, Any] = {"status": answer.status, "excerpt": answer.text()}
-    if answer.status == 429 or (answer.status == 503 and "retry-after" in answer.headers and _reads(answer)):
+    fields, text = error_messages(response)
+    message = f"{summary}: {text[:500]}" if text else summary
+    shown: dict[str, Any] = {"status": response.status, "excerpt": response.text()}
+    if response.status == 429 or (
+        response.status == 503 and "retry-after" in response.headers and _reads(response)
+    ):
         return RateLimited(
-            f"{what}: Jira asks to wait", retry_after=_wait(answer, now), scope=_scope(answer), **shown
+            f"{summary}: Jira asks to wait", retry_after=_wait(response, now), scope=_scope(response), **shown
         )
     # With a wrong token Jira answers some calls as it would answer a stranger, and says so here only.
     # https://developer.atlassian.com/cloud/jira/platform/basic-auth-for-rest-apis/
-    login = answer.headers.get("x-seraph-loginreason", "").upper()
-    if answer.status in {400, 403, 404} and (
+    login = response.headers.get("x-seraph-loginreason", "").upper()
+    if response.status in {400, 403, 404} and (
         "AUTHENTICATED_FAILED" in login or "AUTHENTICATION_DENIED" in login
     ):
-        return AuthFailed(f"{what}: Jira does not accept the token ({login.strip()})", **shown)
-    if answer.status == 401:
+        return AuthFailed(f"{summary}: Jira does not accept the token ({login.strip()})", **shown)
+    if response.status == 401:
         return AuthFailed(
             f"{message}: the token is wrong or has ended; one with scopes needs api_url", **shown
         )
-    if answer.status == 400 and "labels" in fields and "screen" in fields["labels"].casefold():
+    if response.status == 400 and "labels" in fields and "screen" in fields["labels"].casefold():
         return Refused(
-            f"{what}: put the field Labels on the project's create screen, Pointsman's marker needs it",
+            f"{summary}: put the field Labels on the project's create screen, Pointsman's marker needs it",
             fields=fields,
             **shown,
         )
-    if answer.status == 400 and set(fields) & {"project", "issuetype", "pid"}:
+    if response.status == 400 and set(fields) & {"project", "issuetype", "pid"}:
         return Misconfigured(message, **shown)
-    if answer.status == 400 and not fields and _PERMISSION.search(words):
+    if response.status == 400 and not fields and _PERMISSION.search(text):
         return Misconfigured(message, **shown)
-    if answer.status == 413:
+    if response.status == 413:
         return Refused(
             f"{message}: the text, or the number of comments of this issue, is more than Jira takes",
             fields=fields,
             **shown,
         )
-    return answer.error(message, fields=fields)
+    return response.error(message, fields=fields)
 
 
-def _reads(answer: Response) -> bool:
+def _reads(response: Response) -> bool:
     """Return whether the request changes nothing: a search is sent as POST."""
-    return answer.method == "GET" or answer.path.rstrip("/").endswith(("/search", "/search/jql"))
+    return response.method == "GET" or response.path.rstrip("/").endswith(("/search", "/search/jql"))
 
 
-def _scope(answer: Response) -> str:
+def _scope(response: Response) -> str:
     """Return what is limited: ``issue:<id>``, ``endpoint:<call>`` or all.
 
     https://developer.atlassian.com/cloud/jira/platform/rate-limiting/
     """
-    reason = answer.headers.get("ratelimit-reason", "").strip().lower()
-    issue = _ISSUE.search(answer.path)
+    reason = response.headers.get("ratelimit-reason", "").strip().lower()
+    issue = _ISSUE.search(response.path)
     if reason == "jira-per-issue-on-write" and issue:
         return f"issue:{issue[1]}"
     if reason == "jira-burst-based":
-        path = re.sub(r"^.*/rest/api/[0-9]+", "", answer.path)
-        return f"endpoint:{answer.method} {re.sub('/[0-9]+(?=/|$)', '/{id}', path)}"
+        path = re.sub(r"^.*/rest/api/[0-9]+", "", response.path)
+        return f"endpoint:{response.method} {re.sub('/[0-9]+(?=/|$)', '/{id}', path)}"
     return "all"
 
 
-def _wait(answer: Response, now: dt.datetime) -> float | None:
+def _wait(response: Response, now: dt.datetime) -> float | None:
     """Return the seconds to wait: Retry-After, or the time in X-RateLimit-Reset, which Jira writes in ISO 8601."""
-    seconds = answer.retry_after()
+    seconds = response.retry_after()
     if seconds is not None:
         return seconds
-    reset = time_of(answer.headers.get("x-ratelimit-reset", "").replace("Z", "+00:00"))
+    reset = time_of(response.headers.get("x-ratelimit-reset", "").replace("Z", "+00:00"))
     return min(max(0.0, (reset - now).total_seconds()), _MAX_WAIT_SECONDS) if reset else None

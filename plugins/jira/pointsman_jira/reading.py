@@ -44,19 +44,19 @@ class JiraReader(Tracker[JiraSettings]):
         https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-myself/#api-rest-api-3-myself-get
         """
         if self._me is None:
-            answer = await self.calls.request("GET", f"{self.dialect.api}/myself")
-            if answer.status in {404, 410}:
+            response = await self.calls.request("GET", f"{self.dialect.api}/myself")
+            if response.status in {404, 410}:
                 raise Misconfigured(
                     "Jira does not know the call that tells the account: is the address right?",
-                    status=answer.status,
-                    excerpt=answer.text(),
+                    status=response.status,
+                    excerpt=response.text(),
                 )
-            if not answer.ok:
-                raise self._problem(answer, "the account could not be read")
-            self._me = wire.actor_of(answer.json())
+            if not response.ok:
+                raise self._problem(response, "the account could not be read")
+            self._me = wire.actor_of(response.json())
             if self._me is None:
                 raise Misconfigured(
-                    "Jira does not say which account the token belongs to", excerpt=answer.text()
+                    "Jira does not say which account the token belongs to", excerpt=response.text()
                 )
         return self._me
 
@@ -76,33 +76,33 @@ class JiraReader(Tracker[JiraSettings]):
         del since
         me = (await self.own_account()).account_id
         jql = f"project = {wire.quoted(self.settings.project)} AND labels = {wire.quoted(marker.text)} ORDER BY key ASC"
-        found = []
+        refs = []
         async for issue in self._search(jql):
             ref = wire.ref_of(issue, self.settings.site)
             if ref and marker.text in wire.items_at(issue, "fields", "labels") and _made_by(issue, me):
-                found.append(ref)
-        return sorted(found, key=lambda ref: int(ref.remote_id))
+                refs.append(ref)
+        return sorted(refs, key=lambda ref: int(ref.remote_id))
 
     async def find_comment(self, issue: IssueRef, marker: Marker, since: dt.datetime) -> Sequence[CommentRef]:
         """Return our own account's comments on the issue that have the marker in their property."""
         me = (await self.own_account()).account_id
-        found = []
+        refs = []
         async for comment in self._comments(issue, since - CLOCK_SKEW):
             comment_id = wire.text_at(comment, "id")
             author = wire.actor_of(wire.at(comment, "author"))
             if not comment_id or author is None or author.account_id != me:
                 continue
             if await self._marker_of(comment, comment_id) == marker.text:
-                found.append(self._comment_ref(issue, comment_id))
-        return sorted(found, key=lambda ref: (len(ref.remote_id), ref.remote_id))
+                refs.append(self._comment_ref(issue, comment_id))
+        return sorted(refs, key=lambda ref: (len(ref.remote_id), ref.remote_id))
 
     async def list_changes(self, since: dt.datetime) -> Sequence[IssueState | IssueRemoved]:
         """Return the project's issues changed since then. A deleted or moved issue can't be seen here."""
         minutes = wire.minutes_ago(since, dt.datetime.now(dt.UTC))
         jql = f'project = {wire.quoted(self.settings.project)} AND updated >= "-{minutes}m" ORDER BY updated ASC'
-        found = [self._seen(issue) async for issue in self._search(jql)]
+        states = [self._seen(issue) async for issue in self._search(jql)]
         oldest = since - CLOCK_SKEW
-        return tuple(seen for seen in found if seen and (seen.version is None or seen.version >= oldest))
+        return tuple(seen for seen in states if seen and (seen.version is None or seen.version >= oldest))
 
     @property
     def calls(self) -> ApiClient:
@@ -116,29 +116,29 @@ class JiraReader(Tracker[JiraSettings]):
 
     async def _read(self, issue: IssueRef) -> Any:
         fields = ",".join(wire.FIELDS)
-        answer = await self.calls.request("GET", self._issue_path(issue), params={"fields": fields})
-        await self._must(answer, "the issue could not be read")
-        found = answer.json()
-        project = wire.project_of(found)
+        response = await self.calls.request("GET", self._issue_path(issue), params={"fields": fields})
+        await self._must(response, "the issue could not be read")
+        raw = response.json()
+        project = wire.project_of(raw)
         if project and project != self.settings.project:
-            key = wire.text_at(found, "key")
-            raise IssueMoved(f"{issue.key} is {key} now, in another project", to=key, status=answer.status)
-        return found
+            key = wire.text_at(raw, "key")
+            raise IssueMoved(f"{issue.key} is {key} now, in another project", to=key, status=response.status)
+        return raw
 
     async def _search(self, jql: str) -> AsyncIterator[Any]:
         """Yield every issue that a query finds, page by page."""
         asked: dict[str, Any] | None = {"jql": jql, "fields": list(wire.FIELDS), "maxResults": dialect.PAGE}
         while asked is not None:
-            answer = await self.calls.request("POST", self.dialect.search, json=asked)
-            if answer.status in {400, 404, 410}:
-                _, words = errors.said(answer)
+            response = await self.calls.request("POST", self.dialect.search, json=asked)
+            if response.status in {400, 404, 410}:
+                _, text = errors.error_messages(response)
                 raise Misconfigured(
-                    f"the search failed: {words[:500]}", status=answer.status, excerpt=answer.text()
+                    f"the search failed: {text[:500]}", status=response.status, excerpt=response.text()
                 )
-            if not answer.ok:
-                raise self._problem(answer, "the search failed")
-            page = answer.json()
-            for issue in errors.listed(answer, "issues"):
+            if not response.ok:
+                raise self._problem(response, "the search failed")
+            page = response.json()
+            for issue in errors.listed(response, "issues"):
                 yield issue
             asked = self.dialect.next_page(asked, page)
 
@@ -155,16 +155,16 @@ class JiraReader(Tracker[JiraSettings]):
                 "startAt": start,
                 "maxResults": dialect.PAGE,
             }
-            answer = await self.calls.request("GET", f"{self._issue_path(issue)}/comment", params=params)
-            await self._must(answer, "the comments could not be read")
-            comments = errors.listed(answer, "comments")
+            response = await self.calls.request("GET", f"{self._issue_path(issue)}/comment", params=params)
+            await self._must(response, "the comments could not be read")
+            comments = errors.listed(response, "comments")
             for comment in comments:
                 created = wire.time_of(wire.at(comment, "created"))
                 if created and created < since:
                     return
                 yield comment
             start += len(comments)
-            total = wire.at(answer.json(), "total")
+            total = wire.at(response.json(), "total")
             if not comments or (isinstance(total, int) and start >= total):
                 return
 
@@ -182,23 +182,23 @@ class JiraReader(Tracker[JiraSettings]):
                     return wire.text_at(item, "value", "marker")
             return ""
         path = f"{self.dialect.api}/comment/{quote(comment_id, safe='')}/properties/{wire.PROPERTY}"
-        answer = await self.calls.request("GET", path)
-        if answer.status == 404:
+        response = await self.calls.request("GET", path)
+        if response.status == 404:
             return ""
-        if not answer.ok:
-            raise self._problem(answer, "the comment's property could not be read")
-        return wire.text_at(answer.json(), "value", "marker")
+        if not response.ok:
+            raise self._problem(response, "the comment's property could not be read")
+        return wire.text_at(response.json(), "value", "marker")
 
-    async def _must(self, answer: Response, what: str) -> None:
+    async def _must(self, response: Response, message: str) -> None:
         """Raise the error of a response about one issue, unless it is a success.
 
         Jira answers 404 both for what does not exist and for what the account may not see. Before an issue counts as
         deleted, the project has to be visible.
         """
-        if answer.ok:
+        if response.ok:
             return
-        error = self._problem(answer, what)
-        if answer.status == 404:
+        error = self._problem(response, message)
+        if response.status == 404:
             path = f"{self.dialect.api}/project/{quote(self.settings.project, safe='')}"
             project = await self.calls.request("GET", path)
             if project.status == 404:
@@ -211,8 +211,8 @@ class JiraReader(Tracker[JiraSettings]):
                 raise self._problem(project, "the project could not be read")
         raise error
 
-    def _problem(self, answer: Response, what: str) -> PluginError:
-        return errors.problem(answer, what, now=dt.datetime.now(dt.UTC))
+    def _problem(self, response: Response, message: str) -> PluginError:
+        return errors.problem(response, message, now=dt.datetime.now(dt.UTC))
 
     def _issue_path(self, issue: IssueRef) -> str:
         return f"{self.dialect.api}/issue/{quote(issue.remote_id, safe='')}"

@@ -24,16 +24,16 @@ def check(settings: JiraSettings, fields: Sequence[Any]) -> list[Finding]:
     if not there:
         return []
     named = {name: text_at(field, "name") for name, field in there.items()}
-    given = set(settings.fields) | {name for name in ("priority", "assignee") if getattr(settings, name)}
-    found = [_off_screen(name, named) for name in ("labels", "description") if name not in there]
-    found += [_off_screen(name, named) for name in sorted(given - there.keys())]
+    configured = set(settings.fields) | {name for name in ("priority", "assignee") if getattr(settings, name)}
+    findings = [_off_screen(name, named) for name in ("labels", "description") if name not in there]
+    findings += [_off_screen(name, named) for name in sorted(configured - there.keys())]
     if settings.priority and "priority" in there:
-        found += _priority(settings.priority, there["priority"])
+        findings += _priority(settings.priority, there["priority"])
     for name, field in there.items():
         demanded = at(field, "required") is True and at(field, "hasDefaultValue") is not True
-        if demanded and name not in _SENT | given:
-            found.append(_not_covered(name, field))
-    return found
+        if demanded and name not in _SENT | configured:
+            findings.append(_not_covered(name, field))
+    return findings
 
 
 def _off_screen(name: str, named: Mapping[str, str]) -> Finding:
@@ -54,7 +54,7 @@ def _off_screen(name: str, named: Mapping[str, str]) -> Finding:
 
 
 def _priority(wanted: str, field: Any) -> list[Finding]:
-    names = [text_at(one, "name") for one in items_at(field, "allowedValues") if text_at(one, "name")]
+    names = [text_at(value, "name") for value in items_at(field, "allowedValues") if text_at(value, "name")]
     if not names or wanted.strip().casefold() in {name.casefold() for name in names}:
         return []
     mend = f"set priority to one of: {', '.join(names)}"
@@ -75,9 +75,9 @@ def _example(field: Any) -> str:
     kind, items = text_at(field, "schema", "type"), text_at(field, "schema", "items")
     allowed = items_at(field, "allowedValues")
     key = "value" if allowed and text_at(allowed[0], "value") else "name" if allowed else ""
-    one = f'{{ {key} = "{text_at(allowed[0], key)}" }}' if key else '"..."'
+    example = f'{{ {key} = "{text_at(allowed[0], key)}" }}' if key else '"..."'
     if kind == "user":
         return '{ id = "the account id" }'
     if kind == "array":
-        return f"[{one}]" if key or items == "string" else "[...]"
-    return {"number": "1", "date": '"2026-03-01"'}.get(kind, one)
+        return f"[{example}]" if key or items == "string" else "[...]"
+    return {"number": "1", "date": '"2026-03-01"'}.get(kind, example)

@@ -161,12 +161,12 @@ class JiraSettings(PluginSettings, frozen=True, kw_only=True, forbid_unknown_fie
     @property
     def private(self) -> tuple[str, ...]:
         """Return the texts that no message may repeat."""
-        words = (
+        texts = (
             self.authorization.reveal().partition(" ")[2],
             self.api_token.reveal().strip(),
             self.email.strip(),
         )
-        return tuple(word for word in words if word)
+        return tuple(word for word in texts if word)
 
 
 def _is_base(address: str) -> bool:

@@ -57,10 +57,10 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 def _environment() -> _Environment:
     # What comes out is a JSON value and no page, so nothing is to be escaped.
-    made = _Environment(undefined=jinja2.StrictUndefined, autoescape=False)
-    made.globals.clear()
-    made.filters = {name: made.filters[name] for name in _FILTERS}
-    return made
+    environment = _Environment(undefined=jinja2.StrictUndefined, autoescape=False)
+    environment.globals.clear()
+    environment.filters = {name: environment.filters[name] for name in _FILTERS}
+    return environment
 
 
 _ENVIRONMENT = _environment()
@@ -119,8 +119,8 @@ def fill(setting: str, values: Mapping[str, Any], facts: Mapping[str, str]) -> d
     Raises Refused, with the field, the line and the cause, for a template that fails.
     """
     known = {name: _fact(text) for name, text in facts.items()}
-    made = {name: _fill(name, f"{setting}.{name}", value, known) for name, value in values.items()}
-    return {name: value for name, value in made.items() if value != ""}
+    filled = {name: _fill(name, f"{setting}.{name}", value, known) for name, value in values.items()}
+    return {name: value for name, value in filled.items() if value != ""}
 
 
 def _fact(text: str) -> str:

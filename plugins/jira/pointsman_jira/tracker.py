@@ -80,21 +80,21 @@ class JiraTracker(JiraReader):
         """
         new = await asyncio.to_thread(Creation, self.settings, self.dialect, draft)
         for _ in range(_CREATE_TRIES):
-            answer = await self.calls.request("POST", f"{self.dialect.api}/issue", json=new.request)
-            if not new.mend(answer):
+            response = await self.calls.request("POST", f"{self.dialect.api}/issue", json=new.request)
+            if not new.mend(response):
                 break
-        if answer.status == 404:
+        if response.status == 404:
             raise Misconfigured(
                 "Jira does not know the call that makes issues: is the address right?",
                 status=404,
-                excerpt=answer.text(),
+                excerpt=response.text(),
             )
-        if not answer.ok:
-            raise self._problem(answer, "the issue was not made")
-        ref = wire.ref_of(answer.json(), self.settings.site)
+        if not response.ok:
+            raise self._problem(response, "the issue was not made")
+        ref = wire.ref_of(response.json(), self.settings.site)
         if ref is None:
             raise UnknownOutcome(
-                "Jira made an issue and did not say which", status=answer.status, excerpt=answer.text()
+                "Jira made an issue and did not say which", status=response.status, excerpt=response.text()
             )
         return msgspec.structs.replace(ref, notes=tuple(new.notes))
 
@@ -106,28 +106,28 @@ class JiraTracker(JiraReader):
             fields = {"summary": wire.summary(draft.title), "description": description}
             return await self.calls.request("PUT", path, json={"fields": fields})
 
-        answer = await put(await asyncio.to_thread(self.dialect.text, draft.body))
-        if errors.is_about_format(answer):
-            answer = await put(self.dialect.plain(draft.body))
-        await self._must(answer, "the issue was not changed")
-        errors.must_be_empty(answer)
+        response = await put(await asyncio.to_thread(self.dialect.text, draft.body))
+        if errors.is_about_format(response):
+            response = await put(self.dialect.plain(draft.body))
+        await self._must(response, "the issue was not changed")
+        errors.must_be_empty(response)
 
     async def add_comment(self, issue: IssueRef, body: str, marker: Marker) -> CommentRef:
         """Add a comment with the marker as its property ``pointsman``."""
         path = f"{self._issue_path(issue)}/comment"
 
         async def post(text: Any) -> Response:
-            said = {"body": text, "properties": [wire.marker_property(marker.text)]}
-            return await self.calls.request("POST", path, json=said)
+            body = {"body": text, "properties": [wire.marker_property(marker.text)]}
+            return await self.calls.request("POST", path, json=body)
 
         body = body if body.strip() else "(empty)"
-        answer = await post(await asyncio.to_thread(self.dialect.text, body))
-        if errors.is_about_format(answer):
-            answer = await post(self.dialect.plain(body))
-        await self._must(answer, "the comment was not made")
-        comment_id = wire.text_at(answer.json(), "id")
+        response = await post(await asyncio.to_thread(self.dialect.text, body))
+        if errors.is_about_format(response):
+            response = await post(self.dialect.plain(body))
+        await self._must(response, "the comment was not made")
+        comment_id = wire.text_at(response.json(), "id")
         if not comment_id:
-            raise UnknownOutcome("Jira made a comment and did not say which", status=answer.status)
+            raise UnknownOutcome("Jira made a comment and did not say which", status=response.status)
         return self._comment_ref(issue, comment_id)
 
     async def delete_comment(self, issue: IssueRef, comment: CommentRef) -> None:
@@ -136,8 +136,8 @@ class JiraTracker(JiraReader):
         https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-issue-comments/#api-rest-api-3-issue-issueidorkey-comment-id-delete
         """
         path = f"{self._issue_path(issue)}/comment/{quote(comment.remote_id, safe='')}"
-        answer = await self.calls.request("DELETE", path)
-        await self._must(answer, "the comment was not deleted")
+        response = await self.calls.request("DELETE", path)
+        await self._must(response, "the comment was not deleted")
 
     async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueState | None:
         """Move the issue along a transition to a status of the wanted category.
@@ -149,25 +149,25 @@ class JiraTracker(JiraReader):
         if wire.state_of(wire.at(before, "fields")) == state:
             return self._seen(before)
         path = f"{self._issue_path(issue)}/transitions"
-        answer = await self.calls.request("GET", path, params={"expand": "transitions.fields"})
-        await self._must(answer, "the transitions could not be read")
+        response = await self.calls.request("GET", path, params={"expand": "transitions.fields"})
+        await self._must(response, "the transitions could not be read")
         way, fields = transitions.choose(
-            transitions.read(answer.json()), state, reason, checks.wish(self.settings, state)
+            transitions.read(response.json()), state, reason, checks.wish(self.settings, state)
         )
-        answer = await self._go(path, way, fields)
-        if answer.status == 400 and "resolution" in fields and fields["resolution"] is None:
+        response = await self._go(path, way, fields)
+        if response.status == 400 and "resolution" in fields and fields["resolution"] is None:
             # Some workflows clear the resolution by themselves and want nobody else to.
             fields.pop("resolution")
-            answer = await self._go(path, way, fields)
-        if answer.status == 400 and await self._moved_on(issue, before):
-            _, words = errors.said(answer)
+            response = await self._go(path, way, fields)
+        if response.status == 400 and await self._moved_on(issue, before):
+            _, text = errors.error_messages(response)
             raise Conflict(
-                f"the transition {way.name} was not made, somebody else moved the issue meanwhile: {words[:500]}",
+                f"the transition {way.name} was not made, somebody else moved the issue meanwhile: {text[:500]}",
                 status=400,
-                excerpt=answer.text(),
+                excerpt=response.text(),
             )
-        await self._must(answer, f"the transition {way.name} was not made")
-        errors.must_be_empty(answer)
+        await self._must(response, f"the transition {way.name} was not made")
+        errors.must_be_empty(response)
         try:
             return self._seen(await self._read(issue))
         except PluginError:

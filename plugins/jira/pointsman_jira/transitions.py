@@ -44,12 +44,12 @@ class _Candidate(NamedTuple):
 
 def read(answer: Any) -> list[Transition]:
     """Return the transitions that the account may use. The list is empty, with 200, if it may use none."""
-    found = []
+    transitions = []
     for item in items_at(answer, "transitions"):
         if not text_at(item, "id") or at(item, "isAvailable") is False:
             continue
         fields = at(item, "fields")
-        found.append(
+        transitions.append(
             Transition(
                 id=text_at(item, "id"),
                 name=text_at(item, "name"),
@@ -58,18 +58,18 @@ def read(answer: Any) -> list[Transition]:
                 fields=fields if isinstance(fields, Mapping) else {},
             )
         )
-    return found
+    return transitions
 
 
 def choose(
-    found: Sequence[Transition], state: State, reason: CloseReason | None, wish: Wish
+    transitions: Sequence[Transition], state: State, reason: CloseReason | None, wish: Wish
 ) -> tuple[Transition, dict[str, Any]]:
     """Return the transition and the fields to send. Raises Misconfigured, with the existing names, if there is none."""
     wanted = ("done",) if state == "closed" else ("new", "indeterminate")
-    candidates = [_filled(way, state, reason, wish) for way in found if way.category in wanted]
+    candidates = [_filled(way, state, reason, wish) for way in transitions if way.category in wanted]
     usable = [item for item in candidates if not item.missing]
     if not usable:
-        raise Misconfigured(_no_way(found, candidates, state, wish))
+        raise Misconfigured(_no_way(transitions, candidates, state, wish))
     meant = wish.reasons.get(reason or "completed", "") if state == "closed" else ""
 
     def rank(item: _Candidate) -> tuple[bool, bool, bool, int, int]:
@@ -122,29 +122,31 @@ def _resolution(
     field: Any, reason: CloseReason | None, wish: Wish, *, required: bool
 ) -> dict[str, str] | None:
     """Return the resolution that the settings name for the reason; if one is required, the one that fits best."""
-    allowed = [(text_at(one, "id"), text_at(one, "name")) for one in items_at(field, "allowedValues")]
-    allowed = [one for one in allowed if one[0]]
+    allowed = [(text_at(value, "id"), text_at(value, "name")) for value in items_at(field, "allowedValues")]
+    allowed = [value for value in allowed if value[0]]
     meant = wish.reasons.get(reason or "completed", "").strip().casefold()
-    named = [one for one in allowed if meant and one[1].strip().casefold() == meant]
+    named = [value for value in allowed if meant and value[1].strip().casefold() == meant]
     if named and (reason or required):
         return {"id": named[0][0]}
     if allowed and required and at(field, "hasDefaultValue") is not True:
-        return {"id": min(allowed, key=lambda one: closeness(one[1], reason))[0]}
+        return {"id": min(allowed, key=lambda value: closeness(value[1], reason))[0]}
     return None
 
 
 def _default(field: Any) -> dict[str, str] | None:
     """Return the value of a required field: its own default among the allowed values, or the only allowed value."""
-    allowed = [text_at(one, "id") for one in items_at(field, "allowedValues") if text_at(one, "id")]
+    allowed = [text_at(value, "id") for value in items_at(field, "allowedValues") if text_at(value, "id")]
     default = text_at(field, "defaultValue", "id")
     if default in allowed:
         return {"id": default}
     return {"id": allowed[0]} if len(allowed) == 1 else None
 
 
-def _no_way(found: Sequence[Transition], candidates: Sequence[_Candidate], state: State, wish: Wish) -> str:
+def _no_way(
+    transitions: Sequence[Transition], candidates: Sequence[_Candidate], state: State, wish: Wish
+) -> str:
     word = "a status of the category done" if state == "closed" else "an open status"
-    if not found:
+    if not transitions:
         return (
             "the account may not move this issue to another status: give it the permission Transition issues"
         )
@@ -152,7 +154,7 @@ def _no_way(found: Sequence[Transition], candidates: Sequence[_Candidate], state
         lacking = {name: item.way.fields[name] for item in candidates for name in item.missing}
         fields = "; ".join(described(name, field) for name, field in sorted(lacking.items()))
         return f"every transition to {word} demands fields that have no default: {fields}. Name them in {wish.setting}"
-    names = ", ".join(f"{item.name} (to {item.status})" for item in found)
+    names = ", ".join(f"{item.name} (to {item.status})" for item in transitions)
     return f"no transition leads to {word}; there are: {names}"
 
 
@@ -160,8 +162,10 @@ def described(name: str, field: Any) -> str:
     """Return a description of a field, as a person may look for it: its id, its name, and its allowed values."""
     called = text_at(field, "name")
     shown = f"{name} ({called})" if called and called != name else name
-    allowed = [text_at(one, "name") or text_at(one, "value") for one in items_at(field, "allowedValues")]
-    allowed = [one for one in allowed if one]
+    allowed = [
+        text_at(value, "name") or text_at(value, "value") for value in items_at(field, "allowedValues")
+    ]
+    allowed = [value for value in allowed if value]
     if not allowed:
         return shown
     more = ", ..." if len(allowed) > _NAMES_SHOWN else ""

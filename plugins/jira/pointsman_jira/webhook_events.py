@@ -45,19 +45,19 @@ def read(
     status of the category done, and neither by a text in ``issue_event_type_name`` nor by a new resolution alone.
     """
     try:
-        said = json.loads(body)
+        payload = json.loads(body)
     except (ValueError, RecursionError):
         return IgnoredWebhook("not JSON")
-    event = wire.text_at(said, "webhookEvent")
+    event = wire.text_at(payload, "webhookEvent")
     if event not in SEEN and event != GONE:
         return IgnoredWebhook(f"event {event[:60]}" if event else "no webhookEvent in it")
-    issue = wire.at(said, "issue")
+    issue = wire.at(payload, "issue")
     ref = wire.ref_of(issue, site)
     if ref is None:
         return IgnoredWebhook("no issue in it")
-    actor = wire.actor_of(wire.at(said, "user"))
+    actor = wire.actor_of(wire.at(payload, "user"))
     if wire.project_of(issue) != project:
-        left = _key_left(said, project)
+        left = _key_left(payload, project)
         if event == "jira:issue_updated" and left is not None:
             return IssueRemoved(
                 ref=msgspec.structs.replace(ref, key=left or ref.key), moved_to=ref.key, actor=actor
@@ -69,16 +69,16 @@ def read(
     if seen is None:
         return IgnoredWebhook("no status category in it")
     if seen.version is None:
-        return msgspec.structs.replace(seen, version=_time(wire.at(said, "timestamp")))
+        return msgspec.structs.replace(seen, version=_time(wire.at(payload, "timestamp")))
     return seen
 
 
-def _key_left(said: Any, project: str) -> str | None:
+def _key_left(payload: Any, project: str) -> str | None:
     """Return the key that an issue had in the project before it was moved away; None if the changelog shows no such
     move.
     """
     moved = None
-    for item in wire.items_at(said, "changelog", "items"):
+    for item in wire.items_at(payload, "changelog", "items"):
         field = wire.text_at(item, "field").casefold()
         before = wire.text_at(item, "fromString")
         if field == "key":

@@ -40,8 +40,8 @@ async def ensure(settings: JiraSettings, client: ApiClient, url: str, secret: Se
 
 
 async def _ensure(settings: JiraSettings, client: ApiClient, url: str, secret: Secret) -> Finding:
-    answer = await client.request("GET", _PATH)
-    hooks = _must(answer, "the webhooks could not be read").json()
+    response = await client.request("GET", _PATH)
+    hooks = _must(response, "the webhooks could not be read").json()
     if not isinstance(hooks, list):
         raise UnknownOutcome("the webhooks could not be read: the answer is no list")
     ours = sorted((hook for hook in hooks if wire.text_at(hook, "url") == url), key=_number)
@@ -57,7 +57,7 @@ async def _ensure(settings: JiraSettings, client: ApiClient, url: str, secret: S
     if not ours:
         _must(await client.request("POST", _PATH, json=wanted), "the webhook was not made")
         return Finding(level="ok", message=f"the webhook was made: Jira calls {url}")
-    there, *others = ours
+    there, *duplicates = ours
     if wire.text_at(there, "name"):
         wanted["name"] = there["name"]
     if wire.text_at(there, "filters", _FILTER).strip() in {"", f"project = {settings.project}"}:
@@ -65,8 +65,8 @@ async def _ensure(settings: JiraSettings, client: ApiClient, url: str, secret: S
     wrong = _wrong(there, wanted)
     # No answer shows the secret, so it is always written again.
     _must(await client.request("PUT", f"{_PATH}/{_number(there)}", json=wanted), "the webhook was not mended")
-    if others:
-        numbers = ", ".join(str(_number(hook)) for hook in others)
+    if duplicates:
+        numbers = ", ".join(str(_number(hook)) for hook in duplicates)
         return Finding(
             level="warning",
             message=f"{len(ours)} webhooks call {url}",
@@ -78,10 +78,10 @@ async def _ensure(settings: JiraSettings, client: ApiClient, url: str, secret: S
     )
 
 
-def _must(answer: Response, what: str) -> Response:
-    if answer.ok:
-        return answer
-    raise errors.problem(answer, what, now=dt.datetime.now(dt.UTC))
+def _must(response: Response, message: str) -> Response:
+    if response.ok:
+        return response
+    raise errors.problem(response, message, now=dt.datetime.now(dt.UTC))
 
 
 def _number(hook: Any) -> int:

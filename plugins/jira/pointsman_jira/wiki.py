@@ -31,12 +31,12 @@ _ADDRESS = re.compile(r"https?://[^\s<>\"']*[^\s<>\"'.,;:!?)\]}]")
 
 def text(markdown: str) -> str:
     """Return a Markdown text in wiki markup, cut if it is too long."""
-    made = ""
+    result = ""
     for limit in (adf.TEXT_LIMIT, adf.TEXT_LIMIT // 2, adf.TEXT_LIMIT // 8):
-        made = rendered(adf.document(markdown, limit))
-        if len(made) <= TEXT_LIMIT:
+        result = rendered(adf.document(markdown, limit))
+        if len(result) <= TEXT_LIMIT:
             break
-    return made
+    return result
 
 
 def plain(markdown: str) -> str:
@@ -108,29 +108,29 @@ def _inline(nodes: Sequence[adf.Node]) -> str:
 
 def _piece(node: adf.Node) -> str:
     marks: dict[str, Any] = {mark["type"]: mark for mark in node.get("marks", ())}
-    said = node["text"]
+    content = node["text"]
     if "link" in marks:
         href = marks["link"]["attrs"]["href"]
-        return f"[{_href(href)}]" if said == href else f"[{escaped(said)}|{_href(href)}]"
-    if "code" in marks and said.strip() == said:
-        return "{{" + escaped(said) + "}}"
-    made, at = [], 0
-    for match in _ADDRESS.finditer(said):
+        return f"[{_href(href)}]" if content == href else f"[{escaped(content)}|{_href(href)}]"
+    if "code" in marks and content.strip() == content:
+        return "{{" + escaped(content) + "}}"
+    pieces, at = [], 0
+    for match in _ADDRESS.finditer(content):
         if adf.is_web_address(match[0]):
-            made += [escaped(said[at : match.start()]), f"[{_href(match[0])}]"]
+            pieces += [escaped(content[at : match.start()]), f"[{_href(match[0])}]"]
             at = match.end()
-    return "".join([*made, escaped(said[at:])])
+    return "".join([*pieces, escaped(content[at:])])
 
 
 def _href(address: str) -> str:
     return re.sub(r"[|\[\]{}\\^!]", lambda match: f"%{ord(match[0]):02X}", address)
 
 
-def escaped(said: str) -> str:
+def escaped(text: str) -> str:
     """Return a text without markup. What a backslash does not escape becomes an entity: two backslashes are a line
     break.
     """
-    return _SPECIAL.sub(_harmless, said)
+    return _SPECIAL.sub(_harmless, text)
 
 
 def _harmless(match: re.Match[str]) -> str:

@@ -46,8 +46,8 @@ def _utf16(text: str) -> int:
 
 def labels(names: Iterable[str], marker: str = "") -> list[str]:
     """Return labels as Jira takes them, without spaces and repetitions; the marker is one of them."""
-    made = ("_".join(adf.clean(name).split())[:LABEL_LIMIT] for name in names)
-    return list(dict.fromkeys(name for name in (*made, marker) if name))
+    cleaned = ("_".join(adf.clean(name).split())[:LABEL_LIMIT] for name in names)
+    return list(dict.fromkeys(name for name in (*cleaned, marker) if name))
 
 
 def marker_property(marker: str) -> dict[str, Any]:
@@ -82,14 +82,14 @@ def at(value: Any, *keys: str) -> Any:
 
 def text_at(value: Any, *keys: str) -> str:
     """Return the text at a path of keys, empty if there is none."""
-    found = at(value, *keys)
-    return found if isinstance(found, str) else ""
+    text = at(value, *keys)
+    return text if isinstance(text, str) else ""
 
 
 def items_at(value: Any, *keys: str) -> list[Any]:
     """Return the list at a path of keys, empty if there is none."""
-    found = at(value, *keys)
-    return found if isinstance(found, list) else []
+    items = at(value, *keys)
+    return items if isinstance(items, list) else []
 
 
 def time_of(value: Any) -> dt.datetime | None:
@@ -149,8 +149,8 @@ def closeness(names: str, reason: CloseReason | None) -> int:
 
 def markers_of(fields: Any) -> tuple[str, ...]:
     """Return the markers among the labels. A clone of an issue copies its labels, so they alone prove nothing."""
-    found = (label for label in items_at(fields, "labels") if isinstance(label, str))
-    return tuple(label for label in found if _MARKER.fullmatch(label))
+    texts = (label for label in items_at(fields, "labels") if isinstance(label, str))
+    return tuple(label for label in texts if _MARKER.fullmatch(label))
 
 
 def author_of(fields: Any) -> Actor | None:

@@ -9,7 +9,7 @@ import pytest
 from pointsman.plugin_api import State
 from pointsman.testing.conformance import (
     ConformanceSuite,
-    IssueThere,
+    IssueSnapshot,
     TrackerCase,
     TrackerDouble,
     WebhookCall,
@@ -34,9 +34,9 @@ class JiraDouble(TrackerDouble):
             "project_key": self.fake.project_key,
         }
 
-    async def issues(self) -> list[IssueThere]:
+    async def issues(self) -> list[IssueSnapshot]:
         return [
-            IssueThere(
+            IssueSnapshot(
                 remote_id=issue.id,
                 title=issue.summary,
                 text=words_of(issue.description) if issue.description else "",

@@ -242,7 +242,7 @@ async def test_facts_that_a_draft_leaves_out_are_empty_but_a_draft_without_any_i
     assert jira.issues[ref.remote_id].more == {"customfield_1": "doctor/none"}
     with pytest.raises(Refused, match="'source' is undefined"):
         await tracker.create_issue(Draft(title="Title", body="Text", marker=MARKER))
-    assert jira.issues_made() == 1
+    assert jira.issues_created() == 1
 
 
 async def test_a_template_that_fails_sends_nothing(jira, make_tracker):
@@ -255,7 +255,7 @@ async def test_a_template_that_fails_sends_nothing(jira, make_tracker):
 async def test_an_assignee_whom_jira_refuses_is_left_out_and_said(jira, make_tracker):
     tracker = make_tracker(assignee="gone")
     ref = await tracker.create_issue(draft())
-    assert jira.issues_made() == 1
+    assert jira.issues_created() == 1
     assert "assignee" not in jira.issues[ref.remote_id].more
     assert ref.notes == (
         "made without its assignee, whom Jira refused: User 'gone' cannot be assigned issues.",

@@ -57,7 +57,7 @@ async def test_calls_go_to_the_api_address_and_links_to_the_site(make_tracker):
         tracker = make_tracker(url="https://acme.atlassian.net", api_url=f"{scoped.url}/ex/jira/1234")
         ref = await tracker.create_issue(draft())
         assert ref.url == "https://acme.atlassian.net/browse/OPS-1"
-        assert scoped.issues_made() == 1
+        assert scoped.issues_created() == 1
 
 
 async def test_long_texts_are_cut_to_fit(jira, tracker):
@@ -70,7 +70,7 @@ async def test_long_texts_are_cut_to_fit(jira, tracker):
 async def test_a_refused_format_is_tried_once_more_as_plain_text(jira, tracker):
     jira.refuse_rich = True
     ref = await tracker.create_issue(draft())
-    assert jira.issues_made() == 1
+    assert jira.issues_created() == 1
     assert jira.issues[ref.remote_id].description == adf.plain_document("It **broke**.")
     await tracker.add_comment(ref, "# Head", MARKER)
     await tracker.update_issue(ref, draft(body="- new"))
@@ -91,7 +91,7 @@ async def test_the_marker_is_never_dropped_silently(jira, tracker):
     jira.off_screen = {"labels"}
     with pytest.raises(Refused, match="create screen"):
         await tracker.create_issue(draft())
-    assert jira.issues_made() == 0
+    assert jira.issues_created() == 0
     assert len(jira.requests) == 1
 
 

@@ -57,11 +57,11 @@ class FakeTracker:
         """The calls this tracker knows."""
         raise NotImplementedError
 
-    def effect(self, kind: Any, key: str, marker: str = "", detail: str = "") -> None:
+    def record_effect(self, kind: Any, key: str, marker: str = "", detail: str = "") -> None:
         """Write down that something took effect."""
         self.effects.append(Effect(kind, key, marker, detail))
 
-    def issues_made(self) -> int:
+    def issues_created(self) -> int:
         """How many issues were really created."""
         return sum(effect.kind == "issue" for effect in self.effects)
 

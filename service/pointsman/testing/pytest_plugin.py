@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from msgspec import to_builtins
 
-from pointsman.testing.report import Card, table, write
-from pointsman.testing.source_report import SourceBook, source_table
+from pointsman.testing.report import ReportCard, table, write_report
+from pointsman.testing.source_report import SourceRuns, source_table
 
 if TYPE_CHECKING:
-    from pointsman.testing.conformance.case_runner import Trial
+    from pointsman.testing.conformance.case_runner import CaseRunner
 
 _SUITE = "pointsman.testing.conformance"
 _SOURCES = "pointsman_source_conformance"
@@ -68,23 +68,23 @@ def pytest_runtest_call(item: pytest.Item) -> None:
     case = getattr(item, "funcargs", {}).get("source_case")
     if case is None or not _tries_sources(item):
         return
-    from pointsman.testing.conformance.source_facts import facts  # noqa: PLC0415 - most runs of pytest need it not
+    from pointsman.testing.conformance.source_facts import describe_source  # noqa: PLC0415 - most runs of pytest need it not
 
-    item.user_properties.append((_NOTE, ["source", facts(case)]))
+    item.user_properties.append((_NOTE, ["source", describe_source(case)]))
 
 
 @pytest.fixture
-def pointsman_trial(request: pytest.FixtureRequest) -> Trial:
+def pointsman_runner(request: pytest.FixtureRequest) -> CaseRunner:
     """What the suite's tests work with, made from the fixture ``tracker_case``."""
-    from pointsman.testing.conformance.case_runner import Trial  # noqa: PLC0415 - most runs of pytest need it not
+    from pointsman.testing.conformance.case_runner import CaseRunner  # noqa: PLC0415 - most runs of pytest need it not
 
     item = request.node
     memory = request.config.stash[_MEMORY].setdefault(_suite_of(item), {})
-    return Trial(
+    return CaseRunner(
         request.getfixturevalue("tracker_case"),
-        wanted=inspect.cleandoc(item.function.__doc__ or item.name),
+        expectation=inspect.cleandoc(item.function.__doc__ or item.name),
         note=lambda what, value: item.user_properties.append((_NOTE, [what, to_builtins(value)])),
-        memory=memory,
+        grids=memory,
         all_cells=request.config.getoption("--pointsman-all-cells"),
     )
 
@@ -94,8 +94,8 @@ class Ledger:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._cards: dict[str, Card] = {}
-        self._sources = SourceBook()
+        self._cards: dict[str, ReportCard] = {}
+        self._sources = SourceRuns()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """One phase of one test."""
@@ -106,7 +106,7 @@ class Ledger:
             _take_source(self._sources, report, notes)
             return
         suite, expected = suites[0]
-        card = self._cards.setdefault(suite, Card(suite, frozenset(expected)))
+        card = self._cards.setdefault(suite, ReportCard(suite, frozenset(expected)))
         name = report.nodeid.removeprefix(f"{suite}::")
         card.seen.add(name.partition("[")[0])
         if report.when == "call":
@@ -136,7 +136,7 @@ class Ledger:
                 terminalreporter.line(line)
         path = self._config.getoption("--pointsman-report")
         if path:
-            write(path, cards, sources)
+            write_report(path, cards, sources)
             terminalreporter.line(f"report: {path}")
 
 
@@ -177,7 +177,7 @@ def _kind_of(item: pytest.Item) -> str:
     return next((kind_of(one) for one in given if isinstance(one, SourceCase)), "")
 
 
-def _take_source(book: SourceBook, report: pytest.TestReport, notes: list[Any]) -> None:
+def _take_source(book: SourceRuns, report: pytest.TestReport, notes: list[Any]) -> None:
     """One phase of one test of the suite of sources, if it is of that."""
     found = [value for what, value in notes if what == "sources"]
     if not found:

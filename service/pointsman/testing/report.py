@@ -12,7 +12,7 @@ CAPABILITIES = ("find", "webhooks", "list_changes", "close_reasons")
 FOR_AN_A = ("find", "webhooks", "list_changes")
 
 
-def identity(tracker: Any) -> dict[str, Any]:
+def describe_tracker(tracker: Any) -> dict[str, Any]:
     """What a tracker class says of itself."""
     can = tracker.capabilities
     return {
@@ -36,7 +36,7 @@ def version_of(module: str) -> str:
 
 
 @dataclass(slots=True)
-class Card:
+class ReportCard:
     """All that is known of one tracker after a run of the suite."""
 
     suite: str
@@ -100,7 +100,7 @@ class Card:
         if not self.complete and not self.failed:
             found.append(f"not graded: {len(self.expected - self.seen)} tests of the suite were left out")
         if self.tracker:
-            found += without(self.tracker)
+            found += effects_of_missing(self.tracker)
         if self.unsigned:
             found.append("webhooks: the body is not signed")
         found += [f"not shown: {name}; the double can't play it" for name in sorted(self.unproven)]
@@ -118,7 +118,7 @@ class Card:
         }
 
 
-def without(tracker: Mapping[str, Any]) -> list[str]:
+def effects_of_missing(tracker: Mapping[str, Any]) -> list[str]:
     """What the core does without the capabilities that a tracker lacks."""
     can = tracker["capabilities"]
     found = []
@@ -135,7 +135,7 @@ def without(tracker: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def table(cards: Iterable[Card]) -> list[str]:
+def table(cards: Iterable[ReportCard]) -> list[str]:
     """The cards as a small table, with the remarks below."""
     head = ("tracker", "version", "find", "webhooks", "list_changes", "tests", "cells", "grade")
     rows: list[tuple[str, ...]] = [head]
@@ -168,7 +168,7 @@ class _Shown(Protocol):
     def as_json(self) -> dict[str, Any]: ...
 
 
-def write(path: str, cards: Iterable[_Shown], sources: Sequence[_Shown] = ()) -> None:
+def write_report(path: str, cards: Iterable[_Shown], sources: Sequence[_Shown] = ()) -> None:
     """All cards into one JSON file. One without sources has no ``sources``: who insists on their grades is not told of none."""
     whole: dict[str, Any] = {"pointsman_conformance": 1, "trackers": [card.as_json() for card in cards]}
     if sources:

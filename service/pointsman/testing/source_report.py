@@ -20,7 +20,7 @@ _WHY_NOT = {
 
 
 @dataclass(slots=True)
-class Tried:
+class SourceRun:
     """What became of the suite with one case."""
 
     expected: frozenset[str]
@@ -38,7 +38,7 @@ class SourceCard:
     """All that is known of one kind after a run of the suite with each of its cases."""
 
     suite: str
-    tried: Sequence[Tried]
+    tried: Sequence[SourceRun]
 
     @property
     def kind(self) -> str:
@@ -142,22 +142,22 @@ class SourceCard:
         )
 
 
-class SourceBook:
+class SourceRuns:
     """Takes what became of each test, in any order and from any process, and makes the cards."""
 
     def __init__(self) -> None:
-        self._tried: dict[tuple[str, str], Tried] = {}
+        self._tried: dict[tuple[str, str], SourceRun] = {}
 
-    def open(self, suite: str, case: str, tests: Collection[str], cases: Mapping[str, str]) -> Tried:
+    def open(self, suite: str, case: str, tests: Collection[str], cases: Mapping[str, str]) -> SourceRun:
         """The case's page. ``cases`` are all of the suite, chosen to run or not, with their kinds where these are known."""
         for name, kind in cases.items():
-            self._tried.setdefault((suite, name), Tried(frozenset(tests), kind))
+            self._tried.setdefault((suite, name), SourceRun(frozenset(tests), kind))
         # a test that a subclass adds may have parameters of its own: of those nothing is expected
-        return self._tried.setdefault((suite, case), Tried(frozenset()))
+        return self._tried.setdefault((suite, case), SourceRun(frozenset()))
 
     def cards(self) -> list[SourceCard]:
         """One card for each kind in each suite of which anything ran, by their names."""
-        found: dict[tuple[str, str], list[Tried]] = {}
+        found: dict[tuple[str, str], list[SourceRun]] = {}
         for (suite, _), one in self._tried.items():
             found.setdefault((one.kind or suite, suite), []).append(one)
         return [

@@ -291,7 +291,7 @@ async def test_a_new_plugin_goes_the_whole_way(installed: Path, service: Running
         async with service.replica(config):
             ticket = (await service.alert())["ticket"]
             link = await service.linked(ticket)
-            assert (link["key"], fake.issues_made()) == ("#1", 1)
+            assert (link["key"], fake.issues_created()) == ("#1", 1)
             fake.webhook_url = f"{service.url}/webhooks/{NAME}/there"
             fake.webhook_secret = "hook-secret-of-the-tests"
             assert await fake.close_issue(1) == 200
@@ -302,4 +302,4 @@ async def test_a_new_plugin_goes_the_whole_way(installed: Path, service: Running
                 return fake.issues[1]["state"] == "open" and len(fake.comments[1]) == 1
 
             await until(reopened)
-            assert fake.issues_made() == 1
+            assert fake.issues_created() == 1

@@ -144,7 +144,7 @@ async def test_there_and_back(service: RunningService, tmp_path: Path, kind):
 
         await until(commented)
         if place.fake is not None:
-            assert place.fake.issues_made() == 1
+            assert place.fake.issues_created() == 1
             place.fake.webhook_url = f"{service.url}/webhooks/{kind.kind}/there"
             place.fake.webhook_secret = WEBHOOK_SECRET
         await place.close(key)

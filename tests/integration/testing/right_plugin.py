@@ -31,7 +31,7 @@ from pointsman.plugin_api import (
     UnknownOutcome,
     hmac_sha256_matches,
 )
-from pointsman.testing.conformance import IssueThere, TrackerDouble, WebhookCall
+from pointsman.testing.conformance import IssueSnapshot, TrackerDouble, WebhookCall
 from pointsman.testing.fake import FakeTracker
 
 TOKEN = "canary-of-the-shelf-token"
@@ -248,9 +248,9 @@ class ShelfDouble(TrackerDouble):
     def settings(self) -> dict[str, Any]:
         return {"url": self.fake.url, "token": TOKEN}
 
-    async def issues(self) -> list[IssueThere]:
+    async def issues(self) -> list[IssueSnapshot]:
         return [
-            IssueThere(
+            IssueSnapshot(
                 remote_id=item.id,
                 title=item.title,
                 text=item.body,

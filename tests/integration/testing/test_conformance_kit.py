@@ -10,7 +10,7 @@ import pytest
 
 from pointsman.testing.conformance import ConformanceSuite
 from pointsman.testing.conformance.hostile_texts import TEXTS
-from pointsman.testing.conformance.operations import CALLS
+from pointsman.testing.conformance.operations import OPERATIONS
 
 pytest_plugins = ["pytester"]
 
@@ -73,7 +73,7 @@ WRONG = {
         "test_trouble_is_named_rightly[create]",  # it gives back the second issue as if it were the only one
     },
     "NoMarker": NO_MARKER,
-    "LeaksItsToken": each("test_trouble_shows_no_secret", CALLS),
+    "LeaksItsToken": each("test_trouble_shows_no_secret", OPERATIONS),
     "CallsATimeOutRefused": {
         "test_trouble_is_named_rightly[create]",
         "test_trouble_leaves_one_effect[create]",

@@ -8,9 +8,9 @@ import pytest
 
 from pointsman.plugin_api import PluginSettings, Report, Source, SourceCapabilities
 from pointsman.testing.conformance import SourceCase, SourceConformanceSuite, SourceExample
-from pointsman.testing.conformance.source_facts import facts
-from pointsman.testing.report import write
-from pointsman.testing.source_report import SourceBook, SourceCard, Tried, source_table
+from pointsman.testing.conformance.source_facts import describe_source
+from pointsman.testing.report import write_report
+from pointsman.testing.source_report import SourceRuns, SourceCard, SourceRun, source_table
 
 pytest_plugins = ["pytester"]
 
@@ -50,14 +50,14 @@ class Owner(Plain):
     owns_tickets = True
 
 
-def tried(source=Plain, *, failed=(), seen=("test_a", "test_b"), **more) -> Tried:
-    told = facts(SourceCase(source=source, examples=[SourceExample(name="one", body={})], **more))
-    made = Tried(frozenset({"test_a", "test_b"}), "plain", told)
+def tried(source=Plain, *, failed=(), seen=("test_a", "test_b"), **more) -> SourceRun:
+    told = describe_source(SourceCase(source=source, examples=[SourceExample(name="one", body={})], **more))
+    made = SourceRun(frozenset({"test_a", "test_b"}), "plain", told)
     made.seen, made.failed, made.passed = set(seen), list(failed), set(seen)
     return made
 
 
-def card(*cases: Tried) -> SourceCard:
+def card(*cases: SourceRun) -> SourceCard:
     return SourceCard("test_it.py::TestIt", cases)
 
 
@@ -114,20 +114,20 @@ def test_who_owns_tickets_may_name_its_reports_too():
             return [Report(action="opened", fingerprint="", title="x", dedupe=one) for one in said]
 
     example = SourceExample(name="one", body=["x", "", None])
-    told = facts(SourceCase(source=Naming, examples=[example]))
+    told = describe_source(SourceCase(source=Naming, examples=[example]))
     assert told["deduplicated"] == ["dedupe", "Idempotency-Key", "never"]
     assert example.body == ["x", "", None]
 
 
 def test_a_source_that_never_came_to_light_has_the_name_of_its_class():
-    book = SourceBook()
+    book = SourceRuns()
     book.open("test_it.py::TestIt", "", ["test_a"], {"": ""}).failed.append("test_a")
     [made] = book.cards()
     assert (made.kind, made.grade, made.as_json()["class"]) == ("test_it.py::TestIt", "F", None)
 
 
 def test_a_file_without_sources_is_as_it_was(tmp_path):
-    write(str(tmp_path / "card.json"), [])
+    write_report(str(tmp_path / "card.json"), [])
     assert json.loads((tmp_path / "card.json").read_text("utf-8")) == {
         "pointsman_conformance": 1,
         "trackers": [],

@@ -10,66 +10,66 @@ from pointsman.domain.retry_policy import Outcome
 from pointsman.testing.conformance.faults import (
     STATUSES,
     Content,
-    Place,
-    Trouble,
-    at,
-    every,
-    everyday,
-    right_classes,
+    RequestRole,
+    FaultCase,
+    faults_for,
+    all_faults,
+    standard_faults,
+    correct_outcomes,
 )
 
-EVERY = list(every())
+EVERY = list(all_faults())
 
 
 def test_the_full_list_holds_the_everyday_one_and_the_whole_product():
-    assert set(everyday()) <= set(EVERY)
+    assert set(standard_faults()) <= set(EVERY)
     assert len(EVERY) == len(set(EVERY))
     product = itertools.product(STATUSES, ("before", "after", "late", "too late"))
     for (status, when), content in itertools.product(product, set(Content) - {Content.BIG, Content.ERROR}):
-        assert Trouble(when=when, status=status, content=content) in EVERY
+        assert FaultCase(timing=when, status=status, content=content) in EVERY
     assert len(STATUSES) == 25
 
 
 def test_every_trouble_has_a_name_of_its_own():
-    names = [str(one) for one in everyday()]
+    names = [str(one) for one in standard_faults()]
     assert len(names) == len(set(names))
 
 
-@pytest.mark.parametrize("place", Place)
+@pytest.mark.parametrize("place", RequestRole)
 @pytest.mark.parametrize("creates", [True, False])
 @pytest.mark.parametrize("idempotent", [True, False])
 @pytest.mark.parametrize("names_issue", [True, False])
 def test_the_table_knows_an_answer_to_everything(place, creates, idempotent, names_issue):
     for trouble in EVERY:
-        assert right_classes(trouble, place, creates=creates, idempotent=idempotent, names_issue=names_issue)
+        assert correct_outcomes(trouble, place, creates=creates, idempotent=idempotent, names_issue=names_issue)
 
 
 @pytest.mark.parametrize("creates", [True, False])
 def test_what_may_have_been_done_is_in_doubt(creates):
     for trouble in EVERY:
-        if trouble.when in ("after", "late", "too late") and not trouble.lies:
-            found = right_classes(trouble, Place.ITSELF, creates=creates, idempotent=False, names_issue=True)
+        if trouble.timing in ("after", "late", "too late") and not trouble.is_misleading:
+            found = correct_outcomes(trouble, RequestRole.EFFECT, creates=creates, idempotent=False, names_issue=True)
             assert found == {Outcome.UNKNOWN}, str(trouble)
 
 
 def test_once_the_thing_is_made_everything_is_in_doubt():
     for trouble in EVERY:
-        found = right_classes(trouble, Place.AFTER, creates=True, idempotent=False, names_issue=True)
+        found = correct_outcomes(trouble, RequestRole.AFTER, creates=True, idempotent=False, names_issue=True)
         assert found == {Outcome.UNKNOWN}, str(trouble)
 
 
 def test_where_nothing_takes_effect_before_and_after_are_the_same():
-    troubles = list(everyday())
-    assert at(Place.ITSELF, troubles) == troubles
-    read = at(Place.READ, troubles)
+    troubles = list(standard_faults())
+    assert faults_for(RequestRole.EFFECT, troubles) == troubles
+    read = faults_for(RequestRole.READ, troubles)
     assert len(read) == len(set(read)) < len(troubles)
-    assert {one.when for one in read} == {"refused", "before", "late"}
+    assert {one.timing for one in read} == {"refused", "before", "late"}
 
 
 def test_a_404_is_about_an_issue_only_where_the_address_names_it():
-    trouble = Trouble(when="before", status=404, content=Content.ERROR)
+    trouble = FaultCase(timing="before", status=404, content=Content.ERROR)
     named, other = (
-        right_classes(trouble, Place.READ, creates=False, idempotent=True, names_issue=names)
+        correct_outcomes(trouble, RequestRole.READ, creates=False, idempotent=True, names_issue=names)
         for names in (True, False)
     )
     assert Outcome.ORPHAN in named

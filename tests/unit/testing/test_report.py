@@ -7,7 +7,7 @@ import json
 import pytest
 
 from pointsman.plugin_api import TrackerCapabilities
-from pointsman.testing.report import Card, identity, table, write
+from pointsman.testing.report import ReportCard, describe_tracker, table, write_report
 
 
 class Shelf:
@@ -15,10 +15,10 @@ class Shelf:
     capabilities = TrackerCapabilities(find=True, webhooks=True, list_changes=True)
 
 
-def card(*, failed=(), seen=("test_a", "test_b"), unproven=(), **can) -> Card:
-    made = Card("test_it.py::TestIt", frozenset({"test_a", "test_b"}))
+def card(*, failed=(), seen=("test_a", "test_b"), unproven=(), **can) -> ReportCard:
+    made = ReportCard("test_it.py::TestIt", frozenset({"test_a", "test_b"}))
     kind = type("Kind", (Shelf,), {"capabilities": TrackerCapabilities(**can)}) if can else Shelf
-    made.note("tracker", identity(kind))
+    made.note("tracker", describe_tracker(kind))
     for name in unproven:
         made.note("unproven", name)
     made.seen, made.failed = set(seen), list(failed)
@@ -80,7 +80,7 @@ def test_the_file_is_for_machines(tmp_path):
     made = card()
     made.note("cells", [cell()])
     made.skipped["test_c"] = "not declared: find"
-    write(str(tmp_path / "card.json"), [made])
+    write_report(str(tmp_path / "card.json"), [made])
     whole = json.loads((tmp_path / "card.json").read_text("utf-8"))
     assert whole["pointsman_conformance"] == 1
     [told] = whole["trackers"]
@@ -98,7 +98,7 @@ def test_the_file_is_for_machines(tmp_path):
 def test_the_version_is_the_distributions():
     from pointsman_folder import FolderTracker
 
-    assert identity(FolderTracker)["version"] not in ("", "?")
+    assert describe_tracker(FolderTracker)["version"] not in ("", "?")
 
 
 def test_a_body_that_is_not_signed_is_said():

@@ -143,7 +143,7 @@ class FakeForgejo(ForgejoHookCalls):
         if not (body.get("name") and re.fullmatch(r"#?[0-9a-fA-F]{6}", str(body.get("color", "")))):
             return self._error(422, "[Color]: Required")
         number = self._new_label(body["name"])
-        self.effect("label", body["name"])
+        self.record_effect("label", body["name"])
         return web.json_response(self._label(number), status=201)
 
     async def _get_issues(self, request: web.Request) -> web.Response:
@@ -201,7 +201,7 @@ class FakeForgejo(ForgejoHookCalls):
         issue = self._add_issue(body["title"], body.get("body") or "", self.bot)
         issue.labels = [number for number in labels if number in {**self.labels, **(self.org_labels or {})}]
         issue.assignees = [logins[login.lower()] for login in assignees]
-        self.effect("issue", str(issue.number), marker_of(issue.body), issue.title)
+        self.record_effect("issue", str(issue.number), marker_of(issue.body), issue.title)
         news = [("assigned", "issue_assign")] * bool(assignees) + [("opened", "issues")]
         self._echo(issue, *news, *[("label_updated", "issue_label")] * bool(issue.labels))
         return web.json_response(self._issue(issue), status=201)
@@ -223,7 +223,7 @@ class FakeForgejo(ForgejoHookCalls):
             issue.title = body.get("title") or issue.title
             issue.body = issue.body if body.get("body") is None else body["body"]
             issue.updated_at = self.now()
-            self.effect("edit", str(issue.number), marker_of(issue.body))
+            self.record_effect("edit", str(issue.number), marker_of(issue.body))
             self._echo(issue, ("edited", "issues"))
         if "state" in body:
             state = "closed" if body["state"] == "closed" else "open"
@@ -231,7 +231,7 @@ class FakeForgejo(ForgejoHookCalls):
                 return self._error(412, "cannot close this issue because it still has open dependencies")
             if state != issue.state:
                 self._set_state(issue, state)
-                self.effect("state", str(issue.number), marker_of(issue.body), state)
+                self.record_effect("state", str(issue.number), marker_of(issue.body), state)
                 self._echo(issue, ("closed" if state == "closed" else "reopened", "issues"))
         return web.json_response(self._issue(issue), status=201)
 
@@ -255,7 +255,7 @@ class FakeForgejo(ForgejoHookCalls):
         if not body.get("body"):
             return self._error(422, "[Body]: Required")
         made = self._add_comment(issue, body["body"], self.bot)
-        self.effect("comment", str(issue.number), marker_of(made.body))
+        self.record_effect("comment", str(issue.number), marker_of(made.body))
         self._echo(issue, ("created", "issue_comment"), comment=made)
         return web.json_response(self._comment(issue, made), status=201)
 
@@ -266,6 +266,6 @@ class FakeForgejo(ForgejoHookCalls):
                     if comment.author != self.bot and not self.may_admin:
                         return self._error(403, "")
                     issue.comments.remove(comment)
-                    self.effect("delete", str(issue.number), marker_of(comment.body))
+                    self.record_effect("delete", str(issue.number), marker_of(comment.body))
                     return web.Response(status=204)
         return self._error(404, "The target couldn't be found.")

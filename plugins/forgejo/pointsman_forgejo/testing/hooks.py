@@ -53,7 +53,7 @@ class ForgejoHookCalls(ForgejoPeople):
             type=body["type"],
         )
         self.hooks[hook.id] = hook
-        self.effect("hook", str(hook.id), detail=hook.url)
+        self.record_effect("hook", str(hook.id), detail=hook.url)
         return web.json_response(self._hook(hook), status=201)
 
     async def patch_hook(self, request: web.Request) -> web.Response:
@@ -72,7 +72,7 @@ class ForgejoHookCalls(ForgejoPeople):
         hook.branch_filter = body.get("branch_filter", "")
         hook.authorization = body.get("authorization_header", "")
         hook.active = body.get("active", hook.active)
-        self.effect("hook", str(hook.id), detail=hook.url)
+        self.record_effect("hook", str(hook.id), detail=hook.url)
         return web.json_response(self._hook(hook))
 
     def _hooks_closed(self) -> web.Response | None:

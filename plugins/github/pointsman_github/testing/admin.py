@@ -142,7 +142,7 @@ class GitHubAdministration(GitHubState):
     def _change_hook(self, hook: GitHubHook, body: dict[str, Any]) -> None:
         hook.active = body.get("active", hook.active)
         hook.events = list(dict.fromkeys([*body.get("events", hook.events), *body.get("add_events", [])]))
-        self.effect("hook", str(hook.id), detail=hook.config["url"])
+        self.record_effect("hook", str(hook.id), detail=hook.config["url"])
         if hook.active:
             self.webhook_url, self.webhook_secret = hook.config["url"], hook.config.get("secret", "")
 

@@ -228,7 +228,7 @@ class FakeGitHub(GitHubAdministration):
         issue = self._add_issue(body["title"], body.get("body") or "", request[_BY])
         issue.labels, issue.assignees = labels, [known[login.lower()] for login in assignees]
         self.labels |= set(labels)
-        self.effect("issue", str(issue.number), marker_of(issue.body), issue.title)
+        self.record_effect("issue", str(issue.number), marker_of(issue.body), issue.title)
         self._echo(issue, "opened", *["labeled"] * len(labels), *["assigned"] * len(assignees))
         return web.json_response(self._issue(issue), status=201)
 
@@ -260,12 +260,12 @@ class FakeGitHub(GitHubAdministration):
             issue.title = body.get("title", issue.title)
             issue.body = body.get("body", issue.body) or ""
             issue.updated_at = self.now()
-            self.effect("edit", str(issue.number), marker_of(issue.body))
+            self.record_effect("edit", str(issue.number), marker_of(issue.body))
             self._echo(issue, "edited")
         state = body.get("state", issue.state)
         if state != issue.state:
             self._set_state(issue, state, body.get("state_reason"))
-            self.effect("state", str(issue.number), marker_of(issue.body), state)
+            self.record_effect("state", str(issue.number), marker_of(issue.body), state)
             self._echo(issue, "closed" if state == "closed" else "reopened")
 
     async def _get_comments(self, request: web.Request) -> web.Response:
@@ -283,7 +283,7 @@ class FakeGitHub(GitHubAdministration):
                     if comment.author != request[_BY] and not self.may_push:
                         return error(403, "Must have admin rights to Repository.")
                     issue.comments.remove(comment)
-                    self.effect("delete", str(issue.number), marker_of(comment.body))
+                    self.record_effect("delete", str(issue.number), marker_of(comment.body))
                     return web.Response(status=204)
         return error(404, "Not Found")
 
@@ -302,7 +302,7 @@ class FakeGitHub(GitHubAdministration):
             said = f"body is too long (maximum is {_BODY_CHARACTERS} characters)"
             return invalid("data", "unprocessable", resource="IssueComment", message=said)
         made = self._add_comment(issue, body["body"], request[_BY])
-        self.effect("comment", str(issue.number), marker_of(made.body))
+        self.record_effect("comment", str(issue.number), marker_of(made.body))
         self._echo(issue, "created", comment=made)
         return web.json_response(self._comment(issue, made), status=201)
 

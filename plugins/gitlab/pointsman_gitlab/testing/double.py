@@ -163,7 +163,7 @@ class FakeGitLab(GitLabState):
                 : None if self.licensed else 1
             ]
         issue.confidential = body.get("confidential") is True
-        self.effect("issue", str(issue.iid), marker_of(issue.description), issue.title)
+        self.record_effect("issue", str(issue.iid), marker_of(issue.description), issue.title)
         return web.json_response(self.issue_json(issue), status=201)
 
     async def _get_issue(self, request: web.Request) -> web.Response:
@@ -179,12 +179,12 @@ class FakeGitLab(GitLabState):
             return web.json_response({"error": "state_event does not have a valid value"}, status=400)
         state = "closed" if event == "close" else "opened"
         if event and self.set_state(issue, state, BOT):
-            self.effect("state", str(issue.iid), marker_of(issue.description), state)
+            self.record_effect("state", str(issue.iid), marker_of(issue.description), state)
         if "title" in body or "description" in body:
             issue.title = body.get("title", issue.title)
             issue.description = self.obey(issue, body.get("description", issue.description))
             issue.updated_at = self.now()
-            self.effect("edit", str(issue.iid), marker_of(issue.description))
+            self.record_effect("edit", str(issue.iid), marker_of(issue.description))
         return web.json_response(self.issue_json(issue))
 
     async def _get_notes(self, request: web.Request) -> web.Response:
@@ -201,7 +201,7 @@ class FakeGitLab(GitLabState):
         note = self.add_note(issue, body["body"], BOT)
         if note is None:
             return web.json_response({"commands_changes": {}, "summary": ["Done."]}, status=202)
-        self.effect("comment", str(issue.iid), marker_of(note.body))
+        self.record_effect("comment", str(issue.iid), marker_of(note.body))
         return web.json_response(self.note_json(note), status=201)
 
     async def _delete_note(self, request: web.Request) -> web.Response:
@@ -211,7 +211,7 @@ class FakeGitLab(GitLabState):
                 if note.author != BOT:
                     return _message(403, "403 Forbidden")
                 issue.notes.remove(note)
-                self.effect("delete", str(issue.iid), marker_of(note.body))
+                self.record_effect("delete", str(issue.iid), marker_of(note.body))
                 return web.Response(status=204)
         return _message(404, "404 Note Not Found")
 
@@ -236,7 +236,7 @@ class FakeGitLab(GitLabState):
         hook = GitLabHook(len(self.hooks) + 1, "", flags={"push_events": True})
         self._write_hook(hook, await request.json())
         self.hooks[hook.id] = hook
-        self.effect("hook", str(hook.id))
+        self.record_effect("hook", str(hook.id))
         return web.json_response(self.hook_json(hook), status=201)
 
     async def _put_hook(self, request: web.Request) -> web.Response:
@@ -245,7 +245,7 @@ class FakeGitLab(GitLabState):
         if not self.may_admin or hook is None:
             return _message(404, "404 Not found")
         self._write_hook(hook, await request.json())
-        self.effect("hook", str(hook.id))
+        self.record_effect("hook", str(hook.id))
         return web.json_response(self.hook_json(hook))
 
     def _write_hook(self, hook: GitLabHook, body: dict[str, Any]) -> None:

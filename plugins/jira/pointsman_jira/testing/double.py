@@ -190,7 +190,7 @@ class FakeJira(JiraState):
         issue.more = {name: value for name, value in fields.items() if name not in sent}
         issue.properties = {item["key"]: item["value"] for item in said.get("properties") or []}
         self._refresh_index()
-        self.effect(
+        self.record_effect(
             "issue", issue.key, marker_of(issue.properties) or marker_label(issue.labels), issue.summary
         )
         self._echo(issue, "jira:issue_created", [])
@@ -237,7 +237,7 @@ class FakeJira(JiraState):
         issue.summary = fields.get("summary", issue.summary)
         issue.description = fields.get("description", issue.description)
         issue.labels = list(fields.get("labels", issue.labels))
-        self.effect("edit", issue.key, detail=issue.summary)
+        self.record_effect("edit", issue.key, detail=issue.summary)
         self._echo(issue, "jira:issue_updated", [change_item("summary", "", issue.summary)])
         return web.Response(status=204)
 
@@ -270,7 +270,7 @@ class FakeJira(JiraState):
         allowed = way.fields.get("resolution", {}).get("allowedValues", [])
         issue.resolution = next((one["name"] for one in allowed if one["id"] == chosen), issue.resolution)
         issue.more |= {name: value for name, value in given.items() if name != "resolution"}
-        self.effect("state", issue.key, detail=self.statuses[way.to][1])
+        self.record_effect("state", issue.key, detail=self.statuses[way.to][1])
         self._echo(issue, "jira:issue_updated", items)
         return web.Response(status=204)
 
@@ -292,7 +292,7 @@ class FakeJira(JiraState):
             raise refusal(400, comment="Comment body can not be empty!")
         made = self._add_comment(issue, self.account_id, said["body"])
         made.properties = {item["key"]: item["value"] for item in said.get("properties") or []}
-        self.effect("comment", issue.key, marker_of(made.properties), words_of(made.body)[:80])
+        self.record_effect("comment", issue.key, marker_of(made.properties), words_of(made.body)[:80])
         self._echo(issue, "comment_created", None, comment=made)
         return web.json_response(self._comment(made), status=201)
 
@@ -303,7 +303,7 @@ class FakeJira(JiraState):
                 if comment.author != self.account_id:
                     raise refusal(400, "You do not have the permission to delete this comment.")
                 issue.comments.remove(comment)
-                self.effect("delete", issue.key, marker_of(comment.properties))
+                self.record_effect("delete", issue.key, marker_of(comment.properties))
                 return web.Response(status=204)
         raise refusal(404, "Can not find a comment for the id.")
 
@@ -377,5 +377,5 @@ class FakeJira(JiraState):
         self.hooks[number] = before | said
         self.webhook_url = self.hooks[number]["url"]
         self.webhook_secret = self.hooks[number].get("secret", "")
-        self.effect("hook", str(number), detail=self.webhook_url)
+        self.record_effect("hook", str(number), detail=self.webhook_url)
         return web.json_response(self._hook(number), status=status)

@@ -46,15 +46,15 @@ async def read_pages(
     None at the end of the list. A list with more than ``max_pages`` raises UnknownOutcome: an incomplete list proves
     nothing. ``doing`` names the action in error messages ("list the webhooks").
     """
-    number: int | None = 1
-    read = 0
+    number, read = 1, 0
     for _ in range(max_pages):
         response = await fetch(number)
         objects = objects_in(response, doing)
         for item in objects:
             yield item
         read += len(objects)
-        number = next_page(Page(number, response, objects, read))
-        if number is None:
+        following = next_page(Page(number, response, objects, read))
+        if following is None:
             return
+        number = following
     raise UnknownOutcome(f"could not {doing}: more than {max_pages} pages")

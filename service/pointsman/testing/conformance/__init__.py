@@ -10,12 +10,12 @@ The author of a kind of source writes a fixture ``source_case`` and a class of `
 
 from pointsman.testing.conformance.source_case import SourceCase, SourceExample
 from pointsman.testing.conformance.sources import SourceConformanceSuite
-from pointsman.testing.conformance.spec import IssueThere, TrackerCase, TrackerDouble, WebhookCall
+from pointsman.testing.conformance.spec import IssueSnapshot, TrackerCase, TrackerDouble, WebhookCall
 from pointsman.testing.conformance.suite import ConformanceSuite
 
 __all__ = [
     "ConformanceSuite",
-    "IssueThere",
+    "IssueSnapshot",
     "SourceCase",
     "SourceConformanceSuite",
     "SourceExample",

@@ -1,4 +1,4 @@
-"""What each test of the suite works with: the case, a stage, the watch over secrets, notes for the report card."""
+"""What each test of the suite works with: the case, a harness, the watch over secrets, notes for the report card."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from typing import Any, NoReturn, TypeVar
 
 import pytest
 
-from pointsman.testing.conformance.faults import every, everyday
-from pointsman.testing.conformance.harness import Stage, canaries
-from pointsman.testing.conformance.log_capture import shown_by, watching
-from pointsman.testing.conformance.matrix import Aspect, Cell, Grid, try_all
-from pointsman.testing.conformance.operations import CALLS, Call
+from pointsman.testing.conformance.faults import all_faults, standard_faults
+from pointsman.testing.conformance.harness import Harness, canaries
+from pointsman.testing.conformance.log_capture import capture_logs, visible_text
+from pointsman.testing.conformance.matrix import Aspect, Cell, Grid, run_matrix
+from pointsman.testing.conformance.operations import OPERATIONS, Operation
 from pointsman.testing.conformance.spec import TrackerCase
-from pointsman.testing.report import identity
+from pointsman.testing.report import describe_tracker
 
 T = TypeVar("T")
 
 _SUITE = __name__.rpartition(".")[0]
 
 
-class Trial:
+class CaseRunner:
     """One test's view of the case. ``wanted`` is what the test wants, in words.
 
     ``memory`` is shared by the tests of one class, ``note`` writes on the card.
@@ -31,55 +31,55 @@ class Trial:
         self,
         case: TrackerCase,
         *,
-        wanted: str,
+        expectation: str,
         note: Callable[[str, Any], None],
-        memory: dict[str, Grid],
+        grids: dict[str, Grid],
         all_cells: bool,
     ) -> None:
         self.case = case
         self.tracker = case.tracker
         self.capabilities = case.tracker.capabilities
-        self._wanted = wanted
+        self._expectation = expectation
         self._note = note
-        self._memory = memory
+        self._grids = grids
         self._all_cells = all_cells
-        note("tracker", identity(case.tracker))
+        note("tracker", describe_tracker(case.tracker))
 
     # -- what does not apply -----------------------------------------------------------------------------------------
 
-    def declared(self, capability: str) -> None:
+    def require_capability(self, capability: str) -> None:
         """Skip the test if the tracker says that it can't."""
         if not getattr(self.capabilities, capability):
             pytest.skip(f"not declared: {capability}")
 
-    def shown(self, ability: str, *, proves: str = "") -> None:
+    def require_double(self, ability: str, *, proves: str = "") -> None:
         """Skip the test if the double can't do something; ``proves`` is the capability that stays unproven."""
-        if not self.case.shows(ability):
+        if not self.case.double_supports(ability):
             if proves:
                 self._note("unproven", proves)
             pytest.skip(f"the double has no {ability}")
 
-    def unsigned(self) -> None:
+    def note_unsigned(self) -> None:
         """Say on the card that nothing vouches for the body of a webhook."""
         self._note("unsigned", True)
 
     # -- doing -------------------------------------------------------------------------------------------------------
 
-    def run(self, play: Callable[[Stage], Awaitable[T]]) -> T:
-        """Play something on a stage of its own. What it raises or logs must hold no secret of the settings."""
+    def run(self, scenario: Callable[[Harness], Awaitable[T]]) -> T:
+        """Play something on a harness of its own. What it raises or logs must hold no secret of the settings."""
         hidden: frozenset[str] = frozenset()
 
         async def on_stage() -> T:
             nonlocal hidden
-            async with Stage.open(self.case) as stage:
-                hidden = canaries(self.case, stage.settings)
-                return await play(stage)
+            async with Harness.open(self.case) as harness:
+                hidden = canaries(self.case, harness.settings)
+                return await scenario(harness)
 
-        with watching() as watch:
+        with capture_logs() as watch:
             try:
                 value = asyncio.run(on_stage())
             except Exception as error:
-                if _any_in(hidden, [shown_by(error)]):
+                if _any_in(hidden, [visible_text(error)]):
                     # without the error, which would print the secret
                     self._fail(f"a secret shows in {type(error).__name__}")
                 if isinstance(error, AssertionError) and _is_ours(error):
@@ -90,49 +90,53 @@ class Trial:
         return value
 
     def _fail(self, why: str) -> NoReturn:
-        pytest.fail(f"{why}\n\nWanted: {self._wanted}", pytrace=False)
+        pytest.fail(f"{why}\n\nWanted: {self._expectation}", pytrace=False)
 
-    def cells(self, name: str, aspect: Aspect) -> None:
+    def check_cells(self, name: str, aspect: Aspect) -> None:
         """Try all cells of one call, once for all tests of the class, and fail with the problems of one aspect."""
-        call = CALLS[name]
-        why = call.lacks(self.case)
+        call = OPERATIONS[name]
+        why = call.not_applicable(self.case)
         if why:
             pytest.skip(why)
-        if name not in self._memory:
-            self._memory[name] = self._try(call)
-            self._note("cells", [told(cell) for cell in self._memory[name].cells])
-        grid = self._memory[name]
+        if name not in self._grids:
+            self._grids[name] = self._run_matrix(call)
+            self._note("cells", [cell_report(cell) for cell in self._grids[name].cells])
+        grid = self._grids[name]
         if grid.broken and aspect != "class":
-            pytest.skip("not tried: the call fails without any trouble")
+            pytest.skip("not tried: the call fails without any fault_case")
         if grid.broken:
             self._fail(grid.broken)
-        problems = [line for cell in grid.cells for line in cell.says(aspect)]
+        problems = [line for cell in grid.cells for line in cell.problem_lines(aspect)]
         if aspect == "secret":
             problems += grid.logged
         if problems:
             more = f"\n... and {len(problems) - 30} more" if len(problems) > 30 else ""
             self._fail("\n".join(problems[:30]) + more)
 
-    def _try(self, call: Call) -> Grid:
-        async def look(stage: Stage) -> tuple[bool, frozenset[str]]:
-            return self.tracker.connection(stage.settings) is not None, canaries(self.case, stage.settings)
+    def _run_matrix(self, call: Operation) -> Grid:
+        async def look(harness: Harness) -> tuple[bool, frozenset[str]]:
+            return self.tracker.connection(harness.settings) is not None, canaries(
+                self.case, harness.settings
+            )
 
         speaks_http, hidden = self.run(look)
         if not speaks_http:
             pytest.skip("no HTTP: the tracker declared no connection, so no request can fail")
-        with watching() as watch:
-            grid = asyncio.run(try_all(self.case, call, every() if self._all_cells else everyday()))
+        with capture_logs() as watch:
+            grid = asyncio.run(
+                run_matrix(self.case, call, all_faults() if self._all_cells else standard_faults())
+            )
         if _any_in(hidden, watch.lines):
             grid.logged.append("a secret shows in the log")
         return grid
 
 
-def told(cell: Cell) -> dict[str, Any]:
+def cell_report(cell: Cell) -> dict[str, Any]:
     """A cell as the report tells it."""
     return {
-        "call": cell.call,
+        "call": cell.operation,
         "request": cell.request,
-        "trouble": str(cell.trouble),
+        "fault_case": str(cell.fault),
         "applied": cell.applied,
         "class": cell.outcome,
         "error": cell.error,

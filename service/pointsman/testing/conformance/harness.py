@@ -1,4 +1,4 @@
-"""A stage for one trial: a double, the settings, a tracker under test over the real client."""
+"""A harness for one trial: a double, the settings, a tracker under test over the real client."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from pointsman.config.secrets import secret_fields
 from pointsman.plugin_api import Connection, Draft, Marker, PluginSettings, Response, Tracker
 from pointsman.plugin_api.client import NoApiClient
 from pointsman.plugin_host.egress_policy import EgressPolicy
+from pointsman.plugin_host.factory import make_settings
 from pointsman.plugin_host.http_client import HttpClient
-from pointsman.plugin_host.snapshot import make_settings
-from pointsman.testing.conformance.faults import LATE_SECONDS, TIMES, Trouble
+from pointsman.testing.conformance.faults import LATE_SECONDS, REPETITIONS, FaultCase
 from pointsman.testing.conformance.spec import TrackerCase, TrackerDouble
 from pointsman.testing.fake import FakeTracker, Fault
 
 LOOPBACK = EgressPolicy(networks=(ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128")))
-PATIENCE_SECONDS = 15.0
+TIMEOUT_SECONDS = 15.0
 SECRET_CHARACTERS = 8
 
 
 @dataclass(slots=True)
-class Sent:
+class SentRequest:
     """One request that a plugin made. ``status`` is None where no answer came."""
 
     method: str
@@ -41,33 +41,33 @@ class Sent:
     status: int | None = None
 
     @property
-    def said(self) -> str:
+    def label(self) -> str:
         """Method and path, as a person reads it."""
         return f"{self.method} {urlsplit(self.path).path}"
 
 
-class Wire:
-    """The client a plugin gets here: the core's own, which notes each request and meets trouble at a chosen one."""
+class RecordingClient:
+    """The client a plugin gets here: the core's own, which notes each request and meets fault_case at a chosen one."""
 
     def __init__(self, connection: Connection, fake: FakeTracker) -> None:
-        self.sent: list[Sent] = []
-        self.trouble_at: tuple[int, Trouble] | None = None
-        self.met = False
+        self.sent: list[SentRequest] = []
+        self.fault_at: tuple[int, FaultCase] | None = None
+        self.fault_met = False
         self.after_each: Callable[[], Awaitable[None]] | None = None
         self._connection = connection
         self._fake = fake
-        self._patient = HttpClient(connection, LOOPBACK, timeout_seconds=PATIENCE_SECONDS)
-        self._later: asyncio.Task[Response] | None = None
+        self._client = HttpClient(connection, LOOPBACK, timeout_seconds=TIMEOUT_SECONDS)
+        self._late_request: asyncio.Task[Response] | None = None
 
-    async def settled(self) -> None:
+    async def wait_until_settled(self) -> None:
         """Wait until a request that nobody waits for any more has taken effect all the same."""
-        if self._later is not None:
-            await self._later
+        if self._late_request is not None:
+            await self._late_request
 
     async def close(self) -> None:
         """Close the connections."""
-        await self.settled()
-        await self._patient.close()
+        await self.wait_until_settled()
+        await self._client.close()
 
     async def request(
         self,
@@ -79,41 +79,43 @@ class Wire:
         headers: Mapping[str, str] | None = None,
     ) -> Response:
         """Send one request."""
-        note = Sent(method, path, repr((params, json)))
+        note = SentRequest(method, path, repr((params, json)))
         self.sent.append(note)
         more: dict[str, Any] = {"params": params, "json": json, "headers": headers}
-        if self.trouble_at is not None and self.trouble_at[0] == len(self.sent) - 1:
-            answer = await self._in_trouble(self.trouble_at[1], method, path, more)
+        if self.fault_at is not None and self.fault_at[0] == len(self.sent) - 1:
+            answer = await self._request_with_fault(self.fault_at[1], method, path, more)
         else:
-            answer = await self._patient.request(method, path, **more)
+            answer = await self._client.request(method, path, **more)
         note.status = answer.status
         if self.after_each is not None:
             await self.after_each()
         return answer
 
-    async def _in_trouble(self, trouble: Trouble, method: str, path: str, more: dict[str, Any]) -> Response:
-        self.met = True
+    async def _request_with_fault(
+        self, fault_case: FaultCase, method: str, path: str, more: dict[str, Any]
+    ) -> Response:
+        self.fault_met = True
         with socket.socket() as deaf:
             deaf.bind(("127.0.0.1", 0))  # and never listens
-            connection, fault = self._connection, trouble.fault()
-            if trouble.when == "refused":
+            connection, fault = self._connection, fault_case.fault()
+            if fault_case.timing == "refused":
                 connection = _to_port(connection, deaf.getsockname()[1])
             else:
                 self._fake.faults.append(fault)
-            patience = LATE_SECONDS if trouble.is_late else PATIENCE_SECONDS
+            patience = LATE_SECONDS if fault_case.is_late else TIMEOUT_SECONDS
             client = HttpClient(connection, LOOPBACK, timeout_seconds=patience)
             try:
                 return await client.request(method, path, **more)
             finally:
                 await client.close()
-                if trouble.is_late:
+                if fault_case.is_late:
                     await _taken(fault)
                 self._fake.faults.clear()
-                if trouble.when == "too late":
-                    self._later = asyncio.create_task(self._patient.request(method, path, **more))
+                if fault_case.timing == "too late":
+                    self._late_request = asyncio.create_task(self._client.request(method, path, **more))
 
 
-class Stage:
+class Harness:
     """A double that runs, and trackers under test at it."""
 
     def __init__(self, case: TrackerCase, double: TrackerDouble, closing: contextlib.AsyncExitStack) -> None:
@@ -124,7 +126,7 @@ class Stage:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def open(cls, case: TrackerCase) -> AsyncIterator[Stage]:
+    async def open(cls, case: TrackerCase) -> AsyncIterator[Harness]:
         """A new double, started."""
         async with case.double() as double, contextlib.AsyncExitStack() as closing:
             yield cls(case, double, closing)
@@ -135,13 +137,13 @@ class Stage:
         if connection is None:
             return self.case.tracker(self.settings, NoApiClient())
         assert self.double.fake is not None, "the tracker speaks HTTP, so its double needs `fake`"
-        wire = Wire(connection, self.double.fake)
+        wire = RecordingClient(connection, self.double.fake)
         self._closing.push_async_callback(wire.close)
         return self.case.tracker(self.settings, wire)
 
-    def wire(self, tracker: Tracker) -> Wire:
+    def client_of(self, tracker: Tracker) -> RecordingClient:
         """The wire of a tracker made here."""
-        assert isinstance(tracker.client, Wire)
+        assert isinstance(tracker.client, RecordingClient)
         return tracker.client
 
 
@@ -184,7 +186,7 @@ def _decoded(word: str) -> str:
 async def _taken(fault: Fault) -> None:
     """Wait until a busy double has come to the request that its caller gave up."""
     for _ in range(100):
-        if fault.times < TIMES:
+        if fault.times < REPETITIONS:
             break
         await asyncio.sleep(0.02)
     await asyncio.sleep(0.01)

@@ -121,7 +121,7 @@ VALUES: tuple[Any, ...] = (
 )
 
 
-def bent(body: bytes) -> Iterator[bytes]:
+def mutations(body: bytes) -> Iterator[bytes]:
     """A genuine JSON body with one thing wrong at a time: each value replaced by each hostile one, each key gone.
 
     A body that is no JSON object comes back in pieces only.

@@ -19,12 +19,12 @@ class Watch(logging.Handler):
         """Keep one line."""
         said = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
-            said += "\n" + shown_by(record.exc_info[1])
+            said += "\n" + visible_text(record.exc_info[1])
         self.lines.append(said)
 
 
 @contextlib.contextmanager
-def watching() -> Iterator[Watch]:
+def capture_logs() -> Iterator[Watch]:
     """All that is logged meanwhile, from info upwards."""
     root, watch = logging.getLogger(), Watch()
     before = root.level
@@ -37,7 +37,7 @@ def watching() -> Iterator[Watch]:
         root.removeHandler(watch)
 
 
-def shown_by(value: object) -> str:
+def visible_text(value: object) -> str:
     """All the words that a value shows; of an exception, its causes and attributes too."""
     if not isinstance(value, BaseException):
         return f"{value!r}\n{value!s}"

@@ -1,4 +1,4 @@
-"""One cell: one call of the contract, one of its requests, one trouble; what the plugin makes of it."""
+"""One cell: one call of the contract, one of its requests, one fault_case; what the plugin makes of it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ from typing import Any, Literal
 
 from pointsman.domain.retry_policy import Outcome, RetryDecision, classify_error
 from pointsman.plugin_api import PluginError, RateLimited, Tracker
-from pointsman.testing.conformance.faults import ASKED_SECONDS, Place, Trouble, at, right_classes
-from pointsman.testing.conformance.harness import Sent, Stage, canaries
-from pointsman.testing.conformance.log_capture import shown_by
-from pointsman.testing.conformance.operations import Call, Scene
+from pointsman.testing.conformance.faults import (
+    RETRY_AFTER_SECONDS,
+    FaultCase,
+    RequestRole,
+    correct_outcomes,
+    faults_for,
+)
+from pointsman.testing.conformance.harness import Harness, SentRequest, canaries
+from pointsman.testing.conformance.log_capture import visible_text
+from pointsman.testing.conformance.operations import Operation, Subject
 from pointsman.testing.conformance.spec import TrackerCase
 
-AT_ONCE = 8
-WAITING_AT_ONCE = 16
-GIVE_UP_SECONDS = 30.0
-PROVES_NOTHING_DONE = (400, 413, 415, 422)
+CONCURRENCY = 8
+LATE_CONCURRENCY = 16
+CELL_TIMEOUT_SECONDS = 30.0
+NOT_APPLIED_STATUSES = (400, 413, 415, 422)
 """After these a plugin may send a plainer form at once."""
 
 Aspect = Literal["class", "once", "retry", "secret"]
@@ -28,10 +34,10 @@ Aspect = Literal["class", "once", "retry", "secret"]
 class Cell:
     """What came of one cell. ``problems`` is empty if all is right."""
 
-    call: str
+    operation: str
     request: str
-    place: Place
-    trouble: Trouble
+    role: RequestRole
+    fault: FaultCase
     outcome: str = ""
     """The class of outcome that the core sees, ``done`` included."""
     error: str = ""
@@ -39,24 +45,24 @@ class Cell:
     sends: int = 0
     problems: list[tuple[Aspect, str]] = field(default_factory=list)
 
-    def wrong(self, aspect: Aspect, why: str) -> None:
+    def add_problem(self, aspect: Aspect, why: str) -> None:
         """Note a problem."""
         self.problems.append((aspect, why))
 
-    def says(self, aspect: Aspect) -> list[str]:
+    def problem_lines(self, aspect: Aspect) -> list[str]:
         """The problems of one aspect, each as a line."""
         return [
-            f"{self.call} / {self.request} / {self.trouble}: {why}"
+            f"{self.operation} / {self.request} / {self.fault}: {why}"
             for one, why in self.problems
             if one == aspect
         ]
 
 
 @dataclass(slots=True, frozen=True)
-class Step:
+class RequestStep:
     """A request that a call makes when nothing goes wrong."""
 
-    place: Place
+    role: RequestRole
     request: str
     names_issue: bool
     times: int
@@ -72,113 +78,131 @@ class Grid:
     logged: list[str] = field(default_factory=list)
 
 
-async def try_all(case: TrackerCase, call: Call, troubles: Iterable[Trouble]) -> Grid:
-    """Every request of a call meets every trouble, each on a stage of its own."""
+async def run_matrix(case: TrackerCase, call: Operation, fault_cases: Iterable[FaultCase]) -> Grid:
+    """Every request of a call meets every fault_case, each on a harness of its own."""
     try:
-        steps = await _rehearse(case, call)
+        steps = await _run_without_fault(case, call)
     except Exception as error:  # noqa: BLE001 - a stranger's code
-        return Grid(broken=f"{call.name} fails without any trouble: {type(error).__name__}: {error}")
-    known = list(troubles)
-    busy, waiting = asyncio.Semaphore(AT_ONCE), asyncio.Semaphore(WAITING_AT_ONCE)
+        return Grid(broken=f"{call.name} fails without any fault_case: {type(error).__name__}: {error}")
+    known = list(fault_cases)
+    busy, waiting = asyncio.Semaphore(CONCURRENCY), asyncio.Semaphore(LATE_CONCURRENCY)
 
-    async def one(number: int, step: Step, trouble: Trouble) -> Cell:
-        async with waiting if trouble.is_late else busy:
-            return await _try(case, call, number, step, trouble)
+    async def one(number: int, step: RequestStep, fault_case: FaultCase) -> Cell:
+        async with waiting if fault_case.is_late else busy:
+            return await _run_cell(case, call, number, step, fault_case)
 
-    plan = [(number, step, trouble) for number, step in enumerate(steps) for trouble in at(step.place, known)]
+    plan = [
+        (number, step, fault_case)
+        for number, step in enumerate(steps)
+        for fault_case in faults_for(step.role, known)
+    ]
     return Grid(list(await asyncio.gather(*(one(*each) for each in plan))))
 
 
-async def _rehearse(case: TrackerCase, call: Call) -> list[Step]:
+async def _run_without_fault(case: TrackerCase, call: Operation) -> list[RequestStep]:
     """The requests of a call, and which one takes effect: found by looking at the double after each."""
-    async with Stage.open(case) as stage:
-        scene = await call.prepare(stage)
-        tracker = stage.tracker()
-        wire = stage.wire(tracker)
+    async with Harness.open(case) as harness:
+        subject = await call.prepare(harness)
+        tracker = harness.tracker()
+        wire = harness.client_of(tracker)
         effects: list[int] = []
 
         async def look() -> None:
-            effects.append(await call.effects(stage.double, scene))
+            effects.append(await call.count_effects(harness.double, subject))
 
         wire.after_each = look
-        value = await call.run(tracker, scene)
-        why = await call.wrong(value, stage.double, scene)
+        value = await call.run(tracker, subject)
+        why = await call.find_error(value, harness.double, subject)
         assert not why, why
         if call.writes:
             assert effects, "it made no request"
             assert effects[-1], "it took no effect"
         itself = next((number for number, count in enumerate(effects) if count), None)
         return [
-            Step(
-                place=_place(number, itself),
-                request=_template(one, scene),
-                names_issue=_names(one, scene),
+            RequestStep(
+                role=_role(number, itself),
+                request=_template(one, subject),
+                names_issue=_names(one, subject),
                 times=sum(_same(one, other) for other in wire.sent),
             )
             for number, one in enumerate(wire.sent)
         ]
 
 
-def _place(number: int, itself: int | None) -> Place:
+def _role(number: int, itself: int | None) -> RequestRole:
     if itself is None:
-        return Place.READ
-    return Place.BEFORE if number < itself else Place.ITSELF if number == itself else Place.AFTER
+        return RequestRole.READ
+    return (
+        RequestRole.BEFORE
+        if number < itself
+        else RequestRole.EFFECT
+        if number == itself
+        else RequestRole.AFTER
+    )
 
 
-def _segments(sent: Sent) -> list[str]:
-    return sent.said.split(" ", 1)[1].split("/")
+def _segments(sent: SentRequest) -> list[str]:
+    return sent.label.split(" ", 1)[1].split("/")
 
 
-def _names(sent: Sent, scene: Scene) -> bool:
-    return scene.ref is not None and bool({scene.ref.remote_id, scene.ref.key} & set(_segments(sent)))
+def _names(sent: SentRequest, subject: Subject) -> bool:
+    return subject.ref is not None and bool({subject.ref.remote_id, subject.ref.key} & set(_segments(sent)))
 
 
-def _template(sent: Sent, scene: Scene) -> str:
-    ours = {scene.ref.remote_id, scene.ref.key} if scene.ref is not None else set()
+def _template(sent: SentRequest, subject: Subject) -> str:
+    ours = {subject.ref.remote_id, subject.ref.key} if subject.ref is not None else set()
     return f"{sent.method} " + "/".join("{issue}" if part in ours else part for part in _segments(sent))
 
 
-async def _try(case: TrackerCase, call: Call, number: int, step: Step, trouble: Trouble) -> Cell:
-    cell = Cell(call.name, step.request, step.place, trouble)
+async def _run_cell(
+    case: TrackerCase, call: Operation, number: int, step: RequestStep, fault_case: FaultCase
+) -> Cell:
+    cell = Cell(call.name, step.request, step.role, fault_case)
     try:
-        async with asyncio.timeout(GIVE_UP_SECONDS), Stage.open(case) as stage:
-            scene = await call.prepare(stage)
-            tracker = stage.tracker()
-            stage.wire(tracker).trouble_at = (number, trouble)
-            verdict = await _meet(cell, call, stage, tracker, scene, step, number)
+        async with asyncio.timeout(CELL_TIMEOUT_SECONDS), Harness.open(case) as harness:
+            subject = await call.prepare(harness)
+            tracker = harness.tracker()
+            harness.client_of(tracker).fault_at = (number, fault_case)
+            verdict = await _call_with_fault(cell, call, harness, tracker, subject, step, number)
             if call.writes:
-                await _go_on(cell, call, stage, scene, verdict)
+                await _recover(cell, call, harness, subject, verdict)
     except Exception as error:  # noqa: BLE001 - a stranger's code
         cell.outcome = cell.outcome or "broken"
-        cell.wrong("class", f"afterwards: {type(error).__name__}: {error}")
+        cell.add_problem("class", f"afterwards: {type(error).__name__}: {error}")
     return cell
 
 
-async def _meet(
-    cell: Cell, call: Call, stage: Stage, tracker: Tracker, scene: Scene, step: Step, number: int
+async def _call_with_fault(
+    cell: Cell,
+    call: Operation,
+    harness: Harness,
+    tracker: Tracker,
+    subject: Subject,
+    step: RequestStep,
+    number: int,
 ) -> RetryDecision | None:
-    """The call in trouble. Gives the core's verdict, None if the plugin says that all went well."""
+    """The call in fault_case. Gives the core's verdict, None if the plugin says that all went well."""
     value: Any = None
     error: Exception | None = None
     try:
-        value = await call.run(tracker, scene)
+        value = await call.run(tracker, subject)
     except Exception as raised:  # noqa: BLE001 - a stranger's code
         error = raised
-    wire = stage.wire(tracker)
-    await wire.settled()
-    count = await call.effects(stage.double, scene)
+    wire = harness.client_of(tracker)
+    await wire.wait_until_settled()
+    count = await call.count_effects(harness.double, subject)
     cell.applied = count > 0
     _count_sends(cell, wire.sent, number, step)
-    for secret in canaries(stage.case, stage.settings):
-        if secret in shown_by(error if error is not None else value):
-            cell.wrong("secret", f"a secret shows in {type(error or value).__name__}")
-    if not wire.met:
-        cell.wrong("class", "the request never came: the plugin does something else each time")
+    for secret in canaries(harness.case, harness.settings):
+        if secret in visible_text(error if error is not None else value):
+            cell.add_problem("secret", f"a secret shows in {type(error or value).__name__}")
+    if not wire.fault_met:
+        cell.add_problem("class", "the request never came: the plugin does something else each time")
     if error is None:
         cell.outcome = Outcome.DONE
-        why = await _unfounded(cell, call, stage, scene, value)
+        why = await _false_success(cell, call, harness, subject, value)
         if why:
-            cell.wrong("class", why)
+            cell.add_problem("class", why)
         return None
     verdict = classify_error(
         error,
@@ -189,84 +213,99 @@ async def _meet(
         jitter=0.5,
     )
     cell.outcome, cell.error = verdict.outcome, type(error).__name__
-    _judge_class(cell, call, stage.case, step, error, verdict)
+    _check_outcome(cell, call, harness.case, step, error, verdict)
     return verdict
 
 
-async def _unfounded(cell: Cell, call: Call, stage: Stage, scene: Scene, value: Any) -> str:
+async def _false_success(cell: Cell, call: Operation, harness: Harness, subject: Subject, value: Any) -> str:
     """Why a plugin may not say "done" here, empty if it may."""
     if call.writes and not cell.applied:
         # an empty answer may be what success looks like here, and then nobody can tell
-        plausible = not cell.trouble.is_odd and cell.trouble.status in (200, 201, 202, 204)
+        plausible = not cell.fault.is_foreign and cell.fault.status in (200, 201, 202, 204)
         return "" if plausible and not call.creates else "says done, and nothing was done"
-    why = await call.wrong(value, stage.double, scene)
+    why = await call.find_error(value, harness.double, subject)
     return f"says done: {why}" if why else ""
 
 
-def _judge_class(
-    cell: Cell, call: Call, case: TrackerCase, step: Step, error: Exception, verdict: RetryDecision
+def _check_outcome(
+    cell: Cell,
+    call: Operation,
+    case: TrackerCase,
+    step: RequestStep,
+    error: Exception,
+    verdict: RetryDecision,
 ) -> None:
     said = f"{type(error).__name__} ({verdict.outcome})"
     if not isinstance(error, PluginError):
-        cell.wrong("class", f"raised {said}: {error}; that is none of the contract's errors")
+        cell.add_problem("class", f"raised {said}: {error}; that is none of the contract's errors")
         return
-    trouble = cell.trouble
-    right = right_classes(
-        trouble,
-        step.place,
+    fault_case = cell.fault
+    right = correct_outcomes(
+        fault_case,
+        step.role,
         creates=call.creates,
         idempotent=call.idempotent,
         names_issue=step.names_issue or not call.about_issue,
     )
-    means = case.means.get((call.name, trouble.status or 0), frozenset())
+    means = case.accepted_outcomes.get((call.name, fault_case.status or 0), frozenset())
     if verdict.outcome not in right and verdict.outcome not in means:
         wanted = " or ".join(sorted(right | {Outcome(one) for one in means}))
-        cell.wrong("class", f"raised {said}: {error}; right is {wanted}")
-    elif cell.applied and not call.idempotent and not verdict.outcome_unknown and not trouble.lies:
-        cell.wrong("class", f"raised {said}, as if nothing had been done; it was")
-    if isinstance(error, RateLimited) and trouble.asks and error.retry_after != ASKED_SECONDS:
-        cell.wrong("class", f"asks to wait {error.retry_after} s, the answer said {ASKED_SECONDS}")
+        cell.add_problem("class", f"raised {said}: {error}; right is {wanted}")
+    elif (
+        cell.applied and not call.idempotent and not verdict.outcome_unknown and not fault_case.is_misleading
+    ):
+        cell.add_problem("class", f"raised {said}, as if nothing had been done; it was")
+    if (
+        isinstance(error, RateLimited)
+        and fault_case.has_retry_after
+        and error.retry_after != RETRY_AFTER_SECONDS
+    ):
+        cell.add_problem(
+            "class", f"asks to wait {error.retry_after} s, the answer said {RETRY_AFTER_SECONDS}"
+        )
 
 
-def _same(one: Sent, other: Sent) -> bool:
+def _same(one: SentRequest, other: SentRequest) -> bool:
     return (one.method, one.path, one.content) == (other.method, other.path, other.content)
 
 
-def _count_sends(cell: Cell, sent: Sequence[Sent], number: int, step: Step) -> None:
+def _count_sends(cell: Cell, sent: Sequence[SentRequest], number: int, step: RequestStep) -> None:
     """Nothing is sent twice, but for a plainer form after an answer which proves that nothing was done."""
     if number >= len(sent):
         return
     met, most = sent[number], step.times
-    if step.place is Place.ITSELF:
+    if step.role is RequestRole.EFFECT:
         # here another content is a try again all the same
         cell.sends = sum((one.method, one.path) == (met.method, met.path) for one in sent)
-        most += met.status in PROVES_NOTHING_DONE
+        most += met.status in NOT_APPLIED_STATUSES
     else:
         cell.sends = sum(_same(one, met) for one in sent)
     if cell.sends > most:
-        cell.wrong("retry", f"{met.said} was sent {cell.sends} times within one call")
+        cell.add_problem("retry", f"{met.label} was sent {cell.sends} times within one call")
 
 
-async def _go_on(cell: Cell, call: Call, stage: Stage, scene: Scene, verdict: RetryDecision | None) -> None:
+async def _recover(
+    cell: Cell, call: Operation, harness: Harness, subject: Subject, verdict: RetryDecision | None
+) -> None:
     """What the core does next: look if it is in doubt, do again what was not found. In the end it is there once."""
-    if cell.trouble.lies:
+    if cell.fault.is_misleading:
         return
-    tracker = stage.tracker()
-    there = await call.effects(stage.double, scene)
+    tracker = harness.tracker()
+    there = await call.count_effects(harness.double, subject)
     if call.idempotent:
         if verdict is None and not there:
             return  # an answer that looks like success; the next reconcile run finds out
         again = verdict is not None
     else:
-        can_find = stage.case.tracker.capabilities.find
-        found = len(await call.look(tracker, scene)) if can_find else there
+        can_find = harness.case.tracker.capabilities.find
+        found = len(await call.search(tracker, subject)) if can_find else there
         if found != there:
-            cell.wrong("once", f"the marker is found {found} times, it is there {there} times")
+            cell.add_problem("once", f"the marker is found {found} times, it is there {there} times")
         again = verdict is not None and (not verdict.outcome_unknown or (can_find and not found))
         if verdict is not None and verdict.outcome_unknown and not can_find and not there:
             return  # it waits for a person
     if again:
-        await call.run(tracker, scene)
-    count = await call.effects(stage.double, scene)
+        await call.run(tracker, subject)
+    count = await call.count_effects(harness.double, subject)
     if count != 1:
-        cell.wrong("once", f"in the end it is there {count} times")
+        cell.add_problem("once", f"in the end it is there {count} times")

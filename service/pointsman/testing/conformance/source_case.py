@@ -70,47 +70,47 @@ class SourceCase:
 
 Path = tuple[str | int, ...]
 
-ODD: tuple[Any, ...] = (
+UNUSUAL_VALUES: tuple[Any, ...] = (
     *(None, True, 0, -1, 1.5, 2**63, 1e300),
     *("", " ", "x", "\u202e\u0000\x1b[31m", "x" * 20_000),
     *([], {}, [[]], [None], [0, "x"], {"": None}, {"x": [{}]}),
 )
 
 
-def places(value: Any, path: Path = ()) -> Iterator[Path]:
+def paths_in(value: Any, path: Path = ()) -> Iterator[Path]:
     """Every place in a decoded body, the body itself first."""
     yield path
     if isinstance(value, dict):
         for key, inner in value.items():
-            yield from places(inner, (*path, key))
+            yield from paths_in(inner, (*path, key))
     elif isinstance(value, list):
         for number, inner in enumerate(value):
-            yield from places(inner, (*path, number))
+            yield from paths_in(inner, (*path, number))
 
 
-def at(value: Any, path: Path) -> Any:
+def value_at(value: Any, path: Path) -> Any:
     """What stands there."""
     for key in path:
         value = value[key]
     return value
 
 
-def changed(value: Any, path: Path, new: Any) -> Any:
+def with_value(value: Any, path: Path, new: Any) -> Any:
     """The body with something else in one place."""
     if not path:
         return copy.deepcopy(new)
     made = copy.deepcopy(value)
-    at(made, path[:-1])[path[-1]] = copy.deepcopy(new)
+    value_at(made, path[:-1])[path[-1]] = copy.deepcopy(new)
     return made
 
 
-def without(value: Any, path: Path) -> Any:
+def without_value(value: Any, path: Path) -> Any:
     """The body without what stands in one place."""
     made = copy.deepcopy(value)
-    del at(made, path[:-1])[path[-1]]
+    del value_at(made, path[:-1])[path[-1]]
     return made
 
 
-def path_of(dotted: str) -> Path:
+def parse_path(dotted: str) -> Path:
     """``alerts.0.status`` as a path."""
     return tuple(int(one) if one.isdigit() else one for one in dotted.split("."))

@@ -14,7 +14,7 @@ _METHODS = {"comment": "add_comment"}
 """Those that are not called like their capability."""
 
 
-def facts(case: SourceCase) -> dict[str, Any]:
+def describe_source(case: SourceCase) -> dict[str, Any]:
     """Plain values, which pass between processes."""
     source = case.source
     can = {name: _degree(case, name) for name in CAPABILITIES}

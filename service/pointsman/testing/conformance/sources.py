@@ -23,14 +23,14 @@ from pointsman.plugin_api import (
 from pointsman.plugin_host.registry import Registry
 from pointsman.testing.conformance.hostile_texts import BODIES, HEADER_VALUES, TEXTS
 from pointsman.testing.conformance.source_case import (
-    ODD,
+    UNUSUAL_VALUES,
     SourceCase,
     SourceExample,
-    at,
-    changed,
-    path_of,
-    places,
-    without,
+    parse_path,
+    paths_in,
+    value_at,
+    with_value,
+    without_value,
 )
 from pointsman.testing.conformance.tests_contract import LIKE_A_SECRET, description
 
@@ -192,10 +192,10 @@ class SourceConformanceSuite:
         if not source_case.lenient:
             pytest.skip("this kind is strict on purpose")
         for example in source_case.requests():
-            for path in places(example.body):
-                if isinstance(at(example.body, path), dict):
-                    more = {**at(example.body, path), "zz_new_in_the_next_version": {"a": [1]}}
-                    found = read(source_case, example, changed(example.body, path, more))
+            for path in paths_in(example.body):
+                if isinstance(value_at(example.body, path), dict):
+                    more = {**value_at(example.body, path), "zz_new_in_the_next_version": {"a": [1]}}
+                    found = read(source_case, example, with_value(example.body, path, more))
                     told = [(one.action, one.fingerprint) for one in found]
                     known = [(one.action, one.fingerprint) for one in read(source_case, example)]
                     assert told == known, f"{example.name}: {path}"
@@ -204,7 +204,7 @@ class SourceConformanceSuite:
         """Without a field that it needs the request is Unreadable, and the sender is told which."""
         for example in source_case.examples:
             for dotted in example.needed:
-                made = decide(source_case, example, without(example.body, path_of(dotted)))
+                made = decide(source_case, example, without_value(example.body, parse_path(dotted)))
                 assert isinstance(made, Unreadable), f"{example.name} was read without {dotted}"
                 assert made.field, f"{example.name}: Unreadable names no field for {dotted}"
 
@@ -224,19 +224,19 @@ class SourceConformanceSuite:
     def test_examples_with_one_place_changed_get_a_decision(self, source_case: SourceCase) -> None:
         """Any value may stand anywhere, and anything may be missing."""
         for example in source_case.requests():
-            for path in places(example.body):
-                for odd in ODD:
-                    decide(source_case, example, changed(example.body, path, odd))
+            for path in paths_in(example.body):
+                for odd in UNUSUAL_VALUES:
+                    decide(source_case, example, with_value(example.body, path, odd))
                 if path:
-                    decide(source_case, example, without(example.body, path))
+                    decide(source_case, example, without_value(example.body, path))
 
     def test_hostile_texts_are_taken(self, source_case: SourceCase) -> None:
         """Texts are a stranger's; the core makes them inert."""
         for example in source_case.requests():
-            for path in places(example.body):
-                if isinstance(at(example.body, path), str):
+            for path in paths_in(example.body):
+                if isinstance(value_at(example.body, path), str):
                     for text in TEXTS.values():
-                        decide(source_case, example, changed(example.body, path, text))
+                        decide(source_case, example, with_value(example.body, path, text))
 
     def test_headers_may_hold_anything(self, source_case: SourceCase) -> None:
         """The headers that it keeps too."""

@@ -12,7 +12,7 @@ from pointsman.testing.fake import FakeTracker
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IssueThere:
+class IssueSnapshot:
     """An issue as it stands at the double.
 
     ``text`` is its body as the double keeps it, the marker included if the tracker keeps it there: the suite quotes it.
@@ -63,7 +63,7 @@ class TrackerDouble(abc.ABC):
         """
 
     @abc.abstractmethod
-    async def issues(self) -> Sequence[IssueThere]:
+    async def issues(self) -> Sequence[IssueSnapshot]:
         """All issues, oldest first, whoever made them and in whatever state."""
 
     @abc.abstractmethod
@@ -106,8 +106,8 @@ class TrackerCase:
     missing_id: str = "999999"
     webhook_secret: str = "webhook-canary-5f0d2a51"  # noqa: S105 - of a double
     body_signed: bool = True
-    means: Mapping[tuple[str, int], frozenset[str] | set[str]] = field(default_factory=dict)
+    accepted_outcomes: Mapping[tuple[str, int], frozenset[str] | set[str]] = field(default_factory=dict)
 
-    def shows(self, method: str) -> bool:
+    def double_supports(self, method: str) -> bool:
         """Whether the double has an optional ability."""
         return getattr(type(self.double()), method) is not getattr(TrackerDouble, method)

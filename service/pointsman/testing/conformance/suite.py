@@ -6,12 +6,12 @@ from typing import ClassVar
 
 from pointsman.testing.conformance.tests_behaviour import BehaviourTests
 from pointsman.testing.conformance.tests_contract import ContractTests
+from pointsman.testing.conformance.tests_faults import FaultTests
 from pointsman.testing.conformance.tests_text import TextTests
-from pointsman.testing.conformance.tests_trouble import TroubleTests
 from pointsman.testing.conformance.tests_webhook import WebhookTests
 
 
-class ConformanceSuite(ContractTests, BehaviourTests, TroubleTests, WebhookTests, TextTests):
+class ConformanceSuite(ContractTests, BehaviourTests, FaultTests, WebhookTests, TextTests):
     """Every test that a tracker has to pass."""
 
     pointsman_conformance: ClassVar[bool] = True
