@@ -75,7 +75,7 @@ def admit_tickets(
 
 def title(source: str, limit: int) -> str:
     """Return the title of a summary ticket."""
-    return f"A storm of new problems from {source}: more than {limit} in a minute"
+    return f"Too many new problems from {source}: more than {limit} in a minute"
 
 
 def fingerprint(window: RateWindow) -> str:

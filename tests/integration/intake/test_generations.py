@@ -1,4 +1,4 @@
-"""Problems that come again, against a real Postgres: next generations, thresholds and quiet hours, in batches and at once."""
+"""Recurring problems on a real PostgreSQL: new generations, thresholds and quiet hours, in batches and concurrently."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class Shop:
             await publish(con, changes, {ticket_id: ticket}, marker_of)
 
     async def pass_time(self, minutes: float) -> None:
-        """The database's clock can't be turned; what it is compared with can."""
+        """Move stored times into the past, since the database's clock can't be set."""
         back = dt.timedelta(minutes=minutes)
         await self.database.execute(
             "update ticket set closed_at = closed_at - $1::interval, last_seen_at = last_seen_at - $1", back
@@ -138,7 +138,7 @@ class Shop:
     async def tickets(self) -> list[Row]:
         return list(
             await self.database.fetch(
-                "select * from ticket where fingerprint not like 'storm:%' order by fingerprint, generation"
+                "select * from ticket where fingerprint not like 'throttle:%' order by fingerprint, generation"
             )
         )
 
@@ -170,7 +170,7 @@ async def shop(database: Database) -> Shop:
     return await Shop(database).open()
 
 
-# -- what it costs -------------------------------------------------------------------------------------------------
+# -- number of statements ------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -307,7 +307,7 @@ async def test_old_tickets_that_come_back_under_new_ones_are_not_told_to_the_sou
         assert named is not None and named.problem == "SHOP-1"
 
 
-async def test_more_of_them_than_a_minute_allows_are_listed_in_a_storm(shop: Shop):
+async def test_more_of_them_than_a_minute_allows_are_listed_in_a_summary(shop: Shop):
     shop.rule(options=NEW)
     names = [f"p{n}" for n in range(4)]
     await shop.accept(*(shop.report(fingerprint=name) for name in names))
@@ -348,7 +348,7 @@ async def test_by_release_the_last_one_reported_while_it_was_open(shop: Shop):
     assert (await shop.ticket())["release"] == "1"
 
 
-async def test_a_loud_problem_that_nobody_will_mend_is_one_event_and_is_counted(shop: Shop):
+async def test_a_frequent_problem_closed_as_not_planned_is_one_event_and_is_counted(shop: Shop):
     await shop.recur()
     await shop.deliver()
     await shop.close("not_planned")
@@ -479,7 +479,7 @@ async def test_what_was_not_reported_for_so_long(shop: Shop):
     assert await shop.deliveries() == [], "the second came just after the first"
 
 
-async def test_in_a_storm_nothing_is_posted_and_after_it_what_still_reaches_its_threshold(shop: Shop):
+async def test_while_throttled_nothing_is_posted_and_after_it_what_still_reaches_its_threshold(shop: Shop):
     shop.rule(THREE)
     shop.allowed = 1
     await shop.recur(times=2)
@@ -495,7 +495,7 @@ async def test_in_a_storm_nothing_is_posted_and_after_it_what_still_reaches_its_
     assert await shop.deliveries(throttled) == [1]
 
 
-async def test_a_held_problem_that_is_over_and_back_is_still_counted(shop: Shop):
+async def test_a_problem_below_its_threshold_that_is_over_and_back_is_still_counted(shop: Shop):
     shop.rule(THREE, NEW)
     for _ in range(2):
         await shop.recur()
@@ -505,7 +505,7 @@ async def test_a_held_problem_that_is_over_and_back_is_still_counted(shop: Shop)
     assert ((await shop.ticket())["status"], await shop.deliveries()) == (1, [1])
 
 
-async def test_what_no_rule_would_take_is_not_held(shop: Shop):
+async def test_what_no_rule_would_match_is_not_below_a_threshold(shop: Shop):
     shop.fit = ()
     await shop.recur()
     assert not (await shop.ticket())["below_threshold"]
@@ -513,7 +513,7 @@ async def test_what_no_rule_would_take_is_not_held(shop: Shop):
 
 
 @pytest.mark.parametrize("why", ["posted", "closed", "long ago", "still counted"])
-async def test_when_held_tickets_were_reported_is_forgotten_in_time(shop: Shop, why: str):
+async def test_when_tickets_below_a_threshold_were_reported_is_forgotten_in_time(shop: Shop, why: str):
     shop.rule(THREE)
     await shop.recur(times=2)
     match why:
@@ -600,7 +600,7 @@ async def test_people_are_not_kept_waiting(shop: Shop):
     assert await wait_of(shop) <= dt.timedelta(0)
 
 
-async def test_a_storm_keeps_to_the_hours_too(shop: Shop):
+async def test_a_summary_keeps_to_the_hours_too(shop: Shop):
     shop.rule(options=Options(quiet_hours=quiet_now(3)))
     shop.allowed = 1
     await shop.accept(*(shop.report(fingerprint=f"p{n}") for n in range(3)))

@@ -37,7 +37,7 @@ async def tracker():
 
 
 class Scene:
-    """A problem that is reported again and again."""
+    """A problem that is reported repeatedly."""
 
     def __init__(self, service: RunningService, tracker: FakeForgejo, running: Running) -> None:
         self.service, self.tracker, self.running = service, tracker, running

@@ -1,4 +1,4 @@
-"""Routes, the whole way: by title and tags to different places, and many problems on one ticket by a template."""
+"""Routes, end to end: by title and tags to different destinations, and many problems on one ticket by a template."""
 
 from __future__ import annotations
 

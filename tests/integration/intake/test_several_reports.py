@@ -1,4 +1,4 @@
-"""Several reports in one request: a group of alerts on its way to the tracker, and what holds for all of them."""
+"""Several reports in one request: a group of alerts from the request to the tracker."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ async def test_the_end_of_an_alert_closes_and_its_return_reopens(service: Runnin
         assert tracker.issues_created() == 1
 
 
-async def test_the_end_of_what_nobody_knows_is_kept_and_makes_nothing(service: RunningService):
+async def test_the_end_of_an_unknown_problem_is_stored_and_opens_no_ticket(service: RunningService):
     async with forgejo() as tracker, service.replica(config(tracker)):
         response = await post(service, am_group(am_alert(1, "resolved"), am_alert(2)))
         assert [report["ticket"] is None for report in response["reports"]] == [True, False]

@@ -1,4 +1,4 @@
-"""A storm and an outage, the whole way: the tracker gets one issue for many problems, and one comment for many updates."""
+"""Throttling and an outage, end to end: the tracker gets one issue for many problems, and one comment for many updates."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ async def problem(service: RunningService, n: int, reason: str = "NEW", **more: 
     return response["ticket"]
 
 
-async def test_a_storm_becomes_one_issue_that_lists_it(service: RunningService, tracker: FakeForgejo):
+async def test_too_many_problems_become_one_issue_that_lists_them(
+    service: RunningService, tracker: FakeForgejo
+):
     async with service.replica(config(tracker, allowed=3)) as replica:
         tickets = await asyncio.gather(*(problem(service, n) for n in range(12)))
         assert len(set(tickets)) == 12
@@ -45,7 +47,7 @@ async def test_a_storm_becomes_one_issue_that_lists_it(service: RunningService, 
         [parent] = [
             ticket
             for ticket in (await service.call("GET", "/api/v1/tickets", token=ADMIN, status=200))["tickets"]
-            if ticket["title"].startswith("A storm")
+            if ticket["title"].startswith("Too many")
         ]
         link = await service.linked(parent["id"])
         throttled = [ticket for ticket in tickets if not (await service.ticket(ticket))["links"]]
@@ -54,7 +56,7 @@ async def test_a_storm_becomes_one_issue_that_lists_it(service: RunningService, 
         assert "More than 3 new problems" in body
         assert "/console/tickets/" in body
 
-        # the comment waits for the end of the minute: nobody who tests waits so long
+        # the comment waits for the end of the minute, which takes too long for a test
         await problem(service, 99)
         await replica.services.database.execute("update lane set due_at = now() where state = 1")
 
@@ -67,7 +69,7 @@ async def test_a_storm_becomes_one_issue_that_lists_it(service: RunningService, 
         await until(is_listed)
         assert tracker.issues_created() == 4
 
-        # the storm is over: what is reported again has its own issue
+        # the throttle is over: what is reported again has its own issue
         await replica.services.database.execute(
             "update ticket_rate_window set started_at = started_at - interval '5 minutes'"
         )
@@ -79,7 +81,7 @@ async def test_a_storm_becomes_one_issue_that_lists_it(service: RunningService, 
 
 
 @pytest.mark.parametrize(("resolve", "resolved_count"), [("resolve-next", 4), ("no", 0)])
-async def test_what_is_closed_with_its_storm_is_resolved_at_its_source(
+async def test_what_is_closed_with_its_summary_is_resolved_at_its_source(
     service: RunningService, tracker: FakeForgejo, resolve: str, resolved_count: int
 ):
     async with FakeBugsink() as bugsink:
@@ -95,7 +97,7 @@ slug = "helpdesk\""""
             bugsink.intake_url = f"{service.url}/intake/shop/{SHOP}"
             errors = [await bugsink.error(value=f"'basket {n}'") for n in range(6)]
             seen = (await service.call("GET", "/api/v1/tickets", token=ADMIN, status=200))["tickets"]
-            [parent] = [ticket["id"] for ticket in seen if ticket["title"].startswith("A storm")]
+            [parent] = [ticket["id"] for ticket in seen if ticket["title"].startswith("Too many")]
             issue = tracker.issues[int((await service.linked(parent))["key"])]
             await replica.services.tracker_updates.set_ticket_state(
                 uuid.UUID(parent), "closed", "completed", "Ada"
@@ -153,7 +155,7 @@ settings = { title = "error", dedupe = "id" }
 async def test_five_thousand_alerts_of_forty_errors_are_forty_issues(
     service: RunningService, tracker: FakeForgejo, database: Database
 ):
-    """As fast as they can be sent, and with the limits as they come: below the storm guard's, each error has its issue."""
+    """As fast as they can be sent, and with the limits as they come: below the throttle's limit, each error has its issue."""
     numbers = iter(range(5_000))
     async with service.replica(SERVICES + config(tracker, allowed=60)):
 

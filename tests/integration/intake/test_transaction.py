@@ -1,4 +1,4 @@
-"""Accepting against a real Postgres: storms, updates that repeat, and many batches at once on the same tickets."""
+"""The intake transaction on a real PostgreSQL: throttling, coalesced updates, and concurrent batches on the same tickets."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Shop:
         )
 
     async def accept(self, *batch: Incoming, database: Database | None = None) -> list[ReportResult]:
-        """One batch, tried again where another was in its way, as the service does."""
+        """Accept one batch; repeat it after a conflict, as the service does."""
         while True:
             try:
                 accepted = await transaction.accept(database or self.database, batch, marker_of, None)
@@ -98,7 +98,7 @@ class Shop:
         await self.accept(self.report(fingerprint, action))
 
     async def pass_minutes(self, minutes: float) -> None:
-        """The database's clock can't be turned; what it is compared with can."""
+        """Move stored times into the past, since the database's clock can't be set."""
         await self.database.execute(
             "update ticket_rate_window set started_at = started_at - $1::interval",
             dt.timedelta(minutes=minutes),
@@ -166,7 +166,7 @@ async def gaps(database: Database) -> list[Row]:
     )
 
 
-# -- storms --------------------------------------------------------------------------------------------------------
+# -- throttling ----------------------------------------------------------------------------------------------------
 
 
 async def test_what_a_minute_allows_has_issues_and_the_rest_is_listed_in_one(shop: Shop):
@@ -193,7 +193,7 @@ async def test_what_a_minute_allows_has_issues_and_the_rest_is_listed_in_one(sho
     assert shop.throttle_started == ["shop"]
 
 
-async def test_a_storm_has_one_parent_however_many_batches_it_comes_in(shop: Shop):
+async def test_a_throttle_has_one_summary_however_many_batches_come_in(shop: Shop):
     for n in range(12):
         await shop.opens(f"p{n}")
     parent = await shop.parent()
@@ -202,7 +202,7 @@ async def test_a_storm_has_one_parent_however_many_batches_it_comes_in(shop: Sho
     assert shop.throttle_started == ["shop"]
 
 
-async def test_a_storm_that_goes_on_adds_one_comment_that_waits_for_the_end_of_the_minute(shop: Shop):
+async def test_a_throttle_that_continues_adds_one_comment_that_waits_for_the_end_of_the_minute(shop: Shop):
     await shop.opens(*"abcd")
     parent = (await shop.parent())["id"]
     await shop.deliver()
@@ -249,7 +249,7 @@ async def test_titles_are_listed_only_where_their_tickets_would_have_gone(shop: 
         ] == [title]
 
 
-async def test_tickets_of_people_and_those_that_go_nowhere_are_never_held_back(shop: Shop):
+async def test_support_tickets_and_those_that_go_nowhere_are_never_throttled(shop: Shop):
     await shop.accept(*(shop.report(f"p{n}", person=True) for n in range(10)))
     nowhere = [shop.report(f"n{n}") for n in range(10)]
     for name in nowhere:
@@ -267,23 +267,23 @@ async def test_an_allowance_of_nothing_is_no_cap(shop: Shop):
     assert await shop.database.fetchval("select count(*) from lane") == 10
 
 
-async def test_the_next_minute_lets_in_as_many_again_and_a_calm_one_ends_the_storm(shop: Shop):
+async def test_the_next_minute_admits_as_many_again_and_a_calm_one_ends_the_throttle(shop: Shop):
     await shop.opens(*"abcd")
     first = (await shop.parent())["id"]
     await shop.pass_minutes(1)
     await shop.opens(*"efgh")
     tickets = await shop.tickets()
     assert tickets["g"]["summary_ticket_id"] is None
-    assert tickets["h"]["summary_ticket_id"] == first, "the storm goes on"
+    assert tickets["h"]["summary_ticket_id"] == first, "the throttle continues"
     await shop.pass_minutes(1)
     await shop.opens("i")
     await shop.pass_minutes(1)
     await shop.opens(*"jklm")
-    assert (await shop.tickets())["m"]["summary_ticket_id"] not in (None, first), "a storm of its own"
+    assert (await shop.tickets())["m"]["summary_ticket_id"] not in (None, first), "a throttle of its own"
 
 
 @pytest.mark.parametrize("action", ["opened", "regressed"])
-async def test_a_held_problem_that_comes_again_after_the_storm_gets_its_issue(shop: Shop, action: str):
+async def test_a_throttled_problem_that_recurs_after_the_throttle_gets_its_issue(shop: Shop, action: str):
     await shop.opens(*"abcde")
     parent = (await shop.parent())["id"]
     await shop.recur("d", action)
@@ -332,7 +332,7 @@ async def test_closing_the_parent_closes_what_it_lists_each_with_an_event(shop: 
     assert [kind for _, kind, _, _ in await shop.deliveries(repeated["id"])] == [1]
 
 
-async def test_a_parent_closed_in_the_midst_of_its_storm_is_opened_again_by_the_next(shop: Shop):
+async def test_a_summary_closed_in_the_midst_of_its_throttle_is_reopened_by_the_next(shop: Shop):
     await shop.opens(*"abcd")
     await shop.deliver()
     parent = (await shop.parent())["id"]
@@ -344,7 +344,7 @@ async def test_a_parent_closed_in_the_midst_of_its_storm_is_opened_again_by_the_
 
 
 async def test_a_ticket_that_is_reported_while_its_parent_closes_is_passed_over(shop: Shop):
-    """Nobody who holds a listed ticket is waited for: it may be waiting for the parent."""
+    """A transaction that locks a listed ticket is not waited for: it may wait for the summary."""
     await shop.opens(*"abcde")
     parent = (await shop.parent())["id"]
     throttled = (await shop.tickets())["d"]["id"]
@@ -381,7 +381,7 @@ async def test_a_report_that_can_not_be_decided_on_stays_new(
 # -- updates that repeat -------------------------------------------------------------------------------------------
 
 
-async def test_fifty_updates_that_nobody_took_are_one_comment(shop: Shop):
+async def test_fifty_updates_that_were_not_sent_are_one_comment(shop: Shop):
     [ticket] = await shop.opens("a")
     await shop.deliver()
     for _ in range(50):
@@ -472,7 +472,7 @@ async def test_each_destination_collapses_for_itself(shop: Shop):
 
 
 async def test_batches_at_once_on_the_same_tickets_leave_no_gap_and_no_deadlock(dsn: str, shop: Shop):
-    """Two replicas, the same few tickets in any order, a storm, lanes in work: every number is there, once."""
+    """Two replicas, the same few tickets in any order, a throttle, leased lanes: every number is there, once."""
     shop.allowed = 8
     # a deadlock is told as one before the wait for a lock runs out, which on a busy machine means nothing
     name = await shop.database.fetchval("select current_database()")

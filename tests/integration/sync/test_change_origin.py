@@ -107,13 +107,13 @@ async def test_a_late_echo_of_our_close_does_not_close_a_ticket_that_was_reopene
 async def test_a_person_who_closes_meanwhile_is_heard(
     reopened_while_closing, service: RunningService, tracker: FakeForgejo
 ):
-    """The same news, but by somebody known to be another."""
+    """The same state, changed by a known foreign account."""
     _, ticket = reopened_while_closing
     assert await tracker.close_issue(1, by="dev") == 200
     assert (await service.ticket(ticket))["status"] == "closed"
 
 
-async def test_somebody_who_uses_our_account_is_heard(service: RunningService, tracker: FakeForgejo):
+async def test_a_person_who_uses_our_account_is_heard(service: RunningService, tracker: FakeForgejo):
     """A person or a program may share the token."""
     async with service.replica(config(tracker)) as running:
         tracker.webhook_url = f"{service.url}/webhooks/forgejo/there"
@@ -128,7 +128,7 @@ async def test_somebody_who_uses_our_account_is_heard(service: RunningService, t
 async def test_there_and_back_by_a_person_after_our_close_is_news(
     service: RunningService, tracker: FakeForgejo, database: Database
 ):
-    """We closed, somebody reopened and closed again within minutes: the tracker's clock tells it from an echo."""
+    """We closed; a person reopened and closed within minutes: the tracker's clock distinguishes that from an echo."""
     async with service.replica(config(tracker)) as running:
         ticket = await _alert(service)
         link = await service.linked(ticket)
@@ -168,7 +168,7 @@ async def test_what_was_so_before_our_close_comes_late_and_is_no_news(
             heard = await inbound.apply(there, replace(read, actor=there.account))
         assert not heard.changed and "before a write of ours" in heard.note
         assert (await service.ticket(ticket))["status"] == "closed"
-        # asked again later, the same is news: somebody reopened it within that second
+        # polled later, the same state is news: a person reopened the issue within that second
         [heard] = await inbound.apply_all(there, [read], asked_at=await reconcile.current_time(database))
         assert heard.changed
         assert (await service.ticket(ticket))["status"] == "open"
@@ -226,7 +226,7 @@ async def test_a_webhook_that_the_plugin_fails_to_read_is_kept_and_read_again_on
 
 
 async def _flip(running, ticket: str, times: int, by: str) -> list:
-    """So many closings and reopenings in turn by somebody at the tracker."""
+    """Let an account close and reopen the issue alternately."""
     there = running.services.config.current.destination("there")
     heard = []
     for number in range(times):
@@ -249,7 +249,7 @@ async def test_a_ticket_that_goes_round_in_a_circle_is_stopped_and_can_go_on(
             "select state, park_reason from lane where ticket_id = $1", heard[0].ticket_id
         )
         assert row["state"] == 3 and row["park_reason"].startswith("loop: closed and reopened 7 times")
-        # what comes now waits for a person, who lets it go on
+        # later deliveries wait until an operator replays them
         await _alert(service, "REGRESSED")
         assert tracker.issues[1].comments == []
         [waiting] = await find_deliveries(database, DeliveryFilter(parked=True), 1)

@@ -1,4 +1,4 @@
-"""What was made twice is found and repaired, once, and nobody else's work is touched."""
+"""Duplicates are repaired once; issues and comments of others are never touched."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def destination(fake: FakeForgejo, slug: str = "there") -> str:
 
 
 class Scene:
-    """A ticket with its issue, and the means to make things twice."""
+    """A ticket with its issue, and methods that create duplicates."""
 
     def __init__(
         self, service: RunningService, running, tracker: FakeForgejo, database: Database, ticket: str
@@ -46,7 +46,7 @@ class Scene:
         self.doubles: list[tuple[str, str, bool]] = []
 
     def repair(self) -> DuplicateRepair:
-        """The sweep of a replica of its own."""
+        """Return the duplicate repair of another replica."""
         reloader = self.running.services.config
         signals = Signals()
         signals.subscribe(
@@ -62,7 +62,7 @@ class Scene:
         )
 
     async def run_check(self) -> None:
-        """Some replica's turn; the one before is over."""
+        """Run the full check on a replica, after the previous lease expired."""
         await self.database.execute("update lease set expires_at = now() where name like 'duplicate%'")
         assert await self.repair().run_full_check()
 
@@ -125,7 +125,7 @@ async def test_the_younger_issue_is_closed_as_a_duplicate_once(scene: Scene):
 
 
 async def test_the_link_moves_to_the_older_one_and_the_ticket_stays_open(scene: Scene):
-    """The news that the duplicate was closed concerns no ticket any more; what comes later goes to the one kept."""
+    """The closing of the duplicate concerns no ticket; later comments go to the issue that is kept."""
     number = await scene.duplicate()
     await scene.database.execute("update link set remote_id = $1::text, remote_key = $1", str(number))
     scene.tracker.echo = True
@@ -146,7 +146,7 @@ async def test_the_link_moves_to_the_older_one_and_the_ticket_stays_open(scene: 
 
 
 async def test_a_persons_copy_is_left_alone(scene: Scene):
-    """Even where somebody claims to have seen our marker in it."""
+    """Even if our marker was reported to be in it."""
     number = await scene.duplicate(by="dev")
     writes = scene.writes()
     await scene.run_check()
@@ -190,7 +190,7 @@ async def test_two_replicas_at_once_say_it_once(scene: Scene):
     assert scene.doubles == [("there", "issue", True)]
 
 
-async def test_only_one_replica_has_a_turn(scene: Scene):
+async def test_only_one_replica_gets_the_lease(scene: Scene):
     won = await asyncio.gather(*(scene.repair().run_full_check() for _ in range(4)))
     assert sorted(won) == [False, False, False, True]
 
@@ -239,7 +239,7 @@ async def test_the_trouble_of_one_destination_is_its_own(
 
 
 async def test_a_create_that_was_sent_again_is_looked_for_once_more(scene: Scene):
-    """Nobody has seen the second issue: only the sweep finds it."""
+    """The second issue was never observed: only the full check finds it."""
     number = await scene.duplicate(seen=False)
     await scene.run_check()
     assert scene.tracker.issues[number].state == "open"
@@ -254,7 +254,7 @@ async def test_a_create_that_was_sent_again_is_looked_for_once_more(scene: Scene
 
 @pytest.fixture
 async def commented(scene: Scene):
-    """A comment that was sent again, and stands there twice, beside a person's that quotes it."""
+    """A comment that was sent twice, beside a person's comment that quotes it."""
     await scene.service.comment(scene.ticket, "hello")
 
     async def there():
@@ -301,7 +301,7 @@ async def test_what_was_sent_just_now_is_left_to_settle(commented: Scene):
     assert len(commented.tracker.issues[1].comments) == 3
 
 
-async def test_a_listing_that_shows_a_second_issue_of_ours_makes_twins(scene: Scene):
+async def test_a_listing_that_shows_a_second_issue_of_ours_marks_duplicates(scene: Scene):
     number = await scene.duplicate(seen=False)
     there = scene.running.services.config.current.destination("there")
 

@@ -1,4 +1,4 @@
-"""Asking: what no webhook told is found, cheaply; failed webhooks are asked for; everything can be compared at once."""
+"""Polling finds missed webhooks with few statements; failed webhooks are redelivered; all issues can be compared."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def counted(database: Database):
 
 
 async def _free(database: Database) -> None:
-    """The replica of the test has asked, and has no use for its turn any more."""
+    """Let the replica under test poll, and release its lease."""
 
     async def asked():
         return await database.fetchval(
@@ -117,7 +117,7 @@ async def test_what_is_listed_is_looked_up_together(
         assert seen == {"links_of_issues": 1}
 
 
-async def test_one_replica_has_the_turn_and_gives_it_back(
+async def test_one_replica_has_the_lease_and_releases_it(
     service: RunningService, tracker: FakeForgejo, database: Database
 ):
     async with service.replica(config(tracker)) as running:
@@ -178,7 +178,7 @@ async def test_a_success_clears_the_failure_of_asking(
 
 
 async def test_webhooks_that_failed_are_sent_again_and_heard(service: RunningService, database: Database):
-    """A deletion is told by a webhook alone."""
+    """Only a webhook reports a deletion."""
     async with FakeGitHub(repository="acme/shop", token="tracker-token") as github:
         service.settings = replace(service.settings, public_url="https://pointsman.example")
         async with service.replica(config(github, "github")) as running:
@@ -205,7 +205,7 @@ async def test_webhooks_that_failed_are_sent_again_and_heard(service: RunningSer
             assert not any("/hooks" in path for _, path in github.requests[asked:]), "not before ten minutes"
 
 
-async def test_without_a_public_address_nobody_is_asked(service: RunningService, database: Database):
+async def test_without_a_public_address_no_tracker_is_asked(service: RunningService, database: Database):
     github = FakeGitHub(repository="acme/shop", token="tracker-token")
     async with github, service.replica(config(github, "github")) as running:
         there = running.services.config.current.destination("there")
@@ -313,7 +313,7 @@ async def test_what_a_delivery_is_about_to_change_is_no_drift(
     assert (await service.ticket(linked[0]))["status"] == "closed"
 
 
-async def test_what_was_promised_while_the_issue_was_read_is_not_undone(
+async def test_a_delivery_planned_while_the_issue_was_read_is_not_undone(
     linked, service: RunningService, tracker: FakeForgejo, database: Database
 ):
     """The issue was open when it was read; by now the ticket is closed, and the close on its way."""

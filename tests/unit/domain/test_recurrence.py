@@ -119,7 +119,7 @@ def model(rules, reason, age, same):
     st.sampled_from([0.0, 599.0, 600.0, 86399.0, 86400.0, 2591999.0, 2592000.0]),
     st.sampled_from([True, False, None]),
 )
-def test_every_rule_against_its_words(rules, reason, age, same):
+def test_every_rule_against_its_description(rules, reason, age, same):
     assert first_matching_action(rules, reason, age, same_release=same) == model(rules, reason, age, same)
 
 

@@ -1,4 +1,4 @@
-"""How an attempt ended and what comes next: what is not provably unapplied is in doubt."""
+"""Classify errors of attempts: a request that is not proven to have had no effect has an unknown outcome."""
 
 import asyncio
 
@@ -31,7 +31,7 @@ def of(error, kind, *, attempts=1, failures=0, dice=1.0):
 
 UNAVAILABLE = (Outcome.UNAVAILABLE, NextStep.RETRY, False)
 UNKNOWN = (Outcome.UNKNOWN, NextStep.RETRY, True)
-# error: (class, next, in doubt) for a create, a comment, a change of state; whether the attempt counts
+# error: (outcome, next step, outcome unknown) for a create, a comment, a change of state; whether the attempt counts
 TABLE = [
     (api.Unavailable("x"), UNAVAILABLE, UNAVAILABLE, UNAVAILABLE, False),
     (api.RateLimited("x"), *[(Outcome.RATE_LIMITED, NextStep.RETRY, False)] * 3, False),
@@ -145,7 +145,7 @@ def test_the_numbers_of_an_attempt():
 
 
 def test_nothing_waits_for_what_is_found_out_by_looking():
-    """Only a change of state, for which nobody looks, lets the tracker settle."""
+    """Only a change of state, which is not verified, lets the tracker settle."""
     assert not any(of(error, COMMENT).must_settle for error in (api.UnknownOutcome("x"), api.Refused("x")))
 
 
@@ -196,7 +196,7 @@ def test_any_verdict_can_be_acted_on(error, kind, attempts, failures, dice):
     )
     # a retry never comes at once, or a failing tracker would be hammered
     assert verdict.next_step is not NextStep.RETRY or verdict.delay_seconds > 0
-    # doing it twice is the same as once: nothing to be in doubt about
+    # doing it twice is the same as once: no outcome to verify
     assert not (verdict.outcome_unknown and kind["idempotent"])
     # what was not told apart may have been done
     if not isinstance(error, api.PluginError) and not kind["idempotent"]:
@@ -204,6 +204,6 @@ def test_any_verdict_can_be_acted_on(error, kind, attempts, failures, dice):
 
 
 def test_a_change_of_state_that_may_come_late_lets_the_tracker_settle_before_anything_follows():
-    """A close that is applied after it was given up would undo the reopen that came next."""
+    """A close that is applied late would undo the reopen that followed."""
     assert of(TimeoutError(), STATE).must_settle
     assert not of(api.Unavailable("x"), STATE).must_settle, "that one surely never left"

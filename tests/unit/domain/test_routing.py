@@ -100,7 +100,7 @@ def test_a_verdict_names_what_stood_against_a_rule_and_what_it_met():
 
 
 @pytest.mark.parametrize("name", ["environment", "level", "release"])
-def test_one_of_several_words_is_enough(name):
+def test_one_of_several_values_is_enough(name):
     rules = [rule(1, (1,), **{name: ["x", "y"]})]
     assert choose(rules, Facts("shop", "alert", **{name: "y"})) == (1,)
     assert choose(rules, Facts("shop", "alert", **{name: "xy"})) == ()
@@ -185,7 +185,7 @@ def test_a_rule_below_its_threshold_is_passed_over():
     assert settle([OFTEN, rule(2, (2,))], ALERT, seen(3)).destinations == (1,)
 
 
-def test_nothing_is_held_that_a_rule_drops_or_that_no_rule_would_take():
+def test_nothing_is_below_a_threshold_that_a_rule_drops_or_that_no_rule_would_take():
     assert not settle([OFTEN, rule(2, ())], ALERT, seen(1)).below_threshold
     assert not settle(
         [rule(1, (1,), source="other", occurrences=3, within="10m")], ALERT, seen(1)
@@ -212,8 +212,8 @@ def test_what_was_not_seen_for_long_or_never_is_news():
     )
 
 
-def test_people_are_never_held_back():
-    """A person's ticket is never reported again: it would wait for ever."""
+def test_support_tickets_never_wait_for_a_threshold():
+    """A support ticket is reported once: it would wait for ever."""
     help_me = Facts("helpdesk", "support")
     choice = settle([OFTEN, rule(2, (2,))], help_me)
     assert (choice.destinations, choice.below_threshold, choice.pending) == ((1,), False, ())
@@ -379,7 +379,7 @@ def test_what_is_not_asked_changes_nothing(some, report, other, past):
     st.lists(st.tuples(st.text(), st.text())).map(tuple),
     st.sampled_from(["x", ".*$", r"\pL", "(?s)^.", r"\bé"]),
 )
-def test_no_text_of_a_stranger_raises(title, word, tags, pattern):
+def test_no_untrusted_text_raises(title, word, tags, pattern):
     report = Facts("shop", "alert", word, word, word, title + "\ud800", tags)
     some = [rule(1, (1,), environment="x"), rule(2, (2,), tags={"a": "b"}), rule(3, (3,), title=pattern)]
     for route in some:

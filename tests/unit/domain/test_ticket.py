@@ -63,7 +63,7 @@ OWNER = (MAIL, DeliveryKind.MAIL)
 CREATE, COMMENT, REOPEN = both(DeliveryKind.CREATE), both(DeliveryKind.COMMENT), both(DeliveryKind.REOPEN)
 
 TABLE = [
-    # status of the ticket, action of the report, event, promises
+    # status of the ticket, action of the report, event, deliveries
     (None, "opened", "opened", CREATE),
     (None, "recurred", "opened", CREATE),
     (None, "regressed", "opened", CREATE),
@@ -149,7 +149,7 @@ def test_below_its_threshold_a_ticket_goes_nowhere_and_then_gets_its_issues():
     assert reported(ticket, "opened").events == []
 
 
-def test_a_held_ticket_that_was_closed_is_open_once_it_reaches_its_threshold_unless_it_is_ignored():
+def test_a_closed_ticket_below_its_threshold_is_open_once_it_reaches_it_unless_it_is_ignored():
     ticket = make(TicketStatus.CLOSED, close_reason="not_planned")
     ticket.below_threshold = True
     assert planned(came_back(ticket, "opened", "ignore")) == []
@@ -254,7 +254,7 @@ def test_decisions_of_one_transaction_add_up():
 
 
 class TicketMachine(RuleBasedStateMachine):
-    """A ticket through anything that can happen, beside what its life should have been."""
+    """Drive a ticket through any sequence of reports and state changes, beside a model of its state."""
 
     def __init__(self):
         super().__init__()
@@ -310,7 +310,7 @@ class TicketMachine(RuleBasedStateMachine):
         assert [event.n for event in self.changes.events] == list(range(1, self.ticket.next_event))
 
     @invariant()
-    def every_promise_is_of_an_event_and_none_is_made_twice(self):
+    def every_delivery_is_of_an_event_and_none_is_planned_twice(self):
         keys = [
             (delivery.destination_id, delivery.event_n, delivery.kind) for delivery in self.changes.deliveries
         ]
@@ -329,5 +329,5 @@ class TicketMachine(RuleBasedStateMachine):
         assert (self.ticket.close_reason is not None) == self.closed
 
 
-TestLife = TicketMachine.TestCase
-TestLife.settings = settings(deadline=None, max_examples=30, stateful_step_count=20)
+TestTicketMachine = TicketMachine.TestCase
+TestTicketMachine.settings = settings(deadline=None, max_examples=30, stateful_step_count=20)

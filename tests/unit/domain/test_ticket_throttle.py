@@ -1,4 +1,4 @@
-"""Storms: how many tickets a minute lets in, how long a storm lasts, and what its parent tells."""
+"""Throttling: how many tickets a minute admits, how long it lasts, and what its summary lists."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_a_minute_lets_in_what_it_may_and_new_ones_come_first(
     assert window.opened == opened + new + singled_out
 
 
-def test_while_a_storm_lasts_nothing_held_is_let_out():
+def test_while_a_throttle_lasts_nothing_throttled_is_released():
     assert admit_tickets(RateWindow(AT, 0, PARENT), 60, new=1, recurring=5)[1] == Admission(1, 0, 0)
 
 
@@ -98,7 +98,7 @@ def test_while_a_storm_lasts_nothing_held_is_let_out():
         (60, 60, RateWindow(seconds(60), 0, None)),
     ],
 )
-def test_a_storm_lasts_while_minutes_stay_over_the_allowance(opened, after, window):
+def test_a_throttle_lasts_while_minutes_stay_over_the_limit(opened, after, window):
     assert window_at(RateWindow(AT, opened, PARENT), seconds(after), 60) == window
 
 
@@ -109,7 +109,7 @@ batches = st.lists(
 
 @given(allowed=st.integers(1, 30), batches=batches)
 def test_no_minute_lets_out_more_than_allowed_whatever_comes(allowed, batches):
-    """Batches at any times: each is let in or held, whole; no minute has more issues than allowed."""
+    """Batches at any times: no minute has more issues than its limit."""
     window, now, let_in = RateWindow(AT), AT, {}
     for wait, new, recurring in batches:
         now += dt.timedelta(seconds=wait)
@@ -140,7 +140,7 @@ def test_the_first_surplus_opens_the_parent_wherever_its_tickets_would_have_gone
     assert ticket.next_event == 2
 
 
-def test_more_of_a_storm_is_one_comment():
+def test_more_throttled_tickets_are_one_comment():
     changes = surplus(parent(), trackers=(FORGEJO,))
     assert [event.kind for event in changes.events] == ["throttle_continued"]
     assert planned(changes) == [(FORGEJO, DeliveryKind.COMMENT, 2, "throttle")]
@@ -160,7 +160,7 @@ def test_a_place_that_comes_later_gets_the_issue():
     assert changes.events == []
 
 
-def test_a_parent_that_was_closed_while_the_storm_goes_on_is_open_again():
+def test_a_summary_that_was_closed_while_the_throttle_continues_is_reopened():
     ticket = parent(status=TicketStatus.CLOSED)
     changes = surplus(ticket, trackers=(FORGEJO,))
     assert [event.kind for event in changes.events] == ["recurred"]
@@ -168,7 +168,7 @@ def test_a_parent_that_was_closed_while_the_storm_goes_on_is_open_again():
     assert (ticket.status, ticket.close_reason) == (TicketStatus.OPEN, None)
 
 
-# -- the held ------------------------------------------------------------------------------------------------------
+# -- throttled tickets ---------------------------------------------------------------------------------------------
 
 
 def reported(ticket: Ticket, targets: DeliveryTargets, action="recurred") -> Changes:
@@ -177,7 +177,7 @@ def reported(ticket: Ticket, targets: DeliveryTargets, action="recurred") -> Cha
     return changes
 
 
-def test_a_held_ticket_is_opened_without_an_issue_and_says_where_it_is_listed():
+def test_a_throttled_ticket_is_opened_without_an_issue_and_says_where_it_is_listed():
     changes = reported(child(next_event=1), DeliveryTargets((), MAIL, (FORGEJO,)), "opened")
     assert changes.deliveries == []
     assert changes.events[0].data == {"action": "opened", "throttle": str(PARENT), "routed": [FORGEJO]}
@@ -185,7 +185,7 @@ def test_a_held_ticket_is_opened_without_an_issue_and_says_where_it_is_listed():
 
 @pytest.mark.parametrize("action", ["opened", "recurred", "regressed", "unmuted"])
 @pytest.mark.parametrize("status", list(TicketStatus))
-def test_a_held_ticket_gets_its_own_issue_once_there_is_room(action, status):
+def test_a_throttled_ticket_gets_its_own_issue_once_the_limit_allows_it(action, status):
     ticket = child(status)
     changes = reported(ticket, DeliveryTargets((FORGEJO,), MAIL), action)
     assert [(event.kind, event.data["throttle"]) for event in changes.events] == [("released", str(PARENT))]
@@ -198,7 +198,7 @@ def test_a_held_ticket_gets_its_own_issue_once_there_is_room(action, status):
     ] == [DeliveryKind.COMMENT]
 
 
-def test_while_there_is_no_room_a_held_ticket_stays_as_quiet_as_any_without_an_issue():
+def test_while_the_limit_allows_no_more_a_throttled_ticket_stays_as_quiet_as_any_without_an_issue():
     assert reported(child(), DeliveryTargets((), MAIL), "opened") == Changes()
     assert reported(child(), DeliveryTargets((), MAIL), "regressed").deliveries == []
 
@@ -246,7 +246,7 @@ def test_news_in_a_row_is_the_last_of_them_and_counts_the_others():
     assert (delivery.event_n, delivery.coalesced_count, delivery.coalesce_key) == (4, 2, RECURRENCE_KEY)
 
 
-def test_nothing_moves_past_a_persons_words():
+def test_nothing_moves_past_a_persons_comment():
     planned = [keyed(2, RECURRENCE_KEY), keyed(3, None), keyed(4, RECURRENCE_KEY)]
     folded = coalesce(planned)
     assert [delivery.event_n for delivery in folded] == [2, 3, 4]
@@ -261,7 +261,7 @@ def test_nothing_moves_past_a_persons_words():
         )
     )
 )
-def test_folding_keeps_the_order_every_unkeyed_promise_and_the_count(drawn):
+def test_coalescing_keeps_the_order_every_unkeyed_delivery_and_the_count(drawn):
     planned = [
         keyed(n, key if kind is DeliveryKind.COMMENT else None, kind) for n, (key, kind) in enumerate(drawn)
     ]
@@ -280,10 +280,10 @@ def test_folding_keeps_the_order_every_unkeyed_promise_and_the_count(drawn):
         assert folded[-1].event_n == planned[-1].event_n
 
 
-# -- words ---------------------------------------------------------------------------------------------------------
+# -- texts ---------------------------------------------------------------------------------------------------------
 
 
-def ticket_text(title: str = "A storm") -> render.TicketText:
+def ticket_text(title: str = "Too many") -> render.TicketText:
     page = f"https://pointsman.test/console/tickets/{PARENT}"
     return render.TicketText(id=str(PARENT), kind=TicketKind.ALERT, title=title, source="shop", page=page)
 
@@ -293,7 +293,7 @@ def summary_data(total: int, shown: int) -> dict:
     return {"throttle": {"allowed": 60, "total": total, "tickets": tickets}}
 
 
-def test_the_issue_of_a_storm_lists_what_it_stands_for_and_how_many_more():
+def test_the_issue_of_a_summary_lists_its_tickets_and_how_many_more():
     body = render.issue_body(ticket_text(), summary_data(362, 50))
     assert "More than 60 new problems" in body
     assert body.count("\n- ") + body.startswith("- ") >= 49
@@ -303,14 +303,14 @@ def test_the_issue_of_a_storm_lists_what_it_stands_for_and_how_many_more():
     assert len(body) < 20_000
 
 
-def test_a_storm_that_is_listed_whole_names_no_more():
+def test_a_summary_that_is_listed_whole_names_no_more():
     assert "more:" not in render.issue_body(ticket_text(), summary_data(3, 3))
     assert "**3** new problems" in render.comment_body(
         ticket_text(), "throttle_continued", summary_data(3, 3)
     )
 
 
-def test_an_issue_that_came_out_of_a_storm_refers_to_it():
+def test_an_issue_that_was_released_refers_to_its_summary():
     assert str(PARENT) in render.issue_body(ticket_text(), {"action": "opened", "throttle": str(PARENT)})
 
 
@@ -320,6 +320,6 @@ def test_a_collapsed_comment_says_how_many_it_stands_for_and_since_when():
     assert "more like it" not in render.comment_body(ticket_text(), "regressed", {})
 
 
-def test_a_storms_name_is_its_sources_and_its_beginning():
+def test_a_summarys_fingerprint_is_its_sources_and_its_start():
     assert ticket_throttle.fingerprint(RateWindow(AT)) == "throttle:2026-11-20T10:00:00+00:00"
     assert "shop" in ticket_throttle.title("shop", 60)

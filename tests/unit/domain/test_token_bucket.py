@@ -36,7 +36,7 @@ def test_four_fifths_of_a_limit_are_used_steadily_and_one_fifth_at_once():
     assert (minute.scope, minute.rate, minute.burst) == ("content", 64 / 60, pytest.approx(16))
 
 
-def test_the_word_of_the_operator_replaces_what_the_tracker_declares():
+def test_the_operators_limit_replaces_what_the_tracker_declares():
     declared = (Quota("content", 80, 60.0), Quota("issue", 20, 2.0))
     assert rate_limits_of(declared, 60) == (RateLimit("all", 1.0, 5.0),)
     assert rate_limits_of(declared, 1) == (RateLimit("all", 1 / 60, 1.0),)
@@ -86,7 +86,7 @@ def test_a_bucket_holds_no_more_than_its_burst_and_time_that_runs_back_fills_not
 
 @given(LIMITS, STEPS)
 def test_no_window_sees_more_than_the_published_limit(limit, steps):
-    """One lane writes whenever it may; every window of the limit's length is counted."""
+    """Write whenever the lane may; count every window of the limit's length."""
     [pace] = rate_limits_of((limit,), None)
     lanes, now, went = PerIssueLimits(), 0.0, []
     for step in steps:
@@ -154,7 +154,7 @@ def test_each_lane_has_a_bucket_of_its_own_and_a_full_one_is_forgotten():
     assert len(lanes) == 1
 
 
-def test_a_sweep_leaves_buckets_of_other_trackers_alone():
+def test_a_clean_up_leaves_buckets_of_other_trackers_alone():
     slow, fast = RateLimit("issue", 0.001, 1.0), RateLimit("issue", 8.0, 4.0)
     lanes = PerIssueLimits()
     lanes.acquire(1, [slow], 0.0)
@@ -173,7 +173,7 @@ def test_the_longest_of_several_buckets_counts():
 # -- what a replica holds --------------------------------------------------------------------------------------------
 
 
-def test_the_last_fifth_of_what_is_held_is_for_urgent_ones():
+def test_the_last_fifth_of_the_prefetched_tokens_is_for_priority_writes():
     throttled = LocalTokens(RateLimit("all", 10.0, 50.0))
     throttled.add(0.0, 10)
     assert [throttled.acquire(0.0, priority=False) for _ in range(9)] == [True] * 8 + [False]
@@ -193,7 +193,7 @@ def test_what_was_taken_for_an_urgent_one_stays_for_urgent_ones():
         st.tuples(st.sampled_from(["put", "back", "take", "urgent"]), st.integers(1, 99), st.floats(0, 5))
     ),
 )
-def test_never_more_is_held_than_a_second_is_worth_and_never_less_than_nothing(rate, doings):
+def test_never_more_is_prefetched_than_a_second_is_worth_and_never_less_than_nothing(rate, doings):
     pace = RateLimit("all", rate, max(1.0, rate))
     tokens, now, put, took = LocalTokens(pace), 0.0, 0, 0
     for subject, count, step in doings:
@@ -208,7 +208,7 @@ def test_never_more_is_held_than_a_second_is_worth_and_never_less_than_nothing(r
     assert took <= put
 
 
-def test_what_is_held_is_not_held_for_long():
+def test_prefetched_tokens_are_not_kept_for_long():
     throttled = LocalTokens(RateLimit("all", 10.0, 50.0))
     throttled.add(0.0, 5)
     assert throttled.acquire(PREFETCH_SECONDS, priority=True)
