@@ -1,6 +1,6 @@
-"""The cells of the tracker's matrix: call, status, when it takes effect, form of the body; and what each must come to.
+"""Cells of the tracker's fault matrix (call, status, time of the effect, body) and the outcome that each must have.
 
-Pure. The classes are those of the delivery design; ``expected`` is its table written out a second time.
+``expected`` states the rules of the retry policy a second time, independently.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MOVED = {301, 302, 307, 308}
 
 
 class Cell(NamedTuple):
-    """One thing that goes wrong with one call."""
+    """One fault of one call."""
 
     call: str
     status: int
@@ -32,20 +32,20 @@ class Cell(NamedTuple):
 
     @property
     def legal(self) -> bool:
-        """Whether a tracker may do so: a refusal that took effect all the same would be a lie."""
+        """Whether the fault is possible: a refused request must not take effect."""
         if self.when == "never":
             return True
         return not self.call.startswith("find") and self.expected() <= {"unknown", "unavailable"}
 
     def expected(self) -> set[str]:
-        """The classes that such an answer may be judged to be."""
-        # to close twice is to close once, and a question changes nothing: then an unknown outcome is no doubt
+        """Return the outcomes that the service may assign to such a response."""
+        # closing is idempotent and reading changes nothing, so their outcome needs no verification
         unknown = {"unknown"} if self.call in ("create", "comment") else {"unavailable"}
-        # an answer that is too long to be read says nothing, whatever it begins with
+        # a response that is too long is not read, whatever its status
         return unknown if self.body == "huge" else _by_status(self.call, self.status, unknown)
 
     def ends(self) -> str:
-        """How it ends: ``done``, ``dead``, ``parked``, or ``waits`` for an operator who mends the destination."""
+        """Return the final state: ``done``, ``dead``, ``parked``, or ``waits`` for an operator to repair the destination."""
         classes = self.expected()
         if classes <= {"unknown", "unavailable", "conflict", "limited"}:
             return "done"
@@ -78,7 +78,7 @@ def _by_status(call: str, status: int, unknown: set[str]) -> set[str]:
 
 
 def every() -> list[Cell]:
-    """All cells there may be."""
+    """Return all possible cells."""
     return [
         cell
         for cell in itertools.starmap(Cell, itertools.product(CALLS, STATUSES, WHENS, BODIES))
@@ -87,7 +87,7 @@ def every() -> list[Cell]:
 
 
 def pairwise(dice: random.Random) -> list[Cell]:
-    """Few cells in which every two values that may meet do meet."""
+    """Return few cells that contain every possible pair of values."""
     left = every()
     dice.shuffle(left)
     missing = {pair for cell in left for pair in _pairs(cell)}
@@ -109,35 +109,35 @@ def _pairs(cell: Cell) -> set[Any]:
 
 
 def fault(cell: Cell) -> dict[str, Any]:
-    """The order to the tracker."""
-    made: dict[str, Any] = {"status": cell.status, "times": 1}
+    """Return the fault in the form that the tracker process reads."""
+    fields: dict[str, Any] = {"status": cell.status, "times": 1}
     match cell.body:
         case "html":
-            made["body"] = "<html><body><h1>It did not work</h1></body></html>"
+            fields["body"] = "<html><body><h1>It did not work</h1></body></html>"
         case "cut":
-            made["body"] = '{"id": 50, "number": 1, "title": "Ord'
+            fields["body"] = '{"id": 50, "number": 1, "title": "Ord'
         case "wrong":
-            made["body"] = "[1, null, 3]"
+            fields["body"] = "[1, null, 3]"
         case "huge":
-            made["megabytes"] = 6
+            fields["megabytes"] = 6
     if cell.when == "applied":
-        made["applied"] = True
+        fields["applied"] = True
     elif cell.when == "late":
-        made["late_seconds"] = 1.0
+        fields["late_seconds"] = 1.0
     if cell.status == 429:
-        made["headers"] = {"Retry-After": "1"}
+        fields["headers"] = {"Retry-After": "1"}
     repo = "/api/v1/repos/acme/shop/issues"
-    made["match"] = {
+    fields["match"] = {
         "create": f"POST {repo}",
         "comment": f"POST {repo}",
         "close": f"PATCH {repo}",
         "find issue": f"GET {repo}",
         "find comment": f"GET {repo}",
     }[cell.call]
-    return made
+    return fields
 
 
 def in_chunks(cells: list[Cell], size: int) -> Iterable[list[Cell]]:
-    """So many at a time."""
+    """Split the cells into lists of at most ``size``."""
     for start in range(0, len(cells), size):
         yield cells[start : start + size]

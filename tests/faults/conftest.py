@@ -1,4 +1,4 @@
-"""What the suites of faults share: a server, a tracker, the process that replicas are forked from, seeds, a summary."""
+"""Fixtures of the fault suites: a server, a tracker, the fork server, seeds, and a summary."""
 
 from __future__ import annotations
 
@@ -10,31 +10,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Cluster, TrackerProcess, Zygote
+from harness import Cluster
 from oracle import Verdict
+from processes import ForkServer, TrackerProcess
 from server import Server
 
 _RESULTS = pytest.StashKey[list[str]]()
 _SEED = pytest.StashKey[str]()
-PLACES = 6
+DESTINATIONS = 6
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """A place for the results."""
+    """Prepare the list of results."""
     config.stash[_RESULTS] = []
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Any:
-    """A failure says how to see it again."""
+    """Add to a failure the command that repeats it."""
     report = yield
     if report.failed and (line := item.stash.get(_SEED, "")) and hasattr(report.longrepr, "addsection"):
-        report.longrepr.addsection("again", line)
+        report.longrepr.addsection("repeat", line)
     return report
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """What each suite did and found."""
+    """Print the figures of each suite."""
     if lines := config.stash[_RESULTS]:
         terminalreporter.section("faults")
         for line in lines:
@@ -43,28 +44,28 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 @pytest.fixture
 def seed(request: pytest.FixtureRequest) -> int:
-    """The seed of everything that is thrown; FAULTS_SEED repeats it."""
+    """Return the seed of all random choices; FAULTS_SEED sets it."""
     number = int(os.environ.get("FAULTS_SEED", "0")) or random.SystemRandom().randrange(1, 10**6)
-    again = f"FAULTS_SEED={number} make faults ARGS='-k {request.node.originalname}'"
-    request.node.stash[_SEED] = again
-    print(f"\n{again}")
+    repeat = f"FAULTS_SEED={number} make faults ARGS='-k {request.node.originalname}'"
+    request.node.stash[_SEED] = repeat
+    print(f"\n{repeat}")
     return number
 
 
 @pytest.fixture
 def dice(seed: int) -> random.Random:
-    """Dice that fall the same way for the same seed."""
+    """Return the random number generator of the seed."""
     return random.Random(seed)
 
 
 @pytest.fixture
 def note(request: pytest.FixtureRequest, seed: int) -> Callable[..., None]:
-    """Write down what a suite did, for the summary."""
-    began = time.monotonic()
+    """Return a function that adds the figures of a suite to the summary."""
+    started_at = time.monotonic()
 
     def write(verdict: Verdict | str = "", **figures: Any) -> None:
-        words = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in figures.items())
-        line = f"{request.node.name}: {words}{'; ' if words and verdict else ''}{verdict} ({time.monotonic() - began:.0f} s, seed {seed})"
+        text = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in figures.items())
+        line = f"{request.node.name}: {text}{'; ' if text and verdict else ''}{verdict} ({time.monotonic() - started_at:.0f} s, seed {seed})"
         print(line)
         request.config.stash[_RESULTS].append(line)
 
@@ -73,57 +74,59 @@ def note(request: pytest.FixtureRequest, seed: int) -> Callable[..., None]:
 
 @pytest.fixture(scope="session")
 def faults_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the suites keep their things."""
+    """Return the folder for files of all suites."""
     return tmp_path_factory.mktemp("faults")
 
 
 @pytest.fixture(scope="session")
-def zygote(faults_folder: Path) -> Iterator[Zygote]:
-    """Replicas are forked from it."""
-    made = Zygote(faults_folder)
-    yield made
-    made.close()
+def fork_server(faults_folder: Path) -> Iterator[ForkServer]:
+    """Start the fork server."""
+    fork_server = ForkServer(faults_folder)
+    yield fork_server
+    fork_server.close()
 
 
 @pytest.fixture(scope="session")
 def server(faults_folder: Path) -> Iterator[Server]:
-    """A Postgres that no suite restarts."""
-    made = Server(faults_folder / "server", max_connections="150")
-    made.create()
-    made.start()
-    yield made
-    made.stop()
+    """Start a PostgreSQL server that no suite restarts."""
+    server = Server(faults_folder / "server", max_connections="150")
+    server.create()
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture(scope="module")
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A Postgres of a file's own, to be mishandled."""
-    made = Server(tmp_path_factory.mktemp("own-server"))
-    made.create()
-    made.start()
-    yield made
-    made.stop()
+    """Start a PostgreSQL server for one module that restarts and breaks it."""
+    server = Server(tmp_path_factory.mktemp("own-server"))
+    server.create()
+    server.start()
+    yield server
+    server.stop()
 
 
 @pytest.fixture
 def tracker(tmp_path: Path, seed: int) -> Iterator[TrackerProcess]:
-    """A tracker in good health."""
-    made = TrackerProcess(tmp_path / "tracker", PLACES, seed)
-    yield made
-    made.close()
+    """Start the tracker process, without faults."""
+    tracker = TrackerProcess(tmp_path / "tracker", DESTINATIONS, seed)
+    yield tracker
+    tracker.close()
 
 
 @pytest.fixture
-def cluster(
-    zygote: Zygote, server: Server, tracker: TrackerProcess, tmp_path: Path, dice: random.Random
+def new_cluster(
+    fork_server: ForkServer, server: Server, tracker: TrackerProcess, tmp_path: Path, dice: random.Random
 ) -> Callable[..., Awaitable[Cluster]]:
-    """Makes a cluster over a new database; ``part`` names one of several."""
+    """Return a function that creates a cluster over a new database; ``part`` distinguishes several clusters of a test."""
 
-    async def make(*, over: Server | None = None, part: str = "", **more: Any) -> Cluster:
-        home = over or server
+    async def create(*, on: Server | None = None, part: str = "", **options: Any) -> Cluster:
+        home = on or server
         name = await home.database()
-        more.setdefault("direct", home.dsn(name))
-        dsn = more.pop("dsn", home.dsn)
-        return Cluster(zygote, tracker, tmp_path / part, dsn(name), random.Random(dice.random()), **more)
+        options.setdefault("direct", home.dsn(name))
+        dsn = options.pop("dsn", home.dsn)
+        return Cluster(
+            fork_server, tracker, tmp_path / part, dsn(name), random.Random(dice.random()), **options
+        )
 
-    return make
+    return create

@@ -1,5 +1,7 @@
-"""Replicas without the second that Python needs to import the service: one process imports, and each replica is forked
-from it before any loop, thread or connection exists. Speaks lines of JSON over standard input and output.
+"""Fork replicas from a process that has imported the service, which saves a second for each start.
+
+No event loop, thread or connection exists when a replica is forked. Requests and results are lines of JSON on standard
+input and output.
 """
 
 from __future__ import annotations
@@ -19,24 +21,24 @@ from typing import Any
 import quick_serve
 
 
-def replica(order: dict[str, Any]) -> None:
-    """The life of a forked replica."""
+def run_replica(request: dict[str, Any]) -> None:
+    """Run the service in the forked process and exit."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    log = os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
+    log = os.open(request["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.closerange(3, 256)
     os.environ.clear()
-    os.environ.update(order["env"])
-    os.chdir(Path(order["log"]).parent)
+    os.environ.update(request["env"])
+    os.chdir(Path(request["log"]).parent)
     random.seed(os.urandom(16))
     code = 1
     try:
         code = quick_serve.run()
-    except BaseException:  # noqa: BLE001 - the last words of a process
+    except BaseException:  # noqa: BLE001 - the traceback goes to the log of the replica
         traceback.print_exc()
     finally:
         sys.stdout.flush()
@@ -45,7 +47,7 @@ def replica(order: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Fork on request until the input ends, and then leave nobody behind."""
+    """Fork on request until the input ends, then kill all children."""
     quick_serve.preload()
     gc.collect()
     gc.freeze()
@@ -57,8 +59,8 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
 
-    def say(**words: Any) -> None:
-        os.write(1, (json.dumps(words) + "\n").encode())
+    def send(**message: Any) -> None:
+        os.write(1, (json.dumps(message) + "\n").encode())
 
     def reap() -> None:
         while children:
@@ -66,12 +68,12 @@ def main() -> None:
             if pid == 0:
                 return
             children.discard(pid)
-            say(ended=pid, code=os.waitstatus_to_exitcode(status))
+            send(ended=pid, code=os.waitstatus_to_exitcode(status))
 
     selector = DefaultSelector()
     selector.register(0, EVENT_READ)
     selector.register(woken, EVENT_READ)
-    say(ready=os.getpid())
+    send(ready=os.getpid())
     rest = b""
     while True:
         for key, _ in selector.select():
@@ -84,13 +86,13 @@ def main() -> None:
                 for pid in children:
                     os.kill(pid, signal.SIGKILL)
                 return
-            *orders, rest = (rest + read).split(b"\n")
-            for order in map(json.loads, orders):
+            *lines, rest = (rest + read).split(b"\n")
+            for request in map(json.loads, lines):
                 pid = os.fork()
                 if pid == 0:
-                    replica(order)
+                    run_replica(request)
                 children.add(pid)
-                say(forked=pid, order=order["order"])
+                send(forked=pid, request=request["request"])
 
 
 if __name__ == "__main__":

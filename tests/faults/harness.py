@@ -1,4 +1,4 @@
-"""Replicas as real processes over one real Postgres, and a tracker in a process of its own."""
+"""Harness of the fault suites: replicas as real processes over a real PostgreSQL, and a tracker process."""
 
 from __future__ import annotations
 
@@ -9,9 +9,6 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
-import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -21,18 +18,18 @@ import aiohttp
 import asyncpg
 import oracle
 from load import Load
+from processes import ForkServer, TrackerProcess
 from server import free_port
 from tracker_main import REPOSITORY, TOKEN
 
 from polling import until
 
-HERE = Path(__file__).parent
 LONG = os.environ.get("FAULTS_LONG") == "1"
 STARTED = time.monotonic()
 DRAIN_SECONDS = 1200.0 if LONG else 120.0
-"""How long a suite whose work piles up may take until all is delivered."""
+"""Time limit for delivering the backlog of a suite."""
 
-#: What goes wrong at a tracker on an ordinary bad day; shares of all writes.
+#: Shares of the writes that fail in each way at an unreliable tracker.
 BAD_DAY = {
     "500": 0.02,
     "500 applied": 0.01,
@@ -44,119 +41,16 @@ BAD_DAY = {
 }
 
 
-def budget(seconds: float) -> float:
-    """How long a suite of the long form may take: its share of FAULTS_MINUTES."""
+def time_limit(share: float) -> float:
+    """Return the seconds of a suite of the long form: its share of FAULTS_MINUTES."""
     minutes = float(os.environ.get("FAULTS_MINUTES", "0"))
-    return minutes * 60 * seconds if minutes else float("inf")
+    return minutes * 60 * share if minutes else float("inf")
 
 
-def _with_paths() -> dict[str, str]:
-    """The environment of our own programs."""
-    paths = [str(HERE), str(HERE.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    return {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-
-
-class Zygote:
-    """The process that replicas are forked from."""
-
-    def __init__(self, folder: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "fork_server.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=_with_paths(),
-            cwd=folder,
-        )
-        self._orders = 0
-        self._pids: dict[int, int] = {}
-        self.codes: dict[int, int] = {}
-        self._said = threading.Event()
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            words = json.loads(line)
-            if "forked" in words:
-                self._pids[words["order"]] = words["forked"]
-            elif "ended" in words:
-                self.codes[words["ended"]] = words["code"]
-
-    async def fork(self, environ: dict[str, str], log: Path) -> int:
-        """A new replica's pid."""
-        self._orders += 1
-        order = self._orders
-        assert self._process.stdin is not None
-        line = json.dumps({"order": order, "env": environ, "log": str(log)})
-        self._process.stdin.write(line.encode() + b"\n")
-        self._process.stdin.flush()
-
-        async def forked() -> int | None:
-            assert self._process.poll() is None, "the zygote died"
-            return self._pids.get(order)
-
-        return await until(forked, 120, every_seconds=0.003)
-
-    def close(self) -> None:
-        """Let it and all its children go."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(30)
-        self._reader.join(10)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-
-
-class TrackerProcess:
-    """The tracker's process; see ``tracker_main``."""
-
-    def __init__(self, folder: Path, count: int, seed: int) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.effects = folder / "effects.jsonl"
-        self.effects.touch()
-        self._log = (folder / "tracker.log").open("ab")
-        self._process = subprocess.Popen(
-            [sys.executable, str(HERE / "tracker_main.py"), str(count), str(self.effects), str(seed)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=_with_paths(),
-        )
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        assert line, (folder / "tracker.log").read_text()
-        said = json.loads(line)
-        self.control: str = said["control"]
-        self.places: dict[str, str] = said["places"]
-
-    async def order(self, **words: Any) -> None:
-        """Set attributes of the trackers; ``place`` names one."""
-        async with (
-            aiohttp.ClientSession() as session,
-            session.post(f"{self.control}/order", json=words) as answer,
-        ):
-            assert answer.status == 200, await answer.text()
-
-    async def state(self) -> dict[str, Any]:
-        """How each place stands."""
-        async with aiohttp.ClientSession() as session, session.get(f"{self.control}/state") as answer:
-            return await answer.json()
-
-    def close(self) -> None:
-        """The end of it."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait(30)
-        assert self._process.stdout is not None
-        self._process.stdout.close()
-        self._log.close()
-
-
-def configuration(places: dict[str, str], at_once: int = 8, more: str = "") -> str:
-    """A source of alerts and one of tickets for each place."""
+def configuration(destinations: dict[str, str], at_once: int = 8, more: str = "") -> str:
+    """Return a configuration with a source of alerts and a source of tickets for each destination."""
     parts = []
-    for name, url in places.items():
+    for name, url in destinations.items():
         parts.append(f"""
 [[source]]
 slug = "shop-{name}"
@@ -190,10 +84,10 @@ source = "desk-{name}"
 
 
 class Replica:
-    """One service process, at one address for all its lives."""
+    """One replica of the service, restarted at the same address."""
 
-    def __init__(self, zygote: Zygote, folder: Path, config: str, *, dsn: str, **more: str) -> None:
-        self._zygote = zygote
+    def __init__(self, fork_server: ForkServer, folder: Path, config: str, *, dsn: str, **more: str) -> None:
+        self._fork_server = fork_server
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -218,11 +112,11 @@ class Replica:
         self.in_service = False
 
     async def fork(self, **more: str) -> None:
-        """Begin a life, with more in its environment."""
-        self.pid = await self._zygote.fork({**self.environ, **more}, self.log)
+        """Fork the process, with more in its environment."""
+        self.pid = await self._fork_server.fork({**self.environ, **more}, self.log)
 
     async def start(self, **more: str) -> Self:
-        """Begin a life and wait until it takes requests."""
+        """Fork the process and wait until it is ready."""
         await self.fork(**more)
         await until(self.ready, 90)
         self.in_service = True
@@ -230,65 +124,68 @@ class Replica:
 
     @property
     def code(self) -> int | None:
-        """How its last life ended, None while it lives."""
-        return self._zygote.codes.get(self.pid)
+        """Exit code of the last process, None while it runs."""
+        return self._fork_server.codes.get(self.pid)
 
     async def ready(self) -> bool:
-        """Whether it answers its probe."""
+        """Return whether the readiness probe succeeds."""
         assert self.code is None, f"the replica ended with {self.code}: {self.log.read_text()[-3000:]}"
         try:
-            async with aiohttp.ClientSession() as session, session.get(f"{self.url}/health/ready") as answer:
-                return answer.status == 200
+            async with (
+                aiohttp.ClientSession() as session,
+                session.get(f"{self.url}/health/ready") as response,
+            ):
+                return response.status == 200
         except aiohttp.ClientError:
             return False
 
-    def send(self, sign: signal.Signals) -> None:
-        """A signal."""
-        os.kill(self.pid, sign)
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal."""
+        os.kill(self.pid, number)
 
-    async def ended(self, patience_seconds: float = 60.0) -> int:
-        """Wait for its end; the exit code."""
+    async def ended(self, timeout_seconds: float = 60.0) -> int:
+        """Wait until the process has ended and return its exit code."""
 
         async def look() -> bool:
             return self.code is not None
 
-        await until(look, patience_seconds, every_seconds=0.005)
+        await until(look, timeout_seconds, every_seconds=0.005)
         self.in_service = False
         assert self.code is not None
         return self.code
 
     async def kill(self) -> None:
-        """kill -9."""
+        """End the process with SIGKILL."""
         self.in_service = False
         self.send(signal.SIGKILL)
         await self.ended()
 
     async def stop(self) -> int:
-        """SIGTERM; the exit code."""
+        """End the process with SIGTERM and return its exit code."""
         if self.code is None:
             self.send(signal.SIGTERM)
         return await self.ended()
 
     @property
     def holders(self) -> list[str]:
-        """Under which names its lives held leases, the last one last."""
+        """Lease holder ids of all processes of this replica, in order."""
         lines = self.log.read_text("utf-8", "replace").splitlines()
         return [json.loads(line)["holder"] for line in lines if line.startswith('{"holder"')]
 
 
 class Cluster:
-    """Replicas, a load and the judge, over one database."""
+    """Replicas over one database, the load, and the comparison of accepted reports with effects."""
 
     def __init__(
         self,
-        zygote: Zygote,
+        fork_server: ForkServer,
         tracker: TrackerProcess,
         folder: Path,
         dsn: str,
         dice: random.Random,
         *,
         direct: str = "",
-        places: dict[str, str] | None = None,
+        destinations: dict[str, str] | None = None,
         config: str = "",
         count: int = 3,
         **more: str,
@@ -296,37 +193,38 @@ class Cluster:
         self.tracker = tracker
         self.direct = direct or dsn
         self.dice = dice
-        self.places = places or tracker.places
-        text = config or configuration(self.places)
+        self.destinations = destinations or tracker.destinations
+        text = config or configuration(self.destinations)
         self.replicas = [
-            Replica(zygote, folder / f"replica-{number}", text, dsn=dsn, **more) for number in range(count)
+            Replica(fork_server, folder / f"replica-{number}", text, dsn=dsn, **more)
+            for number in range(count)
         ]
-        self.load = Load(self.urls, list(self.places), dice)
+        self.load = Load(self.urls, list(self.destinations), dice)
         self._start = tracker.effects.stat().st_size
         self._tasks: list[asyncio.Task[None]] = []
 
     def urls(self) -> list[str]:
-        """Where requests may be sent: replicas that nobody took away on purpose."""
-        return [one.url for one in self.replicas if one.in_service]
+        """Return the addresses of the replicas that are in service."""
+        return [replica.url for replica in self.replicas if replica.in_service]
 
-    async def trouble(self, **words: Any) -> None:
-        """An order to the trackers of our places."""
-        for place in self.places:
-            await self.tracker.order(place=place, **words)
+    async def configure_trackers(self, **attributes: Any) -> None:
+        """Set attributes of the trackers of this cluster."""
+        for destination in self.destinations:
+            await self.tracker.configure(destination=destination, **attributes)
 
-    def sends(self, accepted: int = 10**9, **how: Any) -> asyncio.Task[None]:
-        """The load, in the background; see ``Load.run``."""
-        task = asyncio.create_task(self.load.run(accepted, **how))
+    def send_load(self, accepted: int = 10**9, **options: Any) -> asyncio.Task[None]:
+        """Send load in the background; see ``Load.run``."""
+        task = asyncio.create_task(self.load.run(accepted, **options))
         self._tasks.append(task)
         return task
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        """All replicas up; at the end all down, by force if it went wrong."""
+        """Start all replicas; stop them at the end, by force after an error."""
         try:
-            # the first one applies the configuration
+            # the first replica applies the configuration
             await self.replicas[0].start()
-            await asyncio.gather(*(one.start() for one in self.replicas[1:]))
+            await asyncio.gather(*(replica.start() for replica in self.replicas[1:]))
             async with self.load:
                 try:
                     yield self
@@ -334,78 +232,80 @@ class Cluster:
                     for task in self._tasks:
                         task.cancel()
                     await asyncio.gather(*self._tasks, return_exceptions=True)
-            for one in self.replicas:
-                assert await one.stop() == 0, one.log.read_text()[-3000:]
+            for replica in self.replicas:
+                assert await replica.stop() == 0, replica.log.read_text()[-3000:]
         finally:
-            for one in self.replicas:
-                if one.pid and one.code is None:
-                    one.send(signal.SIGKILL)
+            for replica in self.replicas:
+                if replica.pid and replica.code is None:
+                    replica.send(signal.SIGKILL)
 
-    async def holding(self) -> Replica | None:
-        """A replica that has three lanes or more in its hands, if there is one."""
+    async def replica_with_lanes(self) -> Replica | None:
+        """Return a replica that has claimed three lanes or more, if there is one."""
         return await self._holder("true")
 
     async def about_to_send(self) -> Replica | None:
-        """A replica that has three lanes with an intent just written, if there is one."""
+        """Return a replica that has just recorded the intents of three lanes, if there is one."""
         return await self._holder("d.outcome_unknown and d.first_sent_at > now() - interval '0.2 seconds'")
 
-    async def _holder(self, which: str) -> Replica | None:
+    async def _holder(self, condition: str) -> Replica | None:
         con = await asyncpg.connect(self.direct, timeout=20)
         try:
             holder = await con.fetchval(
                 "select l.holder::text from lane l join delivery d on d.lane_id = l.id and d.seq = l.head_seq"
-                f" where l.state = 2 and {which}"
+                f" where l.state = 2 and {condition}"
                 " group by l.holder having count(*) >= 3 order by count(*) desc limit 1"
             )
         finally:
             await con.close(timeout=5)
-        return next((one for one in self.replicas if holder and one.holders[-1:] == [holder]), None)
+        return next(
+            (replica for replica in self.replicas if holder and replica.holders[-1:] == [holder]), None
+        )
 
-    async def amid_alerts(self, look: Callable[[], Awaitable[Replica | None]]) -> Replica:
-        """The replica that a look found after eight alerts; where the moment was missed, eight more come."""
+    async def find_during_alerts(self, look: Callable[[], Awaitable[Replica | None]]) -> Replica:
+        """Send eight alerts until ``look`` returns a replica, and return the replica."""
         for _ in range(12):
             await asyncio.gather(*(self.load.alert() for _ in range(8)))
             with contextlib.suppress(AssertionError):
-                found: Replica = await until(look, 5.0)
-                return found
+                replica: Replica = await until(look, 5.0)
+                return replica
         raise AssertionError(f"{look.__name__}: never seen in 12 attempts")
 
-    async def settled(self, patience_seconds: float = 120.0) -> oracle.Verdict:
-        """Wait until nothing is under way any more, or as long as it may take, and judge."""
+    async def settled(self, timeout_seconds: float = 120.0) -> oracle.Verdict:
+        """Wait until nothing is pending or the time is over, and return the verdict."""
 
         async def look() -> bool:
             left = await oracle.stuck(self.direct)
             return not any(left[name] for name in ("pending", "leased", "unfinished"))
 
         with contextlib.suppress(AssertionError):
-            await until(look, patience_seconds, every_seconds=0.2)
+            await until(look, timeout_seconds, every_seconds=0.2)
         return await self.verdict()
 
     async def verdict(self) -> oracle.Verdict:
-        """Judge now."""
+        """Return the verdict of this moment."""
         left = await oracle.stuck(self.direct)
         counted = await oracle.counted(self.direct)
         return oracle.Verdict.of(
-            self.load.promises, self.happened(), left, repeated=self.load.repeated, counted=counted
+            self.load.accepted_reports, self.effects(), left, repeated=self.load.repeated, counted=counted
         )
 
-    def happened(self) -> list[oracle.Effect]:
-        """What took effect at our places since we began."""
-        found = oracle.effects(self.tracker.effects, self._start)
-        return [effect for effect in found if effect.place in self.places]
+    def effects(self) -> list[oracle.Effect]:
+        """Return what took effect at the destinations of this cluster so far."""
+        effects = oracle.effects(self.tracker.effects, self._start)
+        return [effect for effect in effects if effect.destination in self.destinations]
 
-    async def why(self, verdict: oracle.Verdict) -> str:
-        """The verdict with what is known about the first orders it names, for a failure."""
+    async def explain(self, verdict: oracle.Verdict) -> str:
+        """Return the verdict with the history of the first orders that it names, for an assertion message."""
         named = re.findall(r"order (\d+)", " ".join(verdict.lost + verdict.duplicates + verdict.misordered))
-        told = [str(verdict)]
+        lines = [str(verdict)]
         for order in list(dict.fromkeys(map(int, named)))[:4]:
-            told += [f"order {order}, promised: {self.load.promises.said.get(order)}"]
-            told += [f"  {line}" for line in await oracle.history(self.direct, order, self.happened())]
-        for one in self.replicas:
-            told += [f"-- {one.log}: {one.log.read_text('utf-8', 'replace')[-1000:]}"]
-        return "\n".join(told)
+            lines += [f"order {order}, accepted: {self.load.accepted_reports.updates.get(order)}"]
+            lines += [f"  {line}" for line in await oracle.history(self.direct, order, self.effects())]
+        for replica in self.replicas:
+            lines += [f"-- {replica.log}: {replica.log.read_text('utf-8', 'replace')[-1000:]}"]
+        return "\n".join(lines)
 
 
-async def eventually(look: Callable[[], Awaitable[Any]], patience_seconds: float = 60.0) -> Any:
-    """Look ten times a second until there is something."""
-    return await until(look, patience_seconds, every_seconds=0.1)
+async def eventually(look: Callable[[], Awaitable[Any]], timeout_seconds: float = 60.0) -> Any:
+    """Call ``look`` ten times a second until its result is true, and return the result."""
+    return await until(look, timeout_seconds, every_seconds=0.1)

@@ -1,7 +1,6 @@
-"""kill -9 of a replica by itself, right before or after a step it has taken so many times.
+"""Let a replica kill itself right before or after a step, at the n-th time.
 
-The service has no hooks for this: its own functions are wrapped from outside, by name, and a name that is gone is an
-error of the test.
+The service has no hooks for this: its functions are wrapped by name, and a missing name is an error of the test.
 """
 
 from __future__ import annotations
@@ -33,15 +32,15 @@ FUNCTIONS: dict[str, tuple[Any, str]] = {
     "create": (ForgejoTracker, "create_issue"),
     "comment": (ForgejoTracker, "add_comment"),
     "state": (ForgejoTracker, "set_state"),
-    "sight": (marker_observations, "record_markers"),
+    "record_markers": (marker_observations, "record_markers"),
     "finish": (Lanes, "finish"),
     "retry": (Lanes, "retry"),
-    "look": (outcome_verification, "verify_outcome"),
-    "clear_doubt": (Lanes, "confirm_not_applied"),
-    "give_up": (Lanes, "dead_letter"),
+    "verify": (outcome_verification, "verify_outcome"),
+    "confirm_not_applied": (Lanes, "confirm_not_applied"),
+    "dead_letter": (Lanes, "dead_letter"),
 }
 
-#: The points where the suite kills: what is between them is one statement or one request.
+#: Points at which the suite kills; between two of them is one statement or one request.
 STEPS = (
     "before:accept",
     "before:commit",
@@ -55,16 +54,16 @@ STEPS = (
     "after:create",
     "after:comment",
     "after:state",
-    "before:sight",
-    "after:sight",
+    "before:record_markers",
+    "after:record_markers",
     "before:finish",
     "after:finish",
     "before:retry",
     "after:retry",
-    "before:look",
-    "after:look",
-    "before:clear_doubt",
-    "after:clear_doubt",
+    "before:verify",
+    "after:verify",
+    "before:confirm_not_applied",
+    "after:confirm_not_applied",
     "after:renew",
 )
 
@@ -73,9 +72,9 @@ _point = ""
 _accepting: contextvars.ContextVar[bool] = contextvars.ContextVar("accepting", default=False)
 
 
-def pass_by(point: str) -> None:
-    """Die here, if this is the point and the time."""
-    global _left  # noqa: PLW0603 - one process, one death
+def reach(point: str) -> None:
+    """Kill this process if it is the chosen point and the chosen time."""
+    global _left  # noqa: PLW0603 - the state of this process
     if point != _point:
         return
     _left -= 1
@@ -83,72 +82,72 @@ def pass_by(point: str) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
-def arm(order: str) -> None:
-    """``after:intent:3``; empty: nobody dies. The last part is left out for the first time."""
+def arm(setting: str) -> None:
+    """Choose the point, such as ``after:intent:3`` or ``after:intent``; an empty setting kills nothing."""
     global _left, _point
-    if not order:
+    if not setting:
         return
-    when, step, *times = order.split(":")
+    when, step, *times = setting.split(":")
     _left, _point = int(times[0]) if times else 1, f"{when}:{step}"
     if when not in ("before", "after"):
-        raise SystemExit(f"QUICK_DIE_AT={order}: say before or after")
+        raise SystemExit(f"QUICK_DIE_AT={setting}: use before or after")
     if step == "commit":
         _wrap_commit()
         return
     if step not in FUNCTIONS:
-        raise SystemExit(f"QUICK_DIE_AT={order}: steps are commit, {', '.join(FUNCTIONS)}")
+        raise SystemExit(f"QUICK_DIE_AT={setting}: steps are commit, {', '.join(FUNCTIONS)}")
     owner, name = FUNCTIONS[step]
-    _replace(owner, name, lambda made: _between(made, step))
+    _replace(owner, name, lambda original: _between(original, step))
 
 
-def _between(made: Callable[..., Any], step: str) -> Callable[..., Any]:
-    @functools.wraps(made)
-    async def wrapped(*args: Any, **more: Any) -> Any:
-        pass_by(f"before:{step}")
-        result = await made(*args, **more)
-        pass_by(f"after:{step}")
+def _between(original: Callable[..., Any], step: str) -> Callable[..., Any]:
+    @functools.wraps(original)
+    async def wrapped(*args: Any, **options: Any) -> Any:
+        reach(f"before:{step}")
+        result = await original(*args, **options)
+        reach(f"after:{step}")
         return result
 
     return wrapped
 
 
 def _replace(owner: Any, name: str, wrap: Callable[[Callable[..., Any]], Callable[..., Any]]) -> None:
-    """Put something else in a function's place, wherever it was imported to."""
-    made = getattr(owner, name, None)
-    if made is None:
-        raise SystemExit(f"{owner} has no {name} any more: a step of the kill loop is gone")
-    instead = wrap(made)
-    setattr(owner, name, instead)
+    """Replace a function, also in all modules that imported it."""
+    original = getattr(owner, name, None)
+    if original is None:
+        raise SystemExit(f"{owner} has no {name}: a step of the kill loop is missing")
+    replacement = wrap(original)
+    setattr(owner, name, replacement)
     for module in list(sys.modules.values()):
         if getattr(module, "__name__", "").startswith("pointsman"):
             for key, value in list(vars(module).items()):
-                if value is made:
-                    setattr(module, key, instead)
+                if value is original:
+                    setattr(module, key, replacement)
 
 
 def _wrap_commit() -> None:
-    """Before and after the COMMIT of the transaction that accepts reports."""
+    """Add the points before and after the COMMIT of the intake transaction."""
     _replace(accept, "accept", _marked)
-    begun = Database.transaction
+    begin = Database.transaction
 
     @contextlib.asynccontextmanager
     async def transaction(self: Database) -> AsyncIterator[Any]:
-        async with begun(self) as con:
+        async with begin(self) as con:
             yield con
             if _accepting.get():
-                pass_by("before:commit")
+                reach("before:commit")
         if _accepting.get():
-            pass_by("after:commit")
+            reach("after:commit")
 
     Database.transaction = transaction  # type: ignore[method-assign]
 
 
-def _marked(made: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(made)
-    async def wrapped(*args: Any, **more: Any) -> Any:
+def _marked(original: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(original)
+    async def wrapped(*args: Any, **options: Any) -> Any:
         token = _accepting.set(True)
         try:
-            return await made(*args, **more)
+            return await original(*args, **options)
         finally:
             _accepting.reset(token)
 

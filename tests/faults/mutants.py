@@ -1,4 +1,4 @@
-"""Parts of the delivery protocol switched off, one at a time, so that the harness is seen to notice."""
+"""Switch off parts of the delivery protocol, one at a time, to prove that the harness notices."""
 
 from __future__ import annotations
 
@@ -25,50 +25,50 @@ _FENCED = (
 
 
 def without_find() -> None:
-    """Nobody looks whether an earlier request took effect."""
+    """Never verify whether an earlier request took effect."""
 
-    async def nothing(*_: object) -> list[object]:
+    async def no_matches(*_: object) -> list[object]:
         return []
 
-    ForgejoTracker.find_issue = nothing  # type: ignore[method-assign, assignment]
-    ForgejoTracker.find_comment = nothing  # type: ignore[method-assign, assignment]
+    ForgejoTracker.find_issue = no_matches  # type: ignore[method-assign, assignment]
+    ForgejoTracker.find_comment = no_matches  # type: ignore[method-assign, assignment]
 
-    async def unseen(*_: object) -> list[tuple[str, str, str]]:
+    async def no_observations(*_: object) -> list[tuple[str, str, str]]:
         return []
 
     assert hasattr(Lanes, "issues_with_marker")
-    Lanes.issues_with_marker = unseen  # type: ignore[method-assign, assignment]
+    Lanes.issues_with_marker = no_observations  # type: ignore[method-assign, assignment]
 
 
 def without_fence() -> None:
-    """Whoever believes to hold a lane may do anything with it, however late."""
+    """Accept statements of expired leases."""
     for name in _FENCED:
-        text, changed = _LEASE.subn(lambda found: f"({found[0]} or true)", queue.SQL[name])
+        text, changed = _LEASE.subn(lambda match: f"({match[0]} or true)", queue.SQL[name])
         if not changed:
             raise SystemExit(f"queue.sql: {name} names no lease any more")
         queue.SQL._statements[name] = text
-    # nor does he look at the clock before he sends
+    # also skip the check of the clock before sending
     Lanes._trusted_until = lambda *_: float("inf")  # type: ignore[method-assign]
 
 
 def without_settle() -> None:
-    """A look right after the request, while the tracker may still be at it, counts as proof."""
+    """Verify right after the request, while the tracker may still be executing the request."""
     ForgejoTracker.capabilities = replace(ForgejoTracker.capabilities, settle_seconds=())
 
 
 def without_intent() -> None:
-    """Nothing is written down before a request leaves."""
+    """Record no intent before a request leaves."""
     _always(Lanes, "record_intent", outcome_unknown=False)
 
 
-def _always(owner: Any, name: str, **words: Any) -> None:
-    made: Callable[..., Any] = getattr(owner, name)
+def _always(owner: Any, name: str, **fixed: Any) -> None:
+    original: Callable[..., Any] = getattr(owner, name)
 
-    @functools.wraps(made)
-    async def wrapped(*args: Any, **more: Any) -> Any:
-        if not more.keys() >= words.keys():
-            raise SystemExit(f"{name} takes no {', '.join(words)} any more")
-        return await made(*args, **{**more, **words})
+    @functools.wraps(original)
+    async def wrapped(*args: Any, **options: Any) -> Any:
+        if not options.keys() >= fixed.keys():
+            raise SystemExit(f"{name} has no parameters {', '.join(fixed)}")
+        return await original(*args, **{**options, **fixed})
 
     setattr(owner, name, wrapped)
 
@@ -82,6 +82,6 @@ MUTANTS: dict[str, Callable[[], None]] = {
 
 
 def apply(name: str) -> None:
-    """Switch one part off; empty: none."""
+    """Switch off the named part; an empty name switches off nothing."""
     if name:
         MUTANTS[name]()

@@ -1,7 +1,6 @@
-"""The judge: what was promised, against what really happened at the tracker, and what still waits in the database.
+"""Compare what was accepted with what took effect at the tracker, and count what is left in the database.
 
-Pure but for the one question to the database. What is promised stands in the log of every 2xx; what happened stands in
-the tracker's log of effects, which knows nothing of the service.
+Every 2xx is recorded in ``AcceptedReports``. The tracker's log of effects is independent of the service.
 """
 
 from __future__ import annotations
@@ -22,10 +21,10 @@ NOTE = re.compile(r"Note (\d+) on order (\d+)\b")
 
 KNOWN = "A known problem"
 
-#: What may never be left behind once everything is said to be done.
+#: Counts that must be 0 after all deliveries.
 STUCK = """
 select (select count(*) from delivery where state = 0) as pending,
-       (select count(*) from delivery where state = 0 and in_doubt) as in_doubt,
+       (select count(*) from delivery where state = 0 and outcome_unknown) as outcome_unknown,
        (select count(*) from delivery where state = 2) as dead,
        (select count(*) from lane where state = 2) as leased,
        (select count(*) from lane where state = 3) as parked,
@@ -35,9 +34,9 @@ select (select count(*) from delivery where state = 0) as pending,
 
 @dataclass(frozen=True, slots=True)
 class Effect:
-    """One thing that took effect at the tracker, in the order of the log."""
+    """Request that took effect at the tracker."""
 
-    place: str
+    destination: str
     kind: str
     key: str
     marker: str
@@ -46,7 +45,7 @@ class Effect:
 
 
 def effects(path: Path, start: int = 0) -> list[Effect]:
-    """The tracker's log, from a byte on. A line that is being written counts when it is whole."""
+    """Read the tracker's log from a byte on, without a last line that is incomplete."""
     with path.open("rb") as file:
         file.seek(start)
         lines = file.read().split(b"\n")[:-1]
@@ -54,30 +53,30 @@ def effects(path: Path, start: int = 0) -> list[Effect]:
 
 
 @dataclass
-class Promises:
-    """Every 2xx that was given: orders that have an issue, and what was said on each in order.
+class AcceptedReports:
+    """Accepted tickets and their updates.
 
-    ``said`` holds, for each order, ``note 1``, ``note 2``, ``closed``, ``open`` in the order of their 2xx.
+    ``updates`` holds, for each order, ``note 1``, ``note 2``, ``closed``, ``open`` in the order of their 2xx.
     """
 
-    said: dict[int, list[str]] = field(default_factory=dict)
+    updates: dict[int, list[str]] = field(default_factory=dict)
     accepted: int = 0
-    """How many 2xx were given."""
+    """Number of 2xx responses."""
 
     def opened(self, order: int) -> None:
-        """A ticket was taken."""
-        self.said.setdefault(order, [])
+        """Record an accepted ticket."""
+        self.updates.setdefault(order, [])
         self.accepted += 1
 
-    def says(self, order: int, what: str) -> None:
-        """A comment or a change of state was taken."""
-        self.said[order].append(what)
+    def updated(self, order: int, change: str) -> None:
+        """Record an accepted comment or change of state."""
+        self.updates[order].append(change)
         self.accepted += 1
 
 
 @dataclass
 class Verdict:
-    """How it ended."""
+    """Result of a comparison; everything but ``accepted`` and ``effects`` must be empty."""
 
     accepted: int = 0
     effects: int = 0
@@ -89,53 +88,55 @@ class Verdict:
     @classmethod
     def of(
         cls,
-        promises: Promises,
-        happened: Sequence[Effect],
+        accepted_reports: AcceptedReports,
+        all_effects: Sequence[Effect],
         stuck: Mapping[str, Any] | None = None,
         *,
         repeated: int = 0,
         counted: int = 0,
     ) -> Self:
-        """Judge. ``repeated``: how many reports of known problems were taken. ``counted``: how many their tickets count."""
-        made = cls(promises.accepted + repeated, len(happened))
+        """Compare; ``repeated`` reports of known problems were accepted, and their tickets count ``counted``."""
+        verdict = cls(accepted_reports.accepted + repeated, len(all_effects))
         if counted < repeated:
-            made.lost.append(f"{repeated - counted} reports of known problems")
+            verdict.lost.append(f"{repeated - counted} reports of known problems")
         if counted > repeated:
-            made.duplicates.append(f"{counted - repeated} reports of known problems")
-        by_order = _by_order(happened)
-        for order, said in promises.said.items():
+            verdict.duplicates.append(f"{counted - repeated} reports of known problems")
+        by_order = _by_order(all_effects)
+        for order, updates in accepted_reports.updates.items():
             seen = by_order.get(order, [])
             if "issue" not in seen:
-                made.lost.append(f"order {order}")
-            made.lost += [
-                f"order {order}: {what}" for what in said if what.startswith("note") and what not in seen
+                verdict.lost.append(f"order {order}")
+            verdict.lost += [
+                f"order {order}: {update}"
+                for update in updates
+                if update.startswith("note") and update not in seen
             ]
-            states = [what for what in said if what in ("closed", "open")]
-            ended = [what for what in seen if what in ("closed", "open")]
-            if states and (ended[-1] if ended else "open") != states[-1]:
-                made.lost.append(f"order {order}: {states[-1]}")
+            states = [update for update in updates if update in ("closed", "open")]
+            applied = [update for update in seen if update in ("closed", "open")]
+            if states and (applied[-1] if applied else "open") != states[-1]:
+                verdict.lost.append(f"order {order}: {states[-1]}")
         for order, seen in by_order.items():
-            made.duplicates += [
-                f"order {order}: {what} x {times}"
-                for what, times in Counter(seen).items()
-                if times > 1 and what not in ("closed", "open")
+            verdict.duplicates += [
+                f"order {order}: {update} x {times}"
+                for update, times in Counter(seen).items()
+                if times > 1 and update not in ("closed", "open")
             ]
-            if wrong := _misordered(seen, promises.said.get(order, [])):
-                made.misordered.append(f"order {order}: {wrong}")
-        if not made.duplicates:
-            # a double that no text shows
-            made.duplicates += _twins(happened)
-        made.stuck = {name: int(count) for name, count in (stuck or {}).items() if count}
-        return made
+            if violation := _misordered(seen, accepted_reports.updates.get(order, [])):
+                verdict.misordered.append(f"order {order}: {violation}")
+        if not verdict.duplicates:
+            # duplicates whose texts contain no order
+            verdict.duplicates += _duplicate_markers(all_effects)
+        verdict.stuck = {name: int(count) for name, count in (stuck or {}).items() if count}
+        return verdict
 
     @property
     def ok(self) -> bool:
-        """Whether every promise was kept once and in order, and nothing is left."""
+        """Whether nothing is lost, duplicated, out of order or left over."""
         return not (self.lost or self.duplicates or self.misordered or self.stuck)
 
     def __str__(self) -> str:
-        def some(words: list[str]) -> str:
-            return f"{len(words)} ({'; '.join(words[:5])})" if words else "0"
+        def some(items: list[str]) -> str:
+            return f"{len(items)} ({'; '.join(items[:5])})" if items else "0"
 
         stuck = ", ".join(f"{count} {name}" for name, count in self.stuck.items()) or "0"
         return (
@@ -144,45 +145,45 @@ class Verdict:
         )
 
 
-def _by_order(happened: Iterable[Effect]) -> dict[int, list[str]]:
-    """What was done for each order, in order: ``issue``, ``note 3``, ``closed``, ``open``."""
+def _by_order(all_effects: Iterable[Effect]) -> dict[int, list[str]]:
+    """Return the effects on each order in order: ``issue``, ``note 3``, ``closed``, ``open``."""
     order_of: dict[tuple[str, str], int] = {}
     done: dict[int, list[str]] = defaultdict(list)
-    for effect in happened:
-        place = (effect.place, effect.key)
-        if effect.kind == "issue" and (found := ISSUE.search(effect.text)):
-            order_of[place] = int(found[1])
-            done[int(found[1])].append("issue")
-        elif effect.kind == "comment" and (found := NOTE.search(effect.text)):
-            done[int(found[2])].append(f"note {int(found[1])}")
-        elif effect.kind == "state" and place in order_of:
-            done[order_of[place]].append(effect.text)
+    for effect in all_effects:
+        issue = (effect.destination, effect.key)
+        if effect.kind == "issue" and (match := ISSUE.search(effect.text)):
+            order_of[issue] = int(match[1])
+            done[int(match[1])].append("issue")
+        elif effect.kind == "comment" and (match := NOTE.search(effect.text)):
+            done[int(match[2])].append(f"note {int(match[1])}")
+        elif effect.kind == "state" and issue in order_of:
+            done[order_of[issue]].append(effect.text)
     return done
 
 
-def _misordered(seen: list[str], said: list[str]) -> str:
-    """The first thing that was done before what was said before it. Doubles are judged elsewhere."""
-    place = {"issue": -1, **{what: number for number, what in enumerate(said)}}
+def _misordered(seen: list[str], updates: list[str]) -> str:
+    """Return a description of the first effect that came too early, or an empty text. Duplicates do not count."""
+    position = {"issue": -1, **{update: number for number, update in enumerate(updates)}}
     first = list(dict.fromkeys(seen))
-    known = [what for what in first if what in place]
-    for one, following in itertools.pairwise(known):
-        if place[one] > place[following]:
-            return f"{one} before {following}"
+    known = [update for update in first if update in position]
+    for earlier, later in itertools.pairwise(known):
+        if position[earlier] > position[later]:
+            return f"{earlier} before {later}"
     return ""
 
 
-def _twins(happened: Iterable[Effect]) -> list[str]:
-    """Markers that two issues, or two comments, carry."""
+def _duplicate_markers(all_effects: Iterable[Effect]) -> list[str]:
+    """Return the markers of which several issues or several comments exist."""
     counts = Counter(
         (effect.kind, effect.marker)
-        for effect in happened
+        for effect in all_effects
         if effect.marker and effect.kind in ("issue", "comment")
     )
     return [f"{kind} {marker} x {times}" for (kind, marker), times in counts.items() if times > 1]
 
 
 async def stuck(dsn: str) -> dict[str, int]:
-    """What is left in the database."""
+    """Return the counts of STUCK."""
     con = await asyncpg.connect(dsn, timeout=20)
     try:
         return dict(await con.fetchrow(STUCK))
@@ -191,7 +192,7 @@ async def stuck(dsn: str) -> dict[str, int]:
 
 
 async def counted(dsn: str) -> int:
-    """How many reports the tickets of known problems count."""
+    """Return how many reports the tickets of known problems count."""
     con = await asyncpg.connect(dsn, timeout=20)
     try:
         return await con.fetchval(
@@ -201,8 +202,8 @@ async def counted(dsn: str) -> int:
         await con.close(timeout=5)
 
 
-async def history(dsn: str, order: int, happened: Sequence[Effect]) -> list[str]:
-    """Everything that is known about an order, in order of time: attempts as the service wrote them down, and effects."""
+async def history(dsn: str, order: int, all_effects: Sequence[Effect]) -> list[str]:
+    """Return the attempts, events and effects of an order as lines, in order of time."""
     con = await asyncpg.connect(dsn, timeout=20)
     try:
         rows = await con.fetch(
@@ -212,7 +213,7 @@ async def history(dsn: str, order: int, happened: Sequence[Effect]) -> list[str]
             " left join delivery d on d.lane_id = a.lane_id and d.seq = a.seq where t.title = $1",
             f"Order {order} fails",
         )
-        told = await con.fetch(
+        events = await con.fetch(
             "select extract(epoch from e.at)::float8 as at, e.n, e.kind, left(e.data::text, 120) as data"
             " from event e join ticket t on t.id = e.ticket_id where t.title = $1",
             f"Order {order} fails",
@@ -229,12 +230,20 @@ async def history(dsn: str, order: int, happened: Sequence[Effect]) -> list[str]
         )
         for row in rows
     ]
-    lines += [(row["at"], f"event {row['n']}: {row['kind']} {row['data']}") for row in told]
-    mine = re.compile(rf"\b[Oo]rder {order}\b")
-    place = {(one.place, one.key) for one in happened if one.kind == "issue" and mine.search(one.text)}
+    lines += [(row["at"], f"event {row['n']}: {row['kind']} {row['data']}") for row in events]
+    mentions = re.compile(rf"\b[Oo]rder {order}\b")
+    issues = {
+        (effect.destination, effect.key)
+        for effect in all_effects
+        if effect.kind == "issue" and mentions.search(effect.text)
+    }
     lines += [
-        (one.at, f"at the tracker: {one.kind} on {one.place} {one.key}: {one.text[:60]!r}")
-        for one in happened
-        if mine.search(one.text) or (one.kind == "state" and (one.place, one.key) in place)
+        (
+            effect.at,
+            f"at the tracker: {effect.kind} on {effect.destination} {effect.key}: {effect.text[:60]!r}",
+        )
+        for effect in all_effects
+        if mentions.search(effect.text)
+        or (effect.kind == "state" and (effect.destination, effect.key) in issues)
     ]
     return [f"{at:.3f} {line}" for at, line in sorted(lines)]

@@ -1,8 +1,8 @@
-"""A pooler in transaction mode, as hard on its clients as the mode allows: another session for each transaction.
+"""A connection pooler in transaction mode that gives each transaction another session.
 
-It speaks just enough of the protocol: https://www.postgresql.org/docs/current/protocol-message-formats.html. A client
-gets one of the server's connections with its first message and loses it with ReadyForQuery outside a transaction. The one
-that was used longest ago is taken next, so nothing that is left in a session is found again.
+It implements the necessary part of the protocol: https://www.postgresql.org/docs/current/protocol-message-formats.html.
+A client gets a server connection with its first message and loses the connection with ReadyForQuery outside a transaction.
+The least recently used connection is taken next, so that a client never finds session state that it left.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _SSL, _GSS, _CANCEL = 80877103, 80877104, 80877102
 
 
 class _Messages:
-    """Reads whole messages; whoever stops waiting for one loses nothing."""
+    """Reader of whole messages; cancelling a read loses no bytes."""
 
     def __init__(self, reader: asyncio.StreamReader) -> None:
         self.reader = reader
         self._read = b""
 
     async def next(self) -> tuple[bytes, bytes]:
-        """The next message: its letter, and all of it."""
+        """Return the type and the bytes of the next message."""
         while (size := self._size()) is None:
             data = await self.reader.read(65536)
             if not data:
@@ -42,7 +42,7 @@ class _Messages:
 
 
 class _Session:
-    """A connection to the server."""
+    """Connection to the server."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.messages, self.writer = _Messages(reader), writer
@@ -50,7 +50,7 @@ class _Session:
         self.key = b""
 
     async def greet(self, startup: bytes) -> Self:
-        """Log in; what the server says is kept for clients."""
+        """Log in and keep the server's greeting for clients."""
         self.writer.write(startup)
         while True:
             letter, message = await self.messages.next()
@@ -65,11 +65,11 @@ class _Session:
 
 
 class Pooler:
-    """Listens on ``port`` of loopback; ``transactions`` counts what it handed over."""
+    """Pooler on ``port`` of loopback; ``transactions`` counts the transactions."""
 
     def __init__(self, host: str, port: int, size: int = 6) -> None:
         self._target = (host, port)
-        self._room = asyncio.Semaphore(size)
+        self._capacity = asyncio.Semaphore(size)
         self._idle: dict[bytes, deque[_Session]] = {}
         self._linked: dict[bytes, _Session] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -115,31 +115,31 @@ class Pooler:
             await self._cancel(startup[8:16])
             return
         key = secrets.token_bytes(8)
-        async with self._room:
-            session = await self._take(startup)
-            self._give_back(startup, session)
+        async with self._capacity:
+            session = await self._acquire(startup)
+            self._release(startup, session)
         writer.write(session.greeting + b"K" + struct.pack("!I", 12) + key + b"Z\x00\x00\x00\x05I")
         messages = _Messages(reader)
         while True:
             letter, message = await messages.next()
             if letter == b"X":
                 return
-            async with self._room:
-                session = await self._take(startup)
+            async with self._capacity:
+                session = await self._acquire(startup)
                 self._linked[key] = session
-                well = False
+                reusable = False
                 try:
-                    well = await self._transaction(session, messages, writer, letter, message)
+                    reusable = await self._transaction(session, messages, writer, letter, message)
                 finally:
                     del self._linked[key]
-                    if well:
-                        self._give_back(startup, session)
+                    if reusable:
+                        self._release(startup, session)
                     else:
-                        # somebody left in the middle of it: the server rolls back when we hang up
+                        # the client left during the transaction: closing the connection rolls back
                         session.writer.transport.abort()
                         self._sessions.discard(session)
             self.transactions += 1
-            if not well:
+            if not reusable:
                 return
 
     async def _transaction(
@@ -150,8 +150,8 @@ class Pooler:
         letter: bytes,
         message: bytes,
     ) -> bool:
-        """Carry to and fro until a transaction is over; whether the session is fit for another."""
-        asked = 0
+        """Forward messages until the transaction is over; return whether the session can be reused."""
+        pending = 0
         from_client: asyncio.Task[tuple[bytes, bytes]] | None = None
         from_server = asyncio.create_task(session.messages.next())
         try:
@@ -159,17 +159,17 @@ class Pooler:
                 if letter == b"X":
                     return False
                 if letter:
-                    asked += letter in (b"Q", b"S", b"F")
+                    pending += letter in (b"Q", b"S", b"F")
                     session.writer.write(message)
                     letter = b""
                 from_client = from_client or asyncio.create_task(client.next())
                 await asyncio.wait((from_client, from_server), return_when=asyncio.FIRST_COMPLETED)
                 if from_server.done():
-                    said, answer = from_server.result()
-                    writer.write(answer)
-                    if said == b"Z":
-                        asked -= 1
-                        if answer[5:6] == b"I" and asked <= 0 and not from_client.done():
+                    response_type, response = from_server.result()
+                    writer.write(response)
+                    if response_type == b"Z":
+                        pending -= 1
+                        if response[5:6] == b"I" and pending <= 0 and not from_client.done():
                             return True
                     from_server = asyncio.create_task(session.messages.next())
                 elif from_client.done():
@@ -181,7 +181,7 @@ class Pooler:
                     task.cancel()
                     await asyncio.gather(task, return_exceptions=True)
 
-    async def _take(self, startup: bytes) -> _Session:
+    async def _acquire(self, startup: bytes) -> _Session:
         idle = self._idle.setdefault(startup, deque())
         while idle:
             session = idle.popleft()
@@ -192,11 +192,11 @@ class Pooler:
         self._sessions.add(session)
         return session
 
-    def _give_back(self, startup: bytes, session: _Session) -> None:
+    def _release(self, startup: bytes, session: _Session) -> None:
         self._idle[startup].append(session)
 
     async def _cancel(self, key: bytes) -> None:
-        """Somebody wants his statement to end."""
+        """Forward a cancel request."""
         if (session := self._linked.get(key)) is not None:
             _, writer = await asyncio.open_connection(*self._target)
             writer.write(struct.pack("!II", 16, _CANCEL) + session.key)

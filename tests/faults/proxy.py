@@ -1,7 +1,7 @@
-"""A network that fails: a TCP proxy with a weather for all its connections and accidents for single ones.
+"""A TCP proxy that fails: conditions for all connections, and cuts of single ones.
 
-``to_server`` is the direction of requests, ``to_client`` that of answers. Accidents are taken by whichever connection
-moves bytes in their direction first after they were ordered.
+``to_server`` is the direction of requests, ``to_client`` that of responses. A cut applies to the first suitable connection
+that transfers bytes in its direction.
 """
 
 from __future__ import annotations
@@ -19,39 +19,40 @@ Direction = Literal["to_server", "to_client"]
 
 
 @dataclass
-class Weather:
-    """What happens to every byte. ``swallow``: it vanishes, and nobody is told."""
+class Conditions:
+    """Conditions for every byte; ``drop`` discards bytes without closing the connection."""
 
     latency_seconds: float = 0.0
     bytes_per_second: float = 0.0
-    swallow: bool = False
+    drop: bool = False
 
 
 @dataclass
 class Cut:
-    """A connection ends after so many more bytes in a direction: by a reset, or ``politely`` as if all had been said.
-    It is one that has carried ``after_bytes`` before.
+    """End of a connection after ``at_byte`` more bytes in a direction: by a reset, or with ``graceful`` by a normal close.
+
+    Applies to a connection that has transferred at least ``after_bytes`` before.
     """
 
     direction: Direction
     at_byte: int
-    politely: bool = False
+    graceful: bool = False
     after_bytes: int = 0
 
 
 class _Pair:
-    """A connection of a client and the one to the server that belongs to it."""
+    """Connection of a client and the corresponding connection to the server."""
 
     def __init__(self) -> None:
         self.writers: list[asyncio.StreamWriter] = []
         self.cut: Cut | None = None
-        self.carried = 0
+        self.transferred = 0
         self.dead = False
 
-    def end(self, *, politely: bool = False) -> None:
-        """Both sides lose the other."""
+    def end(self, *, graceful: bool = False) -> None:
+        """Close both connections."""
         for writer in self.writers:
-            if not politely:
+            if not graceful:
                 sock = writer.get_extra_info("socket")
                 with contextlib.suppress(OSError):
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -62,15 +63,15 @@ class _Pair:
 
 
 class Proxy:
-    """Listens on ``port`` of loopback and leads to a server."""
+    """Proxy on ``port`` of loopback to a server."""
 
     def __init__(self, host: str, port: int, dice: random.Random) -> None:
         self._target = (host, port)
         self._dice = dice
         self.port = 0
-        self.weather = Weather()
+        self.conditions = Conditions()
         self.cuts: deque[Cut] = deque()
-        self.accidents = 0
+        self.applied_cuts = 0
         self.connections = 0
         self._pairs: set[_Pair] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -90,14 +91,14 @@ class Proxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def cut_all(self) -> int:
-        """Reset every connection; how many there were."""
+        """Reset every connection and return their number."""
         pairs = list(self._pairs)
         for pair in pairs:
             pair.end()
         return len(pairs)
 
     def freeze_all(self) -> int:
-        """The connections that are there now swallow everything from here on, though new ones work; how many."""
+        """Discard all further bytes of the present connections and return their number; new connections work."""
         for pair in self._pairs:
             pair.dead = True
         return len(self._pairs)
@@ -112,64 +113,64 @@ class Proxy:
         self.connections += 1
         try:
             with contextlib.suppress(OSError, asyncio.CancelledError):
-                behind, before = await asyncio.open_connection(*self._target)
-                pair.writers.append(before)
+                server_reader, server_writer = await asyncio.open_connection(*self._target)
+                pair.writers.append(server_writer)
                 await asyncio.gather(
-                    self._carry(pair, reader, before, "to_server"),
-                    self._carry(pair, behind, writer, "to_client"),
+                    self._forward(pair, reader, server_writer, "to_server"),
+                    self._forward(pair, server_reader, writer, "to_client"),
                 )
         finally:
-            pair.end(politely=True)
+            pair.end(graceful=True)
             self._pairs.discard(pair)
             self._tasks.discard(task)
 
-    async def _carry(
+    async def _forward(
         self, pair: _Pair, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, direction: Direction
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
-                if pair.dead or self.weather.swallow:
-                    # this connection is lost for good, even if the weather gets better
+                if pair.dead or self.conditions.drop:
+                    # the connection stays dead when the conditions improve
                     pair.dead = True
                     continue
-                if self.weather.latency_seconds:
-                    await asyncio.sleep(self._dice.random() * self.weather.latency_seconds)
+                if self.conditions.latency_seconds:
+                    await asyncio.sleep(self._dice.random() * self.conditions.latency_seconds)
                 if pair.cut is None:
-                    pair.cut = self._order(pair, direction)
+                    pair.cut = self._next_cut(pair, direction)
                 cut = pair.cut
                 if cut is not None and cut.direction == direction:
                     if len(data) > cut.at_byte:
                         await self._write(writer, data[: cut.at_byte])
-                        self.accidents += 1
-                        pair.end(politely=cut.politely)
+                        self.applied_cuts += 1
+                        pair.end(graceful=cut.graceful)
                         return
                     cut.at_byte -= len(data)
                 await self._write(writer, data)
-                pair.carried += len(data)
+                pair.transferred += len(data)
         if pair.dead:
-            # half open: the other side hears nothing of it
+            # half open: the other side does not notice
             return
         with contextlib.suppress(OSError, RuntimeError):
             if writer.can_write_eof():
                 writer.write_eof()
 
-    def _order(self, pair: _Pair, direction: Direction) -> Cut | None:
-        """The first accident that is ordered for such a connection."""
+    def _next_cut(self, pair: _Pair, direction: Direction) -> Cut | None:
+        """Take the first cut that applies to the connection."""
         for cut in self.cuts:
-            if cut.direction == direction and pair.carried >= cut.after_bytes:
+            if cut.direction == direction and pair.transferred >= cut.after_bytes:
                 self.cuts.remove(cut)
                 return cut
         return None
 
     async def _write(self, writer: asyncio.StreamWriter, data: bytes) -> None:
-        if not self.weather.bytes_per_second:
+        if not self.conditions.bytes_per_second:
             writer.write(data)
             await writer.drain()
             return
         for start in range(0, len(data), 10):
-            if not self.weather.bytes_per_second:
+            if not self.conditions.bytes_per_second:
                 writer.write(data[start:])
                 break
             writer.write(data[start : start + 10])
-            await asyncio.sleep(10 / self.weather.bytes_per_second)
+            await asyncio.sleep(10 / self.conditions.bytes_per_second)
         await writer.drain()

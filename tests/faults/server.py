@@ -1,4 +1,4 @@
-"""A Postgres of a suite's own, which may be stopped, restarted, made read-only, and followed by a standby."""
+"""A PostgreSQL server that a suite can stop, restart, make read-only and replicate to a standby."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from pointsman.storage.db import Database
 from pointsman.storage.embedded.binaries import find_binaries, find_launcher
 
 USER = "pointsman"
-_KEPT = ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "HOME")
+_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "HOME")
 
 
 def free_port() -> int:
-    """A port nobody listens on right now."""
+    """Return a port that is free at the moment."""
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         return sock.getsockname()[1]
 
 
 class Server:
-    """One Postgres on a port of loopback. What it holds survives the death of its processes, not of the machine."""
+    """PostgreSQL on a port of loopback. Without fsync: data survives a kill of the server, not a crash of the machine."""
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
@@ -50,7 +50,7 @@ class Server:
             "log_timezone": "UTC",
             "jit": "off",
             "log_min_messages": "warning",
-            # loaded tests leave little, and two cores are not for sweeping
+            # checkpoints would take processor time from the tests
             "checkpoint_timeout": "15min",
             "max_wal_size": "2GB",
             **settings,
@@ -62,25 +62,25 @@ class Server:
         self._template = ""
 
     def dsn(self, database: str = "postgres") -> str:
-        """Where a database is found."""
+        """Return the DSN of a database."""
         return f"postgresql://{USER}@127.0.0.1:{self.port}/{database}"
 
     def _environ(self) -> dict[str, str]:
-        return {name: os.environ[name] for name in _KEPT if name in os.environ} | {"LC_ALL": "C"}
+        return {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ} | {"LC_ALL": "C"}
 
-    def run(self, program: str, *words: str) -> None:
-        """Run one of Postgres' programs to its end."""
-        done = subprocess.run(
-            [*self._launcher.prefix, str(self._programs / program), *words],
+    def run(self, program: str, *arguments: str) -> None:
+        """Run a program of PostgreSQL to its end."""
+        completed = subprocess.run(
+            [*self._launcher.prefix, str(self._programs / program), *arguments],
             env=self._environ(),
             capture_output=True,
             text=True,
             check=False,
         )
-        assert done.returncode == 0, f"{program}: {done.stderr[-2000:]}"
+        assert completed.returncode == 0, f"{program}: {completed.stderr[-2000:]}"
 
     def create(self) -> None:
-        """Make the cluster."""
+        """Create the cluster."""
         self.run(
             "initdb",
             *("--pgdata", str(self.cluster), "--username", USER, "--auth", "trust"),
@@ -88,17 +88,23 @@ class Server:
         )
 
     def start(self) -> None:
-        """Start it and wait until it takes connections."""
+        """Start the server and wait until it accepts connections."""
         self._spawn()
         self._wait()
 
     def _spawn(self) -> None:
-        """The server ends with the thread that starts it, so that must be the main one."""
+        """Start the server from the main thread: the server ends with the thread that starts it."""
         assert threading.current_thread() is threading.main_thread()
-        words = [word for name, value in self.settings.items() for word in ("-c", f"{name}={value}")]
+        arguments = [word for name, value in self.settings.items() for word in ("-c", f"{name}={value}")]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*self._launcher.prefix, str(self._programs / "postgres"), "-D", str(self.cluster), *words],
+                [
+                    *self._launcher.prefix,
+                    str(self._programs / "postgres"),
+                    "-D",
+                    str(self.cluster),
+                    *arguments,
+                ],
                 env=self._environ(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -110,43 +116,43 @@ class Server:
         assert self.process is not None
         end = time.monotonic() + 120
         while not self._answers():
-            assert self.process.poll() is None, f"Postgres ended: {self.log.read_text()[-2000:]}"
-            assert time.monotonic() < end, "Postgres does not answer"
+            assert self.process.poll() is None, f"PostgreSQL ended: {self.log.read_text()[-2000:]}"
+            assert time.monotonic() < end, "PostgreSQL does not respond"
             time.sleep(0.02)
 
     def _answers(self) -> bool:
-        done = subprocess.run(
+        completed = subprocess.run(
             [str(self._programs / "pg_isready"), "-q", "-h", "127.0.0.1", "-p", str(self.port), "-t", "5"],
             env=self._environ(),
             check=False,
         )
-        return done.returncode == 0
+        return completed.returncode == 0
 
-    def end(self, how: signal.Signals) -> None:
-        """SIGINT: fast, clients are sent away. SIGQUIT: immediate, as after a crash. Waits until it is gone."""
+    def end(self, shutdown: signal.Signals) -> None:
+        """Stop the server and wait: SIGINT for a fast shutdown, SIGQUIT for an immediate one, as after a crash."""
         assert self.process is not None
         if self.process.poll() is None:
-            self.process.send_signal(how)
+            self.process.send_signal(shutdown)
         self.process.wait(60)
 
     def stop(self) -> None:
-        """The end of it, cluster and all."""
+        """Stop the server and delete the cluster."""
         if self.process is not None:
             self.end(signal.SIGQUIT)
         shutil.rmtree(self.cluster, ignore_errors=True)
 
-    async def restart(self, how: signal.Signals) -> None:
-        """Down and up again, while the test's own loop goes on."""
-        await asyncio.to_thread(self.end, how)
-        await self.come_up()
+    async def restart(self, shutdown: signal.Signals) -> None:
+        """Stop and start the server without blocking the event loop."""
+        await asyncio.to_thread(self.end, shutdown)
+        await self.start_async()
 
-    async def come_up(self) -> None:
-        """Start it while the test's own loop goes on."""
+    async def start_async(self) -> None:
+        """Start the server without blocking the event loop."""
         self._spawn()
         await asyncio.to_thread(self._wait)
 
     def standby(self, folder: Path) -> Server:
-        """A second server that follows this one; not started."""
+        """Create a standby of this server, not yet started."""
         follower = Server(folder)
         self.run(
             "pg_basebackup",
@@ -156,13 +162,13 @@ class Server:
         return follower
 
     def promote(self) -> None:
-        """Let a standby take over."""
+        """Promote a standby."""
         self.run("pg_ctl", "promote", "-D", str(self.cluster), "--wait")
 
     async def execute(
         self, sql: str, *args: object, database: str = "postgres", settings: dict[str, str] | None = None
     ) -> list[asyncpg.Record]:
-        """One statement over a connection of its own."""
+        """Run a statement over a new connection."""
         con = await asyncpg.connect(self.dsn(database), timeout=20, server_settings=settings)
         try:
             return await con.fetch(sql, *args)
@@ -171,7 +177,7 @@ class Server:
                 await con.close(timeout=5)
 
     async def database(self) -> str:
-        """A new migrated database; its name."""
+        """Create a migrated database and return its name."""
         if not self._template:
             name = f"template_{uuid.uuid4().hex[:8]}"
             await self.execute(f"create database {name}")

@@ -1,4 +1,4 @@
-"""A network that fails on both of our links: to Postgres, and to the tracker."""
+"""Network faults on both links of the service: to PostgreSQL and to the tracker."""
 
 from __future__ import annotations
 
@@ -10,108 +10,107 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from harness import DRAIN_SECONDS, LONG, Cluster, TrackerProcess, configuration, eventually
-from proxy import Cut, Proxy, Weather
+from harness import DRAIN_SECONDS, LONG, Cluster, configuration, eventually
+from processes import TrackerProcess
+from proxy import Conditions, Cut, Proxy
 from server import USER, Server
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
-#: The requests and answers of these tests are shorter than this, the long ones to Postgres excepted.
+#: Most requests and responses of these tests are shorter than this; a few to PostgreSQL are longer.
 BYTES = 2048
 STEP = 1 if LONG else 64
 LATENCY_SECONDS = {"postgres": 0.3 if LONG else 0.05, "tracker": 2.0 if LONG else 0.5}
 
-Accident = Callable[[Cluster, Proxy, str], Awaitable[dict[str, Any]]]
+Fault = Callable[[Cluster, Proxy, str], Awaitable[dict[str, Any]]]
 
 
-async def _cut_at_any_byte(two: Cluster, proxy: Proxy, link: str) -> dict[str, Any]:
-    """Connections are reset, or end as if all had been said, after any number of bytes of a request or an answer: new
-    ones, and such that have worked for a while.
-    """
+async def _cut_at_any_byte(cluster: Cluster, proxy: Proxy, link: str) -> dict[str, Any]:
+    """Reset or close connections after any number of bytes of a request or a response, both new and used connections."""
     cuts = [
-        Cut(direction, at_byte, politely=politely, after_bytes=two.dice.choice((0, 6000)))
+        Cut(direction, at_byte, graceful=graceful, after_bytes=cluster.dice.choice((0, 6000)))
         for direction in ("to_server", "to_client")
-        for politely in (False, True)
-        for at_byte in range(two.dice.randrange(STEP), BYTES, STEP)
+        for graceful in (False, True)
+        for at_byte in range(cluster.dice.randrange(STEP), BYTES, STEP)
     ]
-    two.dice.shuffle(cuts)
+    cluster.dice.shuffle(cuts)
 
-    async def happened() -> bool:
+    async def applied() -> bool:
         return not proxy.cuts
 
     for first in range(0, len(cuts), 8):
         proxy.cuts.extend(cuts[first : first + 8])
-        await eventually(happened, 120)
-    return {"cuts": proxy.accidents}
+        await eventually(applied, 120)
+    return {"cuts": proxy.applied_cuts}
 
 
-async def _half_open(two: Cluster, proxy: Proxy, link: str) -> dict[str, Any]:
-    """Connections swallow everything and never end; for a while new ones do so too."""
+async def _half_open(cluster: Cluster, proxy: Proxy, link: str) -> dict[str, Any]:
+    """Discard all bytes of open connections, and for a while of new ones, without closing them."""
     frozen = 0
     for number in range(3):
-        await two.load.until_accepted(two.load.promises.accepted + 15)
+        await cluster.load.until_accepted(cluster.load.accepted_reports.accepted + 15)
         frozen += proxy.freeze_all()
         if number == 1:
-            proxy.weather = Weather(swallow=True)
+            proxy.conditions = Conditions(drop=True)
             before = proxy.connections
 
             async def tried(before: int = before) -> bool:
                 return proxy.connections > before + 1
 
             await eventually(tried)
-            proxy.weather = Weather()
-    await two.load.until_accepted(two.load.promises.accepted + 15)
+            proxy.conditions = Conditions()
+    await cluster.load.until_accepted(cluster.load.accepted_reports.accepted + 15)
     return {"frozen": frozen}
 
 
-async def _slow_and_late(two: Cluster, proxy: Proxy, link: str) -> dict[str, Any]:
-    """Ten bytes a second for a while, then everything comes late."""
-    await two.load.until_accepted(10)
-    proxy.weather = Weather(bytes_per_second=10)
+async def _slow_and_late(cluster: Cluster, proxy: Proxy, link: str) -> dict[str, Any]:
+    """Transfer ten bytes a second for a while, then with a high latency."""
+    await cluster.load.until_accepted(10)
+    proxy.conditions = Conditions(bytes_per_second=10)
     with contextlib.suppress(TimeoutError):
-        await two.load.until_accepted(10**9, patience_seconds=4)
-    proxy.weather = Weather(latency_seconds=LATENCY_SECONDS[link])
-    await two.load.until_accepted(two.load.promises.accepted + 30)
-    proxy.weather = Weather()
+        await cluster.load.until_accepted(10**9, timeout_seconds=4)
+    proxy.conditions = Conditions(latency_seconds=LATENCY_SECONDS[link])
+    await cluster.load.until_accepted(cluster.load.accepted_reports.accepted + 30)
+    proxy.conditions = Conditions()
     return {"latency": f"{LATENCY_SECONDS[link]:g} s"}
 
 
-ACCIDENTS: tuple[Accident, ...] = (_cut_at_any_byte, _half_open, _slow_and_late)
+FAULTS: tuple[Fault, ...] = (_cut_at_any_byte, _half_open, _slow_and_late)
 
 
-@pytest.mark.parametrize("accident", ACCIDENTS)
+@pytest.mark.parametrize("fault", FAULTS)
 async def test_both_links_fail(
-    accident: Accident, cluster, server: Server, tracker: TrackerProcess, dice: random.Random, note
+    fault: Fault, new_cluster, server: Server, tracker: TrackerProcess, dice: random.Random, note
 ):
-    """Two clusters beside each other, one with trouble on its way to Postgres, one on its way to the tracker."""
+    """Run two clusters, one with faults on the link to PostgreSQL, one with faults on the link to the tracker."""
 
     @contextlib.asynccontextmanager
-    async def between(link: str, place: str) -> AsyncIterator[tuple[Cluster, Proxy]]:
-        url = tracker.places[place]
+    async def between(link: str, destination: str) -> AsyncIterator[tuple[Cluster, Proxy]]:
+        url = tracker.destinations[destination]
         async with (
             Proxy("127.0.0.1", server.port, dice) as to_postgres,
             Proxy("127.0.0.1", urlsplit(url).port or 0, dice) as to_tracker,
         ):
-            places = {place: f"http://127.0.0.1:{to_tracker.port}"}
-            two: Cluster = await cluster(
+            destinations = {destination: f"http://127.0.0.1:{to_tracker.port}"}
+            cluster: Cluster = await new_cluster(
                 part=link,
                 count=2,
-                places=places,
-                config=configuration(places, at_once=32),
+                destinations=destinations,
+                config=configuration(destinations, at_once=32),
                 dsn=lambda name: f"postgresql://{USER}@127.0.0.1:{to_postgres.port}/{name}",
                 QUICK_STATEMENT_SECONDS="2.5",
             )
-            async with two.running():
-                yield two, to_postgres if link == "postgres" else to_tracker
+            async with cluster.running():
+                yield cluster, to_postgres if link == "postgres" else to_tracker
 
-    async def happen(link: str, place: str) -> None:
-        async with between(link, place) as (two, proxy):
-            sending = two.sends(at_once=6)
-            figures = await accident(two, proxy, link)
-            two.load.stopped = True
+    async def run(link: str, destination: str) -> None:
+        async with between(link, destination) as (cluster, proxy):
+            sending = cluster.send_load(at_once=6)
+            figures = await fault(cluster, proxy, link)
+            cluster.load.stopped = True
             await sending
-            verdict = await two.settled(DRAIN_SECONDS)
-            note(verdict, link=link, **figures, refused=two.load.refused)
-            assert verdict.ok, await two.why(verdict)
+            verdict = await cluster.settled(DRAIN_SECONDS)
+            note(verdict, link=link, **figures, refused=cluster.load.refused)
+            assert verdict.ok, await cluster.explain(verdict)
 
-    await asyncio.gather(happen("postgres", "place-0"), happen("tracker", "place-1"))
+    await asyncio.gather(run("postgres", "destination-0"), run("tracker", "destination-1"))

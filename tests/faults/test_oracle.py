@@ -1,11 +1,11 @@
-"""The judge judges: each thing that can go wrong is seen, and nothing else is."""
+"""The oracle detects each kind of violation and nothing else."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-from oracle import Effect, Promises, Verdict, effects
+from oracle import AcceptedReports, Effect, Verdict, effects
 
 pytestmark = pytest.mark.faults
 
@@ -20,46 +20,46 @@ def note(order: int, number: int, key: str = "1") -> Effect:
     )
 
 
-def state(what: str, key: str = "1") -> Effect:
-    return Effect("there", "state", key, "", what)
+def state(name: str, key: str = "1") -> Effect:
+    return Effect("there", "state", key, "", name)
 
 
 @pytest.fixture
-def promises() -> Promises:
-    """Two notes on order 7, which was closed and opened between them; order 8 is an alert."""
-    made = Promises()
-    made.opened(7)
-    for what in ("note 1", "closed", "open", "note 2"):
-        made.says(7, what)
-    made.opened(8)
-    return made
+def accepted_reports() -> AcceptedReports:
+    """Return two notes on order 7, closed and reopened between them, and an alert for order 8."""
+    reports = AcceptedReports()
+    reports.opened(7)
+    for change in ("note 1", "closed", "open", "note 2"):
+        reports.updated(7, change)
+    reports.opened(8)
+    return reports
 
 
 GOOD = [issue(7), issue(8, "2", "m2"), note(7, 1), state("closed"), state("open"), note(7, 2)]
 
 
-def test_all_is_well(promises: Promises):
-    verdict = Verdict.of(promises, GOOD, {"pending": 0})
+def test_all_is_well(accepted_reports: AcceptedReports):
+    verdict = Verdict.of(accepted_reports, GOOD, {"pending": 0})
     assert verdict.ok
     assert (verdict.accepted, verdict.effects) == (6, 6)
 
 
 @pytest.mark.parametrize(
-    ("happened", "lost"),
+    ("found_effects", "lost"),
     [
         ([issue(8)], ["order 7", "order 7: note 1", "order 7: note 2"]),
-        ([one for one in GOOD if "Note 2" not in one.text], ["order 7: note 2"]),
+        ([effect for effect in GOOD if "Note 2" not in effect.text], ["order 7: note 2"]),
         ([issue(7), note(7, 1), state("closed"), state("open"), note(7, 2)], ["order 8"]),
         ([*GOOD[:4], GOOD[5]], ["order 7: open"]),
         ([*GOOD, state("closed")], ["order 7: open"]),
     ],
 )
-def test_what_is_lost(happened: list[Effect], lost: list[str], promises: Promises):
-    assert Verdict.of(promises, happened).lost == lost
+def test_what_is_lost(found_effects: list[Effect], lost: list[str], accepted_reports: AcceptedReports):
+    assert Verdict.of(accepted_reports, found_effects).lost == lost
 
 
 @pytest.mark.parametrize(
-    ("more", "doubles"),
+    ("more", "duplicates"),
     [
         (issue(8, "3", "m3"), ["order 8: issue x 2"]),
         (note(7, 1), ["order 7: note 1 x 2"]),
@@ -67,8 +67,8 @@ def test_what_is_lost(happened: list[Effect], lost: list[str], promises: Promise
         (Effect("there", "issue", "9", "m2", "no text that we know"), ["issue m2 x 2"]),
     ],
 )
-def test_what_is_double(more: Effect, doubles: list[str], promises: Promises):
-    assert Verdict.of(promises, [*GOOD, more]).duplicates == doubles
+def test_what_is_duplicated(more: Effect, duplicates: list[str], accepted_reports: AcceptedReports):
+    assert Verdict.of(accepted_reports, [*GOOD, more]).duplicates == duplicates
 
 
 @pytest.mark.parametrize(
@@ -79,24 +79,26 @@ def test_what_is_double(more: Effect, doubles: list[str], promises: Promises):
         ((0, 2, 3, 5, 4), "note 2 before open"),
     ],
 )
-def test_what_is_out_of_order(order: tuple[int, ...], wrong: str, promises: Promises):
-    assert Verdict.of(promises, [GOOD[1], *(GOOD[n] for n in order)]).misordered == [f"order 7: {wrong}"]
+def test_what_is_out_of_order(order: tuple[int, ...], wrong: str, accepted_reports: AcceptedReports):
+    assert Verdict.of(accepted_reports, [GOOD[1], *(GOOD[n] for n in order)]).misordered == [
+        f"order 7: {wrong}"
+    ]
 
 
-def test_what_is_left_over(promises: Promises):
-    verdict = Verdict.of(promises, GOOD, {"pending": 1, "leased": 0, "dead": 2})
+def test_what_is_left_over(accepted_reports: AcceptedReports):
+    verdict = Verdict.of(accepted_reports, GOOD, {"pending": 1, "leased": 0, "dead": 2})
     assert verdict.stuck == {"pending": 1, "dead": 2}
     assert not verdict.ok
 
 
-def test_what_was_never_promised_may_be_there(promises: Promises):
-    """An answer can be lost on its way to us; what it was about is kept all the same."""
-    assert Verdict.of(promises, [*GOOD, issue(9, "3", "m3"), note(9, 1, "3"), note(7, 3)]).ok
+def test_what_was_never_confirmed_may_be_there(accepted_reports: AcceptedReports):
+    """A response can be lost on its way; the accepted report is delivered all the same."""
+    assert Verdict.of(accepted_reports, [*GOOD, issue(9, "3", "m3"), note(9, 1, "3"), note(7, 3)]).ok
 
 
 def test_a_line_that_is_being_written_is_not_read(tmp_path: Path):
     log = tmp_path / "effects.jsonl"
-    whole = '{"place": "p", "kind": "issue", "key": "1", "marker": "m", "text": "t", "at": 1.0}\n'
+    whole = '{"destination": "p", "kind": "issue", "key": "1", "marker": "m", "text": "t", "at": 1.0}\n'
     log.write_text(f"{whole}{whole}{whole[:30]}")
     assert len(effects(log)) == 2
     assert len(effects(log, len(whole))) == 1
@@ -104,7 +106,7 @@ def test_a_line_that_is_being_written_is_not_read(tmp_path: Path):
 
 @pytest.mark.parametrize(("counted", "kind"), [(9, "lost"), (11, "duplicates")])
 def test_each_report_of_a_known_problem_is_counted_once(counted: int, kind: str):
-    verdict = Verdict.of(Promises(), [], repeated=10, counted=counted)
+    verdict = Verdict.of(AcceptedReports(), [], repeated=10, counted=counted)
     assert getattr(verdict, kind) == ["1 reports of known problems"]
     assert not verdict.ok
-    assert Verdict.of(Promises(), [], repeated=10, counted=10).ok
+    assert Verdict.of(AcceptedReports(), [], repeated=10, counted=10).ok

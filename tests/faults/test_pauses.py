@@ -1,4 +1,4 @@
-"""A replica that stands still for longer than its leases last, and then goes on as if nothing had happened."""
+"""A replica is paused for longer than its leases and then continues."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import signal
 import time
 
 import pytest
-from harness import BAD_DAY, LONG, Cluster, TrackerProcess, budget
+from harness import BAD_DAY, LONG, Cluster, time_limit
+from processes import TrackerProcess
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
@@ -16,20 +17,20 @@ PAUSES, ACCEPTED = (1000, 100_000) if LONG else (21, 2000)
 LEASE_SECONDS = 2.4
 
 
-async def test_paused_past_its_lease(cluster, tracker: TrackerProcess, dice: random.Random, note):
-    """SIGSTOP for 1.1 to 2 leases, then SIGCONT, with a tracker that drops answers and applies late.
+async def test_paused_past_its_lease(new_cluster, tracker: TrackerProcess, dice: random.Random, note):
+    """SIGSTOP for 1.1 to 2 leases, then SIGCONT, with a tracker that drops responses and applies requests late.
 
-    What a process held back between its last look at the clock and its socket can't be caught by anybody; such a double
-    is rare, and the sweep finds it. One is let pass in the short form; none may be lost or out of order.
+    A pause between the last check of the clock and the socket cannot be detected; such a duplicate is rare and is repaired
+    later. The short form allows one; no loss and no wrong order is allowed.
     """
-    three: Cluster = await cluster(QUICK_LEASE_SECONDS=str(LEASE_SECONDS), QUICK_TIMEOUT_SECONDS="1.2")
-    await tracker.order(mix={**BAD_DAY, "late": 0.03}, late_seconds=1.7)
-    ends = time.monotonic() + budget(0.25)
+    cluster: Cluster = await new_cluster(QUICK_LEASE_SECONDS=str(LEASE_SECONDS), QUICK_TIMEOUT_SECONDS="1.2")
+    await tracker.configure(mix={**BAD_DAY, "late": 0.03}, late_seconds=1.7)
+    ends = time.monotonic() + time_limit(0.25)
     pauses = 0
 
     async def pause_now_and_then(number: int) -> None:
         nonlocal pauses
-        victim = three.replicas[number]
+        victim = cluster.replicas[number]
         for _ in range(PAUSES // 3):
             if time.monotonic() > ends:
                 return
@@ -41,42 +42,43 @@ async def test_paused_past_its_lease(cluster, tracker: TrackerProcess, dice: ran
             victim.in_service = True
             pauses += 1
 
-    async with three.running():
-        sending = three.sends(ACCEPTED, at_once=12)
+    async with cluster.running():
+        sending = cluster.send_load(ACCEPTED, at_once=12)
         await asyncio.gather(*map(pause_now_and_then, range(3)))
-        three.load.stopped = time.monotonic() > ends
+        cluster.load.stopped = time.monotonic() > ends
         await sending
-        verdict = await three.settled()
-        note(verdict, pauses=pauses, lease=f"{LEASE_SECONDS:g} s", refused=three.load.refused)
-        allowed = max(1, len(three.happened()) // 10_000)
-        assert len(verdict.duplicates) <= allowed, await three.why(verdict)
+        verdict = await cluster.settled()
+        note(verdict, pauses=pauses, lease=f"{LEASE_SECONDS:g} s", refused=cluster.load.refused)
+        allowed = max(1, len(cluster.effects()) // 10_000)
+        assert len(verdict.duplicates) <= allowed, await cluster.explain(verdict)
         verdict.duplicates.clear()
-        assert verdict.ok, await three.why(verdict)
+        assert verdict.ok, await cluster.explain(verdict)
 
 
-async def test_held_up_right_before_it_sends(cluster, tracker: TrackerProcess, note):
-    """The worst moment: the intent is written, the clock was looked at, and the process stands still before the request
-    leaves. By the time it goes on somebody else has done its work; what it held must not leave any more.
+async def test_held_up_right_before_it_sends(new_cluster, tracker: TrackerProcess, note):
+    """Pause after the intent is recorded and the clock is checked, right before the request leaves.
+
+    When the process continues, another replica has done its work; the request must not leave.
     """
-    two: Cluster = await cluster(
+    cluster: Cluster = await new_cluster(
         count=2,
-        places={"place-0": tracker.places["place-0"]},
+        destinations={"destination-0": tracker.destinations["destination-0"]},
         QUICK_LEASE_SECONDS="2",
         QUICK_TIMEOUT_SECONDS="0.7",
         QUICK_SETTLE_SECONDS="0.3",
-        QUICK_DAWDLE_SECONDS="0.4",
+        QUICK_WRITE_DELAY_SECONDS="0.4",
     )
     pauses = 0
-    async with two.running():
+    async with cluster.running():
         for _ in range(100 if LONG else 4):
-            # few at a time, so that nothing stands before those that are taken over
-            victim = await two.amid_alerts(two.about_to_send)
+            # few at a time, so that no other delivery comes before those that are taken over
+            victim = await cluster.find_during_alerts(cluster.about_to_send)
             victim.in_service = False
             victim.send(signal.SIGSTOP)
-            await asyncio.sleep(two.dice.uniform(3.0, 3.5))
+            await asyncio.sleep(cluster.dice.uniform(3.0, 3.5))
             victim.send(signal.SIGCONT)
             victim.in_service = True
             pauses += 1
-        verdict = await two.settled()
+        verdict = await cluster.settled()
         note(verdict, pauses=pauses)
-        assert verdict.ok, await two.why(verdict)
+        assert verdict.ok, await cluster.explain(verdict)

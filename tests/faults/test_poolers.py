@@ -1,4 +1,4 @@
-"""A pooler in transaction mode between the service and Postgres: ours, and pgbouncer where it is installed."""
+"""A pooler in transaction mode between the service and PostgreSQL: ours, and PgBouncer if it is installed."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from pathlib import Path
 
 import asyncpg
 import pytest
-from harness import BAD_DAY, LONG, Cluster, TrackerProcess, eventually
+from harness import BAD_DAY, LONG, Cluster, eventually
 from pooler import Pooler
+from processes import TrackerProcess
 from server import USER, Server, free_port
 
 from pointsman.storage import migrate
@@ -29,7 +30,7 @@ PGBOUNCER = shutil.which("pgbouncer") or shutil.which("pgbouncer", path="/usr/sb
 
 @contextlib.asynccontextmanager
 async def _pgbouncer(server: Server, folder: Path) -> AsyncIterator[int]:
-    """A real one; its port."""
+    """Run PgBouncer and yield its port."""
     assert PGBOUNCER
     port = free_port()
     settings = folder / "pgbouncer.ini"
@@ -75,12 +76,14 @@ async def _ours(server: Server, _: Path) -> AsyncIterator[int]:
 
 
 POOLERS = {"ours": _ours, "pgbouncer": _pgbouncer}
-needs_it = pytest.mark.skipif(not PGBOUNCER, reason="pgbouncer is not installed; our own pooler stands in")
-both = pytest.mark.parametrize("kind", ["ours", pytest.param("pgbouncer", marks=needs_it)])
+needs_pgbouncer = pytest.mark.skipif(
+    not PGBOUNCER, reason="pgbouncer is not installed; only our own pooler is tested"
+)
+both = pytest.mark.parametrize("kind", ["ours", pytest.param("pgbouncer", marks=needs_pgbouncer)])
 
 
 async def test_our_pooler_is_a_hard_one(server: Server):
-    """What a session keeps is gone with the next transaction: a client that does not know is soon in trouble."""
+    """Session state is gone with the next transaction: a client that relies on it fails soon."""
     name = await server.database()
     async with Pooler("127.0.0.1", server.port) as pooler:
         dsn = f"postgresql://{USER}@127.0.0.1:{pooler.port}/{name}"
@@ -97,64 +100,66 @@ async def test_our_pooler_is_a_hard_one(server: Server):
 
 async def _many(database: Database) -> None:
     for _ in range(50):
-        found = await asyncio.gather(*(database.fetchval("select $1::int", n) for n in range(4)))
-        assert found == [0, 1, 2, 3]
+        values = await asyncio.gather(*(database.fetchval("select $1::int", n) for n in range(4)))
+        assert values == [0, 1, 2, 3]
 
 
 @both
 async def test_the_schema_is_made_through_a_pooler(kind: str, server: Server, tmp_path: Path):
-    """Two processes migrate at once; one does it, and the other finds it done."""
+    """Two processes migrate at once: one migrates, the other finds the schema migrated."""
     name = f"empty_{random.randrange(10**9)}"
     await server.execute(f"create database {name}")
     async with POOLERS[kind](server, tmp_path) as port:
         dsn = f"postgresql://{USER}@127.0.0.1:{port}/{name}"
         async with (
-            Database.open(dsn, size=2, pooled=True) as one,
-            Database.open(dsn, size=2, pooled=True) as two,
+            Database.open(dsn, size=2, pooled=True) as first,
+            Database.open(dsn, size=2, pooled=True) as second,
         ):
-            applied = await asyncio.gather(migrate.migrate(one), migrate.migrate(two))
-            assert sorted(itertools.chain(*applied)) == [migration.name for migration in migrate.known_migrations()]
-            assert await migrate.migrate(one) == []
+            applied = await asyncio.gather(migrate.migrate(first), migrate.migrate(second))
+            assert sorted(itertools.chain(*applied)) == [
+                migration.name for migration in migrate.known_migrations()
+            ]
+            assert await migrate.migrate(first) == []
 
 
-async def test_killed_behind_a_pooler(cluster, server: Server, tracker: TrackerProcess, tmp_path: Path, note):
-    """The kill loop in small, with every transaction in another session: once with a way to listen past the pooler, and
-    once without.
-    """
+async def test_killed_behind_a_pooler(
+    new_cluster, server: Server, tracker: TrackerProcess, tmp_path: Path, note
+):
+    """Kill replicas while every transaction uses another session, with and without a direct connection for LISTEN."""
 
-    async def kill(kind: str, place: str, *, listening: bool) -> None:
+    async def kill(kind: str, destination: str, *, listening: bool) -> None:
         async with POOLERS[kind](server, tmp_path) as port:
-            two: Cluster = await cluster(
-                part=place,
+            cluster: Cluster = await new_cluster(
+                part=destination,
                 count=2,
-                places={place: tracker.places[place]},
+                destinations={destination: tracker.destinations[destination]},
                 dsn=lambda name: f"postgresql://{USER}@127.0.0.1:{port}/{name}",
                 POINTSMAN_POOLER="transaction",
             )
-            for one in two.replicas if listening else ():
-                one.environ["POINTSMAN_LISTEN_DSN"] = two.direct
-            await two.trouble(mix=BAD_DAY)
+            for replica in cluster.replicas if listening else ():
+                replica.environ["POINTSMAN_LISTEN_DSN"] = cluster.direct
+            await cluster.configure_trackers(mix=BAD_DAY)
             kills = 0
-            async with two.running():
-                sending = two.sends(ACCEPTED, at_once=6)
+            async with cluster.running():
+                sending = cluster.send_load(ACCEPTED, at_once=6)
                 while kills < KILLS:
-                    victim = two.dice.choice(two.replicas)
-                    await asyncio.sleep(two.dice.random() * 0.4)
+                    victim = cluster.dice.choice(cluster.replicas)
+                    await asyncio.sleep(cluster.dice.random() * 0.4)
                     await victim.kill()
                     await victim.start()
                     kills += 1
                 await sending
-                verdict = await two.settled()
+                verdict = await cluster.settled()
                 note(
                     verdict,
                     kills=kills,
                     pooler=kind,
-                    way="listening" if listening else "polling",
-                    refused=two.load.refused,
+                    wake_up="listening" if listening else "polling",
+                    refused=cluster.load.refused,
                 )
-                assert verdict.ok, await two.why(verdict)
+                assert verdict.ok, await cluster.explain(verdict)
 
     await asyncio.gather(
-        kill("pgbouncer" if PGBOUNCER else "ours", "place-0", listening=True),
-        kill("ours", "place-1", listening=False),
+        kill("pgbouncer" if PGBOUNCER else "ours", "destination-0", listening=True),
+        kill("ours", "destination-1", listening=False),
     )

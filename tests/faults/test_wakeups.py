@@ -1,4 +1,4 @@
-"""Nobody polls: work that is not told of is not done, and a lane that looks idle while it has work stays so."""
+"""Without polling, a lost wake-up leaves work undone, and an idle lane with work stays idle."""
 
 from __future__ import annotations
 
@@ -7,40 +7,39 @@ import time
 
 import asyncpg
 import pytest
-from harness import LONG, Cluster, TrackerProcess
+from harness import LONG, Cluster
+from processes import TrackerProcess
 from server import Server
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow]
 
 SECONDS = 3600 if LONG else 12
-TICKETS, TALKERS = 4, 12
+TICKETS, COMMENTERS = 4, 12
 IDLE_WITH_WORK = "select count(*) from lane where state = 0 and head_seq < next_seq"
 
 
-async def test_no_wake_up_is_lost(cluster, server: Server, tracker: TrackerProcess, note):
-    """Comments come in on few tickets while those before them are delivered: each end of a lane's work races with a new
-    beginning. Both replicas take them, and either may work.
-    """
+async def test_no_wake_up_is_lost(new_cluster, server: Server, tracker: TrackerProcess, note):
+    """Add comments to few tickets while earlier ones are delivered, so that the end of a lane's work races with new work."""
     log = server.log.stat().st_size
-    two: Cluster = await cluster(count=2, QUICK_WITHOUT_POLLING="1")
+    cluster: Cluster = await new_cluster(count=2, QUICK_WITHOUT_POLLING="1")
     idle, samples = 0, 0
-    async with two.running():
-        places = [*two.places][:TICKETS]
-        tickets = await asyncio.gather(*(two.load.ticket(place) for place in places))
+    async with cluster.running():
+        destinations = [*cluster.destinations][:TICKETS]
+        tickets = await asyncio.gather(*(cluster.load.ticket(destination) for destination in destinations))
         ends = time.monotonic() + SECONDS
-        numbers = dict.fromkeys(places, 0)
+        numbers = dict.fromkeys(destinations, 0)
 
-        async def talk(turn: int) -> None:
-            place = places[turn % TICKETS]
-            order, ticket = tickets[turn % TICKETS]
+        async def comment(number: int) -> None:
+            destination = destinations[number % TICKETS]
+            order, ticket = tickets[number % TICKETS]
             while time.monotonic() < ends:
-                numbers[place] += 1
-                # several talk at once, so their order is nobody's promise
-                await two.load.on(place, order, ticket, f"note {numbers[place]}")
+                numbers[destination] += 1
+                # several senders comment at once, so the order is not defined
+                await cluster.load.update(destination, order, ticket, f"note {numbers[destination]}")
 
         async def sample() -> None:
             nonlocal idle, samples
-            con = await asyncpg.connect(two.direct)
+            con = await asyncpg.connect(cluster.direct)
             try:
                 while time.monotonic() < ends:
                     idle += await con.fetchval(IDLE_WITH_WORK)
@@ -49,8 +48,8 @@ async def test_no_wake_up_is_lost(cluster, server: Server, tracker: TrackerProce
             finally:
                 await con.close()
 
-        await asyncio.gather(sample(), *map(talk, range(TALKERS)))
-        verdict = await two.settled(60)
+        await asyncio.gather(sample(), *map(comment, range(COMMENTERS)))
+        verdict = await cluster.settled(60)
     verdict.misordered.clear()
     with server.log.open("rb") as file:
         file.seek(log)

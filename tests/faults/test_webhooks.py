@@ -1,4 +1,4 @@
-"""A tracker's webhooks at their worst: doubled, out of order, lost, replayed under new names, and ours among them."""
+"""Webhooks of a tracker: duplicated, out of order, lost, replayed with new ids, and caused by our own writes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from pathlib import Path
 import aiohttp
 import asyncpg
 import pytest
-from harness import LONG, Cluster, TrackerProcess, configuration, eventually
+from harness import LONG, Cluster, configuration, eventually
+from processes import TrackerProcess
 
 from pointsman_forgejo.testing import FakeForgejo
 
@@ -25,8 +26,8 @@ SECRET = "webhook-secret-of-the-tests"
 Call = tuple[bytes, dict[str, str]]
 
 
-class Loud(FakeForgejo):
-    """A Forgejo whose webhook calls are kept, to be sent by the test."""
+class RecordingForgejo(FakeForgejo):
+    """Forgejo that records its webhook calls, so that the test sends them."""
 
     def __init__(self) -> None:
         super().__init__(repository="acme/shop", token="forgejo-token-of-the-tests", echo=True)
@@ -36,47 +37,50 @@ class Loud(FakeForgejo):
         self.now = lambda: dt.datetime.now(dt.UTC) + self.ahead
 
     async def post_webhook(self, url: str, body: bytes, headers: dict[str, str]) -> int:
-        """Keep it."""
+        """Record the call."""
         self.calls.append((body, headers))
         return 200
 
 
-def _storm(calls: list[Call], dice: random.Random) -> list[Call]:
-    """A third is lost, the others come up to ten times, some again under new names, and all in no order."""
-    storm: list[Call] = []
+def _burst(calls: list[Call], dice: random.Random) -> list[Call]:
+    """Return the calls without a third, the others up to ten times, some with new ids, in random order."""
+    burst: list[Call] = []
     for body, headers in calls:
         if dice.random() < 0.3:
             continue
-        storm += [(body, headers)] * dice.randint(1, 10)
+        burst += [(body, headers)] * dice.randint(1, 10)
         for _ in range(dice.randint(0, 2)):
-            new = str(uuid.uuid4())
-            storm.append(
+            new_id = str(uuid.uuid4())
+            burst.append(
                 (
                     body,
-                    {name: new if name.endswith("-Delivery") else value for name, value in headers.items()},
+                    {
+                        name: new_id if name.endswith("-Delivery") else value
+                        for name, value in headers.items()
+                    },
                 )
             )
-    dice.shuffle(storm)
-    return storm
+    dice.shuffle(burst)
+    return burst
 
 
-async def test_a_storm_of_webhooks(
-    cluster, tracker: TrackerProcess, dice: random.Random, tmp_path: Path, note
+async def test_a_burst_of_webhooks(
+    new_cluster, tracker: TrackerProcess, dice: random.Random, tmp_path: Path, note
 ):
-    """Tickets stand as their issues stand in the end, and nothing of it is written back to the tracker."""
-    async with Loud() as forgejo:
-        places = {"loud": forgejo.url}
-        two: Cluster = await cluster(
+    """In the end each ticket has the state of its issue, and nothing is written back to the tracker."""
+    async with RecordingForgejo() as forgejo:
+        destinations = {"recorded": forgejo.url}
+        cluster: Cluster = await new_cluster(
             count=2,
-            places=places,
-            config=configuration(places).replace(
+            destinations=destinations,
+            config=configuration(destinations).replace(
                 "[destination.settings]", f'webhook_secrets = ["{SECRET}"]\n[destination.settings]'
             ),
         )
-        async with two.running():
-            con = await asyncpg.connect(two.direct)
-            # ours: tickets, comments, some closed and opened again through the API
-            await asyncio.gather(*(two.load.story(1, states=n % 3 == 0) for n in range(TICKETS)))
+        async with cluster.running():
+            con = await asyncpg.connect(cluster.direct)
+            # our writes: tickets and comments, some closed and reopened through the API
+            await asyncio.gather(*(cluster.load.story(1, states=n % 3 == 0) for n in range(TICKETS)))
 
             async def delivered() -> bool:
                 return await con.fetchval("select count(*) from delivery where state = 0") == 0
@@ -84,9 +88,9 @@ async def test_a_storm_of_webhooks(
             await eventually(delivered, 120)
             await forgejo.webhooks_sent()
             ours = len(forgejo.effects)
-            # theirs: people close, reopen and comment
+            # writes of people: close, reopen and comment
             for number in list(forgejo.issues) * CHANGES:
-                # the server's clock shows whole seconds, and people are slower
+                # the clock of the server has whole seconds
                 forgejo.ahead += dt.timedelta(seconds=1)
                 match dice.choice(["close", "reopen", "comment"]):
                     case "close":
@@ -95,19 +99,19 @@ async def test_a_storm_of_webhooks(
                         await forgejo.reopen_issue(number)
                     case _:
                         await forgejo.comment(number, "I can see it too.")
-            storm = _storm(forgejo.calls, dice)
-            answers = await _send(storm, two)
+            burst = _burst(forgejo.calls, dice)
+            responses = await _send(burst, cluster)
 
             async def differ() -> dict[int, str]:
                 rows = await con.fetch(
                     "select k.remote_id::int as issue, t.status from link k join lane l on l.id = k.lane_id"
                     " join ticket t on t.id = l.ticket_id"
                 )
-                stands = {row["issue"]: "closed" if row["status"] == 2 else "open" for row in rows}
+                statuses = {row["issue"]: "closed" if row["status"] == 2 else "open" for row in rows}
                 return {
-                    number: f"{issue.state} there, {stands.get(number)} here"
+                    number: f"issue {issue.state}, ticket {statuses.get(number)}"
                     for number, issue in forgejo.issues.items()
-                    if issue.state != stands.get(number)
+                    if issue.state != statuses.get(number)
                 }
 
             async def agrees() -> bool:
@@ -122,18 +126,18 @@ async def test_a_storm_of_webhooks(
             note(
                 issues=len(forgejo.issues),
                 calls=len(forgejo.calls),
-                sent=len(storm),
-                answers=dict(answers),
+                sent=len(burst),
+                responses=dict(responses),
                 echoes=len(written),
             )
-            assert not different, f"{different}\n{await _history(two, min(different))}"
-            assert set(answers) == {200}
+            assert not different, f"{different}\n{await _history(cluster, min(different))}"
+            assert set(responses) == {200}
             assert written == []
 
 
-async def _history(two: Cluster, issue: int) -> str:
-    """What is known of a ticket that does not agree."""
-    con = await asyncpg.connect(two.direct)
+async def _history(cluster: Cluster, issue: int) -> str:
+    """Return the events, webhooks and link of a ticket whose state differs from its issue."""
+    con = await asyncpg.connect(cluster.direct)
     ticket = await con.fetchval(
         "select l.ticket_id from link k join lane l on l.id = k.lane_id where k.remote_id = $1", str(issue)
     )
@@ -149,22 +153,22 @@ async def _history(two: Cluster, issue: int) -> str:
     return "\n".join(map(str, rows))
 
 
-async def _send(storm: list[Call], two: Cluster) -> Counter[int]:
-    """All of it to both replicas, sixteen at a time; how it was answered."""
-    answers: Counter[int] = Counter()
-    room = asyncio.Semaphore(16)
+async def _send(burst: list[Call], cluster: Cluster) -> Counter[int]:
+    """Send all calls to both replicas, sixteen at a time, and count the statuses."""
+    statuses: Counter[int] = Counter()
+    capacity = asyncio.Semaphore(16)
     async with aiohttp.ClientSession() as session:
 
-        async def one(number: int, call: Call) -> None:
+        async def send(number: int, call: Call) -> None:
             body, headers = call
-            url = f"{two.urls()[number % 2]}/webhooks/forgejo/loud"
+            url = f"{cluster.urls()[number % 2]}/webhooks/forgejo/recorded"
             async with (
-                room,
+                capacity,
                 session.post(
                     url, data=body, headers={"Content-Type": "application/json", **headers}
-                ) as answer,
+                ) as response,
             ):
-                answers[answer.status] += 1
+                statuses[response.status] += 1
 
-        await asyncio.gather(*(one(number, call) for number, call in enumerate(storm)))
-    return answers
+        await asyncio.gather(*(send(number, call) for number, call in enumerate(burst)))
+    return statuses

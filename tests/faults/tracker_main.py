@@ -1,7 +1,7 @@
-"""Forgejo servers' doubles in a process of their own, so that the test's loop is no bottleneck and dies alone.
+"""Test doubles of Forgejo in a separate process, so that the test's event loop is not the bottleneck.
 
-Started with the number of repositories, the path of the log of effects and a seed. Says its addresses in a line of JSON.
-The log gets a line of JSON for each thing that really happened, in the order in which it happened.
+Arguments: the number of trackers, the path of the log of effects, and a seed. The process prints its addresses as a line
+of JSON and appends a line of JSON to the log for each request that took effect.
 """
 
 from __future__ import annotations
@@ -29,47 +29,47 @@ TOKEN = "forgejo-token-of-the-tests"
 
 
 @dataclass(slots=True)
-class Mishap(Fault):
-    """A fault that may take effect only after its answer. ``megabytes`` of junk make its body."""
+class DelayedFault(Fault):
+    """Fault whose request may take effect after the response, with a body of ``megabytes``."""
 
     late_seconds: float = 0.0
     megabytes: int = 0
 
 
 class Tracker(FakeForgejo):
-    """One repository, with dice for faults."""
+    """Tracker with one repository and random faults."""
 
     def __init__(self, name: str, effects: Any, dice: random.Random) -> None:
         super().__init__(repository=REPOSITORY, token=TOKEN)
         self.name = name
         self._file = effects
         self._dice = dice
-        self._said = ""
+        self._comment_text = ""
         self._changed: dict[int, None] = {}
         self.mix: dict[str, float] = {}
         self.slow_seconds = 2.5
         self.late_seconds = 2.0
         self.work_seconds = 0.0
         self.writing = 0
-        self.writing_most = 0
+        self.max_writing = 0
         self.arrivals: list[tuple[float, str, int, bool]] = []
         self.faults_done: dict[str, int] = {}
 
-    # -- the log -----------------------------------------------------------------------------------------------
+    # -- log of effects -------------------------------------------------------------------------------------------
 
     def _add_comment(self, issue: ForgejoIssue, text: str, by: str) -> ForgejoComment:
-        self._said = text
+        self._comment_text = text
         return super()._add_comment(issue, text, by)
 
-    def effect(self, kind: Any, key: str, marker: str = "", detail: str = "") -> None:
-        """Write down that something took effect, before anybody is told."""
+    def record_effect(self, kind: Any, key: str, marker: str = "", detail: str = "") -> None:
+        """Log that a request took effect, before the response is sent."""
         if key.isdigit():
             self._changed.pop(int(key), None)
             self._changed[int(key)] = None
-        text = self._said if kind == "comment" else detail
+        text = self._comment_text if kind == "comment" else detail
         line = {
             "at": time.time(),
-            "place": self.name,
+            "destination": self.name,
             "kind": kind,
             "key": key,
             "marker": marker,
@@ -78,7 +78,7 @@ class Tracker(FakeForgejo):
         self._file.write(json.dumps(line) + "\n")
         self._file.flush()
 
-    # -- lists without telling each object first ---------------------------------------------------------------
+    # -- faster lists of issues -------------------------------------------------------------------------------
 
     async def _get_issues(self, request: web.Request) -> web.Response:
         query = request.query
@@ -99,19 +99,19 @@ class Tracker(FakeForgejo):
             )
             shown = [issue.number for issue in recent]
         shown.sort(reverse=True)
-        found = [self.issues[number] for number in shown[(page - 1) * limit : page * limit]]
+        issues = [self.issues[number] for number in shown[(page - 1) * limit : page * limit]]
         headers = {"X-Total-Count": str(len(shown))}
-        return web.json_response([self._issue(issue) for issue in found], headers=headers)
+        return web.json_response([self._issue(issue) for issue in issues], headers=headers)
 
     # -- faults ------------------------------------------------------------------------------------------------
 
     def _dice_fault(self, request: web.Request) -> Fault | None:
         if not self.mix:
             return None
-        thrown = self._dice.random()
+        roll = self._dice.random()
         for name, share in self.mix.items():
-            thrown -= share if request.method != "GET" else share / 4
-            if thrown < 0:
+            roll -= share if request.method != "GET" else share / 4
+            if roll < 0:
                 self.faults_done[name] = self.faults_done.get(name, 0) + 1
                 return self._fault(name)
         return None
@@ -139,13 +139,13 @@ class Tracker(FakeForgejo):
     async def _with_faults(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        # read now: the caller may be gone when it takes effect
+        # read now: the client may be gone when the request takes effect
         await request.read()
-        said = f"{request.method} {request.path}"
-        fault = self._take_fault(said) or self._dice_fault(request)
+        call = f"{request.method} {request.path}"
+        fault = self._take_fault(call) or self._dice_fault(request)
         writes = request.method != "GET"
         self.writing += writes
-        self.writing_most = max(self.writing, self.writing_most)
+        self.max_writing = max(self.writing, self.max_writing)
         limited = fault is not None and fault.status == 429
         self.arrivals.append((time.time(), request.method, self.writing, limited))
         try:
@@ -163,8 +163,8 @@ class Tracker(FakeForgejo):
     ) -> web.StreamResponse:
         if fault is None:
             return await handler(request)
-        answer = await handler(request) if fault.applied else None
-        if isinstance(fault, Mishap) and fault.late_seconds:
+        response = await handler(request) if fault.applied else None
+        if isinstance(fault, DelayedFault) and fault.late_seconds:
             self._later(request, handler, fault.late_seconds)
         if fault.hang_seconds:
             await asyncio.sleep(fault.hang_seconds)
@@ -174,10 +174,10 @@ class Tracker(FakeForgejo):
             return web.Response(status=500)
         if fault.status is not None:
             body = fault.body
-            if isinstance(fault, Mishap) and fault.megabytes:
+            if isinstance(fault, DelayedFault) and fault.megabytes:
                 body = b"x" * (fault.megabytes * 2**20)
             return web.Response(status=fault.status, body=body, headers=fault.headers)
-        return answer if answer is not None else await handler(request)
+        return response if response is not None else await handler(request)
 
     def _later(
         self,
@@ -195,64 +195,66 @@ class Tracker(FakeForgejo):
 
 
 class Control:
-    """What the test may ask and order: ``POST /order`` and ``GET /state``."""
+    """Interface for the test: ``POST /configure`` and ``GET /state``."""
 
     def __init__(self, trackers: list[Tracker]) -> None:
         self.trackers = trackers
 
-    async def order(self, request: web.Request) -> web.Response:
-        """Set what is named; at one place or at all."""
+    async def configure(self, request: web.Request) -> web.Response:
+        """Set attributes of one tracker or of all."""
         body = await request.json()
-        place = body.pop("place", None)
+        destination = body.pop("destination", None)
         for tracker in self.trackers:
-            if place in (None, tracker.name):
+            if destination in (None, tracker.name):
                 for name, value in body.items():
                     if name == "faults":
-                        made = [Mishap(**{**one, "body": one.get("body", "").encode()}) for one in value]
-                        tracker.faults.extend(made)
+                        tracker.faults.extend(
+                            DelayedFault(**{**fault, "body": fault.get("body", "").encode()})
+                            for fault in value
+                        )
                     elif name == "forget":
                         tracker.arrivals.clear()
-                        tracker.writing_most = 0
+                        tracker.max_writing = 0
                     else:
                         assert hasattr(tracker, name), name
                         setattr(tracker, name, value)
         return web.json_response({})
 
     async def state(self, _: web.Request) -> web.Response:
-        """How each place stands."""
+        """Return the state of each tracker."""
         return web.json_response(
             {
-                one.name: {
-                    "issues": len(one.issues),
-                    "states": {str(issue.number): issue.state for issue in one.issues.values()},
-                    "writing": one.writing,
-                    "writing_most": one.writing_most,
-                    "arrivals": one.arrivals,
-                    "faults": one.faults_done,
-                    "faults_left": sum(fault.times for fault in one.faults),
+                tracker.name: {
+                    "issues": len(tracker.issues),
+                    "states": {str(issue.number): issue.state for issue in tracker.issues.values()},
+                    "writing": tracker.writing,
+                    "max_writing": tracker.max_writing,
+                    "arrivals": tracker.arrivals,
+                    "faults": tracker.faults_done,
+                    "faults_left": sum(fault.times for fault in tracker.faults),
                 }
-                for one in self.trackers
+                for tracker in self.trackers
             }
         )
 
 
 async def main() -> None:
-    """Serve until the input ends."""
+    """Serve until standard input ends."""
     count, path, seed = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     dice = random.Random(seed)
     with path.open("a", encoding="utf-8") as effects:
-        trackers = [Tracker(f"place-{number}", effects, dice) for number in range(count)]
+        trackers = [Tracker(f"destination-{number}", effects, dice) for number in range(count)]
         for tracker in trackers:
             await tracker.__aenter__()
         control = Control(trackers)
         app = web.Application(client_max_size=64 * 2**20)
-        app.add_routes([web.post("/order", control.order), web.get("/state", control.state)])
+        app.add_routes([web.post("/configure", control.configure), web.get("/state", control.state)])
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         address = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        said = {"control": address, "places": {tracker.name: tracker.url for tracker in trackers}}
-        print(json.dumps(said), flush=True)
+        addresses = {"control": address, "destinations": {tracker.name: tracker.url for tracker in trackers}}
+        print(json.dumps(addresses), flush=True)
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
 
 
