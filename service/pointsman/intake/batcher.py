@@ -156,7 +156,6 @@ class IntakeBatcher:
             self._wake.clear()
             while batch := self._next_batch():
                 count = sum(len(request.reports) for request in batch)
-                self._signals.emit(BatchAccepted(count))
                 try:
                     await self._flush(batch)
                 except asyncio.CancelledError:
@@ -184,6 +183,7 @@ class IntakeBatcher:
             for request in batch:
                 await self._flush([request])
             return
+        self._signals.emit(BatchAccepted(len(reports)))
         results = iter(accepted.reports)
         for request in batch:
             answer = [next(results) for _ in request.reports]
