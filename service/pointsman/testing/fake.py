@@ -1,4 +1,4 @@
-"""The common part of the fake trackers: a real HTTP server on loopback, a log of effects, faults on demand."""
+"""Base of the trackers' test doubles: an HTTP server on loopback, a log of effects, faults on demand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aiohttp import web
 
 @dataclass(slots=True)
 class Effect:
-    """One thing that really happened at the tracker."""
+    """One change that took effect at the double."""
 
     kind: Literal["issue", "comment", "state", "edit", "label", "hook", "delete"]
     key: str
@@ -26,10 +26,10 @@ class Effect:
 
 @dataclass(slots=True)
 class Fault:
-    """Something that goes wrong with a request whose ``METHOD /path`` contains ``match``.
+    """A fault for a request whose ``METHOD /path`` contains ``match``.
 
-    ``status`` answers so; ``reset`` cuts the connection; ``hang_seconds`` waits first. With ``applied`` the request
-    takes effect all the same, which is the hard case: the caller can't know.
+    ``status`` is the response; ``reset`` cuts the connection; ``hang_seconds`` delays the response. With ``applied``
+    the request takes effect all the same, which is the hard case: the caller can't know.
     """
 
     match: str = ""
@@ -43,7 +43,7 @@ class Fault:
 
 
 class FakeTracker:
-    """A tracker's double: subclass it, add routes in ``routes``, record what happens with ``effect``."""
+    """Test double of a tracker: subclass it, add handlers in ``routes``, record changes with ``record_effect``."""
 
     def __init__(self, *, port: int = 0) -> None:
         self.effects: list[Effect] = []
@@ -54,15 +54,15 @@ class FakeTracker:
         self.url = ""
 
     def routes(self) -> list[web.RouteDef]:
-        """The calls this tracker knows."""
+        """Return the API calls that this tracker knows."""
         raise NotImplementedError
 
     def record_effect(self, kind: Any, key: str, marker: str = "", detail: str = "") -> None:
-        """Write down that something took effect."""
+        """Record that something took effect."""
         self.effects.append(Effect(kind, key, marker, detail))
 
     def issues_created(self) -> int:
-        """How many issues were really created."""
+        """Return how many issues were created."""
         return sum(effect.kind == "issue" for effect in self.effects)
 
     async def __aenter__(self) -> Self:
@@ -83,16 +83,16 @@ class FakeTracker:
 
     @contextlib.asynccontextmanager
     async def down(self) -> AsyncIterator[None]:
-        """The server is gone for a while: connections are refused, what it knows is kept."""
+        """Stop the server for a while: connections are refused, its data stays."""
         await self.__aexit__()
         try:
             yield
         finally:
             await self.__aenter__()
 
-    def _take_fault(self, said: str) -> Fault | None:
+    def _take_fault(self, request_line: str) -> Fault | None:
         for fault in self.faults:
-            if fault.match in said and fault.times > 0:
+            if fault.match in request_line and fault.times > 0:
                 fault.times -= 1
                 return fault
         return None
@@ -101,14 +101,14 @@ class FakeTracker:
     async def _with_faults(
         self, request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
     ) -> web.StreamResponse:
-        said = f"{request.method} {request.path}"
+        request_line = f"{request.method} {request.path}"
         self.requests.append((request.method, request.path_qs))
-        fault = self._take_fault(said)
+        fault = self._take_fault(request_line)
         if fault is None:
             return await handler(request)
-        answer = None
+        response = None
         if fault.applied:
-            answer = await handler(request)
+            response = await handler(request)
         if fault.hang_seconds:
             await asyncio.sleep(fault.hang_seconds)
         if fault.reset:
@@ -117,13 +117,13 @@ class FakeTracker:
             return web.Response(status=500)
         if fault.status is not None:
             return web.Response(status=fault.status, body=fault.body, headers=fault.headers)
-        return answer if answer is not None else await handler(request)
+        return response if response is not None else await handler(request)
 
     async def post_webhook(self, url: str, body: bytes, headers: dict[str, str]) -> int:
-        """Send a webhook call and give the status of the answer."""
+        """Send a webhook call and return the status of the response."""
         async with (
             aiohttp.ClientSession() as session,
-            session.post(url, data=body, headers={"Content-Type": "application/json", **headers}) as answer,
+            session.post(url, data=body, headers={"Content-Type": "application/json", **headers}) as response,
         ):
-            await answer.read()
-            return answer.status
+            await response.read()
+            return response.status

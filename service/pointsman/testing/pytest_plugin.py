@@ -1,4 +1,4 @@
-"""The pytest plugin ``pointsman.testing``: the fixture of the conformance suite, and the report cards at the end.
+"""The pytest plugin ``pointsman.testing``: the fixture of the conformance suite and its report cards.
 
 It is loaded by its entry point, or by ``pytest_plugins = ["pointsman.testing.pytest_plugin"]``.
 """
@@ -28,7 +28,7 @@ if _SUITE not in sys.modules:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The two options."""
+    """Add the two options."""
     group = parser.getgroup("pointsman", "Pointsman: conformance of plugins")
     group.addoption(
         "--pointsman-report",
@@ -43,14 +43,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One ledger a session."""
+    """Create one ledger per session."""
     config.stash[_MEMORY] = {}
     config.pluginmanager.register(Ledger(config), "pointsman-ledger")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the suite's tests, so that every report of theirs tells where it belongs, from another process too."""
+    """Mark the suite's tests, so that every report names its suite, from another process too."""
     _mark_sources(items)
     names: dict[type, list[str]] = {}
     for item in items:
@@ -64,7 +64,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> None:
-    """The kind of source that is tried comes to light with its fixture."""
+    """Note the kind of source under test, which its fixture reveals."""
     case = getattr(item, "funcargs", {}).get("source_case")
     if case is None or not _tries_sources(item):
         return
@@ -75,7 +75,7 @@ def pytest_runtest_call(item: pytest.Item) -> None:
 
 @pytest.fixture
 def pointsman_runner(request: pytest.FixtureRequest) -> CaseRunner:
-    """What the suite's tests work with, made from the fixture ``tracker_case``."""
+    """Return the runner that the suite's tests use, for the fixture ``tracker_case``."""
     from pointsman.testing.conformance.case_runner import CaseRunner  # noqa: PLC0415 - most runs of pytest need it not
 
     item = request.node
@@ -83,14 +83,14 @@ def pointsman_runner(request: pytest.FixtureRequest) -> CaseRunner:
     return CaseRunner(
         request.getfixturevalue("tracker_case"),
         expectation=inspect.cleandoc(item.function.__doc__ or item.name),
-        note=lambda what, value: item.user_properties.append((_NOTE, [what, to_builtins(value)])),
+        note=lambda key, value: item.user_properties.append((_NOTE, [key, to_builtins(value)])),
         grids=memory,
         all_cells=request.config.getoption("--pointsman-all-cells"),
     )
 
 
 class Ledger:
-    """Takes the reports of the suite's tests, and shows the cards in the end."""
+    """Collects the reports of the suite's tests and prints the cards at the end."""
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
@@ -98,10 +98,10 @@ class Ledger:
         self._sources = SourceRuns()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """One phase of one test."""
+        """Record one phase of one test."""
         properties: list[tuple[str, Any]] = list(report.user_properties)
         notes = [value for name, value in properties if name == _NOTE]
-        suites = [value for what, value in notes if what == "suite"]
+        suites = [value for key, value in notes if key == "suite"]
         if not suites:
             _take_source(self._sources, report, notes)
             return
@@ -110,8 +110,8 @@ class Ledger:
         name = report.nodeid.removeprefix(f"{suite}::")
         card.seen.add(name.partition("[")[0])
         if report.when == "call":
-            for what, value in notes:
-                card.note(what, value)
+            for key, value in notes:
+                card.note(key, value)
         if report.failed:
             if name not in card.failed:
                 card.failed.append(name)
@@ -121,7 +121,7 @@ class Ledger:
             card.passed += 1
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
-        """The cards, for people, and for machines if a file is named."""
+        """Print the cards, and write them to the report file if there is one."""
         cards = sorted(self._cards.values(), key=lambda card: (card.kind, card.suite))
         sources = self._sources.cards()
         if not cards and not sources:
@@ -141,15 +141,15 @@ class Ledger:
 
 
 def _mark_sources(items: list[pytest.Item]) -> None:
-    """The same for the suite of sources. What runs and what is left out is told by case: a kind may have several."""
+    """Mark the tests of the source suite. Results are kept by case: a kind may have several cases."""
     marked = [item for item in items if _tries_sources(item)]
     cases: dict[str, dict[str, str]] = {}
     tests: dict[str, list[str]] = {}
     for item in marked:
         suite, (name, case) = _suite_of(item), _test_and_case(item)
         kind = item.cls  # type: ignore[attr-defined]  # it has one, see above
-        base = next(one for one in kind.__mro__ if _SOURCES in vars(one))
-        tests[suite] = sorted(one for one in dir(base) if one.startswith("test_"))
+        base = next(name for name in kind.__mro__ if _SOURCES in vars(name))
+        tests[suite] = sorted(name for name in dir(base) if name.startswith("test_"))
         if name in tests[suite]:
             cases.setdefault(suite, {})[case] = _kind_of(item)
     for item in marked:
@@ -163,30 +163,30 @@ def _tries_sources(item: pytest.Item) -> bool:
 
 
 def _test_and_case(item: pytest.Item) -> tuple[str, str]:
-    """A test's name, and the parameters by which cases are told apart."""
+    """Return a test's name, and the parameters that identify the case."""
     name, _, case = item.name.partition("[")
     return name, case.removesuffix("]")
 
 
 def _kind_of(item: pytest.Item) -> str:
-    """The kind, where the case itself is the parameter; so it is known of tests that do not run, too."""
+    """Return the kind if the case itself is the parameter; so it is known for tests that do not run, too."""
     from pointsman.testing.conformance.source_case import SourceCase  # noqa: PLC0415 - the suite is loaded already
     from pointsman.testing.conformance.source_facts import kind_of  # noqa: PLC0415
 
-    given = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    return next((kind_of(one) for one in given if isinstance(one, SourceCase)), "")
+    values = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return next((kind_of(value) for value in values if isinstance(value, SourceCase)), "")
 
 
 def _take_source(book: SourceRuns, report: pytest.TestReport, notes: list[Any]) -> None:
-    """One phase of one test of the suite of sources, if it is of that."""
-    found = [value for what, value in notes if what == "sources"]
-    if not found:
+    """Record one phase of one test, if it belongs to the source suite."""
+    marks = [value for key, value in notes if key == "sources"]
+    if not marks:
         return
-    suite, case, tests, cases = found[0]
+    suite, case, tests, cases = marks[0]
     tried = book.open(suite, case, tests, cases)
     name = report.nodeid.removeprefix(f"{suite}::")
-    for what, value in notes:
-        if what == "source":
+    for key, value in notes:
+        if key == "source":
             tried.facts, tried.kind = value, value["kind"]
     # what a mark or a fixture skips was left out; what is expected to fail fails
     if report.failed or (report.skipped and hasattr(report, "wasxfail")):
@@ -202,10 +202,10 @@ def _take_source(book: SourceRuns, report: pytest.TestReport, notes: list[Any]) 
 
 
 def _suite_of(item: pytest.Item) -> str:
-    """Where the item's class stands. A test's parameters may hold colons."""
+    """Return the id of the item's class. A test's parameters may contain colons."""
     return item.nodeid.partition("[")[0].rpartition("::")[0]
 
 
 def _reason(report: pytest.TestReport) -> str:
-    said = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
-    return str(said).removeprefix("Skipped: ")
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+    return str(reason).removeprefix("Skipped: ")

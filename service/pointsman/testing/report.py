@@ -1,4 +1,4 @@
-"""The report card of a tracker: what was tried, what came of it, and a grade. Values in, text or JSON out."""
+"""The report card of a tracker: the tests, their results, and a grade. Values in, text or JSON out."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FOR_AN_A = ("find", "webhooks", "list_changes")
 
 
 def describe_tracker(tracker: Any) -> dict[str, Any]:
-    """What a tracker class says of itself."""
+    """Return what a tracker class declares about itself."""
     can = tracker.capabilities
     return {
         "kind": str(tracker.kind),
@@ -28,7 +28,7 @@ def describe_tracker(tracker: Any) -> dict[str, Any]:
 
 
 def version_of(module: str) -> str:
-    """The version of the distribution that brings the plugin, if it is installed."""
+    """Return the version of the plugin's distribution, if it is installed."""
     for point in entry_points(group="pointsman"):
         if point.module.partition(".")[0] == module and point.dist is not None:
             return point.dist.version
@@ -37,7 +37,7 @@ def version_of(module: str) -> str:
 
 @dataclass(slots=True)
 class ReportCard:
-    """All that is known of one tracker after a run of the suite."""
+    """The results of one tracker after a run of the suite."""
 
     suite: str
     expected: frozenset[str]
@@ -46,47 +46,47 @@ class ReportCard:
     cells: list[dict[str, Any]] = field(default_factory=list)
     unproven: set[str] = field(default_factory=set)
     unsigned: bool = False
-    """Whether webhooks bring a secret along that says nothing about the body."""
+    """Whether webhooks contain a secret that proves nothing about the body."""
     seen: set[str] = field(default_factory=set)
     passed: int = 0
     failed: list[str] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
 
-    def note(self, what: str, value: Any) -> None:
-        """One note of a test."""
-        if what == "tracker":
+    def note(self, key: str, value: Any) -> None:
+        """Store one note of a test."""
+        if key == "tracker":
             self.tracker = value
-        elif what == "cells":
+        elif key == "cells":
             self.cells += value
-        elif what == "unproven":
+        elif key == "unproven":
             self.unproven.add(value)
-        elif what == "unsigned":
+        elif key == "unsigned":
             self.unsigned = bool(value)
 
     # -- what it comes to --------------------------------------------------------------------------------------------
 
     @property
     def kind(self) -> str:
-        """The tracker's kind, or the test class if the tracker never came to light."""
+        """Return the tracker's kind, or the test class if the tracker is not known."""
         return str(self.tracker.get("kind") or self.suite)
 
     def can(self, capability: str) -> bool:
-        """Whether a capability is declared."""
+        """Return whether a capability is declared."""
         return bool(self.tracker.get("capabilities", {}).get(capability))
 
     @property
     def cells_passed(self) -> int:
-        """How many cells have no problem."""
+        """Return how many cells have no problem."""
         return sum(not cell["problems"] for cell in self.cells)
 
     @property
     def complete(self) -> bool:
-        """Whether every test of the suite ran or was skipped by the suite itself."""
+        """Return whether every test of the suite ran or was skipped by the suite itself."""
         return self.expected <= self.seen
 
     @property
     def grade(self) -> str:
-        """A, B or F; "?" for a run that left tests out."""
+        """Return A, B or F; "?" for a run without all tests."""
         if self.failed:
             return "F"
         if not self.complete:
@@ -95,19 +95,19 @@ class ReportCard:
         return "B" if lacking else "A"
 
     def remarks(self) -> list[str]:
-        """What stands behind the grade, a line each."""
-        found = [f"failed: {name}" for name in self.failed]
+        """Return the reasons for the grade, a line each."""
+        lines = [f"failed: {name}" for name in self.failed]
         if not self.complete and not self.failed:
-            found.append(f"not graded: {len(self.expected - self.seen)} tests of the suite were left out")
+            lines.append(f"not graded: {len(self.expected - self.seen)} tests of the suite were left out")
         if self.tracker:
-            found += effects_of_missing(self.tracker)
+            lines += effects_of_missing(self.tracker)
         if self.unsigned:
-            found.append("webhooks: the body is not signed")
-        found += [f"not shown: {name}; the double can't play it" for name in sorted(self.unproven)]
-        return found
+            lines.append("webhooks: the body is not signed")
+        lines += [f"not shown: {name}; the double can't play it" for name in sorted(self.unproven)]
+        return lines
 
     def as_json(self) -> dict[str, Any]:
-        """The card for machines."""
+        """Return the card for machines."""
         return {
             **self.tracker,
             "suite": self.suite,
@@ -119,24 +119,24 @@ class ReportCard:
 
 
 def effects_of_missing(tracker: Mapping[str, Any]) -> list[str]:
-    """What the core does without the capabilities that a tracker lacks."""
+    """Return what the core does without the capabilities that a tracker lacks."""
     can = tracker["capabilities"]
-    found = []
+    effects = []
     if not can["find"]:
-        found.append(
+        effects.append(
             "no find: a create or comment whose answer was lost waits until a person looks and replays it"
         )
     if not can["webhooks"] and can["list_changes"]:
-        found.append(f"no webhooks: changes are asked for every {tracker['poll_seconds']:g} s")
+        effects.append(f"no webhooks: changes are asked for every {tracker['poll_seconds']:g} s")
     if can["webhooks"] and not can["list_changes"]:
-        found.append("no list_changes: a change whose webhook is lost is never heard of")
+        effects.append("no list_changes: a change whose webhook is lost is never heard of")
     if not can["webhooks"] and not can["list_changes"]:
-        found.append("no webhooks, no list_changes: what people do on the tracker is never heard of")
-    return found
+        effects.append("no webhooks, no list_changes: what people do on the tracker is never heard of")
+    return effects
 
 
 def table(cards: Iterable[ReportCard]) -> list[str]:
-    """The cards as a small table, with the remarks below."""
+    """Return the cards as a small table, followed by the remarks."""
     head = ("tracker", "version", "find", "webhooks", "list_changes", "tests", "cells", "grade")
     rows: list[tuple[str, ...]] = [head]
     remarks: list[str] = []
@@ -152,12 +152,12 @@ def table(cards: Iterable[ReportCard]) -> list[str]:
                 card.grade,
             )
         )
-        remarks += [f"{card.kind}: {one}" for one in card.remarks()]
+        remarks += [f"{card.kind}: {remark}" for remark in card.remarks()]
     return grid(rows) + remarks
 
 
 def grid(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows as lines with columns below each other."""
+    """Return rows as lines with aligned columns."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -169,7 +169,7 @@ class _Shown(Protocol):
 
 
 def write_report(path: str, cards: Iterable[_Shown], sources: Sequence[_Shown] = ()) -> None:
-    """All cards into one JSON file. One without sources has no ``sources``: who insists on their grades is not told of none."""
+    """Write all cards into one JSON file. Without sources there is no key ``sources``."""
     whole: dict[str, Any] = {"pointsman_conformance": 1, "trackers": [card.as_json() for card in cards]}
     if sources:
         whole["sources"] = [card.as_json() for card in sources]

@@ -1,4 +1,4 @@
-"""The report card of a kind of source: what it says of itself, what was seen of that, and a grade. Values in, text out."""
+"""The report card of a kind of source: its declarations, the results, and a grade. Values in, text out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WHY_NOT = {
 
 @dataclass(slots=True)
 class SourceRun:
-    """What became of the suite with one case."""
+    """The results of the suite for one case."""
 
     expected: frozenset[str]
     """The names of the suite's tests; a card with fewer is not graded."""
@@ -35,69 +35,71 @@ class SourceRun:
 
 @dataclass(frozen=True, slots=True)
 class SourceCard:
-    """All that is known of one kind after a run of the suite with each of its cases."""
+    """The results of one kind after a run of the suite with each of its cases."""
 
     suite: str
     tried: Sequence[SourceRun]
 
     @property
     def kind(self) -> str:
-        """The source's kind, or the test class if the source never came to light."""
-        return next((one.kind for one in self.tried if one.kind), self.suite)
+        """Return the source's kind, or the test class if the source is not known."""
+        return next((run.kind for run in self.tried if run.kind), self.suite)
 
     @property
     def known(self) -> Sequence[Mapping[str, Any]]:
-        """The facts of the cases that came to light."""
-        return [one.facts for one in self.tried if one.facts]
+        """Return the facts of the cases that are known."""
+        return [run.facts for run in self.tried if run.facts]
 
     def _all(self, name: str) -> list[str]:
-        """The texts that any case has there, each once."""
-        return list(dict.fromkeys(text for one in self.known for text in one[name]))
+        """Return the texts of all cases, without repetitions."""
+        return list(dict.fromkeys(text for facts in self.known for text in facts[name]))
 
     def can(self, capability: str) -> str:
-        """The most that any case says of a capability."""
-        return max((one["capabilities"][capability] for one in self.known), key=_DEGREES.index, default=NO)
+        """Return the best degree of a capability among the cases."""
+        return max(
+            (facts["capabilities"][capability] for facts in self.known), key=_DEGREES.index, default=NO
+        )
 
     @property
     def written_back(self) -> str:
-        """What the source is told of the issue."""
+        """Return what the source is told about the issue."""
         can = {word: self.can(name) for word, name in (("state", "set_state"), ("comment", "comment"))}
-        told = [word for word, degree in can.items() if degree == YES]
-        if told:
-            return ", ".join(told)
-        if any(one["asks"] for one in self.known):
+        updates = [word for word, degree in can.items() if degree == YES]
+        if updates:
+            return ", ".join(updates)
+        if any(facts["asks"] for facts in self.known):
             return "it asks"
         return max(can.values(), key=_DEGREES.index)
 
     @property
     def passed(self) -> int:
-        """How many tests passed."""
-        return sum(len(one.passed.difference(one.failed)) for one in self.tried)
+        """Return how many tests passed."""
+        return sum(len(run.passed.difference(run.failed)) for run in self.tried)
 
     @property
     def failed(self) -> list[str]:
-        """The tests that failed."""
-        return sorted(name for one in self.tried for name in one.failed)
+        """Return the tests that failed."""
+        return sorted(name for run in self.tried for name in run.failed)
 
     @property
     def skipped(self) -> dict[str, str]:
-        """What does not concern this kind, and why."""
-        return {name: why for one in self.tried for name, why in one.skipped.items()}
+        """Return the tests that do not concern this kind, with the reasons."""
+        return {name: why for run in self.tried for name, why in run.skipped.items()}
 
     @property
     def left_out(self) -> int:
-        """How many of the suite's tests neither ran nor were skipped by the suite itself."""
-        return sum(len(one.expected - one.seen) for one in self.tried)
+        """Return how many of the suite's tests neither ran nor were skipped by the suite itself."""
+        return sum(len(run.expected - run.seen) for run in self.tried)
 
     @property
     def unproven(self) -> list[str]:
-        """What is declared, and no case shows."""
+        """Return what is declared and no case shows."""
         shown = self._all("shown")
         return [name for name in self._all("declared") if name not in shown]
 
     @property
     def grade(self) -> str:
-        """A, B or F; "?" for a run that left tests out."""
+        """Return A, B or F; "?" for a run without all tests."""
         if self.failed:
             return "F"
         if self.left_out or not self.known:
@@ -105,14 +107,14 @@ class SourceCard:
         return "B" if self.unproven else "A"
 
     def remarks(self) -> list[str]:
-        """What stands behind the grade, a line each."""
-        found = [f"failed: {name}" for name in self.failed]
+        """Return the reasons for the grade, a line each."""
+        lines = [f"failed: {name}" for name in self.failed]
         if self.left_out and not self.failed:
-            found.append(f"not graded: {self.left_out} tests of the suite were left out")
-        return found + [f"not shown: {name}; {_WHY_NOT[name]}" for name in self.unproven]
+            lines.append(f"not graded: {self.left_out} tests of the suite were left out")
+        return lines + [f"not shown: {name}; {_WHY_NOT[name]}" for name in self.unproven]
 
     def as_json(self) -> dict[str, Any]:
-        """The card for machines."""
+        """Return the card for machines."""
         first = self.known[0] if self.known else {}
         return {
             "kind": self.kind,
@@ -129,7 +131,7 @@ class SourceCard:
         }
 
     def row(self) -> tuple[str, ...]:
-        """The card as a line of the table."""
+        """Return the card as a row of the table."""
         return (
             self.kind,
             ", ".join(self._all("authenticated")) or "-",
@@ -143,36 +145,38 @@ class SourceCard:
 
 
 class SourceRuns:
-    """Takes what became of each test, in any order and from any process, and makes the cards."""
+    """Collects the results of each test, in any order and from any process, and makes the cards."""
 
     def __init__(self) -> None:
         self._tried: dict[tuple[str, str], SourceRun] = {}
 
     def open(self, suite: str, case: str, tests: Collection[str], cases: Mapping[str, str]) -> SourceRun:
-        """The case's page. ``cases`` are all of the suite, chosen to run or not, with their kinds where these are known."""
+        """Return the run of a case. ``cases`` are all of the suite, selected to run or not, with their kinds where
+        these are known.
+        """
         for name, kind in cases.items():
             self._tried.setdefault((suite, name), SourceRun(frozenset(tests), kind))
         # a test that a subclass adds may have parameters of its own: of those nothing is expected
         return self._tried.setdefault((suite, case), SourceRun(frozenset()))
 
     def cards(self) -> list[SourceCard]:
-        """One card for each kind in each suite of which anything ran, by their names."""
-        found: dict[tuple[str, str], list[SourceRun]] = {}
-        for (suite, _), one in self._tried.items():
-            found.setdefault((one.kind or suite, suite), []).append(one)
+        """Return one card for each kind in each suite of which anything ran, by their names."""
+        runs: dict[tuple[str, str], list[SourceRun]] = {}
+        for (suite, _), run in self._tried.items():
+            runs.setdefault((run.kind or suite, suite), []).append(run)
         return [
             SourceCard(suite, tried)
-            for (_, suite), tried in sorted(found.items(), key=lambda one: one[0])
-            if any(one.seen or one.passed or one.failed for one in tried)
+            for (_, suite), tried in sorted(runs.items(), key=lambda run: run[0])
+            if any(run.seen or run.passed or run.failed for run in tried)
         ]
 
 
 def source_table(cards: Iterable[SourceCard]) -> list[str]:
-    """The cards as a small table, with the remarks below."""
+    """Return the cards as a small table, followed by the remarks."""
     head = (
         *("source", "authenticated", "deduplicated", "pulled", "written back"),
         *("tests", "skipped", "grade"),
     )
     shown = list(cards)
-    remarks = [f"{card.kind}: {one}" for card in shown for one in card.remarks()]
+    remarks = [f"{card.kind}: {remark}" for card in shown for remark in card.remarks()]
     return grid([head, *(card.row() for card in shown)]) + remarks

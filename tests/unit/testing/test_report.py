@@ -27,7 +27,7 @@ def card(*, failed=(), seen=("test_a", "test_b"), unproven=(), **can) -> ReportC
 
 
 def cell(*problems):
-    return {"call": "create", "problems": list(problems)}
+    return {"operation": "create", "problems": list(problems)}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Helpers for authors of trackers: texts, markers, untrusted JSON, paging, webhook registration.
+"""Helpers for authors of trackers: texts, markers, mail addresses, untrusted JSON, paging, webhook registration.
 
 Pure functions except ``read_pages`` and ``WebhookRegistration``. A plugin may use all, some or none of them.
 """
@@ -16,6 +16,7 @@ from pointsman.plugin_api.helpers.json_values import (
     text_at,
     web_url,
 )
+from pointsman.plugin_api.helpers.mail_addresses import ascii_mail_address
 from pointsman.plugin_api.helpers.markers import embed_marker, find_markers
 from pointsman.plugin_api.helpers.paging import Page, objects_in, read_pages
 from pointsman.plugin_api.helpers.texts import (
@@ -38,6 +39,7 @@ __all__ = [
     "Size",
     "WebhookRegistration",
     "account",
+    "ascii_mail_address",
     "clean_text",
     "comment_ref",
     "cut_notes",

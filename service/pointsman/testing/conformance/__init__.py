@@ -1,8 +1,8 @@
-"""The conformance kit: what a plugin has to do, as tests that any plugin can run.
+"""The conformance kit: the requirements for a plugin, as tests that any plugin can run.
 
 A plugin's author writes a ``TrackerDouble``, a fixture ``tracker_case``, and one class::
 
-    class TestConformance(ConformanceSuite):
+class TestConformance(ConformanceSuite):
         pass
 
 The author of a kind of source writes a fixture ``source_case`` and a class of ``SourceConformanceSuite``.

@@ -1,4 +1,4 @@
-"""What each test of the suite works with: the case, a harness, the watch over secrets, notes for the report card."""
+"""Tools of the suite's tests: the case, a harness, the search for secrets, notes for the report card."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ _SUITE = __name__.rpartition(".")[0]
 
 
 class CaseRunner:
-    """One test's view of the case. ``wanted`` is what the test wants, in words.
+    """One test's view of the case.
 
-    ``memory`` is shared by the tests of one class, ``note`` writes on the card.
+    ``expectation`` is what the test wants, as a sentence. ``grids`` is shared by the tests of one class, ``note``
+    adds to the card.
     """
 
     def __init__(
@@ -48,25 +49,25 @@ class CaseRunner:
     # -- what does not apply -----------------------------------------------------------------------------------------
 
     def require_capability(self, capability: str) -> None:
-        """Skip the test if the tracker says that it can't."""
+        """Skip the test if the tracker does not declare the capability."""
         if not getattr(self.capabilities, capability):
             pytest.skip(f"not declared: {capability}")
 
     def require_double(self, ability: str, *, proves: str = "") -> None:
-        """Skip the test if the double can't do something; ``proves`` is the capability that stays unproven."""
+        """Skip the test if the double lacks an ability; ``proves`` is the capability that stays unproven."""
         if not self.case.double_supports(ability):
             if proves:
                 self._note("unproven", proves)
             pytest.skip(f"the double has no {ability}")
 
     def note_unsigned(self) -> None:
-        """Say on the card that nothing vouches for the body of a webhook."""
+        """Note on the card that a webhook's body is not authenticated."""
         self._note("unsigned", True)
 
     # -- doing -------------------------------------------------------------------------------------------------------
 
     def run(self, scenario: Callable[[Harness], Awaitable[T]]) -> T:
-        """Play something on a harness of its own. What it raises or logs must hold no secret of the settings."""
+        """Run a scenario on a harness of its own. Its errors and log lines must not contain a secret of the settings."""
         hidden: frozenset[str] = frozenset()
 
         async def on_stage() -> T:
@@ -93,7 +94,7 @@ class CaseRunner:
         pytest.fail(f"{why}\n\nWanted: {self._expectation}", pytrace=False)
 
     def check_cells(self, name: str, aspect: Aspect) -> None:
-        """Try all cells of one call, once for all tests of the class, and fail with the problems of one aspect."""
+        """Run all cells of one operation, once for all tests of the class, and fail with the problems of one aspect."""
         call = OPERATIONS[name]
         why = call.not_applicable(self.case)
         if why:
@@ -102,8 +103,8 @@ class CaseRunner:
             self._grids[name] = self._run_matrix(call)
             self._note("cells", [cell_report(cell) for cell in self._grids[name].cells])
         grid = self._grids[name]
-        if grid.broken and aspect != "class":
-            pytest.skip("not tried: the call fails without any fault_case")
+        if grid.broken and aspect != "outcome":
+            pytest.skip("not tried: the call fails without any fault")
         if grid.broken:
             self._fail(grid.broken)
         problems = [line for cell in grid.cells for line in cell.problem_lines(aspect)]
@@ -132,13 +133,13 @@ class CaseRunner:
 
 
 def cell_report(cell: Cell) -> dict[str, Any]:
-    """A cell as the report tells it."""
+    """Return a cell as it is written into the report."""
     return {
-        "call": cell.operation,
+        "operation": cell.operation,
         "request": cell.request,
-        "fault_case": str(cell.fault),
+        "fault": str(cell.fault),
         "applied": cell.applied,
-        "class": cell.outcome,
+        "outcome": cell.outcome,
         "error": cell.error,
         "sent": cell.sends,
         "problems": [why for _, why in cell.problems],
@@ -150,7 +151,7 @@ def _any_in(hidden: frozenset[str], lines: Iterable[str]) -> bool:
 
 
 def _is_ours(error: AssertionError) -> bool:
-    """Whether the suite asserted it, and not the plugin or its double."""
+    """Return whether the suite asserted it, and not the plugin or its double."""
     last = error.__traceback__
     while last is not None and last.tb_next is not None:
         last = last.tb_next

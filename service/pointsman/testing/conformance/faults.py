@@ -1,4 +1,4 @@
-"""What can happen to one request, and which classes of outcome are right after it."""
+"""Faults that one request can meet, and the correct outcomes after each."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from pointsman.domain.retry_policy import Outcome
 from pointsman.testing.fake import Fault
 
 LATE_SECONDS = 0.3
-"""How long a plugin's request may take in a trial of lateness; the double takes longer."""
+"""The timeout of a plugin's request when the response is late; the double takes longer."""
 REPETITIONS = 2
-"""How many requests meet a fault: the client's library sends a read again by itself when its connection is cut."""
+"""How many requests meet a fault: the HTTP library repeats a read when its connection is cut."""
 RETRY_AFTER_SECONDS = 7
-"""What a ``Retry-After`` of the suite says."""
+"""The value of ``Retry-After`` in the suite."""
 REDIRECT_TARGET = "http://elsewhere.invalid/moved"
-"""Where redirects of the suite point: another origin, where no request may follow."""
+"""The target of redirects in the suite: another origin, where no request may follow."""
 
 Timing = Literal["refused", "before", "after", "late", "too late"]
-"""``before``: the request does not take effect. ``after``: it does, and then comes the fault_case. ``late``: it takes
-effect and no answer comes in time. ``too late``: it takes effect only after the caller gave up."""
+"""``before``: the request does not take effect. ``after``: it takes effect before the fault. ``late``: it takes
+effect and no response comes in time. ``too late``: it takes effect only after the caller gave up.
+"""
 
 
 class RequestRole(enum.Enum):
-    """Where in a call the request stands that meets the fault_case."""
+    """The role of the faulty request in an operation."""
 
     READ = "a request of a call that only reads"
     BEFORE = "a request before the one that takes effect"
@@ -34,7 +35,7 @@ class RequestRole(enum.Enum):
 
 
 class Content(enum.Enum):
-    """What an answer of the fault_case holds."""
+    """The body of a faulty response."""
 
     NONE = b""
     ERROR = b'{"message": "no"}'
@@ -43,63 +44,63 @@ class Content(enum.Enum):
     TEXT = b'"under maintenance"'
     OBJECT = b'{"status": "under maintenance"}'
     BIG = b"x"
-    """Of this, ten million."""
+    """This, ten million times."""
 
     @property
     def body(self) -> bytes:
-        """Its bytes."""
+        """Return its bytes."""
         body: bytes = self.value
         return body * 10**7 if self is Content.BIG else body
 
     @property
     def type(self) -> str:
-        """Its media type."""
+        """Return its media type."""
         return "text/html" if self is Content.HTML else "application/json"
 
     @property
     def is_foreign(self) -> bool:
-        """Whether no API of a tracker ever answers so."""
+        """Return whether no tracker's API ever responds like this."""
         return self not in (Content.NONE, Content.ERROR)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FaultCase:
-    """Something that goes wrong with one request. Without a status the connection is cut, refused, or silent."""
+    """A fault of one request. Without a status the connection is cut, refused, or silent."""
 
     timing: Timing
     status: int | None = None
     content: Content = Content.NONE
     has_retry_after: bool = False
-    """Whether the answer says ``Retry-After``."""
+    """Whether the response has ``Retry-After``."""
 
     def __str__(self) -> str:
-        """Its name in the report."""
+        """Return its name in the report."""
         if self.timing == "refused":
             return "connection refused"
         if self.status is None:
             names = {"before": "cut before", "after": "applied, then cut", "late": "applied, silent"}
             return names.get(self.timing, "silent, applied later")
-        said = str(self.status) + (" retry-after" if self.has_retry_after else "")
+        text = str(self.status) + (" retry-after" if self.has_retry_after else "")
         if self.content not in (Content.NONE, Content.ERROR):
-            said += f" {self.content.name.lower()}"
+            text += f" {self.content.name.lower()}"
         elif self.status < 300 or self.content is Content.NONE:
-            said += " empty"
+            text += " empty"
         lead = {"after": "applied, then ", "late": "applied, silent, then ", "too late": "silent, then "}
-        return lead.get(self.timing, "") + said
+        return lead.get(self.timing, "") + text
 
     @property
     def is_late(self) -> bool:
-        """Whether the caller waits in vain."""
+        """Return whether the caller waits in vain."""
         return self.timing in ("late", "too late")
 
     @property
     def is_foreign(self) -> bool:
-        """Whether what came back is no answer of the tracker's own API; a 204 has no content, whatever was meant."""
+        """Return whether the response is not from the tracker's own API; a 204 has no content, whatever was meant."""
         return self.status is None or (self.content.is_foreign and self.status != 204)
 
     @property
     def is_misleading(self) -> bool:
-        """Whether the answer says "not done" of something done: nobody can see through that."""
+        """Return whether the response says "not done" about something that was done: nobody can recognize that."""
         return (
             self.timing == "after"
             and self.status is not None
@@ -108,7 +109,7 @@ class FaultCase:
         )
 
     def fault(self) -> Fault:
-        """The fault that brings the fault_case about, once."""
+        """Return the double's fault for this case."""
         headers = {"Content-Type": self.content.type}
         if self.has_retry_after:
             headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
@@ -126,7 +127,7 @@ class FaultCase:
 
 
 def standard_faults() -> Iterator[FaultCase]:
-    """The standard list."""
+    """Yield the standard list."""
     yield FaultCase(timing="refused")
     yield FaultCase(timing="before")
     yield FaultCase(timing="after")
@@ -163,49 +164,51 @@ _TIMINGS: tuple[Timing, ...] = ("before", "after", "late", "too late")
 
 
 def all_faults() -> Iterator[FaultCase]:
-    """The full product: 25 statuses, four moments, five contents; and what has no status."""
+    """Yield the full product: 25 statuses, four timings, five contents; and the faults without a status."""
     known = set()
-    for one in standard_faults():
-        known.add(one)
-        yield one
+    for case in standard_faults():
+        known.add(case)
+        yield case
     for status in STATUSES:
         for when in _TIMINGS:
             for content in (Content.NONE, Content.HTML, Content.CUT, Content.TEXT, Content.OBJECT):
-                one = FaultCase(timing=when, status=status, content=content)
-                if one not in known:
-                    yield one
+                case = FaultCase(timing=when, status=status, content=content)
+                if case not in known:
+                    yield case
     yield FaultCase(timing="after", status=500, content=Content.BIG)
 
 
 def faults_for(place: RequestRole, fault_cases: Iterable[FaultCase]) -> list[FaultCase]:
-    """The fault_cases that differ at this place: where nothing takes effect, before and after are the same."""
+    """Return the faults that differ for this role: where nothing takes effect, before and after are the same."""
     if place is RequestRole.EFFECT:
         return list(fault_cases)
     same: dict[Timing, Timing] = {"after": "before", "too late": "late"}
-    return list(dict.fromkeys(replace(one, timing=same.get(one.timing, one.timing)) for one in fault_cases))
+    return list(
+        dict.fromkeys(replace(case, timing=same.get(case.timing, case.timing)) for case in fault_cases)
+    )
 
 
 def correct_outcomes(
     fault_case: FaultCase, place: RequestRole, *, creates: bool, idempotent: bool, names_issue: bool
 ) -> frozenset[Outcome]:
-    """The classes that are right where this fault_case met a request.
+    """Return the outcomes that are correct after this fault of a request.
 
-    ``names_issue``: the request's address names the issue, so that its 404 says something about the issue.
+    ``names_issue``: the request's path names the issue, so that its 404 says something about the issue.
     """
-    found = _correct_outcomes(
+    outcomes = _correct_outcomes(
         fault_case, place, creates=creates, idempotent=idempotent, names_issue=names_issue
     )
     if fault_case.is_misleading and place is RequestRole.EFFECT:
         # a plugin may look again and see through it
-        found |= {Outcome.UNKNOWN, Outcome.UNAVAILABLE, Outcome.CONFLICT}
-    return found
+        outcomes |= {Outcome.UNKNOWN, Outcome.UNAVAILABLE, Outcome.CONFLICT}
+    return outcomes
 
 
 def _correct_outcomes(  # noqa: C901 - a decision table
     fault_case: FaultCase, place: RequestRole, *, creates: bool, idempotent: bool, names_issue: bool
 ) -> frozenset[Outcome]:
     status = fault_case.status
-    surely = place in (RequestRole.READ, RequestRole.BEFORE) or idempotent
+    certain = place in (RequestRole.READ, RequestRole.BEFORE) or idempotent
     if fault_case.timing == "refused" and place is not RequestRole.AFTER:
         return frozenset({Outcome.UNAVAILABLE})
     if place is RequestRole.AFTER:
@@ -214,27 +217,27 @@ def _correct_outcomes(  # noqa: C901 - a decision table
             frozenset({Outcome.UNAVAILABLE, Outcome.UNKNOWN}) if idempotent else frozenset({Outcome.UNKNOWN})
         )
     if fault_case.is_late or status is None or status < 300 or status >= 500 or status == 408:
-        found = {Outcome.UNAVAILABLE, Outcome.UNKNOWN} if surely else {Outcome.UNKNOWN}
-        if surely and fault_case.has_retry_after:
-            found.add(Outcome.RATE_LIMITED)
-        if surely and place is not RequestRole.EFFECT and status is not None and status < 300:
-            found.add(Outcome.MISCONFIGURED)  # an address that answers, and is not the API
-        return frozenset(found)
+        outcomes = {Outcome.UNAVAILABLE, Outcome.UNKNOWN} if certain else {Outcome.UNKNOWN}
+        if certain and fault_case.has_retry_after:
+            outcomes.add(Outcome.RATE_LIMITED)
+        if certain and place is not RequestRole.EFFECT and status is not None and status < 300:
+            outcomes.add(Outcome.MISCONFIGURED)  # an address that answers, and is not the API
+        return frozenset(outcomes)
     if status < 400:
         return frozenset({Outcome.MOVED, Outcome.MISCONFIGURED})
     if status in (404, 410):
-        found = {Outcome.MISCONFIGURED}
+        outcomes = {Outcome.MISCONFIGURED}
         if place is not RequestRole.EFFECT:
-            found |= {Outcome.UNAVAILABLE, Outcome.UNKNOWN}
+            outcomes |= {Outcome.UNAVAILABLE, Outcome.UNKNOWN}
         if names_issue and not creates:
-            found.add(Outcome.ORPHAN)
-        return frozenset(found)
+            outcomes.add(Outcome.ORPHAN)
+        return frozenset(outcomes)
     if status == 412:
         return frozenset({Outcome.UNKNOWN, Outcome.UNAVAILABLE, Outcome.REFUSED, Outcome.CONFLICT})
     if status in (400, 413, 415, 422):
-        found = {Outcome.REFUSED}
+        outcomes = {Outcome.REFUSED}
         if place is not RequestRole.EFFECT:
-            found.add(Outcome.MISCONFIGURED)
-        return frozenset(found)
+            outcomes.add(Outcome.MISCONFIGURED)
+        return frozenset(outcomes)
     plain = {401: Outcome.AUTH, 403: Outcome.MISCONFIGURED, 405: Outcome.MISCONFIGURED, 409: Outcome.CONFLICT}
     return frozenset({{**plain, 423: Outcome.MISCONFIGURED, 429: Outcome.RATE_LIMITED}[status]})

@@ -1,4 +1,4 @@
-"""A harness for one trial: a double, the settings, a tracker under test over the real client."""
+"""The harness of one test: a double, the settings, and trackers under test that use the core's HTTP client."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SECRET_CHARACTERS = 8
 
 @dataclass(slots=True)
 class SentRequest:
-    """One request that a plugin made. ``status`` is None where no answer came."""
+    """One request that a plugin sent. ``status`` is None if no response came."""
 
     method: str
     path: str
@@ -42,12 +42,12 @@ class SentRequest:
 
     @property
     def label(self) -> str:
-        """Method and path, as a person reads it."""
+        """Return method and path."""
         return f"{self.method} {urlsplit(self.path).path}"
 
 
 class RecordingClient:
-    """The client a plugin gets here: the core's own, which notes each request and meets fault_case at a chosen one."""
+    """The core's HTTP client, which records each request and injects a fault into one of them."""
 
     def __init__(self, connection: Connection, fake: FakeTracker) -> None:
         self.sent: list[SentRequest] = []
@@ -60,7 +60,7 @@ class RecordingClient:
         self._late_request: asyncio.Task[Response] | None = None
 
     async def wait_until_settled(self) -> None:
-        """Wait until a request that nobody waits for any more has taken effect all the same."""
+        """Wait until a request whose caller gave up has taken effect."""
         if self._late_request is not None:
             await self._late_request
 
@@ -83,13 +83,13 @@ class RecordingClient:
         self.sent.append(note)
         more: dict[str, Any] = {"params": params, "json": json, "headers": headers}
         if self.fault_at is not None and self.fault_at[0] == len(self.sent) - 1:
-            answer = await self._request_with_fault(self.fault_at[1], method, path, more)
+            response = await self._request_with_fault(self.fault_at[1], method, path, more)
         else:
-            answer = await self._client.request(method, path, **more)
-        note.status = answer.status
+            response = await self._client.request(method, path, **more)
+        note.status = response.status
         if self.after_each is not None:
             await self.after_each()
-        return answer
+        return response
 
     async def _request_with_fault(
         self, fault_case: FaultCase, method: str, path: str, more: dict[str, Any]
@@ -102,8 +102,8 @@ class RecordingClient:
                 connection = _to_port(connection, deaf.getsockname()[1])
             else:
                 self._fake.faults.append(fault)
-            patience = LATE_SECONDS if fault_case.is_late else TIMEOUT_SECONDS
-            client = HttpClient(connection, LOOPBACK, timeout_seconds=patience)
+            timeout = LATE_SECONDS if fault_case.is_late else TIMEOUT_SECONDS
+            client = HttpClient(connection, LOOPBACK, timeout_seconds=timeout)
             try:
                 return await client.request(method, path, **more)
             finally:
@@ -116,7 +116,7 @@ class RecordingClient:
 
 
 class Harness:
-    """A double that runs, and trackers under test at it."""
+    """A running double, and trackers under test that use it."""
 
     def __init__(self, case: TrackerCase, double: TrackerDouble, closing: contextlib.AsyncExitStack) -> None:
         self.case = case
@@ -127,12 +127,12 @@ class Harness:
     @classmethod
     @contextlib.asynccontextmanager
     async def open(cls, case: TrackerCase) -> AsyncIterator[Harness]:
-        """A new double, started."""
+        """Start a new double."""
         async with case.double() as double, contextlib.AsyncExitStack() as closing:
             yield cls(case, double, closing)
 
     def tracker(self) -> Tracker:
-        """Another tracker that remembers nothing, with a wire of its own."""
+        """Return a new tracker with a client of its own."""
         connection = self.case.tracker.connection(self.settings)
         if connection is None:
             return self.case.tracker(self.settings, NoApiClient())
@@ -142,18 +142,20 @@ class Harness:
         return self.case.tracker(self.settings, wire)
 
     def client_of(self, tracker: Tracker) -> RecordingClient:
-        """The wire of a tracker made here."""
+        """Return the client of a tracker made here."""
         assert isinstance(tracker.client, RecordingClient)
         return tracker.client
 
 
 def settings_of(case: TrackerCase, double: TrackerDouble) -> PluginSettings:
-    """The plugin's settings, made as the core makes them."""
+    """Return the plugin's settings, made as the core makes them."""
     return make_settings(case.tracker.Settings, double.settings())
 
 
 def canaries(case: TrackerCase, settings: PluginSettings) -> frozenset[str]:
-    """What must never show: each secret, and each part of a header that carries one, encoded or not."""
+    """Return the texts that must never show: each secret, and each part of a header that contains one, encoded or
+    not.
+    """
     secrets = {
         value.reveal()
         for name in secret_fields(type(settings))
@@ -161,19 +163,19 @@ def canaries(case: TrackerCase, settings: PluginSettings) -> frozenset[str]:
         if len(value.reveal()) >= SECRET_CHARACTERS
     }
     connection = case.tracker.connection(settings)
-    words = {
-        word
+    parts = {
+        part
         for header in (connection.headers.values() if connection is not None else ())
-        for word in header.reveal().split()
+        for part in header.reveal().split()
     }
     return frozenset(
-        secrets | {word for word in words if any(secret in word + _decoded(word) for secret in secrets)}
+        secrets | {part for part in parts if any(secret in part + _decoded(part) for secret in secrets)}
     )
 
 
 def _secrets(value: Any) -> list[Any]:
-    found = value if isinstance(value, (tuple, list)) else [value]
-    return [one for one in found if hasattr(one, "reveal")]
+    values = value if isinstance(value, (tuple, list)) else [value]
+    return [secret for secret in values if hasattr(secret, "reveal")]
 
 
 def _decoded(word: str) -> str:
@@ -184,7 +186,7 @@ def _decoded(word: str) -> str:
 
 
 async def _taken(fault: Fault) -> None:
-    """Wait until a busy double has come to the request that its caller gave up."""
+    """Wait until a busy double has received the request that its caller gave up."""
     for _ in range(100):
         if fault.times < REPETITIONS:
             break
@@ -200,13 +202,13 @@ def _to_port(connection: Connection, port: int) -> Connection:
 
 
 def new_marker() -> Marker:
-    """A marker, in the core's form."""
-    made = uuid.uuid4()
-    return Marker(f"pm1-{made}-{made.hex[:12]}")
+    """Return a marker in the core's form."""
+    delivery_id = uuid.uuid4()
+    return Marker(f"pm1-{delivery_id}-{delivery_id.hex[:12]}")
 
 
 def new_draft(
     title: str = "Checkout fails", body: str = "What happened.\n\n* one\n* two", **more: Any
 ) -> Draft:
-    """An issue to be, with a marker of its own."""
+    """Return a draft with a marker of its own."""
     return Draft(title=title, body=body, marker=new_marker(), **more)

@@ -1,4 +1,4 @@
-"""Hostile texts, headers and bytes. Fixed, so that a failure comes again."""
+"""Hostile texts, headers and bytes. They are fixed, so that a failure is reproducible."""
 
 from __future__ import annotations
 
@@ -122,9 +122,10 @@ VALUES: tuple[Any, ...] = (
 
 
 def mutations(body: bytes) -> Iterator[bytes]:
-    """A genuine JSON body with one thing wrong at a time: each value replaced by each hostile one, each key gone.
+    """Yield a genuine JSON body with one defect at a time: each value replaced by each hostile value, each key
+    removed.
 
-    A body that is no JSON object comes back in pieces only.
+    A body that is no JSON object is only cut.
     """
     for part in range(1, 20):
         yield body[: len(body) * part // 20]
@@ -151,18 +152,18 @@ def _paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 
 def _with(whole: Any, path: tuple[Any, ...], value: Any) -> Any:
-    made = copy.deepcopy(whole)
-    place = made
+    result = copy.deepcopy(whole)
+    place = result
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = value
-    return made
+    return result
 
 
 def _without(whole: Any, path: tuple[Any, ...]) -> Any:
-    made = copy.deepcopy(whole)
-    place = made
+    result = copy.deepcopy(whole)
+    place = result
     for key in path[:-1]:
         place = place[key]
     del place[path[-1]]
-    return made
+    return result

@@ -1,4 +1,4 @@
-"""Watching what shows: exceptions with their causes, values, log lines."""
+"""Capture everything that is visible: exceptions with their causes, values, log lines."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from collections.abc import Iterator
 
 
 class Watch(logging.Handler):
-    """Keeps every log line."""
+    """Stores every log line."""
 
     def __init__(self) -> None:
         super().__init__(logging.INFO)
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Keep one line."""
-        said = record.getMessage()
+        """Store one line."""
+        line = record.getMessage()
         if record.exc_info and record.exc_info[1] is not None:
-            said += "\n" + visible_text(record.exc_info[1])
-        self.lines.append(said)
+            line += "\n" + visible_text(record.exc_info[1])
+        self.lines.append(line)
 
 
 @contextlib.contextmanager
 def capture_logs() -> Iterator[Watch]:
-    """All that is logged meanwhile, from info upwards."""
+    """Capture everything that is logged meanwhile, from level INFO upwards."""
     root, watch = logging.getLogger(), Watch()
     before = root.level
     root.addHandler(watch)
@@ -38,10 +38,10 @@ def capture_logs() -> Iterator[Watch]:
 
 
 def visible_text(value: object) -> str:
-    """All the words that a value shows; of an exception, its causes and attributes too."""
+    """Return all text that a value shows; for an exception, its causes and attributes too."""
     if not isinstance(value, BaseException):
         return f"{value!r}\n{value!s}"
-    words: list[str] = []
+    texts: list[str] = []
     known: set[int] = set()
     rest: list[BaseException | None] = [value]
     while rest:
@@ -49,7 +49,7 @@ def visible_text(value: object) -> str:
         if error is None or id(error) in known:
             continue
         known.add(id(error))
-        words += [repr(error), str(error), repr(getattr(error, "__dict__", {}))]
-        words += traceback.format_exception_only(error)
+        texts += [repr(error), str(error), repr(getattr(error, "__dict__", {}))]
+        texts += traceback.format_exception_only(error)
         rest += [error.__cause__, error.__context__]
-    return "\n".join(words)
+    return "\n".join(texts)

@@ -1,4 +1,4 @@
-"""One cell: one call of the contract, one of its requests, one fault_case; what the plugin makes of it."""
+"""One cell of the matrix: one operation, one of its requests, one fault, and the plugin's reaction."""
 
 from __future__ import annotations
 
@@ -25,53 +25,53 @@ CONCURRENCY = 8
 LATE_CONCURRENCY = 16
 CELL_TIMEOUT_SECONDS = 30.0
 NOT_APPLIED_STATUSES = (400, 413, 415, 422)
-"""After these a plugin may send a plainer form at once."""
+"""After these a plugin may send a simpler form at once."""
 
-Aspect = Literal["class", "once", "retry", "secret"]
+Aspect = Literal["outcome", "once", "retry", "secret"]
 
 
 @dataclass(slots=True)
 class Cell:
-    """What came of one cell. ``problems`` is empty if all is right."""
+    """The result of one cell. ``problems`` is empty if all is correct."""
 
     operation: str
     request: str
     role: RequestRole
     fault: FaultCase
     outcome: str = ""
-    """The class of outcome that the core sees, ``done`` included."""
+    """The outcome that the core derives, ``done`` included."""
     error: str = ""
     applied: bool = False
     sends: int = 0
     problems: list[tuple[Aspect, str]] = field(default_factory=list)
 
     def add_problem(self, aspect: Aspect, why: str) -> None:
-        """Note a problem."""
+        """Add a problem."""
         self.problems.append((aspect, why))
 
     def problem_lines(self, aspect: Aspect) -> list[str]:
-        """The problems of one aspect, each as a line."""
+        """Return the problems of one aspect, a line each."""
         return [
             f"{self.operation} / {self.request} / {self.fault}: {why}"
-            for one, why in self.problems
-            if one == aspect
+            for problem_aspect, why in self.problems
+            if problem_aspect == aspect
         ]
 
 
 @dataclass(slots=True, frozen=True)
 class RequestStep:
-    """A request that a call makes when nothing goes wrong."""
+    """A request that an operation sends when nothing goes wrong."""
 
     role: RequestRole
     request: str
     names_issue: bool
     times: int
-    """How often the call makes it."""
+    """How often the operation sends it."""
 
 
 @dataclass(slots=True)
 class Grid:
-    """All cells of one call; ``broken`` says why there are none, ``logged`` what was wrong with the log."""
+    """All cells of one operation; ``broken`` says why there are none, ``logged`` what was wrong with the log."""
 
     cells: list[Cell] = field(default_factory=list)
     broken: str = ""
@@ -79,15 +79,15 @@ class Grid:
 
 
 async def run_matrix(case: TrackerCase, call: Operation, fault_cases: Iterable[FaultCase]) -> Grid:
-    """Every request of a call meets every fault_case, each on a harness of its own."""
+    """Inject every fault into every request of an operation, each on a harness of its own."""
     try:
         steps = await _run_without_fault(case, call)
     except Exception as error:  # noqa: BLE001 - a stranger's code
-        return Grid(broken=f"{call.name} fails without any fault_case: {type(error).__name__}: {error}")
+        return Grid(broken=f"{call.name} fails without any fault: {type(error).__name__}: {error}")
     known = list(fault_cases)
     busy, waiting = asyncio.Semaphore(CONCURRENCY), asyncio.Semaphore(LATE_CONCURRENCY)
 
-    async def one(number: int, step: RequestStep, fault_case: FaultCase) -> Cell:
+    async def run_cell(number: int, step: RequestStep, fault_case: FaultCase) -> Cell:
         async with waiting if fault_case.is_late else busy:
             return await _run_cell(case, call, number, step, fault_case)
 
@@ -96,11 +96,11 @@ async def run_matrix(case: TrackerCase, call: Operation, fault_cases: Iterable[F
         for number, step in enumerate(steps)
         for fault_case in faults_for(step.role, known)
     ]
-    return Grid(list(await asyncio.gather(*(one(*each) for each in plan))))
+    return Grid(list(await asyncio.gather(*(run_cell(*each) for each in plan))))
 
 
 async def _run_without_fault(case: TrackerCase, call: Operation) -> list[RequestStep]:
-    """The requests of a call, and which one takes effect: found by looking at the double after each."""
+    """Return the requests of an operation, and which one takes effect: the double is examined after each."""
     async with Harness.open(case) as harness:
         subject = await call.prepare(harness)
         tracker = harness.tracker()
@@ -121,11 +121,11 @@ async def _run_without_fault(case: TrackerCase, call: Operation) -> list[Request
         return [
             RequestStep(
                 role=_role(number, itself),
-                request=_template(one, subject),
-                names_issue=_names(one, subject),
-                times=sum(_same(one, other) for other in wire.sent),
+                request=_template(sent, subject),
+                names_issue=_names(sent, subject),
+                times=sum(_same(sent, repeated) for repeated in wire.sent),
             )
-            for number, one in enumerate(wire.sent)
+            for number, sent in enumerate(wire.sent)
         ]
 
 
@@ -168,7 +168,7 @@ async def _run_cell(
                 await _recover(cell, call, harness, subject, verdict)
     except Exception as error:  # noqa: BLE001 - a stranger's code
         cell.outcome = cell.outcome or "broken"
-        cell.add_problem("class", f"afterwards: {type(error).__name__}: {error}")
+        cell.add_problem("outcome", f"afterwards: {type(error).__name__}: {error}")
     return cell
 
 
@@ -181,7 +181,7 @@ async def _call_with_fault(
     step: RequestStep,
     number: int,
 ) -> RetryDecision | None:
-    """The call in fault_case. Gives the core's verdict, None if the plugin says that all went well."""
+    """Run the operation with the fault. Return the core's decision, None if the plugin reports success."""
     value: Any = None
     error: Exception | None = None
     try:
@@ -197,12 +197,12 @@ async def _call_with_fault(
         if secret in visible_text(error if error is not None else value):
             cell.add_problem("secret", f"a secret shows in {type(error or value).__name__}")
     if not wire.fault_met:
-        cell.add_problem("class", "the request never came: the plugin does something else each time")
+        cell.add_problem("outcome", "the request never came: the plugin does something else each time")
     if error is None:
         cell.outcome = Outcome.DONE
         why = await _false_success(cell, call, harness, subject, value)
         if why:
-            cell.add_problem("class", why)
+            cell.add_problem("outcome", why)
         return None
     verdict = classify_error(
         error,
@@ -218,7 +218,7 @@ async def _call_with_fault(
 
 
 async def _false_success(cell: Cell, call: Operation, harness: Harness, subject: Subject, value: Any) -> str:
-    """Why a plugin may not say "done" here, empty if it may."""
+    """Return why the plugin may not report success here, empty if it may."""
     if call.writes and not cell.applied:
         # an empty answer may be what success looks like here, and then nobody can tell
         plausible = not cell.fault.is_foreign and cell.fault.status in (200, 201, 202, 204)
@@ -235,9 +235,9 @@ def _check_outcome(
     error: Exception,
     verdict: RetryDecision,
 ) -> None:
-    said = f"{type(error).__name__} ({verdict.outcome})"
+    label = f"{type(error).__name__} ({verdict.outcome})"
     if not isinstance(error, PluginError):
-        cell.add_problem("class", f"raised {said}: {error}; that is none of the contract's errors")
+        cell.add_problem("outcome", f"raised {label}: {error}; that is none of the contract's errors")
         return
     fault_case = cell.fault
     right = correct_outcomes(
@@ -249,37 +249,37 @@ def _check_outcome(
     )
     means = case.accepted_outcomes.get((call.name, fault_case.status or 0), frozenset())
     if verdict.outcome not in right and verdict.outcome not in means:
-        wanted = " or ".join(sorted(right | {Outcome(one) for one in means}))
-        cell.add_problem("class", f"raised {said}: {error}; right is {wanted}")
+        wanted = " or ".join(sorted(right | {Outcome(outcome) for outcome in means}))
+        cell.add_problem("outcome", f"raised {label}: {error}; right is {wanted}")
     elif (
         cell.applied and not call.idempotent and not verdict.outcome_unknown and not fault_case.is_misleading
     ):
-        cell.add_problem("class", f"raised {said}, as if nothing had been done; it was")
+        cell.add_problem("outcome", f"raised {label}, as if nothing had been done; it was")
     if (
         isinstance(error, RateLimited)
         and fault_case.has_retry_after
         and error.retry_after != RETRY_AFTER_SECONDS
     ):
         cell.add_problem(
-            "class", f"asks to wait {error.retry_after} s, the answer said {RETRY_AFTER_SECONDS}"
+            "outcome", f"asks to wait {error.retry_after} s, the answer said {RETRY_AFTER_SECONDS}"
         )
 
 
-def _same(one: SentRequest, other: SentRequest) -> bool:
-    return (one.method, one.path, one.content) == (other.method, other.path, other.content)
+def _same(first: SentRequest, second: SentRequest) -> bool:
+    return (first.method, first.path, first.content) == (second.method, second.path, second.content)
 
 
 def _count_sends(cell: Cell, sent: Sequence[SentRequest], number: int, step: RequestStep) -> None:
-    """Nothing is sent twice, but for a plainer form after an answer which proves that nothing was done."""
+    """Check that nothing is sent twice, except a simpler form after a response which proves that nothing was done."""
     if number >= len(sent):
         return
     met, most = sent[number], step.times
     if step.role is RequestRole.EFFECT:
         # here another content is a try again all the same
-        cell.sends = sum((one.method, one.path) == (met.method, met.path) for one in sent)
+        cell.sends = sum((request.method, request.path) == (met.method, met.path) for request in sent)
         most += met.status in NOT_APPLIED_STATUSES
     else:
-        cell.sends = sum(_same(one, met) for one in sent)
+        cell.sends = sum(_same(request, met) for request in sent)
     if cell.sends > most:
         cell.add_problem("retry", f"{met.label} was sent {cell.sends} times within one call")
 
@@ -287,7 +287,7 @@ def _count_sends(cell: Cell, sent: Sequence[SentRequest], number: int, step: Req
 async def _recover(
     cell: Cell, call: Operation, harness: Harness, subject: Subject, verdict: RetryDecision | None
 ) -> None:
-    """What the core does next: look if it is in doubt, do again what was not found. In the end it is there once."""
+    """Do what the core does next: verify an unknown outcome, repeat what was not done. In the end it exists once."""
     if cell.fault.is_misleading:
         return
     tracker = harness.tracker()
@@ -295,16 +295,16 @@ async def _recover(
     if call.idempotent:
         if verdict is None and not there:
             return  # an answer that looks like success; the next reconcile run finds out
-        again = verdict is not None
+        repeat = verdict is not None
     else:
         can_find = harness.case.tracker.capabilities.find
-        found = len(await call.search(tracker, subject)) if can_find else there
-        if found != there:
-            cell.add_problem("once", f"the marker is found {found} times, it is there {there} times")
-        again = verdict is not None and (not verdict.outcome_unknown or (can_find and not found))
+        count_found = len(await call.search(tracker, subject)) if can_find else there
+        if count_found != there:
+            cell.add_problem("once", f"the marker is found {count_found} times, it is there {there} times")
+        repeat = verdict is not None and (not verdict.outcome_unknown or (can_find and not count_found))
         if verdict is not None and verdict.outcome_unknown and not can_find and not there:
             return  # it waits for a person
-    if again:
+    if repeat:
         await call.run(tracker, subject)
     count = await call.count_effects(harness.double, subject)
     if count != 1:

@@ -1,4 +1,4 @@
-"""The calls of the contract, each with what comes before it, what it changes, and what it rightly gives back."""
+"""The operations of the contract: their preparation, their effects, and the check of their results."""
 
 # ruff: noqa: D102 - the methods mean what Call says
 
@@ -27,13 +27,13 @@ from pointsman.testing.conformance.spec import IssueSnapshot, TrackerCase, Track
 
 
 def search_start() -> dt.datetime:
-    """When the core begins to look."""
+    """Return the time from which the core searches."""
     return dt.datetime.now(dt.UTC) - dt.timedelta(minutes=5)
 
 
 @dataclass(slots=True)
 class Subject:
-    """What a call is about."""
+    """The issue and the texts of one operation."""
 
     draft: Draft = field(default_factory=new_draft)
     edited: Draft = field(default_factory=lambda: new_draft("Checkout is slow", "It is slow now."))
@@ -44,7 +44,7 @@ class Subject:
 
     @property
     def issue(self) -> IssueRef:
-        """The issue that the call is about."""
+        """Return the issue of the operation."""
         assert self.ref is not None
         return self.ref
 
@@ -58,47 +58,47 @@ class Operation:
     writes = False
     creates = False
     idempotent = True
-    """Whether doing it twice is the same as once, as the core takes it."""
+    """Whether the core may repeat it without verification."""
     about_issue = True
     """Whether it is about one issue: then NotFound says that this issue is gone."""
 
     def not_applicable(self, case: TrackerCase) -> str:
-        """Why the call is not there on this tracker, empty if it is."""
+        """Return why the tracker does not have this operation, empty if it has."""
         if self.needs and not getattr(case.tracker.capabilities, self.needs):
             return f"not declared: {self.needs}"
         return ""
 
     async def prepare(self, harness: Harness) -> Subject:
-        """What has to be there before: here, an issue of ours."""
+        """Prepare the double; here, create an issue of ours."""
         subject = Subject()
         subject.ref = await harness.tracker().create_issue(subject.draft)
         return subject
 
     async def run(self, tracker: Tracker, subject: Subject) -> Any:
-        """The call itself."""
+        """Run the operation."""
         raise NotImplementedError
 
     async def count_effects(self, double: TrackerDouble, subject: Subject) -> int:
-        """How often the call took effect."""
+        """Return how often the operation took effect."""
         del double, subject
         return 0
 
     async def find_error(self, value: Any, double: TrackerDouble, subject: Subject) -> str:
-        """What is wrong with what the call gave back, empty if it is right."""
+        """Return what is wrong with the result, empty if it is correct."""
         raise NotImplementedError
 
     async def search(self, tracker: Tracker, subject: Subject) -> Sequence[Any]:
-        """The core's look for what may have been made, before it is made again."""
+        """Search for the result, as the core does before it repeats the operation."""
         raise NotImplementedError
 
 
 async def issue_at_double(double: TrackerDouble, subject: Subject) -> IssueSnapshot:
-    """The subject's issue as it stands at the double."""
-    return next(one for one in await double.issues() if one.remote_id == subject.issue.remote_id)
+    """Return the subject's issue at the double."""
+    return next(issue for issue in await double.issues() if issue.remote_id == subject.issue.remote_id)
 
 
 def why_rejected(value: Any, kind: type) -> str:
-    """Why the core would not take a value for one of this kind, empty if it would."""
+    """Return why the core would not accept a value as one of this kind, empty if it would."""
     try:
         validated(value, kind)
     except UnknownOutcome as error:
@@ -107,7 +107,7 @@ def why_rejected(value: Any, kind: type) -> str:
 
 
 class Create(Operation):
-    """A new issue."""
+    """Create an issue."""
 
     name, writes, creates, idempotent = "create", True, True, False
     about_issue = False
@@ -125,9 +125,11 @@ class Create(Operation):
 
     async def find_error(self, value: Any, double: TrackerDouble, subject: Subject) -> str:
         del subject
-        there = [one.remote_id for one in await double.issues()]
+        existing = [issue.remote_id for issue in await double.issues()]
         return why_rejected(value, IssueRef) or (
-            "" if [value.remote_id] == there else f"gave back issue {value.remote_id!r}, there is {there!r}"
+            ""
+            if [value.remote_id] == existing
+            else f"gave back issue {value.remote_id!r}, there is {existing!r}"
         )
 
     async def search(self, tracker: Tracker, subject: Subject) -> Sequence[IssueRef]:
@@ -135,7 +137,7 @@ class Create(Operation):
 
 
 class Comment(Operation):
-    """A new comment."""
+    """Add a comment."""
 
     name, writes, idempotent = "comment", True, False
 
@@ -185,7 +187,7 @@ class Reopen(Close):
 
 
 class Update(Operation):
-    """Another title and text."""
+    """Replace title and text."""
 
     name, needs, writes = "update", "update_issue", True
 
@@ -217,11 +219,9 @@ class FindIssue(Operation):
 
     async def find_error(self, value: Any, double: TrackerDouble, subject: Subject) -> str:
         del double
-        found = [getattr(one, "remote_id", one) for one in value]
+        ids = [getattr(ref, "remote_id", ref) for ref in value]
         wanted = [subject.issue.remote_id]
-        return (
-            "" if found == wanted else f"says the issues with the marker are {found!r}, they are {wanted!r}"
-        )
+        return "" if ids == wanted else f"says the issues with the marker are {ids!r}, they are {wanted!r}"
 
 
 class FindComment(Operation):
@@ -242,15 +242,13 @@ class FindComment(Operation):
     async def find_error(self, value: Any, double: TrackerDouble, subject: Subject) -> str:
         del double
         assert subject.comment_ref is not None
-        found = [getattr(one, "remote_id", one) for one in value]
+        ids = [getattr(ref, "remote_id", ref) for ref in value]
         wanted = [subject.comment_ref.remote_id]
-        return (
-            "" if found == wanted else f"says the comments with the marker are {found!r}, they are {wanted!r}"
-        )
+        return "" if ids == wanted else f"says the comments with the marker are {ids!r}, they are {wanted!r}"
 
 
 class Read(Operation):
-    """How an issue stands."""
+    """Read an issue."""
 
     name, needs = "read", "read_issue"
 
@@ -263,7 +261,7 @@ class Read(Operation):
 
 
 class ListChanges(Operation):
-    """What changed."""
+    """List changes."""
 
     name, needs = "list_changes", "list_changes"
     about_issue = False
@@ -273,17 +271,23 @@ class ListChanges(Operation):
 
     async def find_error(self, value: Any, double: TrackerDouble, subject: Subject) -> str:
         del double
-        odd = [one for one in value if why_rejected(one, IssueState) and why_rejected(one, IssueRemoved)]
-        if odd:
-            return f"gave back {odd[0]!r}, which is neither IssueState nor IssueRemoved"
-        there = [one.ref.remote_id for one in value]
+        rejected = [
+            change
+            for change in value
+            if why_rejected(change, IssueState) and why_rejected(change, IssueRemoved)
+        ]
+        if rejected:
+            return f"gave back {rejected[0]!r}, which is neither IssueState nor IssueRemoved"
+        listed = [change.ref.remote_id for change in value]
         return (
-            "" if subject.issue.remote_id in there else f"left out issue {subject.issue.remote_id}: {there!r}"
+            ""
+            if subject.issue.remote_id in listed
+            else f"left out issue {subject.issue.remote_id}: {listed!r}"
         )
 
 
 class OwnAccount(Operation):
-    """The account behind the credential."""
+    """Read the account of the credential."""
 
     name, needs = "own_account", "own_account"
     about_issue = False

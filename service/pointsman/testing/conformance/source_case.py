@@ -14,16 +14,16 @@ from pointsman.config.secrets import decode_secret
 from pointsman.plugin_api import Action, Source
 
 Sign = Callable[[str, bytes], Mapping[str, str]]
-"""Makes the headers that sign a body with a secret; their names in lower case."""
+"""Returns the headers that sign a body with a secret; their names in lower case."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceExample:
-    """A request as its sender makes it: the ``body`` as decoded JSON, the headers it needs in lower case.
+    """A request of the sender: the ``body`` as decoded JSON, and the headers it needs, in lower case.
 
-    ``actions`` are those of the reports it holds, in order; none for a request that concerns nobody. ``later`` is a body
-    that reports the same problems again, later: everything that changes with time is changed in it. ``needed`` are the
-    fields without which it is Unreadable, as paths with dots.
+    ``actions`` are those of its reports, in order; none for an irrelevant request. ``later`` is a body that reports
+    the same problems again, later: everything that changes with time is changed in it. ``needed`` are the fields
+    without which it is Unreadable, as paths with dots.
     """
 
     name: str
@@ -35,7 +35,7 @@ class SourceExample:
 
     @property
     def raw(self) -> bytes:
-        """The body as it comes."""
+        """Return the body as bytes."""
         return json.dumps(self.body).encode()
 
 
@@ -44,8 +44,9 @@ class SourceCase:
     """A kind of source under test.
 
     ``settings`` are plain values, secrets as texts. ``test`` is what the sender's test button posts, if there is one.
-    ``signing`` and ``sign`` belong to a kind that verifies signatures: the settings that demand one made with ``secret``,
-    and how the sender signs; ``other_secret`` is one of the same form. ``lenient`` is False where a field that is not known is an error on purpose.
+    ``signing`` and ``sign`` belong to a kind that verifies signatures: the settings that require a signature made
+    with ``secret``, and how the sender signs; ``other_secret`` is another one of the same form. ``lenient`` is False
+    if an unknown field is an error on purpose.
     """
 
     source: type[Source]
@@ -59,12 +60,12 @@ class SourceCase:
     lenient: bool = True
 
     def make(self, more: Mapping[str, Any] | None = None) -> Source:
-        """A source with these settings."""
+        """Return a source with these settings."""
         values = {**self.settings, **(more or {})}
         return self.source(msgspec.convert(values, self.source.Settings, dec_hook=decode_secret))
 
     def requests(self) -> Sequence[SourceExample]:
-        """All examples, the test button's too."""
+        """Return all examples, the test button's included."""
         return [*self.examples, *([self.test] if self.test is not None else [])]
 
 
@@ -78,7 +79,7 @@ UNUSUAL_VALUES: tuple[Any, ...] = (
 
 
 def paths_in(value: Any, path: Path = ()) -> Iterator[Path]:
-    """Every place in a decoded body, the body itself first."""
+    """Yield the path of every value in a decoded body, the body itself first."""
     yield path
     if isinstance(value, dict):
         for key, inner in value.items():
@@ -89,28 +90,28 @@ def paths_in(value: Any, path: Path = ()) -> Iterator[Path]:
 
 
 def value_at(value: Any, path: Path) -> Any:
-    """What stands there."""
+    """Return the value at a path."""
     for key in path:
         value = value[key]
     return value
 
 
 def with_value(value: Any, path: Path, new: Any) -> Any:
-    """The body with something else in one place."""
+    """Return the body with another value at a path."""
     if not path:
         return copy.deepcopy(new)
-    made = copy.deepcopy(value)
-    value_at(made, path[:-1])[path[-1]] = copy.deepcopy(new)
-    return made
+    result = copy.deepcopy(value)
+    value_at(result, path[:-1])[path[-1]] = copy.deepcopy(new)
+    return result
 
 
 def without_value(value: Any, path: Path) -> Any:
-    """The body without what stands in one place."""
-    made = copy.deepcopy(value)
-    del value_at(made, path[:-1])[path[-1]]
-    return made
+    """Return the body without the value at a path."""
+    result = copy.deepcopy(value)
+    del value_at(result, path[:-1])[path[-1]]
+    return result
 
 
 def parse_path(dotted: str) -> Path:
-    """``alerts.0.status`` as a path."""
-    return tuple(int(one) if one.isdigit() else one for one in dotted.split("."))
+    """Return ``alerts.0.status`` as a path."""
+    return tuple(int(key) if key.isdigit() else key for key in dotted.split("."))

@@ -1,4 +1,4 @@
-"""What a case tells of its kind of source, for the report card. It finds no fault with anything: that the tests do."""
+"""Describe a kind of source for the report card. Defects are found by the tests, not here."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from pointsman.testing.report import version_of
 from pointsman.testing.source_report import BY_SETTINGS, CAPABILITIES, NO, YES
 
 _METHODS = {"comment": "add_comment"}
-"""Those that are not called like their capability."""
+"""The methods whose name differs from their capability."""
 
 
 def describe_source(case: SourceCase) -> dict[str, Any]:
-    """Plain values, which pass between processes."""
+    """Return the facts as plain values, which can pass between processes."""
     source = case.source
     can = {name: _degree(case, name) for name in CAPABILITIES}
     repeats = _repeats(case)
     signs = _overrides(source, "verify")
     declared = [name for name in CAPABILITIES if can[name] != NO]
     declared += ["signature"] * signs + ["dedupe"] * ("dedupe" in repeats)
-    later = any(one.later is not None for one in case.examples)
+    later = any(example.later is not None for example in case.examples)
     return {
         "kind": kind_of(case),
         "title": str(getattr(source, "title", "")),
@@ -39,7 +39,7 @@ def describe_source(case: SourceCase) -> dict[str, Any]:
 
 
 def kind_of(case: SourceCase) -> str:
-    """The kind's name."""
+    """Return the kind's name."""
     return str(getattr(case.source, "kind", ""))
 
 
@@ -49,29 +49,29 @@ def _overrides(source: type[Source], method: str) -> bool:
 
 
 def _degree(case: SourceCase, capability: str) -> str:
-    """Whether the kind can do something with the case's settings, perhaps with others, or not at all."""
+    """Return whether the kind has a capability with the case's settings, perhaps with others, or not at all."""
     declared: list[Any] = [getattr(case.source, "capabilities", SourceCapabilities())]
     for more in ({}, case.signing):
         try:
             declared.append(case.make(more).capabilities)
         except Exception:  # noqa: BLE001, S112 - settings that do not fit are for the tests
             continue
-    if any(getattr(one, capability, False) for one in declared):
+    if any(getattr(capabilities, capability, False) for capabilities in declared):
         return YES
     return BY_SETTINGS if _overrides(case.source, _METHODS.get(capability, capability)) else NO
 
 
 def _repeats(case: SourceCase) -> list[str]:
-    """By what the examples, sent again, are known."""
+    """Return by what repeated examples are recognized."""
     owner = bool(getattr(case.source, "owns_tickets", False))
-    found = {"Idempotency-Key"} if owner else set()
+    keys = {"Idempotency-Key"} if owner else set()
     for example in case.examples:
         try:
             body, headers = copy.deepcopy(example.body), dict(example.headers)
-            said = [one.dedupe for one in case.make().read_report(headers, example.raw, body)]
+            values = [value.dedupe for value in case.make().read_report(headers, example.raw, body)]
         except Exception:  # noqa: BLE001, S112 - an example that is not read is for the tests
             continue
-        found |= {"body" if one is None else "dedupe" if one else "never" for one in said}
+        keys |= {"body" if value is None else "dedupe" if value else "never" for value in values}
     if owner:
-        found.discard("body")  # the same words of two people are two requests
-    return [one for one in ("dedupe", "Idempotency-Key", "body", "never") if one in found]
+        keys.discard("body")  # the same words of two people are two requests
+    return [value for value in ("dedupe", "Idempotency-Key", "body", "never") if value in keys]

@@ -35,25 +35,25 @@ from pointsman.testing.conformance.source_case import (
 from pointsman.testing.conformance.tests_contract import LIKE_A_SECRET, description
 
 LONGEST_FINGERPRINT = 2000
-"""Bytes that fit into the index."""
+"""The most bytes that fit into the index."""
 
 
 def read(case: SourceCase, example: SourceExample, body: Any = None) -> list[Report]:
-    """What the source makes of a request."""
+    """Return the reports that the source reads from a request."""
     body = example.body if body is None else body
     return list(case.make().read_report(example.headers, json.dumps(body).encode(), copy.deepcopy(body)))
 
 
 def decide(case: SourceCase, example: SourceExample, body: Any) -> list[Report] | ValueError:
-    """The same for a body that may be anything: reports, or the refusal; nothing else is a decision."""
+    """Return the reports of any body, or the refusal; nothing else is a decision."""
     try:
         reports = read(case, example, body) if body is not None else _read_null(case, example)
     except ValueError as error:
         if isinstance(error, Unreadable):
             assert str(error), "an Unreadable says nothing: name what is wrong, and the cure"  # noqa: PT017
         return error
-    for one in reports:
-        check(one)
+    for report in reports:
+        check(report)
     return reports
 
 
@@ -62,7 +62,7 @@ def _read_null(case: SourceCase, example: SourceExample) -> list[Report]:
 
 
 def check(report: Report) -> None:
-    """A report that the core can take."""
+    """Check that the core can accept a report."""
     assert type(report) is Report
     assert report.action in get_args(Action), f"{report.action!r} is no action"
     for name in (
@@ -83,15 +83,17 @@ def check(report: Report) -> None:
     assert report.dedupe is None or type(report.dedupe) is str, "dedupe is neither a text nor None"
     for fact in report.facts:
         assert len(fact) == 2, f"the fact {fact!r} is no pair"
-        assert all(type(one) is str for one in fact), f"the fact {fact!r} is not of texts"
+        assert all(type(part) is str for part in fact), f"the fact {fact!r} is not of texts"
     assert report.seen_at is None or report.seen_at.tzinfo is not None, "seen_at has no zone"
 
 
 class SourceConformanceSuite:
-    """Every test that a kind of source has to pass. None has parameters of its own: those of an item are the case's."""
+    """Every test that a kind of source has to pass. The tests have no parameters of their own: those of an item are
+    the case's.
+    """
 
     pointsman_source_conformance: ClassVar[bool] = True
-    """By this the report card knows the suite's tests."""
+    """The report card recognizes the suite's tests by this."""
 
     # -- the class -----------------------------------------------------------------------------------------------
 
@@ -144,17 +146,17 @@ class SourceConformanceSuite:
         assert source_case.examples, "there are no examples"
         for example in source_case.requests():
             reports = read(source_case, example)
-            assert tuple(one.action for one in reports) == example.actions, example.name
+            assert tuple(report.action for report in reports) == example.actions, example.name
             assert len(reports) <= MAX_REPORTS, example.name
-            for one in reports:
-                check(one)
-                assert one.title.strip(), f"{example.name}: a report has no title"
+            for report in reports:
+                check(report)
+                assert report.title.strip(), f"{example.name}: a report has no title"
 
     def test_the_test_button_makes_no_ticket(self, source_case: SourceCase) -> None:
         """What the sender's test button posts has the action test."""
         if source_case.test is None:
             pytest.skip("the sender has no test button")
-        assert {one.action for one in read(source_case, source_case.test)} == {"test"}
+        assert {report.action for report in read(source_case, source_case.test)} == {"test"}
 
     def test_reading_is_pure(self, source_case: SourceCase) -> None:
         """The same request is the same reports, by another instance too, and what it was given stays as it was."""
@@ -184,8 +186,8 @@ class SourceConformanceSuite:
     def test_reports_of_one_request_are_told_apart(self, source_case: SourceCase) -> None:
         """Several reports of one request are not repeats of each other."""
         for example in source_case.examples:
-            said = [one.dedupe for one in read(source_case, example) if one.dedupe]
-            assert len(set(said)) == len(said), f"{example.name}: two reports have the same dedupe"
+            keys = [report.dedupe for report in read(source_case, example) if report.dedupe]
+            assert len(set(keys)) == len(keys), f"{example.name}: two reports have the same dedupe"
 
     def test_fields_that_are_not_known_are_ignored(self, source_case: SourceCase) -> None:
         """A later version of the sender may say more."""
@@ -195,18 +197,18 @@ class SourceConformanceSuite:
             for path in paths_in(example.body):
                 if isinstance(value_at(example.body, path), dict):
                     more = {**value_at(example.body, path), "zz_new_in_the_next_version": {"a": [1]}}
-                    found = read(source_case, example, with_value(example.body, path, more))
-                    told = [(one.action, one.fingerprint) for one in found]
-                    known = [(one.action, one.fingerprint) for one in read(source_case, example)]
-                    assert told == known, f"{example.name}: {path}"
+                    reports = read(source_case, example, with_value(example.body, path, more))
+                    read_again = [(report.action, report.fingerprint) for report in reports]
+                    known = [(report.action, report.fingerprint) for report in read(source_case, example)]
+                    assert read_again == known, f"{example.name}: {path}"
 
     def test_what_is_needed_is_asked_for_by_name(self, source_case: SourceCase) -> None:
         """Without a field that it needs the request is Unreadable, and the sender is told which."""
         for example in source_case.examples:
             for dotted in example.needed:
-                made = decide(source_case, example, without_value(example.body, parse_path(dotted)))
-                assert isinstance(made, Unreadable), f"{example.name} was read without {dotted}"
-                assert made.field, f"{example.name}: Unreadable names no field for {dotted}"
+                decision = decide(source_case, example, without_value(example.body, parse_path(dotted)))
+                assert isinstance(decision, Unreadable), f"{example.name} was read without {dotted}"
+                assert decision.field, f"{example.name}: Unreadable names no field for {dotted}"
 
     # -- whatever comes ------------------------------------------------------------------------------------------
 

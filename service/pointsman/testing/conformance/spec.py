@@ -1,4 +1,4 @@
-"""What a plugin's author supplies: the tracker class, and a double of the tracker as a person there sees it."""
+"""What a plugin's author supplies: the tracker class, and a double of the tracker as a person sees it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from pointsman.testing.fake import FakeTracker
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssueSnapshot:
-    """An issue as it stands at the double.
+    """The state of an issue at the double.
 
-    ``text`` is its body as the double keeps it, the marker included if the tracker keeps it there: the suite quotes it.
-    ``version`` changes whenever anything of the issue does, such as its time of change together with its comments.
+    ``text`` is its body as the double stores it, the marker included if the tracker keeps it there: the suite quotes
+    it. ``version`` changes whenever anything about the issue changes, such as its time of change together with its
+    comments.
     """
 
     remote_id: str
@@ -29,18 +30,18 @@ class IssueSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookCall:
-    """A webhook as it would arrive."""
+    """A webhook call as it would arrive."""
 
     headers: Mapping[str, str]
     body: bytes
 
 
 class TrackerDouble(abc.ABC):
-    """One empty place on the tracker, and what a person can do and see there.
+    """One empty project on the tracker, and what a person can do and see there.
 
-    A new one is made for each trial, and nothing may be shared between them: several run at the same time. An HTTP
-    tracker's double sets ``fake``, a server built on ``pointsman.testing.fake.FakeTracker``, whose faults the suite
-    uses; it is started and stopped with the double.
+    A new double is made for each test, and nothing may be shared between doubles: several run at the same time. An
+    HTTP tracker's double sets ``fake``, a server built on ``pointsman.testing.fake.FakeTracker``, whose faults the
+    suite uses; it is started and stopped with the double.
     """
 
     fake: FakeTracker | None = None
@@ -56,35 +57,36 @@ class TrackerDouble(abc.ABC):
 
     @abc.abstractmethod
     def settings(self) -> Mapping[str, Any]:
-        """The plugin's settings for this place, once it is started: plain values, secrets as texts.
+        """Return the plugin's settings for this project, once it is started: plain values, secrets as texts.
 
-        Give each secret a text of its own, of eight characters at least, that stands nowhere else: the suite looks
-        for it in all that shows.
+        Give each secret a text of its own, of eight characters at least, that occurs nowhere else: the suite searches
+        for it in everything that shows.
         """
 
     @abc.abstractmethod
     async def issues(self) -> Sequence[IssueSnapshot]:
-        """All issues, oldest first, whoever made them and in whatever state."""
+        """Return all issues, oldest first, whoever created them and in whatever state."""
 
     @abc.abstractmethod
     async def close(self, remote_id: str) -> None:
-        """A person closes an issue."""
+        """Close an issue, as a person."""
 
     @abc.abstractmethod
     async def reopen(self, remote_id: str) -> None:
-        """A person reopens an issue."""
+        """Reopen an issue, as a person."""
 
     async def copy(self, remote_id: str) -> str:
-        """A person, not our account, makes an issue with the same text (and labels): the new one's id.
+        """Create an issue with the same text (and labels), as a person, not as our account. Return the new issue's
+        id.
 
-        Leave it out where the tracker knows no authors.
+        Leave it out if the tracker has no authors.
         """
         raise NotImplementedError
 
     async def webhook(self, remote_id: str, state: State, secret: str) -> WebhookCall:
-        """The call that the tracker makes when a person closes or reopens the issue, signed with the secret.
+        """Return the call that the tracker makes when a person closes or reopens the issue, signed with the secret.
 
-        With an empty secret: the call as it comes from a webhook that was set up without one.
+        With an empty secret: the call of a webhook that was set up without one.
         """
         raise NotImplementedError
 
@@ -93,11 +95,12 @@ class TrackerDouble(abc.ABC):
 class TrackerCase:
     """A tracker class under test, and how to make its double.
 
-    ``title_limit``: the most characters that a title may have on the tracker. ``missing_id``: the id of an issue that
-    is not there. ``means``: where a status means something else on this tracker than everywhere, the classes that are
-    right too, as ``{("create", 409): {"refused"}}``; say why beside it. ``webhook_secret``: what the double's webhooks are
-    signed with, where the tracker takes secrets of one form only. ``body_signed``: False where a webhook brings its secret
-    along as it is, so that nothing vouches for the body.
+    * ``title_limit``: the most characters of a title on the tracker.
+    * ``missing_id``: the id of an issue that does not exist.
+    * ``accepted_outcomes``: where a status has a special meaning on this tracker, the outcomes that are correct too,
+      as ``{("create", 409): {"refused"}}``; say why beside it.
+    * ``webhook_secret``: the secret of the double's webhooks, where the tracker takes secrets of one form only.
+    * ``body_signed``: False where a webhook contains its secret, so that its body is not authenticated.
     """
 
     tracker: type[Tracker]
@@ -109,5 +112,5 @@ class TrackerCase:
     accepted_outcomes: Mapping[tuple[str, int], frozenset[str] | set[str]] = field(default_factory=dict)
 
     def double_supports(self, method: str) -> bool:
-        """Whether the double has an optional ability."""
+        """Return whether the double has an optional ability."""
         return getattr(type(self.double()), method) is not getattr(TrackerDouble, method)

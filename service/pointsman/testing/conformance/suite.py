@@ -15,4 +15,4 @@ class ConformanceSuite(ContractTests, BehaviourTests, FaultTests, WebhookTests, 
     """Every test that a tracker has to pass."""
 
     pointsman_conformance: ClassVar[bool] = True
-    """By this the report card knows the suite's tests."""
+    """The report card recognizes the suite's tests by this."""

@@ -1,4 +1,4 @@
-"""Tests of a good day: issues are made, found, commented, closed, reopened, edited and read."""
+"""Tests without faults: issues are created, found, commented on, closed, reopened, edited and read."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from pointsman.testing.conformance.harness import Harness, new_draft, new_marker
 from pointsman.testing.conformance.operations import Subject, issue_at_double, search_start, why_rejected
 
 
-async def made(harness: Harness, **more: str) -> tuple[Tracker, Subject]:
-    """A tracker, and an issue it made."""
+async def create_issue(harness: Harness, **more: str) -> tuple[Tracker, Subject]:
+    """Return a tracker and an issue that it created."""
     tracker = harness.tracker()
     subject = Subject(draft=new_draft(**more))
     subject.ref = await tracker.create_issue(subject.draft)
@@ -31,17 +31,17 @@ async def made(harness: Harness, **more: str) -> tuple[Tracker, Subject]:
 
 
 class BehaviourTests:
-    """What a person on the tracker sees, and what the tracker tells."""
+    """What a person on the tracker sees, and what the tracker returns."""
 
     def test_a_create_makes_one_issue(self, pointsman_runner: CaseRunner) -> None:
         """One open issue with the draft's title, and a reference that the core takes."""
 
         async def scenario(harness: Harness) -> None:
-            _, subject = await made(harness)
-            there = await harness.double.issues()
-            assert [one.remote_id for one in there] == [subject.issue.remote_id]
-            assert there[0].title == subject.draft.title
-            assert there[0].state == "open"
+            _, subject = await create_issue(harness)
+            issues = await harness.double.issues()
+            assert [issue.remote_id for issue in issues] == [subject.issue.remote_id]
+            assert issues[0].title == subject.draft.title
+            assert issues[0].state == "open"
             assert not why_rejected(subject.issue, IssueRef), why_rejected(subject.issue, IssueRef)
             assert subject.issue.key, "people need a key to speak of the issue"
 
@@ -52,14 +52,14 @@ class BehaviourTests:
         pointsman_runner.require_capability("find")
 
         async def scenario(harness: Harness) -> None:
-            tracker, first = await made(harness)
+            tracker, first = await create_issue(harness)
             second = Subject()
             second.ref = await tracker.create_issue(second.draft)
             await harness.double.close(second.issue.remote_id)
             for subject in (first, second):
-                found = await harness.tracker().find_issue(subject.draft.marker, subject.since)
-                assert [one.remote_id for one in found] == [subject.issue.remote_id]
-                assert not why_rejected(found[0], IssueRef), why_rejected(found[0], IssueRef)
+                refs = await harness.tracker().find_issue(subject.draft.marker, subject.since)
+                assert [ref.remote_id for ref in refs] == [subject.issue.remote_id]
+                assert not why_rejected(refs[0], IssueRef), why_rejected(refs[0], IssueRef)
             assert list(await tracker.find_issue(new_marker(), first.since)) == []
 
         pointsman_runner.run(scenario)
@@ -70,11 +70,11 @@ class BehaviourTests:
         pointsman_runner.require_double("copy")
 
         async def scenario(harness: Harness) -> None:
-            tracker, subject = await made(harness)
+            tracker, subject = await create_issue(harness)
             copied = await harness.double.copy(subject.issue.remote_id)
             assert copied != subject.issue.remote_id, "the double's copy is the issue itself"
-            found = await tracker.find_issue(subject.draft.marker, subject.since)
-            assert [one.remote_id for one in found] == [subject.issue.remote_id]
+            refs = await tracker.find_issue(subject.draft.marker, subject.since)
+            assert [ref.remote_id for ref in refs] == [subject.issue.remote_id]
 
         pointsman_runner.run(scenario)
 
@@ -83,14 +83,14 @@ class BehaviourTests:
         pointsman_runner.require_capability("find")
 
         async def scenario(harness: Harness) -> None:
-            tracker, first = await made(harness)
+            tracker, first = await create_issue(harness)
             text = (await issue_at_double(harness.double, first)).text
             second = Subject(draft=new_draft(body=f"See:\n\n{text}\n\n{first.draft.marker.text}"))
             second.ref = await tracker.create_issue(second.draft)
             await tracker.add_comment(second.issue, text, new_marker())
             for subject in (first, second):
-                found = await tracker.find_issue(subject.draft.marker, subject.since)
-                assert [one.remote_id for one in found] == [subject.issue.remote_id]
+                refs = await tracker.find_issue(subject.draft.marker, subject.since)
+                assert [ref.remote_id for ref in refs] == [subject.issue.remote_id]
 
         pointsman_runner.run(scenario)
 
@@ -98,16 +98,16 @@ class BehaviourTests:
         """Two comments are there in order, and each is found on its issue by its own marker."""
 
         async def scenario(harness: Harness) -> None:
-            tracker, subject = await made(harness)
+            tracker, subject = await create_issue(harness)
             markers = [new_marker(), new_marker()]
-            refs = [await tracker.add_comment(subject.issue, "Once more.", one) for one in markers]
+            refs = [await tracker.add_comment(subject.issue, "Once more.", comment) for comment in markers]
             assert len((await issue_at_double(harness.double, subject)).comments) == 2
             assert refs[0].remote_id != refs[1].remote_id
             assert not why_rejected(refs[0], CommentRef), why_rejected(refs[0], CommentRef)
             if harness.case.tracker.capabilities.find:
                 for marker, ref in zip(markers, refs, strict=True):
-                    found = await tracker.find_comment(subject.issue, marker, subject.since)
-                    assert [one.remote_id for one in found] == [ref.remote_id]
+                    matches = await tracker.find_comment(subject.issue, marker, subject.since)
+                    assert [comment.remote_id for comment in matches] == [ref.remote_id]
                 assert list(await tracker.find_comment(subject.issue, new_marker(), subject.since)) == []
 
         pointsman_runner.run(scenario)
@@ -117,16 +117,16 @@ class BehaviourTests:
         """Closing and reopening work, and a second time changes nothing: the core repeats them without a look."""
 
         async def scenario(harness: Harness) -> None:
-            tracker, subject = await made(harness)
+            tracker, subject = await create_issue(harness)
             if state == "open":
                 await harness.double.close(subject.issue.remote_id)
             reason: CloseReason | None = "completed" if state == "closed" else None
-            told = await tracker.set_state(subject.issue, state, reason)
+            returned = await tracker.set_state(subject.issue, state, reason)
             once = await issue_at_double(harness.double, subject)
             assert once.state == state
-            if told is not None:
-                assert not why_rejected(told, IssueState), why_rejected(told, IssueState)
-                assert (told.ref.remote_id, told.state) == (subject.issue.remote_id, state)
+            if returned is not None:
+                assert not why_rejected(returned, IssueState), why_rejected(returned, IssueState)
+                assert (returned.ref.remote_id, returned.state) == (subject.issue.remote_id, state)
             await harness.tracker().set_state(subject.issue, state, reason)
             twice = await issue_at_double(harness.double, subject)
             assert twice.state == state, f"done twice, the issue is {twice.state}"
@@ -141,14 +141,14 @@ class BehaviourTests:
         """An issue closes for any reason and for none; where reasons are declared, they can be read again."""
 
         async def scenario(harness: Harness) -> None:
-            tracker, subject = await made(harness)
+            tracker, subject = await create_issue(harness)
             await tracker.set_state(subject.issue, "closed", reason)
             assert (await issue_at_double(harness.double, subject)).state == "closed"
-            told = (
+            readable = (
                 harness.case.tracker.capabilities.close_reasons
                 and harness.case.tracker.capabilities.read_issue
             )
-            if told and reason == "not_planned":
+            if readable and reason == "not_planned":
                 assert (await tracker.read_issue(subject.issue)).close_reason == reason
 
         pointsman_runner.run(scenario)
@@ -158,7 +158,7 @@ class BehaviourTests:
         pointsman_runner.require_capability("read_issue")
 
         async def scenario(harness: Harness) -> None:
-            tracker, subject = await made(harness)
+            tracker, subject = await create_issue(harness)
             for act, state in ((harness.double.close, "closed"), (harness.double.reopen, "open")):
                 await act(subject.issue.remote_id)
                 seen = await tracker.read_issue(subject.issue)
@@ -173,10 +173,10 @@ class BehaviourTests:
         pointsman_runner.require_capability("list_changes")
 
         async def scenario(harness: Harness) -> None:
-            tracker, subject = await made(harness)
+            tracker, subject = await create_issue(harness)
             await harness.double.close(subject.issue.remote_id)
-            news = await tracker.list_changes(search_start())
-            mine = [one for one in news if one.ref.remote_id == subject.issue.remote_id]
+            changes = await tracker.list_changes(search_start())
+            mine = [change for change in changes if change.ref.remote_id == subject.issue.remote_id]
             assert len(mine) == 1, f"the issue is listed {len(mine)} times"
             assert not why_rejected(mine[0], IssueState), why_rejected(mine[0], IssueState)
             assert isinstance(mine[0], IssueState)
@@ -191,7 +191,7 @@ class BehaviourTests:
         pointsman_runner.require_capability("update_issue")
 
         async def scenario(harness: Harness) -> None:
-            tracker, subject = await made(harness)
+            tracker, subject = await create_issue(harness)
             await tracker.add_comment(subject.issue, "Once more.", subject.comment)
             await harness.double.close(subject.issue.remote_id)
             edited = Draft(title="Checkout is slow", body="It is slow.", marker=subject.draft.marker)
@@ -201,8 +201,8 @@ class BehaviourTests:
             assert there.state == "closed"
             assert len(there.comments) == 1
             if harness.case.tracker.capabilities.find:
-                found = await tracker.find_issue(subject.draft.marker, subject.since)
-                assert [one.remote_id for one in found] == [subject.issue.remote_id]
+                refs = await tracker.find_issue(subject.draft.marker, subject.since)
+                assert [ref.remote_id for ref in refs] == [subject.issue.remote_id]
 
         pointsman_runner.run(scenario)
 
@@ -212,7 +212,7 @@ class BehaviourTests:
         pointsman_runner.require_capability("read_issue")
 
         async def scenario(harness: Harness) -> None:
-            tracker, subject = await made(harness)
+            tracker, subject = await create_issue(harness)
             me = await tracker.own_account()
             seen = await tracker.read_issue(subject.issue)
             assert seen.author is not None, "read_issue names no author"

@@ -1,4 +1,4 @@
-"""Tests of the class itself: what it is called, what it says it can, how it is set up."""
+"""Tests of the class itself: its names, its capabilities, its settings."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class ContractTests:
                 assert hidden, f"the double's secrets are shorter than {SECRET_CHARACTERS} characters"
             tracker = harness.tracker()
             for shown in (harness.settings, tracker, type(tracker).connection(harness.settings)):
-                assert not any(one in f"{shown!r}{shown!s}" for one in hidden), (
+                assert not any(secret in f"{shown!r}{shown!s}" for secret in hidden), (
                     f"{type(shown).__name__} shows a secret when it is printed"
                 )
 
@@ -98,7 +98,7 @@ class ContractTests:
         can = pointsman_runner.capabilities
         if can.find:
             assert can.settle_seconds, "settle_seconds is empty: say when the core may look"
-        assert all(0 <= one <= 3600 for one in can.settle_seconds), "settle_seconds are 0 to 3600"
+        assert all(0 <= seconds <= 3600 for seconds in can.settle_seconds), "settle_seconds are 0 to 3600"
         assert list(can.settle_seconds) == sorted(can.settle_seconds), "settle_seconds grow"
         assert 1 <= can.poll_seconds <= 86400, "poll_seconds is 1 to 86400"
         assert 0 < can.request_timeout_seconds <= 60, "request_timeout_seconds is more than 0, 60 at most"
@@ -137,7 +137,9 @@ class ContractTests:
                 assert isinstance(value, Secret), f"the header {name} is no Secret"
                 assert value.reveal().isprintable(), f"the header {name} holds control characters"
             open_secrets = canaries(harness.case, harness.settings)
-            assert not any(one in connection.base_url for one in open_secrets), "base_url holds a secret"
+            assert not any(secret in connection.base_url for secret in open_secrets), (
+                "base_url holds a secret"
+            )
 
         pointsman_runner.run(scenario)
 
@@ -147,7 +149,7 @@ class ContractTests:
         async def scenario(harness: Harness) -> None:
             tracker = harness.tracker()
             findings = await tracker.check() if tracker.capabilities.check else ()
-            errors = [one.message for one in findings if one.level == "error"]
+            errors = [finding.message for finding in findings if finding.level == "error"]
             assert not errors, f"check found {errors!r} at a healthy double"
             assert not await harness.double.issues(), "check made an issue"
 
@@ -155,8 +157,8 @@ class ContractTests:
 
 
 def description(hint: Any) -> str:
-    """The help text of a setting, empty if it has none."""
+    """Return the help text of a setting, empty if it has none."""
     if get_origin(hint) is not Annotated:
         return ""
-    found = [one.description for one in get_args(hint)[1:] if isinstance(one, msgspec.Meta)]
-    return next((one for one in found if one), "")
+    texts = [meta.description for meta in get_args(hint)[1:] if isinstance(meta, msgspec.Meta)]
+    return next((meta for meta in texts if meta), "")

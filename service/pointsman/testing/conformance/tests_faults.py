@@ -1,4 +1,4 @@
-"""Tests of what a plugin makes of fault_case: every call, every request of it, every fault_case of the standard list."""
+"""Tests of a plugin's reaction to faults: every operation, every request of it, every fault of the standard list."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ _every_write = pytest.mark.parametrize("call", [name for name, call in OPERATION
 
 
 class FaultTests:
-    """Refused and cut connections, silence, errors, limits, redirects, answers that are none."""
+    """Refused and cut connections, timeouts, errors, rate limits, redirects, foreign responses."""
 
     @_every_call
     def test_trouble_is_named_rightly(self, pointsman_runner: CaseRunner, call: str) -> None:
-        """The error says what is known and no more: what may have been done is never called surely not done, and
-        what was not done is never called done.
+        """The error says what is known and no more: what may have been done is never reported as certainly not done,
+        and what was not done is never reported as done.
         """
-        pointsman_runner.check_cells(call, "class")
+        pointsman_runner.check_cells(call, "outcome")
 
     @_every_write
     def test_trouble_leaves_one_effect(self, pointsman_runner: CaseRunner, call: str) -> None:
-        """After the fault_case the marker is found as often as the thing is there, and when the core has gone on (look
-        if in doubt, then do again what was not found) it is there exactly once.
+        """After the fault the marker is found as often as it exists, and after the core's next steps (verify an
+        unknown outcome, repeat what was not done) it exists exactly once.
         """
         pointsman_runner.check_cells(call, "once")
 
     @_every_call
     def test_nothing_is_retried(self, pointsman_runner: CaseRunner, call: str) -> None:
-        """A request is sent once: retries are the core's, which looks before it sends again. A plainer form may
-        follow a 400, 413, 415 or 422, which prove that nothing was done.
+        """A request is sent once: the core retries, after verification. A simpler form may follow a 400, 413, 415 or
+        422, which prove that nothing was done.
         """
         pointsman_runner.check_cells(call, "retry")
 

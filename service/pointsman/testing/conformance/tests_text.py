@@ -1,4 +1,4 @@
-"""Tests of text: whatever words come from outside, the issue is made, found, and its title is one line."""
+"""Tests of texts: for any text the issue is created and found, and its title is one line."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _every_text = pytest.mark.parametrize("text", TEXTS)
 
 
 class TextTests:
-    """Texts of strangers, as titles, bodies and comments."""
+    """Untrusted texts as titles, bodies and comments."""
 
     @_every_text
     def test_a_title_stays_one_line(self, pointsman_runner: CaseRunner, text: str) -> None:
         """Any title makes an issue, on one line within the tracker's limit, and its marker is found."""
 
         async def scenario(harness: Harness) -> None:
-            subject = await _made(harness, Subject(draft=new_draft(title=TEXTS[text])))
+            subject = await _create_issue(harness, Subject(draft=new_draft(title=TEXTS[text])))
             title = (await issue_at_double(harness.double, subject)).title
             assert len(title.splitlines()) <= 1, f"the title {title[:300]!r} is not one line"
             limit = harness.case.title_limit
@@ -35,7 +35,7 @@ class TextTests:
         """
 
         async def scenario(harness: Harness) -> None:
-            await _made(harness, Subject(draft=new_draft(body=TEXTS[text])))
+            await _create_issue(harness, Subject(draft=new_draft(body=TEXTS[text])))
 
         pointsman_runner.run(scenario)
 
@@ -44,23 +44,23 @@ class TextTests:
         """Any comment is added, and its marker is found."""
 
         async def scenario(harness: Harness) -> None:
-            subject = await _made(harness, Subject())
+            subject = await _create_issue(harness, Subject())
             tracker, marker = harness.tracker(), new_marker()
             await tracker.add_comment(subject.issue, TEXTS[text], marker)
             assert len((await issue_at_double(harness.double, subject)).comments) == 1
             if harness.case.tracker.capabilities.find:
-                found = await tracker.find_comment(subject.issue, marker, subject.since)
-                assert len(found) == 1, f"the comment's marker is found {len(found)} times"
+                comments = await tracker.find_comment(subject.issue, marker, subject.since)
+                assert len(comments) == 1, f"the comment's marker is found {len(comments)} times"
 
         pointsman_runner.run(scenario)
 
 
-async def _made(harness: Harness, subject: Subject) -> Subject:
-    """The subject's issue, made and found."""
+async def _create_issue(harness: Harness, subject: Subject) -> Subject:
+    """Create the subject's issue, find it, and return the subject."""
     tracker = harness.tracker()
     subject.ref = await tracker.create_issue(subject.draft)
     assert len(await harness.double.issues()) == 1
     if harness.case.tracker.capabilities.find:
-        found = await tracker.find_issue(subject.draft.marker, subject.since)
-        assert [one.remote_id for one in found] == [subject.issue.remote_id], "its marker is not found"
+        refs = await tracker.find_issue(subject.draft.marker, subject.since)
+        assert [ref.remote_id for ref in refs] == [subject.issue.remote_id], "its marker is not found"
     return subject

@@ -1,4 +1,4 @@
-"""Tests of webhooks: only what was signed with our secret verifies, and any bytes come to a decision."""
+"""Tests of webhooks: only calls signed with our secret are accepted, and any bytes get a decision."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _USUAL_HEADERS = ("x-hub-signature-256", "x-signature", "x-webhook-token", "auth
 
 
 class WebhookTests:
-    """Verifying and reading."""
+    """Verifying and reading webhooks."""
 
     def test_a_signed_webhook_verifies(self, pointsman_runner: CaseRunner) -> None:
         """With our secret, whatever other secrets are valid beside it; two are while one is being replaced."""
@@ -103,8 +103,8 @@ class WebhookTests:
         pointsman_runner.run(scenario)
 
     def test_hostile_bodies_come_to_a_decision(self, pointsman_runner: CaseRunner) -> None:
-        """Any body is read as IssueState, IssueRemoved or IgnoredWebhook, made of what the core takes: no exception, and not
-        slowly. A genuine body is bent at every place too.
+        """Any body is read as IssueState, IssueRemoved or IgnoredWebhook, with values that the core accepts: no
+        exception, and not slowly. A genuine body is changed at every place too.
         """
 
         async def scenario(harness: Harness) -> None:
@@ -144,15 +144,17 @@ class WebhookTests:
             kind = harness.case.tracker
             first, body, _, _ = await _call(harness, "closed", harness.case.webhook_secret)
             second, other, _, _ = await _call(harness, "closed", harness.case.webhook_secret)
-            one, again = kind.webhook_id(first, body), kind.webhook_id(first, body)
-            assert one == again
-            assert one is None or (one and one != kind.webhook_id(second, other)), f"the id {one!r} is no id"
+            identifier, repeated = kind.webhook_id(first, body), kind.webhook_id(first, body)
+            assert identifier == repeated
+            assert identifier is None or (identifier and identifier != kind.webhook_id(second, other)), (
+                f"the id {identifier!r} is no id"
+            )
 
         pointsman_runner.run(scenario)
 
 
 def _alike(secret: str) -> bytes:
-    """Another secret of the same form: one letter is another."""
+    """Return another secret of the same form: one letter differs."""
     middle = len(secret) // 2
     return f"{secret[:middle]}{'B' if secret[middle] == 'A' else 'A'}{secret[middle + 1 :]}".encode()
 
@@ -160,7 +162,9 @@ def _alike(secret: str) -> bytes:
 async def _call(
     harness: Harness, state: State, secret: str
 ) -> tuple[dict[str, str], bytes, Tracker, Subject]:
-    """A new issue, and the call that tells of a person's change; header names in lower case, as the core gives them."""
+    """Create an issue and return the call that reports a person's change; header names in lower case, as the core
+    passes them.
+    """
     tracker, subject = harness.tracker(), Subject()
     subject.ref = await tracker.create_issue(subject.draft)
     if state == "open":
@@ -179,8 +183,8 @@ def _decide(tracker: Tracker, headers: Mapping[str, str], body: bytes) -> None:
         validated(news, IssueState, IssueRemoved, IgnoredWebhook)
     except UnknownOutcome as error:
         raise AssertionError(f"read_webhook: {error}; body {body[:200]!r}") from None
-    given = _timed("webhook_id", tracker.webhook_id, headers, body)
-    assert given is None or isinstance(given, str), f"webhook_id gave {given!r}"
+    identifier = _timed("webhook_id", tracker.webhook_id, headers, body)
+    assert identifier is None or isinstance(identifier, str), f"webhook_id gave {identifier!r}"
 
 
 def _timed(name: str, function: Any, headers: Mapping[str, str], body: bytes, *more: Any) -> Any:
