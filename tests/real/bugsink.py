@@ -1,4 +1,4 @@
-"""A real Bugsink for tests: from PyPI into a venv of its own, run on loopback with fresh data, gone afterwards.
+"""Install a real Bugsink from PyPI into a venv and run it on loopback with an empty database.
 
 The venvs are kept in `.cache/` below the repository; BUGSINK_VENVS names another folder.
 https://www.bugsink.com/docs/single-server-install/
@@ -32,7 +32,7 @@ SHOP = Path(__file__).with_name("shop.py")
 ADMIN = "admin@shop.example"
 
 _SETTINGS = """
-# What differs on loopback, for a test: plain http, no news to the makers, alerts to loopback alone.
+# Differences for a test on loopback: plain http, no phone home, alerts to loopback only.
 SECURE_PROXY_SSL_HEADER = None
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = USE_X_REAL_IP = False
 ALLOWED_HOSTS = ["127.0.0.1"]
@@ -64,46 +64,46 @@ print(json.dumps({"project": project.id, "dsn": project.dsn}))
 _REQUIREMENTS = """
 import re
 from importlib.metadata import requires
-for one in requires("bugsink"):
-    if "extra ==" not in one:
-        print("certifi" if re.match(r"certifi\\b", one) else one)
+for requirement in requires("bugsink"):
+    if "extra ==" not in requirement:
+        print("certifi" if re.match(r"certifi\\b", requirement) else requirement)
 """
 
 
 def versions(oldest: tuple[int, int, int] = (2, 0, 0)) -> list[str]:
-    """The versions to test with, as BUGSINK_VERSIONS says, but for those that are too old."""
+    """Return the versions of BUGSINK_VERSIONS that are new enough."""
     wanted = os.environ.get("BUGSINK_VERSIONS", "2.6.2").split(",")
-    return [one for one in wanted if tuple(map(int, one.split("."))) >= oldest]
+    return [version for version in wanted if tuple(map(int, version.split("."))) >= oldest]
 
 
 class Unreachable(Exception):
-    """No package index answers."""
+    """No package index responds."""
 
 
 # -- installing ------------------------------------------------------------------------------------------------------
 
 
 async def install(version: str) -> Path:
-    """The Python of a venv that has this Bugsink; made at the first call, about a minute. Raises Unreachable."""
+    """Return the Python of a venv with this Bugsink; the first call takes a minute to create it. Raises Unreachable."""
     base = Path(os.environ.get("BUGSINK_VENVS") or REPOSITORY / ".cache")
     return await asyncio.to_thread(_install, version, base / f"bugsink-{version}")
 
 
 async def installed(version: str) -> Path:
-    """The same; where no package index answers the test is skipped, and says so."""
+    """Install as ``install`` does, but skip the test if no package index responds."""
     try:
         return await install(version)
     except Unreachable as unreachable:
-        pytest.skip(f"Bugsink {version} can't be installed, no package index answers: {unreachable}")
+        pytest.skip(f"Bugsink {version} can't be installed, no package index responds: {unreachable}")
 
 
 def _install(version: str, folder: Path) -> Path:
-    python, made = folder / "bin" / "python", folder / "made-by"
+    python, stamp = folder / "bin" / "python", folder / "made-by"
     folder.parent.mkdir(parents=True, exist_ok=True)
     folder.with_name(".gitignore").write_text("*\n", "utf-8")
     with folder.with_name(f"{folder.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if made.is_file() and made.read_text("utf-8") == sys.version:
+        if stamp.is_file() and stamp.read_text("utf-8") == sys.version:
             return python
         shutil.rmtree(folder, ignore_errors=True)
         _run([sys.executable, "-m", "venv", folder])
@@ -112,10 +112,10 @@ def _install(version: str, folder: Path) -> Path:
         except subprocess.CalledProcessError as failed:
             if "certifi" not in failed.stderr:
                 raise
-            # Bugsink wants a certifi of the last weeks, which a package index may not have yet
+            # Bugsink requires a recent certifi, which a package index may not have yet
             _pip(python, "--no-deps", f"bugsink=={version}")
             _pip(python, *_run([python, "-c", _REQUIREMENTS]).splitlines(), "sentry-sdk")
-        made.write_text(sys.version, "utf-8")
+        stamp.write_text(sys.version, "utf-8")
     return python
 
 
@@ -130,20 +130,22 @@ def _pip(python: Path, *wanted: str) -> None:
 
 
 def _run(command: list[str | Path]) -> str:
-    """Run a program to its end; what it printed. A failure says what the program said."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        error = subprocess.CalledProcessError(done.returncode, command, done.stdout, done.stderr)
-        error.add_note(f"{done.stdout}\n{done.stderr}"[-4000:])
+    """Run a program to its end and return its output; an error includes the output."""
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    if completed.returncode:
+        error = subprocess.CalledProcessError(
+            completed.returncode, command, completed.stdout, completed.stderr
+        )
+        error.add_note(f"{completed.stdout}\n{completed.stderr}"[-4000:])
         raise error
-    return done.stdout
+    return completed.stdout
 
 
 # -- running ---------------------------------------------------------------------------------------------------------
 
 
 class Bugsink:
-    """A running Bugsink with one project; made by ``running``."""
+    """A running Bugsink with one project; created by ``running``."""
 
     def __init__(self, version: str, python: Path, folder: Path, project_name: str) -> None:
         self.version = version
@@ -159,7 +161,7 @@ class Bugsink:
         self._session: aiohttp.ClientSession = None  # type: ignore[assignment]
         self._stack = contextlib.AsyncExitStack()
 
-    # -- from nothing to ready ---------------------------------------------------------------------------------
+    # -- installation and start -------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         try:
@@ -207,14 +209,14 @@ class Bugsink:
 
         async def ready() -> bool:
             assert web.returncode is None, "gunicorn ended"
-            async with self._session.get("/accounts/login/") as answer:
-                return answer.status == 200
+            async with self._session.get("/accounts/login/") as response:
+                return response.status == 200
 
         await until(ready, 30)
 
     @property
     def _environ(self) -> dict[str, str]:
-        """Nothing of ours: no proxy, no settings."""
+        """Environment of the processes, without proxies and settings of this process."""
         return {
             "PATH": os.environ["PATH"],
             "HOME": str(self.folder),
@@ -226,7 +228,7 @@ class Bugsink:
         }
 
     async def _finish(self, *command: str | Path) -> str:
-        """Run a program to its end; what it printed."""
+        """Run a program to its end and return its output."""
         process = await asyncio.create_subprocess_exec(
             *command,
             cwd=self.folder,
@@ -245,12 +247,12 @@ class Bugsink:
 
     @contextlib.asynccontextmanager
     async def _child(
-        self, name: str, *command: str | Path, **more: Any
+        self, name: str, *command: str | Path, **options: Any
     ) -> AsyncIterator[asyncio.subprocess.Process]:
-        """A program that runs as long as we want, its output in a file."""
+        """Run a program for the time of the context, with its output in a file."""
         with (self.folder / f"{name}.log").open("wb") as log:
             process = await asyncio.create_subprocess_exec(
-                *command, cwd=self.folder, env=self._environ, stdout=log, stderr=log, **more
+                *command, cwd=self.folder, env=self._environ, stdout=log, stderr=log, **options
             )
         try:
             yield process
@@ -264,62 +266,62 @@ class Bugsink:
                 await process.wait()
 
     def explain(self, error: BaseException) -> None:
-        """Add the ends of our logs to an error."""
+        """Add the ends of the logs to an error."""
         for path in sorted(self.folder.glob("*.log")):
             error.add_note(f"--- {path.name}\n{path.read_text('utf-8', 'replace')[-3000:]}")
 
-    # -- what people do ----------------------------------------------------------------------------------------
+    # -- actions of people -------------------------------------------------------------------------------------
 
     async def log_in(self) -> None:
-        """As the administrator, with the web form."""
+        """Log in as the administrator with the web form."""
         page = await self._form("/accounts/login/", {"username": ADMIN, "password": self.password})
         assert "/accounts/logout/" in page, "the login was refused"
 
     async def add_service(self, webhook_url: str, kind: str = "custom") -> int:
-        """Add a messaging service with the web form; its number."""
+        """Add a messaging service with the web form and return its number."""
         path = f"/projects/{self.project}/alerts/service/add/"
         fields = {"display_name": "Pointsman", "kind": kind, "webhook_url": webhook_url, "action": "add"}
         page = await self._form(path, fields)
-        found = [int(number) for number in re.findall(r'value="test:(\d+)"', page)]
-        assert found, f"the form refused the service: {re.findall(r'(?i)webhook [^<]{10,200}', page)}"
-        return max(found)
+        numbers = [int(number) for number in re.findall(r'value="test:(\d+)"', page)]
+        assert numbers, f"the form refused the service: {re.findall(r'(?i)webhook [^<]{10,200}', page)}"
+        return max(numbers)
 
     async def press_test(self, service: int) -> None:
         """Press the Test button of a service."""
         await self._form(f"/projects/{self.project}/alerts/", {"action": f"test:{service}"})
 
     async def _form(self, path: str, fields: dict[str, str]) -> str:
-        """Open a page, fill in its form, send it; the page that comes."""
-        async with self._session.get(path) as answer:
-            page = await answer.text()
-            assert answer.status == 200, f"GET {path}: {answer.status}"
+        """Open a page, submit its form and return the resulting page."""
+        async with self._session.get(path) as response:
+            page = await response.text()
+            assert response.status == 200, f"GET {path}: {response.status}"
         token = re.search(r'name="csrfmiddlewaretoken" value="(\w+)"', page)
         assert token, f"{path} has no form"
         fields = {"csrfmiddlewaretoken": token[1], **fields}
-        async with self._session.post(path, data=fields, headers={"Referer": self.url + path}) as answer:
-            page = await answer.text()
-            assert answer.status == 200, f"POST {path}: {answer.status} {page[:300]}"
+        async with self._session.post(path, data=fields, headers={"Referer": self.url + path}) as response:
+            page = await response.text()
+            assert response.status == 200, f"POST {path}: {response.status} {page[:300]}"
             return page
 
-    # -- what applications do ----------------------------------------------------------------------------------
+    # -- actions of applications-------------------------------------------------------------------------------
 
-    async def send_error(self, what: str, release: str) -> str:
-        """The shop fails and its sentry-sdk reports it; the exception as printed."""
-        return (await self._finish(self.python, SHOP, self.dsn, release, what)).strip()
+    async def send_error(self, fault: str, release: str) -> str:
+        """Run the shop with a fault that its sentry-sdk reports; return the printed exception."""
+        return (await self._finish(self.python, SHOP, self.dsn, release, fault)).strip()
 
     # -- Bugsink's own API and tables --------------------------------------------------------------------------
 
     async def api(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """A call of the API; the decoded answer. https://www.bugsink.com/docs/api/."""
+        """Call the API and return the decoded response. https://www.bugsink.com/docs/api/."""
         headers = {"Authorization": f"Bearer {self.token}"}
         path = f"/api/canonical/0/{path}"
-        async with self._session.request(method, path, json=body, headers=headers) as answer:
-            text = await answer.text()
-            assert answer.status < 300, f"{method} {path}: {answer.status} {text}"
+        async with self._session.request(method, path, json=body, headers=headers) as response:
+            text = await response.text()
+            assert response.status < 300, f"{method} {path}: {response.status} {text}"
             return json.loads(text) if text else None
 
     async def counted(self, issue: str, events: int) -> None:
-        """Wait until Bugsink has taken in so many events of an issue."""
+        """Wait until Bugsink has digested a number of events of an issue."""
 
         async def look() -> bool:
             return (await self.api("GET", f"issues/{issue}/"))["digested_event_count"] >= events
@@ -327,24 +329,26 @@ class Bugsink:
         await until(look, 20)
 
     async def failure(self, service: int) -> dict[str, Any]:
-        """What Bugsink keeps about the last failure of a service; empty if the last alert went well."""
+        """Return the columns of a service's last failure; empty if the last alert succeeded."""
         return await asyncio.to_thread(self._failure, service)
 
     def _failure(self, service: int) -> dict[str, Any]:
         uri = f"file:{self.folder / 'db.sqlite3'}?mode=ro"
         with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=10)) as con:
-            found = con.execute("select * from alerts_messagingserviceconfig where id = ?", (service,))
-            columns = [column[0] for column in found.description]
-            (row,) = found.fetchall()
-        kept = zip(columns, row, strict=True)
-        return {name: value for name, value in kept if name.startswith("last_failure") and value is not None}
+            cursor = con.execute("select * from alerts_messagingserviceconfig where id = ?", (service,))
+            columns = [column[0] for column in cursor.description]
+            (row,) = cursor.fetchall()
+        values = zip(columns, row, strict=True)
+        return {
+            name: value for name, value in values if name.startswith("last_failure") and value is not None
+        }
 
 
 @contextlib.asynccontextmanager
 async def running(
     version: str, webhook_url: str, folder: Path, *, project: str = "Shop", kind: str = "custom"
 ) -> AsyncIterator[Bugsink]:
-    """A Bugsink with one project, whose alerts go to ``webhook_url``. Raises Unreachable."""
+    """Run a Bugsink with one project whose alerts go to ``webhook_url``. Raises Unreachable."""
     python = await install(version)
     async with Bugsink(version, python, folder, project) as bugsink:
         try:

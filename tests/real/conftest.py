@@ -1,4 +1,4 @@
-"""What the runs with real Bugsinks share."""
+"""Fixtures of the tests with a real Bugsink."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 
 @pytest.fixture
 def step(capsys) -> Callable[[str], None]:
-    """Tell what happened, and when."""
-    began = time.monotonic()
+    """Return a function that prints a step and the time."""
+    started_at = time.monotonic()
 
-    def say(text: str) -> None:
+    def print_step(text: str) -> None:
         with capsys.disabled():
-            print(f"{time.monotonic() - began:6.1f} s  {text}")
+            print(f"{time.monotonic() - started_at:6.1f} s  {text}")
 
     with capsys.disabled():
         print()
-    return say
+    return print_step

@@ -8,12 +8,12 @@ DISCOUNTS_PERCENT = {"SPRING": 10, "FRIEND": 15}
 
 
 def average_price_cents(basket):
-    """What one item of a basket costs, on average."""
+    """Return the average price of the items of a basket."""
     return sum(basket["prices_cents"]) / len(basket["prices_cents"])
 
 
 def discount_percent(basket):
-    """What a basket's code takes off."""
+    """Return the discount of a basket's code."""
     return DISCOUNTS_PERCENT[basket["code"]]
 
 

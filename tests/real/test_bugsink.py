@@ -1,4 +1,4 @@
-"""The whole way with a real Bugsink: real exceptions, alerts, tickets, issues, and back."""
+"""From an exception in a real Bugsink to an issue and back."""
 
 from __future__ import annotations
 
@@ -42,10 +42,13 @@ async def test_the_whole_way_with_a_real_bugsink(service: RunningService, tmp_pa
         FakeForgejo(repository="acme/shop", token="forgejo-token-of-the-tests") as tracker,
         service.replica(_config(tracker)),
     ):
-        tracker.webhook_url, tracker.webhook_secret = f"{service.url}/webhooks/forgejo/my-product", WEBHOOK_SECRET
+        tracker.webhook_url, tracker.webhook_secret = (
+            f"{service.url}/webhooks/forgejo/my-product",
+            WEBHOOK_SECRET,
+        )
         intake = f"{service.url}/intake/shop/{SHOP}"
         async with running(version, intake, tmp_path / "bugsink", step) as bugsink:
-            await _walk(service, tracker, bugsink, step)
+            await _run_scenario(service, tracker, bugsink, step)
 
 
 def _config(tracker: FakeForgejo) -> str:
@@ -67,10 +70,10 @@ destination = "my-product"
     )
 
 
-async def _walk(service: RunningService, tracker: FakeForgejo, bugsink: real.Bugsink, step) -> None:
-    said = await bugsink.send_error("empty-basket", "shop@2.3.0")
-    step(f"sentry-sdk reports {said}")
-    assert said == "ZeroDivisionError: division by zero"
+async def _run_scenario(service: RunningService, tracker: FakeForgejo, bugsink: real.Bugsink, step) -> None:
+    printed = await bugsink.send_error("empty-basket", "shop@2.3.0")
+    step(f"sentry-sdk reports {printed}")
+    assert printed == "ZeroDivisionError: division by zero"
     (new,) = await reports(service, 1)
     assert new["action"] == "opened"
     issue, ticket = new["body"]["id"], new["ticket"]
@@ -78,7 +81,8 @@ async def _walk(service: RunningService, tracker: FakeForgejo, bugsink: real.Bug
     link = await service.linked(ticket)
     number = int(link["key"])
     assert (
-        tracker.issues_made() == 1 and tracker.issues[number].title == "ZeroDivisionError: division by zero"
+        tracker.issues_created() == 1
+        and tracker.issues[number].title == "ZeroDivisionError: division by zero"
     )
     shown = tracker.issues[number].body
     facts = ["/basket/average", "SHOP-1", bugsink.url]
@@ -90,7 +94,7 @@ async def _walk(service: RunningService, tracker: FakeForgejo, bugsink: real.Bug
 
     await bugsink.send_error("empty-basket", "shop@2.3.0")
     await bugsink.counted(issue, 2)
-    # whatever Bugsink has to say of the second event is queued before what the button says
+    # an alert of the second event would be queued before the alert of the button
     await bugsink.press_test(bugsink.service)
     _, test = await reports(service, 2)
     assert test["action"] == "test" and test["ticket"] is None
@@ -122,8 +126,8 @@ async def _walk(service: RunningService, tracker: FakeForgejo, bugsink: real.Bug
     seen = await service.ticket(ticket)
     assert [event["kind"] for event in seen["events"]] == ["opened", "closed", "regressed", "unmuted"]
     listed = await service.call("GET", "/api/v1/tickets", token=ADMIN, status=200)
-    assert [one["id"] for one in listed["tickets"]] == [ticket]
-    assert tracker.issues_made() == 1
+    assert [listed_ticket["id"] for listed_ticket in listed["tickets"]] == [ticket]
+    assert tracker.issues_created() == 1
     assert await bugsink.failure(bugsink.service) == {}
     step("one ticket, one issue; Bugsink notes no failure")
 
@@ -131,26 +135,26 @@ async def _walk(service: RunningService, tracker: FakeForgejo, bugsink: real.Bug
     await bugsink.press_test(by_password)
     assert (await reports(service, 5))[4]["action"] == "test"
     step("the token as the password of Basic authentication is taken")
-    for what, kind, url, status in (
+    for case, kind, url, status in (
         ("a wrong token", "custom", f"{service.url}/intake/shop/a-wrong-token", 401),
         ("another address", "custom", f"{service.url}/alerts/shop/{SHOP}", 404),
         ("another kind of service", "discord", f"{service.url}/intake/shop/{SHOP}", 422),
     ):
-        service = await bugsink.add_service(url, kind)
-        await bugsink.press_test(service)
-        failure = await until(lambda service=service: bugsink.failure(service))
+        alert_service = await bugsink.add_service(url, kind)
+        await bugsink.press_test(alert_service)
+        failure = await until(lambda number=alert_service: bugsink.failure(number))
         assert failure["last_failure_status_code"] == status, failure
-        step(f"{what}: Bugsink notes {failure['last_failure_error_message'].partition(' for url')[0]}")
+        step(f"{case}: Bugsink notes {failure['last_failure_error_message'].partition(' for url')[0]}")
     assert await bugsink.failure(by_password) == {}
     await reports(service, 5)
 
 
 async def reports(service: RunningService, count: int) -> list[dict[str, Any]]:
-    """Wait for so many reports; all there are, in the order in which they came."""
+    """Wait for a number of reports and return all reports in order of arrival."""
 
     async def look() -> list[dict[str, Any]] | None:
         rows = await con.fetch("select action, ticket_id, body from report order by id")
-        found = [
+        stored = [
             {
                 "action": row["action"],
                 "ticket": str(row["ticket_id"] or "") or None,
@@ -158,15 +162,15 @@ async def reports(service: RunningService, count: int) -> list[dict[str, Any]]:
             }
             for row in rows
         ]
-        return found if len(found) >= count else None
+        return stored if len(stored) >= count else None
 
     con = await asyncpg.connect(service.settings.database_url.reveal())
     try:
-        found = await until(look, 20)
+        stored = await until(look, 20)
     finally:
         await con.close()
-    assert len(found) == count
-    return found
+    assert len(stored) == count
+    return stored
 
 
 def _state(tracker: FakeForgejo, number: int, state: str, *, comments: int):
@@ -182,7 +186,7 @@ def _state(tracker: FakeForgejo, number: int, state: str, *, comments: int):
 
 @contextlib.asynccontextmanager
 async def recorder() -> AsyncIterator[tuple[str, list[bytes]]]:
-    """A server that keeps the bodies it gets."""
+    """Run a server that records the bodies it receives."""
     bodies: list[bytes] = []
 
     async def keep(request: web.Request) -> web.Response:
@@ -201,7 +205,7 @@ async def recorder() -> AsyncIterator[tuple[str, list[bytes]]]:
 
 
 async def test_the_samples_are_what_bugsink_posts(tmp_path: Path, step):
-    """Keys, kinds of values and constants of our samples are those of real alerts; BUGSINK_RECORD=1 makes them anew."""
+    """Keys, types and constants of the samples are those of real alerts; BUGSINK_RECORD=1 records them again."""
     async with recorder() as (url, bodies), running("2.6.2", url, tmp_path / "bugsink", step) as bugsink:
 
         async def alerted(count: int) -> bytes:

@@ -1,4 +1,4 @@
-"""The app of plugins/bugsink-messaging inside a real Bugsink: its form, its tasks, what arrives, and what it refuses."""
+"""The app of plugins/bugsink-messaging in a real Bugsink: its form, its tasks, posted alerts, and refusals."""
 
 from __future__ import annotations
 
@@ -48,60 +48,60 @@ class Post(msgspec.Struct, frozen=True):
         return json.loads(self.body)
 
     def verify(self, secret: str) -> None:
-        """As the README says it is signed."""
+        """Verify the signature as the README describes it."""
         signed = f"{self.headers['webhook-id']}.{self.headers['webhook-timestamp']}.".encode() + self.body
         key = base64.b64decode(secret.removeprefix("whsec_"))
-        made = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
-        assert self.headers["webhook-signature"] == f"v1,{made}"
+        expected = base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+        assert self.headers["webhook-signature"] == f"v1,{expected}"
         assert abs(int(self.headers["webhook-timestamp"]) - time.time()) < 60
         assert self.headers["content-type"] == "application/json"
 
 
 class Receiver:
-    """A server that keeps what is posted; ``answers`` are the statuses to come, then 202. A status of 0 never comes."""
+    """Server that records posts; ``statuses`` are the next responses, then 202. 0 delays the response for a minute."""
 
     def __init__(self) -> None:
         self.url = ""
         self.posts: list[Post] = []
-        self.answers: list[int] = []
+        self.statuses: list[int] = []
 
     async def handle(self, request: web.Request) -> web.Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.posts.append(Post(request.path, headers, await request.read()))
-        status = self.answers.pop(0) if self.answers and TOKEN in request.path else 202
+        status = self.statuses.pop(0) if self.statuses and TOKEN in request.path else 202
         if status == 0:
             await asyncio.sleep(60)
-        return web.Response(status=status, text="what was said")
+        return web.Response(status=status, text="a response text")
 
     async def arrived(self, path: str, count: int) -> list[Post]:
-        """Wait for so many posts to a path."""
+        """Wait for a number of posts to a path and return them."""
 
         async def look() -> list[Post] | None:
-            found = [post for post in self.posts if post.path == path]
-            return found if len(found) >= count else None
+            posts = [post for post in self.posts if post.path == path]
+            return posts if len(posts) >= count else None
 
-        found = await until(look, 20)
-        assert len(found) == count
-        return found
+        posts = await until(look, 20)
+        assert len(posts) == count
+        return posts
 
 
 @contextlib.asynccontextmanager
 async def receiver() -> AsyncIterator[Receiver]:
-    made = Receiver()
+    receiver = Receiver()
     app = web.Application()
-    app.router.add_post("/{path:.*}", made.handle)
+    app.router.add_post("/{path:.*}", receiver.handle)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
-        made.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-        yield made
+        receiver.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        yield receiver
     finally:
         await runner.cleanup()
 
 
 def build(folder: Path) -> Path:
-    """The app's wheel, built without network in a copy."""
+    """Build the app's wheel without network, in a copy of the source."""
     copy = folder / "source"
     shutil.copytree(APP, copy, ignore=shutil.ignore_patterns("build", "*.egg-info", "__pycache__", "tests"))
     script = "import sys; from setuptools import build_meta; build_meta.build_wheel(sys.argv[1])"
@@ -114,9 +114,9 @@ def build(folder: Path) -> Path:
 
 @contextlib.asynccontextmanager
 async def running(version: str, url: str, folder: Path, step: Callable[[str], None], settings: str = ""):
-    """A Bugsink with the app.
+    """Run a Bugsink with the app.
 
-    The venv is one for all tests, so the wheel goes into a folder of its own, where Bugsink's Python looks as well.
+    All tests share the venv, so the wheel is installed into another folder on the path of Bugsink's Python.
     """
     python = await real.installed(version)
     home = folder / "bugsink"
@@ -131,7 +131,7 @@ async def running(version: str, url: str, folder: Path, step: Callable[[str], No
 
 
 async def add(bugsink: real.Bugsink, url: str, secret: str) -> tuple[int, str]:
-    """Fill in the form of the kind Pointsman; the service's number, or 0, and the page that came."""
+    """Submit the form of the kind Pointsman; return the service's number, or 0, and the resulting page."""
     page = await bugsink._form(
         f"/projects/{bugsink.project}/alerts/service/add/",
         {
@@ -146,21 +146,21 @@ async def add(bugsink: real.Bugsink, url: str, secret: str) -> tuple[int, str]:
 
 
 async def page(bugsink: real.Bugsink, path: str) -> str:
-    async with bugsink._session.get(path) as answer:
-        assert answer.status == 200
-        return await answer.text()
+    async with bugsink._session.get(path) as response:
+        assert response.status == 200
+        return await response.text()
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_signed_alerts_with_their_event(tmp_path: Path, step, version: str):
-    """Every alert is posted signed, with environment, release and trace, and beside that is what kind custom posts."""
+    """Every alert is posted signed, with environment, release and trace, and otherwise like an alert of kind custom."""
     async with (
-        receiver() as place,
-        running(version, f"{place.url}/custom", tmp_path, step) as bugsink,
+        receiver() as receiver_,
+        running(version, f"{receiver_.url}/custom", tmp_path, step) as bugsink,
     ):
-        secret, signed = await _set_up(bugsink, place, step)
-        await _walk(bugsink, place, secret, signed, step)
-        await _failures(bugsink, place, signed, step)
+        secret, signed = await _set_up(bugsink, receiver_, step)
+        await _check_alerts(bugsink, receiver_, secret, signed, step)
+        await _failures(bugsink, receiver_, signed, step)
         log = (bugsink.folder / "snappea.log").read_text("utf-8")
         assert "pointsman_bugsink_messaging" in log, "snappea ran our tasks"
         assert TOKEN not in log
@@ -168,51 +168,55 @@ async def test_signed_alerts_with_their_event(tmp_path: Path, step, version: str
         step("snappea's log holds neither token nor secret")
 
 
-async def _set_up(bugsink: real.Bugsink, place: Receiver, step) -> tuple[str, int]:
-    """Migrations, the form, the Test button."""
+async def _set_up(bugsink: real.Bugsink, receiver_: Receiver, step) -> tuple[str, int]:
+    """Check migrations, the form and the Test button."""
     manage = (bugsink.python, "-m", "bugsink.scripts.manage")
-    said = await bugsink._finish(*manage, "makemigrations", "--check", "--dry-run")
-    assert "No changes detected" in said
+    output = await bugsink._finish(*manage, "makemigrations", "--check", "--dry-run")
+    assert "No changes detected" in output
     step("makemigrations --check: No changes detected")
 
     form = await page(bugsink, f"/projects/{bugsink.project}/alerts/service/add/")
     assert re.search(r'<option value="pointsman"[^>]*>\s*Pointsman\s*</option>', form)
     secret = html.unescape(re.search(r'name="signing_secret" value="(whsec_[^"]+)"', form)[1])
-    for url, given, error in (
-        (f"{place.url}/{TOKEN}", "no secret", "openssl rand -base64 32"),
+    for url, entered, error in (
+        (f"{receiver_.url}/{TOKEN}", "no secret", "openssl rand -base64 32"),
         ("http://192.0.2.1/intake", secret, "192.0.2.1"),
         ("ftp://127.0.0.1/intake", secret, "http"),
     ):
-        number, refused = await add(bugsink, url, given)
+        number, refused = await add(bugsink, url, entered)
         assert number == 0
         assert error in refused
-    service, _ = await add(bugsink, f"{place.url}/{TOKEN}", secret)
+    service, _ = await add(bugsink, f"{receiver_.url}/{TOKEN}", secret)
     assert service
     edit = await page(bugsink, f"/projects/{bugsink.project}/alerts/service/{service}/edit/")
     assert secret in html.unescape(edit)
-    assert f"{place.url}/{TOKEN}" in edit
+    assert f"{receiver_.url}/{TOKEN}" in edit
     step("the form offers the kind, proposes a secret, refuses what is none and what the policy forbids")
 
     await bugsink.press_test(service)
-    (test,) = await place.arrived(f"/{TOKEN}", 1)
+    (test,) = await receiver_.arrived(f"/{TOKEN}", 1)
     test.verify(secret)
-    told = test.decoded
-    assert (told["alert_reason"], told["project"], told["project_name"]) == ("TEST", bugsink.project, "Shop")
-    assert told["pointsman"]["event"] is None
+    alert = test.decoded
+    assert (alert["alert_reason"], alert["project"], alert["project_name"]) == (
+        "TEST",
+        bugsink.project,
+        "Shop",
+    )
+    assert alert["pointsman"]["event"] is None
     assert await bugsink.failure(service) == {}
     step("the Test button posts a signed test")
     return secret, service
 
 
-async def _walk(bugsink: real.Bugsink, place: Receiver, secret: str, service: int, step) -> None:
-    """NEW, REGRESSED and UNMUTED."""
+async def _check_alerts(bugsink: real.Bugsink, receiver_: Receiver, secret: str, service: int, step) -> None:
+    """Check the alerts NEW, REGRESSED and UNMUTED."""
     await bugsink.send_error("empty-basket", "shop@2.3.0")
-    new = (await place.arrived(f"/{TOKEN}", 2))[1]
+    new = (await receiver_.arrived(f"/{TOKEN}", 2))[1]
     new.verify(secret)
-    told = new.decoded
-    ours = told.pop("pointsman")
-    (custom,) = await place.arrived("/custom", 1)
-    assert told == custom.decoded
+    alert = new.decoded
+    ours = alert.pop("pointsman")
+    (custom,) = await receiver_.arrived("/custom", 1)
+    assert alert == custom.decoded
     event = ours["event"]
     assert (event["environment"], event["release"], event["level"]) == ("production", "shop@2.3.0", "error")
     assert (event["server_name"], event["transaction"]) == ("shop-1", "/basket/average")
@@ -225,9 +229,9 @@ async def _walk(bugsink: real.Bugsink, place: Receiver, secret: str, service: in
     key = bugsink.dsn.partition("//")[2].partition("@")[0]
     assert key not in new.body.decode(), "the DSN is a local variable of the shop"
     assert (ours["id"], ours["bugsink"], ours["left_out"]) == (new.headers["webhook-id"], bugsink.version, [])
-    found = await bugsink.api("GET", f"events/{event['id']}/")
-    assert found["event_id"].replace("-", "") == event["event_id"]
-    assert event["url"].startswith(f"{bugsink.url}/issues/issue/{told['id']}/event/")
+    stored_event = await bugsink.api("GET", f"events/{event['id']}/")
+    assert stored_event["event_id"].replace("-", "") == event["event_id"]
+    assert event["url"].startswith(f"{bugsink.url}/issues/issue/{alert['id']}/event/")
     step(f"alert NEW is signed and has environment, release, trace; {len(new.body)} bytes")
     if os.environ.get("BUGSINK_RECORD"):
         headers = {"Content-Type": "application/json"}
@@ -236,52 +240,52 @@ async def _walk(bugsink: real.Bugsink, place: Receiver, secret: str, service: in
         text = json.dumps(recorded, indent=1, ensure_ascii=False) + "\n"
         await asyncio.to_thread(RECORDED.write_text, text, "utf-8")
 
-    issue = told["id"]
+    issue = alert["id"]
     await bugsink.api("POST", f"issues/{issue}/resolve/")
     await bugsink.send_error("empty-basket", "shop@2.3.1")
-    back = (await place.arrived(f"/{TOKEN}", 3))[2]
+    back = (await receiver_.arrived(f"/{TOKEN}", 3))[2]
     back.verify(secret)
-    again = back.decoded["pointsman"]
-    assert (back.decoded["alert_reason"], again["event"]["release"]) == ("REGRESSED", "shop@2.3.1")
-    assert again["id"] != ours["id"]
+    regressed = back.decoded["pointsman"]
+    assert (back.decoded["alert_reason"], regressed["event"]["release"]) == ("REGRESSED", "shop@2.3.1")
+    assert regressed["id"] != ours["id"]
     body = {"period_name": "hour", "nr_of_periods": 1, "gte_threshold": 2}
     await bugsink.api("POST", f"issues/{issue}/mute-until/", body)
     await bugsink.send_error("empty-basket", "shop@2.3.2")
-    unmuted = (await place.arrived(f"/{TOKEN}", 4))[3]
+    unmuted = (await receiver_.arrived(f"/{TOKEN}", 4))[3]
     unmuted.verify(secret)
     assert (unmuted.decoded["alert_reason"], bool(unmuted.decoded["unmute_reason"])) == ("UNMUTED", True)
     last = unmuted.decoded["pointsman"]
     assert last["event"]["release"] == "shop@2.3.2"
-    if "events_at" in told:  # since 2.6.2 the history can be read
+    if "events_at" in alert:  # since 2.6.2 the history can be read
         history = (await bugsink.api("GET", f"issue-history/?issue={issue}"))["results"]
         entries = {entry["id"]: (entry["kind"], entry["triggering_event"]) for entry in history}
-        for one, kind in ((ours, "first_seen"), (again, "regressed"), (last, "unmuted")):
-            assert entries[one["history_id"]] == (kind, one["event"]["id"])
-    await place.arrived("/custom", 3)
+        for added, kind in ((ours, "first_seen"), (regressed, "regressed"), (last, "unmuted")):
+            assert entries[added["history_id"]] == (kind, added["event"]["id"])
+    await receiver_.arrived("/custom", 3)
     assert await bugsink.failure(service) == {}
     step("alerts REGRESSED and UNMUTED name the history's entry and its event")
 
 
-async def _failures(bugsink: real.Bugsink, place: Receiver, service: int, step) -> None:
-    """Tries, what Bugsink notes, and that the next success clears it."""
+async def _failures(bugsink: real.Bugsink, receiver_: Receiver, service: int, step) -> None:
+    """Check the retries, the failure that Bugsink records, and that the next success clears it."""
 
     async def failed() -> dict[str, Any]:
         return await bugsink.failure(service)
 
-    before = len(await place.arrived(f"/{TOKEN}", 4))
-    place.answers[:] = [503, 503]
+    before = len(await receiver_.arrived(f"/{TOKEN}", 4))
+    receiver_.statuses[:] = [503, 503]
     await bugsink.press_test(service)
-    tries = (await place.arrived(f"/{TOKEN}", before + 3))[before:]
+    tries = (await receiver_.arrived(f"/{TOKEN}", before + 3))[before:]
     assert len({post.headers["webhook-id"] for post in tries}) == 1
     assert len({post.body for post in tries}) == 1
     assert await failed() == {}
     step("answered 503 twice, it is posted a third time under the same id")
 
-    place.answers[:] = [503] * 3
+    receiver_.statuses[:] = [503] * 3
     await bugsink.press_test(service)
-    noted = await until(failed, 20)
-    assert (noted["last_failure_status_code"], noted["last_failure_error_type"]) == (503, "HTTPError")
-    assert (noted["last_failure_response_text"], noted["last_failure_is_json"]) == ("what was said", 0)
+    failure = await until(failed, 20)
+    assert (failure["last_failure_status_code"], failure["last_failure_error_type"]) == (503, "HTTPError")
+    assert (failure["last_failure_response_text"], failure["last_failure_is_json"]) == ("a response text", 0)
     assert "Last alert failed" in await page(bugsink, f"/projects/{bugsink.project}/alerts/")
     await bugsink.press_test(service)
 
@@ -291,21 +295,21 @@ async def _failures(bugsink: real.Bugsink, place: Receiver, service: int, step) 
     await until(cleared, 20)
     step("answered 503 three times, Bugsink notes it; the next success clears it")
 
-    await place.arrived(f"/{TOKEN}", before + 7)
-    place.answers[:] = [0]
+    await receiver_.arrived(f"/{TOKEN}", before + 7)
+    receiver_.statuses[:] = [0]
     await bugsink.press_test(service)
     assert (await until(failed, 20))["last_failure_error_type"] == "ReadTimeout"
-    await place.arrived(f"/{TOKEN}", before + 8)
-    step("one that never answers is asked once")
+    await receiver_.arrived(f"/{TOKEN}", before + 8)
+    step("a server that never responds is called once")
 
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
-    nobody, _ = await add(bugsink, f"http://127.0.0.1:{port}/{TOKEN}", await _secret(bugsink))
-    await bugsink.press_test(nobody)
-    noted = await until(lambda: bugsink.failure(nobody), 20)
-    assert noted["last_failure_error_type"] == "ConnectionError"
-    assert TOKEN not in noted["last_failure_error_message"]
-    step("nobody there: Bugsink notes it without the token")
+    closed_port, _ = await add(bugsink, f"http://127.0.0.1:{port}/{TOKEN}", await _secret(bugsink))
+    await bugsink.press_test(closed_port)
+    failure = await until(lambda: bugsink.failure(closed_port), 20)
+    assert failure["last_failure_error_type"] == "ConnectionError"
+    assert TOKEN not in failure["last_failure_error_message"]
+    step("connection refused: Bugsink records it without the token")
 
 
 async def _secret(bugsink: real.Bugsink) -> str:
@@ -326,11 +330,11 @@ for kind, path in (("pointsman", "/signed"), ("custom", "/second")):
 
 
 async def test_a_bugsink_that_is_not_supported_runs_on(tmp_path: Path, step):
-    """The app says so in both logs; a service of its kind sends nothing, and the others' alerts go out."""
+    """The app logs it in both processes; a service of its kind sends nothing, and other services send their alerts."""
     older = "\nimport pointsman_bugsink_messaging\npointsman_bugsink_messaging.SUPPORTED = ('2.4.9',)\n"
     async with (
-        receiver() as place,
-        running(VERSIONS[0], f"{place.url}/custom", tmp_path, step, older) as bugsink,
+        receiver() as receiver_,
+        running(VERSIONS[0], f"{receiver_.url}/custom", tmp_path, step, older) as bugsink,
     ):
         for name in ("gunicorn", "snappea"):
             log = (bugsink.folder / f"{name}.log").read_text("utf-8")
@@ -338,24 +342,26 @@ async def test_a_bugsink_that_is_not_supported_runs_on(tmp_path: Path, step):
         form = await page(bugsink, f"/projects/{bugsink.project}/alerts/service/add/")
         assert 'value="pointsman"' not in form
         step("both logs name the versions; the form does not offer the kind")
-        made = await bugsink._finish(bugsink.python, "-c", _SERVICES, str(bugsink.project), place.url)
-        ours, _ = map(int, made.split())
+        output = await bugsink._finish(bugsink.python, "-c", _SERVICES, str(bugsink.project), receiver_.url)
+        ours, _ = map(int, output.split())
         await bugsink.send_error("empty-basket", "shop@2.3.0")
-        await place.arrived("/custom", 1)
-        await place.arrived("/second", 1)
+        await receiver_.arrived("/custom", 1)
+        await receiver_.arrived("/second", 1)
         await bugsink.press_test(ours)
         edit = f"/projects/{bugsink.project}/alerts/service/{ours}/edit/"
         assert (await page(bugsink, f"/projects/{bugsink.project}/alerts/")).count("test:") == 3
         fields = {"display_name": "x", "kind": "pointsman", "action": "save"}
         assert "does not support this version" in await bugsink._form(edit, fields)
-        assert not [post for post in place.posts if post.path == "/signed"]
+        assert not [post for post in receiver_.posts if post.path == "/signed"]
         assert "is not sent: pointsman-bugsink-messaging does not support" in (
             bugsink.folder / "snappea.log"
         ).read_text("utf-8")
         step("a service of the kind from before sends nothing; those beside it are sent")
 
 
-async def test_pointsman_takes_its_alerts_by_the_token_in_the_path(service: RunningService, tmp_path: Path, step):
+async def test_pointsman_takes_its_alerts_by_the_token_in_the_path(
+    service: RunningService, tmp_path: Path, step
+):
     """A source of the kind bugsink needs no change: a test makes no ticket, an alert makes one."""
     async with service.replica(SOURCES):
         intake = f"{service.url}/intake/shop/{SHOP}"

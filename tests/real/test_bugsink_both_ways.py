@@ -1,4 +1,4 @@
-"""A real Bugsink, asked and told by its API: details, lost alerts, and the loop closed. Its old versions by the kind Slack."""
+"""Synchronization with a real Bugsink by its API: event details, missed alerts, feedback. Old versions use the kind Slack."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ VERSIONS = real.versions()
 pytestmark = pytest.mark.real
 
 
-def _config(tracker: FakeForgejo, bugsink: real.Bugsink, told: str) -> str:
+def _config(tracker: FakeForgejo, bugsink: real.Bugsink, settings: str) -> str:
     return f"""
 [[source]]
 slug = "shop"
@@ -40,7 +40,7 @@ token = "{SHOP}"
 url = "{bugsink.url}"
 token = "{bugsink.token}"
 poll_seconds = 5
-{told}
+{settings}
 [[destination]]
 slug = "my-product"
 tracker = "forgejo"
@@ -54,11 +54,15 @@ destination = "my-product"
 """
 
 
-class Story:
-    """One Bugsink, one tracker, and a replica that comes and goes at one address."""
+class Scenario:
+    """A Bugsink, a tracker, and a replica that is restarted at the same address."""
 
     def __init__(
-        self, service: RunningService, tracker: FakeForgejo, bugsink: real.Bugsink, step: Callable[[str], None]
+        self,
+        service: RunningService,
+        tracker: FakeForgejo,
+        bugsink: real.Bugsink,
+        step: Callable[[str], None],
     ):
         self.service, self.tracker, self.bugsink, self.step = service, tracker, bugsink, step
         self.version = tuple(int(part) for part in bugsink.version.split("."))
@@ -70,40 +74,44 @@ class Story:
         finally:
             await con.close()
 
-    async def reports(self, action: str, count: int = 1, patience: float = 20.0) -> Any:
+    async def reports(self, action: str, count: int = 1, timeout_seconds: float = 20.0) -> Any:
         async def look() -> list[Any] | None:
             sql = "select ticket_id, headers, body from report where action = $1 order by id"
-            found = await self.rows(sql, action)
-            return found if len(found) >= count else None
+            rows = await self.rows(sql, action)
+            return rows if len(rows) >= count else None
 
-        found = await until(look, patience)
-        assert len(found) == count
-        return found[-1]
+        rows = await until(look, timeout_seconds)
+        assert len(rows) == count
+        return rows[-1]
 
     async def issue(self, number: int, state: str, comments: int) -> str:
         async def look() -> bool:
-            one = self.tracker.issues.get(number)
-            return one is not None and one.state == state and len(one.comments) == comments
+            issue = self.tracker.issues.get(number)
+            return issue is not None and issue.state == state and len(issue.comments) == comments
 
         await until(look, 20)
         return self.tracker.issues[number].comments[-1].body if comments else self.tracker.issues[number].body
 
-    async def ask_about_everything(self, running: app.Running) -> None:
-        """Ask Bugsink about the last hour: nothing of it is news."""
+    async def backfill_last_hour(self, running: app.Running) -> None:
+        """Backfill the last hour again: nothing of it is new."""
         services = running.services
         now = dt.datetime.now(dt.UTC)
-        turn = store.Turn(now, None, now - dt.timedelta(hours=1))
-        pull = SourceBackfill(services.database, services.config, services.preparer, services.intake, grace=dt.timedelta())
-        assert await pull.ask(services.config.current.sources["shop"], turn) == 0
+        poll = store.SourcePoll(now, None, now - dt.timedelta(hours=1))
+        backfill = SourceBackfill(
+            services.database, services.config, services.preparer, services.intake, grace=dt.timedelta()
+        )
+        assert await backfill.backfill(services.config.current.sources["shop"], poll) == 0
 
     async def problem(self) -> str:
-        (row,) = await self.rows("select data ->> 'problem_id' as id from event where n = 1 order by at limit 1")
+        (row,) = await self.rows(
+            "select data ->> 'problem_id' as id from event where n = 1 order by at limit 1"
+        )
         return row["id"]
 
 
 @pytest.mark.parametrize("version", VERSIONS)
 async def test_both_ways_with_a_real_bugsink(service: RunningService, tmp_path: Path, step, version: str):
-    """Everything an alert does, what is lost while we are away, and what Bugsink is told in return."""
+    """Alerts, alerts that were missed while no replica ran, and the feedback to Bugsink."""
     await real.installed(version)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -118,22 +126,22 @@ async def test_both_ways_with_a_real_bugsink(service: RunningService, tmp_path: 
         tracker.webhook_url = f"http://127.0.0.1:{port}/webhooks/forgejo/my-product"
         tracker.webhook_secret = WEBHOOK_SECRET
         step(f"Bugsink {version} is up, with a messaging service of the kind {kind} added in its form")
-        story = Story(service, tracker, bugsink, step)
-        told = "" if story.version >= (2, 4, 0) else 'resolve = "no"\ncomment = false'
-        async with service.replica(_config(tracker, bugsink, told)):
-            await _alerts(story)
-            if story.version >= (2, 4, 0):
-                await _closes(story)
-            await _mutes(story)
-        await _away(story, muted=story.version >= (2, 2, 1))
+        scenario = Scenario(service, tracker, bugsink, step)
+        settings = "" if scenario.version >= (2, 4, 0) else 'resolve = "no"\ncomment = false'
+        async with service.replica(_config(tracker, bugsink, settings)):
+            await _alerts(scenario)
+            if scenario.version >= (2, 4, 0):
+                await _closes(scenario)
+            await _mutes(scenario)
+        await _away(scenario, muted=scenario.version >= (2, 2, 1))
 
 
-async def _alerts(story: Story) -> None:
-    bugsink, step = story.bugsink, story.step
-    said = await bugsink.send_error("empty-basket", "shop@2.3.0")
-    step(f"sentry-sdk reports {said}")
-    await story.reports("opened")
-    body = await story.issue(1, "open", 0)
+async def _alerts(scenario: Scenario) -> None:
+    bugsink, step = scenario.bugsink, scenario.step
+    printed = await bugsink.send_error("empty-basket", "shop@2.3.0")
+    step(f"sentry-sdk reports {printed}")
+    await scenario.reports("opened")
+    body = await scenario.issue(1, "open", 0)
     for fact in (
         "in average_price_cents",
         'sum(basket["prices_cents"])',
@@ -146,33 +154,33 @@ async def _alerts(story: Story) -> None:
     step("NEW makes issue 1, with stack trace, environment, release and server, and no local variables")
     await bugsink.send_error("empty-basket", "shop@2.3.0")
     await bugsink.press_test(bugsink.service)
-    await story.reports("test")
-    await story.reports("opened")
-    assert story.tracker.issues_made() == 1
+    await scenario.reports("test")
+    await scenario.reports("opened")
+    assert scenario.tracker.issues_created() == 1
     step("the same exception again brings nothing; the Test button's alert makes no ticket")
-    await _doctor(story)
+    await _doctor(scenario)
 
 
-async def _doctor(story: Story) -> None:
-    """What an administrator is told; nothing of it changes anything."""
-    here = msgspec.structs.replace(story.service.settings, public_url=story.service.url)
-    async with Database.open(here.database_url.reveal(), size=2) as database:
-        found = await diagnostics.doctor(here, database, "shop")
-    for one in found:
-        story.step(f"doctor: {one.level}: {one.message}")
-    whole = story.version >= (2, 6, 2)
-    assert [one.message for one in found if one.level == "error"] == []
-    assert any("DENY_NON_GLOBAL" in one.remedy for one in found)
-    assert any("2.6.2 or newer" in one.message for one in found) == whole
-    assert any("/intake/shop/TOKEN" in one.message for one in found)
-    assert not any(SHOP in one.message for one in found)
-    issue = await story.bugsink.api("GET", f"issues/{await story.problem()}/")
+async def _doctor(scenario: Scenario) -> None:
+    """Run the doctor: it reports findings and changes nothing."""
+    settings = msgspec.structs.replace(scenario.service.settings, public_url=scenario.service.url)
+    async with Database.open(settings.database_url.reveal(), size=2) as database:
+        findings = await diagnostics.doctor(settings, database, "shop")
+    for finding in findings:
+        scenario.step(f"doctor: {finding.level}: {finding.message}")
+    whole = scenario.version >= (2, 6, 2)
+    assert [finding.message for finding in findings if finding.level == "error"] == []
+    assert any("DENY_NON_GLOBAL" in finding.remedy for finding in findings)
+    assert any("2.6.2 or newer" in finding.message for finding in findings) == whole
+    assert any("/intake/shop/TOKEN" in finding.message for finding in findings)
+    assert not any(SHOP in finding.message for finding in findings)
+    issue = await scenario.bugsink.api("GET", f"issues/{await scenario.problem()}/")
     assert not issue["is_resolved"]
 
 
-async def _closes(story: Story) -> None:
-    bugsink, step, tracker = story.bugsink, story.step, story.tracker
-    problem = await story.problem()
+async def _closes(scenario: Scenario) -> None:
+    bugsink, step, tracker = scenario.bugsink, scenario.step, scenario.tracker
+    problem = await scenario.problem()
 
     async def resolved(wanted: bool) -> None:
         async def look() -> bool:
@@ -180,39 +188,41 @@ async def _closes(story: Story) -> None:
 
         await until(look, 20)
 
-    if story.version >= (2, 6, 2):
+    if scenario.version >= (2, 6, 2):
         history = await bugsink.api("GET", f"issue-history/?issue={problem}")
-        (comment,) = [one["comment"] for one in history["results"] if one["kind"] == "manual_annotation"]
+        (comment,) = [
+            entry["comment"] for entry in history["results"] if entry["kind"] == "manual_annotation"
+        ]
         assert f"{tracker.url}/acme/shop/issues/1" in comment
-        step(f"a comment stands in Bugsink: {comment.partition(chr(10))[0]}")
+        step(f"a comment is in Bugsink: {comment.partition(chr(10))[0]}")
     assert await tracker.close_issue(1) == 200
     await resolved(True)
     step("issue 1 is closed; is_resolved: true in Bugsink")
     assert await tracker.reopen_issue(1) == 200
     await resolved(False)
     step("issue 1 is reopened; is_resolved: false in Bugsink")
-    # Forgejo's times are whole seconds, and a webhook with the bytes of an earlier one is taken for its repeat
+    # Forgejo's times are whole seconds, and a webhook with the same bytes as an earlier one counts as its repetition
     await asyncio.sleep(1.1)
     assert await tracker.close_issue(1) == 200
     await resolved(True)
     await bugsink.send_error("empty-basket", "shop@2.3.1")
-    await story.reports("regressed")
-    comment = await story.issue(1, "open", 1)
+    await scenario.reports("regressed")
+    comment = await scenario.issue(1, "open", 1)
     assert "come back" in comment and "shop@2.3.1" in comment, comment
     step("closed again, and the exception comes back: REGRESSED reopens issue 1, with a comment")
 
 
-async def _mutes(story: Story) -> None:
-    if story.version < (2, 2, 1):
+async def _mutes(scenario: Scenario) -> None:
+    if scenario.version < (2, 2, 1):
         return
-    bugsink, step = story.bugsink, story.step
-    problem = await story.problem()
-    comments = len(story.tracker.issues[1].comments)
+    bugsink, step = scenario.bugsink, scenario.step
+    problem = await scenario.problem()
+    comments = len(scenario.tracker.issues[1].comments)
     body = {"period_name": "hour", "nr_of_periods": 1, "gte_threshold": 2}
     assert (await bugsink.api("POST", f"issues/{problem}/mute-until/", body))["is_muted"]
     await bugsink.send_error("empty-basket", "shop@2.3.1")
-    await story.reports("unmuted")
-    comment = await story.issue(1, "open", comments + 1)
+    await scenario.reports("unmuted")
+    comment = await scenario.issue(1, "open", comments + 1)
     assert "More than 2 events per 1 hour" in comment, comment
     step("muted, and unmuted by volume: UNMUTED, a comment with the reason")
     body = {"period_name": "minute", "nr_of_periods": 1}
@@ -220,30 +230,30 @@ async def _mutes(story: Story) -> None:
     step("muted for a minute; and Pointsman is stopped")
 
 
-async def _away(story: Story, *, muted: bool) -> None:
-    """Alerts while nobody hears them; then they are found. The mute of a minute ends after that."""
-    bugsink, step, service = story.bugsink, story.step, story.service
-    began = time.monotonic()
+async def _away(scenario: Scenario, *, muted: bool) -> None:
+    """Miss alerts while no replica runs, then find them. The mute of a minute ends after that."""
+    bugsink, step, service = scenario.bugsink, scenario.step, scenario.service
+    started_at = time.monotonic()
     await bugsink.send_error("unknown-code", "shop@2.3.1")
     failure = await until(lambda: bugsink.failure(bugsink.service), 20)
     step(f"a new exception; Bugsink notes {failure['last_failure_error_type']}, and does not try again")
-    assert story.tracker.issues_made() == 1
+    assert scenario.tracker.issues_created() == 1
     async with service.replica() as running:
         step("Pointsman is back")
-        await story.reports("opened", 2, patience=60)
-        body = await story.issue(2, "open", 0)
-        assert "KeyError" in story.tracker.issues[2].title and "in discount_percent" in body, body
-        step("found by asking: issue 2, with its stack trace")
+        await scenario.reports("opened", 2, timeout_seconds=60)
+        body = await scenario.issue(2, "open", 0)
+        assert "KeyError" in scenario.tracker.issues[2].title and "in discount_percent" in body, body
+        step("found by the backfill: issue 2, with its stack trace")
         if not muted:
             return
-        comments = len(story.tracker.issues[1].comments)
-        await asyncio.sleep(max(0.0, 61.5 - (time.monotonic() - began)))
+        comments = len(scenario.tracker.issues[1].comments)
+        await asyncio.sleep(max(0.0, 61.5 - (time.monotonic() - started_at)))
         await bugsink.send_error("empty-basket", "shop@2.3.1")
-        await story.reports("unmuted", 2)
-        comment = await story.issue(1, "open", comments + 1)
+        await scenario.reports("unmuted", 2)
+        comment = await scenario.issue(1, "open", comments + 1)
         assert "mute" in comment, comment
         step("the minute is over and it happens again: UNMUTED, a comment")
-        await story.ask_about_everything(running)
-        assert story.tracker.issues_made() == 2
-        assert len(story.tracker.issues[1].comments) == comments + 1
-        step("asked again about everything: all is known, nothing happens twice")
+        await scenario.backfill_last_hour(running)
+        assert scenario.tracker.issues_created() == 2
+        assert len(scenario.tracker.issues[1].comments) == comments + 1
+        step("backfilled the last hour again: everything is known, no duplicate")
