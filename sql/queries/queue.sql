@@ -170,14 +170,6 @@ healthy as (
     and (s.failed_at is not null or s.breaker <> 0 or s.breaker_failures > 0))
 select id as lane_id, lease_id, state from moved
 
--- name: issues_with_waiting_webhooks
--- Select the issues whose webhooks came before their link.
-select w.destination_id, w.remote_id
-from unnest($1::integer[], $2::text[], $3::text[]) as issue (destination_id, remote_id, remote_key)
-join webhook w on w.destination_id = issue.destination_id
- and (w.remote_id = issue.remote_id or w.remote_key = issue.remote_key)
-where w.state = 3
-
 -- name: schedule_retry
 -- Schedule the next attempt of a delivery.
 with moved as (
@@ -237,10 +229,6 @@ logged as (
 orphaned as (
   update link k set state = 2 from moved where k.lane_id = moved.id and $4::boolean)
 select id from moved
-
--- name: orphan_link
--- Mark the link of an issue that its tracker reports as gone.
-update link set state = 2 where lane_id = $1
 
 -- name: replay_parked
 -- Replay the first delivery of a parked lane, with the same marker, so that nothing is created twice.

@@ -86,3 +86,15 @@ update lane l set state = 3, park_reason = $2, lease_id = null, lease_until = nu
 from destination d
 where d.id = l.destination_id and d.kind = 1 and l.ticket_id = $1 and l.state <> 3
 returning d.slug
+
+-- name: issues_with_waiting_webhooks
+-- Select the issues whose webhooks came before their link.
+select w.destination_id, w.remote_id
+from unnest($1::integer[], $2::text[], $3::text[]) as issue (destination_id, remote_id, remote_key)
+join webhook w on w.destination_id = issue.destination_id
+ and (w.remote_id = issue.remote_id or w.remote_key = issue.remote_key)
+where w.state = 3
+
+-- name: orphan_link
+-- Mark the link of an issue that its tracker reports as gone.
+update link set state = 2 where lane_id = $1

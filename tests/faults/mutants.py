@@ -9,7 +9,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from pointsman.storage import queue
+from pointsman.storage import marker_observations, queue
 from pointsman.storage.queue import Lanes
 from pointsman_forgejo.tracker import ForgejoTracker
 
@@ -36,8 +36,8 @@ def without_find() -> None:
     async def no_observations(*_: object) -> list[tuple[str, str, str]]:
         return []
 
-    assert hasattr(Lanes, "issues_with_marker")
-    Lanes.issues_with_marker = no_observations  # type: ignore[method-assign, assignment]
+    assert hasattr(marker_observations, "issues_with_marker")
+    marker_observations.issues_with_marker = no_observations  # type: ignore[assignment]
 
 
 def without_fence() -> None:

@@ -27,9 +27,6 @@ _PREDICATE = re.compile(
 )
 _BEFORE = re.compile(r"\b(where|and|on|or|when|not)\s+\(?$")
 
-ONLY_READ = frozenset({"issues_with_waiting_webhooks"})
-"""Statements that change nothing that a lease protects."""
-
 #: Predicates that another predicate implies, with the reason to keep them.
 REDUNDANT = {
     ("has_due_work", "state = 2"): "lease_until is null unless it is leased; the index needs it",
@@ -81,8 +78,6 @@ def mutants(file: str = "queue") -> Iterator[Mutant]:
     """Yield every statement without one of its predicates; repeated predicates are also removed at all places at once."""
     statements = queries(file)
     for name in statements:
-        if name in ONLY_READ:
-            continue
         sql = statements[name]
         predicates = [match for match in _PREDICATE.finditer(sql) if _BEFORE.search(sql[: match.start()])]
         for predicate in predicates:

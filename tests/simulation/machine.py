@@ -22,7 +22,7 @@ from hypothesis.stateful import (
 from pointsman.domain.states import DeliveryState, LaneState
 from pointsman.storage import destinations
 from pointsman.storage.destinations import Failure
-from pointsman.storage.marker_observations import MarkerObservation, record_markers
+from pointsman.storage.marker_observations import MarkerObservation, issues_with_marker, record_markers
 from pointsman.storage.queries import queries
 from pointsman.storage.queue import Lane, Lanes, missing_comments, replay
 from simulation.environment import (
@@ -133,7 +133,7 @@ class QueueMachine(RuleBasedStateMachine):
             [ticket_id] * more, [destination_id] * more, [more - i for i in range(more)], list(numbers),
             [2 if exists or i else 1 for i in range(more)], [uuid.uuid4() for _ in numbers], [None] * more, [0] * more,
         ]  # fmt: skip
-        sql = queries("deliveries")["insert_changes"]
+        sql = queries("delivery_writer")["insert_changes"]
         self.clock += 0.001
         self.environment.run(self.environment.database.execute(sql, *columns))
         lane_id = self.environment.run(
@@ -371,7 +371,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @staticmethod
     async def _observed(lanes: Lanes, observation: MarkerObservation) -> list[Any]:
-        return sorted(await lanes.issues_with_marker(observation.destination_id, observation.marker))
+        return sorted(await issues_with_marker(lanes.database, observation.destination_id, observation.marker))
 
     @rule(
         destination=index,

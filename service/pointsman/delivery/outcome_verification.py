@@ -16,8 +16,8 @@ from pointsman.plugin_api import CommentRef, IssueRef, Marker
 from pointsman.plugin_host.http_client import track_writes
 from pointsman.plugin_host.snapshot import ConfigSnapshot
 from pointsman.plugin_host.validate import validated
+from pointsman.storage import marker_observations
 from pointsman.storage.db import Database
-from pointsman.storage.marker_observations import record_marker
 from pointsman.storage.queue import Lanes
 
 LOOK_BACK = dt.timedelta(days=2)
@@ -51,7 +51,7 @@ async def resolve_unknown(
     if delivery.verify_after_seconds > 0:
         await lanes.release(lane, delay_seconds=delivery.verify_after_seconds)
         return Resolution.WAIT
-    ref = await verify_outcome(database, lanes, snapshot, attempt)
+    ref = await verify_outcome(database, snapshot, attempt)
     if ref is not None:
         return ref
     tracker = attempt.destination.tracker
@@ -82,20 +82,22 @@ async def resolve_unknown(
 
 
 async def verify_outcome(
-    database: Database, lanes: Lanes, snapshot: ConfigSnapshot, attempt: Attempt
+    database: Database, snapshot: ConfigSnapshot, attempt: Attempt
 ) -> IssueRef | CommentRef | None:
     """Return the issue or comment that an earlier request created: observed before, or found at the tracker.
 
     None: it is not there (yet), or the tracker can't be asked.
     """
-    return await _observed_issue(lanes, attempt) or await _find(database, snapshot, attempt)
+    return await _observed_issue(database, attempt) or await _find(database, snapshot, attempt)
 
 
-async def _observed_issue(lanes: Lanes, attempt: Attempt) -> IssueRef | None:
+async def _observed_issue(database: Database, attempt: Attempt) -> IssueRef | None:
     """Return the issue that was observed with the delivery's marker, by a webhook or a poll."""
     if attempt.kind is not DeliveryKind.CREATE:
         return None
-    issues = await lanes.issues_with_marker(attempt.lane.destination_id, attempt.delivery.marker)
+    issues = await marker_observations.issues_with_marker(
+        database, attempt.lane.destination_id, attempt.delivery.marker
+    )
     return IssueRef(*issues[0]) if issues else None
 
 
@@ -117,7 +119,7 @@ async def _find(
             return validated(comments[0], CommentRef) if comments else None
         issues = [validated(issue, IssueRef) for issue in await tracker.find_issue(marker, since)]
     for issue in issues:
-        await record_marker(
+        await marker_observations.record_marker(
             database,
             attempt.lane.destination_id,
             delivery.marker,

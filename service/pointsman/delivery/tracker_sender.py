@@ -148,7 +148,7 @@ class TrackerSender:
         tracker = attempt.destination.require_tracker()
         if attempt.delivery.verify_writes and attempt.kind in VERIFIABLE_KINDS and tracker.capabilities.find:
             track_writes()
-            ref = await verify_outcome(self._database, self._lanes, snapshot, attempt)
+            ref = await verify_outcome(self._database, snapshot, attempt)
             if ref is not None:
                 return Effect.of_earlier_request(ref)
         return Resolution.NOT_APPLIED

@@ -14,7 +14,7 @@ from pointsman.domain.ticket import Ticket
 from pointsman.storage.db import Connection, Row
 from pointsman.storage.queries import queries
 
-SQL = queries("deliveries")
+SQL = queries("delivery_writer")
 
 MAX_CLOSED_AT_ONCE = 3_000
 """At most so many throttled tickets are closed together with their summary ticket; the rest stays open."""

@@ -67,14 +67,6 @@ async def list_duplicates(database: Database, limit: int) -> list[DuplicateMarke
     return rows_of(DuplicateMarker, await database.fetch(SQL["list_duplicates"], limit))
 
 
-async def issues_with_marker(
-    database: Database, destination_id: int, marker: uuid.UUID
-) -> list[tuple[str, str, str]]:
-    """Return the issues (id, key, URL) in which a marker was seen, first one first."""
-    rows = await database.fetch(queries("marker_observations")["issues_with_marker"], destination_id, marker)
-    return [(row["remote_id"], row["remote_key"], row["url"]) for row in rows]
-
-
 async def set_canonical(database: Database, destination_id: int, marker: uuid.UUID, remote_id: str) -> None:
     """Make an issue the first one in which its marker was seen, so that verification finds it too."""
     await database.execute(SQL["set_canonical_issue"], destination_id, marker, remote_id)

@@ -14,7 +14,7 @@ from pointsman.storage.queries import queries
 from pointsman.storage.queue import seconds
 from pointsman.storage.rows import row_of, rows_of
 
-SQL = queries("sources")
+SQL = queries("enrichments")
 
 
 class Enrichment(NamedTuple):

@@ -47,3 +47,11 @@ async def record_markers(database: Database, observations: Sequence[MarkerObserv
         await database.execute(SQL["insert_marker_observations"], *columns(list(firsts.values())))
         remaining = later
     return [None] * len(observations)
+
+
+async def issues_with_marker(
+    database: Database, destination_id: int, marker: uuid.UUID
+) -> list[tuple[str, str, str]]:
+    """Return the issues (id, key, URL) that were observed with a marker, the oldest observation first."""
+    rows = await database.fetch(SQL["issues_with_marker"], destination_id, marker)
+    return [(row["remote_id"], row["remote_key"], row["url"]) for row in rows]

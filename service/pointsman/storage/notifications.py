@@ -23,7 +23,7 @@ from pointsman.storage.queries import queries
 
 log = logger("listener")
 
-SQL = queries("notify")
+SQL = queries("notifications")
 CHANNEL = "pointsman_work"
 MIN_INTERVAL_SECONDS = 0.1
 PROBE_INTERVAL_SECONDS = 10.0

@@ -399,13 +399,6 @@ class Lanes:
         )
         return row is not None
 
-    async def issues_with_marker(self, destination_id: int, marker: uuid.UUID) -> list[tuple[str, str, str]]:
-        """Return the issues that were observed with a marker, the oldest first: id, key and address."""
-        rows = await self.database.fetch(
-            queries("marker_observations")["issues_with_marker"], destination_id, marker
-        )
-        return [(row["remote_id"], row["remote_key"], row["url"]) for row in rows]
-
 
 async def replay(database: Database, lane_id: int, seq: int, *, assume_not_applied: bool = False) -> bool:
     """Try a dead letter, or the first delivery of a parked lane, again. Return False if it is neither.

@@ -148,7 +148,7 @@ async def issues_with_waiting_webhooks(
     database: Database, issues: Sequence[tuple[int, str, str]]
 ) -> set[tuple[int, str]]:
     """Return which issues (destination, id, key) have waiting webhooks, as destinations and ids."""
-    rows = await database.fetch(queries("queue")["issues_with_waiting_webhooks"], *columns(issues))
+    rows = await database.fetch(SQL["issues_with_waiting_webhooks"], *columns(issues))
     return {(row["destination_id"], row["remote_id"]) for row in rows}
 
 
@@ -201,7 +201,7 @@ async def update_issue_state(
 
 async def orphan_link(con: Connection, lane_id: int) -> None:
     """Mark the link of an issue that was deleted or moved away as orphaned."""
-    await con.execute(queries("queue")["orphan_link"], lane_id)
+    await con.execute(SQL["orphan_link"], lane_id)
 
 
 async def last_state_write(con: Connection, lane_id: int, kind: DeliveryKind) -> LastStateWrite | None:

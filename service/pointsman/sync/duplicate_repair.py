@@ -28,7 +28,7 @@ from pointsman.storage import duplicates as store
 from pointsman.storage.db import Database
 from pointsman.storage.duplicates import DuplicateMarker, ResentDelivery
 from pointsman.storage.leases import Lease, acquire_lease, is_held
-from pointsman.storage.marker_observations import record_marker
+from pointsman.storage.marker_observations import issues_with_marker, record_marker
 from pointsman.sync.duplicates import MarkedIssue, choose, find_marked_issues
 
 log = logger("duplicates")
@@ -197,8 +197,7 @@ class DuplicateRepair(PeriodicService):
         marker = Marker(self._reloader.current.marker_text(row.marker))
         since = min(row.first_sent_at or row.first_at, row.first_at) - CLOCK_MARGIN
         observed = [
-            IssueRef(*issue)
-            for issue in await store.issues_with_marker(self._database, destination.id, row.marker)
+            IssueRef(*issue) for issue in await issues_with_marker(self._database, destination.id, row.marker)
         ]
         issues = await find_marked_issues(destination, marker, since, observed)
         for issue in issues.existing:
@@ -254,7 +253,7 @@ class DuplicateRepair(PeriodicService):
         try:
             comments = await tracker.find_comment(issue.ref, notice, since) if can_find else ()
             if not comments and not (issue.is_closed and not can_find):
-                text = f"Duplicate of {name}, made twice by mistake. It goes on there."
+                text = f"Duplicate of {name}, created twice by mistake. Please continue there."
                 await tracker.add_comment(issue.ref, text, notice)
             if can_find:
                 await self._keep_oldest_comment(destination, issue.ref, notice, since)

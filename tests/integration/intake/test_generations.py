@@ -177,7 +177,7 @@ async def shop(database: Database) -> Shop:
 def statements(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the statements that were sent, those of transactions left out."""
     sent: list[str] = []
-    files = [queries(file) for file in ("intake", "deliveries", "ticket_throttle")]
+    files = [queries(file) for file in ("intake", "delivery_writer", "ticket_throttle")]
     names = {file[name]: name for file in files for name in file}
     execute = asyncpg.Connection._execute
 

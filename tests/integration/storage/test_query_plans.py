@@ -236,7 +236,7 @@ STATEMENTS: dict[tuple[str, str], tuple[Args, bool]] = {
         False,
     ),
     ("marker_observations", "issues_with_marker"): (lambda g, n: [g.leased[0][2], uuid.UUID(int=5)], False),
-    ("queue", "issues_with_waiting_webhooks"): (
+    ("webhooks", "issues_with_waiting_webhooks"): (
         lambda g, n: [
             [lane[2] for lane in g.leased[:n]],
             *[[f"{c}{lane[0]}" for lane in g.leased[:n]] for c in "ik"],
@@ -263,29 +263,29 @@ STATEMENTS: dict[tuple[str, str], tuple[Args, bool]] = {
     ("intake", "close_generation"): (lambda g, n: [g.tickets[0], 1, True], False),
     ("intake", "count_occurrences"): (lambda g, n: [g.tickets[:n], [600, 86400]], False),
     ("intake", "record_occurrences"): (lambda g, n: [g.tickets[:n], [1] * n, [5] * n, [600] * n], False),
-    ("deliveries", "lock_ticket"): (lambda g, n: [g.tickets[0]], False),
-    ("deliveries", "lock_lanes_of_tickets"): (lambda g, n: [g.tickets[:n]], False),
-    ("deliveries", "update_tickets"): (
+    ("delivery_writer", "lock_ticket"): (lambda g, n: [g.tickets[0]], False),
+    ("delivery_writer", "lock_lanes_of_tickets"): (lambda g, n: [g.tickets[:n]], False),
+    ("delivery_writer", "update_tickets"): (
         lambda g, n: [
             g.tickets[:n], [1] * n, [None] * n, [5] * n, [None] * n, [False] * n, [False] * n, ["x"] * n,
         ],
         False,
     ),
-    ("deliveries", "coalesce_deliveries"): (
+    ("delivery_writer", "coalesce_deliveries"): (
         lambda g, n: [
             g.tickets[:n], [g.alive[0]] * n, ["recurrence"] * n, [5] * n, [uuid.UUID(int=i) for i in range(n)], [0] * n,
             [True] * n,
         ],
         False,
     ),
-    ("deliveries", "insert_changes"): (
+    ("delivery_writer", "insert_changes"): (
         lambda g, n: [
             *[[]] * 14, g.tickets[:n], [g.alive[0]] * n, [1] * n, [None] * n, g.tickets[:n], [g.alive[0]] * n, [1] * n, [9] * n,
             [2] * n, [uuid.uuid4() for _ in range(n)], [None] * n, [0] * n,
         ],
         False,
     ),
-    ("deliveries", "close_throttled_tickets"): (lambda g, n: [g.tickets[0], "completed", "{}", n], False),
+    ("delivery_writer", "close_throttled_tickets"): (lambda g, n: [g.tickets[0], "completed", "{}", n], False),
     ("sources", "problems_of_tickets"): (lambda g, n: [g.tickets[:n], g.alive[0]], False),
     ("sources", "link_feedback_lanes"): (lambda g, n: [g.tickets[:n], g.alive[0], ["p"] * n, ["u"] * n], False),
     ("ticket_throttle", "destinations_with_unsent_summary"): (lambda g, n: [g.tickets[0]], False),
