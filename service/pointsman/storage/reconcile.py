@@ -27,7 +27,10 @@ class Poll(NamedTuple):
 
 
 class LinkedIssue(NamedTuple):
-    """An issue of a ticket: ``waits``: a close or reopen of ours is pending; ``dead_seq``: the last one is a dead letter."""
+    """An issue of a ticket.
+
+    ``waits``: a close or reopen of ours is pending. ``dead_seq``: the last close or reopen is this dead letter.
+    """
 
     lane_id: int
     ticket_id: uuid.UUID

@@ -44,7 +44,7 @@ GRACE = dt.timedelta(seconds=30)
 INTERVAL_SECONDS = 1.0
 TIMEOUT_SECONDS = 120.0
 MAX_BODIES = 10_000
-HEADERS = {"content-type": "application/json", "user-agent": "pointsman (found by asking)"}
+HEADERS = {"content-type": "application/json", "user-agent": "pointsman (backfill)"}
 
 
 class Intake(Protocol):

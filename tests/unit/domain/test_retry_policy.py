@@ -66,17 +66,17 @@ TABLE = [
     ],
 )
 def test_the_table_of_errors(error, kind, wanted, counts):
-    verdict = of(error, kind)
-    assert (verdict.outcome, verdict.next_step, verdict.outcome_unknown) == wanted
-    assert verdict.counts_as_attempt is counts
+    decision = of(error, kind)
+    assert (decision.outcome, decision.next_step, decision.outcome_unknown) == wanted
+    assert decision.counts_as_attempt is counts
 
 
 def test_a_thing_that_is_gone_is_a_fault_of_the_settings_for_a_create_and_an_orphan_for_the_rest():
     assert of(api.NotFound("x"), CREATE).outcome is Outcome.MISCONFIGURED
     assert of(api.NotFound("x"), CREATE).next_step is NextStep.RETRY
     for kind in (COMMENT, STATE):
-        verdict = of(api.NotFound("x"), kind)
-        assert (verdict.outcome, verdict.next_step, verdict.outcome_unknown) == (
+        decision = of(api.NotFound("x"), kind)
+        assert (decision.outcome, decision.next_step, decision.outcome_unknown) == (
             Outcome.ORPHAN,
             NextStep.ORPHAN,
             False,
@@ -107,8 +107,8 @@ def test_a_time_out_never_kills_a_delivery_however_often_it_comes():
     ],
 )
 def test_a_limit_holds_back_the_whole_destination_as_long_as_asked_within_reason(asked, waits):
-    verdict = of(api.RateLimited("x", retry_after=asked), CREATE)
-    assert (verdict.delay_seconds, verdict.destination_back_off_seconds) == (waits, waits)
+    decision = of(api.RateLimited("x", retry_after=asked), CREATE)
+    assert (decision.delay_seconds, decision.destination_back_off_seconds) == (waits, waits)
 
 
 def test_a_refused_credential_holds_back_the_destination_at_once_and_ever_longer():
@@ -127,11 +127,13 @@ def test_one_lane_that_says_the_settings_are_wrong_waits_alone_two_stop_the_dest
 
 
 def test_an_unreachable_destination_is_left_to_the_breaker_and_uses_up_no_attempts():
-    verdicts = [of(api.Unavailable("x"), CREATE, attempts=50, failures=n) for n in range(12)]
-    delays = [verdict.delay_seconds for verdict in verdicts]
+    decisions = [of(api.Unavailable("x"), CREATE, attempts=50, failures=n) for n in range(12)]
+    delays = [decision.delay_seconds for decision in decisions]
     assert delays == sorted(delays)
     assert delays[0] > 0 and delays[-1] <= 300
-    assert not any(verdict.counts_as_attempt or verdict.destination_back_off_seconds for verdict in verdicts)
+    assert not any(
+        decision.counts_as_attempt or decision.destination_back_off_seconds for decision in decisions
+    )
 
 
 def test_the_numbers_of_an_attempt():
@@ -150,8 +152,8 @@ def test_nothing_waits_for_what_is_found_out_by_looking():
 
 
 def test_a_limit_on_one_issue_holds_back_its_own_lane_only():
-    verdict = of(api.RateLimited("x", retry_after=7, scope="issue:12"), CREATE)
-    assert (verdict.delay_seconds, verdict.destination_back_off_seconds) == (7, None)
+    decision = of(api.RateLimited("x", retry_after=7, scope="issue:12"), CREATE)
+    assert (decision.delay_seconds, decision.destination_back_off_seconds) == (7, None)
 
 
 @pytest.mark.parametrize("error", [api.Refused("x"), api.UnknownOutcome("x"), KeyError(), api.Conflict("x")])
@@ -188,19 +190,19 @@ errors = st.sampled_from(
     errors, st.sampled_from(list(KINDS.values())), st.integers(0, 100), st.integers(-1, 2000), st.floats(0, 1)
 )
 def test_any_verdict_can_be_acted_on(error, kind, attempts, failures, dice):
-    verdict = of(error, kind, attempts=attempts, failures=failures, dice=dice)
-    assert 0 <= verdict.delay_seconds <= CAP_SECONDS
+    decision = of(error, kind, attempts=attempts, failures=failures, dice=dice)
+    assert 0 <= decision.delay_seconds <= CAP_SECONDS
     assert (
-        verdict.destination_back_off_seconds is None
-        or 0 < verdict.destination_back_off_seconds <= CAP_SECONDS
+        decision.destination_back_off_seconds is None
+        or 0 < decision.destination_back_off_seconds <= CAP_SECONDS
     )
     # a retry never comes at once, or a failing tracker would be hammered
-    assert verdict.next_step is not NextStep.RETRY or verdict.delay_seconds > 0
+    assert decision.next_step is not NextStep.RETRY or decision.delay_seconds > 0
     # doing it twice is the same as once: no outcome to verify
-    assert not (verdict.outcome_unknown and kind["idempotent"])
+    assert not (decision.outcome_unknown and kind["idempotent"])
     # what was not told apart may have been done
     if not isinstance(error, api.PluginError) and not kind["idempotent"]:
-        assert verdict.outcome_unknown
+        assert decision.outcome_unknown
 
 
 def test_a_change_of_state_that_may_come_late_lets_the_tracker_settle_before_anything_follows():

@@ -67,9 +67,9 @@ def test_a_budget_that_is_none_is_refused(wrong):
 
 @given(LIMITS)
 def test_what_is_not_urgent_can_always_take_one(limit):
-    [pace] = rate_limits_of((limit,), None)
-    assert pace.burst - pace.priority_tokens >= 1.0 - 1e-9
-    assert 0 <= pace.priority_tokens <= 0.2 * pace.burst + 1e-9
+    [rate_limit] = rate_limits_of((limit,), None)
+    assert rate_limit.burst - rate_limit.priority_tokens >= 1.0 - 1e-9
+    assert 0 <= rate_limit.priority_tokens <= 0.2 * rate_limit.burst + 1e-9
 
 
 # -- the arithmetic --------------------------------------------------------------------------------------------------
@@ -77,22 +77,22 @@ def test_what_is_not_urgent_can_always_take_one(limit):
 
 @given(LIMITS, st.floats(0, 1000, allow_nan=False), st.floats(allow_nan=False, min_value=-1e6, max_value=1e9))
 def test_a_bucket_holds_no_more_than_its_burst_and_time_that_runs_back_fills_nothing(limit, tokens, elapsed):
-    [pace] = rate_limits_of((limit,), None)
-    tokens = min(tokens, pace.burst)
-    after = filled(pace, tokens, elapsed)
-    assert tokens <= after <= pace.burst
+    [rate_limit] = rate_limits_of((limit,), None)
+    tokens = min(tokens, rate_limit.burst)
+    after = filled(rate_limit, tokens, elapsed)
+    assert tokens <= after <= rate_limit.burst
     assert elapsed > 0 or after == tokens
 
 
 @given(LIMITS, STEPS)
 def test_no_window_sees_more_than_the_published_limit(limit, steps):
     """Write whenever the lane may; count every window of the limit's length."""
-    [pace] = rate_limits_of((limit,), None)
+    [rate_limit] = rate_limits_of((limit,), None)
     lanes, now, went = PerIssueLimits(), 0.0, []
     for step in steps:
         now += step
-        while lanes.wait_seconds(7, [pace], now) == 0.0:
-            lanes.acquire(7, [pace], now)
+        while lanes.wait_seconds(7, [rate_limit], now) == 0.0:
+            lanes.acquire(7, [rate_limit], now)
             went.append(now)
     for first, start in enumerate(went):
         within = [at for at in went[first:] if at - start < limit.seconds]
@@ -102,16 +102,16 @@ def test_no_window_sees_more_than_the_published_limit(limit, steps):
 @given(LIMITS, STEPS)
 def test_a_wait_is_honest(limit, steps):
     """After it there is a token; shortly before there was none."""
-    [pace] = rate_limits_of((limit,), None)
+    [rate_limit] = rate_limits_of((limit,), None)
     lanes, now = PerIssueLimits(), 0.0
     for step in steps:
         now += step
-        wait = lanes.wait_seconds(7, [pace], now)
+        wait = lanes.wait_seconds(7, [rate_limit], now)
         if wait > 0.0:
-            assert lanes.wait_seconds(7, [pace], now + wait * 0.9) > 0.0 or wait < 1e-3
+            assert lanes.wait_seconds(7, [rate_limit], now + wait * 0.9) > 0.0 or wait < 1e-3
             now += wait + 1e-9
-            assert lanes.wait_seconds(7, [pace], now) == 0.0
-        lanes.acquire(7, [pace], now)
+            assert lanes.wait_seconds(7, [rate_limit], now) == 0.0
+        lanes.acquire(7, [rate_limit], now)
 
 
 @given(
@@ -121,16 +121,20 @@ def test_a_wait_is_honest(limit, steps):
     st.integers(0, 20),
 )
 def test_those_that_wait_come_one_a_token_and_the_urgent_ones_first(limit, tokens, urgent, normal):
-    [pace] = rate_limits_of((limit,), None)
+    [rate_limit] = rate_limits_of((limit,), None)
     first, then = wait_seconds(
-        rate=pace.rate, priority_tokens=pace.priority_tokens, tokens=tokens, priority=urgent, normal=normal
+        rate=rate_limit.rate,
+        priority_tokens=rate_limit.priority_tokens,
+        tokens=tokens,
+        priority=urgent,
+        normal=normal,
     )
     both = first + then
     assert both == sorted(both)
     for n, wait in enumerate(first, 1):
-        assert tokens + pace.rate * wait >= n - 1e-6
+        assert tokens + rate_limit.rate * wait >= n - 1e-6
     for n, wait in enumerate(then, 1):
-        assert tokens + pace.rate * wait >= pace.priority_tokens + urgent + n - 1e-6
+        assert tokens + rate_limit.rate * wait >= rate_limit.priority_tokens + urgent + n - 1e-6
 
 
 def test_those_that_are_told_later_queue_behind_those_told_before():
@@ -145,12 +149,12 @@ def test_those_that_are_told_later_queue_behind_those_told_before():
 
 
 def test_each_lane_has_a_bucket_of_its_own_and_a_full_one_is_forgotten():
-    pace = RateLimit("issue", 8.0, 4.0)
+    rate_limit = RateLimit("issue", 8.0, 4.0)
     lanes = PerIssueLimits()
     for lane in range(1023):
-        lanes.acquire(lane, [pace], 0.0)
-    assert lanes.wait_seconds(1, [pace], 0.0) == 0.0
-    lanes.acquire(5000, [pace], 100.0)
+        lanes.acquire(lane, [rate_limit], 0.0)
+    assert lanes.wait_seconds(1, [rate_limit], 0.0) == 0.0
+    lanes.acquire(5000, [rate_limit], 100.0)
     assert len(lanes) == 1
 
 
@@ -194,8 +198,8 @@ def test_what_was_taken_for_an_urgent_one_stays_for_urgent_ones():
     ),
 )
 def test_never_more_is_prefetched_than_a_second_is_worth_and_never_less_than_nothing(rate, doings):
-    pace = RateLimit("all", rate, max(1.0, rate))
-    tokens, now, put, took = LocalTokens(pace), 0.0, 0, 0
+    rate_limit = RateLimit("all", rate, max(1.0, rate))
+    tokens, now, put, took = LocalTokens(rate_limit), 0.0, 0, 0
     for subject, count, step in doings:
         now += step
         before = tokens.count
