@@ -6,6 +6,7 @@ import ipaddress
 import os
 import re
 from collections.abc import Mapping
+from email.utils import parseaddr
 from pathlib import Path
 from typing import Literal
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -16,6 +17,7 @@ from cryptography.fernet import Fernet
 from pointsman.crypto import sha256
 from pointsman.errors import ConfigError
 from pointsman.plugin_api import Secret
+from pointsman.plugin_api.helpers import ascii_mail_address
 
 
 class Smtp(msgspec.Struct, frozen=True, kw_only=True):
@@ -254,7 +256,7 @@ class _EnvironmentReader:
 
     def mail_from(self) -> str:
         sender = self.text("POINTSMAN_MAIL_FROM")
-        if sender and not re.fullmatch(r"[^\s<>@]+@[^\s<>@]+|[^<>\r\n]*<[^\s<>@]+@[^\s<>@]+>", sender):
+        if sender and not _is_mailbox(sender):
             self.wrong(
                 "POINTSMAN_MAIL_FROM", f"{sender!r} is no mail address", "write Support <support@example.com>"
             )
@@ -281,3 +283,14 @@ class _EnvironmentReader:
                 )
             keys.append(Secret(key))
         return tuple(keys)
+
+
+def _is_mailbox(text: str) -> bool:
+    """Return whether a text is a mail address, alone or as ``Name <address>``."""
+    if not re.fullmatch(r"[^\s<>@]+@[^\s<>@]+|[^<>\r\n]*<[^\s<>@]+@[^\s<>@]+>", text):
+        return False
+    try:
+        ascii_mail_address(parseaddr(text)[1])
+    except ValueError:
+        return False
+    return True

@@ -8,24 +8,21 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping
-from email.message import EmailMessage
-from email.utils import format_datetime, formataddr, parseaddr
-from html import escape
 from typing import Any
 
 import aiosmtplib
-from markdown_it import MarkdownIt
 
 from pointsman.bus.signals import Signals
 from pointsman.config.settings import Smtp
-from pointsman.content.sanitize import one_line
 from pointsman.delivery.attempt import Attempt, Effect
 from pointsman.delivery.attempt_result import AttemptRecorder
 from pointsman.delivery.draft import DraftRenderer
+from pointsman.delivery.email_message import Email, compose
 from pointsman.domain.retry_policy import NextStep
 from pointsman.domain.states import DestinationKind
 from pointsman.errors import DatabaseError
 from pointsman.plugin_api import AuthFailed, Misconfigured, PluginError, Refused, Unavailable, UnknownOutcome
+from pointsman.plugin_api.helpers import ascii_mail_address
 from pointsman.plugin_host.instances import LiveDestination
 from pointsman.storage.db import Database
 from pointsman.storage.errors import StatementError
@@ -33,8 +30,6 @@ from pointsman.storage.queue import Lane, Lanes, NextDelivery
 
 TIMEOUT_SECONDS = 30.0
 DELIVERIES_PER_CLAIM = 20
-_MARKDOWN = MarkdownIt("commonmark", {"html": False})
-_UNESCAPE = str.maketrans("", "", "\u2060")
 
 
 class EmailSender:
@@ -93,10 +88,12 @@ class EmailSender:
     async def _send(self, delivery: NextDelivery, draft: Mapping[str, Any]) -> None:
         if self._smtp is None:
             raise Misconfigured("no mail server is set: give POINTSMAN_SMTP_URL and POINTSMAN_MAIL_FROM")
-        message = compose(delivery, self._sender, draft)
+        email = self._compose(delivery, draft)
         try:
             await aiosmtplib.send(
-                message,
+                email.message,
+                sender=email.sender,
+                recipients=[email.recipient],
                 hostname=self._smtp.host,
                 port=self._smtp.port,
                 username=self._smtp.user or None,
@@ -128,6 +125,22 @@ class EmailSender:
                 f"the mail server did not answer: {type(error).__name__}: {error}"
             ) from error
 
+    def _compose(self, delivery: NextDelivery, draft: Mapping[str, Any]) -> Email:
+        try:
+            recipient = ascii_mail_address(delivery.reporter_email)
+        except ValueError as error:
+            raise Refused(f"the requester's address {error}") from error
+        return compose(
+            sender=self._sender,
+            recipient_name=delivery.reporter_name,
+            recipient_address=recipient,
+            subject=draft["subject"],
+            body=draft["body"],
+            at=delivery.event_at,
+            message_id=str(delivery.marker),
+            thread_id=str(delivery.ticket_id),
+        )
+
     async def _record_failure(self, attempt: Attempt, error: Exception) -> None:
         # sending again has the same effect as sending once: a repeat has the same Message-ID
         failure, decision = await self._recorder.record_failure(attempt, error, idempotent=True)
@@ -135,39 +148,3 @@ class EmailSender:
             await self._recorder.schedule_retry(attempt, decision, failure)
         else:
             await self._recorder.dead_letter(attempt, decision, str(failure), failure.status)
-
-
-def compose(delivery: NextDelivery, sender: str, draft: Mapping[str, Any]) -> EmailMessage:
-    """Return the e-mail of one transition as plain text and HTML. The draft is a subject and a body in Markdown."""
-    name, address = parseaddr(sender)
-    domain = address.rpartition("@")[2] or "localhost"
-    message = EmailMessage()
-    message["From"] = formataddr((name, address))
-    message["To"] = formataddr((one_line(delivery.reporter_name, 80), delivery.reporter_email))
-    message["Subject"] = draft["subject"]
-    message["Date"] = format_datetime(delivery.event_at)
-    message["Message-ID"] = f"<{delivery.marker}@{domain}>"
-    message["References"] = f"<{delivery.ticket_id}@{domain}>"
-    message["Auto-Submitted"] = "auto-generated"
-    message.set_content(plain(draft["body"]))
-    html = _MARKDOWN.render(draft["body"]).translate(_UNESCAPE)
-    message.add_alternative(
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(draft["subject"])}</title></head>'
-        f'<body style="font-family:sans-serif;line-height:1.5;max-width:40em">{html}</body></html>',
-        subtype="html",
-    )
-    return message
-
-
-def plain(markdown: str) -> str:
-    """Return Markdown as plain text, without its markup."""
-    parts: list[str] = []
-    for block in _MARKDOWN.parse(markdown):
-        for token in block.children or ():
-            if token.type in ("text", "code_inline"):
-                parts.append(token.content)
-            elif token.type in ("softbreak", "hardbreak"):
-                parts.append("\n")
-        if block.type == "paragraph_close":
-            parts.append("\n\n")
-    return "".join(parts).translate(_UNESCAPE).strip() + "\n"

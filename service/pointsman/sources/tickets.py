@@ -9,8 +9,8 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from pointsman.plugin_api import Person, PluginSettings, Report, Source, Unreadable
+from pointsman.plugin_api.helpers import ascii_mail_address
 
-_ADDRESS = re.compile(r"[^\s<>@,;:\"()\[\]\\]+@[^\s<>@,;:\"()\[\]\\]+")
 _MISSING_FIELD = re.compile(r"missing required field `(\w+)`")
 _ERROR_PATH = re.compile(r" - at `\$\.?(.*)`$")
 
@@ -29,10 +29,11 @@ class PersonBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str = ""
 
     def __post_init__(self) -> None:
-        if self.email and not _ADDRESS.fullmatch(self.email):
-            raise ValueError("email is no mail address")
-        if len(self.email) > 254:
-            raise ValueError("email has more than 254 characters")
+        if self.email:
+            try:
+                ascii_mail_address(self.email)
+            except ValueError as error:
+                raise ValueError(f"email {error}") from None
         if len(self.name) > 200:
             raise ValueError("name has more than 200 characters")
 

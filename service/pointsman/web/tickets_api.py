@@ -18,7 +18,7 @@ from pointsman.intake.json_body import decode
 from pointsman.intake.request_parser import KEPT_HEADERS
 from pointsman.plugin_api import CloseReason, Person, Report
 from pointsman.plugin_host.instances import LiveSource
-from pointsman.sources.tickets import CommentBody, PersonBody, TicketBody
+from pointsman.sources.tickets import CommentBody, TicketBody
 from pointsman.storage import tickets as stored
 from pointsman.storage.tickets import EventRow, LinkRow, TicketRow
 from pointsman.web import body
@@ -58,6 +58,13 @@ class EventBody(msgspec.Struct):
     data: dict[str, Any]
 
 
+class RequesterView(msgspec.Struct, frozen=True):
+    """The person who asked."""
+
+    email: str = ""
+    name: str = ""
+
+
 class TicketView(msgspec.Struct, omit_defaults=True):
     """A ticket."""
 
@@ -78,7 +85,7 @@ class TicketView(msgspec.Struct, omit_defaults=True):
     level: str = ""
     environment: str = ""
     release: str = ""
-    reporter: PersonBody = PersonBody()
+    reporter: RequesterView = RequesterView()
 
 
 class TicketPage(msgspec.Struct):
@@ -247,7 +254,7 @@ def _ticket_view(
         level=ticket.level,
         environment=ticket.environment,
         release=ticket.release,
-        reporter=PersonBody(ticket.reporter_email, ticket.reporter_name),
+        reporter=RequesterView(ticket.reporter_email, ticket.reporter_name),
     )
 
 

@@ -220,13 +220,27 @@ def test_a_mail_server_needs_a_sender():
     assert problems(POINTSMAN_SMTP_URL="smtp://mail")[0].startswith("POINTSMAN_MAIL_FROM: is missing")
 
 
-@pytest.mark.parametrize("sender", ["a@b", "Ann <a@b.test>", "<a@b.test>", "Ann B. <a@b.test>"])
+@pytest.mark.parametrize(
+    "sender", ["a@b", "Ann <a@b.test>", "<a@b.test>", "Ann B. <a@b.test>", "Ann <a@ä.test>"]
+)
 def test_senders(sender):
     assert good(POINTSMAN_MAIL_FROM=sender).mail_from == sender
 
 
 @pytest.mark.parametrize(
-    "sender", ["a", "@b", "a@", "a@b>", "Ann <a@b", "Ann a@b", "A <a@b>\nBcc: x@y", "a@b\r\nBcc: x@y"]
+    "sender",
+    [
+        "a",
+        "@b",
+        "a@",
+        "a@b>",
+        "Ann <a@b",
+        "Ann a@b",
+        "A <a@b>\nBcc: x@y",
+        "a@b\r\nBcc: x@y",
+        "ä@b",
+        "A <=?q?x?=@b>",
+    ],
 )
 def test_senders_that_would_break_a_mail(sender):
     assert len(problems(POINTSMAN_MAIL_FROM=sender)) == 1
