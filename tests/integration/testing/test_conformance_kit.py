@@ -56,7 +56,7 @@ NO_MARKER = {
     *each("test_a_title_stays_one_line", TEXTS),
     *each("test_a_body_hides_no_marker", TEXTS),
     *each("test_a_comment_hides_no_marker", TEXTS),
-    # these two fail even on a good day, so they meet no trouble
+    # these two fail without faults already, so no fault is injected
     *each("test_trouble_is_named_rightly", ["find_issue", "find_comment"]),
     *each("test_trouble_leaves_one_effect", ["create", "comment"]),
     "test_issues_are_found_by_their_marker",
@@ -70,7 +70,7 @@ WRONG = {
     "RetriesInside": {
         "test_nothing_is_retried[create]",
         "test_trouble_leaves_one_effect[create]",
-        "test_trouble_is_named_rightly[create]",  # it gives back the second issue as if it were the only one
+        "test_trouble_is_named_rightly[create]",  # it returns the second issue as if it were the only one
     },
     "NoMarker": NO_MARKER,
     "LeaksItsToken": each("test_trouble_shows_no_secret", OPERATIONS),
@@ -178,7 +178,7 @@ def test_the_page_names_every_test_and_its_example_runs(pytester):
         pointsman_shelf="from right_plugin import ShelfTracker",
         fake_shelf=f"import right_plugin\nclass FakeShelf(right_plugin.FakeShelf):{numbers}",
         test_conformance=example,
-        test_means=means + "\ndef test_means():\n    assert CASE.means",
+        test_means=means + "\ndef test_means():\n    assert CASE.accepted_outcomes",
     )
     pytester.syspathinsert()
     chosen = "means or Conformance and not trouble and not retried"
