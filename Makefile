@@ -1,5 +1,5 @@
-# A fresh machine needs Python 3.11 or newer with venv, make and git. Everything else comes from the locks,
-# whose hashes are checked.
+# A fresh machine needs Python 3.11 or newer with venv, make and git. Everything else is installed from the locks,
+# with hashes checked.
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,10 +13,10 @@ EDITABLE := $(foreach project,$(PROJECTS),--editable $(project))
 DECLARED := $(wildcard setup.cfg $(addsuffix /pyproject.toml,$(PROJECTS)))
 PACKAGES := pointsman pointsman_folder pointsman_forgejo pointsman_github pointsman_gitlab pointsman_jira
 
-# Some machines tell Python to keep nothing that it compiled: each process of a test would compile all of it anew.
+# Let Python store compiled modules, also where the environment disables it: a test run has many processes.
 export PYTHONDONTWRITEBYTECODE :=
 
-# So many processes run the tests, each with a Postgres of its own.
+# Number of processes that run the tests, each with its own PostgreSQL server.
 PROCESSES ?= 3
 UNIT_TESTS := tests/unit $(wildcard plugins/*/tests/unit) plugins/bugsink-messaging/tests
 UNIT := $(BIN)/pytest --quiet -m 'not slow' --hypothesis-profile=unit
@@ -28,17 +28,17 @@ UNIT := $(BIN)/pytest --quiet -m 'not slow' --hypothesis-profile=unit
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-install: $(STAMPS)/install ## Install into .venv: the service, its plugins, an embedded PostgreSQL
+install: $(STAMPS)/install ## Install the service, its plugins and an embedded PostgreSQL into .venv
 
-dev: $(STAMPS)/dev ## Install the tools for tests and checks too
+dev: $(STAMPS)/dev ## Install the tools for tests and checks as well
 
-demo: install ## Try it: everything on this machine, nothing to set up (ONCE=1 ends by itself; ARGS=... is passed on)
+demo: install ## Run the demo, which needs no setup (ONCE=1 ends by itself; ARGS=... is passed on)
 	$(BIN)/pointsman demo $(if $(ONCE),--once) $(ARGS)
 
-run: install ## Serve, with settings from the environment (ARGS=... is passed on)
+run: install ## Run the service with settings from the environment (ARGS=... is passed on)
 	$(BIN)/pointsman serve $(ARGS)
 
-test: dev ## All tests; those that kill, pause and cut come last, alone (PROCESSES=2; ARGS=... is passed on)
+test: dev ## All tests; the fault suites come last, alone (PROCESSES=2; ARGS=... is passed on)
 ifdef ARGS
 	$(BIN)/pytest $(ARGS)
 else
@@ -62,45 +62,45 @@ unit-content:
 unit-others:
 	@$(UNIT) $(UNIT_TESTS) --ignore=tests/unit/content
 
-conformance: dev ## The report cards of trackers and sources (ARGS=--pointsman-all-cells for every cell)
+conformance: dev ## The conformance suites of trackers and sources (ARGS=--pointsman-all-cells for every cell)
 	$(BIN)/pytest plugins/*/tests/test_conformance.py tests/integration/sources/test_source_conformance.py -q $(ARGS)
 
-real: dev ## Real Bugsinks of all ages; make test runs the newest (BUGSINK_VERSIONS=2.6.2)
+real: dev ## Tests with real Bugsinks, old and new; make test runs the newest (BUGSINK_VERSIONS=2.6.2)
 	BUGSINK_VERSIONS=$${BUGSINK_VERSIONS:-2.6.2,2.5.1,2.5.0,2.0.14} $(BIN)/pytest tests/real -s $(ARGS)
 
-faults: dev ## The proof of delivery: kills, pauses, cuts, restarts under load (FAULTS_SEED=n repeats one)
+faults: dev ## The fault suites: kills, pauses, cut connections, restarts under load (FAULTS_SEED=n repeats one)
 	$(BIN)/pytest tests/faults -s $(ARGS)
 
-faults-long: dev ## The same for hours (FAULTS_MINUTES=60 gives it that long)
+faults-long: dev ## The long form of the fault suites (FAULTS_MINUTES=60 limits the time)
 	FAULTS_LONG=1 $(BIN)/pytest tests/faults -s $(ARGS)
 
-bench: install $(BENCH)/.stamp ## Measure Pointsman beside others (ARGS="--only intake --rounds 3", ARGS=--quick)
+bench: install $(BENCH)/.stamp ## Measure Pointsman and compare it with others (ARGS="--only intake --rounds 3", ARGS=--quick)
 	$(BIN)/python bench/run.py $(ARGS)
 
-simulate: dev ## Lives of a simulated world (SEEDS=10000; FIRST=seed)
+simulate: dev ## Run simulated worlds with injected faults (SEEDS=10000; FIRST=seed)
 	cd tests && ../$(BIN)/python -m simulation.run $(or $(SEEDS),1000) $(or $(FIRST),0)
 
-mutants: dev ## Break statements and code on purpose: a test has to notice each (ARGS=--python, ARGS=--statements)
+mutants: dev ## Mutation tests of statements and modules (ARGS=--python, ARGS=--statements)
 	cd tests && ../$(BIN)/python -m mutation $(ARGS)
 
-lint: dev ## Style, types, and who may import whom
+lint: dev ## Check style, types and imports
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy $(addprefix --package ,$(PACKAGES))
 	MYPYPATH=plugins/bugsink-messaging $(BIN)/mypy $(addprefix -m pointsman_bugsink_messaging.,signing trace body sending)
 	$(BIN)/lint-imports --config setup.cfg
 
-manifests: dev ## Render deploy/ and check it against the oldest and newest Kubernetes schemas known
+manifests: dev ## Render deploy/ and validate it against the oldest and newest known Kubernetes schemas
 	$(BIN)/python deploy/render.py --check deploy/base $(wildcard deploy/overlays/*)
 
 image: ## Build the image and start it once, with docker or, as root on Debian, without (TAG=..., SUITE=...)
 	deploy/image.sh $(TAG)
 
-clean: ## Remove what was installed and built; data stays
+clean: ## Remove everything that was installed and built, but no data
 	rm -rf $(VENV) $(BENCH) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	rm -rf $(wildcard *.egg-info plugins/*/*.egg-info plugins/*/build)
 
-# Installation: a venv, uv in it from its lock, then everything else by uv. Changed locks install again.
+# Installation: a venv, uv from its lock, then everything else by uv. A changed lock installs again.
 
 $(STAMPS)/venv: requirements-build.lock
 	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found. Install Python 3.11 or newer, or name one: make PYTHON=python3.12" >&2; exit 1; }
@@ -122,21 +122,21 @@ $(STAMPS)/dev: requirements-dev.lock requirements-embedded.lock $(DECLARED) $(ST
 	@$(UV) pip install --python $(BIN)/python --no-deps --no-build-isolation $(EDITABLE)
 	@touch $(STAMPS)/install $@
 
-# Whom the bench measures us beside: in an environment of their own, so that none of it comes near the service.
+# The peers of the bench have their own environment, so that their packages do not affect the service.
 $(BENCH)/.stamp: bench/requirements.lock $(STAMPS)/venv
 	@$(PYTHON) -m venv --clear --without-pip $(BENCH)
 	@$(UV) pip sync --python $(BENCH)/bin/python --require-hashes bench/requirements.lock
 	@touch $@
 
-# Locks: names, versions and hashes, no host and no path. A pin stays until UPGRADE=1. The projects themselves are
-# given as folders and left out, so that their names are never sought on an index.
+# Locks contain names, versions and hashes, but no host and no path. A pin stays until UPGRADE=1. The projects themselves are
+# passed as folders and left out of the locks, so that their names are never looked up on an index.
 
 COMPILE := env -u UV_INDEX -u UV_DEFAULT_INDEX -u UV_INDEX_URL -u UV_EXTRA_INDEX_URL -u UV_FIND_LINKS \
 	$(UV) pip compile --no-config --universal --python-version 3.11 --generate-hashes --no-header --no-annotate \
 	$(foreach package,$(PACKAGES),--no-emit-package $(subst _,-,$(package))) $(if $(UPGRADE),--upgrade)
 MEMBERS := $(foreach project,$(wordlist 2,9,$(PROJECTS)),'-e $(project)')
 
-lock: $(STAMPS)/venv ## Make the locks from the pyproject files (UPGRADE=1: with the newest versions)
+lock: $(STAMPS)/venv ## Create the locks from the pyproject files (UPGRADE=1: with the newest versions)
 	printf '%s\n' '-e .' $(MEMBERS) | $(COMPILE) - --output-file requirements.lock >/dev/null
 	printf '%s\n' '-e .[embedded]' $(MEMBERS) | $(COMPILE) - --constraint requirements.lock --output-file requirements-embedded.lock >/dev/null
 	printf '%s\n' '-e .[embedded,dev]' $(MEMBERS) | $(COMPILE) - --constraint requirements-embedded.lock --output-file requirements-dev.lock >/dev/null

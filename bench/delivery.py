@@ -1,7 +1,7 @@
-"""Deliveries a second: so many wait, one replica or worker brings them to a tracker on the same machine.
+"""Deliveries per second: one replica or worker sends waiting deliveries to a tracker on the same machine.
 
-The time runs from the first call that the tracker got until the database says that nothing is left, so that starting
-costs nobody anything, and marking done is part of it.
+The time runs from the first call at the tracker until nothing is left in the database, so that the start of the process does
+not count and marking deliveries as done does.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ from __future__ import annotations
 import time
 
 import asyncpg
+from environment import BASE, Child, Environment, until
 from full import full_database
-from ground import BASE, Child, Ground, until
 from scale import Figures, Scale
 
 PEERS = {
@@ -36,50 +36,50 @@ where destination_id = (select id from destination where slug = 'board')
 """
 
 
-async def measure(ground: Ground, scale: Scale, contestant: str) -> Figures:
-    """One round of one contestant."""
+async def measure(environment: Environment, scale: Scale, contestant: str) -> Figures:
+    """Measure one round of a contestant."""
     if contestant == "full":
-        return await _ours(ground, scale, await full_database(ground, scale), fresh=False)
+        return await _ours(environment, scale, await full_database(environment, scale), fresh=False)
     if contestant == "pointsman":
-        async with ground.database(BASE) as dsn:
-            return await _ours(ground, scale, dsn, fresh=True)
+        async with environment.database(BASE) as dsn:
+            return await _ours(environment, scale, dsn, fresh=True)
     file, done = PEERS[contestant]
-    async with ground.database() as dsn:
-        await ground.fill(file, scale.waiting, dsn)
-        await ground.settle()
-        await ground.tracker.get("reset")
-        async with ground.peer(file, "work", dsn=dsn) as child:
-            await child.said()
-            return await _until_done(ground, child, dsn, scale.waiting, done)
+    async with environment.database() as dsn:
+        await environment.fill(file, scale.waiting, dsn)
+        await environment.settle()
+        await environment.tracker.get("reset")
+        async with environment.peer(file, "work", dsn=dsn) as child:
+            await child.read_line()
+            return await _until_done(environment, child, dsn, scale.waiting, done)
 
 
-async def _ours(ground: Ground, scale: Scale, dsn: str, *, fresh: bool) -> Figures:
-    await ground.configure(dsn, paused=True)
-    async with ground.service(dsn) as child:
-        taken = (await ground.load(child.url, "--count", str(scale.waiting)))["taken"]
-        assert taken == scale.waiting, f"only {taken} were taken: {child.last_words()}"
+async def _ours(environment: Environment, scale: Scale, dsn: str, *, fresh: bool) -> Figures:
+    await environment.configure(dsn, paused=True)
+    async with environment.service(dsn) as child:
+        accepted = (await environment.load(child.url, "--count", str(scale.waiting)))["accepted"]
+        assert accepted == scale.waiting, f"only {accepted} were accepted: {child.log_end()}"
         con = await asyncpg.connect(dsn)
         if fresh:
             await con.execute("vacuum analyze")
-        await ground.settle()
-        await ground.tracker.get("reset")
+        await environment.settle()
+        await environment.tracker.get("reset")
         used = child.cpu_seconds()
         await con.execute(_GO)
         await con.execute("select pg_notify('pointsman_work', 'bench')")
         await con.close()
-        figures = await _until_done(ground, child, dsn, scale.waiting, _OURS_DONE)
+        figures = await _until_done(environment, child, dsn, scale.waiting, _OURS_DONE)
         share = (child.cpu_seconds() - used) / (scale.waiting / figures["per_second"]) * 100
         return {**figures, "core_percent": share, "peak_mib": child.peak_mib()}
 
 
-async def _until_done(ground: Ground, child: Child, dsn: str, count: int, done: str) -> Figures:
+async def _until_done(environment: Environment, child: Child, dsn: str, count: int, done: str) -> Figures:
     con = await asyncpg.connect(dsn)
     calls = {"count": 0, "first": 0, "last": 0}
 
     async def called() -> bool:
-        calls.update(await ground.tracker.get("calls"))
+        calls.update(await environment.tracker.get("calls"))
         if child.ended:
-            raise RuntimeError(f"it ended: {child.last_words()}")
+            raise RuntimeError(f"the process ended: {child.log_end()}")
         return calls["count"] >= count
 
     async def nothing_left() -> bool:
@@ -89,7 +89,7 @@ async def _until_done(ground: Ground, child: Child, dsn: str, count: int, done: 
     await until(nothing_left, every=0.01)
     seconds = (time.monotonic_ns() - calls["first"]) / 1e9
     await con.close()
-    calls.update(await ground.tracker.get("calls"))
+    calls.update(await environment.tracker.get("calls"))
     assert calls["count"] == count, f"{calls['count']} calls for {count} jobs"
     return {
         "per_second": count / seconds,

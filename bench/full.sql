@@ -1,5 +1,5 @@
--- What years leave behind: finished deliveries, ten to a ticket, and lanes that wait for a destination that is dead.
--- $1 the source, $2 the destination, $3 how many tickets; keys and indexes are made afterwards.
+-- History of years: finished deliveries, ten per ticket, and lanes that wait for an unreachable destination.
+-- $1 source, $2 destination, $3 number of tickets; keys and indexes are created afterwards.
 
 -- step: tickets
 insert into ticket (id, source_id, kind, fingerprint, status, title, description, url, occurrences, next_event, opened_at, last_seen_at, closed_at)

@@ -1,42 +1,42 @@
-"""Accepted alerts a second: from 64 connections, each alert with a body of its own."""
+"""Accepted alerts per second from 64 connections, each alert with a different body."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
 
-from ground import BASE, Child, Ground
+from environment import BASE, Child, Environment
 from scale import Figures, Scale
 
 CONTESTANTS = ("pointsman", "hot", "delivering", "bare", "insert")
 
 
-async def measure(ground: Ground, scale: Scale, contestant: str) -> Figures:
-    """One round of one contestant."""
-    async with _contestant(ground, contestant) as child:
-        await ground.settle()
+async def measure(environment: Environment, scale: Scale, contestant: str) -> Figures:
+    """Measure one round of a contestant."""
+    async with _contestant(environment, contestant) as child:
+        await environment.settle()
         used = child.cpu_seconds()
-        words = ["--seconds", str(scale.seconds), "--warm-up", str(scale.warm_up)]
+        options = ["--seconds", str(scale.seconds), "--warm-up", str(scale.warm_up)]
         if contestant == "hot":
-            words += ["--hot-percent", "80"]
-        seen = await ground.load(child.url, *words)
+            options += ["--hot-percent", "80"]
+        seen = await environment.load(child.url, *options)
         share = (child.cpu_seconds() - used) / (scale.seconds + scale.warm_up) * 100
-        assert seen["per_second"] > 0, f"{contestant} took nothing: {child.last_words()}"
+        assert seen["per_second"] > 0, f"{contestant} accepted nothing: {child.log_end()}"
         return {**seen, "core_percent": share, "peak_mib": child.peak_mib()}
 
 
 @contextlib.asynccontextmanager
-async def _contestant(ground: Ground, contestant: str) -> AsyncIterator[Child]:
+async def _contestant(environment: Environment, contestant: str) -> AsyncIterator[Child]:
     if contestant in ("bare", "insert"):
         async with (
-            ground.database() as dsn,
-            ground.peer("bare_intake.py", contestant, dsn=dsn) as child,
+            environment.database() as dsn,
+            environment.peer("bare_intake.py", contestant, dsn=dsn) as child,
         ):
-            child.url = (await child.said())["url"]
+            child.url = (await child.read_line())["url"]
             yield child
         return
-    async with ground.database(BASE) as dsn:
-        # deliveries are promised all the same; at a real tracker's pace they would cost nothing worth measuring
-        await ground.configure(dsn, paused=contestant != "delivering")
-        async with ground.service(dsn) as child:
+    async with environment.database(BASE) as dsn:
+        # deliveries are planned all the same; at the rate of a real tracker their cost would be negligible
+        await environment.configure(dsn, paused=contestant != "delivering")
+        async with environment.service(dsn) as child:
             yield child

@@ -1,7 +1,7 @@
-"""How long until the tracker is called, when nothing else is to do: one alert after the other, with pauses.
+"""Time until the tracker is called by an idle service: one alert after the other, with pauses.
 
-``begun``: from the moment the alert's request (or the job's enqueue) begins. ``answered``: from its 202 (or the
-enqueue's return) on; this can be negative, for work may begin before the sender has read its answer.
+``begun`` counts from the start of the alert's request (or of the enqueue call). ``answered`` counts from its 202 (or the
+return of the enqueue call) and can be negative, since work may begin before the sender has read the response.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from ground import BASE, Ground, until
+from environment import BASE, Environment, until
 from load import percentile
 from scale import Figures, Scale
 
@@ -18,50 +18,50 @@ CONTESTANTS = ("pointsman", "pgqueuer")
 _WARM_UP = 10
 
 
-async def measure(ground: Ground, scale: Scale, contestant: str) -> Figures:
-    """One round of one contestant."""
-    words = (str(scale.alerts), str(scale.pause))
-    await ground.tracker.get("reset")
+async def measure(environment: Environment, scale: Scale, contestant: str) -> Figures:
+    """Measure one round of a contestant."""
+    arguments = (str(scale.alerts), str(scale.pause))
+    await environment.tracker.get("reset")
     if contestant == "pgqueuer":
-        async with ground.database() as dsn:
-            await ground.fill("pgqueuer_peer.py", _WARM_UP, dsn)
-            async with ground.peer("pgqueuer_peer.py", "work", dsn=dsn) as worker:
-                await worker.said()
+        async with environment.database() as dsn:
+            await environment.fill("pgqueuer_peer.py", _WARM_UP, dsn)
+            async with environment.peer("pgqueuer_peer.py", "work", dsn=dsn) as worker:
+                await worker.read_line()
                 async with (
-                    _warm(ground),
-                    ground.peer("pgqueuer_peer.py", "paced", *words, dsn=dsn) as child,
+                    _warm(environment),
+                    environment.peer("pgqueuer_peer.py", "paced", *arguments, dsn=dsn) as child,
                 ):
-                    sent = await child.said()
-                return await _figures(ground, sent["times"])
-    async with ground.database(BASE) as dsn:
-        await ground.configure(dsn, paused=False)
-        async with ground.service(dsn) as service:
-            await ground.load(service.url, "--count", str(_WARM_UP))
-            async with _warm(ground):
-                sent = await ground.load(service.url, "--count", words[0], "--pause", words[1])
-            return await _figures(ground, sent["times"])
+                    sent = await child.read_line()
+                return await _figures(environment, sent["times"])
+    async with environment.database(BASE) as dsn:
+        await environment.configure(dsn, paused=False)
+        async with environment.service(dsn) as service:
+            await environment.load(service.url, "--count", str(_WARM_UP))
+            async with _warm(environment):
+                sent = await environment.load(service.url, "--count", arguments[0], "--pause", arguments[1])
+            return await _figures(environment, sent["times"])
 
 
 @contextlib.asynccontextmanager
-async def _warm(ground: Ground) -> AsyncIterator[None]:
-    """Wait for the first calls, then forget them."""
-    await _called(ground, _WARM_UP)
-    await ground.settle()
-    await ground.tracker.get("reset")
+async def _warm(environment: Environment) -> AsyncIterator[None]:
+    """Wait for the first calls, then reset the counters."""
+    await _called(environment, _WARM_UP)
+    await environment.settle()
+    await environment.tracker.get("reset")
     yield
 
 
-async def _called(ground: Ground, count: int) -> None:
+async def _called(environment: Environment, count: int) -> None:
     async def called() -> bool:
-        return bool((await ground.tracker.get("calls"))["count"] >= count)
+        return bool((await environment.tracker.get("calls"))["count"] >= count)
 
-    await until(called, every=0.1, patience=30.0)
+    await until(called, every=0.1, timeout=30.0)
 
 
-async def _figures(ground: Ground, sent: dict[str, Any]) -> Figures:
-    await _called(ground, len(sent))
-    called = await ground.tracker.get("times")
-    assert called.keys() == sent.keys(), "a call came that was not asked for"
+async def _figures(environment: Environment, sent: dict[str, Any]) -> Figures:
+    await _called(environment, len(sent))
+    called = await environment.tracker.get("times")
+    assert called.keys() == sent.keys(), "an unexpected call arrived"
     begun = [(called[key] - times[0]) / 1e6 for key, times in sent.items()]
     answered = [(called[key] - times[1]) / 1e6 for key, times in sent.items()]
     return {

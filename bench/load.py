@@ -1,7 +1,7 @@
-"""The load generator, a process of its own and the same for everybody: alerts over kept connections, closed loop.
+"""Load generator, a separate process that is the same for all contestants: alerts over persistent connections, closed loop.
 
-Raw asyncio, bodies patched and not rendered, so that it costs a fraction of what it measures; its own share of a core
-is in the result. Prints one JSON line.
+It uses asyncio protocols and patches bodies instead of rendering them, so that it costs a fraction of the measured service;
+its own processor time is part of the result. Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SEEN_SLOT = "####-##-##T##:##:##.######Z"
 
 
 def _body(reason: str) -> bytes:
-    """A Bugsink alert with slots for its issue's id and its time, padded to the size of a real one."""
+    """Return a Bugsink alert with slots for the issue id and the time, padded to the size of a real one."""
     alert = {
         "id": _SLOT,
         "friendly_id": "SHOP-1",
@@ -57,7 +57,7 @@ def _body(reason: str) -> bytes:
 
 
 class Alerts:
-    """Requests, each with a body of its own; a share of them speaks of one and the same issue."""
+    """Generator of requests with different bodies; ``hot_percent`` of them are about the same issue."""
 
     def __init__(self, url: str, hot_percent: int) -> None:
         parts = urlsplit(url)
@@ -69,7 +69,7 @@ class Alerts:
             f"Content-Type: application/json\r\nContent-Length: {BODY_BYTES}\r\n\r\n"
         ).encode()
         self._new = self._pieces(head, "NEW")
-        self._again = self._pieces(head, "REGRESSED")
+        self._regressed = self._pieces(head, "REGRESSED")
         self._hot = hot_percent
         self._from = random.getrandbits(40) << 4
         self.number = 0
@@ -84,22 +84,22 @@ class Alerts:
         return (*parts, whole)
 
     def next(self) -> bytes:
-        """The next request: of a new issue, or of the hot one seen again later."""
+        """Return the next request: about a new issue, or a later event of the hot issue."""
         self.number += 1
         number = self.number
         hot = number % 100 < self._hot
-        a, b, c, d, e = self._again if hot else self._new
+        a, b, c, d, e = self._regressed if hot else self._new
         issue = _ID.format(self._from if hot else self._from + number).encode()
         seen = _SEEN.format(number // 60_000_000 % 60, number // 1_000_000 % 60, number % 1_000_000).encode()
         return b"".join((a, issue, b, seen, c, issue[24:], d, issue, e))
 
 
 class Sender(asyncio.Protocol):
-    """One connection: sends, reads the answer, sends again."""
+    """One connection: sends a request, reads the response, and sends the next."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._got = b""
+        self._received = b""
         self._sent = 0.0
         self.transport: asyncio.Transport | None = None
 
@@ -115,16 +115,16 @@ class Sender(asyncio.Protocol):
         self.transport.write(request)
 
     def data_received(self, data: bytes) -> None:
-        got = self._got = self._got + data if self._got else data
-        head = got.find(b"\r\n\r\n")
+        received = self._received = self._received + data if self._received else data
+        head = received.find(b"\r\n\r\n")
         if head < 0:
             return
-        at = got.find(b"Content-Length: ")
-        length = int(got[at + 16 : got.index(b"\r\n", at)])
-        if len(got) < head + 4 + length:
+        at = received.find(b"Content-Length: ")
+        length = int(received[at + 16 : received.index(b"\r\n", at)])
+        if len(received) < head + 4 + length:
             return
-        self._got = b""
-        self._run.answered(self._sent, good=got[9:12] == b"202")
+        self._received = b""
+        self._run.answered(self._sent, good=received[9:12] == b"202")
         if not self._run.over:
             self._send()
 
@@ -134,19 +134,19 @@ class Sender(asyncio.Protocol):
 
 
 class Run:
-    """What was seen between warm-up and end."""
+    """Figures between warm-up and end."""
 
     def __init__(self, alerts: Alerts) -> None:
         self.alerts = alerts
-        self.begun = False
+        self.counting = False
         self.over = False
         self.cut = 0
         self.refused = 0
         self.seconds: list[float] = []
 
     def answered(self, sent: float, *, good: bool) -> None:
-        """One answer."""
-        if not self.begun or self.over:
+        """Record a response."""
+        if not self.counting or self.over:
             return
         if good:
             self.seconds.append(time.perf_counter() - sent)
@@ -155,12 +155,12 @@ class Run:
 
 
 def percentile(values: list[float], percent: float) -> float:
-    """The value that so many percent do not exceed."""
+    """Return the percentile of the values."""
     return sorted(values)[min(len(values) - 1, int(len(values) * percent / 100))] if values else 0.0
 
 
 async def closed_loop(alerts: Alerts, connections: int, warm_up: float, seconds: float) -> dict[str, float]:
-    """Every connection sends its next alert as soon as the last one is answered."""
+    """Send over every connection the next alert as soon as the last one is answered."""
     loop = asyncio.get_running_loop()
     run = Run(alerts)
     senders = [
@@ -168,9 +168,9 @@ async def closed_loop(alerts: Alerts, connections: int, warm_up: float, seconds:
         for _ in range(connections)
     ]
     await asyncio.sleep(warm_up)
-    run.begun, began, used = True, time.perf_counter(), time.process_time()
+    run.counting, started_at, used = True, time.perf_counter(), time.process_time()
     await asyncio.sleep(seconds)
-    run.over, took, used = True, time.perf_counter() - began, time.process_time() - used
+    run.over, took, used = True, time.perf_counter() - started_at, time.process_time() - used
     for sender in senders:
         if sender.transport is not None:
             sender.transport.abort()
@@ -185,37 +185,37 @@ async def closed_loop(alerts: Alerts, connections: int, warm_up: float, seconds:
 
 
 async def exactly(alerts: Alerts, connections: int, count: int) -> dict[str, float]:
-    """So many alerts, and no more; each has to be taken."""
+    """Send exactly ``count`` alerts and return how many were accepted."""
     left = count
 
-    def one_more() -> Iterator[bytes]:
+    def remaining() -> Iterator[bytes]:
         nonlocal left
         while left > 0:
             left -= 1
             yield alerts.next()
 
-    requests = one_more()
+    requests = remaining()
 
     async def sender() -> int:
         reader, writer = await asyncio.open_connection(alerts.host, alerts.port)
-        taken = 0
+        accepted = 0
         for request in requests:
             writer.write(request)
             head = await reader.readuntil(b"\r\n\r\n")
             at = head.index(b"Content-Length: ")
             await reader.readexactly(int(head[at + 16 : head.index(b"\r\n", at)]))
-            taken += head[9:12] == b"202"
+            accepted += head[9:12] == b"202"
         writer.close()
-        return taken
+        return accepted
 
-    taken = sum(await asyncio.gather(*(sender() for _ in range(connections))))
-    return {"taken": taken}
+    accepted = sum(await asyncio.gather(*(sender() for _ in range(connections))))
+    return {"accepted": accepted}
 
 
 async def paced(alerts: Alerts, count: int, pause: float) -> dict[str, object]:
-    """One alert after the other with pauses of random length; when each began and when it was answered.
+    """Send alerts one after the other with random pauses and return when each was sent and answered.
 
-    Times are of the machine's monotonic clock, in nanoseconds, by the number in the alert's title.
+    Times are nanoseconds of the monotonic clock, by the number in the alert's title.
     """
     reader, writer = await asyncio.open_connection(alerts.host, alerts.port)
     times = {}
@@ -223,39 +223,41 @@ async def paced(alerts: Alerts, count: int, pause: float) -> dict[str, object]:
         await asyncio.sleep(random.uniform(0.5, 1.5) * pause)
         request = alerts.next()
         at = request.index(b'"bench') + 6
-        began = time.monotonic_ns()
+        started_at = time.monotonic_ns()
         writer.write(request)
         head = await reader.readuntil(b"\r\n\r\n")
         at_length = head.index(b"Content-Length: ")
         await reader.readexactly(int(head[at_length + 16 : head.index(b"\r\n", at_length)]))
-        times[request[at : at + 12].decode()] = (began, time.monotonic_ns())
+        times[request[at : at + 12].decode()] = (started_at, time.monotonic_ns())
     writer.close()
     return {"times": times}
 
 
 def main() -> None:
-    """Read the options, send, print what was seen."""
+    """Read the options, send the alerts and print the figures."""
     options = argparse.ArgumentParser()
     options.add_argument("url")
     options.add_argument("--connections", type=int, default=64)
     options.add_argument("--warm-up", type=float, default=1.0)
     options.add_argument("--seconds", type=float, default=8.0)
     options.add_argument("--hot-percent", type=int, default=0)
-    options.add_argument("--count", type=int, help="send so many and no more")
+    options.add_argument("--count", type=int, help="send exactly so many")
     options.add_argument("--pause", type=float, help="with --count: one after the other, with pauses")
-    given = options.parse_args()
-    alerts = Alerts(given.url, given.hot_percent)
+    arguments = options.parse_args()
+    alerts = Alerts(arguments.url, arguments.hot_percent)
     gc.disable()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
 
     async def run() -> dict[str, object]:
-        async with asyncio.timeout(CUT_SECONDS + given.seconds + given.warm_up + (given.count or 0)):
-            if given.count and given.pause:
-                return await paced(alerts, given.count, given.pause)
-            if given.count:
-                return {**await exactly(alerts, given.connections, given.count)}
-            return {**await closed_loop(alerts, given.connections, given.warm_up, given.seconds)}
+        async with asyncio.timeout(
+            CUT_SECONDS + arguments.seconds + arguments.warm_up + (arguments.count or 0)
+        ):
+            if arguments.count and arguments.pause:
+                return await paced(alerts, arguments.count, arguments.pause)
+            if arguments.count:
+                return {**await exactly(alerts, arguments.connections, arguments.count)}
+            return {**await closed_loop(alerts, arguments.connections, arguments.warm_up, arguments.seconds)}
 
     print(json.dumps(asyncio.run(run())), flush=True)
 

@@ -1,10 +1,10 @@
-"""What a replica does under three times the load it can take: `python bench/overload.py`.
+"""Measure a replica under three times its maximum load: `python bench/overload.py`.
 
-First the peak, with callers that wait for their answers. Then reports arrive at three times that rate whether or not
-the earlier ones are answered, over as many connections as that takes. Printed: how many were taken, how the others
-were answered and how fast, whether health, metrics and webhooks were, and the memory of the process.
+First the peak is measured, with callers that wait for their responses. Then reports arrive at three times that rate, whether
+or not earlier ones are answered, over as many connections as necessary. The output shows how many were accepted, how and how
+fast the others were answered, the responses of health, metrics and webhooks, and the memory of the process.
 
-The callers have the last core for themselves, as they would have machines of their own: what is late is late because of us.
+The callers run on the last core alone, so that delays are caused by the service.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ HEAD = b"POST /intake/shop/%b HTTP/1.1\r\nHost: a\r\nContent-Type: application/j
 
 
 class Caller(asyncio.Protocol):
-    """One connection that keeps at most one request under way."""
+    """Connection with at most one open request."""
 
     def __init__(self, load: Load) -> None:
         self.load = load
@@ -73,18 +73,18 @@ class Caller(asyncio.Protocol):
 
 
 class Load:
-    """Callers, and what they were told."""
+    """Callers and the statuses of their responses."""
 
     def __init__(self, url: str, most: int, filler: bytes) -> None:
         parts = urlsplit(url)
-        self.place = (parts.hostname, parts.port)
+        self.address = (parts.hostname, parts.port)
         self.most = most
         self.filler = filler
         self.number = int(time.time()) % 1_000_000 * 1_000_000
         self.idle: deque[Caller] = deque()
         self.open = 0
         self.closed_loop = False
-        self.told: Counter[int] = Counter()
+        self.statuses: Counter[int] = Counter()
         self.total: Counter[int] = Counter()
         self.seconds: dict[int, list[float]] = {}
         self.unsent = self.cut = 0
@@ -101,7 +101,7 @@ class Load:
             self.idle.append(caller)
 
     def answered(self, status: int, seconds: float) -> None:
-        self.told[status] += 1
+        self.statuses[status] += 1
         self.total[status] += 1
         self.seconds.setdefault(status, []).append(seconds)
 
@@ -114,35 +114,35 @@ class Load:
     async def connect(self) -> None:
         self.open += 1
         try:
-            await asyncio.get_running_loop().create_connection(lambda: Caller(self), *self.place)
+            await asyncio.get_running_loop().create_connection(lambda: Caller(self), *self.address)
         except OSError:
             self.open -= 1
 
     def forget(self) -> None:
-        self.told.clear()
+        self.statuses.clear()
         self.seconds.clear()
         self.unsent = self.cut = 0
 
     async def peak(self, callers: int, seconds: float) -> float:
-        """Answers a second with so many callers who wait."""
+        """Return the accepted reports per second with ``callers`` that wait for their responses."""
         self.closed_loop = True
         await asyncio.gather(*(self.connect() for _ in range(callers)))
         await asyncio.sleep(1.0)
         self.forget()
         await asyncio.sleep(seconds)
-        taken = self.told[202] / seconds
+        accepted = self.statuses[202] / seconds
         self.closed_loop = False
         await asyncio.sleep(1.0)
-        return taken
+        return accepted
 
     async def flood(self, rate: float, seconds: float) -> None:
-        """So many a second, answered or not."""
+        """Send ``rate`` reports per second, answered or not."""
         self.forget()
         opening: set[asyncio.Task[None]] = set()
-        began, made = time.perf_counter(), 0
-        while (now := time.perf_counter() - began) < seconds:
-            while made < now * rate:
-                made += 1
+        started_at, sent = time.perf_counter(), 0
+        while (now := time.perf_counter() - started_at) < seconds:
+            while sent < now * rate:
+                sent += 1
                 if self.idle:
                     self.idle.popleft().post()
                 else:
@@ -154,7 +154,7 @@ class Load:
 
 
 async def watch(url: str, seen: dict[str, list[float]], bad: Counter[str]) -> None:
-    """Ask what must be answered under any load."""
+    """Call the endpoints that must respond under any load."""
     async with aiohttp.ClientSession(url) as session:
         while True:
             for method, path, good in (
@@ -163,35 +163,35 @@ async def watch(url: str, seen: dict[str, list[float]], bad: Counter[str]) -> No
                 ("GET", "/metrics", 200),
                 ("POST", "/webhooks/forgejo/nothing", 401),
             ):
-                began = time.perf_counter()
-                async with session.request(method, path) as answer:
-                    bad[f"{path} {answer.status}"] += answer.status != good
-                seen.setdefault(path, []).append(time.perf_counter() - began)
+                started_at = time.perf_counter()
+                async with session.request(method, path) as response:
+                    bad[f"{path} {response.status}"] += response.status != good
+                seen.setdefault(path, []).append(time.perf_counter() - started_at)
             await asyncio.sleep(0.1)
 
 
 def rss_mib(pid: int) -> float:
     status = Path(f"/proc/{pid}/status").read_text("ascii")
-    found = re.search(r"VmRSS:\s+(\d+)", status)
-    return int(found[1]) / 1024 if found else 0.0
+    match = re.search(r"VmRSS:\s+(\d+)", status)
+    return int(match[1]) / 1024 if match else 0.0
 
 
 def cpu_seconds(pid: int) -> float:
-    """What the process has used; on a machine with other work, a fairer clock than the one on the wall."""
+    """Return the processor time of the process, a fairer measure than wall time on a busy machine."""
     fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def told(name: str, values: list[float]) -> str:
+def summary(name: str, values: list[float]) -> str:
     if not values:
         return f"{name}: none"
     values = sorted(values)
     p99 = values[min(len(values) - 1, int(len(values) * 0.99))]
-    return f"{name}: p50 {statistics.median(values) * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms, most {values[-1] * 1000:.0f} ms"
+    return f"{name}: p50 {statistics.median(values) * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms, max {values[-1] * 1000:.0f} ms"
 
 
 def stay_on(cores: list[int]) -> None:
-    """This thread, and what it starts from now on, stays on these cores."""
+    """Bind this thread and its children to cores."""
     os.sched_setaffinity(0, cores)
 
 
@@ -202,7 +202,7 @@ async def main() -> None:
     arguments.add_argument("--callers", type=int, default=64)
     arguments.add_argument("--times", type=float, default=3.0, help="load, as a multiple of the peak")
     arguments.add_argument("--connections", type=int, default=1500, help="of the flood, at most")
-    asked = arguments.parse_args()
+    options = arguments.parse_args()
     logs.configure("json", level="error")
     stay_on(ours or [last])
     with tempfile.TemporaryDirectory() as folder:
@@ -225,7 +225,7 @@ async def main() -> None:
             )  # fmt: skip
             stay_on([last])
             try:
-                await run("http://127.0.0.1:18099", child.pid, asked)
+                await run("http://127.0.0.1:18099", child.pid, options)
             finally:
                 if child.returncode is None:
                     child.terminate()
@@ -233,48 +233,50 @@ async def main() -> None:
                     print((data / "log").read_text("utf-8")[-2000:], file=sys.stderr)
 
 
-async def run(url: str, pid: int, asked: argparse.Namespace) -> None:
+async def run(url: str, pid: int, options: argparse.Namespace) -> None:
     async with aiohttp.ClientSession(url) as session:
         for _ in range(200):
             with contextlib.suppress(aiohttp.ClientError):
-                async with session.get("/health/ready") as answer:
-                    if answer.status == 200:
+                async with session.get("/health/ready") as response:
+                    if response.status == 200:
                         break
             await asyncio.sleep(0.1)
-    load = Load(url, asked.connections, b"x" * 1600)
+    load = Load(url, options.connections, b"x" * 1600)
     before, used = rss_mib(pid), cpu_seconds(pid)
-    peak = await load.peak(asked.callers, asked.seconds)
+    peak = await load.peak(options.callers, options.seconds)
     print(
-        f"peak, {asked.callers} callers: {peak:.0f}/s; memory {before:.0f} -> {rss_mib(pid):.0f} MiB;"
+        f"peak, {options.callers} callers: {peak:.0f}/s; memory {before:.0f} -> {rss_mib(pid):.0f} MiB;"
         f" {load.total[202] / (cpu_seconds(pid) - used):.0f} for each second of CPU",
         flush=True,
     )
     seen: dict[str, list[float]] = {}
     bad: Counter[str] = Counter()
     watching = asyncio.create_task(watch(url, seen, bad))
-    await load.flood(peak * asked.times, 2.0)
+    await load.flood(peak * options.times, 2.0)
     middle = rss_mib(pid)
     used = cpu_seconds(pid)
-    await load.flood(peak * asked.times, asked.seconds)
+    await load.flood(peak * options.times, options.seconds)
     used = cpu_seconds(pid) - used
     after = rss_mib(pid)
     watching.cancel()
-    posted = sum(load.told.values())
-    print(f"offered {peak * asked.times:.0f}/s; sent and answered {posted / asked.seconds:.0f}/s; no connection free for"
-          f" {load.unsent / asked.seconds:.0f}/s; {load.open} connections, {load.cut} cut")  # fmt: skip
+    posted = sum(load.statuses.values())
+    print(f"offered {peak * options.times:.0f}/s; sent and answered {posted / options.seconds:.0f}/s; no connection free for"
+          f" {load.unsent / options.seconds:.0f}/s; {load.open} connections, {load.cut} cut")  # fmt: skip
     print(
-        f"taken {load.told[202] / asked.seconds:.0f}/s = {load.told[202] / asked.seconds / peak:.0%} of the peak; {load.told[202] / used:.0f}"
-        f" for each second of CPU; told {dict(load.told)}"
+        f"accepted {load.statuses[202] / options.seconds:.0f}/s = {load.statuses[202] / options.seconds / peak:.0%} of the peak; {load.statuses[202] / used:.0f}"
+        f" for each second of CPU; statuses {dict(load.statuses)}"
     )
     for status in sorted(load.seconds):
-        print("  " + told(str(status), load.seconds[status]))
+        print("  " + summary(str(status), load.seconds[status]))
     for path, values in seen.items():
-        print("  " + told(path, values))
-    async with aiohttp.ClientSession(url) as session, session.get("/metrics") as answer:
-        page = await answer.text()
-    away = dict(re.findall(r'pointsman_http_rejected_connections_total\{reason="([^"]+)"\} ([0-9.]+)', page))
-    print(f"  connections rejected since the start: {away}")
-    print(f"  badly answered: {dict(+bad)}; memory {middle:.0f} -> {after:.0f} MiB")
+        print("  " + summary(path, values))
+    async with aiohttp.ClientSession(url) as session, session.get("/metrics") as response:
+        page = await response.text()
+    rejected = dict(
+        re.findall(r'pointsman_http_rejected_connections_total\{reason="([^"]+)"\} ([0-9.]+)', page)
+    )
+    print(f"  connections rejected since the start: {rejected}")
+    print(f"  unexpected responses: {dict(+bad)}; memory {middle:.0f} -> {after:.0f} MiB")
 
 
 if __name__ == "__main__":

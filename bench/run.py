@@ -1,7 +1,7 @@
-"""What Pointsman is measured by, beside others, on one machine, in one run: ``make bench``.
+"""Measure Pointsman and others on one machine in one run: ``make bench``.
 
-Every round runs each contestant once, in an order that turns, with a fresh database on the same Postgres. The table
-shows medians over the rounds; ``--json`` keeps every figure of every round.
+Every round runs each contestant once, in rotating order, with a fresh database on the same PostgreSQL. The table shows
+medians over the rounds; ``--json`` writes every figure of every round.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
+import delivery
 import idle
 import intake
 import latency
 import msgspec
-from ground import HERE, PEERS, Ground
+from environment import HERE, PEERS, Environment
 from scale import QUICK, Figures, Scale
 from table import DELIVERY, IDLE, INTAKE, LATENCY, Line, lines, markdown, number
 
-import delivery
 from pointsman import logs
 
-Measure = Callable[[Ground, Scale, str], Awaitable[Figures]]
+Measure = Callable[[Environment, Scale, str], Awaitable[Figures]]
 
 MEASURES: dict[str, tuple[Measure, Sequence[str]]] = {
     INTAKE: (intake.measure, intake.CONTESTANTS),
@@ -39,7 +39,7 @@ FOREIGN = {"pgqueuer", "procrastinate"}
 
 
 class Result(msgspec.Struct):
-    """What ``--json`` keeps."""
+    """Content of the file of ``--json``."""
 
     machine: dict[str, str | float]
     scale: Scale
@@ -48,28 +48,31 @@ class Result(msgspec.Struct):
 
 
 def chosen(only: str) -> list[tuple[str, str]]:
-    """Measures and contestants to run: ``intake,delivery/full`` names a whole measure and one contestant."""
+    """Return the measures and contestants to run; ``intake,delivery/full`` names a whole measure and one contestant."""
     wanted = set(only.split(",")) - {""}
-    known = {*MEASURES, *(f"{measure}/{one}" for measure, (_, those) in MEASURES.items() for one in those)}
+    known = {
+        *MEASURES,
+        *(f"{measure}/{name}" for measure, (_, contestants) in MEASURES.items() for name in contestants),
+    }
     if wanted - known:
         raise SystemExit(
             f"--only does not know {', '.join(sorted(wanted - known))}; it knows {', '.join(sorted(known))}"
         )
-    found = []
+    selected = []
     for measure, (_, contestants) in MEASURES.items():
         for contestant in contestants:
             name = f"{measure}/{contestant}"
             if wanted and not wanted & {measure, name}:
                 continue
             if contestant in FOREIGN and not PEERS.exists():
-                say(f"{name} is left out: {PEERS} is not there, make bench makes it")
+                print_progress(f"{name} is left out: {PEERS} does not exist, make bench creates it")
                 continue
-            found.append((measure, contestant))
-    return found
+            selected.append((measure, contestant))
+    return selected
 
 
 async def busy_percent() -> float:
-    """How much of the machine works already, before we begin."""
+    """Return how busy the machine is before the measurement."""
 
     def ticks() -> tuple[int, int]:
         fields = [int(word) for word in Path("/proc/stat").read_text("ascii").splitlines()[0].split()[1:9]]
@@ -82,31 +85,31 @@ async def busy_percent() -> float:
 
 
 async def run(scale: Scale, contestants: Sequence[tuple[str, str]], folder: Path, result: Result) -> None:
-    """All rounds, into the result."""
+    """Run all rounds and store their figures in the result."""
     result.machine["busy_percent_before"] = busy = round(await busy_percent(), 1)
     if busy > BUSY_PERCENT:
-        say(f"this machine is {busy:.0f} % busy with something else: figures will be of no use")
-    async with Ground.ready(folder) as ground:
-        result.machine["postgres"] = ground.server.version
-        for turn in range(scale.rounds):
-            for measure, (take, _) in MEASURES.items():
-                those = [contestant for of, contestant in contestants if of == measure]
-                shift = turn % len(those) if those else 0
-                for contestant in those[shift:] + those[:shift]:
+        print_progress(f"this machine is {busy:.0f} % busy with other work: the figures will be useless")
+    async with Environment.ready(folder) as environment:
+        result.machine["postgres"] = environment.server.version
+        for round_number in range(scale.rounds):
+            for measure, (measure_round, _) in MEASURES.items():
+                names = [contestant for other, contestant in contestants if other == measure]
+                shift = round_number % len(names) if names else 0
+                for contestant in names[shift:] + names[:shift]:
                     name = f"{measure}/{contestant}"
-                    figures = await take(ground, scale, contestant)
+                    figures = await measure_round(environment, scale, contestant)
                     result.rounds.setdefault(name, []).append(figures)
-                    told = ", ".join(f"{key} {number(value)}" for key, value in figures.items())
-                    say(f"{turn + 1}/{scale.rounds} {name}: {told}")
+                    text = ", ".join(f"{key} {number(value)}" for key, value in figures.items())
+                    print_progress(f"{round_number + 1}/{scale.rounds} {name}: {text}")
 
 
-def say(words: str) -> None:
-    """How far it is; the table alone goes to the output."""
-    print(words, file=sys.stderr, flush=True)
+def print_progress(text: str) -> None:
+    """Print progress to standard error; only the table goes to standard output."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def machine() -> dict[str, str | float]:
-    """What it runs on."""
+    """Return a description of the machine."""
     return {
         "cores": os.cpu_count() or 0,
         "system": f"{platform.system()} {platform.machine()}",
@@ -116,7 +119,7 @@ def machine() -> dict[str, str | float]:
 
 
 def options() -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--only", default="", help="measures, or measure/contestant, with commas between")
     parser.add_argument("--rounds", type=int, help=f"default {Scale().rounds}")
@@ -130,7 +133,7 @@ def options() -> argparse.Namespace:
     )
     parser.add_argument("--idle-seconds", type=float, help=f"default {Scale().idle_seconds:g}")
     parser.add_argument(
-        "--quick", action="store_true", help="only to see that all of it runs; the figures say nothing"
+        "--quick", action="store_true", help="only check that everything runs; the figures have no meaning"
     )
     parser.add_argument("--json", type=Path, help="write every figure to this file")
     parser.add_argument("--markdown", type=Path, help="write the table to this file too")
@@ -141,30 +144,30 @@ def options() -> argparse.Namespace:
 
 
 def main() -> None:
-    """Run what was asked for, print the table."""
-    given = options()
+    """Run the chosen measures and print the table."""
+    arguments = options()
     logs.configure("json", level="error")
     named = {
         name: value
         for name in ("rounds", "seconds", "waiting", "finished", "blocked", "idle_seconds")
-        if (value := getattr(given, name)) is not None
+        if (value := getattr(arguments, name)) is not None
     }
-    scale = msgspec.structs.replace(QUICK if given.quick else Scale(), **named)
+    scale = msgspec.structs.replace(QUICK if arguments.quick else Scale(), **named)
     result = Result(machine=machine(), scale=scale)
-    contestants = chosen(given.only)
+    contestants = chosen(arguments.only)
     try:
-        asyncio.run(run(scale, contestants, given.data.resolve(), result))
+        asyncio.run(run(scale, contestants, arguments.data.resolve(), result))
     finally:
-        # what was seen before something failed is shown all the same
+        # figures from before a failure are shown all the same
         result.lines = lines(
             result.rounds, waiting=scale.waiting, finished=scale.finished, blocked=scale.blocked
         )
         table = markdown(result.lines)
         print(table)
-        if given.markdown:
-            given.markdown.write_text(table + "\n", "utf-8")
-        if given.json:
-            given.json.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
+        if arguments.markdown:
+            arguments.markdown.write_text(table + "\n", "utf-8")
+        if arguments.json:
+            arguments.json.write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=1))
 
 
 if __name__ == "__main__":

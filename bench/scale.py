@@ -1,4 +1,4 @@
-"""How much is measured."""
+"""Sizes of the measurements."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Figures: TypeAlias = dict[str, float]
 
 
 class Scale(msgspec.Struct, frozen=True, kw_only=True):
-    """The size of each measure."""
+    """Sizes of all measurements."""
 
     rounds: int = 3
     seconds: float = 8.0

@@ -1,4 +1,4 @@
-"""What was seen, as one table: medians over the rounds, each beside what it is measured against."""
+"""Table of the figures: medians over the rounds, each compared with a peer or a goal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scale import Figures
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One line: a figure of ours, beside another's or by itself; the goal is for the ratio, or for the figure."""
+    """Row of the table: a figure of Pointsman, alone or compared; the goal applies to the ratio or to the figure."""
 
     measure: str
     ours: tuple[str, str]
@@ -21,7 +21,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 INTAKE, DELIVERY, LATENCY, IDLE = "intake", "delivery", "latency", "idle"
-_ACCEPTED, _BROUGHT = "Alerts accepted", "Deliveries, {waiting:,} waiting"
+_ACCEPTED, _DELIVERED = "Alerts accepted", "Deliveries, {waiting:,} waiting"
 
 ROWS: Sequence[Row] = (
     Row(
@@ -61,21 +61,21 @@ ROWS: Sequence[Row] = (
         "",
     ),
     Row(
-        _BROUGHT,
+        _DELIVERED,
         ("delivery/pointsman", "per_second"),
         "pgqueuer 1.6",
         ("delivery/pgqueuer", "per_second"),
         ">= 1.0",
     ),
     Row(
-        _BROUGHT,
+        _DELIVERED,
         ("delivery/pointsman", "per_second"),
         "procrastinate 3.10",
         ("delivery/procrastinate", "per_second"),
         ">= 10",
     ),
     Row(
-        _BROUGHT,
+        _DELIVERED,
         ("delivery/pointsman", "per_second"),
         "bare loop: claim 100, post, mark done",
         ("delivery/bare", "per_second"),
@@ -112,7 +112,7 @@ ROWS: Sequence[Row] = (
 
 
 class Line(msgspec.Struct, frozen=True):
-    """A row with its figures; ``ratio`` is None where nothing stands beside ours."""
+    """Row with its figures; ``ratio`` is None without a comparison."""
 
     measure: str
     figure: float
@@ -125,15 +125,15 @@ class Line(msgspec.Struct, frozen=True):
 
 
 def lines(seen: Mapping[str, Sequence[Figures]], **scale: int) -> list[Line]:
-    """The rows for which there are figures."""
-    found = []
+    """Return the rows that have figures."""
+    rows = []
     for row in ROWS:
         ours = _median(seen, row.ours)
         other = _median(seen, row.other) if row.other is not None else None
         if ours is None or (row.other is not None and other is None):
             continue
         ratio = ours / other if other else None
-        found.append(
+        rows.append(
             Line(
                 row.measure.format(**scale),
                 ours,
@@ -145,7 +145,7 @@ def lines(seen: Mapping[str, Sequence[Figures]], **scale: int) -> list[Line]:
                 _met(row.goal, ours if row.other is None else ratio),
             )
         )
-    return found
+    return rows
 
 
 def _median(seen: Mapping[str, Sequence[Figures]], where: tuple[str, str]) -> float | None:
@@ -161,14 +161,14 @@ def _met(goal: str, value: float | None) -> bool | None:
 
 
 def number(value: float) -> str:
-    """Three figures, more for large numbers."""
+    """Format a number with three digits, more for large numbers."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def markdown(found: Sequence[Line]) -> str:
-    """The table, as docs/performance.md shows it and a terminal can."""
+def markdown(rows: Sequence[Line]) -> str:
+    """Return the table in the form of docs/performance.md."""
     head = ("measure", "Pointsman", "beside", "", "ratio", "goal", "")
-    words = {True: "met", False: "**missed**", None: ""}
+    verdicts = {True: "met", False: "**missed**", None: ""}
     cells = [
         (
             line.measure,
@@ -177,14 +177,14 @@ def markdown(found: Sequence[Line]) -> str:
             f"{number(line.other)} {line.unit}" if line.other is not None else "",
             f"{line.ratio:.2f}" if line.ratio is not None else "",
             line.goal.replace(">=", "≥").replace("<=", "≤"),
-            words[line.met],
+            verdicts[line.met],
         )
-        for line in found
+        for line in rows
     ]
     widths = [max(len(row[at]) for row in (head, *cells)) for at in range(len(head))]
 
-    def written(row: Sequence[str]) -> str:
+    def formatted(row: Sequence[str]) -> str:
         return "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
 
     rule = "| " + " | ".join("-" * max(3, width) for width in widths) + " |"
-    return "\n".join([written(head), rule, *map(written, cells)])
+    return "\n".join([formatted(head), rule, *map(formatted, cells)])

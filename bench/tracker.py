@@ -1,7 +1,7 @@
-"""A tracker's double, a process of its own and the same for everybody: answers creates as Forgejo does, keeps nothing.
+"""Test double of a tracker, a separate process that is the same for all contestants: responds as Forgejo, stores nothing.
 
-Raw asyncio, so that it is never what is measured. It counts the creates and notes when each came, by the word
-``bench`` and twelve hexadecimal digits in it. Prints its address, then serves until it is told to stop.
+It uses asyncio protocols, so that it is never the bottleneck. It counts the created issues and records when each arrived, by
+the word ``bench`` and twelve hexadecimal digits in it. Prints its address and serves until it is killed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _ACCOUNT = {"id": 7, "login": "pointsman", "username": "pointsman"}
 
 
 class Calls:
-    """What was asked of the tracker since the last reset."""
+    """Calls since the last reset."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -27,7 +27,7 @@ class Calls:
 
 
 class Connection(asyncio.Protocol):
-    """One kept connection."""
+    """One persistent connection."""
 
     calls = Calls()
     number = 0
@@ -35,27 +35,27 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        self._got = b""
+        self._received = b""
 
     def data_received(self, data: bytes) -> None:
-        self._got += data
-        while (head := self._got.find(b"\r\n\r\n")) >= 0:
-            at = self._got[:head].lower().find(b"content-length: ")
-            length = int(self._got[at + 16 : head].partition(b"\r\n")[0]) if at >= 0 else 0
+        self._received += data
+        while (head := self._received.find(b"\r\n\r\n")) >= 0:
+            at = self._received[:head].lower().find(b"content-length: ")
+            length = int(self._received[at + 16 : head].partition(b"\r\n")[0]) if at >= 0 else 0
             end = head + 4 + length
-            if len(self._got) < end:
+            if len(self._received) < end:
                 return
-            line = self._got[: self._got.index(b"\r\n")].decode()
-            body, self._got = self._got[head + 4 : end], self._got[end:]
+            line = self._received[: self._received.index(b"\r\n")].decode()
+            body, self._received = self._received[head + 4 : end], self._received[end:]
             method, path, _ = line.split(" ")
-            status, answer = self._answer(method, path.partition("?")[0], body)
-            text = json.dumps(answer).encode()
+            status, response = self._respond(method, path.partition("?")[0], body)
+            text = json.dumps(response).encode()
             self._transport.write(
                 b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
                 % (status, len(text), text)
             )
 
-    def _answer(self, method: str, path: str, body: bytes) -> tuple[bytes, object]:
+    def _respond(self, method: str, path: str, body: bytes) -> tuple[bytes, object]:
         if method == "POST" and path.endswith("/issues"):
             return b"201 Created", self._created(body)
         match path:
@@ -77,8 +77,8 @@ class Connection(asyncio.Protocol):
         calls.count += 1
         calls.first = calls.first or now
         calls.last = now
-        if found := _KEY.search(body):
-            calls.times.setdefault(found[1].decode(), now)
+        if match := _KEY.search(body):
+            calls.times.setdefault(match[1].decode(), now)
         Connection.number += 1
         number = Connection.number
         sent = json.loads(body)
@@ -99,7 +99,7 @@ class Connection(asyncio.Protocol):
 
 async def main() -> None:
     """Listen on a free port."""
-    # numbers go on from run to run, as a database kept between runs knows the earlier ones
+    # numbers continue from run to run, since a database kept between runs knows the earlier ones
     Connection.number = time.time_ns() // 1_000
     gc.disable()
     server = await asyncio.get_running_loop().create_server(Connection, "127.0.0.1", 0, backlog=1024)

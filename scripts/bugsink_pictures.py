@@ -34,24 +34,24 @@ class Browser:
         self._numbers = itertools.count(1)
 
     async def do(self, method: str, **params: Any) -> Any:
-        """One command; its result."""
+        """Send a command and return its result."""
         number = next(self._numbers)
         await self._socket.send_json({"id": number, "method": method, "params": params})
         async for message in self._socket:
-            said = message.json()
-            if said.get("id") == number:
-                if "error" in said:
-                    raise RuntimeError(said["error"])
-                return said["result"]
-        raise RuntimeError("the browser went away")
+            response = message.json()
+            if response.get("id") == number:
+                if "error" in response:
+                    raise RuntimeError(response["error"])
+                return response["result"]
+        raise RuntimeError("the browser closed the connection")
 
     async def run(self, code: str) -> Any:
-        """Run code in the page; its value."""
-        answer = await self.do("Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True)
-        return answer["result"].get("value")
+        """Run code in the page and return its value."""
+        response = await self.do("Runtime.evaluate", expression=code, awaitPromise=True, returnByValue=True)
+        return response["result"].get("value")
 
     async def open(self, url: str) -> None:
-        """Open a page and wait until it stands."""
+        """Open a page and wait until it is loaded."""
         await self.do("Page.navigate", url=url)
         for _ in range(200):
             await asyncio.sleep(0.05)
@@ -65,11 +65,11 @@ class Browser:
         await asyncio.sleep(0.4)
 
     async def picture(self, name: str, height: int) -> None:
-        """Keep what is seen now."""
+        """Save a picture of the visible page."""
         # a fresh installation reminds of mail on each page
         await self.run(
-            "[...document.querySelectorAll('div')].filter(one => one.innerText.startsWith('Email is not set up')"
-            " && one.offsetHeight < 120).forEach(one => one.remove())"
+            "[...document.querySelectorAll('div')].filter(element => element.innerText.startsWith('Email is not set up')"
+            " && element.offsetHeight < 120).forEach(element => element.remove())"
         )
         clip = {"x": 0, "y": 0, "width": WIDTH, "height": height, "scale": 1}
         answer = await self.do("Page.captureScreenshot", format="png", clip=clip)
@@ -80,7 +80,7 @@ class Browser:
 
 @contextlib.asynccontextmanager
 async def browser(folder: Path) -> AsyncIterator[Browser]:
-    """A browser with one empty page."""
+    """Run a browser with an empty page."""
     program = os.environ.get("CHROMIUM", "chromium")
     options = [
         "--headless=new",
@@ -99,15 +99,15 @@ async def browser(folder: Path) -> AsyncIterator[Browser]:
         stderr=asyncio.subprocess.DEVNULL,
     )
     try:
-        told = folder / "DevToolsActivePort"
+        port_file = folder / "DevToolsActivePort"
         for _ in range(300):
             await asyncio.sleep(0.1)
-            if told.is_file() and told.read_text().strip():
+            if port_file.is_file() and port_file.read_text().strip():
                 break
-        port = int(told.read_text().split()[0])
+        port = int(port_file.read_text().split()[0])
         async with aiohttp.ClientSession() as session:
-            async with session.get(f"http://127.0.0.1:{port}/json") as answer:
-                page = next(one for one in await answer.json() if one["type"] == "page")
+            async with session.get(f"http://127.0.0.1:{port}/json") as response:
+                page = next(target for target in await response.json() if target["type"] == "page")
             async with session.ws_connect(page["webSocketDebuggerUrl"], max_msg_size=0) as socket:
                 yield Browser(socket)
     finally:
@@ -116,7 +116,7 @@ async def browser(folder: Path) -> AsyncIterator[Browser]:
 
 
 async def take(bugsink: real.Bugsink, page: Browser) -> None:
-    """The pictures."""
+    """Take the pictures."""
     await page.do("Page.enable")
     await page.open(f"{bugsink.url}/accounts/login/")
     await page.run(
@@ -135,14 +135,14 @@ async def take(bugsink: real.Bugsink, page: Browser) -> None:
     await asyncio.sleep(3)
     await page.run(
         "document.querySelector('[name=display_name]').value = 'Pointsman';"
-        f"document.querySelectorAll('[name=webhook_url]').forEach(one => {{ one.value = {INTAKE!r} }})"
+        f"document.querySelectorAll('[name=webhook_url]').forEach(field => {{ field.value = {INTAKE!r} }})"
     )
     await page.picture("bugsink-service", 600)
     await page.open(alerts)
     await page.picture("bugsink-alerts", 360)
     await page.open(f"{bugsink.url}/bsmain/auth_tokens/")
     await page.run(
-        "[...document.querySelectorAll('a, button')].find(one => one.innerText.includes('Add Token')).click()"
+        "[...document.querySelectorAll('a, button')].find(element => element.innerText.includes('Add Token')).click()"
     )
     await asyncio.sleep(3)
     await page.run(
@@ -154,14 +154,14 @@ async def take(bugsink: real.Bugsink, page: Browser) -> None:
 
 
 async def main() -> None:
-    """A Bugsink and a browser, and both gone afterwards."""
+    """Run a Bugsink and a browser and take the pictures."""
     FOLDER.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
-        place = Path(folder)
+        path = Path(folder)
         url = "http://127.0.0.1:9/intake/shop/THE-TOKEN"
         async with (
-            real.running(VERSION, url, place / "bugsink") as bugsink,
-            browser(place / "browser") as page,
+            real.running(VERSION, url, path / "bugsink") as bugsink,
+            browser(path / "browser") as page,
         ):
             await take(bugsink, page)
 

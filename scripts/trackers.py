@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from pointsman.plugin_api import Budget, Tracker
+from pointsman.plugin_api import Quota, Tracker
 from pointsman.plugin_host.registry import Registry
 
 ROOT = Path(__file__).parents[1]
@@ -31,25 +31,27 @@ HEAD = (
 
 
 def ours() -> list[type[Tracker]]:
-    """The trackers of the plugins in this repository, by their kind. Raises LookupError if one can't be used."""
+    """Return the trackers of the plugins in this repository, sorted by kind. Raises LookupError if a plugin is unusable."""
     names = sorted(
         file.parent.name
         for file in ROOT.glob("plugins/*/pyproject.toml")
         if "[project.entry-points.pointsman]" in file.read_text("utf-8")
     )
     registry = Registry.load(allow=names)
-    unfit = {one.name: one.refused for one in registry.standing if one.name in names and one.refused}
-    missing = set(names) - {one.name for one in registry.standing} | unfit.keys()
+    refused = {
+        status.name: status.refused for status in registry.statuses if status.name in names and status.refused
+    }
+    missing = set(names) - {status.name for status in registry.statuses} | refused.keys()
     if missing:
         raise LookupError(
-            ", ".join(f"{name}: {unfit.get(name, 'not installed')}" for name in sorted(missing))
+            ", ".join(f"{name}: {refused.get(name, 'not installed')}" for name in sorted(missing))
         )
     return [registry.trackers[kind] for kind in sorted(registry.trackers)]
 
 
 def table(trackers: Iterable[type[Tracker]]) -> str:
-    """A row for each tracker."""
-    rows = [HEAD, ("---",) * len(HEAD), *(_row(one) for one in trackers)]
+    """Return the table with a row for each tracker."""
+    rows = [HEAD, ("---",) * len(HEAD), *(_row(tracker) for tracker in trackers)]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
@@ -59,37 +61,37 @@ def _row(tracker: type[Tracker]) -> tuple[str, ...]:
     abilities = (can.webhooks, can.find, can.list_changes, can.close_reasons)
     return (
         f"[{tracker.title}](../plugins/{folder}/README.md) (`{tracker.kind}`)",
-        *("yes" if one else "no" for one in abilities),
-        ", ".join(f"{one:g}" for one in can.settle_seconds) or "-",
+        *("yes" if ability else "no" for ability in abilities),
+        ", ".join(f"{seconds:g}" for seconds in can.settle_seconds) or "-",
         f"{can.poll_seconds:g}",
         f"{can.request_timeout_seconds:g}",
-        ", ".join(_budget(one) for one in can.budgets) or "-",
+        ", ".join(_quota(quota) for quota in can.quotas) or "-",
     )
 
 
-def _budget(one: Budget) -> str:
-    whose = " an issue" if one.scope.startswith("issue") else ""
-    return f"{one.calls}{whose} in {one.seconds:g} s"
+def _quota(quota: Quota) -> str:
+    scope = " an issue" if quota.scope.startswith("issue") else ""
+    return f"{quota.calls}{scope} in {quota.seconds:g} s"
 
 
-def page(text: str, made: str) -> str:
-    """The page with the table in its place."""
+def page(text: str, new_table: str) -> str:
+    """Return the page with the new table."""
     before, begin, rest = text.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not (begin and end):
-        raise LookupError(f"{FILE.name} lacks the comments between which the table stands")
-    return f"{before}{BEGIN}\n\n{made}\n{END}{after}"
+        raise LookupError(f"{FILE.name} lacks the comments around the table")
+    return f"{before}{BEGIN}\n\n{new_table}\n{END}{after}"
 
 
-def main(words: list[str]) -> None:
+def main(arguments: list[str]) -> None:
     """Write the page, or print the table."""
-    made = table(ours())
-    if words == ["--print"]:
-        sys.stdout.write(made)
-    elif words:
+    new_table = table(ours())
+    if arguments == ["--print"]:
+        sys.stdout.write(new_table)
+    elif arguments:
         sys.exit("usage: python scripts/trackers.py [--print]")
     else:
-        FILE.write_text(page(FILE.read_text("utf-8"), made), "utf-8")
+        FILE.write_text(page(FILE.read_text("utf-8"), new_table), "utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The least that takes an alert over HTTP: aiohttp, the same body parsed, 202; with ``insert`` one INSERT for each."""
+"""Minimal HTTP intake: aiohttp parses the body and responds 202; with ``insert`` after one INSERT."""
 
 from __future__ import annotations
 

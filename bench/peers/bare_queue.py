@@ -1,4 +1,4 @@
-"""The least that may be called a queue: claim 100, post them, mark them done; no lease, no retry, no order."""
+"""Minimal queue: claim 100 jobs, post them, mark them done; no leases, no retries, no order."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from unnest($1::bigint[], $2::bigint[]) as done (id, remote) where job.id = done
 
 
 async def fill(con: asyncpg.Connection, count: int) -> None:
-    """So many jobs."""
+    """Create the table and ``count`` jobs."""
     await con.execute(TABLE)
     rows = [(number, json.dumps(issue(number))) for number in range(count)]
     await con.executemany("insert into job (id, payload) values ($1, $2)", rows)

@@ -1,4 +1,4 @@
-"""pgqueuer: its tables, jobs that do the same POST, its worker on uvloop as its own command runs it."""
+"""pgqueuer with its tables and its worker on uvloop, as its command runs it; jobs send the same POST."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BATCH = 10  # its default; 50, 100 and 200 were no faster
 
 
 async def fill(pool: asyncpg.Pool, count: int) -> None:
-    """Its tables, and so many jobs."""
+    """Create the tables and ``count`` jobs."""
     queries = Queries(AsyncpgPoolDriver(pool))
     await queries.install()
     numbers = range(count)

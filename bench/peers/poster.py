@@ -1,4 +1,4 @@
-"""The same POST for every queue: one create on the tracker, 64 connections at most, the answer read whole."""
+"""The POST request that all queues send: create an issue over at most 64 connections and read the response."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ HEADERS = {"Authorization": "token of-the-bench", "Accept": "application/json"}
 
 
 def issue(number: int) -> dict[str, str]:
-    """What is queued: title and body of an issue, of the size that the service sends."""
+    """Return title and body of an issue, of the size that the service sends."""
     return {"title": f"bench{number:012x}", "body": TEXT}
 
 
 class Poster:
-    """Posts issues."""
+    """Client that posts issues."""
 
     def __init__(self) -> None:
         self._url = os.environ["BENCH_TRACKER"] + "/api/v1/repos/acme/shop/issues"
@@ -27,7 +27,7 @@ class Poster:
         )
 
     async def post(self, job: dict[str, Any]) -> int:
-        """Post one; the number of its issue."""
+        """Post an issue and return its number."""
         async with self._session.post(self._url, json=job) as answer:
             assert answer.status == 201, answer.status
             number: int = (await answer.json())["number"]

@@ -1,4 +1,4 @@
-"""procrastinate: its tables, jobs that do the same POST, its worker with 64 at once."""
+"""procrastinate with its tables and its worker with a concurrency of 64; jobs send the same POST."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ app = procrastinate.App(
 
 @app.task(name="post")
 async def post(title: str, body: str) -> None:
-    """The POST."""
+    """Send the POST request."""
     await _poster[0].post({"title": title, "body": body})
 
 
@@ -24,7 +24,7 @@ _poster: list[Poster] = []
 
 
 async def main() -> None:
-    """Fill, or work."""
+    """Create jobs or run the worker."""
     async with app.open_async():
         if sys.argv[1] == "fill":
             await app.schema_manager.apply_schema_async()

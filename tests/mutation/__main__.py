@@ -12,7 +12,7 @@ from mutation import statements
 from pointsman import logs
 from simulation.environment import open_environment
 
-EXAMPLES = 40
+EXAMPLES = 80
 
 
 def surviving_statements() -> list[str]:

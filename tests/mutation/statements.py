@@ -38,6 +38,7 @@ REDUNDANT = {
         "replay_passed",
         "head_seq > dead.seq",
     ): "the head is dead only in a parked lane, which is replayed before; not so in a race",
+    ("load_next_deliveries", "l.lease_id = asked.lease_id"): "callers look up the rows by lane and lease",
     (
         "load_next_deliveries",
         "l.state = 2",

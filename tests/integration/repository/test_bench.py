@@ -1,4 +1,4 @@
-"""The bench runs, with everybody in it. What it measures is no test's business."""
+"""The bench runs with all contestants; the figures are not tested."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ PEERS = {"delivery/pgqueuer", "delivery/procrastinate", "latency/pgqueuer"}
 
 @pytest.mark.slow
 def test_every_contestant_runs(tmp_path: Path):
-    """The quick form gives a figure for each; the others' packages are there once `make bench` ran."""
+    """The quick form measures each contestant; the packages of the peers exist once `make bench` ran."""
     result, table = tmp_path / "result.json", tmp_path / "table.md"
-    done = subprocess.run(
+    completed = subprocess.run(
         [
             *(
                 sys.executable,
@@ -40,11 +40,11 @@ def test_every_contestant_runs(tmp_path: Path):
         timeout=400,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
-    peers_are_there = (ROOT / "bench" / ".venv" / "bin" / "python").exists()
-    wanted = OURS | (PEERS if peers_are_there else set())
+    assert completed.returncode == 0, completed.stderr
+    peers_exist = (ROOT / "bench" / ".venv" / "bin" / "python").exists()
+    wanted = OURS | (PEERS if peers_exist else set())
     seen = json.loads(result.read_text("utf-8"))
-    assert set(seen["rounds"]) == wanted, done.stderr
+    assert set(seen["rounds"]) == wanted, completed.stderr
     for name, rounds in seen["rounds"].items():
         assert len(rounds) == 1, name
         assert all(isinstance(value, int | float) for value in rounds[0].values()), name
@@ -52,4 +52,4 @@ def test_every_contestant_runs(tmp_path: Path):
         assert seen["rounds"][name][0]["per_second"] > 0, name
     lines = table.read_text("utf-8").splitlines()
     assert len(lines) == len(seen["lines"]) + 2
-    assert len(seen["lines"]) == (15 if peers_are_there else 11)
+    assert len(seen["lines"]) == (15 if peers_exist else 11)

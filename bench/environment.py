@@ -1,4 +1,4 @@
-"""The ground that all stand on: one Postgres, fresh databases, child processes whose share of the machine is known."""
+"""Environment of all measurements: one PostgreSQL, fresh databases, and child processes whose cost is measured."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from typing import Any, Self
 import aiohttp
 import asyncpg
 
-from pointsman.operations.apply import apply_file
 from pointsman.config.settings import Settings
+from pointsman.operations.apply import apply_file
 from pointsman.plugin_api import Secret
 from pointsman.plugin_host.registry import Registry
 from pointsman.storage import migrate
@@ -30,7 +30,7 @@ HERE = Path(__file__).parent
 OURS = Path(sys.executable)
 PEERS = HERE / ".venv" / "bin" / "python"
 TOKEN = "intake-token-of-the-bench-0123456789"
-_KEY = "6gPbCDWBO3oPg3pYG3m1-Jd6DTOl2sYKsbQKY4x6bZk="  # seals what these databases hold, and nothing else
+_KEY = "6gPbCDWBO3oPg3pYG3m1-Jd6DTOl2sYKsbQKY4x6bZk="  # seals the secrets of these databases only
 BASE = "bench_base"
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -64,7 +64,7 @@ destination = "board"
 
 
 class Child:
-    """A process that we started; ended by its own id."""
+    """A child process."""
 
     def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
         self._process = process
@@ -73,58 +73,58 @@ class Child:
         self.url = ""
 
     @classmethod
-    async def start(cls, log: Path, *words: str | Path, **environ: str) -> Self:
-        """Start one; what it says on its error stream goes to the log."""
-        kept = {name: value for name, value in os.environ.items() if "POINTSMAN" not in name}
+    async def start(cls, log: Path, *command: str | Path, **environ: str) -> Self:
+        """Start a process; its standard error goes to the log."""
+        inherited = {name: value for name, value in os.environ.items() if "POINTSMAN" not in name}
         with log.open("ab") as file:
             process = await asyncio.create_subprocess_exec(
-                *map(str, words),
-                env={**kept, **environ},
+                *map(str, command),
+                env={**inherited, **environ},
                 stdout=asyncio.subprocess.PIPE,
                 stderr=file,
                 limit=2**26,
             )
         return cls(process, log)
 
-    async def said(self) -> dict[str, Any]:
-        """The next line that it prints, as JSON. Raises RuntimeError with its last words if it ended."""
+    async def read_line(self) -> dict[str, Any]:
+        """Return the next printed line, decoded from JSON. Raises RuntimeError with the end of the log if it ended."""
         assert self._process.stdout is not None
         while line := await self._process.stdout.readline():
             with contextlib.suppress(json.JSONDecodeError):
-                found = json.loads(line)
-                if isinstance(found, dict):
-                    return found
-        raise RuntimeError(f"{self._log.stem} ended: {self.last_words()}")
+                decoded = json.loads(line)
+                if isinstance(decoded, dict):
+                    return decoded
+        raise RuntimeError(f"{self._log.stem} ended: {self.log_end()}")
 
-    def last_words(self) -> str:
-        """The end of its log."""
+    def log_end(self) -> str:
+        """Return the end of the log."""
         return self._log.read_text("utf-8", "replace")[-2000:]
 
     @property
     def ended(self) -> bool:
-        """Whether it is gone."""
+        """Whether the process has ended."""
         return self._process.returncode is not None
 
     def cpu_seconds(self) -> float:
-        """Processor time used so far."""
+        """Return the processor time used so far."""
         fields = Path(f"/proc/{self.pid}/stat").read_text("ascii").rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
     def peak_mib(self) -> float:
-        """The most memory it ever held."""
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text("ascii"))
-        assert found is not None
-        return int(found[1]) / 1024
+        """Return the peak memory."""
+        match = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text("ascii"))
+        assert match is not None
+        return int(match[1]) / 1024
 
     async def end(self) -> None:
-        """End it at once: nothing it holds is needed any more."""
+        """Kill the process: its state is not needed any more."""
         if not self.ended:
             self._process.send_signal(signal.SIGKILL)
             await self._process.communicate()
 
 
-class Ground:
-    """Postgres and the tracker's double; databases and processes by name."""
+class Environment:
+    """PostgreSQL and the test double of the tracker; databases and processes by name."""
 
     def __init__(self, server: supervisor.EmbeddedServer, folder: Path) -> None:
         self.server = server
@@ -136,36 +136,36 @@ class Ground:
 
     @classmethod
     @contextlib.asynccontextmanager
-    async def ready(cls, folder: Path) -> AsyncIterator[Ground]:
-        """Everything up, and down again at the end."""
+    async def ready(cls, folder: Path) -> AsyncIterator[Environment]:
+        """Start everything, and stop it at the end."""
         async with supervisor.serve(folder) as server:
-            ground = cls(server, folder)
-            ground.admin = await asyncpg.connect(server.dsn)
-            fsync = await ground.admin.fetchval("show fsync")
-            assert fsync == "on", "figures without fsync say nothing"
-            await ground.drop(BASE)
-            await ground.admin.execute(f"create database {BASE}")
-            async with Database.open(ground.dsn(BASE), size=2) as database:
+            environment = cls(server, folder)
+            environment.admin = await asyncpg.connect(server.dsn)
+            fsync = await environment.admin.fetchval("show fsync")
+            assert fsync == "on", "figures without fsync have no meaning"
+            await environment.drop(BASE)
+            await environment.admin.execute(f"create database {BASE}")
+            async with Database.open(environment.dsn(BASE), size=2) as database:
                 await migrate.migrate(database)
-            async with ground.child("tracker", OURS, HERE / "tracker.py") as child:
-                url = (await child.said())["url"]
+            async with environment.child("tracker", OURS, HERE / "tracker.py") as child:
+                url = (await child.read_line())["url"]
                 async with aiohttp.ClientSession() as session:
-                    ground.tracker = Tracker(url, session)
-                    yield ground
-            await ground.admin.close()
+                    environment.tracker = Tracker(url, session)
+                    yield environment
+            await environment.admin.close()
 
     def dsn(self, name: str) -> str:
-        """The address of a database of this name."""
+        """Return the DSN of a database."""
         head, _, query = self.server.dsn.partition("?")
         return f"{head.rpartition('/')[0]}/{name}{'?' + query if query else ''}"
 
     async def drop(self, name: str) -> None:
-        """Drop a database if it is there."""
+        """Drop a database if it exists."""
         await self.admin.execute(f"drop database if exists {name} with (force)")
 
     @contextlib.asynccontextmanager
     async def database(self, template: str = "template1") -> AsyncIterator[str]:
-        """A fresh database; its address."""
+        """Create a database for the time of the context and yield its DSN."""
         name = "bench_round"
         await self.drop(name)
         await self.admin.execute(f"create database {name} template {template}")
@@ -175,44 +175,44 @@ class Ground:
             await self.drop(name)
 
     async def settle(self) -> None:
-        """Write out what earlier rounds left, so that no round pays for another."""
+        """Run a checkpoint, so that no round pays for an earlier one."""
         await self.admin.execute("checkpoint")
 
     @contextlib.asynccontextmanager
-    async def child(self, name: str, *words: str | Path, **environ: str) -> AsyncIterator[Child]:
-        """A process for as long as the block lasts."""
-        child = await Child.start(self.logs / f"{name}.log", *words, **environ)
+    async def child(self, name: str, *command: str | Path, **environ: str) -> AsyncIterator[Child]:
+        """Run a process for the time of the context."""
+        child = await Child.start(self.logs / f"{name}.log", *command, **environ)
         try:
             yield child
         finally:
             await child.end()
 
-    async def told(self, name: str, *words: str | Path, **environ: str) -> dict[str, Any]:
-        """What a process that ends by itself says."""
-        async with self.child(name, *words, **environ) as child:
-            return await child.said()
+    async def result_of(self, name: str, *command: str | Path, **environ: str) -> dict[str, Any]:
+        """Run a process and return the line that it prints."""
+        async with self.child(name, *command, **environ) as child:
+            return await child.read_line()
 
     @contextlib.asynccontextmanager
-    async def peer(self, file: str, *words: str, dsn: str) -> AsyncIterator[Child]:
-        """Somebody we are measured beside. Those that need packages of their own run in their own environment."""
+    async def peer(self, file: str, *arguments: str, dsn: str) -> AsyncIterator[Child]:
+        """Run a peer to compare with; peers with packages of their own run in another virtual environment."""
         python = PEERS if file.endswith("_peer.py") else OURS
         environ = {"BENCH_DSN": dsn, "BENCH_TRACKER": self.tracker.url}
         async with self.child(
-            file.removesuffix(".py"), python, HERE / "peers" / file, *words, **environ
-        ) as it:
-            yield it
+            file.removesuffix(".py"), python, HERE / "peers" / file, *arguments, **environ
+        ) as child:
+            yield child
 
     async def fill(self, file: str, count: int, dsn: str) -> None:
-        """Have a peer make its tables and queue so many jobs."""
+        """Let a peer create its tables and queue ``count`` jobs."""
         async with self.peer(file, "fill", str(count), dsn=dsn) as child:
-            await child.said()
+            await child.read_line()
         con = await asyncpg.connect(dsn)
         await con.execute("vacuum analyze")
         await con.close()
 
     @contextlib.asynccontextmanager
     async def service(self, dsn: str) -> AsyncIterator[Child]:
-        """One replica, by its own command; ``configure`` came before."""
+        """Run one replica with its command; call ``configure`` before."""
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -228,14 +228,14 @@ class Ground:
 
             async def ready() -> bool:
                 if child.ended:
-                    raise RuntimeError(f"the service ended: {child.last_words()}")
+                    raise RuntimeError(f"the service ended: {child.log_end()}")
                 return await self.tracker.status(f"{child.url}/health/ready") == 200
 
             await until(ready, every=0.05)
             yield child
 
     async def configure(self, dsn: str, *, paused: bool) -> None:
-        """One source, one live and one dead destination; the live one works or waits."""
+        """Configure one source, one live and one dead destination; ``paused`` pauses the live one."""
         file = self.folder / "pointsman.toml"
         file.write_text(_CONFIG.format(token=TOKEN, tracker=self.tracker.url), "utf-8")
         settings = Settings(
@@ -253,36 +253,36 @@ class Ground:
                 "operator" if paused else None,
             )
 
-    async def load(self, url: str, *words: str) -> dict[str, Any]:
-        """What the load generator saw."""
-        return await self.told("load", OURS, HERE / "load.py", f"{url}/intake/bench/{TOKEN}", *words)
+    async def load(self, url: str, *options: str) -> dict[str, Any]:
+        """Run the load generator and return its figures."""
+        return await self.result_of("load", OURS, HERE / "load.py", f"{url}/intake/bench/{TOKEN}", *options)
 
 
 class Tracker:
-    """The tracker's double, from outside."""
+    """Client of the tracker's test double."""
 
     def __init__(self, url: str, session: aiohttp.ClientSession) -> None:
         self.url = url
         self._session = session
 
-    async def get(self, what: str) -> Any:
-        """``calls``, ``times`` or ``reset``."""
-        async with self._session.get(f"{self.url}/bench/{what}") as answer:
-            return await answer.json()
+    async def get(self, name: str) -> Any:
+        """Get ``calls``, ``times`` or ``reset``."""
+        async with self._session.get(f"{self.url}/bench/{name}") as response:
+            return await response.json()
 
     async def status(self, url: str) -> int:
-        """The status that an address answers, 0 if nobody listens."""
+        """Return the status of a GET request, 0 if the connection fails."""
         try:
-            async with self._session.get(url) as answer:
-                return answer.status
+            async with self._session.get(url) as response:
+                return response.status
         except aiohttp.ClientError:
             return 0
 
 
-async def until(look: Callable[[], Awaitable[bool]], *, every: float, patience: float = 180.0) -> None:
-    """Look again and again until it is so."""
-    end = time.monotonic() + patience
+async def until(look: Callable[[], Awaitable[bool]], *, every: float, timeout: float = 180.0) -> None:
+    """Call ``look`` until its result is true."""
+    end = time.monotonic() + timeout
     while not await look():
         if time.monotonic() > end:
-            raise RuntimeError(f"waited {patience:g} s in vain")
+            raise RuntimeError(f"waited {timeout:g} s in vain")
         await asyncio.sleep(every)
