@@ -1,7 +1,7 @@
-"""A Bugsink's double: issues, events, histories and comments of one installation, in memory, over real HTTP.
+"""Test double of Bugsink: issues, events, histories and comments of one installation, in memory, over HTTP.
 
-Errors happen by ``error``; the alerts they cause are posted once to ``intake_url``, as the real one does, or are lost.
-It answers as Bugsink 2.6.2 does, or as an older version: https://www.bugsink.com/docs/api/
+``error`` makes an application fail; the alerts that follow are posted once to ``intake_url``, as the real Bugsink
+does, or are lost. It answers as Bugsink 2.6.2 does, or as an older version: https://www.bugsink.com/docs/api/
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ class BugsinkIssue:
     is_resolved: bool = False
     is_muted: bool = False
     how: str = ""
-    """By which call it was resolved."""
+    """The call by which it was resolved."""
 
     @property
     def comments(self) -> list[str]:
-        """The comments, the oldest first."""
-        return [one["comment"] for one in self.history if one["kind"] == "manual_annotation"]
+        """Return the comments, the oldest first."""
+        return [item["comment"] for item in self.history if item["kind"] == "manual_annotation"]
 
 
 class FakeBugsink(FakeTracker):
-    """One Bugsink.
+    """One Bugsink installation.
 
-    What a test may set at any time: ``version``, (2, 6, 2) or an older one, whose API has less; ``rights`` of the token;
-    ``intake_url``, where alerts go; ``alerts``, whether they are sent at all; ``switched_off``, the project's alert
-    switches that are; ``page_size``.
+    A test may set at any time: ``version``, (2, 6, 2) or an older one, whose API has less; ``rights`` of the token;
+    ``intake_url``, the target of alerts; ``alerts``, whether they are sent at all; ``switched_off``, the project's
+    alert switches that are off; ``page_size``.
     """
 
     def __init__(
@@ -68,8 +68,8 @@ class FakeBugsink(FakeTracker):
         self.issues: dict[str, BugsinkIssue] = {}
         self.events: dict[str, dict[str, Any]] = {}
         self.posted: list[tuple[str, int]] = []
-        """The reason of each alert with the status it was answered with; 0: nobody answered."""
-        self._turnings = 0
+        """The reason of each alert with the status of its response; 0 without a response."""
+        self._history_entries = 0
 
     # -- what happens --------------------------------------------------------------------------------------------
 
@@ -83,9 +83,11 @@ class FakeBugsink(FakeTracker):
         at: dt.datetime | None = None,
         **data: Any,
     ) -> BugsinkIssue:
-        """An application fails; its issue, once the alert was sent, if the event caused one."""
+        """Make an application fail; return its issue once the alert was sent, if the event caused one."""
         now = at or dt.datetime.now(dt.UTC)
-        issue = next((one for one in self.issues.values() if (one.kind, one.value) == (kind, value)), None)
+        issue = next(
+            (item for item in self.issues.values() if (item.kind, item.value) == (kind, value)), None
+        )
         reason = ""
         if issue is None:
             number = len(self.issues) + 1
@@ -104,12 +106,12 @@ class FakeBugsink(FakeTracker):
             issue.is_muted, reason = False, "UNMUTED"
         if reason:
             kinds = {"NEW": "first_seen", "REGRESSED": "regressed", "UNMUTED": "unmuted"}
-            self._turn(issue, kinds[reason], now, event)
+            self._add_history(issue, kinds[reason], now, event)
             await self.alert(issue, reason)
         return issue
 
     async def alert(self, issue: BugsinkIssue, reason: str) -> int:
-        """Post an alert, once; the status of the answer, 0 if there was none."""
+        """Post an alert, once; return the status of the response, 0 if there was none."""
         if not (self.alerts and self.intake_url):
             return 0
         status = 0
@@ -125,8 +127,8 @@ class FakeBugsink(FakeTracker):
         return status
 
     def body(self, issue: BugsinkIssue, reason: str) -> dict[str, Any]:
-        """An alert of the kind *Custom*."""
-        said = {
+        """Return the body of an alert of the kind *Custom*."""
+        payload = {
             **self._shown(issue),
             "title": f"{issue.kind}: {issue.value}",
             "project_name": "Shop",
@@ -134,18 +136,18 @@ class FakeBugsink(FakeTracker):
             "alert_reason": reason,
         }
         return (
-            said
+            payload
             if reason != "UNMUTED"
-            else {**said, "unmute_reason": "More than 2 events per 1 hour occurred."}
+            else {**payload, "unmute_reason": "More than 2 events per 1 hour occurred."}
         )
 
     def delete(self, issue: BugsinkIssue) -> None:
-        """Somebody deletes an issue."""
+        """Delete an issue, as a person."""
         del self.issues[issue.id]
         for event in issue.events:
             del self.events[event]
 
-    def _turn(
+    def _add_history(
         self,
         issue: BugsinkIssue,
         kind: str,
@@ -153,10 +155,10 @@ class FakeBugsink(FakeTracker):
         event: str | None = None,
         comment: str = "",
     ) -> int:
-        self._turnings += 1
+        self._history_entries += 1
         issue.history.append(
             {
-                "id": self._turnings,
+                "id": self._history_entries,
                 "issue": issue.id,
                 "project": issue.project,
                 "triggering_event": event,
@@ -166,7 +168,7 @@ class FakeBugsink(FakeTracker):
                 "metadata": {},
             }
         )
-        return self._turnings
+        return self._history_entries
 
     def _shown(self, issue: BugsinkIssue) -> dict[str, Any]:
         shown: dict[str, Any] = {
@@ -191,7 +193,7 @@ class FakeBugsink(FakeTracker):
     # -- the API -------------------------------------------------------------------------------------------------
 
     def routes(self) -> list[web.RouteDef]:
-        """The calls this double knows."""
+        """Return the calls that this double knows."""
         base = "/api/canonical/0"
         may = self._guarded
         return [
@@ -212,60 +214,60 @@ class FakeBugsink(FakeTracker):
                 headers = {"WWW-Authenticate": "Bearer"}
                 return web.json_response({"detail": "Invalid Bearer token."}, status=401, headers=headers)
             if right not in self.rights:
-                said = f"This token does not have the required capability: {right}."
-                return web.json_response({"detail": said}, status=403)
+                payload = f"This token does not have the required capability: {right}."
+                return web.json_response({"detail": payload}, status=403)
             return await handler(request)
 
         return guarded
 
-    def _found(self, named: str) -> BugsinkIssue:
-        for one in self.issues.values():
-            if named.lower() in (one.id, f"shop-{one.number}"):
-                return one
+    def _find_issue(self, named: str) -> BugsinkIssue:
+        for item in self.issues.values():
+            if named.lower() in (item.id, f"shop-{item.number}"):
+                return item
         raise web.HTTPNotFound(
             text='{"detail": "No Issue matches the given query."}', content_type="application/json"
         )
 
-    def _page(self, request: web.Request, found: list[dict[str, Any]]) -> web.Response:
+    def _page(self, request: web.Request, objects: list[dict[str, Any]]) -> web.Response:
         start = int(request.query.get("cursor", "0"))
         end = start + self.page_size
-        more = f"http://elsewhere.invalid{request.path}?cursor={end}" if end < len(found) else None
-        return web.json_response({"next": more, "previous": None, "results": found[start:end]})
+        more = f"http://elsewhere.invalid{request.path}?cursor={end}" if end < len(objects) else None
+        return web.json_response({"next": more, "previous": None, "results": objects[start:end]})
 
     async def _get_issues(self, request: web.Request) -> web.Response:
         wanted = request.query.get("project")
         if wanted is None and self.version < (2, 6, 2):
             return web.json_response({"project": ["This field is required."]}, status=400)
-        found = [one for one in self.issues.values() if wanted in (None, str(one.project))]
-        found.sort(key=lambda one: one.last_seen, reverse=request.query.get("order") == "desc")
-        return self._page(request, [self._shown(one) for one in found])
+        matching = [item for item in self.issues.values() if wanted in (None, str(item.project))]
+        matching.sort(key=lambda item: item.last_seen, reverse=request.query.get("order") == "desc")
+        return self._page(request, [self._shown(item) for item in matching])
 
     async def _get_issue(self, request: web.Request) -> web.Response:
-        return web.json_response(self._shown(self._found(request.match_info["issue"])))
+        return web.json_response(self._shown(self._find_issue(request.match_info["issue"])))
 
     async def _act(self, request: web.Request) -> web.Response:
         action = request.match_info["action"]
         if self.version < ((2, 4, 0) if action == "reopen" else (2, 2, 1)):
             return _no_such_address()
-        issue = self._found(request.match_info["issue"])
+        issue = self._find_issue(request.match_info["issue"])
         if action == "reopen":
             if not issue.is_resolved:
                 return web.json_response({"detail": "Issue is not resolved."}, status=400)
             issue.is_resolved = False
-            self._turn(issue, "reopened")
+            self._add_history(issue, "reopened")
         else:
             if issue.is_resolved:
                 return web.json_response({"detail": "Issue is already resolved."}, status=400)
             issue.is_resolved, issue.how = True, action
-            self._turn(issue, "resolved")
-        self.effect("state", issue.id, detail=action)
+            self._add_history(issue, "resolved")
+        self.record_effect("state", issue.id, detail=action)
         return web.json_response(self._shown(issue))
 
     async def _get_events(self, request: web.Request) -> web.Response:
-        issue = self._found(request.query.get("issue", ""))
+        issue = self._find_issue(request.query.get("issue", ""))
         shown = [
-            {key: value for key, value in self.events[one].items() if key != "data"}
-            for one in reversed(issue.events)
+            {key: value for key, value in self.events[item].items() if key != "data"}
+            for item in reversed(issue.events)
         ]
         return self._page(request, shown)
 
@@ -280,20 +282,20 @@ class FakeBugsink(FakeTracker):
             return _no_such_address()
         if "issue" not in request.query:
             return web.json_response({"issue": ["This field is required."]}, status=400)
-        return self._page(request, list(reversed(self._found(request.query["issue"]).history)))
+        return self._page(request, list(reversed(self._find_issue(request.query["issue"]).history)))
 
     async def _comment(self, request: web.Request) -> web.Response:
         if self.version < (2, 2, 1):
             return _no_such_address()
-        said = await request.json()
-        issue = next((one for one in self.issues.values() if one.id == said.get("issue")), None)
+        payload = await request.json()
+        issue = next((item for item in self.issues.values() if item.id == payload.get("issue")), None)
         if issue is None:
             return web.json_response({"issue": ["Invalid issue."]}, status=400)
-        if not said.get("comment"):
+        if not payload.get("comment"):
             return web.json_response({"comment": ["This field may not be blank."]}, status=400)
-        number = self._turn(issue, "manual_annotation", comment=said["comment"])
-        self.effect("comment", issue.id, detail=said["comment"])
-        return web.json_response({"id": number, **said, "user": None}, status=201)
+        number = self._add_history(issue, "manual_annotation", comment=payload["comment"])
+        self.record_effect("comment", issue.id, detail=payload["comment"])
+        return web.json_response({"id": number, **payload, "user": None}, status=201)
 
     async def _get_projects(self, request: web.Request) -> web.Response:
         return self._page(request, [self._project()])
@@ -329,7 +331,7 @@ def _event(
         "post_context": [""],
         "vars": {"session": "{'card': '4111 1111 1111 1111'}"},
     }
-    said = {
+    payload = {
         "level": "error",
         "release": release,
         "environment": environment,
@@ -348,5 +350,5 @@ def _event(
         "project": issue.project,
         "timestamp": _time(now),
         "digest_order": len(issue.events),
-        "data": said,
+        "data": payload,
     }

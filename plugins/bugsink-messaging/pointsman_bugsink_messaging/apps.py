@@ -1,7 +1,7 @@
-"""Where Bugsink learns of the kind, without a change of its files.
+"""Registration of the kind in Bugsink, without a change of its files.
 
-Bugsink has no place for kinds of others: two functions of ``alerts.models`` list them. Both are wrapped here, and a
-Bugsink version this was not tested with is left alone.
+Bugsink has no extension point for messaging kinds: two functions of ``alerts.models`` list them. Both are wrapped
+here; an untested Bugsink version is not changed.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ import pointsman_bugsink_messaging as ours
 
 
 class PointsmanMessaging(AppConfig):
-    """The app as INSTALLED_APPS knows it. It has no tables."""
+    """The app of INSTALLED_APPS. It has no tables."""
 
     name = "pointsman_bugsink_messaging"
     verbose_name = "Pointsman messaging"
 
     def ready(self) -> None:
-        """Add the kind. Whatever goes wrong is logged, and Bugsink starts all the same."""
+        """Register the kind. Errors are logged, and Bugsink starts all the same."""
         log = logging.getLogger(ours.LOGGER)
         try:
             alerts = importlib.import_module("alerts.models")
@@ -59,7 +59,7 @@ def _version() -> str:
 
 
 def _wrap_classes(alerts: Any, backend: type[Any]) -> None:
-    """Answer for our kind; every other one is asked of Bugsink."""
+    """Return our class for our kind, and call Bugsink for every other kind."""
     known: Callable[[str], type[Any]] = alerts.get_alert_service_backend_class
 
     @functools.wraps(known)
@@ -70,7 +70,7 @@ def _wrap_classes(alerts: Any, backend: type[Any]) -> None:
 
 
 def _wrap_choices(alerts: Any) -> None:
-    """Add our kind to the list in the form and in the model; ``wraps`` keeps the name that migrations know it by."""
+    """Add our kind to the list in the form and in the model; ``wraps`` keeps the name that migrations refer to."""
     known: Callable[[], list[tuple[str, str]]] = alerts.get_alert_service_kind_choices
 
     @functools.wraps(known)

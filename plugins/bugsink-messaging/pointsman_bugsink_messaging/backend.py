@@ -1,6 +1,6 @@
 """The messaging service inside Bugsink: its form, and the tasks that send.
 
-Tasks get ids alone: snappea writes their arguments into its log.
+Tasks get only ids: snappea writes their arguments into its log.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _FAILURE = ("timestamp", "status_code", "response_text", "is_json", "error_type"
 
 
 class PointsmanForm(forms.Form):
-    """Where to, and the secret that signs."""
+    """The target URL, and the secret that signs."""
 
     webhook_url = forms.CharField(
         label="Intake URL",
@@ -57,7 +57,7 @@ class PointsmanForm(forms.Form):
         self.fields["signing_secret"].initial = config.get("signing_secret") or signing.new_secret()
 
     def clean_webhook_url(self) -> str:
-        """Whether Bugsink's rules for outgoing requests allow it."""
+        """Check the URL by Bugsink's rules for outgoing requests."""
         url: str = self.cleaned_data["webhook_url"]
         try:
             validate_webhook_url(url)
@@ -66,7 +66,7 @@ class PointsmanForm(forms.Form):
         return url
 
     def clean_signing_secret(self) -> str:
-        """Whether it is one."""
+        """Check the signing secret."""
         secret: str = self.cleaned_data["signing_secret"]
         try:
             signing.key_of(secret)
@@ -75,7 +75,7 @@ class PointsmanForm(forms.Form):
         return secret
 
     def get_config(self) -> dict[str, str]:
-        """What Bugsink keeps."""
+        """Return the configuration that Bugsink stores."""
         return {name: self.cleaned_data[name] for name in ("webhook_url", "signing_secret")}
 
 
@@ -87,17 +87,17 @@ class PointsmanBackend(BaseWebhookBackend):
 
     @classmethod
     def get_form_class(cls) -> type[forms.Form]:
-        """The form of the service's settings."""
+        """Return the form of the service's settings."""
         return PointsmanForm
 
     def send_test_message(self) -> None:
-        """Send what the Test button stands for."""
+        """Send the message of the Test button."""
         send_test.delay(self.service_config.id, _new_id(), body.stamp(timezone.now()))
 
     def send_alert(
         self, issue_id: Any, state_description: str, alert_article: str, alert_reason: str, **kwargs: Any
     ) -> None:
-        """Send an alert. The id is made here, once, so that all tries carry the same."""
+        """Send an alert. The id is made here, once, so that all attempts have the same id."""
         del state_description, alert_article
         unmute_reason = kwargs.get("unmute_reason")
         send_alert.delay(
@@ -117,13 +117,13 @@ def send_test(service_id: int, webhook_id: str, alerted_at: str) -> None:
     if service is None:
         return
     url = f"{get_settings().BASE_URL}/projects/{service.project_id}/alerts/"
-    made = body.body_of_test(
+    created = body.body_of_test(
         project=service.project_id,
         project_name=service.project.name,
         url=url,
         ours=_ours(webhook_id, alerted_at, None),
     )
-    _send(service, webhook_id, made)
+    _send(service, webhook_id, created)
 
 
 @shared_task
@@ -152,8 +152,8 @@ def send_alert(
         canonical["unmute_reason"] = unmute_reason
     history = event = None
     try:
-        history, found = _trigger(issue, alert_reason)
-        event = None if found is None else _event(found)
+        history, matching = _trigger(issue, alert_reason)
+        event = None if matching is None else _event(matching)
     except Exception:
         # an alert without its event is worth more than none
         log.exception("Alert %s of issue %s is sent without its event", webhook_id, issue_id)
@@ -171,7 +171,7 @@ def _ours(webhook_id: str, alerted_at: str, history_id: int | None) -> dict[str,
 
 
 def _trigger(issue: Issue, alert_reason: str) -> tuple[int | None, Event | None]:
-    """The entry of the issue's history behind the alert, and its event; the newest event if that one is gone."""
+    """Return the entry of the issue's history behind the alert, and its event; the newest event if that was deleted."""
     kind = _HISTORY.get(alert_reason)
     entries = TurningPoint.objects.filter(issue=issue, kind=kind).select_related("triggering_event")
     entry = entries.order_by("-timestamp", "-id").first() if kind is not None else None
@@ -196,8 +196,8 @@ def _event(event: Event) -> dict[str, Any]:
     )
 
 
-def _send(service: MessagingServiceConfig, webhook_id: str, made: bytes) -> None:
-    """Post, with no transaction open, and note how it ended as Bugsink's own kinds do."""
+def _send(service: MessagingServiceConfig, webhook_id: str, content: bytes) -> None:
+    """Post, with no transaction open, and record the result as Bugsink's own kinds do."""
     try:
         config = json.loads(service.config)
         url, key = str(config["webhook_url"]), signing.key_of(str(config["signing_secret"]))
@@ -208,8 +208,8 @@ def _send(service: MessagingServiceConfig, webhook_id: str, made: bytes) -> None
         return
 
     def post() -> sending.Answer:
-        headers = signing.headers(key, webhook_id, int(time.time()), made)
-        answer: sending.Answer = PointsmanBackend.safe_post(url, data=made, headers=headers)
+        headers = signing.headers(key, webhook_id, int(time.time()), content)
+        answer: sending.Answer = PointsmanBackend.safe_post(url, data=content, headers=headers)
         return answer
 
     failure = sending.deliver(post, url, clock=time.monotonic, sleep=time.sleep)
@@ -219,7 +219,7 @@ def _send(service: MessagingServiceConfig, webhook_id: str, made: bytes) -> None
 
 
 def _note(service_id: int, failure: sending.Failure | None) -> None:
-    """Write Bugsink's columns about the last failure, or clear them; a service deleted meanwhile has none."""
+    """Write Bugsink's columns about the last failure, or clear them; a service that was deleted meanwhile has none."""
     services = MessagingServiceConfig.objects.filter(id=service_id)
     if failure is None:
         if not services.filter(last_failure_timestamp__isnull=False).exists():

@@ -1,4 +1,4 @@
-"""What is posted: the fields of Bugsink's kind "custom", and one object of ours, ``pointsman``. Pure; see README.md."""
+"""The body of a post: the fields of Bugsink's kind "custom", and the object ``pointsman``. Pure; see README.md."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 from pointsman_bugsink_messaging.trace import mapping, plain, shortened, stack_trace
 
 VERSION = 1
-"""Of the object ``pointsman``. Fields may be added without a new number."""
+"""The version of the object ``pointsman``. Fields may be added without a new number."""
 
 LIMIT_BYTES = 64 * 1024
 TAGS = 30
 RELEASES = 20
 
-# who it happened to is nobody's business at the tracker; the rest stands elsewhere in the body or means nothing there
+# personal data must not reach the tracker; the rest is in other fields or has no meaning there
 _PRIVATE = ("user", "ip_address", "trace")
-_TOLD = ("environment", "release", "server_name", "transaction", "level", "url")
+_OTHER_FIELDS = ("environment", "release", "server_name", "transaction", "level", "url")
 
 
 def alert_body(
@@ -28,7 +28,9 @@ def alert_body(
     *,
     limit_bytes: int = LIMIT_BYTES,
 ) -> bytes:
-    """The body as UTF-8. What makes it too large is left out, the dearest last, and named in ``left_out``."""
+    """Return the body as UTF-8. What makes it too large is left out, the most useful part last, and named in
+    ``left_out``.
+    """
     body = dict(canonical)
     about: dict[str, Any] | None = None if event is None else dict(event)
     left_out: list[str] = []
@@ -38,31 +40,31 @@ def alert_body(
         text = json.dumps(body, ensure_ascii=False, separators=(",", ":"), default=str)
         return text.encode("utf-8", "replace")
 
-    made = encoded()
-    if len(made) > limit_bytes:
+    created = encoded()
+    if len(created) > limit_bytes:
         left_out.append("releases")
         for name in ("fixed_at", "events_at"):
             if isinstance(body.get(name), list):
                 body[name] = body[name][-RELEASES:]
-        made = encoded()
-    if len(made) > limit_bytes and about is not None:
+        created = encoded()
+    if len(created) > limit_bytes and about is not None:
         left_out.append("tags")
         about["tags"] = []
-        made = encoded()
-    if len(made) > limit_bytes and about is not None:
+        created = encoded()
+    if len(created) > limit_bytes and about is not None:
         left_out.append("stacktrace")
-        while len(made) > limit_bytes and about["stacktrace"]:
+        while len(created) > limit_bytes and about["stacktrace"]:
             about["stacktrace"] = shortened(about["stacktrace"], len(about["stacktrace"]) // 2)
-            made = encoded()
-    return made
+            created = encoded()
+    return created
 
 
 def event_part(
     data: Any, *, ids: Mapping[str, str], columns: Mapping[str, Any], tags: Iterable[tuple[str, str]]
 ) -> dict[str, Any]:
-    """The object ``pointsman.event``.
+    """Return the object ``pointsman.event``.
 
-    ``data`` is what the SDK sent, ``columns`` what Bugsink made of it, and ``ids`` what finds the event again.
+    ``data`` is what the SDK sent, ``columns`` what Bugsink derived from it, and ``ids`` identify the event.
     """
     data = mapping(data)
     texts = {
@@ -80,17 +82,19 @@ def event_part(
 
 
 def event_tags(tags: Iterable[tuple[str, str]]) -> list[list[str]]:
-    """Key and value pairs, without persons and without what is told elsewhere; the first few by key."""
+    """Return pairs of key and value, without personal data and without what other fields contain; the first few by
+    key.
+    """
     kept = sorted(
         (key, value)
         for key, value in ((plain(key, 32), plain(value, 200)) for key, value in tags)
-        if key and value and key.partition(".")[0] not in _PRIVATE and key not in _TOLD
+        if key and value and key.partition(".")[0] not in _PRIVATE and key not in _OTHER_FIELDS
     )
     return [[key, value] for key, value in kept[:TAGS]]
 
 
 def body_of_test(*, project: int, project_name: str, url: str, ours: Mapping[str, Any]) -> bytes:
-    """What the Test button sends: there is no issue behind it."""
+    """Return the body of the Test button: it belongs to no issue."""
     canonical = {
         "id": "00000000-0000-0000-0000-000000000000",
         "friendly_id": "TEST",
@@ -104,5 +108,5 @@ def body_of_test(*, project: int, project_name: str, url: str, ours: Mapping[str
 
 
 def stamp(moment: dt.datetime) -> str:
-    """A time as Bugsink writes it: RFC 3339 in UTC, with a Z."""
+    """Return a time as Bugsink writes it: RFC 3339 in UTC, with a Z."""
     return moment.astimezone(dt.UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")

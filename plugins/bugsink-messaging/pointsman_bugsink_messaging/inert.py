@@ -1,4 +1,4 @@
-"""Stands in where this Bugsink is not supported, so that services of our kind don't stop other services' alerts."""
+"""Replacement for an unsupported Bugsink, so that services of our kind do not stop other services' alerts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REASON = "pointsman-bugsink-messaging does not support this version of Bugsink"
 
 
 class InertForm(forms.Form):
-    """A form that can't be saved, so that what was configured stays. Bugsink shows errors of fields only."""
+    """A form that can't be saved, so that the configuration stays. Bugsink shows errors of fields only."""
 
     notice = forms.CharField(label="Not supported", required=False, help_text=REASON)
 
@@ -26,19 +26,19 @@ class InertForm(forms.Form):
         raise forms.ValidationError(REASON)
 
     def get_config(self) -> dict[str, str]:
-        """Never asked, as the form is never valid."""
+        """Raise an error: never called, as the form is never valid."""
         return {}
 
 
 class InertBackend:
-    """Says in the log that an alert was not sent."""
+    """Logs that an alert was not sent."""
 
     def __init__(self, service_config: Any) -> None:
         self._service = service_config.id
 
     @classmethod
     def get_form_class(cls) -> type[forms.Form]:
-        """The form of the service's settings."""
+        """Return the form of the service's settings."""
         return InertForm
 
     def send_test_message(self, *_: Any, **__: Any) -> None:

@@ -1,7 +1,7 @@
-"""Up to three quick tries, and how they ended. Pure: clock, sleep and the post itself are given.
+"""Up to three quick attempts and their result. Pure: clock, sleep and the post itself are arguments.
 
-Bugsink runs a task at most once, and its workers take in events too. So a try that failed at once is made again, and
-one that took its time is not.
+Bugsink runs a task at most once, and its workers process incoming events too. So an attempt that failed at once is
+repeated, and a slow one is not.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ from urllib.parse import urlsplit
 
 PAUSES_SECONDS: Sequence[float] = (0.5, 1.5)
 TRY_SECONDS = 5.0
-"""Bugsink's own time-out for one post."""
+"""Bugsink's own timeout of one post."""
 ALL_SECONDS = 8.0
 KEPT_CHARACTERS = 2000
 
 
 class Answer(Protocol):
-    """Of ``requests.Response``, what is read."""
+    """The parts of ``requests.Response`` that are used."""
 
     @property
     def status_code(self) -> int:
-        """The status."""
+        """Return the status."""
 
     @property
     def content(self) -> bytes:
-        """The body."""
+        """Return the body."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Failure:
-    """What Bugsink keeps about a failure, named as its columns are without ``last_failure_``."""
+    """Bugsink's record of a failure; the names are its columns without ``last_failure_``."""
 
     error_type: str
     error_message: str
@@ -49,11 +49,13 @@ def deliver(
     clock: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> Failure | None:
-    """Post until it is taken, refused for good, or time is up; None if it was taken. Never raises an Exception."""
+    """Post until it is accepted, refused for good, or time is up; return None if it was accepted. Never raises an
+    Exception.
+    """
     began = clock()
     for pause in (*PAUSES_SECONDS, None):
-        failure, again = _one(post, url)
-        if failure is None or not again or pause is None:
+        failure, repeated = _attempt(post, url)
+        if failure is None or not repeated or pause is None:
             return failure
         if clock() - began + pause + TRY_SECONDS > ALL_SECONDS:
             return failure
@@ -61,8 +63,8 @@ def deliver(
     raise AssertionError("the last pause is None")
 
 
-def _one(post: Callable[[], Answer], url: str) -> tuple[Failure | None, bool]:
-    """How one try ended, and whether another one may help."""
+def _attempt(post: Callable[[], Answer], url: str) -> tuple[Failure | None, bool]:
+    """Return the result of one attempt, and whether another one may help."""
     try:
         answer = post()
         status, content = answer.status_code, answer.content
@@ -73,10 +75,10 @@ def _one(post: Callable[[], Answer], url: str) -> tuple[Failure | None, bool]:
     if 200 <= status < 300:
         return None, False
     # a redirect is not followed, so nothing was delivered
-    said = "redirects, which is not followed" if 300 <= status < 400 else "did not take the alert"
+    payload = "redirects, which is not followed" if 300 <= status < 400 else "did not take the alert"
     failed = Failure(
         error_type="HTTPError",
-        error_message=f"{status}: the address {said}",
+        error_message=f"{status}: the address {payload}",
         status_code=status,
         response_text=content[: KEPT_CHARACTERS * 4]
         .decode("utf-8", "replace")[:KEPT_CHARACTERS]
@@ -87,7 +89,9 @@ def _one(post: Callable[[], Answer], url: str) -> tuple[Failure | None, bool]:
 
 
 def without_address(message: str, url: str) -> str:
-    """A message without the parts of the URL that may hold a token: it stays in Bugsink and is shown to people."""
+    """Return a message without the parts of the URL that may contain a token: it is stored in Bugsink and shown to
+    people.
+    """
     try:
         parts = urlsplit(url)
     except ValueError:

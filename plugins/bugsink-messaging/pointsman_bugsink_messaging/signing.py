@@ -1,4 +1,4 @@
-"""Signatures as https://www.standardwebhooks.com/ describes them. Pure."""
+"""Signatures according to https://www.standardwebhooks.com/. Pure."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ CURE = f"Make one with: echo {PREFIX}$(openssl rand -base64 32)"
 
 
 def new_secret() -> str:
-    """A fresh secret of 32 bytes, as it is written down."""
+    """Return a new secret of 32 bytes in its written form."""
     return PREFIX + base64.b64encode(secrets.token_bytes(32)).decode()
 
 
 def key_of(secret: str) -> bytes:
-    """The key a written secret stands for. Raises ValueError, with the cure, for what is none."""
+    """Return the key of a written secret. Raises ValueError with a remedy for anything else."""
     try:
         key = base64.b64decode(secret.removeprefix(PREFIX), validate=True)
     except (binascii.Error, ValueError):
@@ -29,13 +29,13 @@ def key_of(secret: str) -> bytes:
 
 
 def signature(key: bytes, webhook_id: str, timestamp: int, body: bytes) -> str:
-    """The value of ``webhook-signature``: id, time (Unix seconds) and body are signed together."""
+    """Return the value of ``webhook-signature``: id, time (Unix seconds) and body are signed together."""
     signed = b".".join((webhook_id.encode(), str(timestamp).encode(), body))
     return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
 
 
 def headers(key: bytes, webhook_id: str, timestamp: int, body: bytes) -> dict[str, str]:
-    """All headers of one try."""
+    """Return all headers of one attempt."""
     return {
         "Content-Type": "application/json",
         "webhook-id": webhook_id,

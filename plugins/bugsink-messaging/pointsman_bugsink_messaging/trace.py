@@ -1,6 +1,6 @@
-"""A stack trace as text, from the event an SDK sent. Pure.
+"""A stack trace as text, from the event that an SDK sent. Pure.
 
-The event is a stranger's JSON: whatever is not as documented is done without, nothing raises. Values of local variables
+The event is untrusted JSON: values that are not as documented are skipped, nothing raises. Values of local variables
 are never read. https://develop.sentry.dev/sdk/data-model/event-payloads/stacktrace/
 """
 
@@ -20,12 +20,13 @@ _CONTROLS = dict.fromkeys((*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029), " 
 
 
 def stack_trace(data: Mapping[str, Any], limit: int = 16_000) -> str:
-    """The exceptions of an event, the outermost first, each with its most recent call first; "" if there are no frames.
+    """Return the exceptions of an event, the outermost first, each with its most recent call first; "" if there are
+    no frames.
 
-    Source lines stand around calls of the application's own code alone. At most ``limit`` characters.
+    Source lines are added to calls of the application's own code only. The result has at most ``limit`` characters.
     """
     exceptions = _values(data.get("exception"))
-    stacks = [(_heading(one), _frames(one)) for one in reversed(exceptions)][:EXCEPTIONS]
+    stacks = [(_heading(item), _frames(item)) for item in reversed(exceptions)][:EXCEPTIONS]
     if not any(frames for _, frames in stacks):
         stacks = [(heading, frames) for heading, frames in _threads(data) if frames][:1]
     if not stacks:
@@ -40,7 +41,7 @@ def stack_trace(data: Mapping[str, Any], limit: int = 16_000) -> str:
 
 
 def shortened(text: str, limit: int) -> str:
-    """As many whole lines as fit, and a word about the rest."""
+    """Return as many whole lines as fit, and a note about the rest."""
     if len(text) <= limit:
         return text
     kept = text[: max(0, limit - len(CUT) - 1)].rpartition("\n")[0]
@@ -48,7 +49,7 @@ def shortened(text: str, limit: int) -> str:
 
 
 def plain(value: Any, length: int) -> str:
-    """A stranger's value as one line of clean text; "" for what is neither text nor a number."""
+    """Return an untrusted value as one line of clean text; "" for anything but text and numbers."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return ""
     text = str(value)[: length * 4].translate(_CONTROLS).encode("utf-8", "replace").decode()
@@ -56,18 +57,20 @@ def plain(value: Any, length: int) -> str:
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """The value if it is an object, else an empty one."""
+    """Return the value if it is an object, otherwise an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def _values(value: Any) -> Sequence[Mapping[str, Any]]:
-    """``{"values": [...]}``, or the bare list that old SDKs send."""
-    found = value.get("values") if isinstance(value, dict) else value
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+    """Return the items of ``{"values": [...]}``, or of the bare list that old SDKs send."""
+    matching = value.get("values") if isinstance(value, dict) else value
+    return [item for item in matching if isinstance(item, dict)] if isinstance(matching, list) else []
 
 
 def _threads(data: Mapping[str, Any]) -> Iterator[tuple[str, Sequence[Mapping[str, Any]]]]:
-    """Stacks beside exceptions: of the event itself (a message with its stack), then of threads, the crashed one first."""
+    """Return stacks beside exceptions: of the event itself (a message with its stack), then of threads, the crashed
+    one first.
+    """
     yield "", _frames(data)
     for wanted in ("crashed", "current"):
         for thread in _values(data.get("threads")):
@@ -84,9 +87,9 @@ def _heading(exception: Mapping[str, Any]) -> str:
 
 
 def _frames(holder: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """The calls, the most recent first; SDKs send them the other way round."""
+    """Return the calls, the most recent first; SDKs send them in the opposite order."""
     frames = mapping(holder.get("stacktrace")).get("frames")
-    return [one for one in reversed(frames) if isinstance(one, dict)] if isinstance(frames, list) else []
+    return [item for item in reversed(frames) if isinstance(item, dict)] if isinstance(frames, list) else []
 
 
 def _stack(frames: Sequence[Mapping[str, Any]]) -> Iterator[str]:
@@ -112,14 +115,14 @@ def _place(frame: Mapping[str, Any]) -> str:
 
 
 def _context(frame: Mapping[str, Any]) -> Iterator[str]:
-    """The line that ran, marked, with its neighbours; nothing if the SDK sent none."""
+    """Return the line that ran, marked, with its neighbours; nothing if the SDK sent none."""
     number, line = frame.get("lineno"), frame.get("context_line")
     if not isinstance(line, str) or not isinstance(number, int):
         return
     before = _lines(frame.get("pre_context"))[-CONTEXT_LINES:]
     after = _lines(frame.get("post_context"))[:CONTEXT_LINES]
-    block = textwrap.dedent("\n".join(_code(one) for one in (*before, line, *after)))
-    # a stranger's number may be as long as it likes
+    block = textwrap.dedent("\n".join(_code(item) for item in (*before, line, *after)))
+    # an untrusted number may have any length
     first = number - len(before) if 0 < number < 10**7 else 1
     width = len(str(first + len(before) + len(after)))
     for place, text in enumerate(block.split("\n")):
@@ -128,7 +131,7 @@ def _context(frame: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _lines(value: Any) -> list[str]:
-    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []
+    return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 
 
 def _code(line: str) -> str:

@@ -24,15 +24,15 @@ def decoded(*args, **more):
 
 
 def test_bugsinks_fields_stay_as_they_are_and_ours_stand_apart():
-    made = decoded(CANONICAL, OURS, event())
-    assert made.pop("pointsman") == {
+    created = decoded(CANONICAL, OURS, event())
+    assert created.pop("pointsman") == {
         "version": 1,
         "id": "msg_1",
         "history_id": None,
         "event": event(),
         "left_out": [],
     }
-    assert made == CANONICAL
+    assert created == CANONICAL
 
 
 def test_without_an_event():
@@ -40,8 +40,8 @@ def test_without_an_event():
 
 
 def test_text_is_utf_8_whatever_it_holds():
-    made = body.alert_body({"title": "Käse \ud800 \0"}, OURS, None)
-    assert "Käse ? \\u0000".encode() in made
+    created = body.alert_body({"title": "Käse \ud800 \0"}, OURS, None)
+    assert "Käse ? \\u0000".encode() in created
 
 
 @pytest.mark.parametrize(
@@ -55,19 +55,19 @@ def test_text_is_utf_8_whatever_it_holds():
     ],
 )
 def test_what_is_too_large_is_left_out_the_dearest_last(limit, left_out):
-    given = event("call\n" * 1000, [["key", "v" * 200]] * 5)
-    kept = json.dumps(given)
-    made = body.alert_body(CANONICAL, OURS, given, limit_bytes=limit)
-    ours = json.loads(made)["pointsman"]
+    received = event("call\n" * 1000, [["key", "v" * 200]] * 5)
+    kept = json.dumps(received)
+    created = body.alert_body(CANONICAL, OURS, received, limit_bytes=limit)
+    ours = json.loads(created)["pointsman"]
     assert ours["left_out"] == left_out
-    assert len(made) <= max(limit, 1000)
-    assert (ours["event"]["stacktrace"] == given["stacktrace"]) == ("stacktrace" not in left_out)
-    assert json.loads(made)["events_at"][-1] == "shop@99"
-    assert json.dumps(given) == kept, "what was given stays as it was"
+    assert len(created) <= max(limit, 1000)
+    assert (ours["event"]["stacktrace"] == received["stacktrace"]) == ("stacktrace" not in left_out)
+    assert json.loads(created)["events_at"][-1] == "shop@99"
+    assert json.dumps(received) == kept, "what was given stays as it was"
 
 
 def test_of_an_event_what_bugsink_made_of_it_counts_first():
-    made = body.event_part(
+    created = body.event_part(
         {
             "level": "warning",
             "environment": "staging",
@@ -78,7 +78,7 @@ def test_of_an_event_what_bugsink_made_of_it_counts_first():
         columns={"level": "error", "environment": ""},
         tags=[("browser.name", "Firefox")],
     )
-    assert made == {
+    assert created == {
         "id": "2",
         "event_id": "3",
         "level": "error",
@@ -95,7 +95,7 @@ def test_of_an_event_what_bugsink_made_of_it_counts_first():
 
 def test_tags_of_persons_and_what_stands_elsewhere_are_not_sent():
     kept = [("zone", "b"), ("handled", "no"), ("username_style", "short")]
-    others = (
+    remaining = (
         "user",
         "user.email",
         "ip_address",
@@ -106,15 +106,17 @@ def test_tags_of_persons_and_what_stands_elsewhere_are_not_sent():
         "environment",
         "level",
     )
-    found = body.event_tags([*kept, *((key, "x") for key in others), ("empty", "")])
-    assert found == sorted(list(one) for one in kept)
+    matching = body.event_tags([*kept, *((key, "x") for key in remaining), ("empty", "")])
+    assert matching == sorted(list(item) for item in kept)
     assert len(body.event_tags([(f"t{n}", "x") for n in range(99)])) == body.TAGS
 
 
 def test_a_test_has_no_issue_behind_it():
-    made = json.loads(body.body_of_test(project=7, project_name="Shop", url="https://b.example/7", ours=OURS))
-    assert (made["alert_reason"], made["project"], made["project_name"]) == ("TEST", 7, "Shop")
-    assert made["pointsman"]["event"] is None
+    created = json.loads(
+        body.body_of_test(project=7, project_name="Shop", url="https://b.example/7", ours=OURS)
+    )
+    assert (created["alert_reason"], created["project"], created["project_name"]) == ("TEST", 7, "Shop")
+    assert created["pointsman"]["event"] is None
 
 
 def test_times_are_written_as_bugsink_writes_them():
@@ -128,21 +130,21 @@ def test_the_recorded_request_verifies_by_the_words_of_the_readme():
     key = base64.b64decode(RECORDED["secret"].removeprefix("whsec_"))
     expected = "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
     assert headers["webhook-signature"] == expected
-    made = signing.headers(
+    created = signing.headers(
         signing.key_of(RECORDED["secret"]),
         headers["webhook-id"],
         int(headers["webhook-timestamp"]),
         RECORDED["body"].encode(),
     )
-    assert made == headers
+    assert created == headers
 
 
 def test_the_recorded_body_is_as_the_readme_says():
     text = Path(__file__).parents[1].joinpath("README.md").read_text("utf-8")
     rows = [line.split("|")[1] for line in text.splitlines() if line.startswith("| `")]
-    told = {name for row in rows for name in row.replace("`", "").replace(",", " ").split()}
+    reported = {name for row in rows for name in row.replace("`", "").replace(",", " ").split()}
     ours = json.loads(RECORDED["body"])["pointsman"]
-    assert set(ours) - {"version"} <= told
-    assert set(ours["event"]) <= told
+    assert set(ours) - {"version"} <= reported
+    assert set(ours["event"]) <= reported
     for line in text.partition("looks like this:\n\n```text\n")[2].partition("\n```")[0].split("\n"):
         assert line in ours["event"]["stacktrace"].split("\n")

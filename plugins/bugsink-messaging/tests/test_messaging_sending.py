@@ -79,10 +79,10 @@ def test_a_try_that_took_its_time_was_the_only_one():
 
 
 def test_a_refusal_is_kept_with_what_was_said():
-    said = b'{"title": "unknown source"}' + b" " * 5000 + b"\0\xff"
-    failure = Place(Answer(401, said)).deliver()
+    payload = b'{"title": "unknown source"}' + b" " * 5000 + b"\0\xff"
+    failure = Place(Answer(401, payload)).deliver()
     assert (failure.status_code, failure.error_type, failure.is_json) == (401, "HTTPError", False)
-    assert failure.response_text == said[:2000].decode()
+    assert failure.response_text == payload[:2000].decode()
     assert Place(Answer(401, b"{}")).deliver().is_json is True
     assert "redirects" in Place(Answer(302)).deliver().error_message
 

@@ -26,9 +26,9 @@ def test_id_time_and_body_are_signed(changed):
 
 
 def test_a_new_secret_is_one_and_new():
-    one, other = signing.new_secret(), signing.new_secret()
-    assert len(signing.key_of(one)) == 32
-    assert one != other
+    item, other = signing.new_secret(), signing.new_secret()
+    assert len(signing.key_of(item)) == 32
+    assert item != other
 
 
 @pytest.mark.parametrize(

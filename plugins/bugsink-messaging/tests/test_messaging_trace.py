@@ -57,12 +57,16 @@ def test_a_trace_reads_from_the_failure_outwards():
 
 
 def test_the_exception_with_the_title_comes_first_and_its_cause_below():
-    found = of(exception("KeyError", "'x'", [frame(1)]), exception("ShopError", "sorry", [frame(2)])).split(
-        "\n"
+    matching = of(
+        exception("KeyError", "'x'", [frame(1)]), exception("ShopError", "sorry", [frame(2)])
+    ).split("\n")
+    assert matching[0] == "ShopError: sorry"
+    assert (
+        matching.index("KeyError: 'x'")
+        == matching.index("Caused by") + 1
+        > matching.index("  shop.py:2 in price")
     )
-    assert found[0] == "ShopError: sorry"
-    assert found.index("KeyError: 'x'") == found.index("Caused by") + 1 > found.index("  shop.py:2 in price")
-    assert found.count("(most recent call first)") == 1
+    assert matching.count("(most recent call first)") == 1
 
 
 def test_without_marks_every_call_has_its_source_lines():
@@ -74,21 +78,21 @@ def test_without_marks_every_call_has_its_source_lines():
 
 
 def test_endless_recursion_is_told_shortly():
-    found = of(exception("RecursionError", frames=[frame(n, in_app=False) for n in range(1, 1001)])).split(
+    matching = of(exception("RecursionError", frames=[frame(n, in_app=False) for n in range(1, 1001)])).split(
         "\n"
     )
-    assert found[2] == "  shop.py:1000 in price"
-    assert "  ... 950 calls left out ..." in found
-    assert found[-1] == "  shop.py:1 in price"
-    assert len(found) == 2 + trace.FRAMES_NEWEST + 1 + trace.FRAMES_OLDEST
+    assert matching[2] == "  shop.py:1000 in price"
+    assert "  ... 950 calls left out ..." in matching
+    assert matching[-1] == "  shop.py:1 in price"
+    assert len(matching) == 2 + trace.FRAMES_NEWEST + 1 + trace.FRAMES_OLDEST
 
 
 def test_no_more_than_the_limit():
     frames = [frame(n) for n in range(1, 41)]
-    found = stack_trace({"exception": {"values": [exception(frames=frames)]}}, limit=1000)
-    assert 900 < len(found) <= 1000
-    assert found.startswith("ValueError: no\n")
-    assert found.endswith("\n" + trace.CUT)
+    matching = stack_trace({"exception": {"values": [exception(frames=frames)]}}, limit=1000)
+    assert 900 < len(matching) <= 1000
+    assert matching.startswith("ValueError: no\n")
+    assert matching.endswith("\n" + trace.CUT)
     assert shortened("abc", 3) == "abc"
     assert shortened("abcd\n" * 20, 3) == ""
 
@@ -114,12 +118,12 @@ def test_nothing_but_a_heading_is_nothing(data):
 
 def test_what_would_break_a_text_is_made_plain():
     broken = frame(3, file="a\x1b[31m\nb.py", function="\ud800f", context_line="x\0\u2028y" + "z" * 9999)
-    found = of(exception(value="\n\n \x07bell", frames=[broken]))
-    assert found.startswith("ValueError:   bell\n")
-    assert "  a [31m b.py:3 in ?f" in found
-    assert max(map(len, found.split("\n"))) < 300
-    assert "\u2028" not in found
-    found.encode()
+    matching = of(exception(value="\n\n \x07bell", frames=[broken]))
+    assert matching.startswith("ValueError:   bell\n")
+    assert "  a [31m b.py:3 in ?f" in matching
+    assert max(map(len, matching.split("\n"))) < 300
+    assert "\u2028" not in matching
+    matching.encode()
 
 
 ANY = st.recursive(

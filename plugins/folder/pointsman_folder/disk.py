@@ -141,7 +141,7 @@ def _take(fd: int, root: int) -> bool:
     except BlockingIOError:
         return False
     with contextlib.suppress(FileNotFoundError):
-        # Somebody may have deleted the lock file: then this lock is nobody's.
+        # A person may have deleted the lock file: then this lock excludes no one.
         return os.path.samestat(os.fstat(fd), os.stat(LOCK, dir_fd=root, follow_symlinks=False))
     return False
 

@@ -28,13 +28,13 @@ LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 
 
 def draft(number=1, **changes):
-    given = {
+    received = {
         "title": f"Problem {number}",
         "body": "It broke.",
         "marker": Marker(f"pm1-{number}-aa"),
         **changes,
     }
-    return Draft(**given)
+    return Draft(**received)
 
 
 def only_file(root):
@@ -93,9 +93,9 @@ async def test_comments_go_to_the_end_once_each(tracker, root):
 
 async def test_close_and_reopen(tracker, root):
     ref = await tracker.create_issue(draft())
-    stands = await tracker.set_state(ref, "closed", "duplicate")
+    current = await tracker.set_state(ref, "closed", "duplicate")
     seen = await tracker.read_issue(ref)
-    assert stands == seen
+    assert current == seen
     assert (seen.state, seen.close_reason, seen.markers) == ("closed", "duplicate", ("pm1-1-aa",))
     before = only_file(root).stat()
     await tracker.set_state(ref, "closed", "completed")
@@ -126,8 +126,8 @@ async def test_a_file_moved_into_closed_is_closed_and_comes_back_when_reopened(t
     assert seen.ref.url == (root / "closed" / path.name).as_uri()
     await tracker.add_comment(ref, "Still?", Marker("pm1-c-1"))
     assert not path.exists()
-    stands = await tracker.set_state(ref, "open", None)
-    assert stands == await tracker.read_issue(ref)
+    current = await tracker.set_state(ref, "open", None)
+    assert current == await tracker.read_issue(ref)
     assert path.exists()
     assert not list((root / "closed").iterdir())
     assert (await tracker.read_issue(ref)).state == "open"
@@ -224,7 +224,7 @@ async def test_symlinks_lead_nowhere(tracker, root, tmp_path):
         with pytest.raises(NotFound):
             await tracker.set_state(IssueRef(number, number), "open", None)
     assert "status: closed" in secret.read_text()
-    [finding] = [found for found in await tracker.check() if found.level == "warning"]
+    [finding] = [matching for matching in await tracker.check() if matching.level == "warning"]
     assert "closed" in finding.message
 
 
@@ -318,8 +318,8 @@ async def test_a_lock_that_is_never_given_back_is_said(tracker, root, monkeypatc
 
 
 async def test_many_at_once_get_numbers_of_their_own(tracker, make_tracker, root):
-    others = [tracker, make_tracker(root), make_tracker(root)]
-    refs = await asyncio.gather(*(others[n % 3].create_issue(draft(n)) for n in range(30)))
+    remaining = [tracker, make_tracker(root), make_tracker(root)]
+    refs = await asyncio.gather(*(remaining[n % 3].create_issue(draft(n)) for n in range(30)))
     assert sorted(int(ref.remote_id) for ref in refs) == list(range(1, 31))
 
 
@@ -386,6 +386,6 @@ def test_a_relative_path_is_resolved_at_once(make_tracker, tmp_path, monkeypatch
 def test_the_plugin_registers_itself():
     import pointsman_folder
 
-    found = []
-    pointsman_folder.pointsman_register_trackers(found.append)
-    assert [kind.kind for kind in found] == ["folder"]
+    matching = []
+    pointsman_folder.pointsman_register_trackers(matching.append)
+    assert [kind.kind for kind in matching] == ["folder"]

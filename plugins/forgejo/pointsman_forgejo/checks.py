@@ -217,7 +217,7 @@ def hooks(
     """
     name = settings.repository
     if isinstance(webhooks, PluginError):
-        # a right that is better not given: an account that may look at webhooks rules the whole repository
+        # a right that should not be granted: an account that may read webhooks administers the whole repository
         return [
             Finding(
                 level="ok",

@@ -78,7 +78,7 @@ class Doctor:
         listed = await self._client.request("GET", f"{self._repo}/issues", params=params)
         findings = [checks.issues(listed)]
         if listed.ok:
-            # Issue numbers begin with 1, so there is nothing that this could change.
+            # Issue numbers begin with 1, so this changes nothing.
             edited = await self._client.request("PATCH", f"{self._repo}/issues/0", json={})
             may = checks.writing(edited)
             findings += [may] if may is not None else []

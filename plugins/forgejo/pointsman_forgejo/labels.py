@@ -54,7 +54,7 @@ class Labels:
         self._folded: dict[str, int] = {}
         self._refused: dict[str, tuple[float, str]] = {}
         self._read_at = clock()
-        # Forgejo allows two labels of one name: do not race with ourselves
+        # Forgejo allows two labels with one name: avoid a race between our own calls
         self._one_at_a_time = asyncio.Lock()
 
     async def have(self, names: Sequence[str]) -> Had:

@@ -64,7 +64,7 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
         list_changes=True,
         close_reasons=False,
         settle_seconds=(30.0,),
-        # Forgejo limits nothing by itself and Codeberg publishes no number: a start, lowered when somebody answers 429
+        # Forgejo has no limit of its own and Codeberg publishes none: an initial value, lowered after a 429
         quotas=(Quota("all", 300, 60.0),),
     )
 
@@ -228,7 +228,7 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
                         refs[ref] = None
         except Misconfigured as error:
             if error.status == 404:
-                self._account = None  # the account may have another login now
+                self._account = None  # the account's login may have changed
             raise
         return sorted(refs, key=lambda ref: int(ref.remote_id))
 

@@ -101,7 +101,7 @@ def _read_action(payload: dict[str, Any]) -> WebhookEvent:
         return IgnoredWebhook(f"action {action}: without an issue in it")
     if action == "deleted":
         return IssueRemoved(ref=seen.ref, actor=seen.actor)
-    # "opened" keeps what the issue says: it can be born closed. The other two are news of exactly that change.
+    # "opened" uses the state in the issue, which can be created closed. The other two report exactly that change.
     state = seen.state if action == "opened" else _STATE_AFTER[action]
     return IssueState(
         ref=seen.ref,

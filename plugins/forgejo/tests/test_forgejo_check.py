@@ -45,16 +45,16 @@ async def test_a_destination_that_is_well(make_tracker, well):
 
 
 async def test_a_repository_that_everybody_may_read_is_said_to_be_public(make_tracker, well):
-    [one] = [finding for finding in await make_tracker().check() if finding.public]
-    assert (one.level, one.message) == ("ok", "repository acme/shop is visible to everybody")
+    [item] = [finding for finding in await make_tracker().check() if finding.public]
+    assert (item.level, item.message) == ("ok", "repository acme/shop is visible to everybody")
     well.private = True
-    found = await make_tracker().check()
-    assert not any(finding.public for finding in found)
-    assert "repository acme/shop is visible" in [finding.message for finding in found]
+    matching = await make_tracker().check()
+    assert not any(finding.public for finding in matching)
+    assert "repository acme/shop is visible" in [finding.message for finding in matching]
 
 
 @pytest.mark.parametrize(
-    ("said", "public"),
+    ("visibility", "public"),
     [
         ({"private": False}, True),
         ({"private": False, "internal": False, "owner": {"visibility": "public"}}, True),
@@ -65,9 +65,9 @@ async def test_a_repository_that_everybody_may_read_is_said_to_be_public(make_tr
         ({}, False),
     ],
 )
-def test_an_owner_who_hides_hides_the_repository(said, public):
+def test_an_owner_who_hides_hides_the_repository(visibility, public):
     settings = ForgejoSettings(url="https://forgejo.example.com", token=Secret("t"), repository="acme/shop")
-    first, *_ = checks.repository(get(200, json.dumps(said).encode()), settings)
+    first, *_ = checks.repository(get(200, json.dumps(visibility).encode()), settings)
     assert first.public is public
 
 
@@ -80,7 +80,7 @@ async def test_looking_changes_nothing(make_tracker, well):
 
 
 @pytest.mark.parametrize(
-    ("changed", "level", "what", "mend"),
+    ("changed", "level", "message", "mend"),
     [
         ({"has_issues": False}, "error", "switched off", "Units"),
         ({"archived": True}, "error", "archived", "archive"),
@@ -128,13 +128,13 @@ async def test_looking_changes_nothing(make_tracker, well):
         ),
     ],
 )
-async def test_what_stands_in_the_way_is_found(make_tracker, well, changed, level, what, mend):
+async def test_what_stands_in_the_way_is_found(make_tracker, well, changed, level, message, mend):
     for name, value in changed.items():
         setattr(well, name, value)
     findings = await make_tracker(labels=("bug",), assignees=("ann",)).check()
-    found = [finding for finding in findings if finding.level == level and what in finding.message]
-    assert found
-    assert any(mend in finding.remedy for finding in found)
+    matching = [finding for finding in findings if finding.level == level and message in finding.message]
+    assert matching
+    assert any(mend in finding.remedy for finding in matching)
     assert all(finding.impact and finding.remedy for finding in findings if finding.level != "ok")
 
 
@@ -147,8 +147,8 @@ async def test_a_webhook_that_sends_no_comments_is_well(make_tracker, well):
 async def test_a_right_that_is_better_not_given_is_no_fault(make_tracker, well, changed):
     for name, value in changed.items():
         setattr(well, name, value)
-    *others, webhook = await make_tracker().check()
-    assert {finding.level for finding in [*others, webhook]} == {"ok"}
+    *remaining, webhook = await make_tracker().check()
+    assert {finding.level for finding in [*remaining, webhook]} == {"ok"}
     assert "was not looked at" in webhook.message
     assert "application/json" in webhook.remedy
 
@@ -193,7 +193,7 @@ async def test_one_question_without_an_answer_does_not_hide_the_others(make_trac
 
 
 @pytest.mark.parametrize(
-    ("body", "level", "what"),
+    ("body", "level", "message"),
     [
         (b'{"version":"15.0.3+gitea-1.22.0"}', "ok", "Forgejo 15.0.3+gitea-1.22.0"),
         (b'{"version":"7.0.4+gitea-1.21.11"}', "ok", "Forgejo 7.0.4+gitea-1.21.11"),
@@ -205,10 +205,10 @@ async def test_one_question_without_an_answer_does_not_hide_the_others(make_trac
         (b'{"version":7}', "warning", "tells no version"),
     ],
 )
-def test_forgejo_and_gitea_are_told_apart(body, level, what):
+def test_forgejo_and_gitea_are_told_apart(body, level, message):
     finding = checks.version(get(200, body))
     assert finding.level == level
-    assert what in finding.message
+    assert message in finding.message
 
 
 def test_a_server_that_does_not_tell_its_version_says_why():
@@ -228,11 +228,11 @@ def test_an_answer_that_is_no_repository_is_found(make_tracker, body):
 
 
 def test_a_token_for_public_repositories_only_is_told(make_tracker):
-    said = b'{"message":"token scope is limited to public repos"}'
-    [finding] = checks.repository(get(403, said), make_tracker().settings)
+    payload = b'{"message":"token scope is limited to public repos"}'
+    [finding] = checks.repository(get(403, payload), make_tracker().settings)
     assert "limited to public repos" in finding.message
     assert "not limited" in finding.remedy
-    writing = checks.writing(get(403, said))
+    writing = checks.writing(get(403, payload))
     assert writing is not None
     assert "limited to public repositories" in writing.remedy
 
@@ -251,9 +251,9 @@ def test_who_can_be_assigned_is_not_guessed(make_tracker):
 
 async def test_where_our_address_is_known_only_that_webhook_is_ours(make_tracker, well):
     tracker = make_tracker()
-    *_, found = await tracker.check(f"{URL}-2")
-    assert (found.level, found.message) == ("warning", "acme/shop has no webhook to Pointsman")
-    assert f"{URL}-2" in found.remedy
+    *_, matching = await tracker.check(f"{URL}-2")
+    assert (matching.level, matching.message) == ("warning", "acme/shop has no webhook to Pointsman")
+    assert f"{URL}-2" in matching.remedy
     well.hooks[4] = ForgejoHook(4, f"{URL}-2")
-    *_, found = await tracker.check(f"{URL}-2")
-    assert (found.level, found.message) == ("ok", "webhook 4 is active and sends issues")
+    *_, matching = await tracker.check(f"{URL}-2")
+    assert (matching.level, matching.message) == ("ok", "webhook 4 is active and sends issues")

@@ -28,7 +28,7 @@ def answer(status, body=b"{}", headers=None, method="POST", path="/x"):
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "kind", "words"),
+    ("status", "body", "kind", "message"),
     [
         (401, b'{"message":"token is required"}', AuthFailed, "token is required"),
         (401, b'{"message":"invalid username, password or token"}', AuthFailed, "invalid username"),
@@ -72,10 +72,10 @@ def answer(status, body=b"{}", headers=None, method="POST", path="/x"):
         (504, b"", UnknownOutcome, "answered 504"),
     ],
 )
-def test_an_answer_about_an_issue_stands_for_an_error_with_the_servers_words(status, body, kind, words):
+def test_an_answer_about_an_issue_stands_for_an_error_with_the_servers_words(status, body, kind, message):
     error = errors.problem(answer(status, body), "edit the issue", issue=True)
     assert type(error) is kind
-    assert words in error.message
+    assert message in error.message
     assert error.message.startswith("could not edit the issue")
     assert error.status == status
     assert error.excerpt == body.decode()

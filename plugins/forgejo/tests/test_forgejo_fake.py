@@ -103,20 +103,22 @@ async def test_traps_of_webhooks_made_by_the_api(tracker, forgejo):
     forgejo.may_admin = True
     client, path = tracker.client, "/repos/acme/shop/hooks"
     plain = {"type": "gitea", "config": {"url": "https://pointsman.example/x", "content_type": "json"}}
-    made = (await client.request("POST", path, json=plain)).json()
+    created = (await client.request("POST", path, json=plain)).json()
     # off unless asked for, and no events mean push
-    assert (made["active"], made["events"]) == (False, ["push"])
+    assert (created["active"], created["events"]) == (False, ["push"])
     # the secret is never told
-    assert "secret" not in made["config"]
+    assert "secret" not in created["config"]
     # a second one of the same address is made without a word
-    again = (await client.request("POST", path, json={**plain, "events": ["issues"], "active": True})).json()
+    repeated = (
+        await client.request("POST", path, json={**plain, "events": ["issues"], "active": True})
+    ).json()
     assert len(forgejo.hooks) == 2
     # one word turns on five events
-    assert len(again["events"]) == 5
+    assert len(repeated["events"]) == 5
     # an edit without events loses them, and keeps the old secret
-    edited = await client.request("PATCH", f"{path}/{again['id']}", json={"config": {"secret": "new"}})
+    edited = await client.request("PATCH", f"{path}/{repeated['id']}", json={"config": {"secret": "new"}})
     assert edited.json()["events"] == ["push"]
-    assert forgejo.hooks[again["id"]].secret == ""
+    assert forgejo.hooks[repeated["id"]].secret == ""
     for bad in ({**plain, "type": "x"}, {**plain, "config": {}}, {"type": "gitea", "config": {"url": "x"}}):
         assert (await client.request("POST", path, json=bad)).status == 422
     forgejo.brand = "gitea"

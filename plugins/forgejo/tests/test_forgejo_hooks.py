@@ -31,7 +31,7 @@ def admin(forgejo):
 
 
 def sent(forgejo, method: str) -> int:
-    return sum(one == method for one, _ in forgejo.requests)
+    return sum(item == method for item, _ in forgejo.requests)
 
 
 @pytest.mark.parametrize("brand", ["forgejo", "gitea"])
@@ -129,8 +129,15 @@ async def test_a_webhook_that_sends_chat_messages_is_left_to_a_person(tracker, f
 
 
 async def test_a_webhook_that_stays_broken_is_told(tracker, forgejo):
-    told = {"id": 7, "url": URL, "active": False, "events": ["push"], "content_type": "json", "type": "gitea"}
-    forgejo.faults.append(Fault("POST", status=201, body=json.dumps(told).encode()))
+    reported = {
+        "id": 7,
+        "url": URL,
+        "active": False,
+        "events": ["push"],
+        "content_type": "json",
+        "type": "gitea",
+    }
+    forgejo.faults.append(Fault("POST", status=201, body=json.dumps(reported).encode()))
     finding = await tracker.ensure_webhook(URL, SECRET)
     assert finding.level == "warning"
     assert "webhook 7 is made, and still it is inactive" in finding.message
@@ -255,8 +262,8 @@ async def test_the_webhook_made_sends_what_the_tracker_reads(tracker, forgejo, r
     await forgejo.press_test(next(iter(forgejo.hooks)))
     news = [tracker.read_webhook(*call) for call in got]
     assert all(ForgejoTracker.verify_webhook(*call, [b"webhook-secret"]) for call in got)
-    assert [type(one) for one in news] == [IssueState, IssueState, IgnoredWebhook, IgnoredWebhook]
-    assert [one.state for one in news[:2]] == ["open", "closed"]
+    assert [type(item) for item in news] == [IssueState, IssueState, IgnoredWebhook, IgnoredWebhook]
+    assert [item.state for item in news[:2]] == ["open", "closed"]
 
 
 async def test_a_webhook_set_to_form_is_signed_and_refused_all_the_same(tracker, forgejo, receiver):

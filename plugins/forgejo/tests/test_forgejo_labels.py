@@ -155,7 +155,7 @@ async def test_a_label_that_may_not_be_made_is_told_and_not_asked_for_again_at_o
 
 
 @pytest.mark.parametrize(
-    ("fault", "words"),
+    ("fault", "message"),
     [
         (Fault("GET /api/v1/repos/acme/shop/labels", status=500, body=b'{"message":""}'), "server's log"),
         (Fault("GET /api/v1/repos/acme/shop/labels", body=b"<html>", status=200), "not JSON"),
@@ -163,12 +163,12 @@ async def test_a_label_that_may_not_be_made_is_told_and_not_asked_for_again_at_o
         (Fault("GET /api/v1/orgs/acme/labels", status=502), "502"),
     ],
 )
-async def test_what_may_be_in_a_list_that_was_not_read_is_not_made_twice(labels, forgejo, fault, words):
+async def test_what_may_be_in_a_list_that_was_not_read_is_not_made_twice(labels, forgejo, fault, message):
     forgejo.faults.append(fault)
     had = await labels.have(("bug",))
     assert had.ids == {}
     [note] = had.notes
-    assert words in note
+    assert message in note
     assert forgejo.labels == {}
 
 

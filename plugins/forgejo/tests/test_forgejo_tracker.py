@@ -209,8 +209,8 @@ async def test_the_answer_to_a_close_tells_the_version_and_a_late_webhook_is_old
     issue = await tracker.create_issue(helpers.draft())
     seen = await tracker.set_state(issue, "closed", None)
     assert seen.version == dt.datetime(2026, 5, 1, 12, 1, tzinfo=dt.UTC)
-    again = await tracker.set_state(issue, "closed", None)
-    assert again.version == seen.version
+    repeated = await tracker.set_state(issue, "closed", None)
+    assert repeated.version == seen.version
 
 
 async def test_the_author_of_an_issue_is_named_as_we_are(tracker, forgejo, helpers):

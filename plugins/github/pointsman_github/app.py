@@ -108,7 +108,7 @@ class AppClient:
                 left = self._ends_at - _clock()
                 if not self._token or self._token == refused or left < _LEAST_SECONDS:
                     raise
-                # the old one still serves: try again in a while
+                # the old token is still valid: try again later
                 self._renew_at = _clock() + _LEAST_SECONDS
             return self._token
 

@@ -107,7 +107,7 @@ def repository(response: Response, settings: GitHubSettings) -> list[Finding]:
     raw = _object(response)
     if raw is None:
         return [_repository_failed(response, name)]
-    # what a whole enterprise may see (`internal`) is private, too
+    # `internal`, visible to a whole enterprise, is private too
     public = raw.get("private") is False
     seen = f"repository {name} is visible{' to everybody' if public else ''}"
     findings = [Finding(level="ok", message=seen, public=public)]
@@ -129,7 +129,7 @@ def repository(response: Response, settings: GitHubSettings) -> list[Finding]:
                 remedy="take it out of the archive, or name another repository",
             )
         )
-    # what an App may stands in its token and not in this record
+    # an App's permissions are in its token and not in this record
     return findings if settings.is_app else [*findings, _role(raw, name)]
 
 

@@ -65,7 +65,7 @@ def _is_our_setup(response: Response, error: PluginError, reason: str, *, about_
         # 410 is "this issue was deleted", and also "issues are disabled for this repo"
         return not about_issue or not _is_api(response) or "disabled" in reason
     if isinstance(error, Refused):
-        # what only reads has no content that could be refused; and an API version can run out
+        # a read has no content that could be refused; and an API version can expire
         return response.method == "GET" or (response.status == 400 and "version" in reason)
     return response.status == 451
 

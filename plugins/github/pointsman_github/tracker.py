@@ -53,7 +53,7 @@ class GitHubTracker(Tracker[GitHubSettings]):
     title: ClassVar[str] = "GitHub"
     api_version: ClassVar[int] = 1
     Settings = GitHubSettings
-    # GitHub gives up its own work after 10 seconds, and its lists lagged behind in an incident: look twice.
+    # GitHub aborts its own work after 10 seconds, and its lists lagged behind in an incident: search twice.
     capabilities = TrackerCapabilities(
         webhooks=True,
         find=True,
@@ -319,7 +319,7 @@ class GitHubTracker(Tracker[GitHubSettings]):
             webhooks = await webhook_registration.listed(self._api, self._repo)
         except Misconfigured as error:
             if error.status in (403, 404):
-                return findings  # not for our eyes, and not needed
+                return findings  # the credential may not see webhooks, and need not
             raise
         page = f"{self._page}/settings/hooks"
         return findings + webhook_registration.findings(

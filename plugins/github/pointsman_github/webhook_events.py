@@ -40,7 +40,7 @@ def delivery_id(headers: Mapping[str, str]) -> str | None:
 
 _STATE_AFTER: dict[str, State] = {"closed": "closed", "reopened": "open", "opened": "open"}
 _GONE = ("deleted", "transferred")
-# The other actions of the event; whatever changed with them, the issue is as open or closed as before.
+# The other actions of the event: none of them changes whether the issue is open.
 _NO_CHANGE_OF_STATE = {
     "edited": "title or text changed",
     "pinned": "it was pinned",
@@ -99,7 +99,7 @@ def _read_action(payload: dict[str, Any]) -> WebhookEvent:
         return IgnoredWebhook(f"action {action}: without an issue in it")
     if action in _GONE:
         return IssueRemoved(ref=seen.ref, moved_to=_new_address(payload), actor=seen.actor)
-    # "opened" keeps what the issue says. The other two are news of exactly that change.
+    # "opened" uses the state in the issue. The other two report exactly that change.
     state = seen.state if action == "opened" else _STATE_AFTER[action]
     reason = seen.close_reason if state == "closed" else None
     return msgspec.structs.replace(seen, state=state, close_reason=reason)

@@ -134,7 +134,7 @@ class Hooks:
                 if response.ok:
                     return _fine(f"webhook {_id(response)} was made and calls {url}")
                 if response.status == 422 and "already exists" in response.text().lower():
-                    # somebody else was quicker
+                    # another process created it first
                     ours = await self._ours(url)
                 if ours is None:
                     raise errors.problem(response, "make the webhook")

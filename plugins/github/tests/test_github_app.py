@@ -134,7 +134,7 @@ async def test_a_second_refusal_is_the_end_of_it(make_app_tracker, github, helpe
 
 
 @pytest.mark.parametrize(
-    ("fault", "kind", "words"),
+    ("fault", "kind", "message"),
     [
         ({"status": 401, "body": b'{"message":"Integration not found"}'}, AuthFailed, "`app_id`"),
         ({"status": 404, "body": b'{"message":"Not Found"}'}, Misconfigured, "`installation_id`"),
@@ -162,11 +162,11 @@ async def test_a_second_refusal_is_the_end_of_it(make_app_tracker, github, helpe
         ({"status": 201, "body": b'{"token":"ghs_secret two"}'}, Unavailable, "without a token"),
     ],
 )
-async def test_without_a_token_nothing_was_sent_and_nothing_is_in_doubt(
-    make_app_tracker, github, helpers, fault, kind, words
+async def test_without_a_token_nothing_was_sent_and_no_outcome_is_unknown(
+    make_app_tracker, github, helpers, fault, kind, message
 ):
     github.faults.append(Fault(TOKENS, **fault))
-    with pytest.raises(kind, match=words) as caught:
+    with pytest.raises(kind, match=message) as caught:
         await make_app_tracker().create_issue(helpers.draft())
     assert type(caught.value) is kind
     assert "ghs_secret" not in caught.value.message + caught.value.excerpt
@@ -175,12 +175,12 @@ async def test_without_a_token_nothing_was_sent_and_nothing_is_in_doubt(
 
 
 async def test_a_wrong_key_id_or_installation_is_named(make_app_tracker, github, helpers):
-    for app, kind, words in (
+    for app, kind, texts in (
         ({"app_id": "9"}, AuthFailed, "`app_id`"),
         ({"installation_id": "9"}, Misconfigured, "`installation_id`"),
         ({"suspended": True}, Misconfigured, "suspended"),
     ):
-        with pytest.raises(kind, match=words):
+        with pytest.raises(kind, match=texts):
             await make_app_tracker(app=app).create_issue(helpers.draft())
 
 

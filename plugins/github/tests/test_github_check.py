@@ -27,7 +27,7 @@ def webhook(github):
 async def test_a_destination_that_is_well(make_tracker, github, webhook):
     findings = await make_tracker(assignees=(github.bot,)).check()
     assert {finding.level for finding in findings} == {"ok"}
-    said = "\n".join(finding.message for finding in findings)
+    payload = "\n".join(finding.message for finding in findings)
     for part in (
         "signed in as pointsman-bot",
         "acme/shop is visible",
@@ -37,21 +37,21 @@ async def test_a_destination_that_is_well(make_tracker, github, webhook):
         "of 5000 requests are left",
         "is in order",
     ):
-        assert part in said
+        assert part in payload
     assert all(method == "GET" for method, _ in github.requests)
 
 
 async def test_a_repository_that_everybody_may_read_is_said_to_be_public(tracker, github, webhook):
-    [one] = [finding for finding in await tracker.check() if finding.public]
-    assert (one.level, one.message) == ("ok", "repository acme/shop is visible to everybody")
+    [item] = [finding for finding in await tracker.check() if finding.public]
+    assert (item.level, item.message) == ("ok", "repository acme/shop is visible to everybody")
     github.private = True
-    found = await tracker.check()
-    assert not any(finding.public for finding in found)
-    assert "repository acme/shop is visible" in [finding.message for finding in found]
+    matching = await tracker.check()
+    assert not any(finding.public for finding in matching)
+    assert "repository acme/shop is visible" in [finding.message for finding in matching]
 
 
 @pytest.mark.parametrize(
-    ("changed", "level", "what"),
+    ("changed", "level", "message"),
     [
         ({"has_issues": False}, "error", "switched off"),
         ({"archived": True}, "error", "archived"),
@@ -69,11 +69,11 @@ async def test_a_repository_that_everybody_may_read_is_said_to_be_public(tracker
         ),
     ],
 )
-async def test_what_stands_in_the_way_is_found(make_tracker, github, webhook, changed, level, what):
+async def test_what_stands_in_the_way_is_found(make_tracker, github, webhook, changed, level, message):
     for name, value in changed.items():
         setattr(github, name, value)
     bad = [finding for finding in await make_tracker().check() if finding.level != "ok"]
-    assert any(what in finding.message and finding.level == level for finding in bad)
+    assert any(message in finding.message and finding.level == level for finding in bad)
     assert all(finding.impact and finding.remedy for finding in bad)
 
 
@@ -81,10 +81,10 @@ async def test_what_stands_in_the_way_is_found(make_tracker, github, webhook, ch
 async def test_a_token_is_renewed_two_weeks_before_its_end(tracker, github, webhook, days, level):
     end = dt.datetime.now(dt.UTC) + dt.timedelta(days=days, hours=1)
     github.token_headers = {"GitHub-Authentication-Token-Expiration": f"{end:%Y-%m-%d %H:%M:%S} UTC"}
-    [found] = [finding for finding in await tracker.check() if f"{end:%Y-%m-%d}" in finding.message]
-    assert found.level == level
+    [matching] = [finding for finding in await tracker.check() if f"{end:%Y-%m-%d}" in finding.message]
+    assert matching.level == level
     if level == "warning":
-        assert f"{github.url}/settings/personal-access-tokens" in found.remedy
+        assert f"{github.url}/settings/personal-access-tokens" in matching.remedy
 
 
 @pytest.mark.parametrize("scopes", ["repo", "public_repo, gist", "admin:org, repo"])
@@ -166,8 +166,13 @@ def test_the_end_of_a_token_in_its_forms(text):
 
 async def test_where_our_address_is_known_only_that_webhook_is_ours(tracker, github, webhook):
     url = "https://pointsman.example/webhooks/github/shop-2"
-    *_, found = await tracker.check(url)
-    assert (found.level, found.message) == ("warning", "no webhook of the repository leads to Pointsman")
+    *_, matching = await tracker.check(url)
+    assert (matching.level, matching.message) == (
+        "warning",
+        "no webhook of the repository leads to Pointsman",
+    )
     github.hooks[1].config["url"] = url
-    *_, found = await tracker.check(url)
-    assert found.level == "ok" and found.message.startswith("webhook 1 to pointsman.example is in order")
+    *_, matching = await tracker.check(url)
+    assert matching.level == "ok" and matching.message.startswith(
+        "webhook 1 to pointsman.example is in order"
+    )

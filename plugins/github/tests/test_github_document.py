@@ -46,9 +46,9 @@ def request_schema(document, path, method):
 
 @pytest.mark.parametrize(("path", "method", "body"), REQUESTS)
 def test_requests_are_what_github_describes(api_document, helpers, path, method, body):
-    made = body(helpers.draft())
-    jsonschema.validate(made, request_schema(api_document, path, method))
-    assert "assignee" not in made
+    created = body(helpers.draft())
+    jsonschema.validate(created, request_schema(api_document, path, method))
+    assert "assignee" not in created
 
 
 def test_the_configuration_of_a_webhook_holds_what_github_describes(api_document):
@@ -124,10 +124,10 @@ SAMPLES = {
 def test_requests_are_as_in_the_samples(helpers, name):
     sample, make = SAMPLES[name]
     draft = helpers.draft()
-    made = make(draft)
-    if "body" in made:
-        made["body"] = made["body"].replace(draft.marker.text, "M")
-    assert made == sample
+    created = make(draft)
+    if "body" in created:
+        created["body"] = created["body"].replace(draft.marker.text, "M")
+    assert created == sample
 
 
 async def test_every_call_is_one_that_github_describes(
@@ -159,8 +159,10 @@ async def test_every_call_is_one_that_github_describes(
         path, _, query = address.partition("?")
         if path in left_out:
             continue
-        [operation] = [found for verb, pattern, found in known if verb == method and pattern.fullmatch(path)]
-        named = {_resolved(api_document, one)["name"] for one in operation.get("parameters", [])}
+        [operation] = [
+            matching for verb, pattern, matching in known if verb == method and pattern.fullmatch(path)
+        ]
+        named = {_resolved(api_document, item)["name"] for item in operation.get("parameters", [])}
         assert {part.partition("=")[0] for part in query.split("&") if part} <= named, address
 
 

@@ -166,15 +166,15 @@ async def test_the_fake_answers_as_github_describes(api_document, make_tracker, 
 
 async def test_traps_of_webhooks(tracker, github):
     path, ask = "/repos/acme/shop/hooks", tracker.client.request
-    made = (await ask("POST", path, json={"config": {"url": "https://x.example", "secret": "s"}})).json()
+    created = (await ask("POST", path, json={"config": {"url": "https://x.example", "secret": "s"}})).json()
     # a form and pushes, unless told otherwise; the secret is not told
-    assert (made["config"]["content_type"], made["events"]) == ("form", ["push"])
-    assert made["config"]["secret"] == "********"
-    again = await ask("POST", path, json={"config": {"url": "https://x.example"}})
-    assert (again.status, "already exists" in again.text()) == (422, True)
+    assert (created["config"]["content_type"], created["events"]) == ("form", ["push"])
+    assert created["config"]["secret"] == "********"
+    repeated = await ask("POST", path, json={"config": {"url": "https://x.example"}})
+    assert (repeated.status, "already exists" in repeated.text()) == (422, True)
     # a configuration without its secret loses it
     config = {"url": "https://x.example", "content_type": "json"}
-    changed = (await ask("PATCH", f"{path}/{made['id']}", json={"config": config})).json()
+    changed = (await ask("PATCH", f"{path}/{created['id']}", json={"config": config})).json()
     assert "secret" not in changed["config"]
     assert (await ask("PATCH", f"{path}/999", json={"active": True})).status == 404
     assert (await ask("POST", path, json={"config": {}})).status == 422

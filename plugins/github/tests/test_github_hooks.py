@@ -54,7 +54,7 @@ async def test_a_webhook_in_order_is_left_alone_and_its_secret_is_said_to_be_unk
 
 
 @pytest.mark.parametrize(
-    ("changed", "what"),
+    ("changed", "defect"),
     [
         ({"active": False}, "switched off"),
         ({"events": ["issues"]}, "leaves out the events issue_comment"),
@@ -63,11 +63,11 @@ async def test_a_webhook_in_order_is_left_alone_and_its_secret_is_said_to_be_unk
         ({"config": {"secret": ""}}, "no secret"),
     ],
 )
-async def test_a_webhook_that_is_not_in_order_is_mended(tracker, github, changed, what):
+async def test_a_webhook_that_is_not_in_order_is_mended(tracker, github, changed, defect):
     hook = ours(github, **changed)
     finding = await tracker.ensure_webhook(URL, SECRET)
     assert finding.level == "ok"
-    assert what in finding.message
+    assert defect in finding.message
     assert "secret was set anew" in finding.message
     assert list(github.hooks) == [hook.id]
     assert webhook_registration.defects(github._hook(hook)) == []
@@ -216,7 +216,7 @@ async def test_without_a_webhook_the_check_says_what_it_costs(tracker, github):
 
 
 @pytest.mark.parametrize(
-    ("changed", "level", "words"),
+    ("changed", "level", "text"),
     [
         ({}, "ok", "was not called yet"),
         ({"last_response": {"code": 202, "status": "active", "message": "OK"}}, "ok", "last call arrived"),
@@ -234,11 +234,11 @@ async def test_without_a_webhook_the_check_says_what_it_costs(tracker, github):
         ({"config": {"secret": ""}}, "warning", "no secret"),
     ],
 )
-async def test_the_check_tells_how_the_webhook_stands(tracker, github, changed, level, words):
+async def test_the_check_tells_how_the_webhook_stands(tracker, github, changed, level, text):
     hook = ours(github, **changed)
     [finding] = [finding for finding in await tracker.check() if "pointsman.example" in finding.message]
     assert finding.level == level
-    assert words in finding.message + finding.remedy
+    assert text in finding.message + finding.remedy
     if level != "ok":
         assert finding.impact
         assert f"/acme/shop/settings/hooks/{hook.id}" in finding.remedy

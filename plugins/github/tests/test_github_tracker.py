@@ -127,9 +127,9 @@ async def test_a_repository_out_of_sight_is_no_issue_that_is_gone(tracker, githu
 )
 async def test_whether_it_is_gone_can_not_be_told(tracker, github, helpers, fault, kind):
     tracker._account = await tracker.own_account()
-    said = b'{"message": "Not Found"}'
+    payload = b'{"message": "Not Found"}'
     github.faults = [
-        Fault("/issues/1", status=404, body=said, times=9),
+        Fault("/issues/1", status=404, body=payload, times=9),
         Fault("GET /repos/acme/shop", times=9, **fault),
     ]
     for call in (

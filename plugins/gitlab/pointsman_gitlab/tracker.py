@@ -50,7 +50,7 @@ class GitLabTracker(Tracker[GitLabSettings]):
     title: ClassVar[str] = "GitLab"
     api_version: ClassVar[int] = 1
     Settings = GitLabSettings
-    # a request of GitLab ends after 60 seconds: https://docs.gitlab.com/administration/operations/puma/
+    # GitLab aborts a request after 60 seconds: https://docs.gitlab.com/administration/operations/puma/
     capabilities = TrackerCapabilities(
         webhooks=True,
         find=True,
@@ -63,7 +63,7 @@ class GitLabTracker(Tracker[GitLabSettings]):
         list_changes=True,
         close_reasons=False,
         settle_seconds=(30.0, 60.0),
-        # what GitLab limits notes to unless it is set otherwise: https://docs.gitlab.com/rate_limits/content_creation/
+        # GitLab's default limit for notes: https://docs.gitlab.com/rate_limits/content_creation/
         quotas=(Quota("all", 300, 60.0),),
     )
 

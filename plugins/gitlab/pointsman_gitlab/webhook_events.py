@@ -47,7 +47,7 @@ def is_genuine(headers: Mapping[str, str], body: bytes, secrets: Sequence[bytes]
         return _is_signed(headers, body, keys)
     received = _digest(headers.get("x-gitlab-token", "").encode("utf-8", "surrogatepass"))
     tokens = [secret for secret in secrets if secret and not secret.startswith(SIGNING.encode())]
-    # every one is compared, so that the time tells nothing
+    # all are compared, so that the duration reveals nothing
     return sum(hmac.compare_digest(received, _digest(token)) for token in tokens) > 0
 
 
@@ -96,7 +96,7 @@ def read(body: bytes, project: str) -> WebhookEvent:
     if not isinstance(payload, dict):
         return IgnoredWebhook("the body is not a JSON object")
     kind = payload.get("object_kind")
-    # an issue that is made an incident or a task is a work item from then on, with the same number
+    # an issue that becomes an incident or a task is a work item from then on, with the same number
     if kind not in ("issue", "work_item"):
         return IgnoredWebhook(f"{short_text(kind) or '(nothing)'}: only changes of issues count")
     if elsewhere := _other_project(payload, project):
@@ -110,7 +110,7 @@ def read(body: bytes, project: str) -> WebhookEvent:
 def _read_action(issue: Any, seen: IssueState | None) -> IssueState | IgnoredWebhook:
     action = issue.get("action") if isinstance(issue, dict) else None
     if not isinstance(action, str) or action not in _STATE_AFTER:
-        # its state is not news, and it may come after the call that tells of a close in the same second
+        # its state is outdated if it arrives after the call that reports a close in the same second
         return IgnoredWebhook(f"action {short_text(action) or '(none)'}: it opens, closes or reopens nothing")
     if seen is None:
         return IgnoredWebhook(f"action {action}: without an issue in it")

@@ -56,8 +56,8 @@ class SmallClient:
             raise Unavailable(str(error)) from error
         except (aiohttp.ClientError, TimeoutError) as error:
             raise UnknownOutcome(str(error)) from error
-        told = {name.lower(): value for name, value in answer.headers.items()}
-        return Response(method=method, path=path, status=answer.status, headers=told, body=body)
+        reported = {name.lower(): value for name, value in answer.headers.items()}
+        return Response(method=method, path=path, status=answer.status, headers=reported, body=body)
 
 
 @pytest.fixture

@@ -17,15 +17,15 @@ SIGNING = "whsec_" + "A" * 43 + "="
 
 
 async def levels(tracker) -> list[tuple[str, str]]:
-    return [(one.level, one.message) for one in await tracker.check() if one.level != "ok"]
+    return [(item.level, item.message) for item in await tracker.check() if item.level != "ok"]
 
 
 async def test_a_healthy_place_has_no_findings_but_good_ones(gitlab, make_tracker):
     tracker = make_tracker(assignees=("ada",))
     await tracker.ensure_webhook(URL, Secret("hook secret"))
-    found = await tracker.check()
-    assert {one.level for one in found} == {"ok"}
-    assert [one.message for one in found] == [
+    matching = await tracker.check()
+    assert {item.level for item in matching} == {"ok"}
+    assert [item.message for item in matching] == [
         "signed in as pointsman",
         "the project acme/shop has issues",
         f"webhook 1 leads to {URL}",
@@ -45,24 +45,24 @@ async def test_issues_that_everybody_may_read_are_said_to_be_public(
     gitlab, make_tracker, visibility, confidential, public
 ):
     gitlab.visibility = visibility
-    found = [one for one in await make_tracker(confidential=confidential).check() if one.public]
-    said = [(one.level, one.message) for one in found]
-    assert said == ([("ok", "the issues of acme/shop are visible to everybody")] if public else [])
+    matching = [item for item in await make_tracker(confidential=confidential).check() if item.public]
+    payload = [(item.level, item.message) for item in matching]
+    assert payload == ([("ok", "the issues of acme/shop are visible to everybody")] if public else [])
 
 
 def test_a_public_project_may_keep_its_issues_to_members():
     settings = GitLabSettings(token=Secret("t"), project="acme/shop")
     for access, public in (("enabled", True), ("private", False), (None, True)):
         raw = {"id": 7, "visibility": "public", "issues_access_level": access}
-        assert any(one.public for one in project_findings(raw, settings)) is public
+        assert any(item.public for item in project_findings(raw, settings)) is public
 
 
 async def test_what_is_wrong_is_said(gitlab, make_tracker):
     gitlab.archived, gitlab.issues_enabled, gitlab.role = True, False, 10
     gitlab.expires_at = (dt.datetime.now(dt.UTC).date() + dt.timedelta(days=3)).isoformat()
-    said = await levels(make_tracker(assignees=("ada", "nobody")))
-    assert [level for level, _ in said] == ["warning", "error", "error", "warning", "warning", "warning"]
-    text = "\n".join(what for _, what in said)
+    payload = await levels(make_tracker(assignees=("ada", "nobody")))
+    assert [level for level, _ in payload] == ["warning", "error", "error", "warning", "warning", "warning"]
+    text = "\n".join(subject for _, subject in payload)
     for word in ("token ends", "archived", "switched off", "Guest", "nobody", "no webhook"):
         assert word in text
 
@@ -80,44 +80,44 @@ def test_a_token_that_says_nothing_is_no_finding(token):
 
 
 async def test_a_wrong_token_ends_the_check(gitlab, make_tracker):
-    [one] = await make_tracker(token=Secret("wrong")).check()
-    assert one.level == "error"
-    assert "new token" in one.remedy
+    [item] = await make_tracker(token=Secret("wrong")).check()
+    assert item.level == "error"
+    assert "new token" in item.remedy
 
 
 async def test_a_wrong_address_is_said(gitlab, make_tracker):
     gitlab.faults.append(Fault(match="/user", status=200, body=b"{}"))
     assert ("error", "this is not GitLab's API: check `url`") in await levels(make_tracker())
-    said = await levels(make_tracker(project="acme/other"))
-    assert "hidden from the account" in said[0][1]
+    payload = await levels(make_tracker(project="acme/other"))
+    assert "hidden from the account" in payload[0][1]
 
 
 async def test_a_server_that_is_away_is_said(gitlab, tracker):
     async with gitlab.down():
-        [one] = await tracker.check()
-    assert one.level == "error"
+        [item] = await tracker.check()
+    assert item.level == "error"
 
 
 async def test_webhooks_that_hide_are_no_trouble(gitlab, tracker):
     gitlab.may_admin = False
-    found = (await tracker.check())[-1]
-    assert (found.level, "Settings, Webhooks" in found.remedy) == ("ok", True)
+    matching = (await tracker.check())[-1]
+    assert (matching.level, "Settings, Webhooks" in matching.remedy) == ("ok", True)
 
 
 async def test_a_webhook_that_lacks_something_is_said(gitlab, tracker):
     gitlab.hooks[1] = GitLabHook(1, URL, flags={"issues_events": True})
-    [(level, what)] = await levels(tracker)
+    [(level, subject)] = await levels(tracker)
     assert level == "warning"
-    assert "does not send confidential_issues_events" in what
+    assert "does not send confidential_issues_events" in subject
 
 
 # -- ensure_webhook ------------------------------------------------------------------------------------------------
 
 
 async def test_a_webhook_is_made_once(gitlab, tracker):
-    for said in ("webhook 1 is made", "webhook 1 is there, with this secret"):
-        found = await tracker.ensure_webhook(URL, Secret("hook secret"))
-        assert (found.level, found.message) == ("ok", said)
+    for payload in ("webhook 1 is made", "webhook 1 is there, with this secret"):
+        matching = await tracker.ensure_webhook(URL, Secret("hook secret"))
+        assert (matching.level, matching.message) == ("ok", payload)
     [hook] = gitlab.hooks.values()
     assert (hook.url, hook.token, hook.signing_token) == (URL, "hook secret", "")
     assert hook.flags == {
@@ -141,9 +141,9 @@ async def test_a_signing_token_is_set_as_one(gitlab, tracker):
 
 async def test_an_older_gitlab_does_not_sign(gitlab, tracker):
     gitlab.signs = False
-    found = await tracker.ensure_webhook(URL, Secret(SIGNING))
-    assert found.level == "warning"
-    assert "does not sign yet" in found.message
+    matching = await tracker.ensure_webhook(URL, Secret(SIGNING))
+    assert matching.level == "warning"
+    assert "does not sign yet" in matching.message
 
 
 @pytest.mark.parametrize("secret", ["", "whsec_", "whsec_short"])
@@ -163,22 +163,22 @@ async def test_a_webhook_is_mended(gitlab, tracker):
 async def test_two_webhooks_are_one_too_many(gitlab, tracker):
     for number in (5, 6):
         gitlab.hooks[number] = GitLabHook(number, URL)
-    found = await tracker.ensure_webhook(URL, Secret("s"))
-    assert found.level == "warning"
-    assert "5, 6" in found.message
+    matching = await tracker.ensure_webhook(URL, Secret("s"))
+    assert matching.level == "warning"
+    assert "5, 6" in matching.message
 
 
 async def test_without_the_right_a_person_is_told_what_to_do(gitlab, tracker):
     gitlab.may_admin = False
-    found = await tracker.ensure_webhook(URL, Secret("s"))
-    assert found.level == "warning"
-    assert "Maintainer" in found.remedy and URL in found.remedy
+    matching = await tracker.ensure_webhook(URL, Secret("s"))
+    assert matching.level == "warning"
+    assert "Maintainer" in matching.remedy and URL in matching.remedy
 
 
 async def test_a_private_address_is_refused_by_gitlab(gitlab, tracker):
     gitlab.faults.append(Fault(match="POST", status=422, body=b'{"error": "Invalid url given"}'))
-    found = await tracker.ensure_webhook("http://127.0.0.1/x", Secret("s"))
-    assert "Outbound requests" in found.remedy
+    matching = await tracker.ensure_webhook("http://127.0.0.1/x", Secret("s"))
+    assert "Outbound requests" in matching.remedy
 
 
 async def test_other_trouble_is_raised(gitlab, tracker):
@@ -189,9 +189,9 @@ async def test_other_trouble_is_raised(gitlab, tracker):
 
 async def test_where_our_address_is_known_only_that_webhook_is_ours(tracker):
     await tracker.ensure_webhook(URL, Secret("hook secret"))
-    *_, found = await tracker.check(f"{URL}-2")
-    assert (found.level, found.message) == ("warning", "no webhook of the project leads to Pointsman")
-    assert f"{URL}-2" in found.remedy
+    *_, matching = await tracker.check(f"{URL}-2")
+    assert (matching.level, matching.message) == ("warning", "no webhook of the project leads to Pointsman")
+    assert f"{URL}-2" in matching.remedy
     await tracker.ensure_webhook(f"{URL}-2", Secret("hook secret"))
-    *_, found = await tracker.check(f"{URL}-2")
-    assert (found.level, found.message) == ("ok", f"webhook 2 leads to {URL}-2")
+    *_, matching = await tracker.check(f"{URL}-2")
+    assert (matching.level, matching.message) == ("ok", f"webhook 2 leads to {URL}-2")

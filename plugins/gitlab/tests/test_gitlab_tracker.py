@@ -101,8 +101,8 @@ async def test_a_note_that_vanished_is_in_doubt(gitlab, tracker, helpers):
 async def test_closing_and_reopening(gitlab, tracker, helpers):
     ref = await tracker.create_issue(helpers.draft())
     closed = await tracker.set_state(ref, "closed", "completed")
-    again = await tracker.set_state(ref, "closed", None)
-    assert (closed.state, closed.version) == ("closed", again.version)
+    repeated = await tracker.set_state(ref, "closed", None)
+    assert (closed.state, closed.version) == ("closed", repeated.version)
     assert (await tracker.set_state(ref, "open", None)).state == "open"
     assert [effect.detail for effect in gitlab.effects if effect.kind == "state"] == ["closed", "opened"]
 
@@ -121,13 +121,13 @@ async def test_only_what_our_account_wrote_is_found(gitlab, tracker, helpers):
     draft = helpers.draft()
     ref = await tracker.create_issue(draft)
     gitlab.add_issue("copy", gitlab.issues[1].description, PERSON)
-    assert [one.remote_id for one in await tracker.find_issue(draft.marker, helpers.long_ago)] == ["1"]
+    assert [item.remote_id for item in await tracker.find_issue(draft.marker, helpers.long_ago)] == ["1"]
     marker = helpers.marker()
-    made = await tracker.add_comment(ref, "once", marker)
+    created = await tracker.add_comment(ref, "once", marker)
     note = gitlab.issues[1].notes[0]
     gitlab.add_note(gitlab.issues[1], note.body, PERSON)
     gitlab.add_note(gitlab.issues[1], note.body, "pointsman", system=True)
-    assert await tracker.find_comment(ref, marker, helpers.long_ago) == [made]
+    assert await tracker.find_comment(ref, marker, helpers.long_ago) == [created]
 
 
 async def test_a_confidential_issue_is_found(gitlab, make_tracker, helpers):
@@ -144,7 +144,7 @@ async def test_all_pages_are_looked_through(gitlab, tracker, helpers):
     last = helpers.draft()
     await tracker.create_issue(last)
     for draft, iid in ((first, "1"), (last, "252")):
-        assert [one.remote_id for one in await tracker.find_issue(draft.marker, helpers.long_ago)] == [iid]
+        assert [item.remote_id for item in await tracker.find_issue(draft.marker, helpers.long_ago)] == [iid]
     assert len(await tracker.list_changes(helpers.long_ago)) == 252
     marker = helpers.marker()
     await tracker.add_comment(ref, "once", marker)
@@ -169,7 +169,7 @@ async def test_a_list_without_page_headers_ends_with_an_empty_page(gitlab, track
         Fault(match="/issues", status=200, body=body),
         Fault(match="/issues", status=200, body=b"[]"),
     ]
-    assert [one.ref.remote_id for one in await tracker.list_changes(helpers.long_ago)] == ["3"]
+    assert [item.ref.remote_id for item in await tracker.list_changes(helpers.long_ago)] == ["3"]
 
 
 async def test_changes_are_listed_moves_among_them(gitlab, tracker, helpers):
@@ -177,7 +177,7 @@ async def test_changes_are_listed_moves_among_them(gitlab, tracker, helpers):
         await tracker.create_issue(helpers.draft())
     await gitlab.close_issue(2)
     await gitlab.move_issue(3)
-    news = {one.ref.remote_id: one for one in await tracker.list_changes(helpers.long_ago)}
+    news = {item.ref.remote_id: item for item in await tracker.list_changes(helpers.long_ago)}
     assert isinstance(news["1"], IssueState) and news["1"].state == "open"
     assert isinstance(news["2"], IssueState) and news["2"].state == "closed"
     assert isinstance(news["3"], IssueRemoved) and "4711" in news["3"].moved_to
@@ -241,15 +241,15 @@ async def test_a_person_closes_and_the_webhook_is_read(gitlab, tracker, helpers)
     await tracker.create_issue(helpers.draft())
     for secret in ("plain secret", "whsec_" + "A" * 43 + "="):
         headers, body = gitlab.call(gitlab.issues[1], "reopen", secret)
-        told = {name.lower(): value for name, value in headers.items()}
-        assert tracker.verify_webhook(told, body, [b"other", secret.encode()])
-        assert not tracker.verify_webhook(told, body, [b"other"])
-        assert isinstance(tracker.read_webhook(told, body), IssueState)
-        assert tracker.webhook_id(told, body) == told["idempotency-key"]
+        reported = {name.lower(): value for name, value in headers.items()}
+        assert tracker.verify_webhook(reported, body, [b"other", secret.encode()])
+        assert not tracker.verify_webhook(reported, body, [b"other"])
+        assert isinstance(tracker.read_webhook(reported, body), IssueState)
+        assert tracker.webhook_id(reported, body) == reported["idempotency-key"]
     gitlab.has_idempotency_keys = False
     headers, body = gitlab.call(gitlab.issues[1], "reopen", "")
-    given = tracker.webhook_id({name.lower(): value for name, value in headers.items()}, body)
-    assert given is not None and given.startswith(headers["X-Gitlab-Event-UUID"])
+    received = tracker.webhook_id({name.lower(): value for name, value in headers.items()}, body)
+    assert received is not None and received.startswith(headers["X-Gitlab-Event-UUID"])
 
 
 async def test_a_comment_made_twice_can_be_taken_away_once(gitlab, make_tracker, helpers):

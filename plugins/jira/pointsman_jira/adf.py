@@ -45,7 +45,7 @@ def document(markdown: str, limit: int = TEXT_LIMIT) -> Node:
     text = clean(markdown)
     tokens = _MARKDOWN.parse(text[:_PARSE_LIMIT])
     if any(token.level >= _NESTING - 1 for token in tokens):
-        # The parser leaves out what is nested deeper; nobody writes so, and nothing may be lost.
+        # The parser drops what is nested deeper; such text is rare, and nothing may be lost.
         return plain_document(markdown, limit)
     content = _Renderer().render(tokens)
     kept = _shorten(content, limit)

@@ -42,7 +42,7 @@ class Discreet:
 
     def __init__(self, client: ApiClient, private: tuple[str, ...]) -> None:
         self._client = client
-        # Short words stand in many texts by chance, where taking them out would only do harm.
+        # Short texts occur in messages by chance; removing them would do harm.
         self._private = tuple(word.encode() for word in private if len(word) >= _SHORT)
 
     async def request(
@@ -120,7 +120,7 @@ def problem(response: Response, summary: str, *, now: dt.datetime) -> PluginErro
         return RateLimited(
             f"{summary}: Jira asks to wait", retry_after=_wait(response, now), scope=_scope(response), **shown
         )
-    # With a wrong token Jira answers some calls as it would answer a stranger, and says so here only.
+    # With a wrong token Jira answers some calls as if anonymous, and reports it only in this header.
     # https://developer.atlassian.com/cloud/jira/platform/basic-auth-for-rest-apis/
     login = response.headers.get("x-seraph-loginreason", "").upper()
     if response.status in {400, 403, 404} and (

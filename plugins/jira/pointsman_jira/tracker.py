@@ -47,7 +47,7 @@ class JiraTracker(JiraReader):
     title: ClassVar[str] = "Jira"
     api_version: ClassVar[int] = 1
     Settings = JiraSettings
-    # The search index lags behind by seconds to minutes, so one look is not enough before an issue is made anew.
+    # The search index lags behind by seconds to minutes, so one search is not enough before an issue is created again.
     # https://developer.atlassian.com/cloud/jira/platform/search-and-reconcile/
     capabilities = TrackerCapabilities(
         webhooks=True,
@@ -156,7 +156,7 @@ class JiraTracker(JiraReader):
         )
         response = await self._go(path, way, fields)
         if response.status == 400 and "resolution" in fields and fields["resolution"] is None:
-            # Some workflows clear the resolution by themselves and want nobody else to.
+            # Some workflows clear the resolution themselves and refuse it from others.
             fields.pop("resolution")
             response = await self._go(path, way, fields)
         if response.status == 400 and await self._moved_on(issue, before):
@@ -171,7 +171,7 @@ class JiraTracker(JiraReader):
         try:
             return self._seen(await self._read(issue))
         except PluginError:
-            return None  # it is done; that it can't be read now changes nothing about that
+            return None  # the transition is done, even if the issue can't be read now
 
     async def _go(self, path: str, way: transitions.Transition, fields: Mapping[str, Any]) -> Response:
         body: dict[str, Any] = {"transition": {"id": way.id}}

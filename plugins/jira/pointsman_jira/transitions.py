@@ -108,7 +108,7 @@ def _filled(way: Transition, state: State, reason: CloseReason | None, wish: Wis
         elif name == "resolution" and state == "closed":
             value = _resolution(field, reason, wish, required=required)
         elif name == "resolution" and not required:
-            fields[name] = None  # otherwise the issue would be open and yet show why it was closed
+            fields[name] = None  # otherwise the open issue would show a resolution
         elif required:
             value = _default(field)
         if value is not None:

@@ -63,7 +63,7 @@ async def _ensure(settings: JiraSettings, client: ApiClient, url: str, secret: S
     if wire.text_at(there, "filters", _FILTER).strip() in {"", f"project = {settings.project}"}:
         wanted["filters"] = wire.at(there, "filters") or {}  # all issues, or the same in a person's words
     wrong = _wrong(there, wanted)
-    # No answer shows the secret, so it is always written again.
+    # No response shows the secret, so it is always written again.
     _must(await client.request("PUT", f"{_PATH}/{_number(there)}", json=wanted), "the webhook was not mended")
     if duplicates:
         numbers = ", ".join(str(_number(hook)) for hook in duplicates)

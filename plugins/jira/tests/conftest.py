@@ -49,14 +49,14 @@ class LoopbackClient:
 
 
 def settings_for(jira: FakeJira, **changes: Any) -> JiraSettings:
-    given = {
+    received = {
         "url": jira.url,
         "email": jira.email,
         "api_token": Secret(jira.api_token),
         "project_key": jira.project_key,
         **changes,
     }
-    return JiraSettings(**given)
+    return JiraSettings(**received)
 
 
 @pytest.fixture

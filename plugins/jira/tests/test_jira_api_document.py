@@ -40,16 +40,16 @@ def operation(document, method, path):
     return document["paths"][min(fitting, key=lambda name: name.count("{"))][method.lower()]
 
 
-def problems(document, method, path, given, answer):
+def problems(document, method, path, sent, answer):
     described = operation(document, method, path)
     known = {parameter["name"] for parameter in described.get("parameters", ())}
-    yield from (f"{name} is no parameter" for name in given.get("params") or {} if name not in known)
+    yield from (f"{name} is no parameter" for name in sent.get("params") or {} if name not in known)
     if str(answer.status) not in described["responses"]:
         yield f"{answer.status} is no answer"
-    if given.get("json") is not None:
+    if sent.get("json") is not None:
         schema = described["requestBody"]["content"]["application/json"]["schema"]
         validator = Draft7Validator({**schema, "components": document["components"]})
-        yield from (error.message for error in validator.iter_errors(given["json"]))
+        yield from (error.message for error in validator.iter_errors(sent["json"]))
 
 
 async def test_every_call_is_one_that_the_document_describes(jira, make_tracker):
@@ -92,5 +92,5 @@ async def test_every_call_is_one_that_the_document_describes(jira, make_tracker)
     await tracker.list_changes(since)
     await tracker.check()
     assert len(noting.noted) > 20
-    found = {f"{call[0]} {call[1]}": list(problems(document, *call)) for call in noting.noted}
-    assert {call: said for call, said in found.items() if said} == {}
+    matching = {f"{call[0]} {call[1]}": list(problems(document, *call)) for call in noting.noted}
+    assert {call: payload for call, payload in matching.items() if payload} == {}

@@ -18,9 +18,9 @@ async def levels(tracker):
 
 
 async def test_all_is_well(jira, tracker):
-    found = await tracker.check()
-    assert {finding.level for finding in found} == {"ok"}
-    assert any("Account-Bot" in finding.message for finding in found)
+    matching = await tracker.check()
+    assert {finding.level for finding in matching} == {"ok"}
+    assert any("Account-Bot" in finding.message for finding in matching)
     assert jira.effects == []
 
 
@@ -29,13 +29,15 @@ async def test_the_check_names_what_is_missing(jira, make_tracker):
     jira.required_fields = {"customfield_1"}
     jira.off_screen = {"labels"}
     jira.page_max = 2
-    errors = [what for level, what in await levels(make_tracker()) if level == "error"]
+    errors = [subject for level, subject in await levels(make_tracker()) if level == "error"]
     assert errors == [
         "the account lacks TRANSITION_ISSUES",
         "the field labels can't be set",
         "the field customfield_1 is required and has no default",
     ]
-    [error] = [found for found in await make_tracker(issue_type="Nope").check() if "Nope" in found.message]
+    [error] = [
+        matching for matching in await make_tracker(issue_type="Nope").check() if "Nope" in matching.message
+    ]
     assert error.remedy == "set issue_type to one of: Task, Bug"
 
 
@@ -55,7 +57,7 @@ async def test_the_check_says_when_the_site_is_down(jira, tracker):
         assert level == "error"
 
 
-async def found(tracker, level):
+async def findings_of_level(tracker, level):
     return [finding for finding in await tracker.check() if finding.level == level]
 
 
@@ -87,15 +89,17 @@ async def test_the_end_of_the_token_is_called_to_mind(tracker):
 
 async def test_each_permission_is_named_with_what_breaks(jira, tracker, make_tracker):
     jira.lacking = {"BROWSE_PROJECTS", "CREATE_ISSUES", "ADD_COMMENTS", "TRANSITION_ISSUES", "EDIT_ISSUES"}
-    lacking = {finding.message.split()[-1]: finding.impact for finding in await found(tracker, "error")}
+    lacking = {
+        finding.message.split()[-1]: finding.impact for finding in await findings_of_level(tracker, "error")
+    }
     assert lacking.keys() == jira.lacking
     assert lacking["ADD_COMMENTS"] == "comments can't be made"
     jira.lacking = {"ASSIGN_ISSUES"}
-    assert await found(tracker, "warning") == []  # nobody is to be assigned
-    [warning] = await found(make_tracker(assignee="dev"), "warning")
+    assert await findings_of_level(tracker, "warning") == []  # nobody is to be assigned
+    [warning] = await findings_of_level(make_tracker(assignee="dev"), "warning")
     assert warning.message == "the account lacks ASSIGN_ISSUES"
     jira.faults.append(Fault(match="mypermissions", status=200, body=b'{"permissions": {}}'))
-    assert len(await found(tracker, "warning")) == 5
+    assert len(await findings_of_level(tracker, "warning")) == 5
 
 
 async def test_required_fields_are_named_until_the_settings_cover_them(jira, make_tracker):
@@ -107,7 +111,7 @@ async def test_required_fields_are_named_until_the_settings_cover_them(jira, mak
         "customfield_4": {"name": "Note", "required": False},
         "reporter": {"name": "Reporter", **NEEDED},
     }
-    errors = await found(make_tracker(), "error")
+    errors = await findings_of_level(make_tracker(), "error")
     assert [error.message for error in errors] == [
         "the field customfield_1 (Team), one of Shop, Mail is required and has no default",
         "the field customfield_2 (Points) is required and has no default",
@@ -115,20 +119,20 @@ async def test_required_fields_are_named_until_the_settings_cover_them(jira, mak
     assert 'fields.customfield_1 = { value = "Shop" }.' in errors[0].remedy
     assert "fields.customfield_2 = 1." in errors[1].remedy
     covered = make_tracker(fields={"customfield_1": {"value": "Shop"}, "customfield_2": 3})
-    assert await found(covered, "error") == []
+    assert await findings_of_level(covered, "error") == []
     assert (await covered.create_issue(DRAFT)).key == "OPS-1"
 
 
 async def test_settings_that_the_screen_does_not_take_are_named(jira, make_tracker):
     jira.fields = {"customfield_1": {"name": "Team"}}
     tracker = make_tracker(priority="Urgent", fields={"Team": "x", "customfield_7": "x"})
-    errors = {error.message: error.remedy for error in await found(tracker, "error")}
+    errors = {error.message: error.remedy for error in await findings_of_level(tracker, "error")}
     assert errors == {
         "fields.Team is a field's name, and Jira knows fields by their ids": "write fields.customfield_1",
         "the field customfield_7 can't be set": "put the field customfield_7 on the project's create screen",
         "there is no priority Urgent": "set priority to one of: High, Medium, Low",
     }
-    assert await found(make_tracker(priority="high"), "error") == []
+    assert await findings_of_level(make_tracker(priority="high"), "error") == []
 
 
 @pytest.mark.parametrize(
@@ -168,23 +172,23 @@ async def test_a_workflow_without_a_way_is_an_error(jira, tracker):
     await tracker.set_state(await tracker.create_issue(DRAFT), "closed", None)
     screen = {"customfield_7": {**NEEDED, "name": "Root cause"}}
     jira.transitions = [JiraTransition("5", "Resolve", "Done", screen)]
-    closing, reopening = await found(tracker, "error")
+    closing, reopening = await findings_of_level(tracker, "error")
     assert "OPS-1 can't be closed: every transition" in closing.message
     assert "customfield_7 (Root cause)" in closing.message
     assert "close_fields" in closing.remedy
     assert "no transition leads to an open status" in reopening.message
     jira.transitions = []
-    assert all("Transition issues" in error.message for error in await found(tracker, "error"))
+    assert all("Transition issues" in error.message for error in await findings_of_level(tracker, "error"))
 
 
 async def test_a_question_without_an_answer_does_not_stop_the_others(jira, tracker):
     jira.lacking = {"ADD_COMMENTS"}
     jira.faults.append(Fault(match="createmeta", status=500))
-    errors = [error.message for error in await found(tracker, "error")]
+    errors = [error.message for error in await findings_of_level(tracker, "error")]
     assert errors[0] == "the account lacks ADD_COMMENTS"
     assert errors[1].startswith("the issue types could not be read")
     jira.faults.append(
         Fault(match="search/jql", status=400, body=b'{"errorMessages": ["Bad JQL"], "errors": {}}')
     )
-    [_, error] = await found(tracker, "error")
+    [_, error] = await findings_of_level(tracker, "error")
     assert "Bad JQL" in error.message

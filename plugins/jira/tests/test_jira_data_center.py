@@ -35,16 +35,16 @@ async def site():
 
 @pytest.fixture
 def make(site, make_tracker):
-    def made(**changes):
-        given = {
+    def make_with(**changes):
+        received = {
             "url": site.url,
             "email": "",
             "api_token": Secret("personal-token"),
             "deployment": "data-center",
         }
-        return make_tracker(**{**given, **changes})
+        return make_tracker(**{**received, **changes})
 
-    return made
+    return make_with
 
 
 # -- the tracker -----------------------------------------------------------------------------------------------------
@@ -98,8 +98,8 @@ async def test_an_assignee_is_left_out_and_said_here_too(make):
 
 
 async def test_a_refused_text_is_repeated_as_plain_text(site, make):
-    words = b'{"errorMessages": [], "errors": {"description": "Operation value must be a string"}}'
-    site.faults.append(Fault(match="POST", status=400, body=words))
+    texts = b'{"errorMessages": [], "errors": {"description": "Operation value must be a string"}}'
+    site.faults.append(Fault(match="POST", status=400, body=texts))
     ref = await make().create_issue(draft(body="# Head\n\n*a*"))
     assert site.issues[ref.remote_id].description == "\\# Head\n\n\\*a\\*"
 
@@ -121,9 +121,9 @@ async def test_a_page_of_a_proxy_is_no_success(site, make):
 async def test_the_check_asks_the_same_of_data_center(site, make):
     tracker = make()
     await tracker.create_issue(draft())
-    found = await tracker.check()
-    assert {finding.level for finding in found} == {"ok"}
-    assert not [finding for finding in found if "API token" in finding.message]
+    matching = await tracker.check()
+    assert {finding.level for finding in matching} == {"ok"}
+    assert not [finding for finding in matching if "API token" in finding.message]
     site.page_max = 2
     site.required_fields = {"customfield_1"}
     site.transitions = [JiraTransition("21", "Start", "In Progress")]
@@ -154,9 +154,9 @@ def test_settings_fit_the_deployment():
         "project_key": "OPS",
         "deployment": "data-center",
     }
-    made = JiraSettings(**good)
-    assert (made.base, made.authorization.reveal()) == ("https://jira.corp/jira", "Bearer t")
-    assert JiraTracker.connection(made).headers == {"Authorization": Secret("Bearer t")}
+    created = JiraSettings(**good)
+    assert (created.base, created.authorization.reveal()) == ("https://jira.corp/jira", "Bearer t")
+    assert JiraTracker.connection(created).headers == {"Authorization": Secret("Bearer t")}
     with pytest.raises(ValueError, match="api_url is for Jira Cloud"):
         JiraSettings(**good, api_url="https://api.atlassian.com/ex/jira/1")
     with pytest.raises(ValueError, match="email must be"):
@@ -167,7 +167,7 @@ def test_settings_fit_the_deployment():
 
 
 @pytest.mark.parametrize(
-    ("markdown", "made"),
+    ("markdown", "markup"),
     [
         ("Plain, with snake_case and 2026-03-01.", "Plain, with snake_case and 2026-03-01."),
         ("## Head\n\nText", "h2. Head\n\nText"),
@@ -202,8 +202,8 @@ def test_settings_fit_the_deployment():
         (":D and (x)", "&#58;D and \\(x\\)"),
     ],
 )
-def test_markdown_becomes_wiki_markup(markdown, made):
-    assert wiki.text(markdown) == made
+def test_markdown_becomes_wiki_markup(markdown, markup):
+    assert wiki.text(markdown) == markup
 
 
 def test_a_number_sign_starts_no_list():
@@ -215,10 +215,10 @@ def test_a_number_sign_starts_no_list():
 @quick
 @given(st.text(alphabet="{}[]|!~^*_-+?#\\&;:()hb1. aé\n`<>@", max_size=80))
 def test_a_strangers_text_makes_no_macro_mention_or_image(text):
-    made = wiki.escaped(text)
-    bare = re.sub(r"&#?\w+;|\\.", "", made, flags=re.DOTALL)
+    created = wiki.escaped(text)
+    bare = re.sub(r"&#?\w+;|\\.", "", created, flags=re.DOTALL)
     assert not set("{}[]|!?") & set(bare)
-    assert "\\\\" not in made
+    assert "\\\\" not in created
     for markdown in (text, "> " + text, "- " + text, "# " + text):
         assert isinstance(wiki.text(markdown), str)
         assert isinstance(wiki.plain(markdown), str)

@@ -229,10 +229,10 @@ async def test_no_error_repeats_the_address_or_the_token(jira, make_tracker, sta
         for private in ("robot@acme", "ATATT3xFfGF0", pair):
             assert private not in shown
     jira.faults[:] = [Fault(status=status, body=body, times=99)]
-    said = repr(
+    payload = repr(
         [*await tracker.check(), await tracker.ensure_webhook("https://pm.example/w", Secret("hush-hush"))]
     )
-    assert not [word for word in ("robot@acme", "ATATT3xFfGF0", pair, "hush-hush") if word in said]
+    assert not [word for word in ("robot@acme", "ATATT3xFfGF0", pair, "hush-hush") if word in payload]
 
 
 async def test_an_account_called_like_its_address_is_still_found(jira, tracker):

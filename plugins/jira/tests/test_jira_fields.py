@@ -144,17 +144,17 @@ def test_a_field_that_is_set_twice_is_refused():
 
 def test_settings_come_out_of_a_file_as_they_stand_there():
     assert issubclass(JiraSettings, PluginSettings)
-    given = {
+    received = {
         **GOOD,
         "api_token": Secret("t"),
         "fields": {"cf": [{"value": "{{ level }}"}]},
         "close_reasons": {"duplicate": "Dup"},
     }
-    made = msgspec.convert(given, JiraSettings)
-    assert made.fields == given["fields"]
-    assert made.reasons == {"completed": "Done", "not_planned": "Won't Do", "duplicate": "Dup"}
+    created = msgspec.convert(received, JiraSettings)
+    assert created.fields == received["fields"]
+    assert created.reasons == {"completed": "Done", "not_planned": "Won't Do", "duplicate": "Dup"}
     with pytest.raises(msgspec.ValidationError, match="close_reasons"):
-        msgspec.convert({**given, "close_reasons": {"solved": "Done"}}, JiraSettings)
+        msgspec.convert({**received, "close_reasons": {"solved": "Done"}}, JiraSettings)
 
 
 @pytest.mark.parametrize(
@@ -203,10 +203,10 @@ json_values = st.recursive(
 def test_any_setting_is_refused_or_makes_json(value, facts):
     try:
         templates.check("fields", {"cf": value})
-        made = templates.fill("fields", {"cf": value}, facts)
+        created = templates.fill("fields", {"cf": value}, facts)
     except (ValueError, Refused):
         return
-    json.dumps(made, allow_nan=False)
+    json.dumps(created, allow_nan=False)
 
 
 # -- issues ----------------------------------------------------------------------------------------------------------
@@ -264,16 +264,16 @@ async def test_an_assignee_whom_jira_refuses_is_left_out_and_said(jira, make_tra
 
 
 async def test_a_missing_right_to_assign_is_no_reason_to_make_nothing(jira, make_tracker):
-    words = b'{"errorMessages": ["You do not have permission to assign issues."], "errors": {}}'
-    jira.faults.append(Fault(match="POST", status=400, body=words))
+    texts = b'{"errorMessages": ["You do not have permission to assign issues."], "errors": {}}'
+    jira.faults.append(Fault(match="POST", status=400, body=texts))
     [note] = (await make_tracker(assignee="dev").create_issue(draft())).notes
     assert "permission to assign" in note
 
 
 async def test_an_assignee_is_left_out_once_only(jira, make_tracker):
     """A project that wants every issue assigned refuses the second try too."""
-    words = b'{"errorMessages": [], "errors": {"assignee": "Issues must be assigned."}}'
-    jira.faults.append(Fault(match="POST", status=400, body=words, times=9))
+    texts = b'{"errorMessages": [], "errors": {"assignee": "Issues must be assigned."}}'
+    jira.faults.append(Fault(match="POST", status=400, body=texts, times=9))
     with pytest.raises(Refused, match="must be assigned"):
         await make_tracker(assignee="dev").create_issue(draft())
     assert len(jira.requests) == 2
@@ -296,8 +296,8 @@ async def test_a_text_of_several_lines_becomes_a_document_where_jira_wants_one(j
         },
     )
     ref = await tracker.create_issue(draft())
-    made = jira.issues[ref.remote_id]
-    assert made.more == {
+    created = jira.issues[ref.remote_id]
+    assert created.more == {
         "environment": adf.plain_document("production"),
         "customfield_5": adf.plain_document("Level: error"),
         "customfield_6": "error",
@@ -313,8 +313,8 @@ async def test_what_is_known_to_want_a_document_is_one_at_once(jira, make_tracke
 
 
 async def test_plain_text_is_tried_once_only(jira, tracker):
-    words = b'{"errorMessages": [], "errors": {"description": "INVALID_INPUT"}}'
-    jira.faults.append(Fault(match="POST", status=400, body=words, times=9))
+    texts = b'{"errorMessages": [], "errors": {"description": "INVALID_INPUT"}}'
+    jira.faults.append(Fault(match="POST", status=400, body=texts, times=9))
     with pytest.raises(Refused, match="INVALID_INPUT"):
         await tracker.create_issue(draft())
     assert len(jira.requests) == 2
@@ -344,10 +344,10 @@ async def test_the_readmes_example_makes_an_issue(jira, make_tracker):
     jira.fields = {name: {} for name in more["fields"]}
     jira.assignable = {more["assignee"]}
     ref = await make_tracker(**more).create_issue(draft(environment="live"))
-    made = jira.issues[ref.remote_id].more
-    assert made["customfield_10020"] == "shop: https://bugs.example/7"
-    assert made["customfield_10021"] == {"value": "Production"}
-    assert made["customfield_10022"] == "unknown"
+    created = jira.issues[ref.remote_id].more
+    assert created["customfield_10020"] == "shop: https://bugs.example/7"
+    assert created["customfield_10021"] == {"value": "Production"}
+    assert created["customfield_10022"] == "unknown"
     assert ref.notes == ()
     assert make_tracker(**closing).settings.reasons["duplicate"] == "Duplikat"
 

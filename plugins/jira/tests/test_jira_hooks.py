@@ -23,8 +23,8 @@ async def ensure(tracker, url=URL, secret=SECRET):
 
 async def test_an_administrator_gets_one_webhook(jira, tracker):
     jira.admin = True
-    made = await ensure(tracker)
-    assert (made.level, "was made" in made.message) == ("ok", True)
+    created = await ensure(tracker)
+    assert (created.level, "was made" in created.message) == ("ok", True)
     assert (await ensure(tracker)).message == "the webhook is there"
     [hook] = jira.hooks.values()
     assert hook == {
@@ -68,8 +68,8 @@ async def test_a_webhook_that_was_changed_is_mended(jira, tracker, changes, says
     await ensure(tracker)
     before = dict(jira.hooks[1])
     jira.hooks[1] |= changes
-    found = await ensure(tracker)
-    assert (found.level, found.message) == ("ok", f"the webhook was mended: {says}")
+    matching = await ensure(tracker)
+    assert (matching.level, matching.message) == ("ok", f"the webhook was mended: {says}")
     assert jira.hooks == {1: before}
 
 
@@ -78,8 +78,8 @@ async def test_a_webhook_made_by_hand_keeps_its_name_and_its_fitting_filter(jira
     for jql in ("", "project = OPS"):
         by_hand = {"name": "Ours", "url": URL, "events": list(webhook_registration.EVENTS), "enabled": True}
         jira.hooks = {7: by_hand | {"filters": {"issue-related-events-section": jql}}}
-        found = await ensure(tracker)
-        assert "it had no secret" in found.message
+        matching = await ensure(tracker)
+        assert "it had no secret" in matching.message
         assert jira.hooks[7]["name"] == "Ours"
         assert jira.hooks[7]["filters"] == {"issue-related-events-section": jql}
         assert jira.hooks[7]["secret"] == "hush-hush-hush"
@@ -96,8 +96,8 @@ async def test_webhooks_that_are_too_many_are_named(jira, tracker):
     jira.admin = True
     await ensure(tracker)
     jira.hooks[9] = dict(jira.hooks[1])
-    found = await ensure(tracker)
-    assert (found.level, "delete all but number 1: 9" in found.remedy) == ("warning", True)
+    matching = await ensure(tracker)
+    assert (matching.level, "delete all but number 1: 9" in matching.remedy) == ("warning", True)
     assert set(jira.hooks) == {1, 9}
 
 
@@ -120,12 +120,12 @@ async def test_where_it_cannot_be_done_a_person_is_told_everything(jira, tracker
     if fault:
         jira.admin = True
         jira.faults.append(fault)
-    found = await ensure(tracker)
-    assert found.level == "warning"
-    assert "every ten minutes" in found.impact
+    matching = await ensure(tracker)
+    assert matching.level == "warning"
+    assert "every ten minutes" in matching.impact
     for word in ("System > WebHooks", URL, "secret", "project = OPS", *webhook_registration.EVENTS):
-        assert word in found.remedy
-    assert "hush" not in repr(found)
+        assert word in matching.remedy
+    assert "hush" not in repr(matching)
     assert jira.hooks == {}
 
 
@@ -210,6 +210,6 @@ async def test_the_double_echoes_our_own_calls_and_repeats_itself(jira, tracker,
     assert [call.event for call in jira.webhooks] == ["jira:issue_created", "jira:issue_updated"]
     first = jira.webhooks[0]
     assert await jira.replay(first) == 200
-    (headers, body), *_, (again, repeated) = receiver
+    (headers, body), *_, (second, repeated) = receiver
     assert body == repeated
-    assert headers["x-atlassian-webhook-identifier"] == again["x-atlassian-webhook-identifier"]
+    assert headers["x-atlassian-webhook-identifier"] == second["x-atlassian-webhook-identifier"]

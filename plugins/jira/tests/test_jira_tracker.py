@@ -32,8 +32,8 @@ LONG_AGO = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 
 
 def draft(**changes):
-    given = {"title": "Checkout fails", "body": "It **broke**.", "marker": MARKER, **changes}
-    return Draft(**given)
+    received = {"title": "Checkout fails", "body": "It **broke**.", "marker": MARKER, **changes}
+    return Draft(**received)
 
 
 def ago(minutes):
@@ -43,12 +43,12 @@ def ago(minutes):
 async def test_an_issue_carries_its_marker_twice(jira, make_tracker):
     tracker = make_tracker(labels=("from pointsman",))
     ref = await tracker.create_issue(draft(labels=("shop",)))
-    [made] = jira.issues.values()
-    assert ref == IssueRef(made.id, "OPS-1", f"{jira.url}/browse/OPS-1")
-    assert made.labels == ["from_pointsman", "shop", MARKER.text]
-    assert made.properties == {"pointsman": {"marker": MARKER.text}}
-    assert made.issue_type == "Bug"
-    assert made.description == adf.document("It **broke**.")
+    [created] = jira.issues.values()
+    assert ref == IssueRef(created.id, "OPS-1", f"{jira.url}/browse/OPS-1")
+    assert created.labels == ["from_pointsman", "shop", MARKER.text]
+    assert created.properties == {"pointsman": {"marker": MARKER.text}}
+    assert created.issue_type == "Bug"
+    assert created.description == adf.document("It **broke**.")
     assert [(effect.kind, effect.marker) for effect in jira.effects] == [("issue", MARKER.text)]
 
 
@@ -62,9 +62,9 @@ async def test_calls_go_to_the_api_address_and_links_to_the_site(make_tracker):
 
 async def test_long_texts_are_cut_to_fit(jira, tracker):
     await tracker.create_issue(draft(title="x\n" * 300, body="word " * 20000))
-    [made] = jira.issues.values()
-    assert 250 < len(made.summary) <= 255
-    assert "Cut here" in json.dumps(made.description)
+    [created] = jira.issues.values()
+    assert 250 < len(created.summary) <= 255
+    assert "Cut here" in json.dumps(created.description)
 
 
 async def test_a_refused_format_is_tried_once_more_as_plain_text(jira, tracker):
@@ -122,10 +122,10 @@ async def test_a_comment_of_somebody_else_is_not_ours(jira, tracker):
 async def test_comments_are_read_page_by_page(jira, tracker):
     jira.page_max = 2
     ref = await tracker.create_issue(draft())
-    made = await tracker.add_comment(ref, "Again.", MARKER)
+    created = await tracker.add_comment(ref, "Again.", MARKER)
     for number in range(5):
         await jira.comment("OPS-1", f"Noise {number}")
-    assert await tracker.find_comment(ref, MARKER, ago(1)) == [made]
+    assert await tracker.find_comment(ref, MARKER, ago(1)) == [created]
 
 
 async def test_old_comments_are_not_read(jira, tracker):
@@ -156,10 +156,10 @@ async def test_an_empty_comment_says_so(jira, tracker):
 )
 async def test_close_and_reopen(jira, tracker, reason, status, close_reason):
     ref = await tracker.create_issue(draft())
-    stands = await tracker.set_state(ref, "closed", reason)
+    current = await tracker.set_state(ref, "closed", reason)
     assert jira.issues[ref.remote_id].status == status
     seen = await tracker.read_issue(ref)
-    assert stands == seen
+    assert current == seen
     assert (seen.state, seen.close_reason, seen.markers) == ("closed", close_reason, (MARKER.text,))
     await tracker.set_state(ref, "open", None)
     assert jira.issues[ref.remote_id].status == "To Do"
@@ -226,9 +226,9 @@ async def test_a_change_at_the_same_time_is_a_conflict(jira, tracker):
 async def test_title_and_body_can_be_replaced(jira, tracker):
     ref = await tracker.create_issue(draft())
     await tracker.update_issue(ref, draft(title="Other", body="Text"))
-    made = jira.issues[ref.remote_id]
-    assert (made.summary, made.description) == ("Other", adf.document("Text"))
-    assert made.labels == [MARKER.text]
+    created = jira.issues[ref.remote_id]
+    assert (created.summary, created.description) == ("Other", adf.document("Text"))
+    assert created.labels == [MARKER.text]
 
 
 async def test_a_lost_answer_is_found_once_the_index_knows(jira, tracker):
@@ -361,9 +361,9 @@ async def test_an_old_search_is_the_operators_to_mend(jira, tracker):
 def test_the_plugin_registers_itself():
     import pointsman_jira
 
-    found = []
-    pointsman_jira.pointsman_register_trackers(found.append)
-    assert [kind.kind for kind in found] == ["jira"]
+    matching = []
+    pointsman_jira.pointsman_register_trackers(matching.append)
+    assert [kind.kind for kind in matching] == ["jira"]
 
 
 async def test_a_comment_made_twice_can_be_taken_away_once(jira, make_tracker):

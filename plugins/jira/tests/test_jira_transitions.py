@@ -29,10 +29,10 @@ WORKFLOW = [
 
 
 def chosen(ways, state, reason=None, preferred="", **wish):
-    found, fields = transitions.choose(
+    matching, fields = transitions.choose(
         transitions.read({"transitions": ways}), state, reason, Wish(preferred=preferred, **wish)
     )
-    return found.id, fields
+    return matching.id, fields
 
 
 @pytest.mark.parametrize(
@@ -105,9 +105,9 @@ def test_reasons_lead_to_the_transitions_and_resolutions_that_the_settings_name(
 def test_only_fields_of_the_screen_are_sent():
     """Jira refuses a field that is not on the transition's screen."""
     screen = way(3, "Done", "done", customfield_7=NEEDED)
-    given = {"customfield_7": {"value": "Code"}, "customfield_8": "x"}
-    assert chosen([screen], "closed", fields=given) == ("3", {"customfield_7": {"value": "Code"}})
-    assert chosen([way(4, "Done", "done")], "closed", fields=given) == ("4", {})
+    received = {"customfield_7": {"value": "Code"}, "customfield_8": "x"}
+    assert chosen([screen], "closed", fields=received) == ("3", {"customfield_7": {"value": "Code"}})
+    assert chosen([way(4, "Done", "done")], "closed", fields=received) == ("4", {})
     own = {"resolution": {"name": "Fixed"}}
     assert chosen([way(8, "Done", "done", resolution=RESOLUTION)], "closed", fields=own) == ("8", own)
 

@@ -33,7 +33,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     ``fingerprint`` identifies the problem within its source: reports with the same fingerprint belong to one ticket; an
     empty fingerprint makes each report a problem of its own. ``dedupe`` identifies the report, so that a repeated request is
-    recognized: None stands for the digest of the body, an empty text turns the recognition off.
+    recognized: None stands for the digest of the body, an empty text turns the recognition off. ``dedupe_by`` tells what
+    ``dedupe`` identifies: with ``request`` one request or event, which is a repeat whenever it comes again; with ``state`` a
+    state that the source reports repeatedly ("alert X fires since noon"), which is news again once the source reported the
+    opposite in between.
 
     ``facts`` are short pairs of label and value, ``text`` is prose, ``code`` is shown verbatim (a stack trace, say).
 
@@ -57,6 +60,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     release: str = ""
     person: Person | None = None
     dedupe: str | None = None
+    dedupe_by: Literal["request", "state"] = "request"
     problem_id: str = ""
     event_id: str = ""
     seen_at: dt.datetime | None = None

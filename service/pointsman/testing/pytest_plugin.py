@@ -24,7 +24,7 @@ _NOTE = "pointsman"
 _MEMORY = pytest.StashKey["dict[str, dict[str, Any]]"]()
 
 if _SUITE not in sys.modules:
-    pytest.register_assert_rewrite(_SUITE)  # so that its assertions say what was there
+    pytest.register_assert_rewrite(_SUITE)  # so that failed assertions show the values
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -188,7 +188,7 @@ def _take_source(book: SourceRuns, report: pytest.TestReport, notes: list[Any]) 
     for key, value in notes:
         if key == "source":
             tried.facts, tried.kind = value, value["kind"]
-    # what a mark or a fixture skips was left out; what is expected to fail fails
+    # skipped by a mark or a fixture means left out; expected to fail counts as failed
     if report.failed or (report.skipped and hasattr(report, "wasxfail")):
         if name not in tried.failed:
             tried.failed.append(name)

@@ -49,7 +49,9 @@ class ShelfTracker(Tracker[ShelfSettings]):
     title: ClassVar[str] = "Shelf"
     api_version: ClassVar[int] = 1
     Settings: ClassVar[type[PluginSettings]] = ShelfSettings
-    capabilities = TrackerCapabilities(read_issue=True, own_account=True, update_issue=True, webhooks=True, find=True, list_changes=True)
+    capabilities = TrackerCapabilities(
+        read_issue=True, own_account=True, update_issue=True, webhooks=True, find=True, list_changes=True
+    )
 
     @classmethod
     def connection(cls, settings: ShelfSettings) -> Connection:
@@ -88,9 +90,9 @@ class ShelfTracker(Tracker[ShelfSettings]):
         ref_of(await self.ask("PATCH", f"/issues/{issue.remote_id}", json=body))
 
     async def add_comment(self, issue: IssueRef, body: str, marker: Marker) -> CommentRef:
-        said = {"body": self.marked(body, marker)}
-        made = await self.ask("POST", f"/issues/{issue.remote_id}/comments", json=said)
-        return CommentRef(text_of(made, "id"))
+        payload = {"body": self.marked(body, marker)}
+        created = await self.ask("POST", f"/issues/{issue.remote_id}/comments", json=payload)
+        return CommentRef(text_of(created, "id"))
 
     async def set_state(self, issue: IssueRef, state: str, reason: Any) -> IssueState:
         return seen_of(await self.ask("PATCH", f"/issues/{issue.remote_id}", json={"state": state}))
@@ -99,16 +101,16 @@ class ShelfTracker(Tracker[ShelfSettings]):
         return seen_of(await self.ask("GET", f"/issues/{issue.remote_id}"))
 
     async def find_issue(self, marker: Marker, since: dt.datetime) -> list[IssueRef]:
-        found, me = list_of(await self.ask("GET", "/issues")), await self.me()
-        return [ref_of(one) for one in found if one["author"] == me and is_marked(one, marker)]
+        matching, me = list_of(await self.ask("GET", "/issues")), await self.me()
+        return [ref_of(item) for item in matching if item["author"] == me and is_marked(item, marker)]
 
     async def find_comment(self, issue: IssueRef, marker: Marker, since: dt.datetime) -> list[CommentRef]:
-        found = list_of(await self.ask("GET", f"/issues/{issue.remote_id}/comments"))
-        return [CommentRef(text_of(one, "id")) for one in found if is_marked(one, marker)]
+        matching = list_of(await self.ask("GET", f"/issues/{issue.remote_id}/comments"))
+        return [CommentRef(text_of(item, "id")) for item in matching if is_marked(item, marker)]
 
     async def list_changes(self, since: dt.datetime) -> list[IssueState]:
-        found = [seen_of(one) for one in list_of(await self.ask("GET", "/issues"))]
-        return [one for one in found if one.version is not None and one.version >= since]
+        matching = [seen_of(item) for item in list_of(await self.ask("GET", "/issues"))]
+        return [item for item in matching if item.version is not None and item.version >= since]
 
     @classmethod
     def verify_webhook(cls, headers: Any, body: bytes, secrets: Any) -> bool:

@@ -49,7 +49,7 @@ def run(pytester):
 
 
 def each(test, parameters):
-    return {f"{test}[{one}]" for one in parameters}
+    return {f"{test}[{item}]" for item in parameters}
 
 
 NO_MARKER = {

@@ -10,7 +10,7 @@ from pointsman.plugin_api import PluginSettings, Report, Source, SourceCapabilit
 from pointsman.testing.conformance import SourceCase, SourceConformanceSuite, SourceExample
 from pointsman.testing.conformance.source_facts import describe_source
 from pointsman.testing.report import write_report
-from pointsman.testing.source_report import SourceRuns, SourceCard, SourceRun, source_table
+from pointsman.testing.source_report import SourceCard, SourceRun, SourceRuns, source_table
 
 pytest_plugins = ["pytester"]
 
@@ -51,10 +51,12 @@ class Owner(Plain):
 
 
 def tried(source=Plain, *, failed=(), seen=("test_a", "test_b"), **more) -> SourceRun:
-    told = describe_source(SourceCase(source=source, examples=[SourceExample(name="one", body={})], **more))
-    made = SourceRun(frozenset({"test_a", "test_b"}), "plain", told)
-    made.seen, made.failed, made.passed = set(seen), list(failed), set(seen)
-    return made
+    reported = describe_source(
+        SourceCase(source=source, examples=[SourceExample(name="one", body={})], **more)
+    )
+    created = SourceRun(frozenset({"test_a", "test_b"}), "plain", reported)
+    created.seen, created.failed, created.passed = set(seen), list(failed), set(seen)
+    return created
 
 
 def card(*cases: SourceRun) -> SourceCard:
@@ -62,7 +64,7 @@ def card(*cases: SourceRun) -> SourceCard:
 
 
 @pytest.mark.parametrize(
-    ("made", "grade", "remarks"),
+    ("report_card", "grade", "remarks"),
     [
         (card(tried()), "A", []),
         (card(tried(Signed)), "B", ["not shown: signature; no case has `sign`"]),
@@ -79,20 +81,23 @@ def card(*cases: SourceRun) -> SourceCard:
         (card(tried(), tried(seen=[])), "?", ["not graded: 2 tests of the suite were left out"]),
     ],
 )
-def test_a_grade_has_its_reasons(made, grade, remarks):
-    assert (made.grade, made.remarks()) == (grade, remarks)
+def test_a_grade_has_its_reasons(report_card, grade, remarks):
+    assert (report_card.grade, report_card.remarks()) == (grade, remarks)
 
 
 def test_a_repeat_that_no_example_shows_is_said():
-    told = tried()
-    told.facts = {**told.facts, "declared": ["dedupe"]}
-    assert (card(told).grade, card(told).remarks()) == ("B", ["not shown: dedupe; no example has `later`"])
+    reported = tried()
+    reported.facts = {**reported.facts, "declared": ["dedupe"]}
+    assert (card(reported).grade, card(reported).remarks()) == (
+        "B",
+        ["not shown: dedupe; no example has `later`"],
+    )
 
 
 def test_the_table_shows_what_is_pulled_and_written_back():
-    made = [card(tried(one)) for one in (Able, Perhaps, Owner)]
-    made.append(card(tried(failed=["test_a"])))
-    assert source_table(made)[:5] == [
+    created = [card(tried(item)) for item in (Able, Perhaps, Owner)]
+    created.append(card(tried(failed=["test_a"])))
+    assert source_table(created)[:5] == [
         "source  authenticated  deduplicated     pulled       written back  tests   skipped  grade",
         "plain   token          -                yes          state         2 of 2  0        B",
         "plain   token          -                by settings  by settings   2 of 2  0        B",
@@ -110,20 +115,20 @@ def test_a_card_says_the_most_that_any_case_says():
 def test_who_owns_tickets_may_name_its_reports_too():
     class Naming(Owner):
         def read_report(self, headers, body, decoded):
-            said = [decoded.pop() for _ in range(3)]
-            return [Report(action="opened", fingerprint="", title="x", dedupe=one) for one in said]
+            payload = [decoded.pop() for _ in range(3)]
+            return [Report(action="opened", fingerprint="", title="x", dedupe=item) for item in payload]
 
     example = SourceExample(name="one", body=["x", "", None])
-    told = describe_source(SourceCase(source=Naming, examples=[example]))
-    assert told["deduplicated"] == ["dedupe", "Idempotency-Key", "never"]
+    reported = describe_source(SourceCase(source=Naming, examples=[example]))
+    assert reported["deduplicated"] == ["dedupe", "Idempotency-Key", "never"]
     assert example.body == ["x", "", None]
 
 
 def test_a_source_that_never_came_to_light_has_the_name_of_its_class():
     book = SourceRuns()
     book.open("test_it.py::TestIt", "", ["test_a"], {"": ""}).failed.append("test_a")
-    [made] = book.cards()
-    assert (made.kind, made.grade, made.as_json()["class"]) == ("test_it.py::TestIt", "F", None)
+    [created] = book.cards()
+    assert (created.kind, created.grade, created.as_json()["class"]) == ("test_it.py::TestIt", "F", None)
 
 
 def test_a_file_without_sources_is_as_it_was(tmp_path):

@@ -255,13 +255,13 @@ async def test_a_missing_webhook_is_created_once():
 
 async def test_several_webhooks_are_reported_and_not_touched():
     hooks = Hooks(Hook(5, "https://p/x"), Hook(3, "https://p/x"))
-    found = await hooks.ensure("https://p/x", Secret("s"))
-    assert (found.level, hooks.log) == ("warning", [])
-    assert "2 webhooks lead to Pointsman: 3, 5" in found.message and "the settings page" in found.remedy
+    matching = await hooks.ensure("https://p/x", Secret("s"))
+    assert (matching.level, hooks.log) == ("warning", [])
+    assert "2 webhooks lead to Pointsman: 3, 5" in matching.message and "the settings page" in matching.remedy
 
 
 async def test_a_missing_right_is_explained_and_other_errors_are_raised():
-    found = await Hooks(error=Misconfigured("no", status=403)).ensure("https://p/x", Secret("s"))
-    assert found.message == "by hand"
+    matching = await Hooks(error=Misconfigured("no", status=403)).ensure("https://p/x", Secret("s"))
+    assert matching.message == "by hand"
     with pytest.raises(Refused):
         await Hooks(error=Refused("no", status=422)).ensure("https://p/x", Secret("s"))

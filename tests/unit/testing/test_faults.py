@@ -10,12 +10,12 @@ from pointsman.domain.retry_policy import Outcome
 from pointsman.testing.conformance.faults import (
     STATUSES,
     Content,
-    RequestRole,
     FaultCase,
-    faults_for,
+    RequestRole,
     all_faults,
-    standard_faults,
     correct_outcomes,
+    faults_for,
+    standard_faults,
 )
 
 EVERY = list(all_faults())
@@ -31,7 +31,7 @@ def test_the_full_list_holds_the_everyday_one_and_the_whole_product():
 
 
 def test_every_trouble_has_a_name_of_its_own():
-    names = [str(one) for one in standard_faults()]
+    names = [str(item) for item in standard_faults()]
     assert len(names) == len(set(names))
 
 
@@ -41,21 +41,27 @@ def test_every_trouble_has_a_name_of_its_own():
 @pytest.mark.parametrize("names_issue", [True, False])
 def test_the_table_knows_an_answer_to_everything(place, creates, idempotent, names_issue):
     for trouble in EVERY:
-        assert correct_outcomes(trouble, place, creates=creates, idempotent=idempotent, names_issue=names_issue)
+        assert correct_outcomes(
+            trouble, place, creates=creates, idempotent=idempotent, names_issue=names_issue
+        )
 
 
 @pytest.mark.parametrize("creates", [True, False])
 def test_what_may_have_been_done_is_in_doubt(creates):
     for trouble in EVERY:
         if trouble.timing in ("after", "late", "too late") and not trouble.is_misleading:
-            found = correct_outcomes(trouble, RequestRole.EFFECT, creates=creates, idempotent=False, names_issue=True)
-            assert found == {Outcome.UNKNOWN}, str(trouble)
+            matching = correct_outcomes(
+                trouble, RequestRole.EFFECT, creates=creates, idempotent=False, names_issue=True
+            )
+            assert matching == {Outcome.UNKNOWN}, str(trouble)
 
 
 def test_once_the_thing_is_made_everything_is_in_doubt():
     for trouble in EVERY:
-        found = correct_outcomes(trouble, RequestRole.AFTER, creates=True, idempotent=False, names_issue=True)
-        assert found == {Outcome.UNKNOWN}, str(trouble)
+        matching = correct_outcomes(
+            trouble, RequestRole.AFTER, creates=True, idempotent=False, names_issue=True
+        )
+        assert matching == {Outcome.UNKNOWN}, str(trouble)
 
 
 def test_where_nothing_takes_effect_before_and_after_are_the_same():
@@ -63,7 +69,7 @@ def test_where_nothing_takes_effect_before_and_after_are_the_same():
     assert faults_for(RequestRole.EFFECT, troubles) == troubles
     read = faults_for(RequestRole.READ, troubles)
     assert len(read) == len(set(read)) < len(troubles)
-    assert {one.timing for one in read} == {"refused", "before", "late"}
+    assert {item.timing for item in read} == {"refused", "before", "late"}
 
 
 def test_a_404_is_about_an_issue_only_where_the_address_names_it():

@@ -16,14 +16,14 @@ class Shelf:
 
 
 def card(*, failed=(), seen=("test_a", "test_b"), unproven=(), **can) -> ReportCard:
-    made = ReportCard("test_it.py::TestIt", frozenset({"test_a", "test_b"}))
+    created = ReportCard("test_it.py::TestIt", frozenset({"test_a", "test_b"}))
     kind = type("Kind", (Shelf,), {"capabilities": TrackerCapabilities(**can)}) if can else Shelf
-    made.note("tracker", describe_tracker(kind))
+    created.note("tracker", describe_tracker(kind))
     for name in unproven:
-        made.note("unproven", name)
-    made.seen, made.failed = set(seen), list(failed)
-    made.passed = len(made.seen) - len(made.failed)
-    return made
+        created.note("unproven", name)
+    created.seen, created.failed = set(seen), list(failed)
+    created.passed = len(created.seen) - len(created.failed)
+    return created
 
 
 def cell(*problems):
@@ -31,7 +31,7 @@ def cell(*problems):
 
 
 @pytest.mark.parametrize(
-    ("made", "grade", "remarks"),
+    ("report_card", "grade", "remarks"),
     [
         (card(), "A", []),
         (
@@ -60,14 +60,14 @@ def cell(*problems):
         (card(seen=["test_a"]), "?", ["not graded: 1 tests of the suite were left out"]),
     ],
 )
-def test_a_grade_has_its_reasons(made, grade, remarks):
-    assert (made.grade, made.remarks()) == (grade, remarks)
+def test_a_grade_has_its_reasons(report_card, grade, remarks):
+    assert (report_card.grade, report_card.remarks()) == (grade, remarks)
 
 
 def test_the_table_shows_cells_and_capabilities():
-    made = card()
-    made.note("cells", [cell(), cell("says done, and nothing was done")])
-    assert table([made, card(failed=["test_a"], find=True)]) == [
+    created = card()
+    created.note("cells", [cell(), cell("says done, and nothing was done")])
+    assert table([created, card(failed=["test_a"], find=True)]) == [
         "tracker  version  find  webhooks  list_changes  tests   cells   grade",
         "shelf    ?        yes   yes       yes           2 of 2  1 of 2  A",
         "shelf    ?        yes   no        no            1 of 2  -       F",
@@ -77,22 +77,22 @@ def test_the_table_shows_cells_and_capabilities():
 
 
 def test_the_file_is_for_machines(tmp_path):
-    made = card()
-    made.note("cells", [cell()])
-    made.skipped["test_c"] = "not declared: find"
-    write_report(str(tmp_path / "card.json"), [made])
+    created = card()
+    created.note("cells", [cell()])
+    created.skipped["test_c"] = "not declared: find"
+    write_report(str(tmp_path / "card.json"), [created])
     whole = json.loads((tmp_path / "card.json").read_text("utf-8"))
     assert whole["pointsman_conformance"] == 1
-    [told] = whole["trackers"]
-    assert (told["kind"], told["version"], told["grade"]) == ("shelf", "?", "A")
-    assert told["capabilities"] == {
+    [reported] = whole["trackers"]
+    assert (reported["kind"], reported["version"], reported["grade"]) == ("shelf", "?", "A")
+    assert reported["capabilities"] == {
         "find": True,
         "webhooks": True,
         "list_changes": True,
         "close_reasons": False,
     }
-    assert told["tests"] == {"passed": 2, "failed": [], "skipped": {"test_c": "not declared: find"}}
-    assert told["cells"] == {"run": 1, "passed": 1, "all": [cell()]}
+    assert reported["tests"] == {"passed": 2, "failed": [], "skipped": {"test_c": "not declared: find"}}
+    assert reported["cells"] == {"run": 1, "passed": 1, "all": [cell()]}
 
 
 def test_the_version_is_the_distributions():
@@ -102,6 +102,6 @@ def test_the_version_is_the_distributions():
 
 
 def test_a_body_that_is_not_signed_is_said():
-    made = card()
-    made.note("unsigned", True)
-    assert (made.grade, made.remarks()) == ("A", ["webhooks: the body is not signed"])
+    created = card()
+    created.note("unsigned", True)
+    assert (created.grade, created.remarks()) == ("A", ["webhooks: the body is not signed"])

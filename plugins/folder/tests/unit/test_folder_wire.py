@@ -27,8 +27,8 @@ def state_of(data, *, in_closed=False):
 
 
 def test_a_new_file_reads_as_its_format_says():
-    made = wire.new_issue("Checkout fails", "It broke.\n", "pm1-x-1", ("backend", "two,words"), NOW)
-    assert made.decode() == (
+    created = wire.new_issue("Checkout fails", "It broke.\n", "pm1-x-1", ("backend", "two,words"), NOW)
+    assert created.decode() == (
         "---\ntitle: Checkout fails\nstatus: open\nreason:\ncreated: 2026-03-01T09:00:00Z\n"
         "updated: 2026-03-01T09:00:00Z\nlabels: backend, two words\nmarker: pm1-x-1\n---\n\nIt broke.\n"
     )
@@ -101,8 +101,8 @@ def test_a_state_changes_two_lines_and_nothing_else():
     before = b"\xef\xbb\xbf---\r\nOwner : me\r\n  Status :  'Open'  \r\nreason: \r\n---\r\nText \xff\0\r\n---\r\nstatus: x"
     after = wire.new_state(before, head_of(before), "closed", "not_planned")
     assert after == before.replace(b":  'Open'  ", b": closed").replace(b"reason: ", b"reason: not_planned")
-    again = wire.new_state(after, head_of(after), "open", None)
-    assert again == before.replace(b":  'Open'  ", b": open").replace(b"reason: ", b"reason:")
+    repeated = wire.new_state(after, head_of(after), "open", None)
+    assert repeated == before.replace(b":  'Open'  ", b": open").replace(b"reason: ", b"reason:")
 
 
 def test_missing_lines_are_added_before_the_closing_fence():
@@ -122,18 +122,18 @@ def test_a_comment_is_appended_in_the_files_own_line_ends():
 
 def test_text_cannot_pose_as_a_comment_of_ours():
     fake = "hi\n## Comment · 2026-01-01 00:00 UTC\n<!-- pm1-stolen-1 -->\n"
-    made = wire.new_issue("t", fake, "pm1-x-1", (), NOW)
-    made = wire.new_comment(made, head_of(made), fake, "pm1-c-1", NOW)
-    assert wire.comment_markers(made, head_of(made)) == ("pm1-c-1",)
+    created = wire.new_issue("t", fake, "pm1-x-1", (), NOW)
+    created = wire.new_comment(created, head_of(created), fake, "pm1-c-1", NOW)
+    assert wire.comment_markers(created, head_of(created)) == ("pm1-c-1",)
 
 
 def test_a_new_text_keeps_comments_and_peoples_lines():
-    made = wire.new_issue("Old", "old body", "pm1-x-1", (), NOW).replace(
+    created = wire.new_issue("Old", "old body", "pm1-x-1", (), NOW).replace(
         b"labels:\n", b"labels:\nowner: me\n"
     )
-    made = wire.new_comment(made, head_of(made), "said", "pm1-c-1", NOW)
+    created = wire.new_comment(created, head_of(created), "said", "pm1-c-1", NOW)
     later = NOW + dt.timedelta(hours=1)
-    after = wire.new_text(made, head_of(made), "New: title", "new body", later)
+    after = wire.new_text(created, head_of(created), "New: title", "new body", later)
     head = head_of(after)
     assert (head.value("title"), head.value("owner"), head.value("updated")) == (
         "New: title",
@@ -172,13 +172,13 @@ def test_other_files_are_not_issues(name):
 @quick
 @given(texts, texts, texts)
 def test_any_text_survives_and_stays_yaml(title, body, label):
-    made = wire.new_issue(title, body, "pm1-x-1", (label,), NOW)
-    head = head_of(made)
+    created = wire.new_issue(title, body, "pm1-x-1", (label,), NOW)
+    head = head_of(created)
     assert head.value("title") == wire.one_line(title)
     assert head.value("marker") == "pm1-x-1"
     assert wire.read_state(head, in_closed=False) == ("open", None)
     try:
-        shown = yaml.safe_load(made[: head.fence].decode().removeprefix("---"))
+        shown = yaml.safe_load(created[: head.fence].decode().removeprefix("---"))
     except yaml.reader.ReaderError:
         return  # YAML knows fewer characters than Unicode has
     assert str(shown["title"] or "").split() == wire.one_line(title).split() or not isinstance(
@@ -198,17 +198,17 @@ def test_any_bytes_are_read_without_an_exception(noise, state):
         head = wire.read_head(data)
         if head:
             changed = wire.new_state(data, head, state, None)
-            again = head_of(changed)
-            assert wire.read_state(again, in_closed=False)[0] == state
-            assert changed[again.stop :] == data[head.stop :]
-            assert wire.new_state(changed, again, state, None) == changed
+            repeated = head_of(changed)
+            assert wire.read_state(repeated, in_closed=False)[0] == state
+            assert changed[repeated.stop :] == data[head.stop :]
+            assert wire.new_state(changed, repeated, state, None) == changed
             wire.comment_markers(data, head)
 
 
 @quick
 @given(texts, texts)
 def test_comments_are_found_by_their_marker_alone(body, comment):
-    made = wire.new_issue("t", body, "pm1-x-1", (), NOW)
-    made = wire.new_comment(made, head_of(made), comment, "pm1-c-1", NOW)
-    made = wire.new_comment(made, head_of(made), comment, "pm1-c-2", NOW)
-    assert wire.comment_markers(made, head_of(made)) == ("pm1-c-1", "pm1-c-2")
+    created = wire.new_issue("t", body, "pm1-x-1", (), NOW)
+    created = wire.new_comment(created, head_of(created), comment, "pm1-c-1", NOW)
+    created = wire.new_comment(created, head_of(created), comment, "pm1-c-2", NOW)
+    assert wire.comment_markers(created, head_of(created)) == ("pm1-c-1", "pm1-c-2")

@@ -1,7 +1,8 @@
-"""A Forgejo server's double: issues, comments, labels and webhooks of one repository, in memory, over real HTTP.
+"""Test double of a Forgejo server: issues, comments, labels and webhooks of one repository, in memory, over HTTP.
 
-It answers as Forgejo does, silent traps included: an edit is answered with 201, labels go by id and unknown ones are
-dropped, a title is cut at 255 bytes, a keyword search lags behind, an empty answer stands for some refusals.
+It answers as Forgejo does, silent traps included: an edit is answered with 201, labels go by id and unknown labels
+are dropped, a title is cut at 255 bytes, a keyword search lags behind, some refusals have an empty body.
+
 https://forgejo.org/docs/latest/user/api-usage/ and https://forgejo.org/docs/latest/user/webhooks/
 """
 
@@ -30,33 +31,33 @@ _Handler = Callable[[web.Request], Awaitable[web.Response]]
 class FakeForgejo(ForgejoHookCalls):
     """One repository on a Forgejo server.
 
-    What a test may set at any time:
+    A test may set at any time:
 
-    * ``webhook_url``, ``webhook_secret``: where a webhook goes that a person made; without an address there is none;
-    * ``hooks``: webhooks by id, those made by the API among them; ``webhooks_enabled``: the operator's switch;
+    * ``webhook_url``, ``webhook_secret``: a webhook that a person created; without a URL there is none;
+    * ``hooks``: webhooks by id, those created by the API included; ``webhooks_enabled``: the operator's switch;
     * ``brand``: ``forgejo`` or ``gitea``, which sends no ``X-Forgejo-`` headers;
-    * ``webhook_seconds``: how long the server waits for its answer; it never tries again by itself;
-    * ``echo``: whether calls of the API send webhooks too, as the real one does, in the background;
+    * ``webhook_seconds``: the timeout of webhook calls; the server never retries by itself;
+    * ``echo``: whether API calls send webhooks too, as the real server does, in the background;
     * ``may_write``: whether the bot may write to the repository; without it labels and assignees are dropped;
-    * ``may_admin``: whether it may look at webhooks and make them;
-    * ``members``: who can be assigned; ``known_users``: who exists besides;
+    * ``may_admin``: whether it may read and create webhooks;
+    * ``members``: who can be assigned; ``known_users``: other existing users;
     * ``has_issues``, ``archived``, ``private``: the repository's switches;
-    * ``labels``, ``org_labels``: names by id; ``org_labels`` is None where the owner is a person;
-    * ``scopes``: what the token may: ``user``, ``repository``, ``issue``, ``organization``; ``read_only``: which of
-      them it may only read;
-    * ``indexed``: numbers of issues that a search by keyword finds already;
+    * ``labels``, ``org_labels``: names by id; ``org_labels`` is None if the owner is a person;
+    * ``scopes``: the token's scopes: ``user``, ``repository``, ``issue``, ``organization``; ``read_only``: those
+      without write access;
+    * ``indexed``: numbers of issues that a keyword search finds already;
     * ``hidden``: numbers of issues that no list shows yet;
     * ``blocked``: numbers of issues with open dependencies, which can't be closed;
-    * ``newest_first``: whether issues are listed in the order that Forgejo lists them in;
-    * ``page_max``: the most a list gives at once; ``now``: the server's clock.
+    * ``newest_first``: whether issues are listed in Forgejo's order;
+    * ``page_max``: the largest page; ``now``: the server's clock.
 
-    ``effects`` holds what calls of the API did; what a person did stands in ``issues`` alone.
+    ``effects`` records what API calls did; what a person did is in ``issues`` only.
     """
 
     # -- HTTP --------------------------------------------------------------------------------------------------------
 
     def routes(self) -> list[web.RouteDef]:
-        """The calls of API version 1 that this double knows."""
+        """Return the calls of API version 1 that this double knows."""
         repo = "/api/v1/repos/{owner}/{name}"
         return [
             web.get("/api/v1/version", self._get_version),
@@ -82,8 +83,8 @@ class FakeForgejo(ForgejoHookCalls):
         """Check credential, scope and repository before the call itself."""
 
         async def guarded(request: web.Request) -> web.Response:
-            given = request.headers.get("Authorization", "")
-            if given not in (f"token {self.token}", f"Bearer {self.token}"):
+            received = request.headers.get("Authorization", "")
+            if received not in (f"token {self.token}", f"Bearer {self.token}"):
                 return self._error(401, "invalid username, password or token")
             if scope not in self.scopes:
                 need = f"{'read' if request.method == 'GET' else 'write'}:{scope}"
@@ -104,7 +105,7 @@ class FakeForgejo(ForgejoHookCalls):
         return guarded
 
     def _lacks(self, scope: str) -> str:
-        """What is said about a token without a scope; newer Gitea tells what it has instead."""
+        """Return the message about a token without a scope; newer Gitea adds the scopes that it has."""
         if self.brand == "gitea":
             return (
                 f"token does not have at least one of required scope(s), required=[{scope}], "
@@ -112,7 +113,7 @@ class FakeForgejo(ForgejoHookCalls):
             )
         return f"token does not have at least one of required scope(s): [{scope}]"
 
-    def _found(self, request: web.Request) -> ForgejoIssue | None:
+    def _find_issue(self, request: web.Request) -> ForgejoIssue | None:
         number = request.match_info["number"]
         return self.issues.get(int(number)) if number.isdigit() else None
 
@@ -148,34 +149,36 @@ class FakeForgejo(ForgejoHookCalls):
 
     async def _get_issues(self, request: web.Request) -> web.Response:
         query = request.query
-        found: Iterable[ForgejoIssue] = self.issues.values()
+        matching: Iterable[ForgejoIssue] = self.issues.values()
         state = query.get("state", "open")
         if state != "all":
-            found = [issue for issue in found if issue.state == ("closed" if state == "closed" else "open")]
+            matching = [
+                issue for issue in matching if issue.state == ("closed" if state == "closed" else "open")
+            ]
         if query.get("type") in ("issues", "pulls"):
-            found = [issue for issue in found if issue.is_pull == (query["type"] == "pulls")]
+            matching = [issue for issue in matching if issue.is_pull == (query["type"] == "pulls")]
         if creator := query.get("created_by"):
             if creator not in self.known_users | self.members:
                 return self._error(404, f"user does not exist [uid: 0, name: {creator}]")
-            found = [issue for issue in found if issue.author == creator]
+            matching = [issue for issue in matching if issue.author == creator]
         if query.get("since"):
             try:
                 since = dt.datetime.fromisoformat(query["since"])
             except ValueError as error:
                 return self._error(422, str(error))
-            found = [issue for issue in found if issue.updated_at.replace(microsecond=0) >= since]
+            matching = [issue for issue in matching if issue.updated_at.replace(microsecond=0) >= since]
         wanted = {
             number for number, name in self.labels.items() if name in query.get("labels", "").split(",")
         }
         if wanted:  # a filter by labels that do not exist is no filter
-            found = [issue for issue in found if wanted <= set(issue.labels)]
+            matching = [issue for issue in matching if wanted <= set(issue.labels)]
         if keyword := query.get("q", "").strip().lower():
-            found = [
+            matching = [
                 issue
-                for issue in found
+                for issue in matching
                 if issue.number in self.indexed and keyword in f"{issue.title} {issue.body}".lower()
             ]
-        shown = [issue for issue in found if issue.number not in self.hidden]
+        shown = [issue for issue in matching if issue.number not in self.hidden]
         shown.sort(key=lambda issue: issue.number, reverse=self.newest_first)
         return self._page(request, [self._issue(issue) for issue in shown])
 
@@ -207,14 +210,14 @@ class FakeForgejo(ForgejoHookCalls):
         return web.json_response(self._issue(issue), status=201)
 
     async def _get_issue(self, request: web.Request) -> web.Response:
-        issue = self._found(request)
+        issue = self._find_issue(request)
         if issue is None:
             return self._error(404, "The target couldn't be found.")
         return web.json_response(self._issue(issue))
 
     async def _patch_issue(self, request: web.Request) -> web.Response:
         body = await json_object(request)
-        issue = self._found(request)
+        issue = self._find_issue(request)
         if issue is None:
             return self._error(404, "The target couldn't be found.")
         if not self.may_write and issue.author != self.bot:
@@ -236,16 +239,18 @@ class FakeForgejo(ForgejoHookCalls):
         return web.json_response(self._issue(issue), status=201)
 
     async def _get_comments(self, request: web.Request) -> web.Response:
-        issue = self._found(request)
+        issue = self._find_issue(request)
         if issue is None:
             return self._error(404, "The target couldn't be found.")
         since = dt.datetime.fromisoformat(request.query.get("since") or "1970-01-01T00:00:00Z")
-        found = [comment for comment in issue.comments if comment.updated_at.replace(microsecond=0) >= since]
-        return web.json_response([self._comment(issue, comment) for comment in found])
+        matching = [
+            comment for comment in issue.comments if comment.updated_at.replace(microsecond=0) >= since
+        ]
+        return web.json_response([self._comment(issue, comment) for comment in matching])
 
     async def _post_comment(self, request: web.Request) -> web.Response:
         body = await json_object(request)
-        issue = self._found(request)
+        issue = self._find_issue(request)
         if issue is None:
             return self._error(404, "The target couldn't be found.")
         if self.archived:
@@ -254,10 +259,10 @@ class FakeForgejo(ForgejoHookCalls):
             return self._error(403, "You cannot comment on a locked issue.")
         if not body.get("body"):
             return self._error(422, "[Body]: Required")
-        made = self._add_comment(issue, body["body"], self.bot)
-        self.record_effect("comment", str(issue.number), marker_of(made.body))
-        self._echo(issue, ("created", "issue_comment"), comment=made)
-        return web.json_response(self._comment(issue, made), status=201)
+        created = self._add_comment(issue, body["body"], self.bot)
+        self.record_effect("comment", str(issue.number), marker_of(created.body))
+        self._echo(issue, ("created", "issue_comment"), comment=created)
+        return web.json_response(self._comment(issue, created), status=201)
 
     async def _delete_comment(self, request: web.Request) -> web.Response:
         for issue in self.issues.values():

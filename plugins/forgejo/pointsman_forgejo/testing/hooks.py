@@ -1,7 +1,7 @@
-"""The fake Forgejo server's calls that make and change webhooks, with their traps.
+"""API calls that create and change webhooks, with their traps.
 
-Taken from the server's source, ``routers/api/v1/utils/hook.go``: ``active`` is off unless asked for, no ``events`` mean
-``push``, an edit empties what it does not mention and leaves the secret alone.
+Taken from the server's source, ``routers/api/v1/utils/hook.go``: a webhook is inactive unless ``active`` is sent, no
+``events`` mean ``push``, an edit empties what it does not mention and keeps the secret.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _ISSUE_EVENTS = ("issue_assign", "issue_label", "issue_milestone", "issue_commen
 
 
 class ForgejoHookCalls(ForgejoPeople):
-    """Lists, makes and edits webhooks."""
+    """Lists, creates and edits webhooks."""
 
     async def get_hooks(self, request: web.Request) -> web.Response:
-        """The webhooks of the repository, in pages."""
+        """Return the webhooks of the repository, in pages."""
         return self._hooks_closed() or self._page(request, [self._hook(hook) for hook in self.hooks.values()])
 
     async def post_hook(self, request: web.Request) -> web.Response:
-        """Make a webhook. A second one of the same address is made without a word."""
+        """Create a webhook. A second webhook with the same URL is created silently."""
         if closed := self._hooks_closed():
             return closed
         body = await json_object(request)
@@ -46,7 +46,7 @@ class ForgejoHookCalls(ForgejoPeople):
             config["url"],
             config.get("secret", ""),
             config["content_type"],
-            _told(body.get("events") or ["push"]),
+            _event_names(body.get("events") or ["push"]),
             active=body.get("active") is True,
             branch_filter=body.get("branch_filter", ""),
             authorization=body.get("authorization_header", ""),
@@ -68,7 +68,7 @@ class ForgejoHookCalls(ForgejoPeople):
         config = body.get("config") or {}
         hook.url = config.get("url", hook.url)
         hook.content_type = config.get("content_type", hook.content_type)
-        hook.events = _told(body.get("events") or ["push"])
+        hook.events = _event_names(body.get("events") or ["push"])
         hook.branch_filter = body.get("branch_filter", "")
         hook.authorization = body.get("authorization_header", "")
         hook.active = body.get("active", hook.active)
@@ -85,13 +85,13 @@ class ForgejoHookCalls(ForgejoPeople):
         return None
 
     def _error(self, status: int, message: str, headers: dict[str, str] | None = None) -> web.Response:
-        said: dict[str, Any] = {"message": message, "url": f"{self.url}/api/swagger"}
+        payload: dict[str, Any] = {"message": message, "url": f"{self.url}/api/swagger"}
         if status == 404:
-            said["errors"] = []
-        return web.json_response(said, status=status, headers=headers)
+            payload["errors"] = []
+        return web.json_response(payload, status=status, headers=headers)
 
     def _page(self, request: web.Request, items: list[dict[str, Any]]) -> web.Response:
-        """One page of a list, with the headers that tell the rest."""
+        """Return one page of a list, with the headers about the rest."""
         page = max(int(request.query.get("page", "1")), 1)
         limit = min(int(request.query.get("limit", "30")) or 30, self.page_max)
         headers = {"X-Total-Count": str(len(items))}
@@ -101,15 +101,15 @@ class ForgejoHookCalls(ForgejoPeople):
         return web.json_response(items[(page - 1) * limit : page * limit], headers=headers)
 
 
-def _told(events: list[str]) -> set[str]:
-    """The words a webhook's events are told by: ``issues`` is five of them, ``issues_only`` one."""
+def _event_names(events: list[str]) -> set[str]:
+    """Return the names under which events are listed: ``issues`` stands for five, ``issues_only`` for one."""
     if "issues" in events:
         return {*events, *_ISSUE_EVENTS}
     return {"issues" if event == "issues_only" else event for event in events}
 
 
 async def json_object(request: web.Request) -> dict[str, Any]:
-    """The request's JSON object; what is none counts as empty, and misses its required fields."""
+    """Return the request's JSON object; anything else counts as empty, and lacks the required fields."""
     try:
         raw = json.loads(await request.read())
     except ValueError:

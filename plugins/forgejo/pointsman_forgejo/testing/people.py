@@ -1,4 +1,4 @@
-"""What people do on the fake Forgejo server, and the webhooks it sends."""
+"""Actions of people on the server, and the webhooks that it sends."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from pointsman_forgejo.testing.state import (
 
 
 class ForgejoPeople(ForgejoState):
-    """What people do, and the webhooks that follow."""
+    """Actions of people, and the webhooks that follow."""
 
     # -- what a person does ------------------------------------------------------------------------------------------
 
     async def open_issue(
         self, title: str, body: str = "", *, by: str = "dev", is_pull: bool = False, send: bool = True
     ) -> int:
-        """Somebody opens an issue (or a pull request); gives its number."""
+        """Open an issue (or a pull request), as a person; return its number."""
         issue = self._add_issue(title, body, by, is_pull=is_pull)
         if not is_pull:
             await self._call(issue, "opened", by, send=send)
@@ -43,19 +43,19 @@ class ForgejoPeople(ForgejoState):
         by: str = "dev",
         send: bool = True,
     ) -> int | None:
-        """Somebody closes an issue; gives the status of the webhook's answer, None if none came."""
+        """Close an issue, as a person; return the status of the webhook's response, None if there was none."""
         self._set_state(self.issues[number], "closed")
         return await self._call(self.issues[number], "closed", by, send=send)
 
     async def reopen_issue(self, number: int, *, by: str = "dev", send: bool = True) -> int | None:
-        """Somebody reopens an issue; gives the status of the webhook's answer."""
+        """Reopen an issue, as a person; return the status of the webhook's response."""
         self._set_state(self.issues[number], "open")
         return await self._call(self.issues[number], "reopened", by, send=send)
 
     async def comment(self, number: int, text: str, *, by: str = "dev", send: bool = True) -> int | None:
-        """Somebody comments; gives the status of the webhook's answer."""
-        made = self._add_comment(self.issues[number], text, by)
-        return await self._call(self.issues[number], "created", by, send=send, comment=made)
+        """Comment, as a person; return the status of the webhook's response."""
+        created = self._add_comment(self.issues[number], text, by)
+        return await self._call(self.issues[number], "created", by, send=send, comment=created)
 
     async def edit_issue(
         self,
@@ -66,7 +66,7 @@ class ForgejoPeople(ForgejoState):
         by: str = "dev",
         send: bool = True,
     ) -> int | None:
-        """Somebody edits an issue; gives the status of the webhook's answer."""
+        """Edit an issue, as a person; return the status of the webhook's response."""
         issue = self.issues[number]
         issue.title = issue.title if title is None else title
         issue.body = issue.body if body is None else body
@@ -74,29 +74,29 @@ class ForgejoPeople(ForgejoState):
         return await self._call(issue, "edited", by, send=send)
 
     def delete_issue(self, number: int) -> None:
-        """Somebody deletes an issue. Nobody is told; see ``delete_issue_aloud`` for newer Gitea."""
+        """Delete an issue, as a person. No webhook is sent; see ``delete_issue_aloud`` for newer Gitea."""
         del self.issues[number]
 
     async def delete_issue_aloud(self, number: int, *, by: str = "dev") -> int | None:
-        """Somebody deletes an issue at a newer Gitea, which tells; gives the status of the webhook's answer."""
+        """Delete an issue at a newer Gitea, which sends a webhook; return the status of its response."""
         return await self._call(self.issues.pop(number), "deleted", by)
 
     def rename_repository(self, repository: str) -> None:
-        """The repository gets another name; the old one is redirected with 307."""
+        """Rename the repository; the old name is redirected with 307."""
         self._former_names.add(self.repository)
         self.repository = repository
 
     async def replay(self, webhook: ForgejoWebhook) -> int | None:
-        """Somebody replays a webhook call by hand: the same body under a new id."""
+        """Replay a webhook call by hand: the same body with a new id."""
         return await self._send(webhook.event, webhook.action, webhook.number, webhook.body)
 
     async def press_test(self, hook: int) -> int | None:
-        """Somebody presses the button for a test: a push is sent, whatever the webhook is subscribed to."""
+        """Press the test button: a push is sent, whatever the webhook is subscribed to."""
         body = json.dumps({"ref": "refs/heads/main", "repository": self._repository()}).encode()
         return await self._post(self.hooks[hook], "push", "push", "", 0, body)
 
     async def webhooks_sent(self) -> None:
-        """Wait for webhook calls that are under way in the background."""
+        """Wait for webhook calls in the background."""
         while self._sending:
             await asyncio.gather(*self._sending)
 
@@ -116,7 +116,7 @@ class ForgejoPeople(ForgejoState):
         event_type: str = "",
         comment: ForgejoComment | None = None,
     ) -> int | None:
-        """Make the webhook call for something that happened."""
+        """Make the webhook call for an action."""
         event, body = self._news(issue, action, by, comment)
         if not send:
             return None
@@ -140,14 +140,16 @@ class ForgejoPeople(ForgejoState):
         return "issue_comment", json.dumps(payload, indent=2).encode()
 
     def _targets(self, event_type: str) -> list[ForgejoHook]:
-        """The webhooks that want such news: the one a test set by ``webhook_url``, and those made by the API."""
+        """Return the webhooks that are subscribed: the one a test set by ``webhook_url``, and those created by the
+        API.
+        """
         plain = [ForgejoHook(0, self.webhook_url, self.webhook_secret)] if self.webhook_url else []
         return plain + [hook for hook in self.hooks.values() if hook.active and event_type in hook.events]
 
     async def _send(
         self, event: str, action: str, number: int, body: bytes, *, event_type: str = ""
     ) -> int | None:
-        """Send to all that want it; gives the last answer's status."""
+        """Send to all subscribed webhooks; return the last response's status."""
         status = None
         for hook in self._targets(event_type or event):
             status = await self._post(hook, event, event_type or event, action, number, body)
@@ -156,7 +158,7 @@ class ForgejoPeople(ForgejoState):
     async def _post(
         self, hook: ForgejoHook, event: str, event_type: str, action: str, number: int, payload: bytes
     ) -> int | None:
-        """Sign and send. The signature is over the payload even where the body is a form around it."""
+        """Sign and send. The signature covers the payload even where the body is a form around it."""
         secret = hook.secret.encode()
         sha256 = hmac.new(secret, payload, hashlib.sha256).hexdigest() if secret else ""
         sha1 = hmac.new(secret, payload, hashlib.sha1).hexdigest() if secret else ""
@@ -188,7 +190,7 @@ class ForgejoPeople(ForgejoState):
     def _echo(
         self, issue: ForgejoIssue, *news: tuple[str, str], comment: ForgejoComment | None = None
     ) -> None:
-        """The webhook calls that a call of the API sets off, one after the other in the background."""
+        """Send the webhook calls that an API call causes, one after the other in the background."""
         if not self.echo:
             return
         calls = [(action, kind, *self._news(issue, action, self.bot, comment)) for action, kind in news]

@@ -1,4 +1,4 @@
-"""What the fake Forgejo server holds, and how it tells it."""
+"""The data of the server, and its JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MARKER = re.compile(r"<!--\s*pointsman:\s*(\S+?)\s*-->")
 
 @dataclass(slots=True)
 class ForgejoComment:
-    """A comment as the server keeps it."""
+    """A comment as the server stores it."""
 
     id: int
     body: str
@@ -27,7 +27,7 @@ class ForgejoComment:
 
 @dataclass(slots=True)
 class ForgejoIssue:
-    """An issue, or a pull request, as the server keeps it."""
+    """An issue, or a pull request, as the server stores it."""
 
     number: int
     title: str
@@ -46,7 +46,7 @@ class ForgejoIssue:
 
 @dataclass(slots=True)
 class ForgejoWebhook:
-    """A webhook call the server made; ``status`` is None where nobody answered."""
+    """A webhook call that the server made; ``status`` is None without a response."""
 
     event: str
     action: str
@@ -58,7 +58,7 @@ class ForgejoWebhook:
 
 @dataclass(slots=True)
 class ForgejoHook:
-    """A webhook as the server keeps it. ``events`` are the words it tells them by."""
+    """A webhook as the server stores it. ``events`` are the names under which it lists them."""
 
     id: int
     url: str
@@ -72,7 +72,7 @@ class ForgejoHook:
 
 
 class ForgejoState(FakeTracker):
-    """What the server holds. The module ``people`` has what people do, ``double`` the API calls."""
+    """The data of the server. The module ``people`` has the actions of people, ``double`` the API calls."""
 
     def __init__(
         self,
@@ -133,10 +133,10 @@ class ForgejoState(FakeTracker):
     def _add_comment(self, issue: ForgejoIssue, text: str, by: str) -> ForgejoComment:
         self._ids += 1
         now = self.now()
-        made = ForgejoComment(self._ids, text, by, now, now)
-        issue.comments.append(made)
+        created = ForgejoComment(self._ids, text, by, now, now)
+        issue.comments.append(created)
         issue.updated_at = now
-        return made
+        return created
 
     def _set_state(self, issue: ForgejoIssue, state: str) -> None:
         if issue.state != state:
@@ -250,6 +250,6 @@ def _stamp(moment: dt.datetime) -> str:
 
 
 def marker_of(body: str) -> str:
-    """The first marker in a body, empty if there is none."""
-    found = _MARKER.search(body)
-    return found[1] if found else ""
+    """Return the first marker in a body, empty if there is none."""
+    matching = _MARKER.search(body)
+    return matching[1] if matching else ""

@@ -274,9 +274,9 @@ def test_any_bytes_come_to_a_decision(body):
 
 def test_a_replay_says_the_same_under_another_id():
     payload = {"action": "closed", "issue": {"number": 1, "updated_at": "2026-05-01T10:00:00Z"}}
-    first, again = ({**ISSUES, "x-forgejo-delivery": name} for name in ("one", "two"))
-    assert read(payload, first) == read(payload, again)
-    assert ForgejoTracker.webhook_id(first, b"") != ForgejoTracker.webhook_id(again, b"")
+    first, repeated = ({**ISSUES, "x-forgejo-delivery": name} for name in ("one", "two"))
+    assert read(payload, first) == read(payload, repeated)
+    assert ForgejoTracker.webhook_id(first, b"") != ForgejoTracker.webhook_id(repeated, b"")
 
 
 # -- recordings ----------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Test double of a GitHub: an HTTP server on loopback that answers as the real one does."""
+"""Test double of GitHub: an HTTP server on loopback that answers as the real one does."""
 
 from __future__ import annotations
 

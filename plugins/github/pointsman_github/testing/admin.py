@@ -1,4 +1,4 @@
-"""The fake GitHub's calls for those who look after a repository: webhooks, people who can be assigned, GitHub Apps."""
+"""API calls for the administration of a repository: webhooks, assignees, GitHub Apps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class GitHubAdministration(GitHubState):
     """Webhooks (https://docs.github.com/en/rest/repos/webhooks) and Apps (https://docs.github.com/en/rest/apps/apps)."""
 
     def install_app(self, public_key: bytes, **changed: Any) -> GitHubApp:
-        """An App is installed for the repository."""
+        """Install an App for the repository."""
         self.app = GitHubApp(public_key, **changed)
         return self.app
 
@@ -41,7 +41,7 @@ class GitHubAdministration(GitHubState):
         return ends is not None and ends > self.now()
 
     def _page(self, request: web.Request, items: list[dict[str, Any]]) -> web.Response:
-        """One page of a list, with the header that tells the rest."""
+        """Return one page of a list, with the header about the rest."""
         page = max(int(request.query.get("page", "1")), 1)
         limit = min(int(request.query.get("per_page", "30")) or 30, self.page_max)
         headers = {}
@@ -97,7 +97,7 @@ class GitHubAdministration(GitHubState):
         return web.json_response(self._hook(hook))
 
     async def _get_deliveries(self, request: web.Request) -> web.Response:
-        """The webhook's calls, newest first, behind a cursor."""
+        """Return the webhook's calls, newest first, behind a cursor."""
         if request.match_info["id"] not in map(str, self.hooks):
             return error(404, "Not Found")
         end = int(request.query.get("cursor", len(self.webhooks)))
@@ -116,7 +116,7 @@ class GitHubAdministration(GitHubState):
             "id": 12_000 + number,
             "guid": call.delivery,
             "delivered_at": call.at.astimezone(dt.UTC).isoformat().replace("+00:00", "Z"),
-            "redelivery": any(call.delivery == one.delivery for one in self.webhooks[:number]),
+            "redelivery": any(call.delivery == item.delivery for item in self.webhooks[:number]),
             "duration": 0.03,
             "status": "OK" if arrived else f"Invalid HTTP Response: {call.status or 502}",
             "status_code": call.status or 502,
@@ -127,16 +127,16 @@ class GitHubAdministration(GitHubState):
         }
 
     async def _post_attempt(self, request: web.Request) -> web.Response:
-        """The call is made once more, in the background."""
+        """Repeat the call, in the background."""
         number = int(request.match_info["call"]) - 12_000
         if request.match_info["id"] not in map(str, self.hooks) or not 0 <= number < len(self.webhooks):
             return error(404, "Not Found")
-        task = asyncio.create_task(self._again(self.webhooks[number]))
+        task = asyncio.create_task(self._repeat(self.webhooks[number]))
         self._sending.add(task)
         task.add_done_callback(self._sending.discard)
         return web.json_response({}, status=202)
 
-    async def _again(self, call: GitHubWebhook) -> None:
+    async def _repeat(self, call: GitHubWebhook) -> None:
         await self._send(call.event, call.action, call.number, call.body, call.delivery)
 
     def _change_hook(self, hook: GitHubHook, body: dict[str, Any]) -> None:
@@ -173,8 +173,13 @@ class GitHubAdministration(GitHubState):
 
     async def _get_app(self, _: web.Request) -> web.Response:
         assert self.app is not None
-        said = {"id": 1234, "slug": self.app.slug, "name": "Pointsman", "permissions": self.app.permissions}
-        return web.json_response(said)
+        payload = {
+            "id": 1234,
+            "slug": self.app.slug,
+            "name": "Pointsman",
+            "permissions": self.app.permissions,
+        }
+        return web.json_response(payload)
 
     async def _post_app_token(self, request: web.Request) -> web.Response:
         assert self.app is not None
@@ -182,19 +187,19 @@ class GitHubAdministration(GitHubState):
             return error(404, "Not Found")
         if self.app.suspended:
             return error(403, "This installation has been suspended")
-        made = f"ghs_{self.app.app_id}_" + secrets.token_urlsafe(self.app.token_characters)
-        made = made[: self.app.token_characters]
-        self.app_tokens[made] = self.now() + dt.timedelta(seconds=self.app.token_seconds)
+        created = f"ghs_{self.app.app_id}_" + secrets.token_urlsafe(self.app.token_characters)
+        created = created[: self.app.token_characters]
+        self.app_tokens[created] = self.now() + dt.timedelta(seconds=self.app.token_seconds)
         answer = {
-            "token": made,
-            "expires_at": stamp(self.app_tokens[made]),
+            "token": created,
+            "expires_at": stamp(self.app_tokens[created]),
             "permissions": self.app.permissions,
             "repository_selection": "selected",
         }
         return web.json_response(answer, status=201)
 
     def _refused_jwt(self, credential: str) -> web.Response | None:
-        """Why a JWT is refused, None if it is good.
+        """Return why a JWT is refused, None if it is valid.
 
         https://docs.github.com/en/apps/creating-github-apps/authenticating-with-a-github-app
         """
@@ -226,24 +231,24 @@ def _unpacked(text: str) -> bytes:
 
 
 def error(status: int, message: str) -> web.Response:
-    """An error as the API words it."""
-    said = {"message": message, "documentation_url": "https://docs.github.com/rest", "status": str(status)}
-    return web.json_response(said, status=status)
+    """Return an error in the API's format."""
+    payload = {"message": message, "documentation_url": "https://docs.github.com/rest", "status": str(status)}
+    return web.json_response(payload, status=status)
 
 
 def invalid(field: str, code: str, **more: str) -> web.Response:
-    """The 422 of one field: https://docs.github.com/en/rest/using-the-rest-api/troubleshooting-the-rest-api."""
-    said = {
+    """Return the 422 of one field: https://docs.github.com/en/rest/using-the-rest-api/troubleshooting-the-rest-api."""
+    payload = {
         "message": "Validation Failed",
         "errors": [{"resource": "Issue", "field": field, "code": code, **more}],
         "documentation_url": "https://docs.github.com/rest",
         "status": "422",
     }
-    return web.json_response(said, status=422)
+    return web.json_response(payload, status=422)
 
 
 async def json_object(request: web.Request) -> dict[str, Any] | None:
-    """The request's JSON object, None if its body is none."""
+    """Return the request's JSON object, None for anything else."""
     try:
         raw = json.loads(await request.read())
     except ValueError:

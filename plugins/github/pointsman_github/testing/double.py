@@ -1,7 +1,8 @@
-"""GitHub's double: issues, comments and webhooks of one repository, in memory, over real HTTP.
+"""Test double of GitHub: issues, comments and webhooks of one repository, in memory, over HTTP.
 
-It answers as GitHub does, traps included: pull requests stand among the issues, labels are dropped without the right to
-push, a refused assignee refuses the whole issue, a repository out of sight is 404, limits come as 403.
+It answers as GitHub does, traps included: pull requests are listed among the issues, labels are dropped without the
+right to push, a refused assignee refuses the whole issue, an invisible repository is 404, rate limits come as 403.
+
 https://docs.github.com/en/rest/issues and https://docs.github.com/en/webhooks/webhook-events-and-payloads
 """
 
@@ -34,29 +35,29 @@ _REASONS = ("completed", "not_planned", "duplicate", "reopened", None)
 
 
 class FakeGitHub(GitHubAdministration):
-    """One repository on GitHub; ``api`` is the address of its API, with ``enterprise`` below ``/api/v3``.
+    """One repository on GitHub; ``api`` is the URL of its API, with ``enterprise`` below ``/api/v3``.
 
-    What a test may set at any time:
+    A test may set at any time:
 
-    * ``webhook_url``, ``webhook_secret``: where the repository's webhook goes; without an address none is sent;
-    * ``webhook_seconds``: how long GitHub waits for its answer; it never tries again by itself;
-    * ``echo``: whether calls of the API send webhooks too, as the real one does, in the background;
-    * ``may_see``, ``may_write_issues``, ``may_triage``, ``may_push``, ``may_administer``: what the token may;
-      without the first all is 404;
-    * ``app``: a GitHub App whose tokens are valid beside ``token``; ``hooks``: the repository's webhooks;
+    * ``webhook_url``, ``webhook_secret``: the repository's webhook; without a URL none is sent;
+    * ``webhook_seconds``: the timeout of webhook calls; GitHub never retries by itself;
+    * ``echo``: whether API calls send webhooks too, as GitHub does, in the background;
+    * ``may_see``, ``may_write_issues``, ``may_triage``, ``may_push``, ``may_administer``: the token's rights; without
+      the first everything is 404;
+    * ``app``: a GitHub App whose tokens are valid in addition to ``token``; ``hooks``: the repository's webhooks;
     * ``assignable``: who can be assigned; ``labels``: the names of the repository's labels;
     * ``has_issues``, ``archived``, ``private``: the repository's switches;
     * ``hidden``: numbers of issues that no list shows yet;
-    * ``calls_left``: calls until the primary limit; ``content_left``: writes until the secondary one, which names
+    * ``calls_left``: calls until the primary limit; ``content_left``: writes until the secondary limit, which names
       ``secondary_retry_after`` seconds or none;
-    * ``token_headers``: headers about the token that every answer carries;
-    * ``page_max``: the most a list gives at once; ``now``: GitHub's clock.
+    * ``token_headers``: headers about the token in every response;
+    * ``page_max``: the largest page; ``now``: GitHub's clock.
 
-    ``effects`` holds what calls of the API did; what a person did stands in ``issues`` alone.
+    ``effects`` records what API calls did; what a person did is in ``issues`` only.
     """
 
     def routes(self) -> list[web.RouteDef]:
-        """The calls of the REST API that this double knows."""
+        """Return the calls of the REST API that this double knows."""
         repo = "/repos/{owner}/{name}"
         calls: list[tuple[str, str, _Handler]] = [
             ("GET", "/user", self._get_user),
@@ -157,8 +158,8 @@ class FakeGitHub(GitHubAdministration):
             **self.token_headers,
         }
 
-    def _found(self, request: web.Request) -> GitHubIssue | web.Response:
-        """The issue a call is about, or the answer if it is not there any more."""
+    def _find_issue(self, request: web.Request) -> GitHubIssue | web.Response:
+        """Return the issue of a call, or the response if it does not exist any more."""
         number = request.match_info["number"]
         issue = self.issues.get(int(number)) if number.isdigit() else None
         if issue is None:
@@ -181,7 +182,7 @@ class FakeGitHub(GitHubAdministration):
         return web.json_response(self._repository())
 
     async def _get_moved(self, request: web.Request) -> web.Response:
-        """The new place of a transferred issue."""
+        """Return the new location of a transferred issue."""
         for issue in self.issues.values():
             if issue.moved_to is not None and str(issue.moved_to[1]) == request.match_info["number"]:
                 return web.json_response(self._issue(issue))
@@ -189,20 +190,20 @@ class FakeGitHub(GitHubAdministration):
 
     async def _get_issues(self, request: web.Request) -> web.Response:
         query = request.query
-        found: Iterable[GitHubIssue] = self.issues.values()
-        found = [issue for issue in found if not issue.deleted and issue.moved_to is None]
+        matching: Iterable[GitHubIssue] = self.issues.values()
+        matching = [issue for issue in matching if not issue.deleted and issue.moved_to is None]
         state = query.get("state", "open")
         if state not in ("open", "closed", "all"):
             return invalid("state", "invalid")
-        found = [issue for issue in found if state in ("all", issue.state)]
+        matching = [issue for issue in matching if state in ("all", issue.state)]
         if creator := query.get("creator"):
-            found = [issue for issue in found if issue.author.lower() == creator.lower()]
+            matching = [issue for issue in matching if issue.author.lower() == creator.lower()]
         try:
             since = dt.datetime.fromisoformat(query.get("since") or "1970-01-01T00:00:00Z")
         except ValueError:
             return invalid("since", "invalid")
-        found = [issue for issue in found if issue.updated_at.replace(microsecond=0) >= since]
-        shown = [issue for issue in found if issue.number not in self.hidden]
+        matching = [issue for issue in matching if issue.updated_at.replace(microsecond=0) >= since]
+        shown = [issue for issue in matching if issue.number not in self.hidden]
         moment = "updated_at" if query.get("sort") == "updated" else "created_at"
         shown.sort(
             key=lambda issue: (getattr(issue, moment), issue.number),
@@ -233,12 +234,12 @@ class FakeGitHub(GitHubAdministration):
         return web.json_response(self._issue(issue), status=201)
 
     async def _get_issue(self, request: web.Request) -> web.Response:
-        issue = self._found(request)
+        issue = self._find_issue(request)
         return issue if isinstance(issue, web.Response) else web.json_response(self._issue(issue))
 
     async def _patch_issue(self, request: web.Request) -> web.Response:
         body = await json_object(request)
-        issue = self._found(request)
+        issue = self._find_issue(request)
         if isinstance(issue, web.Response):
             return issue
         if body is None:
@@ -269,12 +270,14 @@ class FakeGitHub(GitHubAdministration):
             self._echo(issue, "closed" if state == "closed" else "reopened")
 
     async def _get_comments(self, request: web.Request) -> web.Response:
-        issue = self._found(request)
+        issue = self._find_issue(request)
         if isinstance(issue, web.Response):
             return issue
         since = dt.datetime.fromisoformat(request.query.get("since") or "1970-01-01T00:00:00Z")
-        found = [comment for comment in issue.comments if comment.updated_at.replace(microsecond=0) >= since]
-        return self._page(request, [self._comment(issue, comment) for comment in found])
+        matching = [
+            comment for comment in issue.comments if comment.updated_at.replace(microsecond=0) >= since
+        ]
+        return self._page(request, [self._comment(issue, comment) for comment in matching])
 
     async def _delete_comment(self, request: web.Request) -> web.Response:
         for issue in self.issues.values():
@@ -289,7 +292,7 @@ class FakeGitHub(GitHubAdministration):
 
     async def _post_comment(self, request: web.Request) -> web.Response:
         body = await json_object(request)
-        issue = self._found(request)
+        issue = self._find_issue(request)
         if isinstance(issue, web.Response):
             return issue
         if body is None:
@@ -299,17 +302,17 @@ class FakeGitHub(GitHubAdministration):
         if not isinstance(body.get("body"), str) or not body["body"].strip():
             return invalid("body", "missing_field", resource="IssueComment")
         if len(body["body"]) > _BODY_CHARACTERS:
-            said = f"body is too long (maximum is {_BODY_CHARACTERS} characters)"
-            return invalid("data", "unprocessable", resource="IssueComment", message=said)
-        made = self._add_comment(issue, body["body"], request[_BY])
-        self.record_effect("comment", str(issue.number), marker_of(made.body))
-        self._echo(issue, "created", comment=made)
-        return web.json_response(self._comment(issue, made), status=201)
+            payload = f"body is too long (maximum is {_BODY_CHARACTERS} characters)"
+            return invalid("data", "unprocessable", resource="IssueComment", message=payload)
+        created = self._add_comment(issue, body["body"], request[_BY])
+        self.record_effect("comment", str(issue.number), marker_of(created.body))
+        self._echo(issue, "created", comment=created)
+        return web.json_response(self._comment(issue, created), status=201)
 
 
 def _moved(to: str) -> web.Response:
-    said = {"message": "Moved Permanently", "url": to, "documentation_url": "https://docs.github.com/rest"}
-    return web.json_response(said, status=301, headers={"Location": to})
+    payload = {"message": "Moved Permanently", "url": to, "documentation_url": "https://docs.github.com/rest"}
+    return web.json_response(payload, status=301, headers={"Location": to})
 
 
 def _too_long(body: dict[str, Any]) -> web.Response | None:

@@ -1,4 +1,4 @@
-"""What the fake GitHub keeps: issues, comments, webhooks and Apps, as plain values."""
+"""The data of the double: issues, comments, webhooks and Apps, as plain values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MARKER = re.compile(r"<!--\s*pointsman:\s*(\S+?)\s*-->")
 
 @dataclass(slots=True)
 class GitHubComment:
-    """A comment as GitHub keeps it."""
+    """A comment as GitHub stores it."""
 
     id: int
     body: str
@@ -23,7 +23,7 @@ class GitHubComment:
 
 @dataclass(slots=True)
 class GitHubIssue:
-    """An issue, or a pull request, as GitHub keeps it; ``moved_to`` is set once it was transferred."""
+    """An issue, or a pull request, as GitHub stores it; ``moved_to`` is set once it was transferred."""
 
     number: int
     title: str
@@ -45,7 +45,7 @@ class GitHubIssue:
 
 @dataclass(slots=True)
 class GitHubWebhook:
-    """A webhook call GitHub made; ``status`` is None where nobody answered."""
+    """A webhook call that GitHub made; ``status`` is None without a response."""
 
     event: str
     action: str
@@ -59,7 +59,7 @@ class GitHubWebhook:
 
 @dataclass(slots=True)
 class GitHubHook:
-    """A webhook of the repository as GitHub keeps it, its secret included; ``last_response`` is what answered last."""
+    """A webhook of the repository as GitHub stores it, its secret included; ``last_response`` is the last response."""
 
     id: int
     config: dict[str, Any]
@@ -72,9 +72,9 @@ class GitHubHook:
 
 @dataclass(slots=True)
 class GitHubApp:
-    """A GitHub App that is installed for the repository; ``public_key`` (PEM) proves its JWTs.
+    """A GitHub App that is installed for the repository; ``public_key`` (PEM) verifies its JWTs.
 
-    A test may change its rights, suspend it, and say how long its tokens are valid and how many letters they have.
+    A test may change its rights, suspend it, and set the validity and the length of its tokens.
     """
 
     public_key: bytes
@@ -88,16 +88,16 @@ class GitHubApp:
 
     @property
     def login(self) -> str:
-        """The account that its doings go by."""
+        """Return the account under which it acts."""
         return f"{self.slug}[bot]"
 
 
 def stamp(moment: dt.datetime) -> str:
-    """A time as the API writes it."""
+    """Return a time as the API writes it."""
     return moment.astimezone(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def marker_of(body: str) -> str:
-    """The first marker in a body, empty if there is none."""
-    found = _MARKER.search(body)
-    return found[1] if found else ""
+    """Return the first marker in a body, empty if there is none."""
+    matching = _MARKER.search(body)
+    return matching[1] if matching else ""

@@ -1,4 +1,4 @@
-"""What the fake GitHub holds, what people do there, and the webhooks it sends."""
+"""The data of the double, the actions of people, and the webhooks that it sends."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pointsman_github.testing.model import (
 
 
 class GitHubState(FakeTracker):
-    """The repository, the people and the webhook. The API calls are in ``double``."""
+    """The repository, its people and its webhook. The API calls are in ``double``."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class GitHubState(FakeTracker):
 
     @property
     def api(self) -> str:
-        """The address of the API."""
+        """Return the URL of the API."""
         return self.url + self.prefix
 
     # -- what a person does ------------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ class GitHubState(FakeTracker):
     async def open_issue(
         self, title: str, body: str = "", *, by: str = "dev", is_pull: bool = False, send: bool = True
     ) -> int:
-        """Somebody opens an issue (or a pull request); gives its number."""
+        """Open an issue (or a pull request), as a person; return its number."""
         issue = self._add_issue(title, body, by, is_pull=is_pull)
         if not is_pull:
             await self._call(issue, "opened", by, send=send)
@@ -93,21 +93,21 @@ class GitHubState(FakeTracker):
     async def close_issue(
         self, number: int, reason: str | None = None, *, by: str = "dev", send: bool = True
     ) -> int | None:
-        """Somebody closes an issue as ``completed``, ``not_planned`` or ``duplicate``; gives the status of the
-        webhook's answer, None if none came.
+        """Close an issue, as a person, with ``completed``, ``not_planned`` or ``duplicate``. Return the status of the
+        webhook's response, None if there was none.
         """
         self._set_state(self.issues[number], "closed", reason)
         return await self._call(self.issues[number], "closed", by, send=send)
 
     async def reopen_issue(self, number: int, *, by: str = "dev", send: bool = True) -> int | None:
-        """Somebody reopens an issue; gives the status of the webhook's answer."""
+        """Reopen an issue, as a person; return the status of the webhook's response."""
         self._set_state(self.issues[number], "open", None)
         return await self._call(self.issues[number], "reopened", by, send=send)
 
     async def comment(self, number: int, text: str, *, by: str = "dev", send: bool = True) -> int | None:
-        """Somebody comments; gives the status of the webhook's answer."""
-        made = self._add_comment(self.issues[number], text, by)
-        return await self._call(self.issues[number], "created", by, send=send, comment=made)
+        """Comment, as a person; return the status of the webhook's response."""
+        created = self._add_comment(self.issues[number], text, by)
+        return await self._call(self.issues[number], "created", by, send=send, comment=created)
 
     async def edit_issue(
         self,
@@ -118,7 +118,7 @@ class GitHubState(FakeTracker):
         by: str = "dev",
         send: bool = True,
     ) -> int | None:
-        """Somebody edits an issue; gives the status of the webhook's answer."""
+        """Edit an issue, as a person; return the status of the webhook's response."""
         issue = self.issues[number]
         issue.title = issue.title if title is None else title
         issue.body = issue.body if body is None else body
@@ -126,14 +126,14 @@ class GitHubState(FakeTracker):
         return await self._call(issue, "edited", by, send=send)
 
     async def delete_issue(self, number: int, *, by: str = "dev", send: bool = True) -> int | None:
-        """Somebody deletes an issue: it answers 410 from now on. Gives the status of the webhook's answer."""
+        """Delete an issue, as a person: it answers 410 from now on. Return the status of the webhook's response."""
         self.issues[number].deleted = True
         return await self._call(self.issues[number], "deleted", by, send=send)
 
     async def transfer_issue(
         self, number: int, to: str = "acme/other", *, as_number: int = 1, by: str = "dev", send: bool = True
     ) -> int | None:
-        """Somebody moves an issue to another repository: it answers 301 from now on, pointing there."""
+        """Move an issue to another repository, as a person: it answers 301 from now on, pointing there."""
         issue = self.issues[number]
         changes = {
             "new_issue": {"number": as_number, "html_url": f"{self.url}/{to}/issues/{as_number}"},
@@ -144,23 +144,23 @@ class GitHubState(FakeTracker):
         return status
 
     def rename_repository(self, repository: str) -> None:
-        """The repository gets another name; the old one is redirected with 301."""
+        """Rename the repository; the old name is redirected with 301."""
         self._former_names.add(self.repository)
         self.repository = repository
 
     async def ping(self) -> int | None:
-        """GitHub tries the webhook out, as it does when one is made."""
+        """Send the test call that GitHub sends when a webhook is created."""
         payload = {"zen": "Keep it logically awesome.", "hook_id": 1, "hook": {"type": "Repository"}}
         return await self._send(
             "ping", "", 0, json.dumps({**payload, "repository": self._repository()}).encode()
         )
 
     async def redeliver(self, webhook: GitHubWebhook) -> int | None:
-        """Somebody asks for a webhook call once more: the same body under the same id."""
+        """Repeat a webhook call, as a person: the same body with the same id."""
         return await self._send(webhook.event, webhook.action, webhook.number, webhook.body, webhook.delivery)
 
     async def webhooks_sent(self) -> None:
-        """Wait for webhook calls that are under way in the background."""
+        """Wait for webhook calls in the background."""
         while self._sending:
             await asyncio.gather(*self._sending)
 
@@ -180,13 +180,13 @@ class GitHubState(FakeTracker):
     def _add_comment(self, issue: GitHubIssue, text: str, by: str) -> GitHubComment:
         self._ids += 1
         now = self.now()
-        made = GitHubComment(self._ids, text, by, now, now)
-        issue.comments.append(made)
+        created = GitHubComment(self._ids, text, by, now, now)
+        issue.comments.append(created)
         issue.updated_at = now
-        return made
+        return created
 
     def _set_state(self, issue: GitHubIssue, state: str, reason: str | None) -> None:
-        """A reason counts only where the state changes."""
+        """Set the state. A reason counts only if the state changes."""
         if issue.state != state:
             issue.state = state
             issue.state_reason = (reason or "completed") if state == "closed" else "reopened"
@@ -291,7 +291,7 @@ class GitHubState(FakeTracker):
         comment: GitHubComment | None = None,
         changes: dict[str, Any] | None = None,
     ) -> int | None:
-        """Make the webhook call for something that happened."""
+        """Make the webhook call for an action."""
         event, body = self._news(issue, action, by, comment, changes)
         if not (send and self.webhook_url):
             return None
@@ -342,7 +342,7 @@ class GitHubState(FakeTracker):
         return sent.status
 
     def _note_response(self, status: int | None) -> None:
-        """What the webhook's record says of its last call."""
+        """Store the webhook's last response."""
         for hook in self.hooks.values():
             if hook.config.get("url") == self.webhook_url:
                 answered = status is not None and status < 300
@@ -353,7 +353,7 @@ class GitHubState(FakeTracker):
                 }
 
     def _echo(self, issue: GitHubIssue, *actions: str, comment: GitHubComment | None = None) -> None:
-        """The webhook calls that a call of the API sets off, one after the other in the background."""
+        """Send the webhook calls that an API call causes, one after the other in the background."""
         if not (self.echo and self.webhook_url):
             return
         calls = [(action, *self._news(issue, action, self.bot, comment)) for action in actions]

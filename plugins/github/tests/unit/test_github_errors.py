@@ -62,12 +62,12 @@ def test_an_answer_stands_for_an_error(status, body, kind, about_issue):
 
 
 @pytest.mark.parametrize(
-    ("status", "words"), [(404, "Not Found"), (410, "This issue was deleted"), (410, "Gone")]
+    ("status", "message"), [(404, "Not Found"), (410, "This issue was deleted"), (410, "Gone")]
 )
-def test_only_where_the_address_names_an_issue_it_can_be_gone(status, words):
-    said = answer(status, json.dumps({"message": words}).encode())
-    assert type(errors.problem(said, "comment", about_issue=True)) is NotFound
-    assert type(errors.problem(said, "create an issue")) is Misconfigured
+def test_only_where_the_address_names_an_issue_it_can_be_gone(status, message):
+    payload = answer(status, json.dumps({"message": message}).encode())
+    assert type(errors.problem(payload, "comment", about_issue=True)) is NotFound
+    assert type(errors.problem(payload, "create an issue")) is Misconfigured
 
 
 @pytest.mark.parametrize("status", [400, 422])
@@ -87,7 +87,7 @@ def test_github_s_words_and_the_id_of_the_request_are_in_the_message():
 
 
 @pytest.mark.parametrize(
-    ("headers", "words"),
+    ("headers", "message"),
     [
         ({"x-accepted-github-permissions": "issues=write"}, "the token needs issues=write"),
         (
@@ -96,8 +96,8 @@ def test_github_s_words_and_the_id_of_the_request_are_in_the_message():
         ),
     ],
 )
-def test_what_is_missing_is_named(headers, words):
-    assert words in errors.problem(answer(403, b"{}", headers), "create an issue").message
+def test_what_is_missing_is_named(headers, message):
+    assert message in errors.problem(answer(403, b"{}", headers), "create an issue").message
 
 
 SECONDARY = b'{"message":"You have exceeded a secondary rate limit. Please wait."}'
@@ -157,7 +157,7 @@ def test_a_rate_limit_with_odd_headers_still_says_how_long(headers):
 
 
 @pytest.mark.parametrize(
-    ("given", "fields", "refused"),
+    ("raw_errors", "fields", "refused"),
     [
         (
             [{"resource": "Issue", "field": "assignees", "code": "invalid", "value": "x"}],
@@ -181,9 +181,9 @@ def test_a_rate_limit_with_odd_headers_still_says_how_long(headers):
         ({"field": ["odd"]}, {"message": "refused"}, {}),
     ],
 )
-def test_a_refusal_names_the_fields_in_whatever_form_they_come(given, fields, refused):
-    said = answer(422, json.dumps({"message": "Validation Failed", "errors": given}).encode())
-    error = errors.problem(said, "create")
+def test_a_refusal_names_the_fields_in_whatever_form_they_come(raw_errors, fields, refused):
+    payload = answer(422, json.dumps({"message": "Validation Failed", "errors": raw_errors}).encode())
+    error = errors.problem(payload, "create")
     assert isinstance(error, Refused)
     assert error.fields == fields
-    assert errors.refused_fields(said) == refused
+    assert errors.refused_fields(payload) == refused

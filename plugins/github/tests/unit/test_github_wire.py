@@ -94,8 +94,8 @@ def test_a_state_goes_with_its_reason():
 
 
 def test_an_issue_goes_out_with_assignees_and_never_with_the_old_assignee():
-    made = wire.issue_body(Draft(title="x", body="y", marker=MARKER, labels=("new",)), ["bug"], ["dev"])
-    assert made == {
+    created = wire.issue_body(Draft(title="x", body="y", marker=MARKER, labels=("new",)), ["bug"], ["dev"])
+    assert created == {
         "title": "x",
         "body": wire.marked_text("y", MARKER),
         "labels": ["bug", "new"],

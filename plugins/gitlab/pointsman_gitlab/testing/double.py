@@ -1,8 +1,8 @@
-"""A GitLab server's double: one project's issues, notes and webhooks, in memory, over real HTTP.
+"""Test double of a GitLab server: one project's issues, notes and webhooks, in memory, over HTTP.
 
-It answers as GitLab does, silent traps included: quick actions in texts are obeyed, a note of nothing else is answered
-with 202, labels and assignees are dropped for guests, an issue has one assignee without a licence, a hidden project is
-not there, pages have a next one and no total. https://docs.gitlab.com/api/rest/
+It answers as GitLab does, silent traps included: quick actions in texts are executed, a note of nothing else is
+answered with 202, labels and assignees are dropped for guests, an issue has one assignee without a licence, a hidden
+project does not exist, pages have a next page and no total. https://docs.gitlab.com/api/rest/
 """
 
 from __future__ import annotations
@@ -32,20 +32,20 @@ _GUEST = 10
 class FakeGitLab(GitLabState):
     """One project on a GitLab server.
 
-    What a test may set at any time:
+    A test may set at any time:
 
-    * ``webhook_url``, ``webhook_secret``: where the calls go that tell of a person's doing; a secret that begins with
-      ``whsec_`` signs them; ``has_idempotency_keys``: whether they name themselves, as since GitLab 17.4;
-    * ``hooks``: webhooks that the API made; ``signs``: whether the server knows signing tokens;
+    * ``webhook_url``, ``webhook_secret``: the webhook for actions of people; a secret that begins with ``whsec_``
+      signs the calls; ``has_idempotency_keys``: whether calls have ids, as since GitLab 17.4;
+    * ``hooks``: webhooks that the API created; ``signs``: whether the server knows signing tokens;
     * ``role``: the account's role, 10 Guest, 15 Planner, 20 Reporter; ``may_admin``: whether it may see webhooks;
-    * ``users``: who exists, by username; ``members``: who can be assigned; ``licensed``: whether several at once;
-    * ``archived``, ``issues_enabled``, ``visibility``, ``former_names``: the project's; ``hidden``: issues that hide from
-      the account;
+    * ``users``: existing users by username; ``members``: who can be assigned; ``licensed``: whether several at once;
+    * ``archived``, ``issues_enabled``, ``visibility``, ``former_names``: the project's; ``hidden``: issues hidden
+      from the account;
     * ``scopes``, ``expires_at``: the token's.
     """
 
     def routes(self) -> list[web.RouteDef]:
-        """The calls of API version 4 that this double knows."""
+        """Return the calls of API version 4 that this double knows."""
         project = "/api/v4/projects/{project}"
         issue = f"{project}/issues/{{iid}}"
         return [
@@ -72,11 +72,11 @@ class FakeGitLab(GitLabState):
             if request.headers.get("PRIVATE-TOKEN") != self.token:
                 return _message(401, "401 Unauthorized")
             if "api" not in self.scopes and not (request.method == "GET" and "read_api" in self.scopes):
-                said = {
+                payload = {
                     "error": "insufficient_scope",
                     "error_description": "The request requires higher privileges",
                 }
-                return web.json_response(said, status=403)
+                return web.json_response(payload, status=403)
             named = request.match_info.get("project")
             if named in self.former_names:
                 rest = request.path_qs.partition("/issues")
@@ -88,8 +88,8 @@ class FakeGitLab(GitLabState):
 
         return guarded
 
-    def _found(self, request: web.Request) -> GitLabIssue:
-        """The issue of an address; what hides is not there."""
+    def _find_issue(self, request: web.Request) -> GitLabIssue:
+        """Return the issue of a path; a hidden issue does not exist."""
         iid = request.match_info["iid"]
         issue = self.issues.get(int(iid)) if iid.isdigit() else None
         if issue is None or issue.iid in self.hidden or not self.issues_enabled:
@@ -106,14 +106,14 @@ class FakeGitLab(GitLabState):
         return web.json_response([self.user(name) for name in self.users if name.lower() == wanted])
 
     async def _get_token(self, _: web.Request) -> web.Response:
-        said = {
+        payload = {
             "id": 1,
             "scopes": self.scopes,
             "active": True,
             "revoked": False,
             "expires_at": self.expires_at,
         }
-        return web.json_response(said)
+        return web.json_response(payload)
 
     async def _get_project(self, _: web.Request) -> web.Response:
         access = "enabled" if self.issues_enabled else "disabled"
@@ -132,18 +132,20 @@ class FakeGitLab(GitLabState):
 
     async def _get_issues(self, request: web.Request) -> web.Response:
         query = request.query
-        found = [one for one in self.issues.values() if self.issues_enabled and one.iid not in self.hidden]
+        matching = [
+            item for item in self.issues.values() if self.issues_enabled and item.iid not in self.hidden
+        ]
         if query.get("scope") != "all":
-            found = [one for one in found if one.author == BOT]
+            matching = [item for item in matching if item.author == BOT]
         if author := query.get("author_id"):
-            found = [one for one in found if str(self.users[one.author]) == author]
+            matching = [item for item in matching if str(self.users[item.author]) == author]
         for name in ("created", "updated"):
             if after := query.get(f"{name}_after"):
                 moment = dt.datetime.fromisoformat(after)
-                found = [one for one in found if getattr(one, f"{name}_at") >= moment]
+                matching = [item for item in matching if getattr(item, f"{name}_at") >= moment]
         order = query.get("order_by", "created_at")
-        found.sort(key=lambda one: (getattr(one, order), one.iid), reverse=query.get("sort") != "asc")
-        return self._page(request, [self.issue_json(one) for one in found])
+        matching.sort(key=lambda item: (getattr(item, order), item.iid), reverse=query.get("sort") != "asc")
+        return self._page(request, [self.issue_json(item) for item in matching])
 
     async def _post_issue(self, request: web.Request) -> web.Response:
         body = await request.json()
@@ -167,10 +169,10 @@ class FakeGitLab(GitLabState):
         return web.json_response(self.issue_json(issue), status=201)
 
     async def _get_issue(self, request: web.Request) -> web.Response:
-        return web.json_response(self.issue_json(self._found(request)))
+        return web.json_response(self.issue_json(self._find_issue(request)))
 
     async def _put_issue(self, request: web.Request) -> web.Response:
-        issue = self._found(request)
+        issue = self._find_issue(request)
         body = await request.json()
         if self.role <= _GUEST and issue.author != BOT:
             return _message(403, "403 Forbidden")
@@ -188,13 +190,13 @@ class FakeGitLab(GitLabState):
         return web.json_response(self.issue_json(issue))
 
     async def _get_notes(self, request: web.Request) -> web.Response:
-        notes = list(self._found(request).notes)
+        notes = list(self._find_issue(request).notes)
         if request.query.get("sort", "desc") == "desc":
             notes.reverse()
-        return self._page(request, [self.note_json(one) for one in notes])
+        return self._page(request, [self.note_json(item) for item in notes])
 
     async def _post_note(self, request: web.Request) -> web.Response:
-        issue = self._found(request)
+        issue = self._find_issue(request)
         body = await request.json()
         if not body.get("body"):
             return web.json_response({"error": "body is missing"}, status=400)
@@ -205,7 +207,7 @@ class FakeGitLab(GitLabState):
         return web.json_response(self.note_json(note), status=201)
 
     async def _delete_note(self, request: web.Request) -> web.Response:
-        issue = self._found(request)
+        issue = self._find_issue(request)
         for note in issue.notes:
             if str(note.id) == request.match_info["note"] and not note.system:
                 if note.author != BOT:
@@ -256,5 +258,5 @@ class FakeGitLab(GitLabState):
         hook.flags |= {key: value for key, value in body.items() if isinstance(value, bool)}
 
 
-def _message(status: int, said: Any) -> web.Response:
-    return web.json_response({"message": said}, status=status)
+def _message(status: int, message: Any) -> web.Response:
+    return web.json_response({"message": message}, status=status)

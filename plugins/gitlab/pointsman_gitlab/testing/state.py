@@ -1,4 +1,4 @@
-"""What a fake GitLab keeps, as a person and the API see it: issues, notes, people, webhooks."""
+"""The data of the server, as a person and the API see it: issues, notes, people, webhooks."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _COMMAND = re.compile(
 
 
 def marker_of(text: str) -> str:
-    """The first marker in a text, empty without one."""
-    found = _MARKER.search(text)
-    return found[0] if found else ""
+    """Return the first marker in a text, empty without one."""
+    matching = _MARKER.search(text)
+    return matching[0] if matching else ""
 
 
 @dataclass(slots=True)
 class GitLabNote:
-    """A comment, or with ``system`` what GitLab wrote by itself."""
+    """A comment, or with ``system`` a note that GitLab wrote by itself."""
 
     id: int
     body: str
@@ -60,7 +60,7 @@ class GitLabIssue:
 
 @dataclass(slots=True)
 class GitLabHook:
-    """A webhook that was made by the API."""
+    """A webhook that was created by the API."""
 
     id: int
     url: str
@@ -70,7 +70,7 @@ class GitLabHook:
 
 
 class GitLabState(FakeTracker):
-    """The part without HTTP. What may be set is told at ``FakeGitLab``."""
+    """The part without HTTP. ``FakeGitLab`` documents what may be set."""
 
     def __init__(self, *, project: str = "acme/shop", token: str = "gitlab-token", port: int = 0) -> None:  # noqa: S107 - of a server in this process
         super().__init__(port=port)
@@ -98,14 +98,14 @@ class GitLabState(FakeTracker):
         self._notes_made = 0
 
     def now(self) -> dt.datetime:
-        """The server's clock, in milliseconds."""
+        """Return the server's time, in milliseconds."""
         now = dt.datetime.now(dt.UTC)
         return now.replace(microsecond=now.microsecond // 1000 * 1000)
 
     # -- what happens to an issue ------------------------------------------------------------------------------------
 
     def add_issue(self, title: str, description: str, author: str) -> GitLabIssue:
-        """A new issue; the quick actions in its description take effect."""
+        """Create an issue; the quick actions in its description take effect."""
         now = self.now()
         issue = GitLabIssue(len(self.issues) + 1, title, "", author, now, now)
         issue.description = self.obey(issue, description)
@@ -115,7 +115,7 @@ class GitLabState(FakeTracker):
     def add_note(
         self, issue: GitLabIssue, body: str, author: str, *, system: bool = False
     ) -> GitLabNote | None:
-        """A new note, None if nothing of it is left after its quick actions took effect."""
+        """Create a note; return None if nothing of it is left after its quick actions took effect."""
         body = body if system else self.obey(issue, body)
         if not body.strip():
             return None
@@ -126,7 +126,7 @@ class GitLabState(FakeTracker):
         return note
 
     def set_state(self, issue: GitLabIssue, state: str, author: str) -> bool:
-        """Close or reopen, with GitLab's own note about it; False if it stands so already."""
+        """Close or reopen, with GitLab's own note about it; return False if the issue is already in that state."""
         if issue.state == state or (issue.moved_to_id is not None and state == "opened"):
             return False
         issue.state, issue.updated_at = state, self.now()
@@ -134,48 +134,48 @@ class GitLabState(FakeTracker):
         return True
 
     def obey(self, issue: GitLabIssue, text: str) -> str:
-        """Quick actions take effect and leave the text, but for those in what GitLab counts as code."""
+        """Execute quick actions and remove them from the text, except in what GitLab counts as code."""
         kept: list[str] = []
 
-        def put_away(found: re.Match[str]) -> str:
-            kept.append(found[0])
+        def put_away(match: re.Match[str]) -> str:
+            kept.append(match[0])
             return f"\x00{len(kept) - 1}\x00"
 
-        def act(found: re.Match[str]) -> str:
-            match found[1].lower():
+        def act(match: re.Match[str]) -> str:
+            match match[1].lower():
                 case "close":
                     issue.state = "closed"
                 case "reopen":
                     issue.state = "opened"
                 case "label":
-                    issue.labels.append((found[2] or "").strip("~ "))
+                    issue.labels.append((match[2] or "").strip("~ "))
                 case _:
-                    issue.title = f"{issue.title} ({found[0].strip()})"
+                    issue.title = f"{issue.title} ({match[0].strip()})"
             return ""
 
         text = _COMMAND.sub(act, _FENCED.sub(put_away, text.replace("\x00", "").replace("\r", "")))
-        return re.sub(r"\x00(\d+)\x00", lambda found: kept[int(found[1])], text).rstrip()
+        return re.sub(r"\x00(\d+)\x00", lambda match: kept[int(match[1])], text).rstrip()
 
     # -- what a person does ------------------------------------------------------------------------------------------
 
     async def open_issue(self, title: str, description: str) -> int:
-        """A person opens an issue."""
+        """Open an issue, as a person."""
         issue = self.add_issue(title, description, PERSON)
         await self._tell(issue, "open")
         return issue.iid
 
     async def close_issue(self, iid: int) -> int:
-        """A person closes an issue; the status of the answer to its webhook, 0 without one."""
+        """Close an issue, as a person; return the status of the response to its webhook, 0 without one."""
         self.set_state(self.issues[iid], "closed", PERSON)
         return await self._tell(self.issues[iid], "close")
 
     async def reopen_issue(self, iid: int) -> int:
-        """A person reopens an issue."""
+        """Reopen an issue, as a person."""
         self.set_state(self.issues[iid], "opened", PERSON)
         return await self._tell(self.issues[iid], "reopen")
 
     async def move_issue(self, iid: int, to: int = 4711) -> int:
-        """A person moves an issue to another project: its old self is closed."""
+        """Move an issue to another project, as a person: the old issue is closed."""
         issue = self.issues[iid]
         issue.moved_to_id = to
         self.set_state(issue, "closed", PERSON)
@@ -188,9 +188,11 @@ class GitLabState(FakeTracker):
         return await self.post_webhook(self.webhook_url, body, headers)
 
     def call(self, issue: GitLabIssue, action: str, secret: str) -> tuple[dict[str, str], bytes]:
-        """The webhook call: https://docs.gitlab.com/user/project/integrations/webhook_events/#work-item-events."""
+        """Return the webhook call:
+        https://docs.gitlab.com/user/project/integrations/webhook_events/#work-item-events.
+        """
         kind = "confidential_issue" if issue.confidential else "issue"
-        said = {
+        payload = {
             "object_kind": "issue",
             "event_type": kind,
             "user": {**self.user(PERSON), "email": "[REDACTED]"},
@@ -213,7 +215,7 @@ class GitLabState(FakeTracker):
                 "action": action,
             },
         }
-        body, key = json.dumps(said).encode(), str(uuid.uuid4())
+        body, key = json.dumps(payload).encode(), str(uuid.uuid4())
         headers = {
             "User-Agent": "GitLab/18.5.0",
             "X-Gitlab-Event": "Confidential Issue Hook" if issue.confidential else "Issue Hook",
@@ -227,11 +229,11 @@ class GitLabState(FakeTracker):
     # -- JSON --------------------------------------------------------------------------------------------------------
 
     def user(self, name: str) -> dict[str, Any]:
-        """An account."""
+        """Return an account."""
         return {"id": self.users[name], "username": name, "name": name.title(), "state": "active"}
 
     def issue_json(self, issue: GitLabIssue) -> dict[str, Any]:
-        """An issue: https://docs.gitlab.com/api/issues/."""
+        """Return an issue: https://docs.gitlab.com/api/issues/."""
         duplicate = issue.duplicated_to_id
         return {
             "id": 1000 + issue.iid,
@@ -254,7 +256,7 @@ class GitLabState(FakeTracker):
         }
 
     def note_json(self, note: GitLabNote) -> dict[str, Any]:
-        """A note: https://docs.gitlab.com/api/notes/."""
+        """Return a note: https://docs.gitlab.com/api/notes/."""
         return {
             "id": note.id,
             "body": note.body,
@@ -264,15 +266,20 @@ class GitLabState(FakeTracker):
         }
 
     def hook_json(self, hook: GitLabHook) -> dict[str, Any]:
-        """A webhook, its secrets left out: https://docs.gitlab.com/api/project_webhooks/."""
-        told: dict[str, Any] = {"id": hook.id, "url": hook.url, "alert_status": "executable", **hook.flags}
+        """Return a webhook without its secrets: https://docs.gitlab.com/api/project_webhooks/."""
+        reported: dict[str, Any] = {
+            "id": hook.id,
+            "url": hook.url,
+            "alert_status": "executable",
+            **hook.flags,
+        }
         if self.signs:
-            told |= {"token_present": bool(hook.token), "signing_token_present": bool(hook.signing_token)}
-        return told
+            reported |= {"token_present": bool(hook.token), "signing_token_present": bool(hook.signing_token)}
+        return reported
 
 
 def proof(secret: str, key: str, body: bytes, now: dt.datetime) -> dict[str, str]:
-    """The headers by which a call shows that it is GitLab's: a signature, or the secret token as it is."""
+    """Return the headers that authenticate a call: a signature, or the secret token as it is."""
     if not secret.startswith("whsec_"):
         return {"X-Gitlab-Token": secret} if secret else {}
     at = str(int(now.timestamp()))
@@ -291,5 +298,5 @@ def _iso(at: dt.datetime) -> str:
 
 
 def _written(at: dt.datetime) -> str:
-    """As times of webhooks are written in some versions."""
+    """Return a time as some versions write it in webhooks."""
     return at.strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -21,12 +21,12 @@ from pointsman_gitlab.errors import message_of, problem
 
 def answer(status: int, said: object = None, method: str = "POST", **headers: str) -> Response:
     body = said if isinstance(said, bytes) else json.dumps(said).encode()
-    told = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Response(method=method, path="/x", status=status, headers=told, body=body)
+    reported = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Response(method=method, path="/x", status=status, headers=reported, body=body)
 
 
 @pytest.mark.parametrize(
-    ("said", "words"),
+    ("body", "message"),
     [
         ({"message": "404 Project Not Found"}, "404 Project Not Found"),
         ({"error": "title is missing"}, "title is missing"),
@@ -41,12 +41,12 @@ def answer(status: int, said: object = None, method: str = "POST", **headers: st
         ({"message": None}, ""),
     ],
 )
-def test_gitlabs_words_are_read(said, words):
-    assert message_of(answer(400, said))[0] == words
+def test_gitlabs_words_are_read(body, message):
+    assert message_of(answer(400, body))[0] == message
 
 
 @pytest.mark.parametrize(
-    ("status", "said", "kind"),
+    ("status", "body", "kind"),
     [
         (401, {"message": "401 Unauthorized"}, AuthFailed),
         (403, {"error": "insufficient_scope"}, Misconfigured),
@@ -62,8 +62,8 @@ def test_gitlabs_words_are_read(said, words):
         (301, None, Misconfigured),
     ],
 )
-def test_statuses_stand_for_errors(status, said, kind):
-    assert type(problem(answer(status, said), "create the issue")) is kind
+def test_statuses_stand_for_errors(status, body, kind):
+    assert type(problem(answer(status, body), "create the issue")) is kind
 
 
 def test_a_404_of_an_issue_is_about_it_unless_it_names_the_project():

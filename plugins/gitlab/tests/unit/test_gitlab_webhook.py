@@ -21,11 +21,11 @@ def signed(
     body: bytes = BODY, *, key: bytes = KEY, at: str = "1781000000", call: str = "call-1"
 ) -> dict[str, str]:
     """By the specification: https://github.com/standard-webhooks/standard-webhooks."""
-    made = hmac.new(key, f"{call}.{at}.".encode() + body, hashlib.sha256).digest()
+    created = hmac.new(key, f"{call}.{at}.".encode() + body, hashlib.sha256).digest()
     return {
         "webhook-id": call,
         "webhook-timestamp": at,
-        "webhook-signature": f"v1,{base64.b64encode(made).decode()}",
+        "webhook-signature": f"v1,{base64.b64encode(created).decode()}",
     }
 
 
@@ -36,8 +36,8 @@ def test_a_secret_token_is_compared_as_it_is():
     headers = {"x-gitlab-token": "secret"}
     assert webhook_events.is_genuine(headers, BODY, [b"old", b"secret"])
     assert webhook_events.is_genuine({"x-gitlab-token": "gehe\u00efm"}, BODY, ["gehe\u00efm".encode()])
-    for given in ("", "Secret", "secret ", "\udcff"):
-        assert not webhook_events.is_genuine({"x-gitlab-token": given}, BODY, [b"old", b"secret"])
+    for received in ("", "Secret", "secret ", "\udcff"):
+        assert not webhook_events.is_genuine({"x-gitlab-token": received}, BODY, [b"old", b"secret"])
     for secrets in ([], [b""]):
         assert not webhook_events.is_genuine({"x-gitlab-token": ""}, BODY, secrets)
         assert not webhook_events.is_genuine({}, BODY, secrets)
@@ -90,10 +90,10 @@ def test_a_call_is_known_by_the_key_that_it_keeps():
 def test_calls_that_share_an_event_differ_by_their_body():
     """Before GitLab 17.4 calls that led to each other had the event's id in common."""
     headers = {"x-gitlab-event-uuid": "e"}
-    one, again = webhook_events.call_id(headers, BODY), webhook_events.call_id(headers, BODY)
-    assert one == again
-    assert one is not None and one.startswith("e-")
-    assert webhook_events.call_id(headers, BODY + b" ") != one
+    item, repeated = webhook_events.call_id(headers, BODY), webhook_events.call_id(headers, BODY)
+    assert item == repeated
+    assert item is not None and item.startswith("e-")
+    assert webhook_events.call_id(headers, BODY + b" ") != item
 
 
 # -- what they say -------------------------------------------------------------------------------------------------

@@ -54,10 +54,10 @@ def test_a_title_is_one_line_within_the_limit():
 )
 def test_quick_actions_are_made_inert_everywhere(text):
     """What GitLab counts as code is less than Markdown does, so it is done in code too."""
-    made = wire.marked_text(text, MARKER)
-    assert "\r" not in made
-    assert not re.search(r"(?m)^/", made)
-    assert "\u2060/" in made
+    created = wire.marked_text(text, MARKER)
+    assert "\r" not in created
+    assert not re.search(r"(?m)^/", created)
+    assert "\u2060/" in created
 
 
 @pytest.mark.parametrize("text", ["/usr/lib/python3", "see /close", "1/2", " /close", "/", "/ no"])
@@ -78,10 +78,10 @@ def test_an_open_fence_is_closed_before_the_marker():
 
 def test_a_text_that_is_too_long_is_cut_and_keeps_its_marker():
     for text in ("x" * 2_000_000, "```\n" + "code\n" * 300_000, "\U0001f600" * 1_100_000):
-        made = wire.marked_text(text, MARKER)
-        assert len(made) <= wire.BODY_CHARACTERS
-        assert find_markers(made) == (MARKER.text,)
-        assert "is cut here" in made
+        created = wire.marked_text(text, MARKER)
+        assert len(created) <= wire.BODY_CHARACTERS
+        assert find_markers(created) == (MARKER.text,)
+        assert "is cut here" in created
 
 
 def test_labels_have_no_commas():
@@ -177,11 +177,11 @@ def test_what_is_no_time_is_none(text):
 def test_what_gitlab_left_out_is_noted():
     raw = {"labels": ["Bug"], "assignees": [{"id": 8}]}
     assert wire.notes_of_response(raw, ["bug"], {"ada": 8}) == []
-    [labels, one] = wire.notes_of_response(raw, ["bug", "shop"], {"ada": 8, "bob": 9})
+    [labels, item] = wire.notes_of_response(raw, ["bug", "shop"], {"ada": 8, "bob": 9})
     assert "shop" in labels and "bug," not in labels
-    assert "bob" in one and "licence" in one
-    [nobody] = wire.notes_of_response({}, [], {"ada": 8})
-    assert "no members" in nobody
+    assert "bob" in item and "licence" in item
+    [no_account] = wire.notes_of_response({}, [], {"ada": 8})
+    assert "no members" in no_account
 
 
 # -- settings ------------------------------------------------------------------------------------------------------

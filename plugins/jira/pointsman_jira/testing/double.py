@@ -1,7 +1,7 @@
-"""A Jira Cloud site's double: issues, comments, transitions and search of its projects, in memory, over real HTTP.
+"""Test double of a Jira Cloud site: issues, comments, transitions and search of its projects, in memory, over HTTP.
 
-It answers as Jira does, traps included: a create tells only id and key, edits and transitions answer an empty 204, a
-search shows what its index knew some time ago, texts must be documents, transition ids must be strings, webhooks carry
+It answers as Jira does, traps included: a create returns only id and key, edits and transitions answer an empty 204,
+a search shows an older state of its index, texts must be documents, transition ids must be strings, webhooks contain
 wiki markup. https://developer.atlassian.com/cloud/jira/platform/rest/v3/intro/ and
 https://developer.atlassian.com/cloud/jira/platform/webhooks/
 """
@@ -43,30 +43,30 @@ _Handler = Callable[[web.Request], Awaitable[web.Response]]
 class FakeJira(JiraState):
     """A site with one or more projects.
 
-    What a test may set at any time:
+    A test may set at any time:
 
-    * ``webhook_url``, ``webhook_secret``: where webhooks go; without an address none is sent;
-    * ``echo``: whether calls of the API send webhooks too, as the real site does, in the background;
-    * ``clock``: the site's time in seconds; ``index_lag_seconds``: how late the search learns of a change;
-      ``reindex()`` makes it learn at once;
+    * ``webhook_url``, ``webhook_secret``: the webhook; without a URL none is sent;
+    * ``echo``: whether API calls send webhooks too, as the real site does, in the background;
+    * ``clock``: the site's time in seconds; ``index_lag_seconds``: the delay of the search index; ``reindex()``
+      updates it at once;
     * ``transitions``, ``statuses``: the workflow, the same from every status; without transitions the account may not
       move issues;
     * ``off_screen``: fields that can't be set; ``required_fields``: fields that a create must have;
     * ``refuse_rich``: whether documents with anything but plain paragraphs are refused;
-    * ``show_comment_properties``: whether a list of comments shows their properties when asked to;
-    * ``fields``: further fields of the create screen, by id, as the API describes them; ``text_areas``: those of several
-      lines; ``priorities``; ``assignable``: who can be given issues;
-    * ``admin``: whether the account may make webhooks; ``hooks``: those there are;
-    * ``page_max``: the most a list gives at once; ``issue_types``, ``projects``, ``lacking`` (permissions).
+    * ``show_comment_properties``: whether a list of comments contains their properties on request;
+    * ``fields``: further fields of the create screen, by id, as the API describes them; ``text_areas``: the
+      multi-line fields among them; ``priorities``; ``assignable``: who can be assigned;
+    * ``admin``: whether the account may create webhooks; ``hooks``: the existing webhooks;
+    * ``page_max``: the largest page; ``issue_types``, ``projects``, ``lacking`` (permissions).
 
-    ``prefix`` puts the API below a path, as it is for tokens with scopes. ``data_center`` makes it a Jira Data Center: API
-    version 2, a personal access token, texts in wiki markup, accounts by key and name.
+    ``prefix`` puts the API below a path, as it is for tokens with scopes. ``data_center`` makes it a Jira Data
+    Center: API version 2, a personal access token, texts in wiki markup, accounts by key and name.
     """
 
     # -- HTTP --------------------------------------------------------------------------------------------------------
 
     def routes(self) -> list[web.RouteDef]:
-        """The calls that this double knows, of API version 3 or, on Data Center, 2."""
+        """Return the calls that this double knows, of API version 3 or, on Data Center, 2."""
         api = f"{self.prefix}/rest/api/{2 if self.data_center else 3}"
         hooks = "/rest/webhooks/1.0/webhook"
         search = ("/search", self._post_search_2) if self.data_center else ("/search/jql", self._post_search)
@@ -105,7 +105,7 @@ class FakeJira(JiraState):
 
         return guarded
 
-    def _found(self, request: web.Request) -> JiraIssue:
+    def _find_issue(self, request: web.Request) -> JiraIssue:
         wanted = request.match_info["issue"]
         for issue in self.issues.values():
             if wanted in (issue.id, issue.key):
@@ -168,8 +168,8 @@ class FakeJira(JiraState):
         return web.json_response(page)
 
     async def _post_issue(self, request: web.Request) -> web.Response:
-        said = await json_object(request)
-        fields = said.get("fields") or {}
+        payload = await json_object(request)
+        fields = payload.get("fields") or {}
         project = (fields.get("project") or {}).get("key")
         if project not in self.projects:
             raise refusal(400, project="valid project is required")
@@ -188,7 +188,7 @@ class FakeJira(JiraState):
         issue.labels = list(fields.get("labels") or [])
         sent = {"project", "issuetype", "summary", "description", "labels"}
         issue.more = {name: value for name, value in fields.items() if name not in sent}
-        issue.properties = {item["key"]: item["value"] for item in said.get("properties") or []}
+        issue.properties = {item["key"]: item["value"] for item in payload.get("properties") or []}
         self._refresh_index()
         self.record_effect(
             "issue", issue.key, marker_of(issue.properties) or marker_label(issue.labels), issue.summary
@@ -211,8 +211,10 @@ class FakeJira(JiraState):
         errors |= summary_problem(fields.get("summary", "")) | label_problem(fields.get("labels") or [])
         for name in self.text_areas | {"description"}:
             if fields.get(name) is not None and name not in errors:
-                said = text_problem(fields[name], plain_only=self.refuse_rich, documents=not self.data_center)
-                errors |= {name: said} if said else {}
+                payload = text_problem(
+                    fields[name], plain_only=self.refuse_rich, documents=not self.data_center
+                )
+                errors |= {name: payload} if payload else {}
         priority = (fields.get("priority") or {}).get("name")
         if priority and priority not in self.priorities:
             errors["priority"] = f"The priority selected is invalid: {priority}"
@@ -223,15 +225,15 @@ class FakeJira(JiraState):
             raise refusal(400, **errors)
 
     async def _get_issue(self, request: web.Request) -> web.Response:
-        return web.json_response(self._issue(self._found(request), version=self._version))
+        return web.json_response(self._issue(self._find_issue(request), version=self._version))
 
     @property
     def _version(self) -> int:
         return 2 if self.data_center else 3
 
     async def _put_issue(self, request: web.Request) -> web.Response:
-        issue, said = self._found(request), await json_object(request)
-        fields = said.get("fields") or {}
+        issue, payload = self._find_issue(request), await json_object(request)
+        fields = payload.get("fields") or {}
         self._check_fields(fields, set())
         self._touch(issue)
         issue.summary = fields.get("summary", issue.summary)
@@ -242,7 +244,7 @@ class FakeJira(JiraState):
         return web.Response(status=204)
 
     async def _get_transitions(self, request: web.Request) -> web.Response:
-        self._found(request)
+        self._find_issue(request)
         expanded = "transitions.fields" in request.query.get("expand", "")
         shown = [
             {"id": way.id, "name": way.name, "to": self._status(way.to), "hasScreen": bool(way.fields)}
@@ -252,30 +254,32 @@ class FakeJira(JiraState):
         return web.json_response({"expand": "transitions", "transitions": shown})
 
     async def _post_transition(self, request: web.Request) -> web.Response:
-        issue, said = self._found(request), await json_object(request)
-        wanted = (said.get("transition") or {}).get("id")
+        issue, payload = self._find_issue(request), await json_object(request)
+        wanted = (payload.get("transition") or {}).get("id")
         way = next((way for way in self.transitions if way.id == wanted), None)
         if way is None:
             raise refusal(400, f"Transition id '{wanted}' is not valid for this issue.")
-        given = said.get("fields") or {}
-        missing = (name for name, shown in way.fields.items() if shown.get("required") and name not in given)
-        errors = {name: OFF_SCREEN.format(name) for name in given if name not in way.fields}
+        received = payload.get("fields") or {}
+        missing = (
+            name for name, shown in way.fields.items() if shown.get("required") and name not in received
+        )
+        errors = {name: OFF_SCREEN.format(name) for name in received if name not in way.fields}
         errors |= {
             name: f"{name} is required." for name in missing if not way.fields[name].get("hasDefaultValue")
         }
         if errors:
             raise refusal(400, **errors)
         items = self._move(issue, way.to)
-        chosen = (given.get("resolution") or {}).get("id")
+        chosen = (received.get("resolution") or {}).get("id")
         allowed = way.fields.get("resolution", {}).get("allowedValues", [])
-        issue.resolution = next((one["name"] for one in allowed if one["id"] == chosen), issue.resolution)
-        issue.more |= {name: value for name, value in given.items() if name != "resolution"}
+        issue.resolution = next((item["name"] for item in allowed if item["id"] == chosen), issue.resolution)
+        issue.more |= {name: value for name, value in received.items() if name != "resolution"}
         self.record_effect("state", issue.key, detail=self.statuses[way.to][1])
         self._echo(issue, "jira:issue_updated", items)
         return web.Response(status=204)
 
     async def _get_comments(self, request: web.Request) -> web.Response:
-        issue = self._found(request)
+        issue = self._find_issue(request)
         with_properties = "properties" in request.query.get("expand", "")
         comments = [self._comment(comment, properties=with_properties) for comment in issue.comments]
         if request.query.get("orderBy", "created").startswith("-"):
@@ -283,21 +287,21 @@ class FakeJira(JiraState):
         return self._page(request, "comments", comments)
 
     async def _post_comment(self, request: web.Request) -> web.Response:
-        issue, said = self._found(request), await json_object(request)
-        body = said.get("body")
+        issue, payload = self._find_issue(request), await json_object(request)
+        body = payload.get("body")
         problem = text_problem(body, plain_only=self.refuse_rich, documents=not self.data_center)
         if problem:
             raise refusal(400, comment=problem)
-        if not words_of(said["body"]).strip():
+        if not words_of(payload["body"]).strip():
             raise refusal(400, comment="Comment body can not be empty!")
-        made = self._add_comment(issue, self.account_id, said["body"])
-        made.properties = {item["key"]: item["value"] for item in said.get("properties") or []}
-        self.record_effect("comment", issue.key, marker_of(made.properties), words_of(made.body)[:80])
-        self._echo(issue, "comment_created", None, comment=made)
-        return web.json_response(self._comment(made), status=201)
+        created = self._add_comment(issue, self.account_id, payload["body"])
+        created.properties = {item["key"]: item["value"] for item in payload.get("properties") or []}
+        self.record_effect("comment", issue.key, marker_of(created.properties), words_of(created.body)[:80])
+        self._echo(issue, "comment_created", None, comment=created)
+        return web.json_response(self._comment(created), status=201)
 
     async def _delete_comment(self, request: web.Request) -> web.Response:
-        issue = self._found(request)
+        issue = self._find_issue(request)
         for comment in issue.comments:
             if comment.id == request.match_info["comment"]:
                 if comment.author != self.account_id:
@@ -316,28 +320,31 @@ class FakeJira(JiraState):
         raise refusal(404, f"The property {key} does not exist.")
 
     async def _post_search(self, request: web.Request) -> web.Response:
-        said, found = await self._search(request)
-        start = int(said.get("nextPageToken") or 0)
-        stop = start + min(int(said.get("maxResults", 50)), self.page_max)
-        page = [self._issue(issue) if said.get("fields") else {"id": issue.id} for issue in found[start:stop]]
-        answer: dict[str, Any] = {"issues": page, "isLast": stop >= len(found)}
+        payload, matching = await self._search(request)
+        start = int(payload.get("nextPageToken") or 0)
+        stop = start + min(int(payload.get("maxResults", 50)), self.page_max)
+        page = [
+            self._issue(issue) if payload.get("fields") else {"id": issue.id}
+            for issue in matching[start:stop]
+        ]
+        answer: dict[str, Any] = {"issues": page, "isLast": stop >= len(matching)}
         return web.json_response(answer if answer["isLast"] else answer | {"nextPageToken": str(stop)})
 
     async def _post_search_2(self, request: web.Request) -> web.Response:
-        said, found = await self._search(request)
-        start = int(said.get("startAt") or 0)
-        stop = start + min(int(said.get("maxResults", 50)), self.page_max)
-        page = [self._issue(issue, version=2) for issue in found[start:stop]]
-        answer = {"startAt": start, "maxResults": stop - start, "total": len(found), "issues": page}
+        payload, matching = await self._search(request)
+        start = int(payload.get("startAt") or 0)
+        stop = start + min(int(payload.get("maxResults", 50)), self.page_max)
+        page = [self._issue(issue, version=2) for issue in matching[start:stop]]
+        answer = {"startAt": start, "maxResults": stop - start, "total": len(matching), "issues": page}
         return web.json_response(answer)
 
     async def _search(self, request: web.Request) -> tuple[dict[str, Any], list[JiraIssue]]:
-        said = await json_object(request)
+        payload = await json_object(request)
         self._refresh_index()
-        test = query(str(said.get("jql", "")), self.projects, self.statuses, self.clock())
-        newest = "created DESC" in said["jql"]
-        found = sorted(filter(test, self._index.values()), key=lambda issue: int(issue.id), reverse=newest)
-        return said, found
+        test = query(str(payload.get("jql", "")), self.projects, self.statuses, self.clock())
+        newest = "created DESC" in payload["jql"]
+        matching = sorted(filter(test, self._index.values()), key=lambda issue: int(issue.id), reverse=newest)
+        return payload, matching
 
     # -- admin webhooks ----------------------------------------------------------------------------------------------
 
@@ -346,7 +353,7 @@ class FakeJira(JiraState):
             raise refusal(403, "Only administrators can manage webhooks.")
 
     def _hook(self, number: int) -> dict[str, Any]:
-        """A webhook as the site shows it: never with its secret."""
+        """Return a webhook as the site shows it: never with its secret."""
         hook = {name: value for name, value in self.hooks[number].items() if name != "secret"}
         return hook | {
             "self": f"{self.url}/rest/webhooks/1.0/webhook/{number}",
@@ -370,11 +377,11 @@ class FakeJira(JiraState):
         return await self._keep_hook(number, await json_object(request), self.hooks[number], 200)
 
     async def _keep_hook(
-        self, number: int, said: dict[str, Any], before: dict[str, Any], status: int
+        self, number: int, payload: dict[str, Any], before: dict[str, Any], status: int
     ) -> web.Response:
-        if not said.get("name") or not said.get("url"):
+        if not payload.get("name") or not payload.get("url"):
             raise refusal(400, "The webhook needs a name and a URL.")
-        self.hooks[number] = before | said
+        self.hooks[number] = before | payload
         self.webhook_url = self.hooks[number]["url"]
         self.webhook_secret = self.hooks[number].get("secret", "")
         self.record_effect("hook", str(number), detail=self.webhook_url)

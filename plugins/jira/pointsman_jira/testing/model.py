@@ -1,4 +1,4 @@
-"""What a Jira site's double is made of: issues, comments, transitions, webhook calls, and how a site writes things."""
+"""The data of the double: issues, comments, transitions, webhook calls, and the site's formats."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(slots=True)
 class JiraComment:
-    """A comment as the site keeps it; ``body`` is a document, on Data Center a text."""
+    """A comment as the site stores it; ``body`` is a document, on Data Center a text."""
 
     id: str
     author: str
@@ -20,7 +20,7 @@ class JiraComment:
 
 @dataclass(slots=True)
 class JiraIssue:
-    """An issue as the site keeps it; ``description`` is a document, on Data Center a text."""
+    """An issue as the site stores it; ``description`` is a document, on Data Center a text."""
 
     id: str
     key: str
@@ -41,7 +41,7 @@ class JiraIssue:
 
 @dataclass(slots=True)
 class JiraTransition:
-    """A way to a status; ``fields`` as the API shows them with ``expand=transitions.fields``."""
+    """A transition to a status; ``fields`` as the API shows them with ``expand=transitions.fields``."""
 
     id: str
     name: str
@@ -51,7 +51,7 @@ class JiraTransition:
 
 @dataclass(slots=True)
 class JiraWebhook:
-    """A webhook call the site made; ``status`` is None where nobody answered."""
+    """A webhook call that the site made; ``status`` is None without a response."""
 
     event: str
     key: str
@@ -61,7 +61,7 @@ class JiraWebhook:
 
 
 def change_item(name: str, before: str, after: str) -> dict[str, Any]:
-    """One entry of a changelog."""
+    """Return one entry of a changelog."""
     return {
         "field": name,
         "fieldtype": "jira",
@@ -72,13 +72,13 @@ def change_item(name: str, before: str, after: str) -> dict[str, Any]:
 
 
 def stamp(seconds: float) -> str:
-    """A time as Jira writes it."""
+    """Return a time as Jira writes it."""
     when = dt.datetime.fromtimestamp(seconds, dt.UTC)
     return when.strftime("%Y-%m-%dT%H:%M:%S.") + f"{when.microsecond // 1000:03d}+0000"
 
 
 def document(text: str) -> dict[str, Any]:
-    """A document of one paragraph."""
+    """Return a document of one paragraph."""
     return {
         "version": 1,
         "type": "doc",
@@ -87,10 +87,10 @@ def document(text: str) -> dict[str, Any]:
 
 
 def words_of(node: Any) -> str:
-    """The words of a document, a line for each block; a text is all words."""
+    """Return the text of a document, a line for each block; a plain text is returned as it is."""
     if isinstance(node, str):
         return node
     if node.get("type") == "text":
         return str(node.get("text", ""))
-    words = "".join(words_of(child) for child in node.get("content", ()))
-    return words + "\n" if node.get("type") in {"paragraph", "heading", "codeBlock"} else words
+    texts = "".join(words_of(child) for child in node.get("content", ()))
+    return texts + "\n" if node.get("type") in {"paragraph", "heading", "codeBlock"} else texts

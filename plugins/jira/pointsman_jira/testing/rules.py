@@ -1,4 +1,4 @@
-"""What a Jira site refuses and how it says so; the few forms of JQL that the double understands."""
+"""The refusals of a Jira site and their messages; the few forms of JQL that the double understands."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ _DONE_ID = "3"
 
 
 def refusal(status: int, *messages: str, **errors: str) -> web.HTTPException:
-    """A refusal in Jira's form."""
+    """Return a refusal in Jira's format."""
     body = json.dumps({"errorMessages": list(messages), "errors": errors})
     kinds = {400: web.HTTPBadRequest, 403: web.HTTPForbidden, 404: web.HTTPNotFound}
     return kinds[status](text=body, content_type="application/json")
 
 
 async def json_object(request: web.Request) -> dict[str, Any]:
-    """The body of a request."""
+    """Return the body of a request."""
     try:
-        said = json.loads(await request.read())
+        payload = json.loads(await request.read())
     except ValueError as error:
         raise refusal(
             400, "There was an error parsing JSON. Check that your request body is valid."
         ) from error
-    if not isinstance(said, dict):
+    if not isinstance(payload, dict):
         raise refusal(400, "Invalid request payload. Refer to the REST API documentation and try again.")
-    return said
+    return payload
 
 
 def summary_problem(summary: Any) -> dict[str, str]:
-    """What is wrong with a summary."""
+    """Return what is wrong with a summary."""
     if not isinstance(summary, str) or "\n" in summary:
         return {"summary": "The summary is invalid because it contains newline characters."}
     return {"summary": "Summary can't exceed 255 characters."} if len(summary) > 255 else {}
 
 
 def label_problem(labels: list[str]) -> dict[str, str]:
-    """What is wrong with labels."""
+    """Return what is wrong with labels."""
     spaced = [label for label in labels if " " in label]
     return {"labels": f"The label '{spaced[0]}' contains spaces which is invalid."} if spaced else {}
 
 
 def text_problem(text: Any, *, plain_only: bool, documents: bool) -> str:
-    """What is wrong with a text of several lines: version 3 takes documents alone, version 2 strings alone."""
+    """Return what is wrong with a multi-line text: version 3 takes only documents, version 2 only strings."""
     if not documents:
         if not isinstance(text, str):
             return "Operation value must be a string"
@@ -64,7 +64,7 @@ def text_problem(text: Any, *, plain_only: bool, documents: bool) -> str:
 
 
 def _is_valid(node: Any) -> bool:
-    """The rules that are broken most: every node has a type, no text is empty, no quote holds a heading."""
+    """Check the rules that are broken most: every node has a type, no text is empty, no quote contains a heading."""
     if (
         not isinstance(node, dict)
         or not node.get("type")
@@ -85,20 +85,20 @@ def _is_plain(document: dict[str, Any]) -> bool:
 
 
 def marker_of(properties: dict[str, Any]) -> str:
-    """The marker in entity properties."""
+    """Return the marker in entity properties."""
     value = properties.get("pointsman")
     return str(value.get("marker", "")) if isinstance(value, dict) else ""
 
 
 def marker_label(labels: list[str]) -> str:
-    """The marker among labels."""
+    """Return the marker among labels."""
     return next((label for label in labels if label.startswith("pm1-")), "")
 
 
 def query(
     jql: str, projects: set[str], statuses: Mapping[str, tuple[int, str]], now: float
 ) -> Callable[[JiraIssue], bool]:
-    """What a query asks of an issue: project, labels, updated, issuetype, statusCategory."""
+    """Return the conditions of a query: project, labels, updated, issuetype, statusCategory."""
     tests: list[Callable[[JiraIssue], bool]] = []
     for clause in re.split(r"\s+AND\s+", jql.partition(" ORDER BY ")[0].strip()):
         match = _CLAUSE.fullmatch(clause)

@@ -1,4 +1,4 @@
-"""What a Jira site's double holds, what people do there, and the webhooks it sends. The calls are in ``double``."""
+"""The data of the site, the actions of people, and the webhooks that it sends. The API calls are in ``double``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _STATUS = {
 
 
 class JiraState(FakeTracker):
-    """What the site holds, what people do there, and the webhooks it sends."""
+    """The data of the site, the actions of people, and the webhooks that it sends."""
 
     def __init__(
         self,
@@ -97,7 +97,7 @@ class JiraState(FakeTracker):
         project: str = "",
         send: bool = True,
     ) -> str:
-        """Somebody makes an issue; gives its key."""
+        """Create an issue, as a person; return its key."""
         issue = self._add_issue(project or self.project_key, summary, by)
         issue.labels = list(labels)
         await self._call(issue, "jira:issue_created", by, [], send=send)
@@ -106,7 +106,9 @@ class JiraState(FakeTracker):
     async def close_issue(
         self, key: str, reason: str | None = None, *, by: str = "dev", send: bool = True
     ) -> int | None:
-        """Somebody closes an issue; ``reason`` is the resolution's name. Gives the status of the webhook's answer."""
+        """Close an issue, as a person; ``reason`` is the resolution's name. Return the status of the webhook's
+        response.
+        """
         issue = self.by_key(key)
         items = self._move(
             issue, next(to for to, (_, category) in self.statuses.items() if category == "done")
@@ -115,7 +117,7 @@ class JiraState(FakeTracker):
         return await self._call(issue, "jira:issue_updated", by, items, send=send)
 
     async def reopen_issue(self, key: str, *, by: str = "dev", send: bool = True) -> int | None:
-        """Somebody reopens an issue; gives the status of the webhook's answer."""
+        """Reopen an issue, as a person; return the status of the webhook's response."""
         issue = self.by_key(key)
         items = self._move(
             issue, next(to for to, (_, category) in self.statuses.items() if category == "new")
@@ -123,13 +125,13 @@ class JiraState(FakeTracker):
         return await self._call(issue, "jira:issue_updated", by, items, send=send)
 
     async def comment(self, key: str, text: str, *, by: str = "dev", send: bool = True) -> int | None:
-        """Somebody comments; gives the status of the webhook's answer."""
+        """Comment, as a person; return the status of the webhook's response."""
         issue = self.by_key(key)
-        made = self._add_comment(issue, by, text if self.data_center else document(text))
-        return await self._call(issue, "comment_created", by, None, send=send, comment=made)
+        created = self._add_comment(issue, by, text if self.data_center else document(text))
+        return await self._call(issue, "comment_created", by, None, send=send, comment=created)
 
     async def move_issue(self, key: str, project: str, *, by: str = "dev", send: bool = True) -> int | None:
-        """Somebody moves an issue to another project: another key, the same id."""
+        """Move an issue to another project, as a person: another key, the same id."""
         issue, before = self.by_key(key), key
         self.projects.add(project)
         was, issue.project, issue.key = issue.project, project, self._next_key(project)
@@ -138,25 +140,25 @@ class JiraState(FakeTracker):
         return await self._call(issue, "jira:issue_updated", by, items, send=send)
 
     async def delete_issue(self, key: str, *, by: str = "dev", send: bool = True) -> int | None:
-        """Somebody deletes an issue; gives the status of the webhook's answer."""
+        """Delete an issue, as a person; return the status of the webhook's response."""
         issue = self.by_key(key)
         del self.issues[issue.id]
         return await self._call(issue, "jira:issue_deleted", by, None, send=send)
 
     async def replay(self, webhook: JiraWebhook) -> int | None:
-        """The site calls again: the same body under the same id."""
-        return await self._send(webhook.event, webhook.key, webhook.body, again=webhook.headers)
+        """Repeat a webhook call: the same body with the same id."""
+        return await self._send(webhook.event, webhook.key, webhook.body, repeated=webhook.headers)
 
     def by_key(self, key: str) -> JiraIssue:
-        """The issue that has this key now."""
+        """Return the issue that has this key now."""
         return next(issue for issue in self.issues.values() if issue.key == key)
 
     def reindex(self) -> None:
-        """The search learns everything at once."""
+        """Update the search index at once."""
         self._index = {issue.id: copy.deepcopy(issue) for issue in self.issues.values()}
 
     async def webhooks_sent(self) -> None:
-        """Wait for webhook calls that are under way in the background."""
+        """Wait for webhook calls in the background."""
         while self._sending:
             await asyncio.gather(*self._sending)
 
@@ -181,10 +183,10 @@ class JiraState(FakeTracker):
         return issue
 
     def _add_comment(self, issue: JiraIssue, by: str, body: Any) -> JiraComment:
-        made = JiraComment(self._next_id(), by, body, self.clock())
-        issue.comments.append(made)
+        created = JiraComment(self._next_id(), by, body, self.clock())
+        issue.comments.append(created)
         self._touch(issue)
-        return made
+        return created
 
     def _touch(self, issue: JiraIssue) -> None:
         self._refresh_index()
@@ -291,20 +293,20 @@ class JiraState(FakeTracker):
         send: bool = True,
         comment: JiraComment | None = None,
     ) -> int | None:
-        """Make the webhook call for something that happened."""
+        """Make the webhook call for an action."""
         self._refresh_index()
         body = self._news(issue, event, by, items, comment)
         return await self._send(event, issue.key, body) if send and self.webhook_url else None
 
     async def _send(
-        self, event: str, key: str, body: bytes, *, again: dict[str, str] | None = None
+        self, event: str, key: str, body: bytes, *, repeated: dict[str, str] | None = None
     ) -> int | None:
         headers = {"X-Atlassian-Webhook-Identifier": str(uuid.uuid4()), "X-Atlassian-Webhook-Flow": "Primary"}
-        if again is not None:
-            headers = {**again, "X-Atlassian-Webhook-Retry": "1"}
+        if repeated is not None:
+            headers = {**repeated, "X-Atlassian-Webhook-Retry": "1"}
         elif self.webhook_secret:
-            made = hmac.new(self.webhook_secret.encode(), body, hashlib.sha256).hexdigest()
-            headers["X-Hub-Signature"] = f"sha256={made}"
+            created = hmac.new(self.webhook_secret.encode(), body, hashlib.sha256).hexdigest()
+            headers["X-Hub-Signature"] = f"sha256={created}"
         sent = JiraWebhook(event, key, headers, body)
         self.webhooks.append(sent)
         try:
@@ -321,7 +323,7 @@ class JiraState(FakeTracker):
         items: list[dict[str, Any]] | None,
         comment: JiraComment | None = None,
     ) -> None:
-        """The webhook call that a call of the API sets off, in the background."""
+        """Send the webhook call that an API call causes, in the background."""
         if self.echo and self.webhook_url:
             body = self._news(issue, event, self.account_id, items, comment)
             task = asyncio.create_task(self._send(event, issue.key, body))

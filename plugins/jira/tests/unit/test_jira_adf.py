@@ -67,16 +67,16 @@ def check(node, parent=None):
         check(child, kind)
 
 
-def words(node):
-    return node.get("text", "") + "".join(words(child) for child in node.get("content", ()))
+def text_of(node):
+    return node.get("text", "") + "".join(text_of(child) for child in node.get("content", ()))
 
 
 def blocks(text):
     return adf.document(text)["content"]
 
 
-def text(said, *marks):
-    node = {"type": "text", "text": said}
+def text(content, *marks):
+    node = {"type": "text", "text": content}
     return (
         {**node, "marks": [mark if isinstance(mark, dict) else {"type": mark} for mark in marks]}
         if marks
@@ -94,19 +94,19 @@ def paragraph(*inline):
 
 @quick
 @given(markdown)
-def test_any_text_becomes_a_valid_document(said):
-    document = adf.document(said)
+def test_any_text_becomes_a_valid_document(text_input):
+    document = adf.document(text_input)
     check(document)
-    assert document == adf.document(said)
+    assert document == adf.document(text_input)
     json.dumps(document).encode()
 
 
 @quick
 @given(markdown, st.integers(0, 300))
-def test_a_cut_document_is_valid_and_short(said, limit):
-    for made in (adf.document(said, limit), adf.plain_document(said, limit)):
-        check(made)
-        assert len(words(made)) <= limit + 120
+def test_a_cut_document_is_valid_and_short(text_input, limit):
+    for created in (adf.document(text_input, limit), adf.plain_document(text_input, limit)):
+        check(created)
+        assert len(text_of(created)) <= limit + 120
 
 
 @quick
@@ -116,7 +116,7 @@ def test_a_cut_document_is_valid_and_short(said, limit):
     )
 )
 def test_no_word_is_lost_in_nesting(around):
-    assert "needle" in words(adf.document(around + "needle"))
+    assert "needle" in text_of(adf.document(around + "needle"))
 
 
 def test_marks_and_their_order():
@@ -165,10 +165,10 @@ def test_code_stands_with_a_link_at_most():
     ],
 )
 def test_inline(source, expected):
-    made = adf.document(source)
-    check(made)
+    created = adf.document(source)
+    check(created)
     if expected is not None:
-        assert made["content"] == [paragraph(*expected)]
+        assert created["content"] == [paragraph(*expected)]
 
 
 def test_blocks():
@@ -250,21 +250,21 @@ def test_empty_text_is_an_empty_document():
 def test_a_long_text_is_cut_and_says_so():
     document = adf.document("# Head\n\n" + "word " * 20000)
     assert adf.size(document["content"]) < 25_000
-    assert "100008 characters" in words(document["content"][-1])
-    assert words(document).startswith("Headword")
+    assert "100008 characters" in text_of(document["content"][-1])
+    assert text_of(document).startswith("Headword")
     whole = adf.document("word " * 4000)
-    assert "Cut here" not in words(whole)
+    assert "Cut here" not in text_of(whole)
 
 
 def test_a_long_trace_is_cut_inside_its_block():
     content = blocks("before\n\n```\n" + "line\n" * 9000 + "```\n")
     assert [node["type"] for node in content] == ["paragraph", "codeBlock", "paragraph"]
-    assert len(words(content[1])) > 20_000
+    assert len(text_of(content[1])) > 20_000
 
 
 def test_control_characters_do_not_reach_jira():
-    said = json.dumps(adf.document("a\x00b\x1bc\ud800d\n\n```\n\x07\n```"))
-    assert not any(bad in said for bad in ("\\u0000", "\\u001b", "\\u0007", "\\ud800"))
+    payload = json.dumps(adf.document("a\x00b\x1bc\ud800d\n\n```\n\x07\n```"))
+    assert not any(bad in payload for bad in ("\\u0000", "\\u001b", "\\u0007", "\\ud800"))
 
 
 def test_the_plain_form_is_paragraphs_without_marks():

@@ -50,9 +50,9 @@ def test_the_published_example_verifies():
 
 @pytest.mark.parametrize("method", ["sha1", "sha512", "SHA-256", "", "sha256 "])
 def test_other_methods_are_refused(method):
-    made = hmac.new(b"s", b"body", hashlib.sha256).hexdigest()
-    assert not webhook_events.verify({"x-hub-signature": f"{method}={made}"}, b"body", [b"s"])
-    assert not webhook_events.verify({"x-hub-signature-256": f"sha256={made}"}, b"body", [b"s"])
+    created = hmac.new(b"s", b"body", hashlib.sha256).hexdigest()
+    assert not webhook_events.verify({"x-hub-signature": f"{method}={created}"}, b"body", [b"s"])
+    assert not webhook_events.verify({"x-hub-signature-256": f"sha256={created}"}, b"body", [b"s"])
 
 
 @quick
@@ -94,8 +94,8 @@ RECORDED = {
 @pytest.mark.parametrize("name", RECORDED)
 def test_what_each_recorded_call_means(recorded, name):
     raw, expected = recorded(name), RECORDED[name]
-    said = json.loads(raw)
-    issue_id, key, user = said["issue"]["id"], said["issue"]["key"], said.get("user", {})
+    payload = json.loads(raw)
+    issue_id, key, user = payload["issue"]["id"], payload["issue"]["key"], payload.get("user", {})
     ref = IssueRef(issue_id, key, f"{SITE}/browse/{key}")
     news = read(raw, project=key.split("-")[0])
     if isinstance(expected, str) and expected != "gone":
@@ -109,11 +109,11 @@ def test_what_each_recorded_call_means(recorded, name):
         return
     assert isinstance(news, IssueState)
     assert (news.state, news.close_reason) == expected
-    updated = said["issue"]["fields"].get("updated")
+    updated = payload["issue"]["fields"].get("updated")
     when = (
         dt.datetime.strptime(updated, "%Y-%m-%dT%H:%M:%S.%f%z")
         if updated
-        else dt.datetime.fromtimestamp(said["timestamp"] / 1000, dt.UTC)
+        else dt.datetime.fromtimestamp(payload["timestamp"] / 1000, dt.UTC)
     )
     assert news.version == when
 
@@ -159,8 +159,8 @@ def test_an_automation_without_account_is_no_actor():
 
 def test_without_a_category_nothing_is_claimed():
     assert read(call(about=issue(category=None)), project="OPS") == IgnoredWebhook("no status category in it")
-    told = read(call(about=issue(category=None, resolution={"name": "Duplicate"})), project="OPS")
-    assert (told.state, told.close_reason) == ("closed", "duplicate")
+    reported = read(call(about=issue(category=None, resolution={"name": "Duplicate"})), project="OPS")
+    assert (reported.state, reported.close_reason) == ("closed", "duplicate")
 
 
 MOVED = {
@@ -198,8 +198,8 @@ def test_the_snapshot_counts_whatever_the_changelog_says(category, changelog, na
 
 def test_reasons_are_told_by_the_names_in_the_settings():
     body = json.dumps(call(about=issue(resolution={"name": "Dublette"}))).encode()
-    told = webhook_events.read(body, project="OPS", site=SITE, reasons={"duplicate": "dublette"})
-    assert told.close_reason == "duplicate"
+    reported = webhook_events.read(body, project="OPS", site=SITE, reasons={"duplicate": "dublette"})
+    assert reported.close_reason == "duplicate"
     assert read(body, project="OPS").close_reason == "completed"
 
 
@@ -284,8 +284,8 @@ def test_json_of_any_shape_comes_to_a_decision(value, about, fields):
 
 
 def test_the_tracker_hands_webhooks_on():
-    made = JiraSettings(url=SITE, email="a@b.test", api_token=Secret("t"), project_key="ops")
-    tracker = JiraTracker(made, None)  # no call is made
+    created = JiraSettings(url=SITE, email="a@b.test", api_token=Secret("t"), project_key="ops")
+    tracker = JiraTracker(created, None)  # no call is made
     assert isinstance(tracker.read_webhook({}, json.dumps(call()).encode()), IssueState)
     assert tracker.webhook_id({"x-atlassian-webhook-identifier": "i"}, b"") == "i"
     assert not tracker.verify_webhook({}, b"", [b"s"])

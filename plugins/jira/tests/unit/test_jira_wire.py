@@ -32,14 +32,14 @@ def answer(status, body=b"", headers=None, method="POST"):
 
 
 def test_settings_are_tidied():
-    made = JiraSettings(**GOOD)
-    assert (made.site, made.base, made.project) == (
+    created = JiraSettings(**GOOD)
+    assert (created.site, created.base, created.project) == (
         "https://acme.atlassian.net",
         "https://acme.atlassian.net",
         "OPS",
     )
-    assert made.authorization.reveal() == "Basic Ym90QGFjbWUudGVzdDp0"
-    assert "Ym90" not in repr(made.authorization)
+    assert created.authorization.reveal() == "Basic Ym90QGFjbWUudGVzdDp0"
+    assert "Ym90" not in repr(created.authorization)
     scoped = JiraSettings(**GOOD, api_url="https://api.atlassian.com/ex/jira/1234/")
     assert (scoped.site, scoped.base) == (
         "https://acme.atlassian.net",
@@ -75,10 +75,10 @@ def test_settings_that_cannot_be_are_refused_by_name(field, value):
 @quick
 @given(st.text(max_size=600))
 def test_a_summary_is_one_short_line(title):
-    made = wire.summary(title)
-    assert made
-    assert len(made.splitlines()) == 1
-    assert len(made.encode("utf-16-le")) // 2 <= 255
+    created = wire.summary(title)
+    assert created
+    assert len(created.splitlines()) == 1
+    assert len(created.encode("utf-16-le")) // 2 <= 255
 
 
 def test_summaries():

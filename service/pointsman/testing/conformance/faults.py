@@ -199,7 +199,7 @@ def correct_outcomes(
         fault_case, place, creates=creates, idempotent=idempotent, names_issue=names_issue
     )
     if fault_case.is_misleading and place is RequestRole.EFFECT:
-        # a plugin may look again and see through it
+        # a plugin may read again and detect it
         outcomes |= {Outcome.UNKNOWN, Outcome.UNAVAILABLE, Outcome.CONFLICT}
     return outcomes
 
@@ -212,7 +212,7 @@ def _correct_outcomes(  # noqa: C901 - a decision table
     if fault_case.timing == "refused" and place is not RequestRole.AFTER:
         return frozenset({Outcome.UNAVAILABLE})
     if place is RequestRole.AFTER:
-        # the thing is made: whatever comes now, another one must not be
+        # the issue or comment exists: it must not be created again
         return (
             frozenset({Outcome.UNAVAILABLE, Outcome.UNKNOWN}) if idempotent else frozenset({Outcome.UNKNOWN})
         )
@@ -221,7 +221,7 @@ def _correct_outcomes(  # noqa: C901 - a decision table
         if certain and fault_case.has_retry_after:
             outcomes.add(Outcome.RATE_LIMITED)
         if certain and place is not RequestRole.EFFECT and status is not None and status < 300:
-            outcomes.add(Outcome.MISCONFIGURED)  # an address that answers, and is not the API
+            outcomes.add(Outcome.MISCONFIGURED)  # a server that responds and is not the API
         return frozenset(outcomes)
     if status < 400:
         return frozenset({Outcome.MOVED, Outcome.MISCONFIGURED})

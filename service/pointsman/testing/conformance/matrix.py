@@ -220,7 +220,7 @@ async def _call_with_fault(
 async def _false_success(cell: Cell, call: Operation, harness: Harness, subject: Subject, value: Any) -> str:
     """Return why the plugin may not report success here, empty if it may."""
     if call.writes and not cell.applied:
-        # an empty answer may be what success looks like here, and then nobody can tell
+        # an empty response may be a success on this tracker, which can't be distinguished
         plausible = not cell.fault.is_foreign and cell.fault.status in (200, 201, 202, 204)
         return "" if plausible and not call.creates else "says done, and nothing was done"
     why = await call.find_error(value, harness.double, subject)
@@ -275,7 +275,7 @@ def _count_sends(cell: Cell, sent: Sequence[SentRequest], number: int, step: Req
         return
     met, most = sent[number], step.times
     if step.role is RequestRole.EFFECT:
-        # here another content is a try again all the same
+        # here a request with another content is a retry all the same
         cell.sends = sum((request.method, request.path) == (met.method, met.path) for request in sent)
         most += met.status in NOT_APPLIED_STATUSES
     else:
@@ -294,7 +294,7 @@ async def _recover(
     there = await call.count_effects(harness.double, subject)
     if call.idempotent:
         if verdict is None and not there:
-            return  # an answer that looks like success; the next reconcile run finds out
+            return  # a response that looks like success; the next reconcile run detects it
         repeat = verdict is not None
     else:
         can_find = harness.case.tracker.capabilities.find

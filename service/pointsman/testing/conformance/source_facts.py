@@ -73,5 +73,5 @@ def _repeats(case: SourceCase) -> list[str]:
             continue
         keys |= {"body" if value is None else "dedupe" if value else "never" for value in values}
     if owner:
-        keys.discard("body")  # the same words of two people are two requests
+        keys.discard("body")  # the same text of two people is two requests
     return [value for value in ("dedupe", "Idempotency-Key", "body", "never") if value in keys]
