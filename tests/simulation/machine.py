@@ -4,114 +4,45 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-import uuid
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
     invariant,
     precondition,
     rule,
     run_state_machine_as_test,
 )
 
-from pointsman.domain.states import DeliveryState, LaneState
+from pointsman.domain.states import DeliveryState
 from pointsman.storage import destinations
 from pointsman.storage.destinations import Failure
 from pointsman.storage.marker_observations import MarkerObservation, issues_with_marker, record_markers
-from pointsman.storage.queries import queries
-from pointsman.storage.queue import Lane, Lanes, missing_comments, replay
+from pointsman.storage.queue import Lanes, missing_comments
+from pointsman.storage.replay import replay_delivery
 from simulation.environment import (
-    CLEAR,
+    DESTINATIONS,
     SELECT_ALL,
     SHIFT_TIMES,
-    DESTINATIONS,
-    SLACK_SECONDS,
-    TICKETS,
     Environment,
-    ModelDatabase,
     compare,
 )
-from simulation.memory import HEAD_ONLY, Memory
-from simulation.rows import DestinationState, Ticket
+from simulation.machine_state import HOLDERS, MachineState, index
+from simulation.memory import HEAD_ONLY
 
 NOW = dt.datetime(2026, 11, 20, tzinfo=dt.UTC)
 FAILURE = Failure(error_type="T", message="m")
-HOLDERS = 3
-
-index = st.integers(0, 1000)
 spans = st.sampled_from([0.0, 100.0, 300.0])
 
 
-class QueueMachine(RuleBasedStateMachine):
+class QueueMachine(MachineState):
     """Operations of ``Lanes`` as rules; results and tables of PostgreSQL and the model must agree.
 
     No precondition depends on a choice of PostgreSQL, such as which lanes were claimed: the drawn examples must not depend
     on it.
     """
-
-    environment: Environment
-
-    @initialize()
-    def clear(self) -> None:
-        self.clock = 0.0
-        self.events = 0
-        self.memory = Memory(lambda: self.clock)
-        self.model: Any = ModelDatabase(self.memory)
-        self.memory.destinations = {
-            id_: DestinationState(id_, max_inflight=2) for id_ in self.environment.destinations
-        }
-        self.memory.tickets = {
-            id_: Ticket(id_, 1, 2, str(n), "t") for n, id_ in enumerate(self.environment.tickets)
-        }
-        ids = [uuid.UUID(int=100 + n) for n in range(HOLDERS)]
-        self.holders = [(Lanes(self.environment.database, id_), Lanes(self.model, id_)) for id_ in ids]
-        self.leases: list[tuple[int, Lane]] = []
-        self.attempts = 0
-        self.environment.run(self.environment.pool.execute(CLEAR))
-        for n in range(4):
-            self.more_deliveries(n, n, 1 + n % 3)
-        self.claim_by(0, 2, 1000.0)
-        self.claim_by(1, 1, 100.0)
-
-    # -- helpers -----------------------------------------------------------------------------------------------------
-
-    def both(self, holder: int, operation: Callable[[Lanes], Awaitable[Any]]) -> Any:
-        """Run an operation on PostgreSQL and on the model, check that the results are equal, and return the result."""
-        self.clock += 0.001
-        real, model = self.holders[holder]
-
-        async def run() -> tuple[Any, Any]:
-            return await operation(real), await operation(model)
-
-        result, expected = self.environment.run(run())
-        assert result == expected, f"PostgreSQL returned {result!r}, the model {expected!r}"
-        return result
-
-    def pick(self, n: int) -> tuple[int, Lane]:
-        """Return a holder and a lane that it claimed once; the lease may be current, replaced or released."""
-        current = [lease for lease in self.leases if self.holds(lease[1])]
-        replaced = [
-            lease
-            for lease in self.leases
-            if lease not in current and self.memory.lanes[lease[1].id].state == LaneState.LEASED
-        ]
-        leases = self.leases
-        among = (current or leases, current or leases, replaced or leases, leases)[n % 4]
-        return among[n // 4 % len(among)]
-
-    def seq(self, lane: Lane, n: int) -> int:
-        """Return the number of the head, or in one of four cases a number near it."""
-        row = self.memory.lanes[lane.id]
-        return row.head_seq if n % 4 else max(1, row.head_seq + n // 4 % 3 - 1)
-
-    def holds(self, lane: Lane) -> bool:
-        row = self.memory.lanes[lane.id]
-        return row.state == LaneState.LEASED and row.lease_id == lane.lease_id
 
     # -- rules -------------------------------------------------------------------------------------------------------
 
@@ -119,65 +50,9 @@ class QueueMachine(RuleBasedStateMachine):
     def new_deliveries(self, ticket: int, destination: int, more: int) -> None:
         self.more_deliveries(ticket, destination, more)
 
-    def more_deliveries(self, ticket: int, destination: int, more: int) -> None:
-        ticket_id = self.environment.tickets[ticket % TICKETS]
-        destination_id = self.environment.destinations[destination % DESTINATIONS]
-        first, self.events = self.events + 1, self.events + more
-        numbers = range(first, first + more)
-        lanes = self.memory.lanes.values()
-        exists = any((lane.ticket_id, lane.destination_id) == (ticket_id, destination_id) for lane in lanes)
-        columns = [
-            *[[]] * 9,
-            [ticket_id] * more, list(numbers), ["commented"] * more, ["{}"] * more, [None] * more,
-            [ticket_id], [destination_id], [more], [None],
-            [ticket_id] * more, [destination_id] * more, [more - i for i in range(more)], list(numbers),
-            [2 if exists or i else 1 for i in range(more)], [uuid.uuid4() for _ in numbers], [None] * more, [0] * more,
-        ]  # fmt: skip
-        sql = queries("delivery_writer")["insert_changes"]
-        self.clock += 0.001
-        self.environment.run(self.environment.database.execute(sql, *columns))
-        lane_id = self.environment.run(
-            self.environment.database.fetchval(
-                "select id from lane where ticket_id = $1 and destination_id = $2", ticket_id, destination_id
-            )
-        )
-        self.memory.lane_ids[ticket_id, destination_id] = lane_id
-        self.memory.run(sql, columns)
-
     @rule(holder=st.integers(0, HOLDERS - 1), limit=st.integers(1, 5), lease=st.sampled_from([100.0, 1000.0]))
     def claim(self, holder: int, limit: int, lease: float) -> None:
         self.claim_by(holder, limit, lease)
-
-    def claim_by(self, holder: int, limit: int, lease: float) -> None:
-        self.clock += 0.001
-        real, model = self.holders[holder]
-        real.lease_seconds = model.lease_seconds = lease
-        probing = {id_: destination.breaker for id_, destination in self.memory.destinations.items()}
-        claimed = self.environment.run(real.claim(limit))
-        self.memory.claimed = [(lane.id, lane.lease_id) for lane in claimed]
-        modelled = self.environment.run(model.claim(limit))
-        self.memory.claimed = None
-        assert len(claimed) == len(modelled) <= limit
-        heads = {lane.id: lane.first_delivery for lane in modelled}
-        for lane in claimed:
-            self.leases.append((holder, lane))
-            self._same_head(lane.first_delivery, heads[lane.id])
-        for id_, destination in self.memory.destinations.items():
-            count = sum(lane.destination_id == id_ for lane in claimed)
-            assert not count or self.memory.leased(id_) <= destination.max_inflight or probing[id_], (
-                "over the cap"
-            )
-            assert count <= 1 or not probing[id_], "more than one probe"
-
-    @staticmethod
-    def _same_head(real: Any, model: Any) -> None:
-        assert (real is None) == (model is None)
-        if real is not None:
-            for name in ("seq", "event_n", "kind", "marker", "attempts", "outcome_unknown", "verify_attempts", "expired", "remote_id",
-                         "remote_key", "issue_url", "link_state", "verify_writes", "event_kind"):  # fmt: skip
-                assert getattr(real, name) == getattr(model, name), name
-            assert abs(real.verify_after_seconds - model.verify_after_seconds) < SLACK_SECONDS
-            assert (real.draft is None) == (model.draft is None)
 
     @precondition(lambda self: self.leases)
     @rule(n=index)
@@ -333,14 +208,14 @@ class QueueMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.memory.deliveries)
     @rule(n=index, assume_not_applied=st.booleans())
-    def replay(self, n: int, assume_not_applied: bool) -> None:
+    def replay_delivery(self, n: int, assume_not_applied: bool) -> None:
         keys = sorted(self.memory.deliveries)
         dead = [key for key in keys if self.memory.deliveries[key].state == DeliveryState.DEAD]
         parked = [(lane.id, lane.head_seq) for lane in self.memory.lanes.values() if lane.state == 3]
         keys = (dead or keys, parked or keys, keys)[n % 3]
         lane_id, seq = keys[n // 3 % len(keys)]
         self.both(
-            0, lambda lanes: replay(lanes.database, lane_id, seq, assume_not_applied=assume_not_applied)
+            0, lambda lanes: replay_delivery(lanes.database, lane_id, seq, assume_not_applied=assume_not_applied)
         )
 
     @precondition(lambda self: self.memory.deliveries)
@@ -371,7 +246,9 @@ class QueueMachine(RuleBasedStateMachine):
 
     @staticmethod
     async def _observed(lanes: Lanes, observation: MarkerObservation) -> list[Any]:
-        return sorted(await issues_with_marker(lanes.database, observation.destination_id, observation.marker))
+        return sorted(
+            await issues_with_marker(lanes.database, observation.destination_id, observation.marker)
+        )
 
     @rule(
         destination=index,

@@ -12,10 +12,10 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
-from pointsman.domain.states import DeliveryKind, DeliveryState, LaneState
+from pointsman.domain.states import DeliveryState, LaneState
 from pointsman.storage.queries import queries
 from simulation.memory_intake import IntakeMemory
-from simulation.rows import EPOCH, Lane, Link, DestinationState, Observation, at, check
+from simulation.rows import EPOCH, DestinationState, Lane, Link, at, check
 
 NAME = re.compile(r"^/\* (\w+) \*/")
 
@@ -227,16 +227,6 @@ class Memory(IntakeMemory):
             )  # fmt: skip
         return rows
 
-    def missing_comments(self, lane_id, seq):
-        before = [
-            d
-            for d in self.deliveries.values()
-            if (d.lane_id, d.kind) == (lane_id, DeliveryKind.COMMENT) and d.seq < seq
-        ]
-        there = max((d.seq for d in before if d.state == DeliveryState.DONE), default=-1)
-        missing = [d.created_at for d in before if d.state == DeliveryState.DEAD and d.seq > there]
-        return [{"count": len(missing), "since": at(min(missing, default=None))}]
-
     def lock_lane(self, lane_id, lease_id):
         return [{"id": lane_id}] if self._leased_by(lane_id, lease_id) is not None else []
 
@@ -367,22 +357,6 @@ class Memory(IntakeMemory):
         if orphaned and lane_id in self.links:
             self.links[lane_id].state = 2
         return [{"id": lane_id}]
-
-    def insert_marker_observations(self, *columns):
-        for destination_id, marker, remote_id, key, url, _ in zip(*columns, strict=True):
-            seen = self.observations.setdefault((destination_id, marker), [])
-            if any(observation.remote_id == remote_id for observation in seen):
-                continue
-            for observation in seen:
-                observation.is_duplicate = True
-            seen.append(Observation(remote_id, key, url, self.now(), is_duplicate=bool(seen)))
-
-    def issues_with_marker(self, destination_id, marker):
-        seen = sorted(
-            self.observations.get((destination_id, marker), ()),
-            key=lambda observation: (observation.at, observation.remote_id),
-        )
-        return [{"remote_id": s.remote_id, "remote_key": s.remote_key, "url": s.url} for s in seen]
 
     def replay_parked(self, lane_id, seq, assume_not_applied):
         lane, d = self.lanes.get(lane_id), self.deliveries.get((lane_id, seq))

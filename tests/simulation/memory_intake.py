@@ -1,4 +1,4 @@
-"""Model of the statements around the queue: state of destinations, rate limits, and the intake of reports."""
+"""Model of the statements around the queue: destinations, rate limits, marker observations, and the intake."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import math
 import uuid
 from typing import Any
 
-from simulation.rows import DAYS_3, RateLimit, Delivery, Lane, Tables, Ticket
+from pointsman.domain.states import DeliveryKind, DeliveryState
+from simulation.rows import DAYS_3, Delivery, Lane, Observation, RateLimit, Tables, Ticket, at
 
 
 class Conflict(Exception):
@@ -106,6 +107,36 @@ class IntakeMemory(Tables):
             destination.blocked_until = max(destination.blocked_until or -math.inf, until)
         return [{"destination_id": destination.destination_id} for destination in blocked]
 
+    # -- comments ----------------------------------------------------------------------------------------------------
+
+    def missing_comments(self, lane_id, seq):
+        before = [
+            d
+            for d in self.deliveries.values()
+            if (d.lane_id, d.kind) == (lane_id, DeliveryKind.COMMENT) and d.seq < seq
+        ]
+        there = max((d.seq for d in before if d.state == DeliveryState.DONE), default=-1)
+        missing = [d.created_at for d in before if d.state == DeliveryState.DEAD and d.seq > there]
+        return [{"count": len(missing), "since": at(min(missing, default=None))}]
+
+    # -- marker observations -----------------------------------------------------------------------------------------
+
+    def insert_marker_observations(self, *columns):
+        for destination_id, marker, remote_id, key, url, _ in zip(*columns, strict=True):
+            seen = self.observations.setdefault((destination_id, marker), [])
+            if any(observation.remote_id == remote_id for observation in seen):
+                continue
+            for observation in seen:
+                observation.is_duplicate = True
+            seen.append(Observation(remote_id, key, url, self.now(), is_duplicate=bool(seen)))
+
+    def issues_with_marker(self, destination_id, marker):
+        seen = sorted(
+            self.observations.get((destination_id, marker), ()),
+            key=lambda observation: (observation.at, observation.remote_id),
+        )
+        return [{"remote_id": s.remote_id, "remote_key": s.remote_key, "url": s.url} for s in seen]
+
     # -- accepting ---------------------------------------------------------------------------------------------------
 
     def insert_report_keys(self, *columns):
@@ -116,15 +147,16 @@ class IntakeMemory(Tables):
                 new.append({"report_id": report_id})
         return new
 
-    def known_report_keys(self, source_ids, keys):
+    def known_report_keys(self, source_ids, keys, fingerprints):
+        unknown = dict.fromkeys(("status", "reported_resolved", "state_seconds", "closed_seconds"))
         rows = []
-        for source_id, key in zip(source_ids, keys, strict=True):
+        for source_id, key, _ in zip(source_ids, keys, fingerprints, strict=True):
             if (source_id, key) in self.report_keys:
                 report_id, digest = self.report_keys[source_id, key]
                 ticket_id, state = self.reports.get(report_id, (None, None))
                 rows.append(
                     {"source_id": source_id, "key_hash": key, "report_id": report_id, "body_sha256": digest,
-                     "ticket_id": ticket_id, "state": state}
+                     "ticket_id": ticket_id, "state": state, "key_seconds": 0.0, **unknown}
                 )  # fmt: skip
         return rows
 

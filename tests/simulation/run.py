@@ -19,8 +19,8 @@ from unittest import mock
 from pointsman import logs
 from pointsman.domain import circuit_breaker
 from pointsman.intake import preparation
-from pointsman.storage import ticket_throttle
 from pointsman.plugin_api import Quota
+from pointsman.storage import ticket_throttle
 from simulation.model import World
 from simulation.schedule import Off, Plan, Result
 

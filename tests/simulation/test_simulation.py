@@ -16,7 +16,7 @@ import pytest
 
 from pointsman import logs
 from simulation.loop import REPLICA, Loop, NothingLeft
-from simulation.run import run_world, run_seeds
+from simulation.run import run_seeds, run_world
 from simulation.schedule import Off, Plan
 
 pytestmark = pytest.mark.slow
