@@ -10,7 +10,6 @@ import msgspec
 from pointsman.domain.states import DeliveryKind, DeliveryState
 from pointsman.errors import PointsmanError
 from pointsman.storage import explain as store
-from pointsman.storage import queue
 from pointsman.storage import replay as replays
 from pointsman.storage.db import Database
 from pointsman.storage.explain import DeliveryFilter, FoundDeliveryRow
@@ -97,7 +96,7 @@ async def replay_delivery(database: Database, delivery: str, *, assume_not_appli
         raise PointsmanError(
             f"{delivery!r} names no delivery: write LANE/NUMBER, as `pointsman deliveries` does"
         )
-    if not await queue.replay(database, int(lane), int(number), assume_not_applied=assume_not_applied):
+    if not await replays.replay_delivery(database, int(lane), int(number), assume_not_applied=assume_not_applied):
         raise PointsmanError(
             f"{delivery} is neither dead nor parked: see `pointsman deliveries list --state dead`"
         )

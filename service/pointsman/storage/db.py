@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime as dt
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -128,6 +129,11 @@ async def retry_conflicts(run: Callable[[], Awaitable[_T]]) -> _T:
         except TransactionConflict:
             continue
     return await run()
+
+
+def seconds(value: float) -> dt.timedelta:
+    """Return an interval for Postgres."""
+    return dt.timedelta(seconds=value)
 
 
 class Database:

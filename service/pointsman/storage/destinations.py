@@ -8,9 +8,8 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from pointsman.logs import scrub
-from pointsman.storage.db import Database
+from pointsman.storage.db import Database, seconds
 from pointsman.storage.queries import queries
-from pointsman.storage.queue import seconds
 from pointsman.storage.rows import row_of, rows_of
 
 SQL = queries("destinations")

@@ -6,9 +6,8 @@ import datetime as dt
 import uuid
 from typing import NamedTuple
 
-from pointsman.storage.db import Database
+from pointsman.storage.db import Database, seconds
 from pointsman.storage.queries import queries
-from pointsman.storage.queue import seconds
 from pointsman.storage.rows import row_of, rows_of
 
 SQL = queries("duplicates")

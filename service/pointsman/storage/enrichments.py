@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from pointsman.plugin_api import EnrichmentResult
-from pointsman.storage.db import Connection, Database
+from pointsman.storage.db import Connection, Database, seconds
 from pointsman.storage.delivery_writer import as_json
 from pointsman.storage.queries import queries
-from pointsman.storage.queue import seconds
 from pointsman.storage.rows import row_of, rows_of
 
 SQL = queries("enrichments")

@@ -8,9 +8,8 @@ from __future__ import annotations
 import uuid
 from typing import NamedTuple
 
-from pointsman.storage.db import Database
+from pointsman.storage.db import Database, seconds
 from pointsman.storage.queries import queries
-from pointsman.storage.queue import seconds
 
 SQL = queries("leases")
 

@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from pointsman.logs import logger
-from pointsman.storage.db import Database
+from pointsman.storage.db import Database, seconds
 from pointsman.storage.errors import DatabaseUnavailable, StatementError, TransactionConflict
 from pointsman.storage.leases import Lease
 from pointsman.storage.queries import queries
-from pointsman.storage.queue import seconds
 from pointsman.storage.rows import row_of
 
 SQL = queries("maintenance")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from pointsman.domain.states import LaneState
 from pointsman.storage.batching import CallCoalescer, columns
-from pointsman.storage.db import Database, Row
+from pointsman.storage.db import Database, Row, seconds
 from pointsman.storage.queries import queries
 from pointsman.storage.rows import rows_of
 
@@ -22,11 +22,6 @@ LEASE_SECONDS = 60.0
 TRUST_MARGIN_SECONDS = 5.0
 CHECK_SECONDS = 1.0
 MAX_DESTINATIONS_PER_CLAIM = 64
-
-
-def seconds(value: float) -> dt.timedelta:
-    """Return an interval for Postgres."""
-    return dt.timedelta(seconds=value)
 
 
 class NextDelivery(NamedTuple):
@@ -248,10 +243,7 @@ class Lanes:
     async def _run_alone(
         self, item: Intent | Finish, statement: str, item_columns: list[list[Any]], *arguments: Any
     ) -> Row | None:
-        """Wait for the lock of one lane that a shared statement skipped, and run the statement for it alone.
-
-        Return None if the lease was lost.
-        """
+        """Wait for the lock of a lane that a shared statement skipped, and run it alone. None if the lease was lost."""
         async with self.database.transaction() as con:
             if await con.fetchval(SQL["lock_lane"], item.lane_id, item.lease_id) is None:
                 return None
@@ -398,16 +390,6 @@ class Lanes:
             self.holder,
         )
         return row is not None
-
-
-async def replay(database: Database, lane_id: int, seq: int, *, assume_not_applied: bool = False) -> bool:
-    """Try a dead letter, or the first delivery of a parked lane, again. Return False if it is neither.
-
-    ``assume_not_applied``: an unknown outcome is taken for "had no effect" instead of being verified.
-    """
-    if await database.fetchval(SQL["replay_parked"], lane_id, seq, assume_not_applied) is not None:
-        return True
-    return await database.fetchval(SQL["replay_passed"], lane_id, seq, assume_not_applied) is not None
 
 
 async def missing_comments(database: Database, lane_id: int, seq: int) -> tuple[int, dt.datetime | None]:

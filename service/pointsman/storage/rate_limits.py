@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from pointsman.storage.db import Database
+from pointsman.storage.db import Database, seconds
 from pointsman.storage.queries import queries
-from pointsman.storage.queue import seconds
 from pointsman.storage.rows import row_of, rows_of
 
 SQL = queries("rate_limits")

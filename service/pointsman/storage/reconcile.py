@@ -7,9 +7,8 @@ import uuid
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pointsman.storage.db import Connection, Database
+from pointsman.storage.db import Connection, Database, seconds
 from pointsman.storage.queries import queries
-from pointsman.storage.queue import seconds
 from pointsman.storage.rows import row_of, rows_of
 
 SQL = queries("reconcile")

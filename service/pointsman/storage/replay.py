@@ -15,10 +15,10 @@ import msgspec
 
 from pointsman.storage.db import Database
 from pointsman.storage.queries import queries
-from pointsman.storage.queue import replay
 from pointsman.storage.rows import row_of, rows_of
 
 SQL = queries("replay")
+QUEUE = queries("queue")
 
 BATCH_ROWS = 500
 
@@ -45,6 +45,18 @@ class ReplayFilter(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str
     since: dt.datetime | None
     until: dt.datetime
+
+
+async def replay_delivery(
+    database: Database, lane_id: int, seq: int, *, assume_not_applied: bool = False
+) -> bool:
+    """Try a dead letter, or the first delivery of a parked lane, again. Return False if it is neither.
+
+    ``assume_not_applied``: an unknown outcome is taken for "had no effect" instead of being verified.
+    """
+    if await database.fetchval(QUEUE["replay_parked"], lane_id, seq, assume_not_applied) is not None:
+        return True
+    return await database.fetchval(QUEUE["replay_passed"], lane_id, seq, assume_not_applied) is not None
 
 
 async def replay_filter(
@@ -80,7 +92,7 @@ async def run(database: Database, conditions: ReplayFilter) -> Counter[tuple[int
     """
     counts: Counter[tuple[int, bool]] = Counter()
     async for row in _stopped(database, conditions):
-        if await replay(database, row.lane_id, row.seq):
+        if await replay_delivery(database, row.lane_id, row.seq):
             counts[row.kind, row.outcome_unknown] += 1
     return counts
 

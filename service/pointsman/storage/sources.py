@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from pointsman.storage.batching import columns
-from pointsman.storage.db import Connection, Database
+from pointsman.storage.db import Connection, Database, seconds
 from pointsman.storage.queries import queries
-from pointsman.storage.queue import seconds
 from pointsman.storage.rows import row_of, rows_of
 
 SQL = queries("sources")
@@ -162,9 +161,7 @@ async def unannounced_links(
     database: Database, source_id: int, since: dt.datetime, limit: int
 ) -> list[UnannouncedLink]:
     """Return issues of a source's tickets that were not announced to it, oldest first."""
-    return rows_of(
-        UnannouncedLink, await database.fetch(SQL["unannounced_links"], source_id, since, limit)
-    )
+    return rows_of(UnannouncedLink, await database.fetch(SQL["unannounced_links"], source_id, since, limit))
 
 
 async def has_linked_event(con: Connection, ticket_id: uuid.UUID, lane_id: int) -> bool:
@@ -190,9 +187,7 @@ async def problems_of_tickets(
     con: Connection, ticket_ids: Sequence[uuid.UUID], destination_id: int
 ) -> list[TicketProblem]:
     """Return the problems of tickets that the source still has."""
-    return rows_of(
-        TicketProblem, await con.fetch(SQL["problems_of_tickets"], ticket_ids, destination_id)
-    )
+    return rows_of(TicketProblem, await con.fetch(SQL["problems_of_tickets"], ticket_ids, destination_id))
 
 
 async def link_feedback_lanes(

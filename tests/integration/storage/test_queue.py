@@ -16,7 +16,8 @@ from pointsman.storage.delivery_writer import lock_ticket
 from pointsman.storage.errors import StatementError
 from pointsman.storage.ids import uuid7
 from pointsman.storage.queries import queries
-from pointsman.storage.queue import Lane, Lanes, replay
+from pointsman.storage.queue import Lane, Lanes
+from pointsman.storage.replay import replay_delivery
 from polling import until
 
 NOW = dt.datetime(2026, 11, 20, tzinfo=dt.UTC)
@@ -260,8 +261,8 @@ async def test_a_dead_create_blocks_its_followers_until_it_is_replayed(database:
         lane, 1, park=True, outcome_unknown=False, outcome="refused", error="no", status=422, started_at=NOW
     )
     assert await lanes.claim(1) == []
-    assert await replay(database, lane_id, 1)
-    assert not await replay(database, lane_id, 1), "it is dead no more"
+    assert await replay_delivery(database, lane_id, 1)
+    assert not await replay_delivery(database, lane_id, 1), "it is dead no more"
     [lane] = await lanes.claim(1)
     assert (await lanes.next_delivery(lane)).seq == 1
 
@@ -277,7 +278,7 @@ async def test_a_dead_comment_lets_its_followers_pass_and_comes_back_at_the_end(
     [lane] = await lanes.claim(1)
     assert (await lanes.next_delivery(lane)).seq == 2
     await _finish(lanes, lane, 2)
-    results = await asyncio.gather(*(replay(database, lane_id, 1) for _ in range(4)))
+    results = await asyncio.gather(*(replay_delivery(database, lane_id, 1) for _ in range(4)))
     assert results.count(True) == 1
     [lane] = await lanes.claim(1)
     head = await lanes.next_delivery(lane)
@@ -357,7 +358,7 @@ async def test_a_skipped_delivery_comes_back_at_the_end_of_its_lane_whatever_the
     if state == "parked":
         await lanes.park(lane, "a person")
     before = await database.fetchrow("select state, lease_id, due_at, next_seq from lane")
-    assert await replay(database, lane_id, 1)
+    assert await replay_delivery(database, lane_id, 1)
     after = await database.fetchrow("select state, lease_id, due_at, next_seq from lane")
     assert after["next_seq"] == before["next_seq"] + 1
     assert after["lease_id"] == before["lease_id"]

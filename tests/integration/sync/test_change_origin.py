@@ -11,7 +11,7 @@ from configuration import ADMIN, SOURCES, WEBHOOK_SECRET, route, tracker_destina
 from pointsman.errors import PointsmanError
 from pointsman.operations import reprocess
 from pointsman.plugin_api import Actor, IssueRef, IssueState
-from pointsman.storage import queue, reconcile, webhooks
+from pointsman.storage import reconcile, replay, webhooks
 from pointsman.storage.db import Database
 from pointsman.storage.explain import DeliveryFilter, find_deliveries
 from pointsman.testing.fake import Fault
@@ -253,7 +253,7 @@ async def test_a_ticket_that_goes_round_in_a_circle_is_stopped_and_can_go_on(
         await _alert(service, "REGRESSED")
         assert tracker.issues[1].comments == []
         [waiting] = await find_deliveries(database, DeliveryFilter(parked=True), 1)
-        assert await queue.replay(database, waiting.lane_id, waiting.seq)
+        assert await replay.replay_delivery(database, waiting.lane_id, waiting.seq)
         await _quiet(database)
         assert len(tracker.issues[1].comments) == 1
 
