@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,28 +51,19 @@ def template(server_dsn: str) -> str:
 @pytest.fixture
 async def empty_dsn(server_dsn: str) -> AsyncIterator[str]:
     """Create a database without a schema for one test."""
-    async for dsn in _cloned(server_dsn, "template1"):
+    from database_server import cloned_database
+
+    async for dsn in cloned_database(server_dsn, "template1"):
         yield dsn
 
 
 @pytest.fixture
 async def dsn(server_dsn: str, template: str) -> AsyncIterator[str]:
     """Create a migrated database for one test."""
-    async for dsn in _cloned(server_dsn, template):
+    from database_server import cloned_database
+
+    async for dsn in cloned_database(server_dsn, template):
         yield dsn
-
-
-async def _cloned(server_dsn: str, template: str) -> AsyncIterator[str]:
-    import asyncpg
-
-    from database_server import with_database
-
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    con = await asyncpg.connect(server_dsn)
-    await con.execute(f"create database {name} template {template}")
-    yield with_database(server_dsn, name)
-    await con.execute(f"drop database {name} with (force)")
-    await con.close()
 
 
 @pytest.fixture

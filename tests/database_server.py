@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import asyncpg
 
@@ -69,3 +69,13 @@ async def create_template(server_dsn: str) -> str:
     async with Database.open(with_database(server_dsn, name), size=2) as database:
         await migrate.migrate(database)
     return name
+
+
+async def cloned_database(server_dsn: str, template: str) -> AsyncIterator[str]:
+    """Clone a database, yield the DSN of the clone, and drop it."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    con = await asyncpg.connect(server_dsn)
+    await con.execute(f"create database {name} template {template}")
+    yield with_database(server_dsn, name)
+    await con.execute(f"drop database {name} with (force)")
+    await con.close()

@@ -1,4 +1,4 @@
-"""Clients that know nothing of HTTP: sockets that send what they like, when they like."""
+"""Raw sockets that send any bytes at any time, to test an HTTP server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import msgspec
 
 
 class Answer(msgspec.Struct):
-    """What came back: a status (0: nothing), everything in bytes, and after how many seconds the line was closed."""
+    """Response: its status (0 without a response), all bytes, and the seconds until the connection was closed."""
 
     status: int
     raw: bytes
@@ -21,11 +21,11 @@ class Answer(msgspec.Struct):
 
 
 class Wire:
-    """One connection."""
+    """One TCP connection to a server."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
-        self.began = time.monotonic()
+        self.started_at = time.monotonic()
 
     @classmethod
     @contextlib.asynccontextmanager
@@ -45,7 +45,7 @@ class Wire:
             await self.writer.drain()
 
     async def answer(self) -> tuple[int, dict[str, str], bytes]:
-        """One whole answer, the connection left open."""
+        """Read one response and leave the connection open."""
         head = await self.reader.readuntil(b"\r\n\r\n")
         first, *lines = head.decode().split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
@@ -53,29 +53,29 @@ class Wire:
         return int(first.split()[1]), headers, body
 
     async def end(self, timeout_seconds: float = 10.0) -> Answer:
-        """Wait until the other side closes."""
+        """Wait until the server closes the connection and return the response."""
         raw = b""
         try:
             async with asyncio.timeout(timeout_seconds):
                 with contextlib.suppress(ConnectionError):
-                    while piece := await self.reader.read(65536):
-                        raw += piece
+                    while chunk := await self.reader.read(65536):
+                        raw += chunk
         except TimeoutError:
-            raise AssertionError(f"still open after {timeout_seconds:g} s; came: {raw[:200]!r}") from None
+            raise AssertionError(f"still open after {timeout_seconds:g} s; received: {raw[:200]!r}") from None
         status = int(raw.split(b" ", 2)[1]) if raw.startswith(b"HTTP/1.") else 0
-        return Answer(status, raw, time.monotonic() - self.began)
+        return Answer(status, raw, time.monotonic() - self.started_at)
 
 
-async def exchange(url: str, *pieces: bytes, timeout_seconds: float = 10.0) -> Answer:
-    """Send some bytes and wait for the end."""
+async def exchange(url: str, *chunks: bytes, timeout_seconds: float = 10.0) -> Answer:
+    """Send bytes, wait until the server closes the connection, and return the response."""
     async with Wire.to(url) as wire:
-        for piece in pieces:
-            await wire.send(piece)
+        for chunk in chunks:
+            await wire.send(chunk)
         return await wire.end(timeout_seconds)
 
 
 def request(target: str, body: bytes = b"", *lines: str, method: str = "POST") -> bytes:
-    """A request as it should be; more header lines may spoil it."""
+    """Return a correct request; ``lines`` adds or replaces header lines."""
     head = [
         f"{method} {target} HTTP/1.1",
         "Host: pointsman",

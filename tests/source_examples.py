@@ -53,7 +53,7 @@ def hex_of(secret: str, body: bytes) -> str:
 
 
 def standard(secret: str, body: bytes) -> Mapping[str, str]:
-    """As Standard Webhooks sign."""
+    """Return the headers of a request signed by Standard Webhooks."""
     key, at = base64.b64decode(secret.removeprefix("whsec_")), str(int(time.time()))
     signature = hmac.new(key, b"msg_1." + at.encode() + b"." + body, sha256).digest()
     return {
@@ -144,7 +144,7 @@ METRIC: dict[str, Any] = {
 
 
 def sentry(action: str, **data: Any) -> dict[str, Any]:
-    """A webhook of Sentry's integration platform."""
+    """Return a webhook request of Sentry's integration platform."""
     return {
         "action": action,
         "installation": {"uuid": "24b6c6e3-0000-4000-8000-000000000000"},
@@ -287,7 +287,7 @@ SENTRY = SourceCase(
 
 
 def am_alert(number: int = 1, status: str = "firing", **more: Any) -> dict[str, Any]:
-    """One alert of a group."""
+    """Return an alert of a group."""
     return {
         "status": status,
         "labels": {
@@ -306,7 +306,7 @@ def am_alert(number: int = 1, status: str = "firing", **more: Any) -> dict[str, 
 
 
 def am_group(*alerts: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """A webhook of Alertmanager, version 4."""
+    """Return a webhook body of Alertmanager, version 4."""
     firing = any(alert["status"] == "firing" for alert in alerts)
     return {
         "version": "4",

@@ -20,15 +20,15 @@ class StoredLanes:
         self.database = database
 
     async def set_up(self) -> None:
-        """A source and two destinations."""
+        """Insert a source and two destinations."""
         await self.database.execute(
             "insert into source (slug, kind) values ('s', 'tickets');"
             "insert into destination (slug, tracker) values ('here', 'folder'), ('there', 'folder');"
             "insert into destination_state (destination_id) select id from destination where kind = 1"
         )
 
-    async def lane(self, destination: str, *deliveries: dict[str, Any], **words: Any) -> int:
-        """One lane with its deliveries in order; the head is the first that is not passed."""
+    async def lane(self, destination: str, *deliveries: dict[str, Any], **columns: Any) -> int:
+        """Insert a lane with its deliveries in order and return its id; ``head`` is the sequence number of the head."""
         fetchval = self.database.fetchval
         ticket = uuid7()
         await self.database.execute(
@@ -36,19 +36,19 @@ class StoredLanes:
             ticket,
             str(ticket),
         )
-        head = words.get("head", 1)
+        head = columns.get("head", 1)
         lane: int = await fetchval(
             "insert into lane (ticket_id, destination_id, state, head_seq, next_seq, park_reason, due_at)"
             " select $1, id, $3, $4, $5, $6, now() - $7::interval from destination where slug = $2 returning id",
             ticket,
             destination,
-            words.get("state", 3),
+            columns.get("state", 3),
             head,
             len(deliveries) + 1,
-            words.get("park_reason"),
-            words.get("ago", HOUR),
+            columns.get("park_reason"),
+            columns.get("ago", HOUR),
         )
-        for seq, one in enumerate(deliveries, 1):
+        for seq, delivery in enumerate(deliveries, 1):
             await self.database.execute(
                 "insert into event (ticket_id, n, kind) values ($1, $2, 'commented')", ticket, seq
             )
@@ -58,25 +58,25 @@ class StoredLanes:
                 " now() - $8::interval, now() - interval '1 day')",
                 lane,
                 seq,
-                one.get("kind", 2),
+                delivery.get("kind", 2),
                 uuid.uuid4(),
-                one.get("state", DeliveryState.DEAD),
-                one.get("outcome_unknown", False),
-                one.get("cls", "refused"),
-                one.get("ago", HOUR),
+                delivery.get("state", DeliveryState.DEAD),
+                delivery.get("outcome_unknown", False),
+                delivery.get("cls", "refused"),
+                delivery.get("ago", HOUR),
             )
         return lane
 
     async def everything(self) -> list[Any]:
-        """All that a replay could change."""
-        found: list[Any] = []
+        """Return all rows that a replay could change."""
+        all_rows: list[Any] = []
         for table in ("lane", "delivery", "audit"):
             rows = await self.database.fetch(f"select * from {table} order by 1, 2")
-            found += [tuple(row) for row in rows]
-        return found
+            all_rows += [tuple(row) for row in rows]
+        return all_rows
 
     async def delivery(self, lane: int, marker: uuid.UUID) -> Any:
-        """One delivery, wherever in its lane it is now."""
+        """Return a delivery of a lane by its marker."""
         return await self.database.fetchrow(
             "select * from delivery where lane_id = $1 and marker = $2", lane, marker
         )

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cloned_database import cloned_database
+from database_server import cloned_database
 from pointsman.bus.publish import publish
 from pointsman.crypto import sha256
 from pointsman.domain.states import TicketKind
