@@ -9,6 +9,8 @@ import hmac
 import time
 from collections.abc import Iterable, Mapping
 
+MAX_WEBHOOK_SECRETS = 3
+"""Most secrets of a destination. So many HMACs are made for each webhook, whether its destination exists or not."""
 _NO_DIGEST = hashlib.sha256(b"no token").digest()
 _DUMMY = b"compared so that an unknown name takes as long as a wrong signature"
 
@@ -33,19 +35,44 @@ def hex_digest(text: str | None) -> bytes | None:
         return None
 
 
+def padded_secrets(secrets: Iterable[bytes]) -> list[bytes]:
+    """Return secrets with empty ones added, up to MAX_WEBHOOK_SECRETS."""
+    padded = list(secrets)
+    return padded + [b""] * (MAX_WEBHOOK_SECRETS - len(padded))
+
+
 def hmac_sha256_matches(data: bytes, signature: str | None, secrets: Iterable[bytes]) -> bool:
     """Return whether a hexadecimal HMAC-SHA256 was made over ``data`` with one of the secrets.
 
-    Every secret is tried, an empty secret never matches, and a missing or malformed signature costs the
-    same work as a wrong one. No input raises.
+    Every secret is tried, an empty secret never matches, and a missing or malformed signature costs the same work as a wrong
+    one. Up to MAX_WEBHOOK_SECRETS secrets cost the same, too. No input raises.
     """
     digest = hex_digest(signature)
     compared = digest if digest is not None else bytes(32)
     matches = False
-    for secret in [*secrets, b""]:
+    for secret in padded_secrets(secrets):
         expected = hmac_sha256(secret or _DUMMY, data)
         matches |= hmac.compare_digest(expected, compared) and bool(secret)
     return matches and digest is not None
+
+
+class DiscardedBody:
+    """Body of a webhook whose destination does not exist: its start is kept, and the rest costs time, but no memory.
+
+    So the time until the response does not show whether a destination exists.
+    """
+
+    def __init__(self, kept_bytes: int) -> None:
+        self.start = bytearray()
+        self._kept_bytes = kept_bytes
+        self._hmacs = [hmac.new(_DUMMY, digestmod=hashlib.sha256) for _ in range(MAX_WEBHOOK_SECRETS)]
+
+    def accept(self, chunk: bytes) -> None:
+        """Take the next bytes."""
+        kept = self._kept_bytes - len(self.start)
+        self.start += chunk[:kept]
+        for digest in self._hmacs:
+            digest.update(chunk[kept:])
 
 
 # The library standardwebhooks (1.1.0) is not used: it decodes the body as UTF-8, raises other errors than its own on

@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pointsman import plugin_api
-from pointsman.crypto import hex_digest, hmac_sha256, hmac_sha256_matches, sha256, token_matches
+from pointsman.crypto import (
+    MAX_WEBHOOK_SECRETS,
+    hex_digest,
+    hmac_sha256,
+    hmac_sha256_matches,
+    sha256,
+    token_matches,
+)
 
 QUICK = settings(deadline=None, max_examples=50)
 
@@ -98,7 +105,7 @@ def test_every_secret_is_tried_even_after_one_matched(monkeypatch):
     for signature, secrets in ((GITHUB, [SECRET, b"b"]), ("", [SECRET, b"b"]), (GITHUB, [])):
         tried.clear()
         hmac_sha256_matches(BODY, signature, secrets)
-        assert len(tried) == len(secrets) + 1
+        assert len(tried) == MAX_WEBHOOK_SECRETS
 
 
 def test_an_empty_secret_matches_nothing():

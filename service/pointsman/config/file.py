@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from pointsman.config.route_file import Route, RouteChecker, RouteTable
-from pointsman.crypto import sha256
+from pointsman.crypto import MAX_WEBHOOK_SECRETS, sha256
 from pointsman.errors import ConfigError
 from pointsman.plugin_api import PluginSettings, Secret
 
@@ -39,9 +39,14 @@ _PATH = re.compile(r" - at `\$\.?(.*?)`$")
 
 
 class SourceLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """``limits`` of a source: how many tickets it may open in a minute before it is throttled; 0: no limit."""
+    """``limits`` of a source.
+
+    ``new_tickets_per_minute`` is how many tickets it may open in a minute before it is throttled; 0: no limit.
+    ``settle_seconds`` is how long after a change of state the same words are a late copy.
+    """
 
     new_tickets_per_minute: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+    settle_seconds: Annotated[int, Meta(ge=0, le=3600)] | None = None
 
 
 class DestinationLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -254,6 +259,11 @@ class _FileChecker:
     def destination(self, label: str, table: DestinationTable) -> Destination:
         """Check one ``[[destination]]`` table."""
         secrets = []
+        if len(table.webhook_secrets) > MAX_WEBHOOK_SECRETS:
+            self.wrong(
+                label,
+                f"webhook_secrets: give {MAX_WEBHOOK_SECRETS} at most; a change needs the old and the new one",
+            )
         for value in table.webhook_secrets:
             secret = self.reference(label, "webhook_secrets", value)
             if secret is None:

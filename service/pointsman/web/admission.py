@@ -17,7 +17,7 @@ from aiohttp import web
 
 from pointsman.errors import Overloaded
 from pointsman.storage.db import Connection, Database
-from pointsman.web.client_address import Address
+from pointsman.web.client_address import Address, limit_key
 
 REPORT_MEMORY_BYTES = 32 * 2**20
 WEBHOOK_MEMORY_BYTES = 32 * 2**20
@@ -90,37 +90,55 @@ class ConcurrencyLimit:
 
 
 class MemoryBudget:
-    """Limit on the bytes of request bodies that are in memory."""
+    """Limit on the bytes of request bodies that are in memory, in total and for one client."""
 
-    def __init__(self, name: str, size: int) -> None:
+    def __init__(self, name: str, size: int, client_share: int | None = None) -> None:
+        """Create the budget. ``client_share`` is the limit for one client's address; None means no such limit."""
         self.name = name
         self.size = size
         self.used = 0
+        self._client_share = size if client_share is None else client_share
+        self._per_client: Counter[Address] = Counter()
 
-    def reserve(self, size: int) -> None:
-        """Count ``size`` bytes. Raises Overloaded without counting them when they don't fit."""
+    def reserve(self, size: int, client: Address | None = None) -> None:
+        """Count ``size`` bytes, for a client if it is known. Raises Overloaded without counting them when they don't fit."""
         if self.used + size > self.size:
             raise Overloaded(f"{self.used} bytes of {self.name} are in memory already")
+        if client is not None:
+            if self._per_client[client] + size > self._client_share:
+                raise Overloaded(
+                    f"{self._per_client[client]} bytes of {self.name} of one address are in memory"
+                )
+            self._per_client[client] += size
         self.used += size
+
+    def release(self, size: int, client: Address | None = None) -> None:
+        """Give bytes back that ``reserve`` counted."""
+        self.used -= size
+        if client is not None:
+            self._per_client[client] -= size
+            if not self._per_client[client]:
+                del self._per_client[client]
 
 
 class MemoryReservation:
     """The bytes that one request has reserved."""
 
-    __slots__ = ("_reserved",)
+    __slots__ = ("_client", "_reserved")
 
-    def __init__(self) -> None:
-        self._reserved: list[tuple[MemoryBudget, int]] = []
+    def __init__(self, client: Address | None = None) -> None:
+        self._client = client
+        self._reserved: Counter[MemoryBudget] = Counter()
 
     def reserve(self, budget: MemoryBudget, size: int) -> None:
         """Reserve more bytes. Raises Overloaded."""
-        budget.reserve(size)
-        self._reserved.append((budget, size))
+        budget.reserve(size, self._client)
+        self._reserved[budget] += size
 
     def release(self) -> None:
         """Give all bytes back."""
-        for budget, size in self._reserved:
-            budget.used -= size
+        for budget, size in self._reserved.items():
+            budget.release(size, self._client)
         self._reserved.clear()
 
 
@@ -174,7 +192,12 @@ class AdmissionControl:
         self.webhook_writes = ConcurrencyLimit("webhooks", pool_share, 100)
         self.queries = ConcurrencyLimit("queries", pool_share, 50)
         self.report_memory = MemoryBudget("reports", REPORT_MEMORY_BYTES)
-        self.webhook_memory = MemoryBudget("webhooks", max(WEBHOOK_MEMORY_BYTES, 2 * webhook_max_bytes))
+        self.webhook_memory = MemoryBudget(
+            "webhooks",
+            max(WEBHOOK_MEMORY_BYTES, 2 * webhook_max_bytes),
+            # read before their signature can be checked
+            client_share=max(WEBHOOK_MEMORY_BYTES // 4, webhook_max_bytes),
+        )
         self._max_per_address = max_per_address
         self._per_address: Counter[Address] = Counter()
         self._limits = {
@@ -195,7 +218,7 @@ class AdmissionControl:
             return contextlib.nullcontext()
         if forwarded_for is None or not self._max_per_address:
             return limit
-        return self._limit_and_address(limit, forwarded_for)
+        return self._limit_and_address(limit, limit_key(forwarded_for))
 
     @contextlib.contextmanager
     def _limit_and_address(self, limit: AdmissionLimit, address: Address) -> Iterator[None]:

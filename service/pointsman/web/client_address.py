@@ -42,6 +42,16 @@ def is_in_networks(address: Address, networks: Networks) -> bool:
     return any(address in network for network in networks)
 
 
+def limit_key(address: Address) -> Address:
+    """Return what limits per address count by: an IPv4 address, or the first address of an IPv6 network of 64 bits.
+
+    One client usually has such a network for itself, with any number of addresses.
+    """
+    if isinstance(address, ipaddress.IPv4Address):
+        return address
+    return ipaddress.IPv6Address(int(address) >> 64 << 64)
+
+
 def client(peer: Address | None, forwarded: Sequence[str], trusted: Networks) -> Address | None:
     """Return the rightmost address that is not a trusted proxy's.
 

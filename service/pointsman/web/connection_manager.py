@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from aiohttp import web
 
 from pointsman.logs import logger
-from pointsman.web.client_address import Address, Networks, is_in_networks
+from pointsman.web.client_address import Address, Networks, is_in_networks, limit_key
 from pointsman.web.connection import ConnectionGuard, Phase
 from pointsman.web.timeouts import HttpTimeouts
 
@@ -82,8 +82,8 @@ class ConnectionManager:
 
     def admit(self, guard: ConnectionGuard) -> str:
         """Count a connection, or return the reason why it is rejected."""
-        address = guard.address
-        limited = self.max_per_address > 0 and self.limited(address)
+        address = limit_key(guard.address) if guard.address is not None else None
+        limited = self.max_per_address > 0 and self.limited(guard.address)
         reason = ""
         if limited and self._per_address[address] >= self.max_per_address:  # type: ignore[index]
             reason = "too many per address"
@@ -108,9 +108,10 @@ class ConnectionManager:
         if guard.transport is None or self._guards.pop(guard.transport, None) is None:
             return
         if guard.address is not None:
-            self._per_address[guard.address] -= 1
-            if not self._per_address[guard.address]:
-                del self._per_address[guard.address]
+            address = limit_key(guard.address)
+            self._per_address[address] -= 1
+            if not self._per_address[address]:
+                del self._per_address[address]
 
     def may_linger(self) -> bool:
         """Return whether a rejected client gets time to read the response."""

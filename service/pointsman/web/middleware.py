@@ -50,7 +50,7 @@ async def request_middleware(request: web.Request, handler: Handler) -> web.Stre
     sent_id = request.headers.get("X-Request-ID", "")
     # an id of ours need not be hard to guess
     request_id = sent_id if _REQUEST_ID.fullmatch(sent_id) else f"{random.getrandbits(128):032x}"
-    request[LOG_FIELDS], request[RESERVATION] = log_fields, reservation = LogFields(), MemoryReservation()
+    request[LOG_FIELDS] = log_fields = LogFields()
     services = services_of(request)
     # the route's pattern, never the path itself, which may contain a token
     resource = request.match_info.route.resource
@@ -62,6 +62,10 @@ async def request_middleware(request: web.Request, handler: Handler) -> web.Stre
         forwarded = request.headers.getall("X-Forwarded-For", ())
         client = client_address.client(peer, forwarded, services.settings.trusted_proxies)
         remote = remote if client is peer else str(client)
+    owner = None
+    if client is not None and services.connections.limited(client):
+        owner = client_address.limit_key(client)
+    request[RESERVATION] = reservation = MemoryReservation(owner)
     if guard is not None:
         guard.request_started(request.content)
     try:

@@ -266,6 +266,7 @@ FORGEJO = '[[destination]]\nslug = "issues"\ntracker = "forgejo"\n'
         (ISSUES.replace('{ env = "FORGEJO_API_TOKEN" }', "5"), "[[destination]] issues", ["settings.token"]),
         (ISSUES.replace("FORGEJO_API", "NO_SUCH"), "[[destination]] issues", ["settings.token", "NO_SUCH"]),
         (ISSUES + "webhook_secrets = ['']", "[[destination]] issues", ["webhook_secrets", "empty"]),
+        (ISSUES + f"webhook_secrets = {['x' * 32] * 4}", "[[destination]] issues", ["webhook_secrets", "3"]),
         (ISSUES + 'redact = "none"', "[[destination]] issues", ["redact", "'none'"]),
         (ISSUES + "limits.at_once = 0", "[[destination]] issues", ["limits.at_once", ">= 1"]),
         (ISSUES + "limits.at_once = 65", "[[destination]] issues", ["limits.at_once", "<= 64"]),

@@ -48,3 +48,17 @@ def test_without_trusted_proxies_nothing_is_believed():
     assert client_address.client(peer, ["1.2.3.4"], ()) == peer
     assert client_address.client(None, ["1.2.3.4"], TRUSTED) is None
     assert client_address.read_address("") is None
+
+
+@pytest.mark.parametrize(
+    ("address", "key"),
+    [
+        ("203.0.113.5", "203.0.113.5"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::"),
+        ("2001:db8:1:2::", "2001:db8:1:2::"),
+        ("2001:db8:1:3::1", "2001:db8:1:3::"),
+        ("::1", "::"),
+    ],
+)
+def test_limits_count_an_ipv6_network_of_64_bits_as_one_client(address, key):
+    assert str(client_address.limit_key(ipaddress.ip_address(address))) == key
