@@ -2,7 +2,7 @@
 """A contract type for import-linter: modules that may import an allow list of this project's modules and nothing else.
 
 setup.cfg names it as ``allow_list``. The built-in types only know what is forbidden, so that a new package of the core would be
-open to every plugin until somebody forbids it.
+open to every plugin until it is forbidden.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What an issue file says: front matter, text, comments. Bytes in, values or bytes out; no I/O.
+"""Read and write issue files: front matter, text, comments. Bytes in, values or bytes out; no I/O.
 
-A file looks so, and a person may edit any of it::
+The format; a person may edit any part of it::
 
     ---
     title: Checkout fails
@@ -19,7 +19,7 @@ A file looks so, and a person may edit any of it::
 
     It happened again.
 
-Reading works on bytes, so that what is not understood can be kept as it is.
+Reading works on bytes, so that unknown content is kept as it is.
 """
 
 from __future__ import annotations
@@ -162,11 +162,11 @@ def _word(text: str) -> str:
 def read_state(head: Head, *, in_closed: bool) -> tuple[State, CloseReason | None]:
     """Return the state and the reason. A file in ``closed/`` is closed whatever its status line says."""
     status = _word(head.value("status"))
-    said_by_status = _REASONS.get(status)
-    if said_by_status is None and not in_closed:
+    reason_by_status = _REASONS.get(status)
+    if reason_by_status is None and not in_closed:
         return "open", None
     reason = _REASONS.get(_word(head.value("reason")))
-    return "closed", reason or said_by_status or "completed"
+    return "closed", reason or reason_by_status or "completed"
 
 
 def says_closed(head: Head) -> bool:

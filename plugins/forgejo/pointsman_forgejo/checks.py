@@ -21,13 +21,13 @@ _LATE = "changes are noticed only with the next look at the list of issues"
 def failed(error: PluginError) -> Finding:
     """Return the findings for a check that could not continue."""
     if isinstance(error, AuthFailed):
-        mend = "make a new token under Settings, Applications of the account, and put it into `token`"
+        remedy = "make a new token under Settings, Applications of the account, and put it into `token`"
     elif lacking := scopes_lacking(error.message):
-        mend = _give(lacking)
+        remedy = _give(lacking)
     else:
-        mend = "see that `url` is the address of a Forgejo or Gitea server and that it is up"
+        remedy = "see that `url` is the address of a Forgejo or Gitea server and that it is up"
     return Finding(
-        level="error", message=error.message, impact="no issue can be opened or found again", remedy=mend
+        level="error", message=error.message, impact="no issue can be opened or found again", remedy=remedy
     )
 
 
@@ -169,16 +169,16 @@ def labels(missing: Sequence[str], unread: str, settings: ForgejoSettings) -> li
         ]
     if not missing:
         return [Finding(level="ok", message="all labels exist")]
-    breaks = "issues are opened without them"
+    impact = "issues are opened without them"
     if settings.create_labels:
-        breaks = (
+        impact = (
             "they are made with the first issue if the account may write; otherwise issues go without them"
         )
     return [
         Finding(
             level="warning",
             message=f"labels do not exist yet: {', '.join(missing)}",
-            impact=breaks,
+            impact=impact,
             remedy="make them in the repository, under Issues, Labels"
             + ("" if settings.create_labels else ", or set `create_labels` to true"),
         )
@@ -265,19 +265,19 @@ def _hook(hook: Webhook, name: str) -> Finding:
 def _repository_failed(response: Response, name: str) -> Finding:
     lacking = scopes_lacking(message_of(response))
     if lacking:
-        mend = _give(lacking)
+        remedy = _give(lacking)
     elif response.status == 403:
-        mend = "take a token that is not limited to public repositories, with the scope read:repository"
+        remedy = "take a token that is not limited to public repositories, with the scope read:repository"
     elif response.status == 404:
-        mend = "check the spelling of `repository`, and that the account may read it: hidden ones answer 404 as well"
+        remedy = "check the spelling of `repository`, and that the account may read it: hidden ones answer 404 as well"
     else:
-        mend = "follow the message"
+        remedy = "follow the message"
     message = (
         problem(response, f"read the repository {name}").message
         if not response.ok
         else f"{name} is no repository"
     )
-    return Finding(level="error", message=message, impact=_NOTHING, remedy=mend)
+    return Finding(level="error", message=message, impact=_NOTHING, remedy=remedy)
 
 
 def _give(scopes: Sequence[str]) -> str:

@@ -19,7 +19,7 @@ from pointsman_forgejo.labels import Labels
 from pointsman_forgejo.settings import ForgejoSettings
 from pointsman_forgejo.webhook_registration import Webhooks
 
-_ENDS_IT = (Unavailable, AuthFailed, RateLimited)
+_FATAL = (Unavailable, AuthFailed, RateLimited)
 
 
 class Doctor:
@@ -55,7 +55,7 @@ class Doctor:
         for look in looks:
             try:
                 findings += await look()
-            except _ENDS_IT as error:
+            except _FATAL as error:
                 return [*findings, checks.failed(error)]
             except PluginError as error:
                 findings.append(checks.failed(error))

@@ -28,7 +28,7 @@ _STOPS_THE_ISSUE_TOO = (Unavailable, AuthFailed, RateLimited)
 
 
 @dataclass(frozen=True, slots=True)
-class Had:
+class ResolvedLabels:
     """The available labels: ids by name, and notes about those that are missing."""
 
     ids: dict[str, int] = field(default_factory=dict)
@@ -55,9 +55,9 @@ class Labels:
         self._refused: dict[str, tuple[float, str]] = {}
         self._read_at = clock()
         # Forgejo allows two labels with one name: avoid a race between our own calls
-        self._one_at_a_time = asyncio.Lock()
+        self._lock = asyncio.Lock()
 
-    async def have(self, names: Sequence[str]) -> Had:
+    async def resolve(self, names: Sequence[str]) -> ResolvedLabels:
         """Return the ids of these labels, creating missing ones if allowed; a note for each label that is not
         available.
 
@@ -65,20 +65,20 @@ class Labels:
         connection, no credential, a rate limit. Nothing was created then.
         """
         if not names:
-            return Had()
+            return ResolvedLabels()
         notes = []
-        async with self._one_at_a_time:
+        async with self._lock:
             unread = await self._look_up(names)
             for name in self.missing(names):
                 why = unread or self._refusal(name) or await self._make(name)
                 if why:
                     notes.append(f"label {name!r} left out: {why}")
         ids = ((name, self._id(name)) for name in names)
-        return Had({name: number for name, number in ids if number is not None}, tuple(notes))
+        return ResolvedLabels({name: number for name, number in ids if number is not None}, tuple(notes))
 
     async def look_up(self, names: Sequence[str]) -> str:
         """Look up the ids of existing labels. Return the reason if the labels can't be read."""
-        async with self._one_at_a_time:
+        async with self._lock:
             return await self._look_up(names)
 
     def missing(self, names: Sequence[str]) -> list[str]:

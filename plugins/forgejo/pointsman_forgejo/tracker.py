@@ -96,7 +96,7 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
     async def create_issue(self, draft: Draft) -> IssueRef:
         """Create an issue, without what the server refuses: the notes of the result say what that was."""
         names = wire.label_names(self.settings.labels, draft.labels)
-        labels = await self._labels.have(names)
+        labels = await self._labels.resolve(names)
         body = wire.issue_body(draft, list(labels.ids.values()), self.settings.assignees)
         response, refused = await self._post_issue(body)
         if not response.ok:

@@ -96,38 +96,38 @@ async def test_what_stops_the_issue_as_well_is_raised_while_looking_for_labels(
 
 
 async def test_without_names_nothing_is_asked(labels, forgejo):
-    assert (await labels.have(())).ids == {}
+    assert (await labels.resolve(())).ids == {}
     assert forgejo.requests == []
 
 
 async def test_a_label_of_exactly_that_name_comes_before_one_in_other_case(labels, forgejo):
     forgejo.labels = {1: "Bug", 2: "bug"}
-    assert (await labels.have(("bug", "Bug", "BUG"))).ids == {"bug": 2, "Bug": 1, "BUG": 1}
+    assert (await labels.resolve(("bug", "Bug", "BUG"))).ids == {"bug": 2, "Bug": 1, "BUG": 1}
 
 
 async def test_the_repository_comes_before_its_organization(labels, forgejo):
     forgejo.labels, forgejo.org_labels = {1: "bug"}, {2: "bug", 3: "customer"}
-    assert (await labels.have(("bug",))).ids == {"bug": 1}
+    assert (await labels.resolve(("bug",))).ids == {"bug": 1}
     assert asked(forgejo) == ["GET /repos/acme/shop/labels"]
-    assert (await labels.have(("bug", "customer"))).ids == {"bug": 1, "customer": 3}
+    assert (await labels.resolve(("bug", "customer"))).ids == {"bug": 1, "customer": 3}
     assert asked(forgejo) == ["GET /repos/acme/shop/labels", "GET /orgs/acme/labels"]
 
 
 async def test_ids_are_remembered_for_some_minutes(labels, forgejo, clock):
     forgejo.labels = {1: "bug"}
-    await labels.have(("bug",))
+    await labels.resolve(("bug",))
     forgejo.labels = {2: "bug"}
     clock.seconds += KEPT_SECONDS - 1
-    assert (await labels.have(("bug",))).ids == {"bug": 1}
+    assert (await labels.resolve(("bug",))).ids == {"bug": 1}
     clock.seconds += 1
-    assert (await labels.have(("bug",))).ids == {"bug": 2}
+    assert (await labels.resolve(("bug",))).ids == {"bug": 2}
 
 
 async def test_a_name_that_is_missing_is_looked_up_at_once(labels, forgejo):
     forgejo.labels = {1: "bug"}
-    await labels.have(("bug",))
+    await labels.resolve(("bug",))
     forgejo.labels[2] = "urgent"
-    assert (await labels.have(("bug", "urgent"))).ids == {"bug": 1, "urgent": 2}
+    assert (await labels.resolve(("bug", "urgent"))).ids == {"bug": 1, "urgent": 2}
 
 
 async def test_without_leave_no_label_is_made_and_the_issue_says_so(make_tracker, forgejo, helpers):
@@ -141,17 +141,17 @@ async def test_without_leave_no_label_is_made_and_the_issue_says_so(make_tracker
 
 async def test_a_label_that_may_not_be_made_is_told_and_not_asked_for_again_at_once(labels, forgejo, clock):
     forgejo.may_write = False
-    had = await labels.have(("bug",))
+    had = await labels.resolve(("bug",))
     assert had.ids == {}
     [note] = had.notes
     assert note.startswith("label 'bug' left out: could not make it: user should have a permission")
     assert "POST /repos/acme/shop/labels" in asked(forgejo)
     clock.seconds += REFUSED_SECONDS - 1
-    assert (await labels.have(("bug",))).notes == had.notes
+    assert (await labels.resolve(("bug",))).notes == had.notes
     assert forgejo.requests == []
     clock.seconds += 1
     forgejo.may_write = True
-    assert (await labels.have(("bug",))).notes == ()
+    assert (await labels.resolve(("bug",))).notes == ()
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ async def test_a_label_that_may_not_be_made_is_told_and_not_asked_for_again_at_o
 )
 async def test_what_may_be_in_a_list_that_was_not_read_is_not_made_twice(labels, forgejo, fault, message):
     forgejo.faults.append(fault)
-    had = await labels.have(("bug",))
+    had = await labels.resolve(("bug",))
     assert had.ids == {}
     [note] = had.notes
     assert message in note
@@ -175,12 +175,12 @@ async def test_what_may_be_in_a_list_that_was_not_read_is_not_made_twice(labels,
 @pytest.mark.parametrize("scopes", [{"user", "repository", "issue"}])
 async def test_a_token_that_may_not_read_organizations_makes_the_label_itself(labels, forgejo, scopes):
     forgejo.scopes, forgejo.org_labels = scopes, {}
-    assert list((await labels.have(("bug",))).ids) == ["bug"]
+    assert list((await labels.resolve(("bug",))).ids) == ["bug"]
 
 
 async def test_a_token_without_the_scope_for_labels_says_which(labels, forgejo):
     forgejo.scopes.discard("issue")
-    [note] = (await labels.have(("bug",))).notes
+    [note] = (await labels.resolve(("bug",))).notes
     assert "give the token the scope read:issue" in note
 
 
@@ -191,26 +191,26 @@ async def test_a_token_without_the_scope_for_labels_says_which(labels, forgejo):
 async def test_what_stops_the_issue_as_well_is_raised_while_making_a_label(labels, forgejo, fault, kind):
     forgejo.faults.append(fault)
     with pytest.raises(kind):
-        await labels.have(("bug",))
+        await labels.resolve(("bug",))
 
 
 async def test_a_server_that_is_down_is_no_missing_label(labels, forgejo):
     async with forgejo.down():
         with pytest.raises(Unavailable):
-            await labels.have(("bug",))
+            await labels.resolve(("bug",))
 
 
 @pytest.mark.parametrize("body", [b"{}", b"[]", b'{"id":"x"}'])
 async def test_a_label_made_without_an_id_in_the_answer_is_found_next_time(labels, forgejo, body):
     forgejo.faults.append(Fault("POST", status=201, body=body, applied=True))
-    [note] = (await labels.have(("bug",))).notes
+    [note] = (await labels.resolve(("bug",))).notes
     assert "did not tell its id" in note
-    assert list((await labels.have(("bug",))).ids) == ["bug"]
+    assert list((await labels.resolve(("bug",))).ids) == ["bug"]
     assert len(forgejo.labels) == 1
 
 
 async def test_two_issues_at_once_make_a_label_once(labels, forgejo):
-    both = await asyncio.gather(labels.have(("bug",)), labels.have(("bug", "urgent")))
+    both = await asyncio.gather(labels.resolve(("bug",)), labels.resolve(("bug", "urgent")))
     assert both[0].ids["bug"] == both[1].ids["bug"]
     assert sorted(forgejo.labels.values()) == ["bug", "urgent"]
 

@@ -18,19 +18,19 @@ _RIGHTS = "give it Issues: read and write for this repository"
 def failed(error: PluginError, settings: GitHubSettings) -> Finding:
     """Return the finding for a check that could not continue."""
     if isinstance(error, RateLimited):
-        mend = "wait; and give Pointsman an account or App of its own, whose limit nobody else uses up"
+        remedy = "wait; and give Pointsman an account or App of its own, whose limit nobody else uses up"
     elif isinstance(error, AuthFailed):
-        mend = "see the App's page for its id and keys" if settings.is_app else _renew(settings)
+        remedy = "see the App's page for its id and keys" if settings.is_app else _renew(settings)
     elif error.is_json is False:
-        mend = "see that `url` is the address of GitHub's API, https://HOST/api/v3 for an Enterprise Server"
+        remedy = "see that `url` is the address of GitHub's API, https://HOST/api/v3 for an Enterprise Server"
     elif error.status == 403 and not settings.is_app:
-        mend = (
+        remedy = (
             "use a token of an account, or an App's id and key: by the account we know our own issues again"
         )
     else:
-        mend = "follow the message; see that `url` is the address of GitHub's API and that it is up"
+        remedy = "follow the message; see that `url` is the address of GitHub's API and that it is up"
     return Finding(
-        level="error", message=error.message, impact="no issue can be opened or found again", remedy=mend
+        level="error", message=error.message, impact="no issue can be opened or found again", remedy=remedy
     )
 
 
@@ -145,13 +145,13 @@ def _role(raw: Mapping[str, Any], name: str) -> Finding:
     )
     if "push" in may:
         return Finding(level="ok", message="the account may set labels and assignees")
-    breaks = "labels and assignees of a new issue are dropped silently"
+    impact = "labels and assignees of a new issue are dropped silently"
     if "triage" not in may:
-        breaks += "; issues of others can't be closed or reopened"
+        impact += "; issues of others can't be closed or reopened"
     return Finding(
         level="warning",
         message=f"the account may not push to {name}",
-        impact=breaks,
+        impact=impact,
         remedy="give the account the role Write in the repository",
     )
 
@@ -223,16 +223,16 @@ def _number(text: str) -> int | None:
 
 def _repository_failed(response: Response, name: str) -> Finding:
     if response.status == 404:
-        mend = "check the spelling of `repository`; for a private one, let the token see it: it answers 404 otherwise"
+        remedy = "check the spelling of `repository`; for a private one, let the token see it: it answers 404 otherwise"
     elif response.status in errors.REDIRECTS:
-        mend = "the repository has another name now: set `repository` to it"
+        remedy = "the repository has another name now: set `repository` to it"
     else:
-        mend = "follow the message"
+        remedy = "follow the message"
     return Finding(
         level="error",
         message=errors.problem(response, f"read the repository {name}").message,
         impact="no issue can be opened",
-        remedy=mend,
+        remedy=remedy,
     )
 
 

@@ -25,7 +25,7 @@ class IssueCalls:
             raise NotFound(f"{issue.remote_id!r} is no issue number")
         return f"{self._repo}/issues/{issue.remote_id}"
 
-    async def json_of(
+    async def request_json(
         self, method: str, path: str, doing: str, *, json: Mapping[str, Any] | None = None
     ) -> Any:
         """Send one request about an issue and return the decoded response."""
@@ -40,10 +40,10 @@ class IssueCalls:
             raise await self._where_to(response)
         if not response.ok:
             error = errors.problem(response, doing, about_issue=True)
-            raise await self.whether_gone(error) if isinstance(error, NotFound) else error
+            raise await self.error_of_missing(error) if isinstance(error, NotFound) else error
         return response
 
-    async def whether_gone(self, error: NotFound) -> PluginError:
+    async def error_of_missing(self, error: NotFound) -> PluginError:
         """Return the error for a 404: either the issue is gone, or the whole repository is out of sight.
 
         GitHub answers both alike, and only the first ends our work on the issue.

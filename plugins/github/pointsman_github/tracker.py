@@ -142,7 +142,7 @@ class GitHubTracker(Tracker[GitHubSettings]):
     async def add_comment(self, issue: IssueRef, body: str, marker: Marker) -> CommentRef:
         """Add a comment, https://docs.github.com/en/rest/issues/comments#create-an-issue-comment."""
         path = f"{self._issues.at(issue)}/comments"
-        raw = await self._issues.json_of("POST", path, "comment", json=wire.comment_body(body, marker))
+        raw = await self._issues.request_json("POST", path, "comment", json=wire.comment_body(body, marker))
         ref = wire.comment_ref(raw)
         if ref is None:
             raise UnknownOutcome("GitHub took the comment and answered without its id")
@@ -159,7 +159,7 @@ class GitHubTracker(Tracker[GitHubSettings]):
     async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueState:
         """Close or reopen, https://docs.github.com/en/rest/issues/issues#update-an-issue."""
         doing = "close the issue" if state == "closed" else "reopen the issue"
-        raw = await self._issues.json_of(
+        raw = await self._issues.request_json(
             "PATCH", self._issues.at(issue), doing, json=wire.state_body(state, reason)
         )
         return _seen(raw, doing)
@@ -168,7 +168,9 @@ class GitHubTracker(Tracker[GitHubSettings]):
         """Replace title and body, the marker included."""
         doing = "edit the issue"
         _seen(
-            await self._issues.json_of("PATCH", self._issues.at(issue), doing, json=wire.edit_body(draft)),
+            await self._issues.request_json(
+                "PATCH", self._issues.at(issue), doing, json=wire.edit_body(draft)
+            ),
             doing,
         )
 
@@ -178,7 +180,7 @@ class GitHubTracker(Tracker[GitHubSettings]):
         """Return the present state of the issue. A deleted issue is 410, one that was transferred out of our sight
         404.
         """
-        raw = await self._issues.json_of("GET", self._issues.at(issue), "read the issue")
+        raw = await self._issues.request_json("GET", self._issues.at(issue), "read the issue")
         if isinstance(raw, dict) and raw.get("pull_request") is not None:
             raise NotFound(f"{issue.key} is a pull request and no issue")
         return _seen(raw, "read the issue")
@@ -230,7 +232,7 @@ class GitHubTracker(Tracker[GitHubSettings]):
                 if ref is not None and _is_by(raw, me) and marker.text in find_markers(raw.get("body")):
                     refs[ref] = None
         except NotFound as error:
-            raise await self._issues.whether_gone(error) from None
+            raise await self._issues.error_of_missing(error) from None
         return sorted(refs, key=lambda ref: int(ref.remote_id))
 
     async def list_changes(self, since: dt.datetime) -> Sequence[IssueState | IssueRemoved]:
@@ -273,10 +275,10 @@ class GitHubTracker(Tracker[GitHubSettings]):
         https://docs.github.com/en/rest/users/users
         """
         if self._account is None:
-            self._account, _ = await self._ask_who()
+            self._account, _ = await self._request_account()
         return self._account
 
-    async def _ask_who(self) -> tuple[Actor, Response]:
+    async def _request_account(self) -> tuple[Actor, Response]:
         path = "/user"
         if self._app is not None:
             path = f"/users/{urllib.parse.quote(await self._app.login())}"
@@ -294,7 +296,7 @@ class GitHubTracker(Tracker[GitHubSettings]):
         """Check credential, repository, rights, people, rate limit and webhooks; change nothing."""
         findings: list[Finding] = []
         try:
-            self._account, response = await self._ask_who()
+            self._account, response = await self._request_account()
             findings += checks.credential(response, self._account.name, self.settings)
             if self._app is not None:
                 findings += checks.app(self._app.permissions)
@@ -332,11 +334,11 @@ class GitHubTracker(Tracker[GitHubSettings]):
 
     async def ensure_webhook(self, url: str, secret: Secret) -> Finding:
         """Create the repository's webhook, or repair it: https://docs.github.com/en/rest/repos/webhooks."""
-        return await webhook_registration.Hooks(self._api, self._repo, self._page).ensure(url, secret)
+        return await webhook_registration.Webhooks(self._api, self._repo, self._page).ensure(url, secret)
 
     async def redeliver_webhooks(self, url: str, since: dt.datetime) -> int:
         """Have GitHub repeat the failed calls of our webhook: it never does so by itself."""
-        return await webhook_registration.Hooks(self._api, self._repo, self._page).redeliver_webhooks(
+        return await webhook_registration.Webhooks(self._api, self._repo, self._page).redeliver_webhooks(
             url, since
         )
 

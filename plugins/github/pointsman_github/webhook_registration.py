@@ -115,7 +115,7 @@ async def listed(client: ApiClient, repo: str) -> list[dict[str, Any]]:
     return [hook async for hook in pages if isinstance(hook.get("id"), int)]
 
 
-class Hooks:
+class Webhooks:
     """The webhooks of one repository; ``web`` is the URL of its page."""
 
     def __init__(self, client: ApiClient, repo: str, web: str) -> None:
@@ -271,18 +271,18 @@ def _is_ours(hook: Mapping[str, Any], url: str) -> bool:
 def _finding(hook: Mapping[str, Any], page: str) -> Finding:
     name = f"webhook {hook.get('id')} to {urlsplit(_url(hook)).netloc}"
     wrong = defects(hook)
-    mend = f"run `pointsman doctor --ensure-webhook`, or mend it at {page}/{hook.get('id')}"
+    remedy = f"run `pointsman doctor --ensure-webhook`, or mend it at {page}/{hook.get('id')}"
     last = hook.get("last_response")
     code = last.get("code") if isinstance(last, dict) else None
     if isinstance(last, dict) and isinstance(code, int) and not 200 <= code < 300:
         text = short_text(last.get("message"), 200)
         wrong.append(f"its last call was answered {code}" + (f" ({text})" if text else ""))
         if len(wrong) == 1:
-            mend = f"{_cure(code)}; then redeliver the call at {page}/{hook.get('id')}"
+            remedy = f"{_cure(code)}; then redeliver the call at {page}/{hook.get('id')}"
     if not wrong:
         called = "its last call arrived" if isinstance(code, int) else "it was not called yet"
         return Finding(level="ok", message=f"{name} is in order; {called}")
-    return Finding(level="warning", message=f"{name}: {', '.join(wrong)}", impact=_ELSE, remedy=mend)
+    return Finding(level="warning", message=f"{name}: {', '.join(wrong)}", impact=_ELSE, remedy=remedy)
 
 
 def _cure(code: int) -> str:

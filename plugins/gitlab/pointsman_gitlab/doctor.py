@@ -21,10 +21,10 @@ from pointsman.plugin_api.helpers import positive_int, short_text
 from pointsman_gitlab import wire
 from pointsman_gitlab.errors import problem
 from pointsman_gitlab.settings import GitLabSettings
-from pointsman_gitlab.users import People
+from pointsman_gitlab.users import UserLookup
 from pointsman_gitlab.webhook_registration import Webhooks, by_hand
 
-_ENDS_IT = (Unavailable, AuthFailed, RateLimited, UnknownOutcome)
+_FATAL = (Unavailable, AuthFailed, RateLimited, UnknownOutcome)
 _PLANNER = 15
 _SOON_DAYS = 14
 
@@ -36,7 +36,7 @@ class Doctor:
         self,
         settings: GitLabSettings,
         client: ApiClient,
-        people: People,
+        people: UserLookup,
         hooks: Webhooks,
         webhook_url: str = "",
     ) -> None:
@@ -60,7 +60,7 @@ class Doctor:
         for look in looks:
             try:
                 findings += await look()
-            except _ENDS_IT as error:
+            except _FATAL as error:
                 return [*findings, _failed(error)]
             except PluginError as error:
                 findings.append(_failed(error))
@@ -237,16 +237,16 @@ def _role(permissions: object) -> int | None:
     return max((level for level in levels if level is not None), default=None)
 
 
-def _error(message: str, mend: str) -> Finding:
-    return Finding(level="error", message=message, impact="no issue is opened", remedy=mend)
+def _error(message: str, remedy: str) -> Finding:
+    return Finding(level="error", message=message, impact="no issue is opened", remedy=remedy)
 
 
 def _failed(error: PluginError) -> Finding:
     """Return the finding for a check that failed."""
-    mends = {
+    remedies = {
         AuthFailed: "make a new token with the scope api: this one is wrong, revoked or has ended",
         Misconfigured: "check `url` and `project`, and that the account is a member",
         RateLimited: "wait, then run this again",
     }
-    mend = mends.get(type(error), "check `url`, and that the server is up")
-    return Finding(level="error", message=error.message, impact="no issue is opened", remedy=mend)
+    remedy = remedies.get(type(error), "check `url`, and that the server is up")
+    return Finding(level="error", message=error.message, impact="no issue is opened", remedy=remedy)

@@ -13,7 +13,7 @@ from pointsman.plugin_api import Misconfigured, PluginError, RateLimited, Refuse
 from pointsman.plugin_api.helpers import short_text
 
 _LONGEST_WAIT = 3600.0
-_WORDS_SHOWN = 5
+_REASONS_SHOWN = 5
 
 
 def message_of(response: Response) -> tuple[str, dict[str, str]]:
@@ -31,10 +31,10 @@ def message_of(response: Response) -> tuple[str, dict[str, str]]:
     fields: dict[str, str] = {}
     message = body.get("message")
     if isinstance(message, dict):
-        for name, value in list(message.items())[:_WORDS_SHOWN]:
+        for name, value in list(message.items())[:_REASONS_SHOWN]:
             reasons = value if isinstance(value, list) else [value]
             fields[short_text(name, 60)] = ", ".join(
-                text for reason in reasons[:_WORDS_SHOWN] if (text := short_text(reason, 200))
+                text for reason in reasons[:_REASONS_SHOWN] if (text := short_text(reason, 200))
             )
         message = "; ".join(f"{name}: {text}" for name, text in fields.items())
     reasons = [

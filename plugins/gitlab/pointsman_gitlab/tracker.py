@@ -37,7 +37,7 @@ from pointsman_gitlab.doctor import Doctor
 from pointsman_gitlab.errors import message_of, problem
 from pointsman_gitlab.pages import read_all
 from pointsman_gitlab.settings import GitLabSettings
-from pointsman_gitlab.users import People
+from pointsman_gitlab.users import UserLookup
 from pointsman_gitlab.webhook_registration import Webhooks
 
 __all__ = ["GitLabSettings", "GitLabTracker"]
@@ -70,7 +70,7 @@ class GitLabTracker(Tracker[GitLabSettings]):
     def __init__(self, settings: GitLabSettings, client: ApiClient) -> None:
         super().__init__(settings, client)
         self._project = settings.project_path
-        self._people = People(client)
+        self._people = UserLookup(client)
         self._hooks = Webhooks(client, settings)
         self._account: Actor | None = None
 

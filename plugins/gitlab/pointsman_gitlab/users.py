@@ -9,7 +9,7 @@ from pointsman.plugin_api.helpers import positive_int, short_text
 from pointsman_gitlab.errors import problem
 
 
-class People:
+class UserLookup:
     """Looks up usernames and caches their ids; usernames that do not exist are looked up again."""
 
     def __init__(self, client: ApiClient) -> None:

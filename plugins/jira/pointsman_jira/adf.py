@@ -197,7 +197,7 @@ class _Renderer:
             elif kind == "link_open":
                 links.append(str(token.attrs.get("href", "")))
             elif kind == "link_close":
-                _add(nodes, self._said_beside(links.pop()), [])
+                _add(nodes, self._url_beside(links.pop()), [])
             elif kind == "hardbreak":
                 nodes.append({"type": "hardBreak"})
             elif kind == "softbreak":
@@ -206,7 +206,7 @@ class _Renderer:
                 source = str(token.attrs.get("src", ""))
                 around = links or [source]
                 _add(nodes, token.content or source, self._mark(marks, around, code=False))
-                _add(nodes, "" if links else self._said_beside(source), [])
+                _add(nodes, "" if links else self._url_beside(source), [])
             else:
                 _add(nodes, token.content, self._mark(marks, links, code=kind == "code_inline"))
         return nodes
@@ -230,7 +230,7 @@ class _Renderer:
         self._href_room -= len(href)
         return True
 
-    def _said_beside(self, href: str) -> str:
+    def _url_beside(self, href: str) -> str:
         """Return the text for a URL that can't be a link, so that nothing is lost."""
         return "" if is_web_address(href) or not href or len(href) > _HREF_LIMIT else f" ({href})"
 

@@ -25,7 +25,7 @@ _ALL = "nothing works"
 _DONE_ID = 3
 
 
-class Asked:
+class ReadRequests:
     """Reading requests to the site. A failed request raises the contract's error."""
 
     def __init__(self, client: ApiClient, dialect: Dialect) -> None:
@@ -68,7 +68,7 @@ def _good(answer: Response, failed: str) -> Response:
 
 async def check(settings: JiraSettings, client: ApiClient, dialect: Dialect) -> list[Finding]:
     """Return the findings. Without account or project the other checks are skipped; the rest are independent."""
-    asked = Asked(client, dialect)
+    asked = ReadRequests(client, dialect)
     findings: list[Finding] = []
     parts = urlsplit(settings.base)
     if parts.scheme != "https" and parts.hostname not in {"localhost", "127.0.0.1", "::1"}:
@@ -82,7 +82,7 @@ async def check(settings: JiraSettings, client: ApiClient, dialect: Dialect) -> 
             _ok(f"signed in as {wire.text_at(me, 'displayName') or wire.text_at(me, 'accountId')}")
         )
         if settings.is_cloud:
-            findings.append(_life_of_a_token())
+            findings.append(_token_expiry())
         await asked.get(f"/project/{project}", f"the project {settings.project} could not be read")
         findings.append(_ok(f"the project {settings.project} is there"))
     except PluginError as error:
@@ -105,20 +105,20 @@ async def check(settings: JiraSettings, client: ApiClient, dialect: Dialect) -> 
     return findings
 
 
-async def _answered(question: Awaitable[list[Finding]], breaks: str) -> list[Finding]:
+async def _answered(question: Awaitable[list[Finding]], impact: str) -> list[Finding]:
     try:
         return await question
     except PluginError as error:
-        return [_failed(error, breaks)]
+        return [_failed(error, impact)]
 
 
-def _failed(error: PluginError, breaks: str) -> Finding:
+def _failed(error: PluginError, impact: str) -> Finding:
     if not error.status:
-        return _error(error.message, breaks, "see whether Jira is up")
-    return _error(error.message, breaks, "check url, api_url, email, api_token and project_key")
+        return _error(error.message, impact, "see whether Jira is up")
+    return _error(error.message, impact, "check url, api_url, email, api_token and project_key")
 
 
-def _life_of_a_token() -> Finding:
+def _token_expiry() -> Finding:
     """Return a reminder of the token's expiry.
     https://support.atlassian.com/atlassian-account/docs/manage-api-tokens-for-your-atlassian-account/
     """
@@ -130,7 +130,7 @@ def _life_of_a_token() -> Finding:
     )
 
 
-async def _permissions(asked: Asked, settings: JiraSettings) -> list[Finding]:
+async def _permissions(asked: ReadRequests, settings: JiraSettings) -> list[Finding]:
     """Return the findings about permissions.
     https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-permissions/#api-rest-api-3-mypermissions-get
     """
@@ -142,22 +142,22 @@ async def _permissions(asked: Asked, settings: JiraSettings) -> list[Finding]:
         permissions=",".join(needed),
     )
     findings = []
-    for name, breaks in needed.items():
+    for name, impact in needed.items():
         has = wire.at(response, "permissions", name, "havePermission")
         if has is False:
             make = _warn if name in _ASSIGN else _error
             findings.append(
-                make(f"the account lacks {name}", breaks, "grant it in the project's permission scheme")
+                make(f"the account lacks {name}", impact, "grant it in the project's permission scheme")
             )
         elif has is not True:
-            mend = "look it up in the project's permission scheme"
+            remedy = "look it up in the project's permission scheme"
             findings.append(
-                _warn(f"Jira does not say whether the account has {name}", f"without it {breaks}", mend)
+                _warn(f"Jira does not say whether the account has {name}", f"without it {impact}", remedy)
             )
     return findings or [_ok("the account has the permissions it needs")]
 
 
-async def _issue_type(asked: Asked, settings: JiraSettings, project: str) -> tuple[str, Finding]:
+async def _issue_type(asked: ReadRequests, settings: JiraSettings, project: str) -> tuple[str, Finding]:
     """Return the issue type's id, empty if there is no such type.
 
     https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-issues/#api-rest-api-3-issue-createmeta-projectidorkey-issuetypes-get
@@ -169,11 +169,11 @@ async def _issue_type(asked: Asked, settings: JiraSettings, project: str) -> tup
     if type_id:
         return type_id, _ok(f"the issue type {settings.issue_type} is there")
     there = ", ".join(wire.text_at(item, "name") for item in types) or "none that the account may make"
-    mend = f"set issue_type to one of: {there}"
-    return "", _error(f"there is no issue type {settings.issue_type}", "issues can't be made", mend)
+    remedy = f"set issue_type to one of: {there}"
+    return "", _error(f"there is no issue type {settings.issue_type}", "issues can't be made", remedy)
 
 
-async def _fields(asked: Asked, settings: JiraSettings, project: str, type_id: str) -> list[Finding]:
+async def _fields(asked: ReadRequests, settings: JiraSettings, project: str, type_id: str) -> list[Finding]:
     """Return the findings about fields.
     https://developer.atlassian.com/cloud/jira/platform/rest/v3/api-group-issues/#api-rest-api-3-issue-createmeta-projectidorkey-issuetypes-issuetypeid-get
     """
@@ -182,21 +182,21 @@ async def _fields(asked: Asked, settings: JiraSettings, project: str, type_id: s
     return screens.check(settings, fields)
 
 
-async def _ways(asked: Asked, settings: JiraSettings) -> list[Finding]:
+async def _ways(asked: ReadRequests, settings: JiraSettings) -> list[Finding]:
     """Return whether issues can be closed and reopened, tried on the newest of this type: the workflow itself can't
     be read.
     """
     kind = f"project = {wire.quoted(settings.project)} AND issuetype = {wire.quoted(settings.issue_type)}"
     newest = "ORDER BY created DESC"
-    open_one = await asked.newest(f"{kind} AND statusCategory != {_DONE_ID} {newest}")
-    closed_one = await asked.newest(f"{kind} AND statusCategory = {_DONE_ID} {newest}")
+    open_issue = await asked.newest(f"{kind} AND statusCategory != {_DONE_ID} {newest}")
+    closed_issue = await asked.newest(f"{kind} AND statusCategory = {_DONE_ID} {newest}")
     return [
-        await _way(asked, settings, open_one, "closed"),
-        await _way(asked, settings, closed_one, "open"),
+        await _way(asked, settings, open_issue, "closed"),
+        await _way(asked, settings, closed_issue, "open"),
     ]
 
 
-async def _way(asked: Asked, settings: JiraSettings, issue: Any, state: State) -> Finding:
+async def _way(asked: ReadRequests, settings: JiraSettings, issue: Any, state: State) -> Finding:
     verb, there = ("closed", "open") if state == "closed" else ("reopened", "closed")
     issue_id, key = wire.text_at(issue, "id"), wire.text_at(issue, "key")
     if not issue_id:
@@ -212,12 +212,12 @@ async def _way(asked: Asked, settings: JiraSettings, issue: Any, state: State) -
         way, _ = transitions.choose(transitions.read(response), state, None, wish(settings, state))
     except Misconfigured as error:
         setting = "closed_status and close_fields" if state == "closed" else "open_status and reopen_fields"
-        mend = f"add such a transition to the workflow, or see the settings {setting}"
-        return _error(f"{key} can't be {verb}: {error.message}", f"issues can't be {verb}", mend)
+        remedy = f"add such a transition to the workflow, or see the settings {setting}"
+        return _error(f"{key} can't be {verb}: {error.message}", f"issues can't be {verb}", remedy)
     return _ok(f"{key} could be {verb} by {way.name} (to {way.status})")
 
 
-def wish(settings: JiraSettings, state: State) -> transitions.Wish:
+def wish(settings: JiraSettings, state: State) -> transitions.TransitionSettings:
     """Return the settings for closing or reopening."""
 
     def filled(setting: str, values: Mapping[str, Any]) -> dict[str, Any]:
@@ -225,9 +225,11 @@ def wish(settings: JiraSettings, state: State) -> transitions.Wish:
 
     if state == "closed":
         fields = filled("close_fields", settings.close_fields)
-        return transitions.Wish("close_fields", settings.closed_status, settings.reasons, fields)
+        return transitions.TransitionSettings(
+            "close_fields", settings.closed_status, settings.reasons, fields
+        )
     fields = filled("reopen_fields", settings.reopen_fields)
-    return transitions.Wish("reopen_fields", settings.open_status, settings.reasons, fields)
+    return transitions.TransitionSettings("reopen_fields", settings.open_status, settings.reasons, fields)
 
 
 def _ok(message: str) -> Finding:

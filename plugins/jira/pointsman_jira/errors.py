@@ -34,7 +34,7 @@ _MAX_WAIT_SECONDS = 3600.0
 _SHORT = 8
 
 
-class Discreet:
+class RedactingClient:
     """Client whose responses never repeat our own address and token.
 
     Jira quotes requests in refusals, and proxies quote whole requests.

@@ -79,7 +79,7 @@ class JiraReader(Tracker[JiraSettings]):
         refs = []
         async for issue in self._search(jql):
             ref = wire.ref_of(issue, self.settings.site)
-            if ref and marker.text in wire.items_at(issue, "fields", "labels") and _made_by(issue, me):
+            if ref and marker.text in wire.items_at(issue, "fields", "labels") and _written_by(issue, me):
                 refs.append(ref)
         return sorted(refs, key=lambda ref: int(ref.remote_id))
 
@@ -107,7 +107,7 @@ class JiraReader(Tracker[JiraSettings]):
     @property
     def calls(self) -> ApiClient:
         """Return the client, whose responses do not repeat our address and token."""
-        return errors.Discreet(self.client, self.settings.private)
+        return errors.RedactingClient(self.client, self.settings.private)
 
     # -- inside ------------------------------------------------------------------------------------------------
 
@@ -222,6 +222,6 @@ class JiraReader(Tracker[JiraSettings]):
         return CommentRef(remote_id=comment_id, url=url)
 
 
-def _made_by(issue: Any, account_id: str) -> bool:
+def _written_by(issue: Any, account_id: str) -> bool:
     author = wire.author_of(wire.at(issue, "fields"))
     return author is not None and author.account_id == account_id

@@ -57,8 +57,8 @@ def _priority(wanted: str, field: Any) -> list[Finding]:
     names = [text_at(value, "name") for value in items_at(field, "allowedValues") if text_at(value, "name")]
     if not names or wanted.strip().casefold() in {name.casefold() for name in names}:
         return []
-    mend = f"set priority to one of: {', '.join(names)}"
-    return [Finding(level="error", message=f"there is no priority {wanted}", impact=_BREAKS, remedy=mend)]
+    remedy = f"set priority to one of: {', '.join(names)}"
+    return [Finding(level="error", message=f"there is no priority {wanted}", impact=_BREAKS, remedy=remedy)]
 
 
 def _not_covered(name: str, field: Any) -> Finding:

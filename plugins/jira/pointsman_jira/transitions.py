@@ -27,7 +27,7 @@ class Transition(NamedTuple):
     fields: Mapping[str, Any]
 
 
-class Wish(NamedTuple):
+class TransitionSettings(NamedTuple):
     """The settings: a status or transition to prefer, the names of reasons, fields for the screen."""
 
     setting: str = "close_fields"
@@ -62,7 +62,7 @@ def read(answer: Any) -> list[Transition]:
 
 
 def choose(
-    transitions: Sequence[Transition], state: State, reason: CloseReason | None, wish: Wish
+    transitions: Sequence[Transition], state: State, reason: CloseReason | None, wish: TransitionSettings
 ) -> tuple[Transition, dict[str, Any]]:
     """Return the transition and the fields to send. Raises Misconfigured, with the existing names, if there is none."""
     wanted = ("done",) if state == "closed" else ("new", "indeterminate")
@@ -93,7 +93,9 @@ def _named(way: Transition, name: str) -> bool:
     return bool(name) and name in {way.name.strip().casefold(), way.status.strip().casefold()}
 
 
-def _filled(way: Transition, state: State, reason: CloseReason | None, wish: Wish) -> _Candidate:
+def _filled(
+    way: Transition, state: State, reason: CloseReason | None, wish: TransitionSettings
+) -> _Candidate:
     """Return the fields to send: the settings' fields that the screen has, and required fields whose value is clear.
 
     A field that is not on the screen is refused, so no other field is sent.
@@ -119,7 +121,7 @@ def _filled(way: Transition, state: State, reason: CloseReason | None, wish: Wis
 
 
 def _resolution(
-    field: Any, reason: CloseReason | None, wish: Wish, *, required: bool
+    field: Any, reason: CloseReason | None, wish: TransitionSettings, *, required: bool
 ) -> dict[str, str] | None:
     """Return the resolution that the settings name for the reason; if one is required, the one that fits best."""
     allowed = [(text_at(value, "id"), text_at(value, "name")) for value in items_at(field, "allowedValues")]
@@ -143,7 +145,10 @@ def _default(field: Any) -> dict[str, str] | None:
 
 
 def _no_way(
-    transitions: Sequence[Transition], candidates: Sequence[_Candidate], state: State, wish: Wish
+    transitions: Sequence[Transition],
+    candidates: Sequence[_Candidate],
+    state: State,
+    wish: TransitionSettings,
 ) -> str:
     word = "a status of the category done" if state == "closed" else "an open status"
     if not transitions:

@@ -15,7 +15,7 @@ from pointsman.testing.conformance import (
     WebhookCall,
 )
 from pointsman_jira import JiraTracker
-from pointsman_jira.testing import FakeJira, words_of
+from pointsman_jira.testing import FakeJira, plain_text
 
 pytestmark = pytest.mark.slow
 
@@ -39,9 +39,9 @@ class JiraDouble(TrackerDouble):
             IssueSnapshot(
                 remote_id=issue.id,
                 title=issue.summary,
-                text=words_of(issue.description) if issue.description else "",
+                text=plain_text(issue.description) if issue.description else "",
                 state="closed" if self.fake.statuses[issue.status][1] == "done" else "open",
-                comments=tuple(words_of(comment.body) for comment in issue.comments),
+                comments=tuple(plain_text(comment.body) for comment in issue.comments),
                 version=(issue.updated, issue.status, issue.resolution),
             )
             for issue in self.fake.issues.values()

@@ -10,7 +10,7 @@ from pointsman.plugin_api import Conflict, Draft, Marker, Misconfigured, Refused
 from pointsman.testing.fake import Fault
 from pointsman_jira import transitions
 from pointsman_jira.testing import JiraTransition
-from pointsman_jira.transitions import Wish
+from pointsman_jira.transitions import TransitionSettings
 
 
 def way(number, name, category, to=None, **fields):
@@ -30,7 +30,10 @@ WORKFLOW = [
 
 def chosen(ways, state, reason=None, preferred="", **wish):
     matching, fields = transitions.choose(
-        transitions.read({"transitions": ways}), state, reason, Wish(preferred=preferred, **wish)
+        transitions.read({"transitions": ways}),
+        state,
+        reason,
+        TransitionSettings(preferred=preferred, **wish),
     )
     return matching.id, fields
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -29,7 +31,8 @@ class Fault:
     """A fault for a request whose ``METHOD /path`` contains ``match``.
 
     ``status`` is the response; ``reset`` cuts the connection; ``hang_seconds`` delays the response. With ``applied``
-    the request takes effect all the same, which is the hard case: the caller can't know.
+    the request takes effect all the same, which is the hard case: the caller can't know. With ``quotes_request`` the
+    body is an error message that contains every header of the request, its credential included.
     """
 
     match: str = ""
@@ -39,6 +42,7 @@ class Fault:
     reset: bool = False
     hang_seconds: float = 0.0
     applied: bool = False
+    quotes_request: bool = False
     times: int = 1
 
 
@@ -116,7 +120,8 @@ class FakeTracker:
             request.transport.abort()
             return web.Response(status=500)
         if fault.status is not None:
-            return web.Response(status=fault.status, body=fault.body, headers=fault.headers)
+            body = _quote(request) if fault.quotes_request else fault.body
+            return web.Response(status=fault.status, body=body, headers=fault.headers)
         return response if response is not None else await handler(request)
 
     async def post_webhook(self, url: str, body: bytes, headers: dict[str, str]) -> int:
@@ -127,3 +132,14 @@ class FakeTracker:
         ):
             await response.read()
             return response.status
+
+
+def _quote(request: web.Request) -> bytes:
+    """Return an error message with the headers of a request: as sent, and their base64 words decoded."""
+    texts = []
+    for name, value in request.headers.items():
+        texts.append(f"{name}: {value}")
+        for word in value.split():
+            with contextlib.suppress(ValueError):
+                texts.append(base64.b64decode(word, validate=True).decode())
+    return json.dumps({"message": f"access denied, the request was {'; '.join(texts)}"}).encode()

@@ -95,7 +95,7 @@ class GitLabState(FakeTracker):
         self.webhook_url = ""
         self.webhook_secret = ""
         self.has_idempotency_keys = True
-        self._notes_made = 0
+        self._note_count = 0
 
     def now(self) -> dt.datetime:
         """Return the server's time, in milliseconds."""
@@ -119,8 +119,8 @@ class GitLabState(FakeTracker):
         body = body if system else self.obey(issue, body)
         if not body.strip():
             return None
-        self._notes_made += 1
-        note = GitLabNote(self._notes_made, body, author, self.now(), system)
+        self._note_count += 1
+        note = GitLabNote(self._note_count, body, author, self.now(), system)
         issue.notes.append(note)
         issue.updated_at = note.created_at
         return note

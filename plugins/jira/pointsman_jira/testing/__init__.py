@@ -8,7 +8,7 @@ from pointsman_jira.testing.double import (
     JiraIssue,
     JiraTransition,
     JiraWebhook,
-    words_of,
+    plain_text,
 )
 
-__all__ = ["FakeJira", "JiraComment", "JiraIssue", "JiraTransition", "JiraWebhook", "words_of"]
+__all__ = ["FakeJira", "JiraComment", "JiraIssue", "JiraTransition", "JiraWebhook", "plain_text"]

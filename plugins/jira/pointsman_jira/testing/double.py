@@ -20,7 +20,7 @@ from pointsman_jira.testing.model import (
     JiraTransition,
     JiraWebhook,
     change_item,
-    words_of,
+    plain_text,
 )
 from pointsman_jira.testing.rules import (
     OFF_SCREEN,
@@ -35,7 +35,7 @@ from pointsman_jira.testing.rules import (
 )
 from pointsman_jira.testing.state import JiraState
 
-__all__ = ["FakeJira", "JiraComment", "JiraIssue", "JiraTransition", "JiraWebhook", "words_of"]
+__all__ = ["FakeJira", "JiraComment", "JiraIssue", "JiraTransition", "JiraWebhook", "plain_text"]
 
 _Handler = Callable[[web.Request], Awaitable[web.Response]]
 
@@ -292,11 +292,11 @@ class FakeJira(JiraState):
         problem = text_problem(body, plain_only=self.refuse_rich, documents=not self.data_center)
         if problem:
             raise refusal(400, comment=problem)
-        if not words_of(payload["body"]).strip():
+        if not plain_text(payload["body"]).strip():
             raise refusal(400, comment="Comment body can not be empty!")
         created = self._add_comment(issue, self.account_id, payload["body"])
         created.properties = {item["key"]: item["value"] for item in payload.get("properties") or []}
-        self.record_effect("comment", issue.key, marker_of(created.properties), words_of(created.body)[:80])
+        self.record_effect("comment", issue.key, marker_of(created.properties), plain_text(created.body)[:80])
         self._echo(issue, "comment_created", None, comment=created)
         return web.json_response(self._comment(created), status=201)
 

@@ -86,11 +86,11 @@ def document(text: str) -> dict[str, Any]:
     }
 
 
-def words_of(node: Any) -> str:
+def plain_text(node: Any) -> str:
     """Return the text of a document, a line for each block; a plain text is returned as it is."""
     if isinstance(node, str):
         return node
     if node.get("type") == "text":
         return str(node.get("text", ""))
-    texts = "".join(words_of(child) for child in node.get("content", ()))
+    texts = "".join(plain_text(child) for child in node.get("content", ()))
     return texts + "\n" if node.get("type") in {"paragraph", "heading", "codeBlock"} else texts

@@ -9,7 +9,7 @@ from typing import Any
 
 from aiohttp import web
 
-from pointsman_jira.testing.model import JiraIssue, words_of
+from pointsman_jira.testing.model import JiraIssue, plain_text
 
 TOO_LONG = "The entered text is too long. It exceeds the allowed limit of 32,767 characters."
 OFF_SCREEN = "Field '{}' cannot be set. It is not on the appropriate screen, or unknown."
@@ -60,7 +60,7 @@ def text_problem(text: Any, *, plain_only: bool, documents: bool) -> str:
         return "Operation value must be an Atlassian Document (see the Atlassian Document Format)"
     if not _is_valid(text) or (plain_only and not _is_plain(text)):
         return "INVALID_INPUT"
-    return TOO_LONG if len(words_of(text)) > 32767 else ""
+    return TOO_LONG if len(plain_text(text)) > 32767 else ""
 
 
 def _is_valid(node: Any) -> bool:

@@ -22,8 +22,8 @@ from pointsman_jira.testing.model import (
     JiraWebhook,
     change_item,
     document,
+    plain_text,
     stamp,
-    words_of,
 )
 
 _STATUS = {
@@ -243,7 +243,7 @@ class JiraState(FakeTracker):
             "reporter": self._user(issue.creator),
             "created": stamp(issue.created),
             "updated": stamp(issue.updated),
-            "description": words_of(text) if version == 2 and text else text,
+            "description": plain_text(text) if version == 2 and text else text,
             **issue.more,
         }
         self_link = f"{self.url}/rest/api/{version}/issue/{issue.id}"
@@ -276,7 +276,7 @@ class JiraState(FakeTracker):
         if comment is not None:
             few = ("summary", "issuetype", "project", "status")
             shown["fields"] = {name: shown["fields"][name] for name in few}
-            payload["comment"] = {**self._comment(comment), "body": words_of(comment.body)}
+            payload["comment"] = {**self._comment(comment), "body": plain_text(comment.body)}
         else:
             payload |= {"issue_event_type_name": "issue_generic", "user": self._user(by)}
             if items is not None:

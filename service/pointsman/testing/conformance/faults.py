@@ -13,7 +13,7 @@ from pointsman.testing.fake import Fault
 LATE_SECONDS = 0.3
 """The timeout of a plugin's request when the response is late; the double takes longer."""
 REPETITIONS = 2
-"""How many requests meet a fault: the HTTP library repeats a read when its connection is cut."""
+"""How many requests meet a fault: a plugin that repeats one must not succeed by it."""
 RETRY_AFTER_SECONDS = 7
 """The value of ``Retry-After`` in the suite."""
 REDIRECT_TARGET = "http://elsewhere.invalid/moved"
@@ -72,6 +72,8 @@ class FaultCase:
     content: Content = Content.NONE
     has_retry_after: bool = False
     """Whether the response has ``Retry-After``."""
+    quotes_request: bool = False
+    """Whether the body contains the headers of the request, its credential included."""
 
     def __str__(self) -> str:
         """Return its name in the report."""
@@ -81,6 +83,7 @@ class FaultCase:
             names = {"before": "cut before", "after": "applied, then cut", "late": "applied, silent"}
             return names.get(self.timing, "silent, applied later")
         text = str(self.status) + (" retry-after" if self.has_retry_after else "")
+        text += " quoting the request" if self.quotes_request else ""
         if self.content not in (Content.NONE, Content.ERROR):
             text += f" {self.content.name.lower()}"
         elif self.status < 300 or self.content is Content.NONE:
@@ -122,6 +125,7 @@ class FaultCase:
             reset=self.status is None and not self.is_late,
             hang_seconds=100 * LATE_SECONDS if self.is_late else 0.0,
             applied=self.timing in ("after", "late"),
+            quotes_request=self.quotes_request,
             times=REPETITIONS,
         )
 
@@ -143,6 +147,9 @@ def standard_faults() -> Iterator[FaultCase]:
     yield FaultCase(timing="before", status=429, content=Content.ERROR, has_retry_after=True)
     for status in (400, 401, 403, 404, 409, 410, 422, 423, 301):
         yield FaultCase(timing="before", status=status, content=Content.ERROR)
+    for status in (401, 422):
+        yield FaultCase(timing="before", status=status, content=Content.ERROR, quotes_request=True)
+    yield FaultCase(timing="after", status=500, content=Content.ERROR, quotes_request=True)
     yield FaultCase(timing="before", status=200, content=Content.HTML)
     yield FaultCase(timing="after", status=200, content=Content.HTML)
     yield FaultCase(timing="after", status=200, content=Content.CUT)

@@ -82,7 +82,7 @@ async def run_matrix(case: TrackerCase, call: Operation, fault_cases: Iterable[F
     """Inject every fault into every request of an operation, each on a harness of its own."""
     try:
         steps = await _run_without_fault(case, call)
-    except Exception as error:  # noqa: BLE001 - a stranger's code
+    except Exception as error:  # noqa: BLE001 - plugin code
         return Grid(broken=f"{call.name} fails without any fault: {type(error).__name__}: {error}")
     known = list(fault_cases)
     busy, waiting = asyncio.Semaphore(CONCURRENCY), asyncio.Semaphore(LATE_CONCURRENCY)
@@ -166,7 +166,7 @@ async def _run_cell(
             verdict = await _call_with_fault(cell, call, harness, tracker, subject, step, number)
             if call.writes:
                 await _recover(cell, call, harness, subject, verdict)
-    except Exception as error:  # noqa: BLE001 - a stranger's code
+    except Exception as error:  # noqa: BLE001 - plugin code
         cell.outcome = cell.outcome or "broken"
         cell.add_problem("outcome", f"afterwards: {type(error).__name__}: {error}")
     return cell
@@ -186,7 +186,7 @@ async def _call_with_fault(
     error: Exception | None = None
     try:
         value = await call.run(tracker, subject)
-    except Exception as raised:  # noqa: BLE001 - a stranger's code
+    except Exception as raised:  # noqa: BLE001 - plugin code
         error = raised
     wire = harness.client_of(tracker)
     await wire.wait_until_settled()
@@ -298,10 +298,10 @@ async def _recover(
         repeat = verdict is not None
     else:
         can_find = harness.case.tracker.capabilities.find
-        count_found = len(await call.search(tracker, subject)) if can_find else there
-        if count_found != there:
-            cell.add_problem("once", f"the marker is found {count_found} times, it is there {there} times")
-        repeat = verdict is not None and (not verdict.outcome_unknown or (can_find and not count_found))
+        matches = len(await call.search(tracker, subject)) if can_find else there
+        if matches != there:
+            cell.add_problem("once", f"the marker is found {matches} times, it is there {there} times")
+        repeat = verdict is not None and (not verdict.outcome_unknown or (can_find and not matches))
         if verdict is not None and verdict.outcome_unknown and not can_find and not there:
             return  # it waits for a person
     if repeat:

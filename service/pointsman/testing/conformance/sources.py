@@ -233,7 +233,7 @@ class SourceConformanceSuite:
                     decide(source_case, example, without_value(example.body, path))
 
     def test_hostile_texts_are_taken(self, source_case: SourceCase) -> None:
-        """Texts are a stranger's; the core makes them inert."""
+        """Texts are untrusted; the core escapes them."""
         for example in source_case.requests():
             for path in paths_in(example.body):
                 if isinstance(value_at(example.body, path), str):
