@@ -80,12 +80,12 @@ async def test_a_wrong_credential_holds_the_destination_back_and_kills_nothing(
 
         async def all_created():
             await _hurry(database)
-            return tracker.issues_made() == 3
+            return tracker.issues_created() == 3
 
         await until(all_created)
         for ticket in tickets:
             await service.linked(ticket)
-        assert tracker.issues_made() == 3
+        assert tracker.issues_created() == 3
         assert await count_dead(database) == 0
 
 

@@ -251,10 +251,10 @@ async def test_templates_of_a_route_replace_the_built_in_texts(service: RunningS
         await idle(replica)
         issue = tracker.issues[int(link["key"])]
         assert plain(issue.title).startswith("[error] KeyError [aws-key ")
-        said = plain(issue.body)
-        assert " in 1.4.2, seen 1 times, at `web-1`" in said
-        assert "[Look](https://errors.test/1) (`errors.test`)" in said
-        assert f"[ticket]({service.url}/console/tickets/{ticket})" in said
+        issue_text = plain(issue.body)
+        assert " in 1.4.2, seen 1 times, at `web-1`" in issue_text
+        assert "[Look](https://errors.test/1) (`errors.test`)" in issue_text
+        assert f"[ticket]({service.url}/console/tickets/{ticket})" in issue_text
         assert "<!-- pointsman: pm1-" in issue.body and "![x]" not in issue.body and "@bob" not in issue.body
         assert plain(issue.comments[0].body).startswith("regressed: back")
         none_in(tracker.heard())
