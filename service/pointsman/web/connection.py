@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import TYPE_CHECKING, cast
+from typing import Protocol, cast
 
 from aiohttp import StreamReader
 
@@ -17,9 +18,7 @@ from pointsman.logs import logger
 from pointsman.web import static_responses
 from pointsman.web.body import INTAKE_LIMIT
 from pointsman.web.client_address import Address, read_address
-
-if TYPE_CHECKING:
-    from pointsman.web.connection_manager import ConnectionManager
+from pointsman.web.timeouts import HttpTimeouts
 
 log = logger("connections")
 
@@ -35,6 +34,50 @@ class Phase(Enum):
     LINGERING = "answered before the body was complete"
     IDLE = "between requests"
     CLOSING = "closing"
+
+
+class ConnectionOwner(Protocol):
+    """What a connection needs of its manager."""
+
+    timeouts: HttpTimeouts
+    shed_requests: int
+
+    @property
+    def limits(self) -> Mapping[Phase, float]:
+        """Return how long a connection may stay in each phase, in seconds."""
+        ...
+
+    @property
+    def now(self) -> Callable[[], float]:
+        """Return the clock."""
+        ...
+
+    @property
+    def overloaded(self) -> Callable[[], bool]:
+        """Return the check for overload."""
+        ...
+
+    @property
+    def on_rejected(self) -> Callable[[str], None]:
+        """Return the callback for a rejected connection or request."""
+        ...
+
+    @property
+    def protocol_factory(self) -> Callable[[], asyncio.Protocol]:
+        """Return the factory of aiohttp's protocol."""
+        ...
+
+    def admit(self, guard: ConnectionGuard) -> str:
+        """Count a connection, or return the reason why it is rejected."""
+        ...
+
+    def remove(self, guard: ConnectionGuard) -> None:
+        """Forget a closed connection."""
+        ...
+
+    def may_linger(self) -> bool:
+        """Return whether a rejected client gets time to read the response."""
+        ...
 
 
 class ConnectionGuard(asyncio.Protocol):
@@ -56,7 +99,7 @@ class ConnectionGuard(asyncio.Protocol):
         "transport",
     )
 
-    def __init__(self, connections: ConnectionManager) -> None:
+    def __init__(self, connections: ConnectionOwner) -> None:
         self._manager = connections
         self.transport: asyncio.Transport | None = None
         self.inner: asyncio.Protocol | None = None

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -184,9 +183,3 @@ def _content(media_type: str, body_type: type | None) -> dict[str, Any]:
     if body_type is None:
         return {media_type: {}}
     return {media_type: {"schema": {"$ref": REF.format(name=body_type.__name__)}}}
-
-
-if __name__ == "__main__":
-    from pointsman.web.routes import ENDPOINTS
-
-    sys.stdout.buffer.write(encode(document(ENDPOINTS)))

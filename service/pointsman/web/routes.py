@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 
 import msgspec
@@ -213,3 +214,7 @@ def application(services: Services, console_routes: Sequence[web.AbstractRouteDe
     )
     add_routes(app, [(route, RequestClass.OTHER) for route in console_routes])
     return app
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(openapi.encode(openapi.document(ENDPOINTS)))

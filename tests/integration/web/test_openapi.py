@@ -49,7 +49,7 @@ def resolve(ref: str):
 
 
 def test_the_file_is_what_the_generator_writes():
-    """Fix it with: python -m pointsman.web.openapi > docs/openapi.json."""
+    """Fix it with: python -m pointsman.web.routes > docs/openapi.json."""
     assert json.loads((ROOT / "docs" / "openapi.json").read_text("utf-8")) == DOCUMENT
 
 
