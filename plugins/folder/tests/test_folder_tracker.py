@@ -298,7 +298,7 @@ async def test_a_folder_without_rights_is_the_operators_to_mend(tracker, root):
         root.chmod(0o755)
 
 
-async def test_a_full_disk_is_no_doubt(tracker, root, monkeypatch):
+async def test_a_full_disk_is_no_unknown_outcome(tracker, root, monkeypatch):
     await tracker.create_issue(draft())
 
     def full(*_: object) -> None:

@@ -167,7 +167,7 @@ async def test_a_transferred_issue_says_where_it_is(tracker, github, helpers):
     assert github.issues[1].state == "open"
 
 
-async def test_a_redirect_to_a_stranger_is_not_followed(tracker, github, helpers):
+async def test_a_redirect_to_another_host_is_not_followed(tracker, github, helpers):
     github.faults.append(
         Fault("GET /repos/acme/shop/issues/1", status=301, headers={"Location": "http://evil.example/x"})
     )

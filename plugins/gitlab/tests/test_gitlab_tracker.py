@@ -66,7 +66,7 @@ async def test_usernames_are_looked_up_once(gitlab, make_tracker, helpers):
 
 
 async def test_a_look_up_that_went_astray_made_nothing(gitlab, make_tracker, helpers):
-    """Nothing has been sent that could be in doubt."""
+    """Nothing was sent whose outcome could be unknown."""
     gitlab.faults.append(Fault(match="/users", status=500, times=2))
     with pytest.raises(Unavailable):
         await make_tracker(assignees=("ada",)).create_issue(helpers.draft())
@@ -75,7 +75,7 @@ async def test_a_look_up_that_went_astray_made_nothing(gitlab, make_tracker, hel
 @pytest.mark.parametrize(
     "text", ["/close\n/label ~x", "```\n/close", "~~~\n/close\n~~~", "````\n/close\n````"]
 )
-async def test_strangers_give_no_quick_actions(gitlab, tracker, helpers, text):
+async def test_untrusted_text_gives_no_quick_actions(gitlab, tracker, helpers, text):
     ref = await tracker.create_issue(helpers.draft(body=text))
     await tracker.add_comment(ref, text, helpers.marker())
     issue = gitlab.issues[1]
@@ -90,7 +90,7 @@ async def test_the_double_obeys_quick_actions(gitlab):
     assert gitlab.add_note(issue, "/reopen", PERSON) is None
 
 
-async def test_a_note_that_vanished_is_in_doubt(gitlab, tracker, helpers):
+async def test_a_note_that_vanished_has_an_unknown_outcome(gitlab, tracker, helpers):
     """A 202 with a summary of commands instead of a note."""
     ref = await tracker.create_issue(helpers.draft())
     gitlab.faults.append(Fault(match="/notes", status=202, body=b'{"commands_changes": {}, "summary": []}'))

@@ -214,7 +214,7 @@ def test_a_number_sign_starts_no_list():
 
 @quick
 @given(st.text(alphabet="{}[]|!~^*_-+?#\\&;:()hb1. aé\n`<>@", max_size=80))
-def test_a_strangers_text_makes_no_macro_mention_or_image(text):
+def test_untrusted_text_makes_no_macro_mention_or_image(text):
     created = wiki.escaped(text)
     bare = re.sub(r"&#?\w+;|\\.", "", created, flags=re.DOTALL)
     assert not set("{}[]|!?") & set(bare)

@@ -124,7 +124,7 @@ def test_a_missing_project_or_type_is_the_operators_to_mend():
     assert isinstance(problem(400, refusal(project="valid project is required")), Misconfigured)
 
 
-def test_a_stranger_is_told_by_a_header_only():
+def test_an_anonymous_request_is_told_by_a_header_only():
     login = {"x-seraph-loginreason": "AUTHENTICATED_FAILED"}
     assert isinstance(problem(404, refusal(), login), AuthFailed)
     assert isinstance(problem(404, refusal(), {"x-seraph-loginreason": "OK"}), NotFound)

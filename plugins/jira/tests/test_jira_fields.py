@@ -74,7 +74,7 @@ def test_any_json_may_refer_to_the_facts(template, made):
     assert filled(template) == made
 
 
-def test_a_strangers_words_are_never_a_template():
+def test_untrusted_text_is_never_a_template():
     evil = "{{ 7 * 7 }}{% for a in title %}x{% endfor %}{# #}"
     assert filled("{{ title }}", title=evil) == evil
     assert filled({"value": "<{{ title }}>"}, title="{{ title }}") == {"value": "<{{ title }}>"}

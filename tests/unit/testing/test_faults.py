@@ -1,4 +1,4 @@
-"""The list of troubles and the table of right classes: nothing that may have been done is called surely not done."""
+"""The list of faults and the table of correct outcomes: what may have been done is never called certainly not done."""
 
 from __future__ import annotations
 
@@ -40,42 +40,42 @@ def test_every_trouble_has_a_name_of_its_own():
 @pytest.mark.parametrize("idempotent", [True, False])
 @pytest.mark.parametrize("names_issue", [True, False])
 def test_the_table_knows_an_answer_to_everything(place, creates, idempotent, names_issue):
-    for trouble in EVERY:
+    for fault_case in EVERY:
         assert correct_outcomes(
-            trouble, place, creates=creates, idempotent=idempotent, names_issue=names_issue
+            fault_case, place, creates=creates, idempotent=idempotent, names_issue=names_issue
         )
 
 
 @pytest.mark.parametrize("creates", [True, False])
-def test_what_may_have_been_done_is_in_doubt(creates):
-    for trouble in EVERY:
-        if trouble.timing in ("after", "late", "too late") and not trouble.is_misleading:
+def test_what_may_have_been_done_has_an_unknown_outcome(creates):
+    for fault_case in EVERY:
+        if fault_case.timing in ("after", "late", "too late") and not fault_case.is_misleading:
             matching = correct_outcomes(
-                trouble, RequestRole.EFFECT, creates=creates, idempotent=False, names_issue=True
+                fault_case, RequestRole.EFFECT, creates=creates, idempotent=False, names_issue=True
             )
-            assert matching == {Outcome.UNKNOWN}, str(trouble)
+            assert matching == {Outcome.UNKNOWN}, str(fault_case)
 
 
-def test_once_the_thing_is_made_everything_is_in_doubt():
-    for trouble in EVERY:
+def test_once_the_thing_is_made_every_outcome_is_unknown():
+    for fault_case in EVERY:
         matching = correct_outcomes(
-            trouble, RequestRole.AFTER, creates=True, idempotent=False, names_issue=True
+            fault_case, RequestRole.AFTER, creates=True, idempotent=False, names_issue=True
         )
-        assert matching == {Outcome.UNKNOWN}, str(trouble)
+        assert matching == {Outcome.UNKNOWN}, str(fault_case)
 
 
 def test_where_nothing_takes_effect_before_and_after_are_the_same():
-    troubles = list(standard_faults())
-    assert faults_for(RequestRole.EFFECT, troubles) == troubles
-    read = faults_for(RequestRole.READ, troubles)
-    assert len(read) == len(set(read)) < len(troubles)
+    fault_cases = list(standard_faults())
+    assert faults_for(RequestRole.EFFECT, fault_cases) == fault_cases
+    read = faults_for(RequestRole.READ, fault_cases)
+    assert len(read) == len(set(read)) < len(fault_cases)
     assert {item.timing for item in read} == {"refused", "before", "late"}
 
 
 def test_a_404_is_about_an_issue_only_where_the_address_names_it():
-    trouble = FaultCase(timing="before", status=404, content=Content.ERROR)
+    fault_case = FaultCase(timing="before", status=404, content=Content.ERROR)
     named, other = (
-        correct_outcomes(trouble, RequestRole.READ, creates=False, idempotent=True, names_issue=names)
+        correct_outcomes(fault_case, RequestRole.READ, creates=False, idempotent=True, names_issue=names)
         for names in (True, False)
     )
     assert Outcome.ORPHAN in named
