@@ -43,9 +43,9 @@ class Marker(msgspec.Struct, frozen=True):
 class Draft(msgspec.Struct, frozen=True, kw_only=True):
     """An issue to create: Markdown (CommonMark with GFM tables).
 
-    ``labels`` are in addition to those in the settings. Untrusted text in title and body is escaped for Markdown; text in
-    code is verbatim. A tracker that executes commands in texts (such as lines that begin with a slash) must disarm them, in
-    code too.
+    ``labels`` are in addition to those in the settings; the core sets none yet. Untrusted text in title and body is
+    escaped for Markdown; text in code is verbatim. A tracker that executes commands in texts (such as lines that begin with a
+    slash) must disarm them, in code too.
 
     ``facts`` are plain texts about the ticket (``ticket``, ``kind``, ``source``, ``title``, ``level``, ``environment``,
     ``release``, ``url``), for settings that refer to them. They are untrusted, except ``ticket``, ``kind`` and ``source``.
