@@ -13,6 +13,8 @@ from typing import Any, Literal, TextIO
 import msgspec
 import structlog
 
+from pointsman import known_secrets
+
 _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2028\u2029\u2060-\u206f\ufeff"
     "\ufff9-\ufffb\U000e0000-\U000e007f\ud800-\udfff]"
@@ -28,7 +30,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 def scrub(text: str) -> str:
-    """Return text without control characters, credentials in addresses, bearer tokens and tokens of known shapes."""
+    """Return text without control characters, secrets of this process, credentials in addresses, bearer tokens and
+    tokens of known shapes.
+    """
+    text = known_secrets.mask_secrets(text)
     # most texts are short: the substring checks skip nearly all regular expressions
     if "/" in text:
         text = _INTAKE.sub(r"\1***", _USERINFO.sub("***@", text))
@@ -55,6 +60,7 @@ def _scrub_value(value: Any, depth: int = 4) -> Any:
 
 # most texts are the same in every line: the cache saves a third of the time of a log line
 _scrub_short = lru_cache(1024)(scrub)
+known_secrets.on_change(_scrub_short.cache_clear)
 _SHORT = 64
 
 

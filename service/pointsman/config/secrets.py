@@ -22,6 +22,7 @@ class Vault:
         self._keys = keys
         self._environ = environ
         self._fernet = MultiFernet([Fernet(key.reveal()) for key in keys]) if keys else None
+        self._resolved: set[Secret] = set()
 
     def seal(self, secret: str) -> dict[str, str]:
         """Encrypt a secret with the newest key, for storage in the database.
@@ -39,7 +40,15 @@ class Vault:
         }
 
     def resolve(self, reference: Mapping[str, str]) -> Secret:
-        """Return the secret that a reference points to. Raises ValueError with the cure."""
+        """Return the secret that a reference points to. Raises ValueError with the cure.
+
+        The vault keeps it, so that it is masked for as long as the process runs.
+        """
+        secret = self._resolve(reference)
+        self._resolved.add(secret)
+        return secret
+
+    def _resolve(self, reference: Mapping[str, str]) -> Secret:
         if name := reference.get("env"):
             value = self._environ.get(name, "").strip()
             if not value:

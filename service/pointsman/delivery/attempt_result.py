@@ -11,7 +11,7 @@ from pointsman.domain import circuit_breaker, retry_policy
 from pointsman.domain.circuit_breaker import RecentCalls
 from pointsman.domain.retry_policy import Outcome, RetryDecision
 from pointsman.domain.states import DeliveryKind
-from pointsman.logs import logger
+from pointsman.logs import logger, scrub
 from pointsman.storage import destinations
 from pointsman.storage.db import Database
 from pointsman.storage.destinations import Failure
@@ -42,7 +42,7 @@ class AttemptRecorder:
             attempt.delivery.seq,
             keep_lease=attempt.keep_lease,
             outcome=outcome,
-            note="; ".join(issue.notes)[:MAX_NOTE_CHARACTERS] if issue is not None else "",
+            note=scrub("; ".join(issue.notes))[:MAX_NOTE_CHARACTERS] if issue is not None else "",
             started_at=attempt.started_at,
             issue=(issue.remote_id, issue.key, issue.url) if issue is not None else None,
             comment_id=effect.comment.remote_id if effect.comment is not None else None,

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from pointsman.config.settings import Settings
 from pointsman.domain.states import DestinationKind
 from pointsman.errors import PointsmanError
+from pointsman.known_secrets import mask_secrets
 from pointsman.plugin_api import Draft, Finding, Marker, Secret
 from pointsman.plugin_host.bootstrap import open_reloader
 from pointsman.plugin_host.factory import webhook_url
@@ -72,7 +73,16 @@ async def _run_step(step: Callable[[], Awaitable[Sequence[Finding]]]) -> Sequenc
 
 
 def _prefixed(slug: str, findings: Sequence[Finding]) -> list[Finding]:
-    return [replace(finding, message=f"{slug}: {finding.message}") for finding in findings]
+    """Prefix findings with a slug; they may contain texts of a tracker, so secrets are masked."""
+    return [
+        replace(
+            finding,
+            message=mask_secrets(f"{slug}: {finding.message}"),
+            impact=mask_secrets(finding.impact),
+            remedy=mask_secrets(finding.remedy),
+        )
+        for finding in findings
+    ]
 
 
 # -- destinations ------------------------------------------------------------------------------------------------

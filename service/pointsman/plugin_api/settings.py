@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from pointsman import known_secrets
+
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 else:
@@ -13,12 +15,16 @@ else:
 
 
 class Secret:
-    """A text that never shows itself: ``reveal()`` returns it, ``repr`` and ``str`` return ``Secret(***)``."""
+    """A text that never shows itself: ``reveal()`` returns it, ``repr`` and ``str`` return ``Secret(***)``.
 
-    __slots__ = ("_text",)
+    While a secret exists, its text is masked in everything that is logged, stored or shown.
+    """
+
+    __slots__ = ("__weakref__", "_text")
 
     def __init__(self, text: str) -> None:
         self._text = text
+        known_secrets.add(self)
 
     def reveal(self) -> str:
         """Return the text."""

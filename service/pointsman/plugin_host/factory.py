@@ -15,7 +15,7 @@ from pointsman.config import file as config_file
 from pointsman.config.secrets import Vault, decode_secret, is_reference, secret_fields
 from pointsman.crypto import sha256
 from pointsman.domain.states import DestinationKind
-from pointsman.logs import logger
+from pointsman.logs import logger, scrub
 from pointsman.plugin_api import (
     Connection,
     PluginSettings,
@@ -63,7 +63,7 @@ class InstanceFactory:
             try:
                 plugin, client, build_inputs = self._build_plugin(row, kind, previous)
             except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-                problem = f"{type(error).__name__}: {error}"
+                problem = scrub(f"{type(error).__name__}: {error}")
         if problem:
             log.warning("source has a problem", source=row.slug, problem=problem)
         limits = msgspec.convert(row.limits, config_file.SourceLimits)
@@ -125,7 +125,7 @@ class InstanceFactory:
                 destination.credential = credential_digest(connection, settings)
             destination.tracker = kind(settings, destination.client or NoApiClient())
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything
-            destination.problem = f"{type(error).__name__}: {error}"
+            destination.problem = scrub(f"{type(error).__name__}: {error}")
             log.warning("destination has a problem", destination=row.slug, problem=destination.problem)
         return destination
 

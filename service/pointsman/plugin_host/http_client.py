@@ -6,12 +6,15 @@ import json as _json
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import aiohttp
+import msgspec
 
 from pointsman import __version__
-from pointsman.plugin_api import Connection, Response, Unavailable, UnknownOutcome
+from pointsman.known_secrets import forms_of, mask_secrets
+from pointsman.logs import scrub
+from pointsman.plugin_api import Connection, Refused, Response, Unavailable, UnknownOutcome
 from pointsman.plugin_host.egress_policy import BlockedAddress, EgressPolicy, socket_factory
 
 RESPONSE_LIMIT = 5 * 2**20
@@ -27,6 +30,7 @@ _NOT_SENT = (
 _WRITES: ContextVar[list[str]] = ContextVar("writes")
 _MAY_WRITE: ContextVar[Callable[[], bool]] = ContextVar("may_write")
 _READS = frozenset({"GET", "HEAD"})
+_CREDENTIAL_HEADERS = frozenset({"authorization", "private-token", "x-api-key", "cookie"})
 
 
 def track_writes(may_write: Callable[[], bool] = lambda: True) -> None:
@@ -94,6 +98,8 @@ class HttpClient:
                 auto_decompress=True,
                 trace_configs=[_trace_config()],
             )
+            # aiohttp repeats GET, PUT and DELETE by itself when a kept-alive connection is cut, and has no option for it
+            self._session._retry_connection = False  # noqa: SLF001
         return self._session
 
     async def close(self) -> None:
@@ -110,7 +116,7 @@ class HttpClient:
         json: Any = None,
         headers: Mapping[str, str] | None = None,
     ) -> Response:
-        """Send one request and read the whole response. Redirects are not followed.
+        """Send one request, at most once, and read the whole response. Redirects are not followed.
 
         Raises Unavailable if nothing was sent, and UnknownOutcome if the request may have been processed.
         """
@@ -121,6 +127,8 @@ class HttpClient:
             is_same_origin = False
         if not is_same_origin:
             raise Unavailable(f"{method} to another origin than the destination's is refused")
+        if _has_dot_segment(url):
+            raise Refused(f"{method} to a path with a step of dots is refused: an id is . or ..")
         sent = {name: value.reveal() for name, value in self._headers.items()} | dict(headers or {})
         body = None
         if json is not None:
@@ -134,21 +142,49 @@ class HttpClient:
                 method, url, params=params, data=body, headers=sent, allow_redirects=False
             ) as answer:
                 content = await _read(answer, operation)
-                return Response(
+                response = Response(
                     method=method,
                     path=urlsplit(url).path,
                     status=answer.status,
                     headers={name.lower(): value for name, value in answer.headers.items()},
                     body=content,
                 )
+                return _without_secrets(response, sent)
         except _NOT_SENT as error:
             raise Unavailable(f"{operation}: can't connect: {_cause(error)}") from error
         except TimeoutError as error:
             raise UnknownOutcome(f"{operation}: no answer within {self._timeout.total:g} s") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
+            # without its cause: the text of an HTTP error may quote what was sent
             raise UnknownOutcome(
-                f"{operation}: the answer was cut: {type(error).__name__}: {error}"
-            ) from error
+                scrub(f"{operation}: the answer was cut: {type(error).__name__}: {error}")
+            ) from None
+
+
+def _has_dot_segment(url: str) -> bool:
+    """Return whether a step of the path is ``.`` or ``..``, which HTTP clients and servers resolve to another path.
+
+    Ids of untrusted origin become steps of paths, and quoting leaves dots as they are.
+    """
+    return any(unquote(step) in (".", "..") for step in urlsplit(url).path.split("/"))
+
+
+def _without_secrets(response: Response, sent: Mapping[str, str]) -> Response:
+    """Return a response without the secrets of this process, unless it is data of a successful request.
+
+    Errors often quote the credential of the request, and their texts are stored and shown.
+    """
+    if response.ok and "json" in response.headers.get("content-type", ""):
+        return response
+    credentials = [value for name, value in sent.items() if name.lower() in _CREDENTIAL_HEADERS]
+    extra = forms_of([*credentials, *(value.partition(" ")[2] for value in credentials)])
+    text = response.body.decode("utf-8", "surrogateescape")
+    masked = mask_secrets(text, extra)
+    return msgspec.structs.replace(
+        response,
+        headers={name: mask_secrets(value, extra) for name, value in response.headers.items()},
+        body=response.body if masked == text else masked.encode("utf-8", "surrogateescape"),
+    )
 
 
 async def _read(answer: aiohttp.ClientResponse, operation: str) -> bytes:

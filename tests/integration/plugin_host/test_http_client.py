@@ -1,6 +1,7 @@
 """The HTTP client against real servers on loopback: requests, responses, and refused requests."""
 
 import asyncio
+import base64
 import contextlib
 import gzip
 import ipaddress
@@ -11,7 +12,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from pointsman.plugin_api import Connection, Secret, Unavailable, UnknownOutcome
+from pointsman.plugin_api import Connection, Refused, Secret, Unavailable, UnknownOutcome
 from pointsman.plugin_host import http_client as module
 from pointsman.plugin_host.egress_policy import EgressPolicy
 from pointsman.plugin_host.http_client import HttpClient, track_writes
@@ -218,6 +219,18 @@ async def test_readers_of_addresses_that_disagree_do_not_leak_the_credential(add
     assert seen == []
 
 
+@pytest.mark.parametrize(
+    "path", ["issues/../x", "issues/..", "./x", "issues/%2e%2E/x", "issues/.%2e", "http://{own}/issues/../x"]
+)
+async def test_a_path_with_a_step_of_dots_is_not_requested(path):
+    """An id of untrusted origin may be two dots, which quoting leaves as they are: another path would be read."""
+    async with serving() as (url, seen), client(url) as http:
+        with pytest.raises(Refused, match="dots"):
+            await http.request("GET", path.format(own=url.partition("//")[2]))
+        await http.request("GET", "issues/...")
+    assert len(seen) == 1
+
+
 async def test_a_proxy_of_the_environment_is_not_used(monkeypatch):
     """It would see the credential, and the guard would judge the proxy's address."""
     async with serving() as (proxy, seen_proxy), serving() as (url, seen), client(url) as http:
@@ -321,6 +334,56 @@ async def test_an_endless_answer_is_not_read_to_its_end(monkeypatch, packed):
         with pytest.raises(UnknownOutcome) as caught:
             await http.request("GET", "x")
     assert caught.value.status == 200
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"])
+async def test_a_request_on_a_cut_kept_alive_connection_is_sent_once(method):
+    """The server answers the first request of a connection, reads the second, and closes without an answer."""
+    received = []
+
+    async def handle(reader, writer):
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            first = True
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                received.append(head.split(b" ")[0].decode())
+                if not first or len(received) > 2:
+                    break
+                first = False
+                writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+                await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    try:
+        async with client(url) as http:
+            assert (await http.request("GET", "first")).status == 204
+            with pytest.raises(UnknownOutcome):
+                await http.request(method, "second")
+    finally:
+        server.close()
+    assert received == ["GET", method]
+
+
+@pytest.mark.parametrize("status", [200, 301, 400, 401, 500])
+async def test_an_error_that_quotes_the_credential_is_masked(status):
+    async def quote_request(request):
+        sent = f"{request.headers['Authorization']} and {base64.b64encode(TOKEN.encode()).decode()}"
+        more = request.headers["Private-Token"]
+        return web.Response(status=status, text=f"[sha: {sent} {more}]", headers={"X-Echo": sent})
+
+    async with serving(quote_request) as (url, _), client(url) as http:
+        answer = await http.request("GET", "x", headers={"Private-Token": "a-token-of-this-call"})
+    assert answer.body == b"[sha: *** and *** ***]"
+    assert answer.headers["x-echo"] == "*** and ***"
+
+
+async def test_data_of_a_successful_request_is_not_changed():
+    async def say(_):
+        return web.json_response({"title": TOKEN})
+
+    async with serving(say) as (url, _), client(url) as http:
+        assert (await http.request("GET", "x")).json() == {"title": TOKEN}
 
 
 async def test_no_failure_tells_the_credential():
