@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +16,7 @@ from pointsman.bus.signals import WorkAvailable
 from pointsman.domain.states import LaneState, LinkState, TicketKind, TicketStatus
 from pointsman.intake.batch import ReportResult
 from pointsman.intake.json_body import decode
-from pointsman.intake.request_parser import KEPT_HEADERS
+from pointsman.intake.request_parser import kept_headers
 from pointsman.plugin_api import CloseReason, Person, Report
 from pointsman.plugin_host.instances import LiveSource
 from pointsman.sources.tickets import CommentBody, TicketBody
@@ -31,6 +32,7 @@ from pointsman.web.responses import json_response
 from pointsman.web.services import Services, services_of
 
 PAGE_LIMIT = 200
+_LIMIT = re.compile(r"[0-9]{1,3}")
 
 _LINK_STATES = {LinkState.ACTIVE: "active", LinkState.ORPHANED: "orphaned"}
 _STATES = {TicketStatus.OPEN: "open", TicketStatus.CLOSED: "closed"}
@@ -173,7 +175,7 @@ async def page(request: web.Request) -> web.Response:
     query = request.query
     errors = {name: "is not a parameter of this address" for name in query if name not in _PARAMETERS}
     limit = query.get("limit", "50")
-    if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit) <= PAGE_LIMIT:
+    if not _LIMIT.fullmatch(limit) or not 1 <= int(limit) <= PAGE_LIMIT:
         errors["limit"] = f"must be a number from 1 to {PAGE_LIMIT}"
     status = query.get("status", "")
     if status and status not in _STATUS_NUMBERS:
@@ -290,7 +292,7 @@ async def _submit(
     """Submit a report to the intake and return its result once it is committed."""
     services = services_of(request)
     key = idempotency_key(request, operation)
-    headers = {name: request.headers[name] for name in KEPT_HEADERS if name in request.headers}
+    headers = kept_headers(source, request.headers)
     incoming = services.preparer.prepare(
         source, report, raw, headers, key=key or f"unique\n{uuid.uuid4()}", kind=kind
     )

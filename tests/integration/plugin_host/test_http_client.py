@@ -193,7 +193,6 @@ async def test_nothing_is_sent_to_another_origin():
         "/\\{other}/x",
         "@{other}/x",
         ":@{other}/x",
-        "..//{other}/x",
         "HTTP://{other}/x",
         "\thttp://{other}/x",
         "x?next=http://{other}",
@@ -220,7 +219,16 @@ async def test_readers_of_addresses_that_disagree_do_not_leak_the_credential(add
 
 
 @pytest.mark.parametrize(
-    "path", ["issues/../x", "issues/..", "./x", "issues/%2e%2E/x", "issues/.%2e", "http://{own}/issues/../x"]
+    "path",
+    [
+        "issues/../x",
+        "issues/..",
+        "./x",
+        "issues/%2e%2E/x",
+        "issues/.%2e",
+        "..//{own}/x",
+        "http://{own}/issues/../x",
+    ],
 )
 async def test_a_path_with_a_step_of_dots_is_not_requested(path):
     """An id of untrusted origin may be two dots, which quoting leaves as they are: another path would be read."""

@@ -66,6 +66,8 @@ def _custom(decoded: Mapping[str, Any]) -> Report:
         raise Unreadable("is missing: it names the Bugsink issue", field="id")
     if len(issue) > ID_LIMIT:
         raise Unreadable(f"has more than {ID_LIMIT} characters: no Bugsink issue's has", field="id")
+    if issue in (".", ".."):
+        raise Unreadable("is a step in a path: no Bugsink issue's is", field="id")
     action = _action(reason)
     title = text_at(decoded, "title") or text_at(decoded, "calculated_type") or "(no title)"
     if action == "test":
