@@ -31,7 +31,13 @@ from pointsman.plugin_api import (
     UnknownOutcome,
     WebhookEvent,
 )
-from pointsman.plugin_api.helpers import find_markers, format_time, parse_time
+from pointsman.plugin_api.helpers import (
+    find_markers,
+    format_time,
+    number_in_path,
+    parse_time,
+    unexpected_response,
+)
 from pointsman_forgejo import checks, webhook_events, wire
 from pointsman_forgejo.doctor import Doctor
 from pointsman_forgejo.errors import message_of, problem
@@ -159,14 +165,12 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
         response = await self._about("POST", path, "comment", json=wire.comment_body(body, marker))
         ref = wire.comment_ref(response.json())
         if ref is None:
-            raise _other_answer("comment", response)
+            raise unexpected_response(response, "comment")
         return ref
 
     async def delete_comment(self, issue: IssueRef, comment: CommentRef) -> None:
         """Delete a comment. The path does not contain its issue."""
-        number = comment.remote_id
-        if not (number.isascii() and number.isdigit()):
-            raise NotFound(f"{number!r} is no comment's number")
+        number = number_in_path(comment.remote_id, "comment")
         del issue
         await self._about("DELETE", f"{self._repo}/issues/comments/{number}", "delete the comment")
 
@@ -187,7 +191,7 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
         response = await self._about("PATCH", self._at(issue), doing, json=body)
         seen = wire.issue_state(response.json())
         if seen is None or seen.ref.remote_id != issue.remote_id:
-            raise _other_answer(doing, response)
+            raise unexpected_response(response, doing)
         return seen
 
     # -- reading ---------------------------------------------------------------------------------------------------
@@ -200,7 +204,7 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
         if seen is None and wire.issue_ref(raw) is not None:
             raise NotFound(f"{issue.key} is a pull request", status=response.status, excerpt=response.text())
         if seen is None or seen.ref.remote_id != issue.remote_id:
-            raise _other_answer("read the issue", response)
+            raise unexpected_response(response, "read the issue")
         return seen
 
     async def find_issue(self, marker: Marker, since: dt.datetime) -> Sequence[IssueRef]:
@@ -333,9 +337,7 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
 
     def _at(self, issue: IssueRef) -> str:
         """Return the issue's path. An id that is no number was never an issue here."""
-        if not (issue.remote_id.isascii() and issue.remote_id.isdigit()):
-            raise NotFound(f"{issue.remote_id!r} is no issue number")
-        return f"{self._repo}/issues/{issue.remote_id}"
+        return f"{self._repo}/issues/{number_in_path(issue.remote_id, 'issue')}"
 
     # -- looking after it --------------------------------------------------------------------------------------------
 
@@ -363,13 +365,3 @@ class ForgejoTracker(Tracker[ForgejoSettings]):
     def read_webhook(self, headers: Mapping[str, str], body: bytes) -> WebhookEvent:
         """Return what the call reports about an issue of this repository."""
         return webhook_events.read(headers, body, self.settings.repository)
-
-
-def _other_answer(doing: str, response: Response) -> UnknownOutcome:
-    """Return the error for a success that is not about the request: something else responded, or the server failed."""
-    return UnknownOutcome(
-        f"could not {doing}: the server says it is done and answers something else",
-        status=response.status,
-        excerpt=response.text(),
-        is_json=True,
-    )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pointsman.plugin_api import ApiClient, IssueMoved, IssueRef, NotFound, PluginError, Response, Unavailable
-from pointsman.plugin_api.helpers import short_text
+from pointsman.plugin_api.helpers import number_in_path, short_text
 from pointsman_github import errors, wire
 from pointsman_github.settings import GitHubSettings
 
@@ -21,9 +21,7 @@ class IssueCalls:
 
     def at(self, issue: IssueRef) -> str:
         """Return the issue's path. An id that is no number was never an issue here."""
-        if not (issue.remote_id.isascii() and issue.remote_id.isdigit()):
-            raise NotFound(f"{issue.remote_id!r} is no issue number")
-        return f"{self._repo}/issues/{issue.remote_id}"
+        return f"{self._repo}/issues/{number_in_path(issue.remote_id, 'issue')}"
 
     async def request_json(
         self, method: str, path: str, doing: str, *, json: Mapping[str, Any] | None = None

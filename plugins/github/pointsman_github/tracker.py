@@ -34,7 +34,7 @@ from pointsman.plugin_api import (
     UnknownOutcome,
     WebhookEvent,
 )
-from pointsman.plugin_api.helpers import find_markers, format_time, parse_time
+from pointsman.plugin_api.helpers import find_markers, format_time, number_in_path, parse_time
 from pointsman_github import checks, errors, webhook_events, webhook_registration, wire
 from pointsman_github.app import AppClient
 from pointsman_github.issue_calls import IssueCalls
@@ -150,10 +150,8 @@ class GitHubTracker(Tracker[GitHubSettings]):
 
     async def delete_comment(self, issue: IssueRef, comment: CommentRef) -> None:
         """Delete a comment, https://docs.github.com/en/rest/issues/comments#delete-an-issue-comment."""
-        if not (comment.remote_id.isascii() and comment.remote_id.isdigit()):
-            raise NotFound(f"{comment.remote_id!r} is no comment's number")
         del issue
-        path = f"{self._repo}/issues/comments/{comment.remote_id}"
+        path = f"{self._repo}/issues/comments/{number_in_path(comment.remote_id, 'comment')}"
         await self._issues.call("DELETE", path, "delete the comment")
 
     async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueState:

@@ -31,7 +31,13 @@ from pointsman.plugin_api import (
     UnknownOutcome,
     WebhookEvent,
 )
-from pointsman.plugin_api.helpers import find_markers, format_time, parse_time
+from pointsman.plugin_api.helpers import (
+    find_markers,
+    format_time,
+    number_in_path,
+    parse_time,
+    unexpected_response,
+)
 from pointsman_gitlab import webhook_events, wire
 from pointsman_gitlab.doctor import Doctor
 from pointsman_gitlab.errors import message_of, problem
@@ -100,7 +106,7 @@ class GitLabTracker(Tracker[GitLabSettings]):
         raw = response.json()
         ref = wire.issue_ref(raw)
         if ref is None:
-            raise _other_answer("create the issue", response)
+            raise unexpected_response(response, "create the issue")
         notes = [
             *wire.notes_of_draft(draft),
             *(f"not assigned to {name}: GitLab knows no such user" for name in unknown),
@@ -114,14 +120,13 @@ class GitLabTracker(Tracker[GitLabSettings]):
         response = await self._about("POST", path, doing, json={"body": wire.marked_text(body, marker)})
         ref = wire.comment_ref(response.json(), issue)
         if ref is None:
-            raise _other_answer(doing, response)
+            raise unexpected_response(response, doing)
         return ref
 
     async def delete_comment(self, issue: IssueRef, comment: CommentRef) -> None:
         """Delete a note, https://docs.gitlab.com/api/notes/#delete-an-issue-note."""
-        if not (comment.remote_id.isascii() and comment.remote_id.isdigit()):
-            raise NotFound(f"{comment.remote_id!r} is no note's number")
-        await self._about("DELETE", f"{self._at(issue)}/notes/{comment.remote_id}", "delete the comment")
+        path = f"{self._at(issue)}/notes/{number_in_path(comment.remote_id, 'note')}"
+        await self._about("DELETE", path, "delete the comment")
 
     async def set_state(self, issue: IssueRef, state: State, reason: CloseReason | None) -> IssueState:  # noqa: ARG002
         """Close or reopen. GitLab stores no reasons; an issue that is already in that state is not changed."""
@@ -160,7 +165,7 @@ class GitLabTracker(Tracker[GitLabSettings]):
         raw = response.json()
         gone, seen = wire.issue_removed(raw), wire.issue_state(raw)
         if seen is None or seen.ref.remote_id != issue.remote_id:
-            raise _other_answer(doing, response)
+            raise unexpected_response(response, doing)
         if gone is not None:
             raise IssueMoved(f"could not {doing}: it was moved to another project", to=gone.moved_to)
         return seen
@@ -271,9 +276,7 @@ class GitLabTracker(Tracker[GitLabSettings]):
 
     def _at(self, issue: IssueRef) -> str:
         """Return the issue's path. An id that is no number was never an issue here."""
-        if not (issue.remote_id.isascii() and issue.remote_id.isdigit()):
-            raise NotFound(f"{issue.remote_id!r} is no issue number")
-        return f"{self._project}/issues/{issue.remote_id}"
+        return f"{self._project}/issues/{number_in_path(issue.remote_id, 'issue')}"
 
     async def _about(self, method: str, path: str, doing: str, *, json: Any = None) -> Response:
         """Send one request about an existing issue.
@@ -309,13 +312,3 @@ def has_issues(project: object) -> bool:
     if not isinstance(project, dict):
         return True
     return project.get("issues_access_level") != "disabled" and project.get("issues_enabled") is not False
-
-
-def _other_answer(doing: str, response: Response) -> UnknownOutcome:
-    """Return the error for a success that is not about the request: something else responded, or the server failed."""
-    return UnknownOutcome(
-        f"could not {doing}: the server says it is done and answers something else",
-        status=response.status,
-        excerpt=response.text(),
-        is_json=True,
-    )

@@ -17,6 +17,7 @@ from pointsman.plugin_api import (
     Finding,
     Marker,
     Misconfigured,
+    NotFound,
     Refused,
     Response,
     Secret,
@@ -265,3 +266,22 @@ async def test_a_missing_right_is_explained_and_other_errors_are_raised():
     assert matching.message == "by hand"
     with pytest.raises(Refused):
         await Hooks(error=Refused("no", status=422)).ensure("https://p/x", Secret("s"))
+
+
+# -- requests ----------------------------------------------------------------------------------------------------
+
+
+def test_only_numbers_go_into_paths():
+    assert h.number_in_path("12", "issue") == "12"
+    for odd in ("", "../1", "\u0661", "1a"):
+        with pytest.raises(NotFound, match="is no issue number"):
+            h.number_in_path(odd, "issue")
+
+
+def test_a_success_about_something_else_is_an_unknown_outcome():
+    error = h.unexpected_response(response({"welcome": "proxy"}), "close the issue")
+    assert (
+        error.status == 200
+        and "proxy" in error.excerpt
+        and error.message.startswith("could not close the issue")
+    )

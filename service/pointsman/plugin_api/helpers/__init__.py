@@ -19,6 +19,7 @@ from pointsman.plugin_api.helpers.json_values import (
 from pointsman.plugin_api.helpers.mail_addresses import ascii_mail_address
 from pointsman.plugin_api.helpers.markers import embed_marker, find_markers
 from pointsman.plugin_api.helpers.paging import Page, objects_in, read_pages
+from pointsman.plugin_api.helpers.requests import number_in_path, unexpected_response
 from pointsman.plugin_api.helpers.texts import (
     CUT_NOTE,
     Size,
@@ -49,6 +50,7 @@ __all__ = [
     "format_time",
     "issue_ref",
     "label_names",
+    "number_in_path",
     "objects_at",
     "objects_in",
     "parse_time",
@@ -57,6 +59,7 @@ __all__ = [
     "short_text",
     "text_at",
     "title_line",
+    "unexpected_response",
     "utf8_size",
     "utf16_size",
     "web_url",
