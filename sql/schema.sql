@@ -374,6 +374,8 @@ CREATE TABLE ticket (
     summary_ticket_id uuid,
     below_threshold boolean DEFAULT false NOT NULL,
     recurrence_announced boolean DEFAULT false NOT NULL,
+    reported_resolved boolean DEFAULT false NOT NULL,
+    reported_at timestamp with time zone DEFAULT now() NOT NULL,
     opened_at timestamp with time zone DEFAULT now() NOT NULL,
     last_seen_at timestamp with time zone DEFAULT now() NOT NULL,
     seen_before timestamp with time zone,

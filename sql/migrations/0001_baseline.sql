@@ -20,7 +20,7 @@ create table source (
   kind        text not null,
   settings    jsonb not null default '{}',
   tokens      jsonb not null default '[]',               -- [{"env":..} | {"file":..} | {"sha256":..}]
-  limits      jsonb not null default '{}',               -- the operator's: new_tickets_per_minute
+  limits      jsonb not null default '{}',               -- the operator's: new_tickets_per_minute, settle_seconds
   provisioned boolean not null default true,             -- made by apply; read-only for API and console
   retired_at  timestamptz,                               -- no longer configured; kept for its tickets
   created_at  timestamptz not null default now()
@@ -154,6 +154,8 @@ create table ticket (
   summary_ticket_id uuid references ticket,              -- throttled: listed in this ticket, without an issue of its own
   below_threshold boolean not null default false,        -- counted only, until a route's threshold is reached
   recurrence_announced boolean not null default false,   -- it recurred and stays closed, and that was announced
+  reported_resolved boolean not null default false,      -- the source's last word is that the problem is over
+  reported_at  timestamptz not null default now(),       -- when reported_resolved changed
   opened_at    timestamptz not null default now(),
   last_seen_at timestamptz not null default now(),
   seen_before  timestamptz,                              -- last_seen_at before the latest report

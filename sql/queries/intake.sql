@@ -9,11 +9,32 @@ on conflict do nothing
 returning report_id
 
 -- name: known_report_keys
--- Select the first report of each known key.
-select k.source_id, k.key_hash, k.report_id, k.body_sha256, r.ticket_id, r.state
-from unnest($1::integer[], $2::bytea[]) as asked (source_id, key_hash)
-join report_key k using (source_id, key_hash)
+-- Select the last report that was accepted with each known key, and the state of the fingerprint's current ticket. Reports
+-- are deleted before the keys of a problem that is reported all the time.
+select k.source_id, k.key_hash, k.report_id, k.body_sha256, coalesce(r.ticket_id, t.id) as ticket_id, r.state,
+       greatest(extract(epoch from now() - k.seen_at), 0)::float8 as key_seconds,
+       t.status, t.reported_resolved,
+       greatest(extract(epoch from now() - t.reported_at), 0)::float8 as state_seconds,
+       greatest(extract(epoch from now() - t.closed_at), 0)::float8 as closed_seconds
+from unnest($1::integer[], $2::bytea[], $3::text[]) as asked (source_id, key_hash, fingerprint)
+join report_key k on k.source_id = asked.source_id and k.key_hash = asked.key_hash
 left join report r on r.id = k.report_id
+left join ticket t on t.source_id = asked.source_id and t.fingerprint = asked.fingerprint and not t.superseded
+
+-- name: renew_report_keys
+-- Give known keys to reports that are news in spite of them, unless another transaction did so first. Returns the reports
+-- that have their key.
+update report_key k set report_id = n.report_id, body_sha256 = n.body_sha256, seen_at = now()
+from unnest($1::integer[], $2::bytea[], $3::uuid[], $4::bytea[], $5::uuid[])
+  as n (source_id, key_hash, report_id, body_sha256, former_report_id)
+where k.source_id = n.source_id and k.key_hash = n.key_hash and k.report_id = n.former_report_id
+returning k.report_id
+
+-- name: refresh_report_keys
+-- Record that keys were seen again: a key is forgotten a week after its last repeat.
+update report_key k set seen_at = now()
+from unnest($1::integer[], $2::bytea[]) as n (source_id, key_hash)
+where k.source_id = n.source_id and k.key_hash = n.key_hash and k.seen_at < now() - interval '1 minute'
 
 -- name: upsert_tickets
 -- Insert or lock the current ticket of each fingerprint, in one order for all transactions, and return its former
@@ -29,7 +50,7 @@ do update set occurrences = ticket.occurrences + excluded.occurrences, last_seen
               seen_before = ticket.last_seen_at,
               release = case when ticket.status = 1 and excluded.release <> '' then excluded.release else ticket.release end
 returning id, source_id, kind, fingerprint, generation, status, close_reason, next_event, reporter_email, summary_ticket_id,
-          below_threshold, recurrence_announced, release, (xmax = 0) as inserted,
+          below_threshold, recurrence_announced, release, reported_resolved, (xmax = 0) as inserted,
           case when status = 2 then greatest(extract(epoch from now() - closed_at), 0)::float8 end as closed_seconds,
           case when $14::boolean then now() end as at,
           case when $14 and seen_before is not null

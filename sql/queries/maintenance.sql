@@ -10,7 +10,7 @@ select create_partitions(3) from lease where name = $1 and holder = $2 and epoch
 select drop_expired_partition(14, 30, 14) from lease where name = $1 and holder = $2 and epoch = $3 and expires_at > now()
 
 -- name: delete_report_keys
--- Delete the keys of reports after a week.
+-- Delete the keys of reports a week after they were seen last.
 with deleted as (
   delete from report_key where ctid = any (array(
     select k.ctid from report_key k, lease l

@@ -31,6 +31,8 @@ class Ticket(msgspec.Struct):
     """It is below the threshold of every route that would match: it is counted and has no issue."""
     recurrence_announced: bool = False
     """It recurred since it was closed and stays closed: that was announced once, and is only counted from then on."""
+    reported_resolved: bool = False
+    """The source's last word is that the problem is over."""
     release: str = ""
     """The release that was reported last while it was open; empty if unknown."""
     closed_seconds: float = 0.0
@@ -135,7 +137,11 @@ def may_plan_deliveries(ticket: Ticket, report: Report) -> bool:
     """Return whether a report on a ticket that has events can lead to deliveries."""
     if report.action == RESOLVED_ACTION:
         return ticket.status is TicketStatus.OPEN
-    return report.action not in REPEAT_ACTIONS or ticket.status is TicketStatus.CLOSED
+    return (
+        report.action not in REPEAT_ACTIONS
+        or ticket.status is TicketStatus.CLOSED
+        or ticket.reported_resolved
+    )
 
 
 def apply_report(
@@ -148,7 +154,7 @@ def apply_report(
 ) -> None:
     """Add the events and deliveries of a report. Any report opens a ticket that has no events yet.
 
-    A repeated report of an open problem adds nothing. ``recurrence_action`` applies if the problem recurs after the ticket
+    A repeated report of an open problem adds nothing, unless its source had said that it was over. ``recurrence_action`` applies if the problem recurs after the ticket
     was closed; for ``new`` the ticket of the next generation is passed. A ticket that is throttled or below a threshold has
     no targets until it may get an issue.
     """
@@ -157,13 +163,16 @@ def apply_report(
         return
     is_occurrence = report.action not in NON_OCCURRENCES
     is_closed = ticket.status is TicketStatus.CLOSED
+    is_back = is_occurrence and ticket.reported_resolved
+    if is_occurrence or report.action == RESOLVED_ACTION:
+        ticket.reported_resolved = not is_occurrence
     if is_occurrence and is_closed and recurrence_action == "comment":
         _announce_recurrence(ticket, report, report_id, targets, changes)
     elif is_occurrence and is_closed and recurrence_action == "ignore":
         _ignore_recurrence(ticket, report, report_id, changes)
     elif is_occurrence and _is_without_issue(ticket) and targets.trackers:
         _release(ticket, report, report_id, targets, changes)
-    elif report.action not in REPEAT_ACTIONS or is_closed:
+    elif report.action not in REPEAT_ACTIONS or is_closed or is_back:
         _apply_action(ticket, report, report_id, targets, changes)
 
 
@@ -282,7 +291,8 @@ def _apply_action(
             _comment_on_recurrence(ticket, changes, number, targets)
         case _:
             number = _add_event(ticket, changes, "recurred", opening_data(report), report_id)
-            _reopen(ticket, changes, number, targets)
+            if ticket.status is TicketStatus.CLOSED:
+                _reopen(ticket, changes, number, targets)
             _comment_on_recurrence(ticket, changes, number, targets)
 
 

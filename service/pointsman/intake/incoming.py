@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from pointsman.domain.repeats import SETTLE_SECONDS, KeyBasis
 from pointsman.domain.routing import RecurrenceRule, Route
 from pointsman.domain.states import TicketKind
 from pointsman.domain.ticket import NON_OCCURRENCES
@@ -31,6 +32,10 @@ class Incoming:
     source_slug: str = ""
     ticket_rate_limit: int = 0
     """Most tickets that the source may open in a minute before the rest is throttled; 0: no limit."""
+    key_basis: KeyBasis = KeyBasis.REQUEST
+    """What its key identifies."""
+    settle_seconds: float = SETTLE_SECONDS
+    """How long after a change of state the same words are a late copy."""
     enqueued_at: float = 0.0
     """Seconds of the event loop's clock."""
     matched_routes: tuple[Route, ...] = ()

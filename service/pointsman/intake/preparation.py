@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from pointsman.content.fingerprint_template import compute_fingerprint
 from pointsman.crypto import sha256
+from pointsman.domain.repeats import SETTLE_SECONDS, KeyBasis
 from pointsman.domain.routing import Choice, Facts, Route, evaluate_history, prefilter, referenced_fields
 from pointsman.domain.states import TicketKind
 from pointsman.domain.ticket_throttle import NEW_TICKETS_PER_MINUTE
@@ -86,6 +87,8 @@ class ReportPreparer:
             new_ticket_id=ticket_id,
             source_slug=source.slug,
             ticket_rate_limit=ticket_rate_limit(source, ticket_kind),
+            key_basis=key_basis_of(source, report, key=key),
+            settle_seconds=settle_seconds(source),
         )
 
     def fingerprint_of(self, source: LiveSource, report: Report) -> str:
@@ -187,6 +190,19 @@ def key_hash_of(
         # the reports of one request share its key or body
         return sha256(b"part %d\n" % part + key_hash)
     return key_hash
+
+
+def key_basis_of(source: LiveSource, report: Report | None, *, key: str | None) -> KeyBasis:
+    """Return what the key of a report identifies."""
+    if key is not None or report is None or _is_never_repeated(source, report):
+        return KeyBasis.REQUEST
+    return KeyBasis.BODY if report.dedupe is None else KeyBasis(report.dedupe_by)
+
+
+def settle_seconds(source: LiveSource) -> float:
+    """Return how long after a change of state the same words of a source are a late copy."""
+    configured = source.limits.settle_seconds
+    return SETTLE_SECONDS if configured is None else configured
 
 
 def _is_never_repeated(source: LiveSource, report: Report) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from pointsman.bus.publish import MarkerOf
 from pointsman.intake import transaction
+from pointsman.intake.deduplication import deduplicate
 from pointsman.intake.incoming import Incoming
 from pointsman.intake.preparation import ReportPreparer
 from pointsman.intake.request_parser import read_stored_reports
@@ -63,7 +64,7 @@ async def process_stored(
     Return the id of the first report's ticket. Raises ValueError if our code fails on it again.
     """
     first, *more = reports
-    _, new = await transaction.deduplicate(con, more) if more else ({}, [])
+    _, new = await deduplicate(con, more) if more else ([], [])
     decision = await transaction.decide(con, [first, *new], mail_id)
     if first.report is None:
         raise ValueError(first.error)

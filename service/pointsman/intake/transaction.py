@@ -12,6 +12,7 @@ from pointsman.domain.recurrence import recurrence_action
 from pointsman.domain.states import ReportState, TicketKind, TicketStatus
 from pointsman.domain.ticket import RESOLVED_ACTION, Changes, DeliveryTargets, Ticket, apply_report
 from pointsman.intake.batch import BatchDecision, BatchResult, ReportResult, TicketBatch
+from pointsman.intake.deduplication import deduplicate, independent_parts
 from pointsman.intake.destinations_for import destinations_for, postpone_for_quiet_hours
 from pointsman.intake.errors import describe_failure
 from pointsman.intake.generations import (
@@ -26,7 +27,6 @@ from pointsman.storage import intake as store
 from pointsman.storage import ticket_throttle as throttle_store
 from pointsman.storage.db import Connection, Database
 from pointsman.storage.delivery_writer import ReportRow, as_json, restore, state_of
-from pointsman.storage.intake import ReportKey
 
 TicketKey = tuple[int, str]
 """A source id and a fingerprint."""
@@ -39,52 +39,22 @@ async def accept(
 
     ``mail_id`` is the destination of e-mails.
     """
-    async with database.transaction() as con:
-        results, new = await deduplicate(con, batch)
-        decision = await decide(con, new, mail_id)
-        if new:
-            await write(con, decision, marker_of, new)
-            for incoming in new:
-                results[incoming.report_id] = ReportResult(
-                    incoming.report_id,
-                    decision.ticket_of.get(incoming.report_id),
-                    parked=incoming.report is None,
-                )
-    return BatchResult([results[incoming.report_id] for incoming in batch], decision.throttle_started)
-
-
-async def deduplicate(
-    con: Connection, batch: Sequence[Incoming]
-) -> tuple[dict[uuid.UUID, ReportResult], list[Incoming]]:
-    """Claim the keys of reports. Return the results of repeated ones, within the batch too, and the new reports."""
-    firsts: dict[tuple[int, bytes], Incoming] = {}
-    for incoming in batch:
-        firsts.setdefault(_key(incoming), incoming)
-    claimed = await store.claim_keys(
-        con,
-        [ReportKey(*key, incoming.report_id, incoming.body_sha256) for key, incoming in firsts.items()],
-    )
-    new = [incoming for incoming in batch if incoming.report_id in claimed]
-    repeated = [incoming for incoming in batch if incoming.report_id not in claimed]
     results: dict[uuid.UUID, ReportResult] = {}
-    if repeated:
-        known = await store.first_reports(con, [_key(incoming) for incoming in repeated])
-        new_by_key = {_key(incoming): incoming for incoming in new}
-        for incoming in repeated:
-            first = known[_key(incoming)]
-            in_batch = new_by_key.get(_key(incoming))
-            results[incoming.report_id] = ReportResult(
-                first.report_id,
-                in_batch.new_ticket_id if in_batch is not None else first.ticket_id,
-                repeated=True,
-                same_body=first.body_sha256 == incoming.body_sha256,
-                parked=first.state == ReportState.PARKED,
-            )
-    return results, new
-
-
-def _key(incoming: Incoming) -> tuple[int, bytes]:
-    return incoming.source_id, incoming.key_hash
+    throttle_started: list[str] = []
+    async with database.transaction() as con:
+        for part in independent_parts(batch):
+            repeats, new = await deduplicate(con, part)
+            decision = await decide(con, new, mail_id)
+            if new:
+                await write(con, decision, marker_of, new)
+            for incoming in new:
+                ticket_id = decision.ticket_of.get(incoming.report_id)
+                results[incoming.report_id] = ReportResult(
+                    incoming.report_id, ticket_id, parked=incoming.report is None
+                )
+            results.update({repeat.incoming.report_id: repeat.result() for repeat in repeats})
+            throttle_started += decision.throttle_started
+    return BatchResult([results[incoming.report_id] for incoming in batch], throttle_started)
 
 
 async def decide(con: Connection, reports: Sequence[Incoming], mail_id: int | None) -> BatchDecision:

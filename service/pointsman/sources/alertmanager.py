@@ -89,6 +89,7 @@ class Alertmanager(Source[AlertmanagerSettings]):
             dedupe="\n".join(
                 [named, alert["status"], text(alert, "startsAt"), text(alert, "endsAt") if over else ""]
             ),
+            dedupe_by="state",
             problem_id=named,
             seen_at=time(alert, "endsAt" if over else "startsAt"),
             close_reason="completed" if over and self.settings.close_on_resolved else None,
@@ -121,6 +122,7 @@ class Alertmanager(Source[AlertmanagerSettings]):
             environment=text(labels, "environment", "env"),
             release=text(labels, "release", "version"),
             dedupe="\n".join(["group", group, text(whole, "status"), str(count), *states]),
+            dedupe_by="state",
             problem_id=group,
             close_reason="completed" if over and self.settings.close_on_resolved else None,
         )

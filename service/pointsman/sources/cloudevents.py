@@ -88,7 +88,8 @@ class CloudEvents(Source[CloudEventsSettings]):
             replace(
                 report,
                 # source and id together are unique for each event
-                dedupe=report.dedupe or identity,
+                dedupe=identity if report.dedupe is None else report.dedupe,
+                dedupe_by="request" if report.dedupe is None else report.dedupe_by,
                 facts=(
                     *report.facts,
                     ("Type", event["type"]),

@@ -53,6 +53,8 @@ class Generic(Source[GenericSettings]):
         if not message:
             return reports
         return [
-            replace(report, dedupe=report.dedupe or f"webhook\n{message}\n{number}")
+            report
+            if report.dedupe is not None
+            else replace(report, dedupe=f"webhook\n{message}\n{number}", dedupe_by="request")
             for number, report in enumerate(reports)
         ]

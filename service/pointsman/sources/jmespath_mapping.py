@@ -19,6 +19,8 @@ from pointsman.sources.signature_settings import AnySignedSettings
 
 ACTIONS: tuple[str, ...] = get_args(Action)
 IGNORE, OTHERWISE = "ignore", "*"
+NEVER = "none"
+"""The value of ``dedupe`` with which every request counts."""
 FACTS_LIMIT = 30
 TEXTS = ("title", "text", "code", "fingerprint", "url", "level", "environment", "release", "action", "dedupe")
 
@@ -51,7 +53,12 @@ class MappingSettings(AnySignedSettings, frozen=True, kw_only=True):
             description="The meaning of each value of action: opened, resolved, ..., ignore; * is any other value"
         ),
     ] = msgspec.field(default_factory=dict)
-    dedupe: Annotated[str, Meta(description="Identifies a repeated report; empty: the whole body")] = ""
+    dedupe: Annotated[
+        str,
+        Meta(
+            description="Identifies a repeated report; empty: the whole body; the word none: every request counts"
+        ),
+    ] = ""
     facts: Annotated[
         dict[str, str], Meta(description="Additional facts: expressions by label", max_length=FACTS_LIMIT)
     ] = msgspec.field(default_factory=dict)
@@ -78,6 +85,9 @@ class FieldMapper:
 
     def __init__(self, settings: MappingSettings, defaults: Mapping[str, str] | None = None) -> None:
         expressions = {name: getattr(settings, name) or (defaults or {}).get(name, "") for name in TEXTS}
+        self._never_repeated = expressions["dedupe"] == NEVER
+        if self._never_repeated:
+            del expressions["dedupe"]
         self._fields = {
             name: _compile(name, expression) for name, expression in expressions.items() if expression
         }
@@ -132,7 +142,8 @@ class FieldMapper:
             level=picked.get("level", ""),
             environment=picked.get("environment", ""),
             release=picked.get("release", ""),
-            dedupe=picked.get("dedupe") or None,
+            dedupe="" if self._never_repeated else picked.get("dedupe") or None,
+            dedupe_by="state" if picked.get("dedupe") else "request",
             close_reason=self._reason if action == "resolved" else None,
         )
 

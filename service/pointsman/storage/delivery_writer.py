@@ -88,6 +88,7 @@ class TicketState(NamedTuple):
     summary_ticket_id: uuid.UUID | None
     below_threshold: bool
     recurrence_announced: bool
+    reported_resolved: bool = False
 
 
 def as_json(value: Any) -> str:
@@ -111,6 +112,7 @@ def ticket_from(row: Row) -> Ticket:
         below_threshold=row.get("below_threshold", False),
         recurrence_announced=row.get("recurrence_announced", False),
         release=row.get("release", ""),
+        reported_resolved=row.get("reported_resolved", False),
     )
 
 
@@ -123,6 +125,7 @@ def state_of(ticket: Ticket) -> TicketState:
         ticket.summary_ticket_id,
         ticket.below_threshold,
         ticket.recurrence_announced,
+        ticket.reported_resolved,
     )
 
 
@@ -135,6 +138,7 @@ def restore(ticket: Ticket, state: TicketState) -> None:
         ticket.summary_ticket_id,
         ticket.below_threshold,
         ticket.recurrence_announced,
+        ticket.reported_resolved,
     ) = state
 
 
@@ -167,6 +171,7 @@ async def write_tickets(con: Connection, tickets: Sequence[Ticket]) -> None:
         [ticket.below_threshold for ticket in tickets],
         [ticket.recurrence_announced for ticket in tickets],
         [ticket.release for ticket in tickets],
+        [ticket.reported_resolved for ticket in tickets],
     )
 
 

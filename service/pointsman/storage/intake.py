@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pointsman.domain.repeats import ProblemState
+from pointsman.domain.states import TicketStatus
 from pointsman.domain.ticket import Ticket
 from pointsman.storage.db import Connection, Database
 from pointsman.storage.delivery_writer import ticket_from
@@ -27,7 +29,10 @@ class ReportKey(NamedTuple):
 
 
 class KnownReport(NamedTuple):
-    """The first report that was accepted with a key."""
+    """The last report that was accepted with a key, and the state of the current ticket of the fingerprint.
+
+    Without such a ticket, the columns from ``status`` on are None.
+    """
 
     source_id: int
     key_hash: bytes
@@ -35,6 +40,24 @@ class KnownReport(NamedTuple):
     body_sha256: bytes
     ticket_id: uuid.UUID | None
     state: int | None
+    key_seconds: float
+    status: int | None
+    reported_resolved: bool | None
+    state_seconds: float | None
+    closed_seconds: float | None
+
+    @property
+    def problem(self) -> ProblemState | None:
+        """Return the state of the problem, None if it has no ticket."""
+        if self.status is None:
+            return None
+        return ProblemState(
+            is_open=self.status == TicketStatus.OPEN,
+            resolved=bool(self.reported_resolved),
+            state_seconds=self.state_seconds or 0.0,
+            closed_seconds=self.closed_seconds or 0.0,
+            key_seconds=self.key_seconds,
+        )
 
 
 class NewTicket(NamedTuple):
@@ -101,12 +124,23 @@ async def claim_keys(con: Connection, keys: Sequence[ReportKey]) -> set[uuid.UUI
     return {record["report_id"] for record in records}
 
 
-async def first_reports(
-    con: Connection, keys: Sequence[tuple[int, bytes]]
+async def known_reports(
+    con: Connection, keys: Sequence[tuple[int, bytes, str]]
 ) -> Mapping[tuple[int, bytes], KnownReport]:
-    """Return the first report of each claimed key (source and hash)."""
+    """Return the last report of each claimed key (source, hash, and the fingerprint whose ticket is asked for)."""
     records = await con.fetch(SQL["known_report_keys"], *_columns(keys))
     return {(row.source_id, row.key_hash): row for row in rows_of(KnownReport, records)}
+
+
+async def renew_keys(con: Connection, keys: Sequence[tuple[ReportKey, uuid.UUID]]) -> set[uuid.UUID]:
+    """Give known keys to new reports, each unless its former report lost the key meanwhile. Return the ids of reports."""
+    columns = _columns([(*key, former_id) for key, former_id in keys])
+    return {record["report_id"] for record in await con.fetch(SQL["renew_report_keys"], *columns)}
+
+
+async def refresh_keys(con: Connection, keys: Sequence[tuple[int, bytes]]) -> None:
+    """Record that keys (source and hash) were seen again."""
+    await con.execute(SQL["refresh_report_keys"], *_columns(keys))
 
 
 async def upsert_tickets(

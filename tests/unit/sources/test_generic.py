@@ -40,6 +40,7 @@ def test_fields_are_picked():
         environment="production",
         release="1.4.2",
         dedupe="17",
+        dedupe_by="state",
     )
 
 

@@ -20,7 +20,7 @@ CLOSE_REASONS: Mapping[str, str] = {
 
 _TITLES: Mapping[str, tuple[str, str]] = {
     "opened": ("Ticket opened", ""),
-    "recurred": ("Recurred", "The problem was reported again after its ticket was closed."),
+    "recurred": ("Recurred", "The problem was reported again after it was closed or over at its source."),
     "regressed": ("Regressed", "The source considered this problem solved, and it occurred again."),
     "resolved": ("Resolved at the source", "The source reports that this problem is over."),
     "unmuted": ("Unmuted", "The problem was muted at the source and no longer is."),
