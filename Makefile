@@ -19,11 +19,12 @@ export PYTHONDONTWRITEBYTECODE :=
 # Number of processes that run the tests, each with its own PostgreSQL server.
 PROCESSES ?= 3
 UNIT_TESTS := tests/unit $(wildcard plugins/*/tests/unit) plugins/bugsink-messaging/tests
-UNIT := $(BIN)/pytest --quiet -m 'not slow' --hypothesis-profile=unit
+UNIT_OPTIONS = -m 'not slow' --hypothesis-profile=unit
+IN_TWO_PROCESSES = --no-print-directory --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) unit-content unit-others
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install dev demo run test unit unit-content unit-others conformance real faults faults-long simulate mutants bench lint lock image manifests clean
+.PHONY: help install dev demo run test test-unit test-integration test-faults unit unit-content unit-others conformance real faults faults-long simulate mutants bench lint lock image manifests clean
 
 help: ## Show this
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -38,29 +39,36 @@ demo: install ## Run the demo, which needs no setup (ONCE=1 ends by itself; ARGS
 run: install ## Run the service with settings from the environment (ARGS=... is passed on)
 	$(BIN)/pointsman serve $(ARGS)
 
-test: dev ## All tests; the fault suites come last, alone (PROCESSES=2; ARGS=... is passed on)
+test: dev ## All tests; the fault suites come last (PROCESSES=2; ARGS=... is passed on)
 ifdef ARGS
 	$(BIN)/pytest $(ARGS)
 else
-	@failed=0; \
-	$(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder --ignore=tests/faults || failed=1; \
-	$(BIN)/pytest tests/faults || failed=1; \
-	exit $$failed
+	@$(MAKE) --no-print-directory --keep-going test-unit test-integration test-faults
 endif
+
+test-unit:
+	@$(MAKE) $(IN_TWO_PROCESSES) UNIT_OPTIONS=
+
+test-integration:
+	$(BIN)/pytest -n $(PROCESSES) --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(UNIT_TESTS) tests/faults)
+
+# The suites wait most of the time, so that two of them at once do not disturb each other.
+test-faults:
+	$(BIN)/pytest tests/faults -n 2 --dist loadfile
 
 unit: dev ## The unit tests: no database, no server; property tests try a fifth of their examples
 ifdef ARGS
-	$(UNIT) $(UNIT_TESTS) $(ARGS)
+	$(BIN)/pytest $(UNIT_OPTIONS) $(UNIT_TESTS) $(ARGS)
 else
-	@$(MAKE) --no-print-directory --jobs 2 $(if $(filter output-sync,$(.FEATURES)),--output-sync) unit-content unit-others
+	@$(MAKE) $(IN_TWO_PROCESSES)
 endif
 
-# Two processes with half of the tests each: to schedule a unit test with xdist takes longer than to run it.
+# Half of the unit tests in each process: pytest-xdist takes longer to schedule a unit test than the test itself.
 unit-content:
-	@$(UNIT) tests/unit/content
+	@$(BIN)/pytest --quiet $(UNIT_OPTIONS) tests/unit/content
 
 unit-others:
-	@$(UNIT) $(UNIT_TESTS) --ignore=tests/unit/content
+	@$(BIN)/pytest --quiet $(UNIT_OPTIONS) $(UNIT_TESTS) --ignore=tests/unit/content
 
 conformance: dev ## The conformance suites of trackers and sources (ARGS=--pointsman-all-cells for every cell)
 	$(BIN)/pytest plugins/*/tests/test_conformance.py tests/integration/sources/test_source_conformance.py -q $(ARGS)

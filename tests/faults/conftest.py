@@ -15,14 +15,8 @@ from oracle import Verdict
 from processes import ForkServer, TrackerProcess
 from server import Server
 
-_RESULTS = pytest.StashKey[list[str]]()
 _SEED = pytest.StashKey[str]()
 DESTINATIONS = 6
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    """Prepare the list of results."""
-    config.stash[_RESULTS] = []
 
 
 @pytest.hookimpl(wrapper=True)
@@ -34,11 +28,12 @@ def pytest_runtest_makereport(item: pytest.Item) -> Any:
     return report
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """Print the figures of each suite."""
-    if lines := config.stash[_RESULTS]:
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print the figures of each suite, also those from other processes of pytest-xdist."""
+    reports = [report for outcome in ("passed", "failed") for report in terminalreporter.getreports(outcome)]
+    if lines := [text for report in reports for name, text in report.user_properties if name == "figures"]:
         terminalreporter.section("faults")
-        for line in lines:
+        for line in dict.fromkeys(lines):
             terminalreporter.write_line(line)
 
 
@@ -67,7 +62,7 @@ def note(request: pytest.FixtureRequest, seed: int) -> Callable[..., None]:
         text = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in figures.items())
         line = f"{request.node.name}: {text}{'; ' if text and verdict else ''}{verdict} ({time.monotonic() - started_at:.0f} s, seed {seed})"
         print(line)
-        request.config.stash[_RESULTS].append(line)
+        request.node.user_properties.append(("figures", line))
 
     return write
 
