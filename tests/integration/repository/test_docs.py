@@ -1,4 +1,4 @@
-"""What the documentation says is so: code blocks run, links resolve, nothing is left out."""
+"""Check the documentation: code blocks run, links resolve, and lists are complete."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ _FILE = re.compile(r"^`([\w./-]+\.\w+)`:$", re.MULTILINE)
 
 
 class Block(msgspec.Struct, frozen=True):
-    """A code block; ``file`` is the name in the line before it, if there is one."""
+    """Code block; ``file`` is the file name in the line before the block, if there is one."""
 
     language: str
     text: str
@@ -64,14 +64,14 @@ def name(path: Path) -> str:
 
 def blocks(path: Path, *languages: str) -> list[Block]:
     text = path.read_text("utf-8")
-    found = []
+    items = []
     for match in _BLOCK.finditer(text):
         before = text[: match.start()].rstrip().rpartition("\n")[2]
         file = _FILE.fullmatch(before)
         inner = "".join(line.removeprefix(match[1]) for line in match[3].splitlines(keepends=True))
         if not languages or match[2] in languages:
-            found.append(Block(match[2], inner, file[1] if file else ""))
-    return found
+            items.append(Block(match[2], inner, file[1] if file else ""))
+    return items
 
 
 def with_blocks(*languages: str) -> list[Any]:
@@ -79,7 +79,7 @@ def with_blocks(*languages: str) -> list[Any]:
 
 
 def rows(path: Path, heading: str = "") -> list[list[str]]:
-    """The rows of the tables below a heading, up to the next one; of the whole page without one."""
+    """Return the rows of the tables below a heading, or of the whole page without a heading."""
     text = path.read_text("utf-8")
     if heading:
         text = re.split(r"^#", text.partition(f"{heading}\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
@@ -90,7 +90,7 @@ def rows(path: Path, heading: str = "") -> list[list[str]]:
 
 
 def names(path: Path, heading: str = "") -> set[str]:
-    """What stands as code in the first column."""
+    """Return the code in the first column."""
     return {word for row in rows(path, heading) for word in re.findall(r"`([^`]+)`", row[0])}
 
 
@@ -98,8 +98,8 @@ def names(path: Path, heading: str = "") -> set[str]:
 
 
 def anchors(path: Path) -> set[str]:
-    found = re.findall(r"^#+ (.+)$", path.read_text("utf-8"), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in found}
+    titles = re.findall(r"^#+ (.+)$", path.read_text("utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
 @pytest.mark.parametrize("path", PAGES, ids=name)
@@ -110,10 +110,10 @@ def test_links_lead_somewhere(path: Path):
         if parts.scheme:
             assert parts.scheme == "https", target
             continue
-        there = (path.parent / parts.path).resolve() if parts.path else path
-        assert there.exists(), f"{name(path)} links to {target}"
+        linked = (path.parent / parts.path).resolve() if parts.path else path
+        assert linked.exists(), f"{name(path)} links to {target}"
         if parts.fragment:
-            assert parts.fragment in anchors(there), f"{name(path)} links to {target}"
+            assert parts.fragment in anchors(linked), f"{name(path)} links to {target}"
 
 
 def test_every_page_can_be_reached_from_the_readme():
@@ -124,7 +124,7 @@ def test_every_page_can_be_reached_from_the_readme():
             continue
         linked.add(page)
         targets = re.findall(r"\]\(([^()\s#]+\.md)[#)]?", page.read_text("utf-8"))
-        todo += [(page.parent / one).resolve() for one in targets if "://" not in one]
+        todo += [(page.parent / target).resolve() for target in targets if "://" not in target]
     assert set(OURS) - linked == set()
 
 
@@ -154,22 +154,22 @@ def test_every_command_is_described():
     }
     assert set(main.main.commands) - described == set()
     listed = {
-        one.removeprefix("pointsman ")
-        for one in names(ROOT / "docs" / "operations.md")
-        if "pointsman " in one
+        command.removeprefix("pointsman ")
+        for command in names(ROOT / "docs" / "operations.md")
+        if "pointsman " in command
     }
     assert set(main.main.commands) - listed == set()
 
 
 def test_every_option_is_described():
-    said = (ROOT / "docs" / "operations.md").read_text("utf-8")
+    page = (ROOT / "docs" / "operations.md").read_text("utf-8")
     for command in _all_commands(main.main):
         for option in (word for each in command.params for word in each.opts if word.startswith("--")):
-            assert option in said, f"pointsman {command.name} {option}"
+            assert option in page, f"pointsman {command.name} {option}"
 
 
 def _all_commands(group: click.Group) -> Iterator[click.Command]:
-    """The commands of a group, those of its groups included."""
+    """Return the commands of a group and of its subgroups."""
     for command in group.commands.values():
         yield command
         if isinstance(command, click.Group):
@@ -178,15 +178,17 @@ def _all_commands(group: click.Group) -> Iterator[click.Command]:
 
 def test_every_type_of_problem_is_described():
     page = ROOT / "docs" / "api.md"
-    said = {row[0].strip("`"): int(row[1]) for row in rows(page, "## Problems") if row[1].isdigit()}
-    assert said == {name: status for name, (status, _) in TITLES.items()}
+    documented = {row[0].strip("`"): int(row[1]) for row in rows(page, "## Problems") if row[1].isdigit()}
+    assert documented == {name: status for name, (status, _) in TITLES.items()}
 
 
 def test_every_metric_is_described():
     metrics = Metrics()
     kinds = {Counter: "_total", Gauge: "", Histogram: ""}
-    there = {one._name + kinds[type(one)] for one in vars(metrics).values() if type(one) in kinds}
-    assert names(ROOT / "docs" / "operations.md", "## Metrics") == there
+    defined = {
+        metric._name + kinds[type(metric)] for metric in vars(metrics).values() if type(metric) in kinds
+    }
+    assert names(ROOT / "docs" / "operations.md", "## Metrics") == defined
 
 
 def test_every_outcome_is_described():
@@ -198,33 +200,33 @@ def test_every_outcome_is_described():
 @pytest.mark.parametrize("kind", sorted(Registry.load().trackers))
 def test_every_setting_of_a_tracker_is_described(kind: str):
     fields = msgspec.structs.fields(Registry.load().trackers[kind].Settings)
-    told = {
+    documented = {
         row[0].strip("`"): row[1] for row in rows(ROOT / "docs" / "configuration.md", f"### `{kind}`")[1:]
     }
-    assert set(told) == {field.name for field in fields}
+    assert set(documented) == {field.name for field in fields}
     for field in fields:
-        assert told[field.name].startswith("yes") == field.required, field.name
+        assert documented[field.name].startswith("yes") == field.required, field.name
 
 
 @pytest.mark.parametrize("kind", ["alertmanager", "generic", "sentry"])
 def test_every_setting_of_a_source_is_described(kind: str):
     fields = msgspec.structs.fields(Registry.load().sources[kind].Settings)
-    told = {row[0].strip("`") for row in rows(ROOT / "docs" / "sources.md", f"### `{kind}`")[1:]}
-    assert told == {field.name for field in fields}
+    documented = {row[0].strip("`") for row in rows(ROOT / "docs" / "sources.md", f"### `{kind}`")[1:]}
+    assert documented == {field.name for field in fields}
 
 
 def test_every_kind_of_source_is_in_the_table():
-    said = {
+    documented = {
         row[0].partition("`")[2].partition("`")[0] for row in rows(ROOT / "docs" / "sources.md", "# Sources")
     }
-    assert set(Registry.load().sources) <= said
+    assert set(Registry.load().sources) <= documented
 
 
 # -- commands ----------------------------------------------------------------------------------------------------
 
 
 def commands(block: Block) -> list[list[str]]:
-    """The command lines of a block, as words; of a console block those after the prompt."""
+    """Return the command lines of a block as lists of words; of a console block those after the prompt."""
     lines = block.text.replace("\\\n", " ").splitlines()
     if block.language == "console":
         lines = [line[2:] for line in lines if line.startswith("$ ")]
@@ -232,7 +234,7 @@ def commands(block: Block) -> list[list[str]]:
 
 
 def join_quotes(lines: list[str]) -> list[str]:
-    """Lines of which a quoted text goes on in the next one, as one."""
+    """Join lines whose quoted text continues in the next line."""
     joined: list[str] = []
     for line in lines:
         if joined and joined[-1].count("'") % 2:
@@ -243,15 +245,15 @@ def join_quotes(lines: list[str]) -> list[str]:
 
 
 def pointsman_calls(path: Path) -> list[list[str]]:
-    found = []
+    items = []
     for block in blocks(path, "sh", "console"):
         for words in commands(block):
             for number, word in enumerate(words):
                 if word == "pointsman" and (number == 0 or words[number - 1] in ("|", "--", "1")):
                     rest = words[number + 1 :]
                     end = rest.index("|") if "|" in rest else len(rest)
-                    found.append(rest[:end] + (["1/1"] if "xargs" in words[:number] else []))
-    return found
+                    items.append(rest[:end] + (["1/1"] if "xargs" in words[:number] else []))
+    return items
 
 
 @pytest.mark.parametrize(
@@ -274,9 +276,9 @@ def make_targets(text: str) -> set[str]:
 
 @pytest.mark.parametrize("path", PAGES, ids=name)
 def test_make_targets_in_the_pages_exist(path: Path):
-    there = make_targets((ROOT / "Makefile").read_text("utf-8"))
+    targets = make_targets((ROOT / "Makefile").read_text("utf-8"))
     used = {words[1] for block in blocks(path, "sh") for words in commands(block) if words[0] == "make"}
-    assert used - there == set()
+    assert used - targets == set()
 
 
 # -- the configuration file --------------------------------------------------------------------------------------
@@ -284,21 +286,21 @@ def test_make_targets_in_the_pages_exist(path: Path):
 
 @pytest.fixture
 def secrets(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Every variable that a block names."""
+    """Set every environment variable that a block names."""
     named = {
-        found
+        name
         for path in PAGES
         for block in blocks(path, "toml")
-        for found in re.findall(r'env = "(\w+)"', block.text)
+        for name in re.findall(r'env = "(\w+)"', block.text)
     }
-    values = {one: f"{one.lower().replace('_', '-')}-of-the-tests" for one in named}
-    for one, value in values.items():
-        monkeypatch.setenv(one, value)
+    values = {variable: f"{variable.lower().replace('_', '-')}-of-the-tests" for variable in named}
+    for variable, value in values.items():
+        monkeypatch.setenv(variable, value)
     return values
 
 
 class AnyFile(Vault):
-    """Files that a block names are there."""
+    """Create the files that a block names."""
 
     def resolve(self, reference):
         return super().resolve({"env": "SHOP_TOKEN"} if "file" in reference else reference)
@@ -306,7 +308,7 @@ class AnyFile(Vault):
 
 @pytest.mark.parametrize("path", with_blocks("toml"))
 def test_the_toml_of_a_page_is_one_valid_file(path: Path, secrets: dict[str, str], example):
-    """What stands in a file of its own (pyproject.toml) is not ours to read."""
+    """Skip blocks that are files of their own (pyproject.toml)."""
     text = "\n".join(block.text for block in blocks(path, "toml") if not block.file)
     kinds = snapshot.installed_kinds(Registry.load(), {})
     desired = config_file.read(text, path.name, kinds, AnyFile(()))
@@ -319,7 +321,7 @@ def test_the_toml_of_a_page_is_one_valid_file(path: Path, secrets: dict[str, str
 
 @pytest.mark.parametrize("path", with_blocks("python"))
 def test_the_python_of_a_page_runs(path: Path):
-    """Blocks of a page follow on each other; those that are files are tested as files."""
+    """Run the blocks of a page in order; blocks that are files are tested as files."""
     if path.name == "conformance.md":
         pytest.skip("its example is run as a file, in tests/integration/testing")
     space: dict[str, Any] = {"__name__": "page"}
@@ -330,7 +332,7 @@ def test_the_python_of_a_page_runs(path: Path):
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The example plugin: its folder as the page has it, and where its wheel was unpacked."""
+    """Build the example plugin of the page and return its folder and the folder of the unpacked wheel."""
     folder = tmp_path_factory.mktemp("plugin") / "pointsman-notebook"
     for block in blocks(ROOT / "plugins" / "README.md"):
         if block.file:
@@ -349,7 +351,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.fixture
 def example(built: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch):
-    """The example plugin, installed."""
+    """Install the example plugin."""
     folder, site = built
     monkeypatch.syspath_prepend(str(site))
     yield folder
@@ -358,8 +360,8 @@ def example(built: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch):
 
 def test_the_example_plugin_is_found_and_fits(example: Path):
     registry = Registry.load()
-    [standing] = [one for one in registry.statuses if one.name == "notebook"]
-    assert (standing.refused, standing.trackers, standing.origin) == ("", ("notebook",), "pointsman-notebook")
+    [status] = [status for status in registry.statuses if status.name == "notebook"]
+    assert (status.refused, status.trackers, status.origin) == ("", ("notebook",), "pointsman-notebook")
     assert importlib.metadata.version("pointsman-notebook") == "0.1.0"
 
 
@@ -404,7 +406,7 @@ async def status(service: RunningService, ticket: str, wanted: str) -> bool:
 
 
 class Request(msgspec.Struct):
-    """What a curl command sends."""
+    """Request of a curl command."""
 
     method: str
     path: str
@@ -413,7 +415,7 @@ class Request(msgspec.Struct):
 
 
 def curl(words: list[str]) -> Request:
-    """A curl command, understood; an option that is not known here fails."""
+    """Parse a curl command; fail for an unknown option."""
     request = Request("", "", {}, "")
     rest = iter(words[1:])
     for word in rest:
@@ -449,7 +451,7 @@ EXACT = {
 
 
 def alike(shown: Any, real: Any, place: str = "answer") -> None:
-    """Whether a real answer looks like the one that is shown: the same keys, and the same words where they are ours."""
+    """Check that a response looks like the documented one: the same keys, and the same texts where they are constant."""
     assert type(shown) is type(real), place
     if isinstance(shown, dict):
         assert set(shown) == set(real), place
@@ -459,8 +461,8 @@ def alike(shown: Any, real: Any, place: str = "answer") -> None:
             alike(value, real[key], f"{place}.{key}")
     elif isinstance(shown, list):
         assert len(shown) == len(real), place
-        for number, (one, other) in enumerate(zip(shown, real, strict=True)):
-            alike(one, other, f"{place}[{number}]")
+        for number, (shown_item, real_item) in enumerate(zip(shown, real, strict=True)):
+            alike(shown_item, real_item, f"{place}[{number}]")
 
 
 @pytest.mark.parametrize(
@@ -492,11 +494,11 @@ async def test_requests_are_answered_as_shown(path: Path, service: RunningServic
                 alike(json.loads(follower.text), answer)
         assert count >= 2
         await until(lambda: undelivered(service))
-        assert tracker.issues_made() >= 2
+        assert tracker.issues_created() >= 2
 
 
 async def ask(service: RunningService, request: Request) -> dict[str, Any]:
-    """Send it once nothing waits any more, so that the answer is the same each time."""
+    """Send a request when no delivery is pending, so that the response is the same each time."""
     await until(lambda: undelivered(service))
     async with service.client.request(
         request.method, request.path, headers=request.headers, data=request.body or None
@@ -507,7 +509,7 @@ async def ask(service: RunningService, request: Request) -> dict[str, Any]:
 
 
 async def undelivered(service: RunningService) -> bool:
-    """Whether nothing is left to deliver; the page is made anew every few seconds at most, so the database is asked."""
+    """Return whether no delivery is pending; the metrics page is cached, so the database is queried."""
     import asyncpg
 
     con = await asyncpg.connect(service.settings.database_url.reveal())
@@ -518,7 +520,7 @@ async def undelivered(service: RunningService) -> bool:
 
 
 async def test_the_webhook_of_the_readme_closes_its_ticket(service: RunningService, secrets: dict[str, str]):
-    """Address and secret as the page says."""
+    """Configure URL and secret of the webhook as the page says."""
     page = (ROOT / "README.md").read_text("utf-8")
     [address] = re.findall(r"`\{PUBLIC_URL\}(/webhooks/\S+)`", page)
     [secret] = re.findall(r"the value of `(\w+)`", page)
@@ -527,11 +529,11 @@ async def test_the_webhook_of_the_readme_closes_its_ticket(service: RunningServi
         FakeForgejo(repository="acme/shop", token=secrets["FORGEJO_TOKEN"]) as tracker,
         service.replica(text.replace("https://codeberg.org", tracker.url)),
     ):
-        made = await service.call("POST", f"/intake/shop/{secrets['SHOP_TOKEN']}", json=ALERT, status=202)
-        link = await service.linked(made["ticket"])
+        response = await service.call("POST", f"/intake/shop/{secrets['SHOP_TOKEN']}", json=ALERT, status=202)
+        link = await service.linked(response["ticket"])
         tracker.webhook_url, tracker.webhook_secret = f"{service.url}{address}", secrets[secret]
         assert await tracker.close_issue(int(link["key"])) == 200
-        assert (await service.ticket(made["ticket"]))["status"] == "closed"
+        assert (await service.ticket(response["ticket"]))["status"] == "closed"
 
 
 ALERT = {"id": "4711", "alert_reason": "NEW", "title": "KeyError: basket"}
@@ -544,7 +546,7 @@ def test_json_blocks_are_json():
 
 
 def test_what_the_demo_prints_is_what_the_readme_shows():
-    """Each step that is shown is one that the demo has."""
+    """Every documented step is a step of the demo."""
     demo = ROOT / "service" / "pointsman" / "cli" / "demo"
     source = "".join((demo / name).read_text("utf-8") for name in ("main.py", "scenario.py"))
     [shown] = [block.text for block in blocks(ROOT / "README.md", "text") if "✓" in block.text]

@@ -1,4 +1,4 @@
-"""What is shipped is whole, and what is installed is what was locked."""
+"""The distributions are complete, and the locked versions are installed."""
 
 import os
 import re
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[3]
 PLUGINS = sorted(
     path.parent
     for path in (ROOT / "plugins").glob("*/pyproject.toml")
-    # what is none of our plugins runs elsewhere: inside Bugsink
+    # this package runs elsewhere: inside Bugsink
     if "[project.entry-points.pointsman]" in path.read_text("utf-8")
 )
 LOCKS = {
@@ -50,15 +50,15 @@ def read_lock(name) -> dict[str, Version]:
 
 def declared(folder, extras=()) -> list[Requirement]:
     project = tomllib.loads((folder / "pyproject.toml").read_text())["project"]
-    found = list(project.get("dependencies", []))
+    declared = list(project.get("dependencies", []))
     for extra in extras:
-        found += project["optional-dependencies"][extra]
-    return [requirement for requirement in map(Requirement, found) if requirement.name != "pointsman"]
+        declared += project["optional-dependencies"][extra]
+    return [requirement for requirement in map(Requirement, declared) if requirement.name != "pointsman"]
 
 
 @pytest.mark.parametrize("name", LOCKS)
 def test_a_lock_holds_names_versions_and_hashes_alone(name):
-    """No host, no path, no option: it means the same behind any mirror."""
+    """Locks contain no host, no path and no option, so that they work with any mirror."""
     assert read_lock(name)
 
 
@@ -103,22 +103,22 @@ def test_the_makefile_and_the_image_install_every_plugin():
         assert [plugin.name for plugin in PLUGINS if f"./plugins/{plugin.name}" not in text] == []
 
 
-def make(folder, *words):
-    """Run make as from a shell of one's own, even if it was make that started the tests."""
+def make(folder, *arguments):
+    """Run make without the environment of a make that started the tests."""
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
     }
     return subprocess.run(
-        ["make", *words], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        ["make", *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
 
 
 def test_make_without_a_target_says_what_there_is():
-    said = make(ROOT).stdout
+    output = make(ROOT).stdout
     for target in ("install", "demo", "test", "unit", "lint", "run", "lock", "image", "manifests", "clean"):
-        assert f"make {target} " in said
+        assert f"make {target} " in output
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_make_says_what_python_lacks(tmp_path, answers, message):
 
 
 def build_wheel(source, target) -> set[str]:
-    """Build without network, in a copy; the names of the wheel's files."""
+    """Build a wheel without network, in a copy, and return the names of its files."""
     copy = target / source.name
     ignored = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "node_modules")
     shutil.copytree(source, copy, ignore=ignored)
@@ -176,7 +176,7 @@ def test_the_wheel_holds_the_whole_service(tmp_path):
     assert any(name.startswith("pointsman/sql/migrations/") for name in names)
     assert any(name.endswith("/licenses/LICENSE") for name in names)
     others = {name for name in names - wanted if ".dist-info/" not in name}
-    assert others == set(), "what is not the service's stays out"
+    assert others == set(), "only files of the service are packaged"
 
 
 @pytest.mark.slow
