@@ -279,10 +279,10 @@ class Tracker:
             return 0
 
 
-async def until(look: Callable[[], Awaitable[bool]], *, every: float, timeout: float = 180.0) -> None:
+async def until(look: Callable[[], Awaitable[bool]], *, every: float, timeout_seconds: float = 180.0) -> None:
     """Call ``look`` until its result is true."""
-    end = time.monotonic() + timeout
+    end = time.monotonic() + timeout_seconds
     while not await look():
         if time.monotonic() > end:
-            raise RuntimeError(f"waited {timeout:g} s in vain")
+            raise RuntimeError(f"waited {timeout_seconds:g} s in vain")
         await asyncio.sleep(every)

@@ -55,7 +55,7 @@ async def _called(environment: Environment, count: int) -> None:
     async def called() -> bool:
         return bool((await environment.tracker.get("calls"))["count"] >= count)
 
-    await until(called, every=0.1, timeout=30.0)
+    await until(called, every=0.1, timeout_seconds=30.0)
 
 
 async def _figures(environment: Environment, sent: dict[str, Any]) -> Figures:

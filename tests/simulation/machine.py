@@ -215,7 +215,10 @@ class QueueMachine(MachineState):
         keys = (dead or keys, parked or keys, keys)[n % 3]
         lane_id, seq = keys[n // 3 % len(keys)]
         self.both(
-            0, lambda lanes: replay_delivery(lanes.database, lane_id, seq, assume_not_applied=assume_not_applied)
+            0,
+            lambda lanes: replay_delivery(
+                lanes.database, lane_id, seq, assume_not_applied=assume_not_applied
+            ),
         )
 
     @precondition(lambda self: self.memory.deliveries)
