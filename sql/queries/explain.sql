@@ -2,7 +2,11 @@
 
 -- name: history_ticket
 -- Select one ticket with its source.
-select t.id, t.kind, t.status, t.close_reason, s.slug as source, t.title, t.description, t.url, t.level, t.environment,
+select t.id, t.kind, t.status, t.close_reason, s.slug as source, left(t.title, 500) as title,
+       case when length(t.description) <= 20000 then t.description
+            else left(t.description, 20000) || E'\n\u2026 (' || length(t.description) - 20000 || ' more characters)'
+       end as description,
+       left(t.url, 2000) as url, t.level, t.environment,
        t.release, t.reporter_name, t.reporter_email, t.opened_at, t.last_seen_at, t.closed_at, t.occurrences,
        t.fingerprint, t.generation, t.summary_ticket_id, t.below_threshold
 from ticket t join source s on s.id = t.source_id where t.id = $1
@@ -12,8 +16,9 @@ from ticket t join source s on s.id = t.source_id where t.id = $1
 select true from ticket where id = $1
 
 -- name: report
--- Select one report without its body.
-select r.id, r.received_at, s.slug as source, r.ticket_id, r.action, r.state, r.error
+-- Select one report without its body, with the kinds of the events that it caused.
+select r.id, r.received_at, s.slug as source, r.ticket_id, r.action, r.state, r.error,
+       (select array_agg(e.kind order by e.n) from event e where e.ticket_id = r.ticket_id and e.report_id = r.id) as kinds
 from report r join source s on s.id = r.source_id where r.id = $1
 
 -- name: ticket_of_lane
@@ -44,8 +49,21 @@ select t.id, t.generation, t.status, t.title, s.slug as source
 from ticket t join source s on s.id = t.source_id where t.id = any ($1::uuid[]) order by t.id
 
 -- name: history_events
--- Select a ticket's events, each with the report that caused it.
-select n, kind, data, report_id, at from event where ticket_id = $1 order by n limit $2
+-- Select a ticket's newest events before a number, in their order, each with the report that caused it: so many at most, and
+-- so many bytes, but always one. Long texts are cut, and long lists left out.
+select n, kind, data, report_id, at
+from (select n, kind, data, report_id, at,
+             sum(octet_length(data::text)) over (order by n desc) - octet_length(data::text) as newer_bytes
+      from (select n, kind, report_id, at,
+                   (select coalesce(jsonb_object_agg(key, case
+                      when jsonb_typeof(value) = 'string' and length(value #>> '{}') > 5900
+                        then to_jsonb(left(value #>> '{}', 5900) || E'\n\u2026 (' || length(value #>> '{}') - 5900 || ' more characters)')
+                      when jsonb_typeof(value) = 'string' or octet_length(value::text) <= 20000 then value
+                      when key = 'facts' then '[["\u2026", "too long for this page"]]'::jsonb
+                      when jsonb_typeof(value) = 'array' then '[]'::jsonb
+                      else '{}'::jsonb end), '{}') from jsonb_each(data)) as data
+            from event where ticket_id = $1 and ($3::integer is null or n < $3) order by n desc limit $2) shortened) sized
+where newer_bytes < $4 order by n
 
 -- name: occurrences_below_threshold
 -- Select when a ticket below its threshold was reported, oldest first, and the current time.
@@ -80,7 +98,7 @@ order by l.id
 -- Select a ticket's deliveries in lane order.
 select d.lane_id, d.seq, d.event_n, d.kind, d.state, d.attempts, d.outcome_unknown,
        d.verify_after, d.verify_attempts, d.resent_at, d.coalesced_count, d.expires_at,
-       d.last_outcome, d.last_error, d.created_at, d.done_at,
+       d.last_outcome, left(d.last_error, 2000) as last_error, d.created_at, d.done_at,
        d.draft -> 'masked' as masked, d.draft ->> 'problem' as template_problem
 from lane l join delivery d on d.lane_id = l.id
 where l.ticket_id = $1
@@ -88,7 +106,7 @@ order by d.lane_id, d.seq limit $2
 
 -- name: history_attempts
 -- Select the attempts of a ticket's lanes, oldest first.
-select a.lane_id, a.seq, a.started_at, a.ended_at, a.outcome, a.status, a.error
+select a.lane_id, a.seq, a.started_at, a.ended_at, a.outcome, a.status, left(a.error, 2000) as error
 from lane l join attempt a on a.lane_id = l.id
 where l.ticket_id = $1
 order by a.started_at, a.seq limit $2

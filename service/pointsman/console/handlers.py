@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 import uuid
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -29,6 +30,7 @@ log = logger("console")
 
 PAGE_ROWS = 50
 ENTRIES_SHOWN = 1000
+_NUMBER = re.compile(r"[0-9]{1,9}")
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -212,16 +214,23 @@ def _uuid(text: str) -> uuid.UUID | None:
         return None
 
 
+def _event_number(text: str) -> int | None:
+    return int(text) if _NUMBER.fullmatch(text) else None
+
+
 @operators_only
 async def ticket(request: web.Request) -> Page:
     """Return the page of one ticket with its issues and its history."""
     services = services_of(request)
     ticket_id = _uuid(request.match_info["ticket"])
-    history = await lookup.ticket_history(services.read_pool, ticket_id) if ticket_id is not None else None
+    events_before = _event_number(request.query.get("events_before", ""))
+    history = None
+    if ticket_id is not None:
+        history = await lookup.ticket_history(services.read_pool, ticket_id, events_before=events_before)
     if history is None or history.ticket is None or ticket_id is None:
         return _not_found("There is no such ticket", "It was removed, or the address is mistyped.")
     add_log_fields(request, ticket=str(ticket_id), source=history.ticket.source)
-    entries = timeline(history)
+    entries = timeline(history, events_before=events_before)
     return Page(
         "ticket.html",
         {
@@ -235,7 +244,9 @@ async def ticket(request: web.Request) -> Page:
             if history.ticket.fingerprint.startswith(SUMMARY_FINGERPRINT_PREFIX)
             else [],
             "entries": entries[-ENTRIES_SHOWN:],
-            "left_out": len(entries) > ENTRIES_SHOWN or history.truncated,
+            "left_out": len(entries) > ENTRIES_SHOWN or (history.truncated and history.older_events is None),
+            "older": _query({"events_before": str(history.older_events)}) if history.older_events else None,
+            "is_older": events_before is not None,
         },
     )
 

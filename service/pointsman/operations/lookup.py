@@ -44,10 +44,17 @@ async def explain(database: Database, reference: str) -> TicketHistory:
 
 
 async def ticket_history(
-    database: Database, ticket_id: uuid.UUID, report: StoredReportRow | None = None
+    database: Database,
+    ticket_id: uuid.UUID,
+    report: StoredReportRow | None = None,
+    *,
+    events_before: int | None = None,
 ) -> TicketHistory | None:
-    """Return a ticket's history, or None if there is no such ticket. ``report``: the report it is requested by."""
-    rows = await store.read_history(database, ticket_id)
+    """Return a ticket's history with its newest events, or None if there is no such ticket.
+
+    ``report`` is the report it is requested by; ``events_before`` selects older events.
+    """
+    rows = await store.read_history(database, ticket_id, events_before=events_before)
     if rows is None:
         return None
     routes, slugs = await _routes(database)

@@ -52,7 +52,7 @@ async def list_tickets(
 ) -> list[TicketSummary]:
     """Return tickets, newest first, older than the cursor ``before``."""
     now = now or dt.datetime.now(dt.UTC)
-    rows = await store.read_page(database, before=before, status=status, kind=kind, limit=limit)
+    rows = await store.read_summaries(database, before=before, status=status, kind=kind, limit=limit)
     links = await store.read_links(database, [row.id for row in rows]) if rows else []
     states = {row.slug: row for row in await destinations.list_status(database)} if links else {}
     issues: dict[uuid.UUID, list[IssueSummary]] = {}

@@ -15,8 +15,10 @@ from pointsman.storage.rows import row_of, rows_of
 
 SQL = queries("explain")
 
-EVENTS_LIMIT, DELIVERIES_LIMIT, ATTEMPTS_LIMIT = 1000, 1000, 2000
+EVENTS_LIMIT, DELIVERIES_LIMIT, ATTEMPTS_LIMIT = 200, 1000, 2000
 """How many rows of a ticket are read at most."""
+EVENT_BYTES = 2**20
+"""Bytes of events' data after which no older events are read."""
 
 
 class HistoryTicketRow(NamedTuple):
@@ -55,6 +57,8 @@ class StoredReportRow(NamedTuple):
     action: str | None
     state: int
     error: str | None
+    kinds: list[str] | None = None
+    """Kinds of the events that it caused."""
 
 
 class HistoryEventRow(NamedTuple):
@@ -188,10 +192,15 @@ class HistoryRows(msgspec.Struct, frozen=True, kw_only=True):
     """Set when the ticket is below its threshold."""
 
     @property
+    def has_older_events(self) -> bool:
+        """Return whether the ticket has older events than were read."""
+        return bool(self.events) and self.events[0].n > 1
+
+    @property
     def truncated(self) -> bool:
         """Return whether more rows may exist than were read."""
         return (
-            len(self.events) >= EVENTS_LIMIT
+            self.has_older_events
             or len(self.deliveries) >= DELIVERIES_LIMIT
             or len(self.attempts) >= ATTEMPTS_LIMIT
         )
@@ -210,14 +219,19 @@ class DeliveryFilter(msgspec.Struct, frozen=True, kw_only=True):
     older_than: dt.timedelta | None = None
 
 
-async def read_history(database: Database, ticket_id: uuid.UUID) -> HistoryRows | None:
-    """Return all rows about one ticket, or None if it does not exist."""
+async def read_history(
+    database: Database, ticket_id: uuid.UUID, *, events_before: int | None = None
+) -> HistoryRows | None:
+    """Return the rows about one ticket, or None if it does not exist: its newest events before a number, if one is given."""
     ticket = row_of(HistoryTicketRow, await database.fetchrow(SQL["history_ticket"], ticket_id))
     if ticket is None:
         return None
     return HistoryRows(
         ticket=ticket,
-        events=rows_of(HistoryEventRow, await database.fetch(SQL["history_events"], ticket_id, EVENTS_LIMIT)),
+        events=rows_of(
+            HistoryEventRow,
+            await database.fetch(SQL["history_events"], ticket_id, EVENTS_LIMIT, events_before, EVENT_BYTES),
+        ),
         lanes=rows_of(HistoryLaneRow, await database.fetch(SQL["history_lanes"], ticket_id)),
         deliveries=rows_of(
             HistoryDeliveryRow, await database.fetch(SQL["history_deliveries"], ticket_id, DELIVERIES_LIMIT)

@@ -38,6 +38,10 @@ _PARAMETERS = {
     ),
     "status": ("Only tickets with this status.", {"type": "string", **_STATUS}),
     "cursor": ("`next` of the previous page.", {"type": "string", "format": "uuid"}),
+    "events_after": (
+        "Only events with a larger `n`: `events_next` of the previous page.",
+        {"type": "integer", "minimum": 0, "maximum": 999_999_999, "default": 0},
+    ),
     "Idempotency-Key": (
         "The sender's own id of this request. A repetition with the same body within a week returns the same ids.",
         {"type": "string", "minLength": 1, "maxLength": 255},

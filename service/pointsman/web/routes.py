@@ -65,7 +65,8 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         handler=tickets_api.page,
         request_class=RequestClass.OTHER,
         operation_id="listTickets",
-        summary="List tickets, newest first: those of the token's source, or all for the operators' token.",
+        summary="List tickets, newest first: those of the token's source, or all for the operators' token. A page with long texts"
+        " has fewer tickets than `limit`.",
         security=("bearer",),
         query=("limit", "status", "cursor", "source"),
         response_type=tickets_api.TicketPage,
@@ -77,10 +78,11 @@ ENDPOINTS: tuple[Endpoint, ...] = (
         handler=tickets_api.get,
         request_class=RequestClass.OTHER,
         operation_id="getTicket",
-        summary="Return a ticket with its links and events.",
+        summary="Return a ticket with its links and a page of its events, oldest first.",
         security=("bearer",),
+        query=("events_after",),
         response_type=tickets_api.TicketView,
-        problems=("unauthorized", "forbidden", "not-found", *_SERVER_PROBLEMS),
+        problems=("unauthorized", "forbidden", "not-found", "invalid-fields", *_SERVER_PROBLEMS),
     ),
     Endpoint(
         method="POST",

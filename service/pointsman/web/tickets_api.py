@@ -33,6 +33,7 @@ from pointsman.web.services import Services, services_of
 
 PAGE_LIMIT = 200
 _LIMIT = re.compile(r"[0-9]{1,3}")
+_EVENT_NUMBER = re.compile(r"[0-9]{1,9}")
 
 _LINK_STATES = {LinkState.ACTIVE: "active", LinkState.ORPHANED: "orphaned"}
 _STATES = {TicketStatus.OPEN: "open", TicketStatus.CLOSED: "closed"}
@@ -82,6 +83,7 @@ class TicketView(msgspec.Struct, omit_defaults=True):
     occurrences: int
     links: list[LinkBody]
     events: list[EventBody] | None = None
+    events_next: int | None = None
     description: str = ""
     url: str = ""
     level: str = ""
@@ -161,10 +163,13 @@ async def comment(request: web.Request) -> web.Response:
 
 
 async def get(request: web.Request) -> web.Response:
-    """Return a ticket with its links and events."""
+    """Return a ticket with its links and a page of its events, oldest first."""
     services, principal = services_of(request), authenticate(request)
+    after = request.query.get("events_after", "0")
+    if not _EVENT_NUMBER.fullmatch(after):
+        raise Problem("invalid-fields", errors={"events_after": "must be `events_next` of another page"})
     ticket = await _requested_ticket(request, services, principal)
-    events = await stored.read_events(services.read_pool, ticket.id)
+    events = await stored.read_events(services.read_pool, ticket.id, after=int(after))
     links = await stored.read_links(services.read_pool, [ticket.id])
     return json_response(200, _ticket_view(ticket, links, events))
 
@@ -190,15 +195,13 @@ async def page(request: web.Request) -> web.Response:
             source_id = source.id
     if errors:
         raise Problem("invalid-fields", errors=errors)
-    tickets = await stored.read_page(
+    tickets, has_more = await stored.read_page(
         services.read_pool,
         before=before,
         source_id=source_id,
         status=_STATUS_NUMBERS[status] if status else None,
-        limit=int(limit) + 1,
+        limit=int(limit),
     )
-    has_more = len(tickets) > int(limit)
-    tickets = tickets[: int(limit)]
     links: dict[uuid.UUID, list[LinkRow]] = {}
     for link in await stored.read_links(services.read_pool, [ticket.id for ticket in tickets]):
         links.setdefault(link.ticket_id, []).append(link)
@@ -251,6 +254,7 @@ def _ticket_view(
         events=None
         if events is None
         else [EventBody(event.number, event.kind, event.at, json.loads(event.data)) for event in events],
+        events_next=events[-1].number if events and events[-1].number < events[-1].last else None,
         description=ticket.description,
         url=ticket.url,
         level=ticket.level,

@@ -30,10 +30,10 @@ def stored(monkeypatch):
     async def list_status(_):
         return stored.destinations
 
-    async def ticket_history(*_):
+    async def ticket_history(*_, **__):
         return build_history(stored.history, stored.routes, {}) if stored.history is not None else None
 
-    monkeypatch.setattr(ticket_list.store, "read_page", page)
+    monkeypatch.setattr(ticket_list.store, "read_summaries", page)
     monkeypatch.setattr(ticket_list.store, "read_links", links)
     monkeypatch.setattr(destination_list.store, "list_status", list_status)
     monkeypatch.setattr(handlers.lookup, "ticket_history", ticket_history)

@@ -12,6 +12,7 @@ from pointsman.domain.states import DeliveryKind
 from pointsman.operations.history import text
 from pointsman.operations.history.build import build_history, build_report_history
 from pointsman.operations.history.model import TicketHistory
+from pointsman.operations.history.timeline import timeline
 from pointsman.operations.outcomes import ACTIONS, FAILURE_OUTCOMES, OUTCOMES
 from pointsman.operations.route_results import evaluate_routes
 from pointsman.storage.explain import OccurrenceTimesRow, StoredReportRow
@@ -256,7 +257,7 @@ def test_a_report_without_a_ticket_says_why():
 
 
 def test_a_report_that_opened_the_ticket_and_one_that_was_only_counted():
-    opened = history(report=report_row()).report
+    opened = history(report=report_row(kinds=["opened"])).report
     counted = history(report=report_row(id=uuid.uuid4())).report
     assert opened and "it opened the ticket" in opened.message
     assert counted and "a repeat of an open problem: counted" in counted.message
@@ -360,3 +361,17 @@ def test_deliveries_behind_a_dead_letter_wait_for_it():
     dead, waiting = destination.deliveries
     assert dead.status.label == "dead letter"
     assert (waiting.status.label, waiting.command) == ("waiting", "")
+
+
+def test_a_part_of_the_events_says_so_and_has_their_deliveries_alone():
+    rows = history_rows(
+        [lane_row(**LINKED_LANE)],
+        [delivery_row(1, event_n=4), delivery_row(2, event_n=5)],
+        (),
+        events=[event_row(5)],
+    )
+    newest = build_history(rows, (), {})
+    assert (newest.older_events, newest.truncated) == (5, True)
+    for entries, count in ((timeline(newest), 1), (timeline(newest, events_before=5), 0)):
+        assert sum(entry.kind == "delivery" for entry in entries) == count
+    assert "events before number 5 are not shown" in explanation(newest)

@@ -37,7 +37,6 @@ from pointsman.operations.route_results import RouteResult, evaluate_routes
 from pointsman.storage.explain import (
     HistoryAttemptRow,
     HistoryDeliveryRow,
-    HistoryEventRow,
     HistoryLaneRow,
     HistoryRows,
     HistoryTicketRow,
@@ -65,7 +64,7 @@ def build_history(
     destinations = tuple(_destination(lane, rows) for lane in rows.lanes)
     results = tuple(evaluate_routes(routes, slugs, facts))
     return TicketHistory(
-        report=_report(report, rows.events) if report is not None else None,
+        report=_report(report) if report is not None else None,
         reasons=(
             *_threshold_reasons(rows, routes, facts),
             *_reasons(ticket, destinations, results, rows.throttled_tickets),
@@ -75,6 +74,7 @@ def build_history(
         routes=results,
         destinations=destinations,
         truncated=rows.truncated,
+        older_events=rows.events[0].n if rows.has_older_events else None,
     )
 
 
@@ -104,11 +104,10 @@ def _ticket(row: HistoryTicketRow) -> Ticket:
     return Ticket(**fields)
 
 
-def _report(report: StoredReportRow, events: Sequence[HistoryEventRow]) -> Report:
-    kinds = [event.kind for event in events if event.report_id == report.id]
+def _report(report: StoredReportRow) -> Report:
     message = (
-        f"it {' and '.join(kinds)} the ticket"
-        if kinds
+        f"it {' and '.join(report.kinds)} the ticket"
+        if report.kinds
         else "a repeat of an open problem: counted, nothing was sent"
     )
     return Report(id=str(report.id), received_at=report.received_at, source=report.source, message=message)

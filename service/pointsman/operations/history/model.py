@@ -155,3 +155,5 @@ class TicketHistory(msgspec.Struct, frozen=True, kw_only=True):
     destinations: tuple[DestinationHistory, ...] = ()
     truncated: bool = False
     """There are more events, deliveries or attempts than are read."""
+    older_events: int | None = None
+    """The number of the oldest event here, if there are older ones."""

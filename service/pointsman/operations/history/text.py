@@ -23,6 +23,7 @@ def explanation_lines(history: TicketHistory) -> Iterator[str]:
     if history.report is not None:
         report = history.report
         yield f"  {format_time(report.received_at)}  report {report.id} accepted; {report.message}"
+    yield from _older(history)
     yield from map(_event, history.events)
     if history.ticket is not None:
         yield "Current routes (a ticket keeps the destinations it got when it was opened)"
@@ -43,7 +44,13 @@ def timeline_lines(history: TicketHistory) -> Iterator[str]:
         for entry in history.destinations
         if entry.next_step
     )
+    yield from _older(history)
     yield from map(_entry, timeline(history))
+
+
+def _older(history: TicketHistory) -> Iterator[str]:
+    if history.older_events is not None:
+        yield f"  events before number {history.older_events} are not shown here; the console pages them"
 
 
 def _head(history: TicketHistory) -> Iterator[str]:

@@ -40,16 +40,28 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     """When the last of several consecutive attempts started."""
 
 
-def timeline(history: TicketHistory) -> list[Entry]:
-    """Return the entries, oldest first. At the same time, an event precedes its deliveries and their attempts."""
+def timeline(history: TicketHistory, *, events_before: int | None = None) -> list[Entry]:
+    """Return the entries, oldest first. At the same time, an event precedes its deliveries and their attempts.
+
+    If the history has a part of the events, only their deliveries are entries; ``events_before`` is the number after it.
+    """
     entries = [_event(event) for event in history.events]
     for destination in history.destinations:
         for delivery in destination.deliveries:
+            if not _is_in_part(delivery, history.older_events or 0, events_before):
+                continue
             if delivery.created_at is not None:
                 entries.append(_delivery(destination, delivery, delivery.created_at))
             entries += [_attempt(destination, delivery, attempt) for attempt in delivery.attempts]
     entries.sort(key=lambda entry: (entry.at, _RANK[entry.kind]))
     return entries
+
+
+def _is_in_part(delivery: Delivery, first_event: int, events_before: int | None) -> bool:
+    number = delivery.event_number
+    if number is None:
+        return events_before is None
+    return number >= first_event and (events_before is None or number < events_before)
 
 
 def _event(event: Event) -> Entry:
