@@ -16,7 +16,7 @@ from pointsman.storage.delivery_writer import lock_ticket
 from pointsman.storage.errors import StatementError
 from pointsman.storage.ids import uuid7
 from pointsman.storage.queries import queries
-from pointsman.storage.queue import Lane, Lanes
+from pointsman.storage.queue import Lane, Lanes, missing_comments
 from pointsman.storage.replay import replay_delivery
 from polling import until
 
@@ -364,3 +364,10 @@ async def test_a_skipped_delivery_comes_back_at_the_end_of_its_lane_whatever_the
     assert after["lease_id"] == before["lease_id"]
     assert after["state"] == (1 if state == "idle" else before["state"])
     assert (after["due_at"] == before["due_at"]) is (state != "idle")
+
+
+async def test_comments_that_were_given_up_are_counted_since_the_last_one_that_was_posted(database: Database):
+    [lane_id] = await _place(database, 1, 5)
+    await database.execute("update delivery set state = case when seq = 2 then 1 when seq < 5 then 2 else 0 end")
+    counts = [(await missing_comments(database, lane_id, seq))[0] for seq in range(1, 6)]
+    assert counts == [0, 1, 0, 1, 2]
