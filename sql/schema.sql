@@ -373,6 +373,7 @@ CREATE TABLE ticket (
     next_event integer DEFAULT 1 NOT NULL,
     summary_ticket_id uuid,
     below_threshold boolean DEFAULT false NOT NULL,
+    unrouted boolean DEFAULT false NOT NULL,
     recurrence_announced boolean DEFAULT false NOT NULL,
     reported_resolved boolean DEFAULT false NOT NULL,
     reported_at timestamp with time zone DEFAULT now() NOT NULL,
@@ -548,6 +549,8 @@ CREATE INDEX report_key_seen ON report_key USING brin (seen_at);
 CREATE UNIQUE INDEX ticket_current ON ticket USING btree (source_id, fingerprint) WHERE (NOT superseded);
 
 CREATE INDEX ticket_throttled ON ticket USING btree (summary_ticket_id) WHERE (summary_ticket_id IS NOT NULL);
+
+CREATE INDEX ticket_unrouted ON ticket USING btree (id) WHERE unrouted;
 
 CREATE INDEX webhook_waiting ON ONLY webhook USING btree (destination_id, remote_id) WHERE (state = 3);
 

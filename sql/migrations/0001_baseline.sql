@@ -153,6 +153,7 @@ create table ticket (
   next_event   integer not null default 1,
   summary_ticket_id uuid references ticket,              -- throttled: listed in this ticket, without an issue of its own
   below_threshold boolean not null default false,        -- counted only, until a route's threshold is reached
+  unrouted     boolean not null default false,           -- no route took it yet: later reports ask the routes again
   recurrence_announced boolean not null default false,   -- it recurred and stays closed, and that was announced
   reported_resolved boolean not null default false,      -- the source's last word is that the problem is over
   reported_at  timestamptz not null default now(),       -- when reported_resolved changed
@@ -163,6 +164,7 @@ create table ticket (
   unique (source_id, fingerprint, generation)
 ) with (fillfactor = 80);
 create unique index ticket_current on ticket (source_id, fingerprint) where not superseded;
+create index ticket_unrouted on ticket (id) where unrouted;
 create index ticket_throttled on ticket (summary_ticket_id) where summary_ticket_id is not null;
 
 create table event (

@@ -3,7 +3,7 @@
 -- name: lock_ticket
 -- Lock one ticket and return it.
 select id, source_id, kind, fingerprint, generation, status, close_reason, next_event, reporter_email, summary_ticket_id,
-       below_threshold, recurrence_announced, release, reported_resolved
+       below_threshold, recurrence_announced, release, reported_resolved, unrouted
 from ticket where id = $1 for update
 
 -- name: lock_lanes_of_tickets
@@ -20,12 +20,13 @@ update ticket t
 set status = n.status, close_reason = n.close_reason, next_event = n.next_event, summary_ticket_id = n.summary_ticket_id,
     below_threshold = n.below_threshold, recurrence_announced = n.recurrence_announced, release = coalesce(nullif(n.release, ''), t.release),
     closed_at = case when n.status = 2 then coalesce(t.closed_at, now()) end,
+    unrouted = n.unrouted,
     reported_resolved = n.reported_resolved,
     reported_at = case when n.reported_resolved = t.reported_resolved then t.reported_at else now() end
 from unnest($1::uuid[], $2::smallint[], $3::text[], $4::integer[], $5::uuid[], $6::boolean[], $7::boolean[], $8::text[],
-            $9::boolean[])
+            $9::boolean[], $10::boolean[])
   as n (id, status, close_reason, next_event, summary_ticket_id, below_threshold, recurrence_announced, release,
-        reported_resolved)
+        reported_resolved, unrouted)
 where t.id = n.id and t.id = any ($1::uuid[])
 
 -- name: coalesce_deliveries

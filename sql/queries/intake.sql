@@ -13,7 +13,7 @@ returning report_id
 -- are deleted before the keys of a problem that is reported all the time.
 select k.source_id, k.key_hash, k.report_id, k.body_sha256, coalesce(r.ticket_id, t.id) as ticket_id, r.state,
        greatest(extract(epoch from now() - k.seen_at), 0)::float8 as key_seconds,
-       t.status, t.reported_resolved,
+       t.status, t.reported_resolved, t.unrouted, t.summary_ticket_id is not null as throttled,
        greatest(extract(epoch from now() - t.reported_at), 0)::float8 as state_seconds,
        greatest(extract(epoch from now() - t.closed_at), 0)::float8 as closed_seconds
 from unnest($1::integer[], $2::bytea[], $3::text[]) as asked (source_id, key_hash, fingerprint)
@@ -50,7 +50,7 @@ do update set occurrences = ticket.occurrences + excluded.occurrences, last_seen
               seen_before = ticket.last_seen_at,
               release = case when ticket.status = 1 and excluded.release <> '' then excluded.release else ticket.release end
 returning id, source_id, kind, fingerprint, generation, status, close_reason, next_event, reporter_email, summary_ticket_id,
-          below_threshold, recurrence_announced, release, reported_resolved, (xmax = 0) as inserted,
+          below_threshold, recurrence_announced, release, reported_resolved, unrouted, (xmax = 0) as inserted,
           case when status = 2 then greatest(extract(epoch from now() - closed_at), 0)::float8 end as closed_seconds,
           case when $14::boolean then now() end as at,
           case when $14 and seen_before is not null

@@ -148,7 +148,9 @@ class IntakeMemory(Tables):
         return new
 
     def known_report_keys(self, source_ids, keys, fingerprints):
-        unknown = dict.fromkeys(("status", "reported_resolved", "state_seconds", "closed_seconds"))
+        unknown = dict.fromkeys(
+            ("status", "reported_resolved", "unrouted", "throttled", "state_seconds", "closed_seconds")
+        )
         rows = []
         for source_id, key, _ in zip(source_ids, keys, fingerprints, strict=True):
             if (source_id, key) in self.report_keys:

@@ -15,6 +15,7 @@ from pointsman.cli import parked
 from pointsman.cli.common import guarded, json_option, print_json, print_rows, with_database, with_settings
 from pointsman.cli.deliveries import deliveries, replay
 from pointsman.cli.destinations import destinations
+from pointsman.cli.reroute import reroute
 from pointsman.cli.route import route
 from pointsman.cli.scaffold.commands import plugin
 from pointsman.cli.template import template
@@ -29,6 +30,7 @@ from pointsman.operations.diagnostics import doctor as run_doctor
 from pointsman.operations.outcomes import format_time
 from pointsman.plugin_host.registry import Registry
 from pointsman.storage.db import Database
+from pointsman.storage.unrouted import count_unrouted_tickets
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -91,6 +93,7 @@ async def plan(settings: Settings, database: Database, file: Path) -> None:
     result = await plan_file(database, settings, Registry.load(allow=settings.plugins), file)
     _print_plan(result)
     click.echo(f"{_changes(result)} would be applied" if result.changes else "nothing would change")
+    await _print_unrouted(database, result)
 
 
 @main.command()
@@ -101,6 +104,7 @@ async def apply(settings: Settings, database: Database, file: Path) -> None:
     result = await apply_file(database, settings, Registry.load(allow=settings.plugins), file)
     _print_plan(result)
     click.echo(f"{_changes(result)} applied" if result.changes else "nothing changed")
+    await _print_unrouted(database, result)
 
 
 def _print_plan(plan: Plan) -> None:
@@ -108,6 +112,16 @@ def _print_plan(plan: Plan) -> None:
         click.echo(f"warning: {warning}", err=True)
     for change in plan.changes:
         click.echo(str(change))
+
+
+async def _print_unrouted(database: Database, plan: Plan) -> None:
+    """Mention tickets without a route where the routes change."""
+    count = await count_unrouted_tickets(database) if plan.routes is not None else 0
+    if count:
+        click.echo(
+            f"{count} open {'ticket has' if count == 1 else 'tickets have'} no route: after an apply,"
+            " `pointsman reroute --dry-run` lists those that the routes take"
+        )
 
 
 def _changes(plan: Plan) -> str:
@@ -229,6 +243,7 @@ for command in (
     explain,
     parked.reports,
     parked.webhooks,
+    reroute,
     plugin,
     replay,
     route,

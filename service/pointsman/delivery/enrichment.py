@@ -42,7 +42,9 @@ BATCH_SIZE = 50
 MAX_AGE = dt.timedelta(hours=24)
 DETAILS = "details"
 """The event that carries details which came too late for their issue."""
-ENRICHED_EVENTS = frozenset({"opened", "released", "threshold_reached", "regressed", "recurred", "unmuted"})
+ENRICHED_EVENTS = frozenset(
+    {"opened", "released", "threshold_reached", "routed", "regressed", "recurred", "unmuted"}
+)
 
 
 class _NoAnswer(Exception):

@@ -12,7 +12,7 @@ from typing import Literal
 from pointsman.domain.duration import parse_duration
 from pointsman.domain.routing import RecurrenceRule
 from pointsman.domain.states import TicketKind, TicketStatus
-from pointsman.domain.ticket import NON_OCCURRENCES, REPEAT_ACTIONS, RESOLVED_ACTION, Ticket
+from pointsman.domain.ticket import NON_OCCURRENCES, REPEAT_ACTIONS, RESOLVED_ACTION, Ticket, is_without_issue
 from pointsman.plugin_api import Report
 
 RecurrenceAction = Literal["reopen", "new", "comment", "ignore"]
@@ -67,7 +67,7 @@ def recurrence_action(ticket: Ticket, report: Report, rules: Sequence[Recurrence
     action = first_matching_action(
         rules, ticket.close_reason, ticket.closed_seconds, same_release=same_release
     )
-    return "reopen" if action == "new" and _is_without_issue(ticket) else action
+    return "reopen" if action == "new" and is_without_issue(ticket) else action
 
 
 def is_silent(ticket: Ticket, report: Report, rules: Sequence[RecurrenceRule]) -> bool:
@@ -81,10 +81,6 @@ def is_silent(ticket: Ticket, report: Report, rules: Sequence[RecurrenceRule]) -
             return False
 
 
-def _is_without_issue(ticket: Ticket) -> bool:
-    return ticket.below_threshold or ticket.summary_ticket_id is not None
-
-
 def generation_starts(
     ticket: Ticket, reports: Sequence[tuple[Report, Sequence[RecurrenceRule]]]
 ) -> list[int]:
@@ -93,7 +89,7 @@ def generation_starts(
     The reports are those of one fingerprint, in order; 'resolved' reports among them can close the ticket.
     """
     starts: list[int] = []
-    if ticket.kind is not TicketKind.ALERT or _is_without_issue(ticket):
+    if ticket.kind is not TicketKind.ALERT or is_without_issue(ticket):
         return starts
     closed, reason = ticket.status is TicketStatus.CLOSED, ticket.close_reason
     closed_seconds, release = ticket.closed_seconds, ticket.release

@@ -29,12 +29,14 @@ class KeyBasis(enum.Enum):
     """Only equal bytes: a repeat until the ticket was closed or the source reported the opposite state."""
 
 
-class ProblemState(msgspec.Struct, frozen=True):
+class ProblemState(msgspec.Struct, frozen=True, kw_only=True):
     """The state of a problem at the time of a report whose key is known."""
 
     is_open: bool
     resolved: bool
     """The source's last word was that the problem is over."""
+    waits_for_issue: bool = False
+    """The ticket is throttled, or no route took it: it has no issue, and may get one."""
     state_seconds: float = 0.0
     """Seconds since the source last changed between 'open' and 'resolved'."""
     closed_seconds: float = 0.0
@@ -43,10 +45,17 @@ class ProblemState(msgspec.Struct, frozen=True):
     """Seconds since the key was seen last."""
 
 
-def is_news(action: str, basis: KeyBasis, problem: ProblemState | None, settle_seconds: float) -> bool:
+def is_news(
+    action: str,
+    basis: KeyBasis,
+    problem: ProblemState | None,
+    settle_seconds: float,
+    *,
+    has_route: bool = False,
+) -> bool:
     """Return whether a report whose key is known counts as a new report.
 
-    ``problem`` is None if the problem has no ticket.
+    ``problem`` is None if the problem has no ticket. ``has_route``: a route takes the report, or may take it.
     """
     if problem is None or basis is KeyBasis.REQUEST or action == "test":
         return False
@@ -57,6 +66,9 @@ def is_news(action: str, basis: KeyBasis, problem: ProblemState | None, settle_s
     if problem.resolved:
         # without a key of its own, a sender that reports each change once would lose a quick second failure
         return basis is KeyBasis.BODY or problem.state_seconds >= settle_seconds
+    if problem.is_open and problem.waits_for_issue and has_route:
+        # a source that only repeats what lasts would never get an issue for it otherwise
+        return True
     return basis is KeyBasis.BODY and not problem.is_open and problem.closed_seconds >= settle_seconds
 
 

@@ -29,6 +29,8 @@ class Ticket(msgspec.Struct):
     """The summary ticket that lists it while it is throttled; then it has no issue of its own."""
     below_threshold: bool = False
     """It is below the threshold of every route that would match: it is counted and has no issue."""
+    unrouted: bool = False
+    """No route took it yet: it has no issue, and later reports ask the routes again."""
     recurrence_announced: bool = False
     """It recurred since it was closed and stays closed: that was announced once, and is only counted from then on."""
     reported_resolved: bool = False
@@ -170,7 +172,7 @@ def apply_report(
         _announce_recurrence(ticket, report, report_id, targets, changes)
     elif is_occurrence and is_closed and recurrence_action == "ignore":
         _ignore_recurrence(ticket, report, report_id, changes)
-    elif is_occurrence and _is_without_issue(ticket) and targets.trackers:
+    elif is_occurrence and is_without_issue(ticket) and targets.trackers:
         _release(ticket, report, report_id, targets, changes)
     elif report.action not in REPEAT_ACTIONS or is_closed or is_back:
         _apply_action(ticket, report, report_id, targets, changes)
@@ -216,6 +218,7 @@ def _open_new(
         data["routed"] = list(targets.throttled_destinations)
     if targets.below_threshold:
         data["below_threshold"] = ticket.below_threshold = True
+    ticket.unrouted = not (targets.trackers or is_without_issue(ticket))
     if ticket.predecessor is not None:
         data["earlier"] = ticket.predecessor
     number = _add_event(ticket, changes, "opened", data, report_id)
@@ -251,22 +254,32 @@ def _ignore_recurrence(ticket: Ticket, report: Report, report_id: uuid.UUID, cha
     _add_event(ticket, changes, "ignored", data, report_id)
 
 
-def _is_without_issue(ticket: Ticket) -> bool:
-    return ticket.summary_ticket_id is not None or ticket.below_threshold
+def is_without_issue(ticket: Ticket) -> bool:
+    """Return whether a ticket never had an issue: it is throttled, below a threshold, or no route took it."""
+    return ticket.summary_ticket_id is not None or ticket.below_threshold or ticket.unrouted
+
+
+def route_ticket(ticket: Ticket, data: dict[str, Any], targets: DeliveryTargets, changes: Changes) -> None:
+    """Create the issues of an open ticket that no route took before. ``data`` is that of an event that opens a ticket."""
+    ticket.unrouted = False
+    number = _add_event(ticket, changes, "routed", data)
+    _deliver(ticket, changes, number, DeliveryKind.CREATE, targets)
 
 
 def _release(
     ticket: Ticket, report: Report, report_id: uuid.UUID, targets: DeliveryTargets, changes: Changes
 ) -> None:
-    """Create the issues of a ticket that was throttled or below its threshold."""
+    """Create the issues of a ticket that was throttled, below its threshold, or without a route."""
     data = opening_data(report)
     if ticket.summary_ticket_id is not None:
         data["throttle"] = str(ticket.summary_ticket_id)
         number = _add_event(ticket, changes, "released", data, report_id)
-    else:
+    elif ticket.below_threshold:
         data["times"] = targets.occurrences
         number = _add_event(ticket, changes, "threshold_reached", data, report_id)
-    ticket.summary_ticket_id, ticket.below_threshold = None, False
+    else:
+        number = _add_event(ticket, changes, "routed", data, report_id)
+    ticket.summary_ticket_id, ticket.below_threshold, ticket.unrouted = None, False, False
     _deliver(ticket, changes, number, DeliveryKind.CREATE, targets)
     if ticket.status is TicketStatus.CLOSED:
         _set_open(ticket)

@@ -2,7 +2,7 @@
 
 New tickets are counted per source in windows of one minute. A ticket beyond the limit is *throttled*: it has its own
 occurrences, but no issue; the *summary ticket* of the source lists it. The throttle lasts while windows stay over the limit.
-A throttled ticket that is reported again afterwards is *released* and gets an issue of its own.
+A throttled ticket that is reported again afterwards, be it by a repeat of the same report, is *released* and gets an issue of its own.
 """
 
 from __future__ import annotations
@@ -17,8 +17,12 @@ from pointsman.domain.states import DeliveryKind, TicketStatus
 from pointsman.domain.ticket import Changes, DeliveryTargets, Event, PlannedDelivery, Ticket
 
 WINDOW = dt.timedelta(minutes=1)
-NEW_TICKETS_PER_MINUTE = 60
-"""The default limit of a source of alerts."""
+NEW_TICKETS_PER_MINUTE = 500
+"""The default limit of a source of alerts.
+
+It is above what one incident opens, such as a rack of 300 hosts with an alert each, and is what GitHub lets one account
+write in an hour: more issues in a minute than that are the work of a fingerprint that differs for each report.
+"""
 THROTTLE_KEY = "throttle"
 """Key of the summary's data in its events, and the coalesce key of its comments."""
 SUMMARY_FINGERPRINT_PREFIX = "throttle:"

@@ -103,7 +103,13 @@ async def deduplicate(con: Connection, batch: Sequence[Incoming]) -> tuple[list[
 def _is_news(incoming: Incoming, known: KnownReport) -> bool:
     if incoming.report is None or known.state == ReportState.PARKED:
         return False
-    return is_news(incoming.report.action, incoming.key_basis, known.problem, incoming.settle_seconds)
+    return is_news(
+        incoming.report.action,
+        incoming.key_basis,
+        known.problem,
+        incoming.settle_seconds,
+        has_route=bool(incoming.destination_ids or incoming.candidate_routes),
+    )
 
 
 def _key(incoming: Incoming) -> tuple[int, bytes]:

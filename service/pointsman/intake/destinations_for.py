@@ -58,11 +58,8 @@ async def destinations_for(
             )
             if first.ticket_rate_limit and first.destination_ids:
                 requests.new.append(requests.request(ticket, first))
-        elif ticket.summary_ticket_id is not None:
-            recurring = [
-                incoming for incoming in reports if incoming.destination_ids and incoming.is_occurrence
-            ]
-            requests.recurring += [requests.request(ticket, incoming) for incoming in recurring[:1]]
+        elif ticket.summary_ticket_id is not None or ticket.unrouted:
+            _request_issue(batch, requests)
         elif any(_may_plan_deliveries(ticket, incoming) for incoming in reports):
             existing.append(ticket.id)
         if (incoming := batch.threshold_report) is not None:
@@ -74,6 +71,19 @@ async def destinations_for(
         result = await throttle.admit(con, requests.new, requests.recurring, decision.changes, mail_id)
         _apply_throttle(result, decision, targets, mail_id, requests)
     return targets
+
+
+def _request_issue(batch: TicketBatch, requests: _IssueRequests) -> None:
+    """Request an issue for a ticket that is throttled or that no route took, by the first report that a route takes.
+
+    A ticket that a route takes but for its threshold is counted from now on.
+    """
+    occurrences = [incoming for incoming in batch.reports if incoming.is_occurrence]
+    routed = next((incoming for incoming in occurrences if incoming.destination_ids), None)
+    if routed is not None:
+        requests.recurring.append(requests.request(batch.ticket, routed))
+    elif batch.ticket.unrouted and any(incoming.below_threshold for incoming in occurrences):
+        batch.ticket.unrouted, batch.ticket.below_threshold = False, True
 
 
 def _may_plan_deliveries(ticket: Ticket, incoming: Incoming) -> bool:

@@ -40,7 +40,7 @@ def evaluate_batch(batch: TicketBatch, recorded: Mapping[int, int]) -> None:
     """
     ticket = batch.ticket
     # a ticket that has or had an issue passed its threshold before
-    below = batch.is_new or ticket.below_threshold
+    below = batch.is_new or ticket.below_threshold or ticket.unrouted
     count = 0
     for incoming in batch.reports:
         count += incoming.is_occurrence

@@ -89,6 +89,7 @@ class TicketState(NamedTuple):
     below_threshold: bool
     recurrence_announced: bool
     reported_resolved: bool = False
+    unrouted: bool = False
 
 
 def as_json(value: Any) -> str:
@@ -113,6 +114,7 @@ def ticket_from(row: Row) -> Ticket:
         recurrence_announced=row.get("recurrence_announced", False),
         release=row.get("release", ""),
         reported_resolved=row.get("reported_resolved", False),
+        unrouted=row.get("unrouted", False),
     )
 
 
@@ -126,6 +128,7 @@ def state_of(ticket: Ticket) -> TicketState:
         ticket.below_threshold,
         ticket.recurrence_announced,
         ticket.reported_resolved,
+        ticket.unrouted,
     )
 
 
@@ -139,6 +142,7 @@ def restore(ticket: Ticket, state: TicketState) -> None:
         ticket.below_threshold,
         ticket.recurrence_announced,
         ticket.reported_resolved,
+        ticket.unrouted,
     ) = state
 
 
@@ -172,6 +176,7 @@ async def write_tickets(con: Connection, tickets: Sequence[Ticket]) -> None:
         [ticket.recurrence_announced for ticket in tickets],
         [ticket.release for ticket in tickets],
         [ticket.reported_resolved for ticket in tickets],
+        [ticket.unrouted for ticket in tickets],
     )
 
 

@@ -43,6 +43,8 @@ class KnownReport(NamedTuple):
     key_seconds: float
     status: int | None
     reported_resolved: bool | None
+    unrouted: bool | None
+    throttled: bool | None
     state_seconds: float | None
     closed_seconds: float | None
 
@@ -54,6 +56,7 @@ class KnownReport(NamedTuple):
         return ProblemState(
             is_open=self.status == TicketStatus.OPEN,
             resolved=bool(self.reported_resolved),
+            waits_for_issue=bool(self.unrouted or self.throttled),
             state_seconds=self.state_seconds or 0.0,
             closed_seconds=self.closed_seconds or 0.0,
             key_seconds=self.key_seconds,

@@ -210,6 +210,26 @@ def test_the_doctor_writes_only_when_asked(run, tmp_path: Path):
     assert "status: closed" in issue.read_text("utf-8")
 
 
+async def test_tickets_without_a_route_are_routed_after_a_change(
+    run, service: RunningService, tmp_path: Path
+):
+    file = tmp_path / "pointsman.toml"
+    nowhere = '[[route]]\nmatch = { environment = "production" }\ndestination = "there"\n'
+    file.write_text(config(tmp_path / "issues", tail=nowhere), "utf-8")
+    async with service.replica(file.read_text("utf-8")):
+        ticket = (await service.alert("NEW"))["ticket"]
+        assert "0 tickets routed" in await asyncio.to_thread(lambda: run("reroute").output)
+        file.write_text(config(tmp_path / "issues"), "utf-8")
+        applied = await asyncio.to_thread(lambda: run("apply", str(file)).output)
+        assert "1 open ticket has no route: after an apply, `pointsman reroute --dry-run` lists" in applied
+        for command, end in ((["--dry-run"], "would be routed"), ([], "routed")):
+            output = await asyncio.to_thread(lambda args=command: run("reroute", *args).output)
+            assert f"{ticket}  shop -> there" in output
+            assert output.endswith(f"1 ticket {end}\n")
+        await service.linked(ticket)
+        assert "0 tickets" in await asyncio.to_thread(lambda: run("reroute").output)
+
+
 async def test_reconcile_tells_in_its_exit_code_whether_anything_differs(
     run, service: RunningService, dsn: str, tmp_path: Path
 ):

@@ -33,6 +33,7 @@ class Sender:
     def __init__(self, database: Database, basis: KeyBasis) -> None:
         self.database, self.basis = database, basis
         self.source_id = self.destination_id = 0
+        self.routed, self.allowed = True, 0
 
     async def open(self) -> Sender:
         self.source_id = await self.database.fetchval(
@@ -62,9 +63,10 @@ class Sender:
                 title="The disk is full",
                 close_reason="completed" if action == "resolved" else None,
             ),
-            destination_ids=(self.destination_id,),
+            destination_ids=(self.destination_id,) if self.routed else (),
             new_ticket_id=uuid7(),
             source_slug="shop",
+            ticket_rate_limit=self.allowed,
             key_basis=self.basis,
         )
 
@@ -98,6 +100,10 @@ class Sender:
 
     async def is_open(self) -> bool:
         return await self.database.fetchval("select status from ticket") == TicketStatus.OPEN
+
+    async def lanes(self) -> int:
+        count: int = await self.database.fetchval("select count(*) from lane")
+        return count
 
     async def events(self) -> list[str]:
         rows = await self.database.fetch("select kind from event order by n")
@@ -193,3 +199,48 @@ async def test_an_open_ticket_gets_one_comment_when_it_fires_again(database: Dat
     assert await sender.is_open()
     kinds = await database.fetch("select kind, event_n from delivery order by seq")
     assert [(row["kind"], row["event_n"]) for row in kinds] == [(1, 1), (2, 2), (2, 3), (2, 4)]
+
+
+async def test_a_ticket_without_a_route_asks_the_routes_with_each_report(alertmanager: Sender):
+    alertmanager.routed = False
+    assert await alertmanager.sends("opened") == [False]
+    assert await alertmanager.sends("opened") == [True]
+    assert await alertmanager.lanes() == 0
+    alertmanager.routed = True
+    assert await alertmanager.sends("opened") == [False], "a repeat that a route takes now"
+    assert await alertmanager.sends("opened") == [True]
+    assert (await alertmanager.events(), await alertmanager.lanes()) == (["opened", "routed"], 1)
+
+
+async def test_a_later_report_with_new_facts_finds_a_route(alertmanager: Sender):
+    alertmanager.routed = False
+    await alertmanager.accept(alertmanager.report("opened", "staging"))
+    alertmanager.routed = True
+    await alertmanager.accept(
+        alertmanager.report("resolved", "over"), alertmanager.report("opened", "production")
+    )
+    assert await alertmanager.lanes() == 1
+    assert await alertmanager.is_open()
+
+
+async def test_a_repeat_of_a_throttled_ticket_gets_an_issue_when_the_rate_allows(alertmanager: Sender):
+    alertmanager.allowed = 1
+    first = alertmanager.report("opened", "another")
+    assert first.report is not None
+    first.report = Report(action="opened", fingerprint="cpu", title="The processor is slow")
+    await alertmanager.accept(first)
+    await alertmanager.sends("opened")
+    query = "select id from ticket where fingerprint = 'disk' and summary_ticket_id is not null"
+    [throttled] = await alertmanager.database.fetch(query)
+    await alertmanager.sends("opened")
+    assert await alertmanager.database.fetch(query), "the throttle is active"
+    await alertmanager.database.execute(
+        "update ticket_rate_window set started_at = started_at - interval '5 minutes'"
+    )
+    assert await alertmanager.sends("opened") == [False]
+    assert not await alertmanager.database.fetch(query)
+    assert await alertmanager.sends("opened") == [True]
+    kinds = await alertmanager.database.fetch(
+        "select kind from event where ticket_id = $1 order by n", throttled["id"]
+    )
+    assert [row["kind"] for row in kinds] == ["opened", "released"]

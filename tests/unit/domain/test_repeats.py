@@ -17,7 +17,13 @@ SOON, LATER, DAYS = SETTLE_SECONDS - 1, SETTLE_SECONDS, 8 * 86400
 
 
 def problem(*, is_open: bool = True, resolved: bool = False, seconds: float = DAYS) -> ProblemState:
-    return ProblemState(is_open, resolved, seconds, 0.0 if is_open else seconds, seconds)
+    return ProblemState(
+        is_open=is_open,
+        resolved=resolved,
+        state_seconds=seconds,
+        closed_seconds=0.0 if is_open else seconds,
+        key_seconds=seconds,
+    )
 
 
 @pytest.mark.parametrize(
@@ -47,6 +53,15 @@ def problem(*, is_open: bool = True, resolved: bool = False, seconds: float = DA
 )
 def test_the_state_table(action: str, basis: KeyBasis, state: ProblemState | None, expected: bool):
     assert is_news(action, basis, state, SETTLE_SECONDS) is expected
+
+
+@pytest.mark.parametrize("basis", [STATE, BODY])
+def test_a_repeat_counts_if_a_ticket_without_an_issue_may_get_one(basis: KeyBasis):
+    waiting = ProblemState(is_open=True, resolved=False, waits_for_issue=True)
+    assert is_news("opened", basis, waiting, SETTLE_SECONDS, has_route=True)
+    assert not is_news("opened", basis, waiting, SETTLE_SECONDS)
+    assert not is_news("opened", REQUEST, waiting, SETTLE_SECONDS, has_route=True)
+    assert not is_news("commented", basis, waiting, SETTLE_SECONDS, has_route=True)
 
 
 class World:
@@ -104,11 +119,11 @@ class World:
         if self.ticket is None:
             return None
         return ProblemState(
-            self.open,
-            self.ticket.reported_resolved,
-            self.now - self.reported_at,
-            self.now - self.closed_at,
-            self.now - key_seen_at,
+            is_open=self.open,
+            resolved=self.ticket.reported_resolved,
+            state_seconds=self.now - self.reported_at,
+            closed_seconds=self.now - self.closed_at,
+            key_seconds=self.now - key_seen_at,
         )
 
 

@@ -261,7 +261,7 @@ class TicketMachine(RuleBasedStateMachine):
         self.ticket = make(next_event=1)
         self.changes = Changes()
         self.targets = TARGETS
-        self.closed = False
+        self.closed = self.unrouted = False
         self.transitions = 0
 
     def new_deliveries(self, before):
@@ -281,12 +281,15 @@ class TicketMachine(RuleBasedStateMachine):
         kinds = [delivery.kind for delivery in self.new_deliveries(before)]
         if first:
             assert set(kinds) <= {DeliveryKind.CREATE}
+            self.unrouted = not self.targets.trackers
             return
-        assert DeliveryKind.CREATE not in kinds
+        routed = self.unrouted and bool(self.targets.trackers) and action != "commented"
+        assert kinds.count(DeliveryKind.CREATE) == (len(self.targets.trackers) if routed else 0)
+        self.unrouted = self.unrouted and not routed
         if self.closed and action != "commented":
             self.closed = False
             self.transitions += 1
-        else:
+        elif not routed:
             assert set(kinds) <= {DeliveryKind.COMMENT}
 
     @precondition(lambda self: self.ticket.next_event > 1)

@@ -37,6 +37,7 @@ _TITLES: Mapping[str, tuple[str, str]] = {
         "The source opened more new tickets than its limit per minute; they are listed here.",
     ),
     "threshold_reached": ("Threshold reached", "The problem was only counted before. It gets an issue now."),
+    "routed": ("Route found", "No route took the ticket before. It gets an issue now."),
     "ignored": (
         "Recurred, stays closed",
         "The problem was reported again. As the ticket was closed, the report is only counted.",
