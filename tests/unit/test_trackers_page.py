@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pointsman.plugin_api import Budget, Capabilities
+from pointsman.plugin_api import Quota, TrackerCapabilities
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,11 +37,11 @@ def test_every_plugin_of_the_repository_has_its_row(script):
 def test_a_row_says_what_is_declared(script):
     class Shelf:
         kind, title = "shelf", "Shelf"
-        capabilities = Capabilities(
+        capabilities = TrackerCapabilities(
             find=True,
             settle_seconds=(0.5, 60.0),
             poll_seconds=5.0,
-            budgets=(Budget("issue", 20, 2.5), Budget("all", 80, 60.0)),
+            quotas=(Quota("issue", 20, 2.5), Quota("all", 80, 60.0)),
         )
 
     Shelf.__module__ = "pointsman_shelf.tracker"
