@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 
 MAX_WEBHOOK_SECRETS = 3
 """Most secrets of a destination. So many HMACs are made for each webhook, whether its destination exists or not."""
+MIN_WEBHOOK_SECRET_BYTES = 16
+"""Shorter secrets can be found by trying: an attacker who sees one signed webhook needs no further request."""
 _NO_DIGEST = hashlib.sha256(b"no token").digest()
 _DUMMY = b"compared so that an unknown name takes as long as a wrong signature"
 

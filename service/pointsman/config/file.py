@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from pointsman.config.route_file import Route, RouteChecker, RouteTable
-from pointsman.crypto import MAX_WEBHOOK_SECRETS, sha256
+from pointsman.crypto import MAX_WEBHOOK_SECRETS, MIN_WEBHOOK_SECRET_BYTES, sha256
 from pointsman.errors import ConfigError
 from pointsman.plugin_api import PluginSettings, Secret
 
@@ -36,6 +36,9 @@ __all__ = [
 _SLUG = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _T = TypeVar("_T", bound=msgspec.Struct)
 _PATH = re.compile(r" - at `\$\.?(.*?)`$")
+
+
+MIN_TOKEN_CHARACTERS, GOOD_TOKEN_CHARACTERS = 8, 20
 
 
 class SourceLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -237,9 +240,16 @@ class _FileChecker:
             secret = self.reference(label, key, value)
             if secret is None:
                 continue
-            if len(secret.reveal()) < 8:
+            if len(secret.reveal()) < MIN_TOKEN_CHARACTERS:
                 self.wrong(
-                    label, f"{key}: is shorter than 8 characters; make one with `openssl rand -hex 24`"
+                    label,
+                    f"{key}: is shorter than {MIN_TOKEN_CHARACTERS} characters; make one with `openssl rand -hex 24`",
+                )
+            elif len(secret.reveal()) < GOOD_TOKEN_CHARACTERS:
+                self.warn(
+                    label,
+                    f"{key}: has fewer than {GOOD_TOKEN_CHARACTERS} characters and may be guessed; make one with"
+                    " `openssl rand -hex 24`",
                 )
             tokens.append(
                 value if isinstance(value, dict) else {"sha256": sha256(secret.reveal().encode()).hex()}
@@ -270,6 +280,12 @@ class _FileChecker:
                 continue
             if not secret:
                 self.wrong(label, "webhook_secrets: an empty secret verifies nothing; leave it out")
+            elif len(secret.reveal().encode()) < MIN_WEBHOOK_SECRET_BYTES:
+                self.wrong(
+                    label,
+                    f"webhook_secrets: a secret has fewer than {MIN_WEBHOOK_SECRET_BYTES} bytes and may be guessed; make"
+                    " one with `openssl rand -hex 32`",
+                )
             secrets.append(value if isinstance(value, dict) else self.sealed(label, "webhook_secrets", value))
         kind = self.kinds.trackers.get(table.tracker)
         if kind is None:

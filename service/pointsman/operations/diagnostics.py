@@ -10,6 +10,7 @@ from functools import partial
 from msgspec.structs import replace
 
 from pointsman.config.settings import Settings
+from pointsman.crypto import MIN_WEBHOOK_SECRET_BYTES
 from pointsman.domain.states import DestinationKind
 from pointsman.errors import PointsmanError
 from pointsman.known_secrets import mask_secrets
@@ -123,6 +124,15 @@ async def _check_webhook(database: Database, destination: LiveDestination) -> Se
                 message="no webhook secret is configured",
                 impact=f"changes there are found by polling, every {interval}, not at once",
                 remedy='set webhook_secrets = [{ env = "..." }] and the same secret at the tracker',
+            )
+        ]
+    if any(len(secret) < MIN_WEBHOOK_SECRET_BYTES for secret in destination.webhook_secrets):
+        return [
+            Finding(
+                level="warning",
+                message=f"a webhook secret has fewer than {MIN_WEBHOOK_SECRET_BYTES} bytes",
+                impact="who guesses it can close tickets",
+                remedy="set a new one in webhook_secrets and at the tracker, made with `openssl rand -hex 32`",
             )
         ]
     if received_at is None:

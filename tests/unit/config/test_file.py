@@ -22,7 +22,7 @@ ENVIRON = {
     "SHOP_TOKEN": "shop-token-of-the-tests",
     "HELP_TOKEN": "help-token-of-the-tests",
     "FORGEJO_API_TOKEN": "forgejo-token",
-    "HOOK": "hook-secret",
+    "HOOK": "hook-secret-of-the-tests",
 }
 VAULT = Vault([KEY], ENVIRON)
 
@@ -148,11 +148,11 @@ def test_an_empty_file_asks_for_nothing():
 
 
 def test_a_literal_token_is_kept_as_its_digest_and_warned_about():
-    desired = read(SHOP.replace('{ env = "SHOP_TOKEN" }', '"a-literal-token"'))
-    assert desired.sources[0].tokens == [{"sha256": sha256(b"a-literal-token").hex()}]
+    desired = read(SHOP.replace('{ env = "SHOP_TOKEN" }', '"a-literal-token-of-tests"'))
+    assert desired.sources[0].tokens == [{"sha256": sha256(b"a-literal-token-of-tests").hex()}]
     (warning,) = desired.warnings
     assert "pointsman.toml: [[source]] shop: token" in warning
-    assert "a-literal-token" not in warning + repr(desired)
+    assert "a-literal-token-of-tests" not in warning + repr(desired)
 
 
 def test_several_tokens_are_valid_while_one_is_being_changed():
@@ -165,11 +165,11 @@ def test_several_tokens_are_valid_while_one_is_being_changed():
 def test_literal_secrets_of_a_destination_are_sealed():
     text = (
         ISSUES.replace('{ env = "FORGEJO_API_TOKEN" }', '"literal-token"')
-        + 'webhook_secrets = ["literal-hook"]\n'
+        + 'webhook_secrets = ["literal-hook-secret"]\n'
     )
     (destination,) = read(text).destinations
     assert VAULT.resolve(destination.settings["token"]) == Secret("literal-token")
-    assert VAULT.resolve(destination.webhook_secrets[0]) == Secret("literal-hook")
+    assert VAULT.resolve(destination.webhook_secrets[0]) == Secret("literal-hook-secret")
     assert "literal" not in repr(destination)
     assert len(read(text).warnings) == 2
 
@@ -265,6 +265,11 @@ FORGEJO = '[[destination]]\nslug = "issues"\ntracker = "forgejo"\n'
         (ISSUES + "settings.labels = [1]", "[[destination]] issues", ["settings.labels"]),
         (ISSUES.replace('{ env = "FORGEJO_API_TOKEN" }', "5"), "[[destination]] issues", ["settings.token"]),
         (ISSUES.replace("FORGEJO_API", "NO_SUCH"), "[[destination]] issues", ["settings.token", "NO_SUCH"]),
+        (
+            ISSUES + f"webhook_secrets = ['{'x' * 15}']",
+            "[[destination]] issues",
+            ["webhook_secrets", "openssl"],
+        ),
         (ISSUES + "webhook_secrets = ['']", "[[destination]] issues", ["webhook_secrets", "empty"]),
         (ISSUES + f"webhook_secrets = {['x' * 32] * 4}", "[[destination]] issues", ["webhook_secrets", "3"]),
         (ISSUES + 'redact = "none"', "[[destination]] issues", ["redact", "'none'"]),
@@ -454,6 +459,17 @@ def test_without_keys_a_literal_secret_is_refused_and_a_reference_is_not():
     assert "POINTSMAN_SECRET_KEYS" in message
 
 
+@pytest.mark.parametrize(("characters", "warnings"), [(8, 1), (19, 1), (20, 0)])
+def test_a_short_token_is_warned_about(characters, warnings):
+    vault = Vault([KEY], {**ENVIRON, "SHOP_TOKEN": "x" * characters})
+    short = [warning for warning in read(SHOP, vault=vault).warnings if "token: has fewer than 20" in warning]
+    assert len(short) == warnings
+
+
+def test_a_webhook_secret_of_16_bytes_is_taken():
+    assert read(ISSUES + f"webhook_secrets = ['{'x' * 16}']").destinations
+
+
 def test_no_mistake_and_no_warning_tells_a_secret():
     text = (
         SHOP.replace('{ env = "SHOP_TOKEN" }', '"hunter2"')
@@ -578,10 +594,12 @@ def test_applying_the_same_file_again_changes_nothing():
 
 def test_a_literal_secret_that_did_not_change_is_no_change():
     """Each sealing looks different; the digest beside it tells that it is the same secret."""
-    text = ISSUES.replace('{ env = "FORGEJO_API_TOKEN" }', '"one"') + 'webhook_secrets = ["two"]\n'
+    text = (
+        ISSUES.replace('{ env = "FORGEJO_API_TOKEN" }', '"one"') + 'webhook_secrets = ["two-of-the-tests"]\n'
+    )
     assert plan_lines(planned(text, text)) == []
     assert plan_lines(planned(text.replace('"one"', '"other"'), text)) == ["~ destination issues (settings)"]
-    assert plan_lines(planned(text.replace('"two"', '"other"'), text)) == [
+    assert plan_lines(planned(text.replace('"two-', '"other-'), text)) == [
         "~ destination issues (webhook_secrets)"
     ]
 
