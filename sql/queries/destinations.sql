@@ -20,6 +20,12 @@ from (select destination_id,
 where s.destination_id = o.destination_id
 returning s.failures, o.opens as opened
 
+-- name: close_breaker
+-- Close the circuit breaker of a destination that answered.
+update destination_state
+set breaker = 0, breaker_failures = 0, breaker_opened = 0, open_until = null, probe_until = null
+where destination_id = $1 and (breaker <> 0 or breaker_failures > 0)
+
 -- name: block_destination
 -- Block a destination for a while: none of its lanes is claimed.
 update destination_state set blocked_until = greatest(blocked_until, now() + $2::interval) where destination_id = $1

@@ -20,6 +20,7 @@ from pointsman.plugin_api.helpers import short_text
 _SCOPE = re.compile(r"\b(?:read|write):[a-z]{2,20}\b")
 _LOCKED = re.compile(r"\blocked\b")
 _REASONS_SHOWN = 3
+_SET_BY_SETTINGS = frozenset({"assignee", "assignees", "label", "labels", "milestone"})
 
 
 def message_of(response: Response) -> str:
@@ -50,7 +51,7 @@ def scopes_lacking(message: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_SCOPE.findall(message.partition("token scope=")[0])))
 
 
-def problem(
+def problem(  # noqa: C901 - a decision table
     response: Response, doing: str, *, sent: Mapping[str, Any] | None = None, issue: bool = False
 ) -> PluginError:
     """Return the error for a response.
@@ -80,7 +81,7 @@ def problem(
     if status == 412:
         return Refused(failed, fields={"state": text}, **_kept(response))
     if status == 403:
-        return _forbidden(response, failed, text)
+        return _forbidden(response, failed, text, issue=issue)
     if status in (404, 410) and not issue:
         where = "check `url`: the server does not know this address"
         if "/repos/" in response.path:
@@ -92,10 +93,13 @@ def problem(
         return Misconfigured(f"{failed}: the repository is archived", **_kept(response))
     if status == 500 and not text:
         return UnknownOutcome(f"{failed}: the server's log says why, its answer does not", **_kept(response))
-    return response.error(failed, fields={field_of(text): text} if text else None)
+    field = field_of(text)
+    if status == 422 and field in _SET_BY_SETTINGS:
+        return Misconfigured(f"{failed}: correct the setting that decides it", **_kept(response))
+    return response.error(failed, fields={field: text} if text else None, about_issue=issue)
 
 
-def _forbidden(response: Response, failed: str, text: str) -> PluginError:
+def _forbidden(response: Response, failed: str, text: str, *, issue: bool) -> PluginError:
     if _LOCKED.search(text):
         return Refused(f"{failed}: the issue is locked", **_kept(response))
     if lacking := scopes_lacking(text):
@@ -104,7 +108,7 @@ def _forbidden(response: Response, failed: str, text: str) -> PluginError:
         return Misconfigured(
             f"{failed}: the account may not, and the server does not say why", **_kept(response)
         )
-    return response.error(failed)
+    return response.error(failed, about_issue=issue)
 
 
 def _kept(response: Response) -> dict[str, Any]:

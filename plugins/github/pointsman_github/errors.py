@@ -12,6 +12,7 @@ import urllib.parse
 from typing import Any
 
 from pointsman.plugin_api import (
+    Blocked,
     Misconfigured,
     NotFound,
     PluginError,
@@ -29,6 +30,15 @@ SECONDARY_SECONDS = 60.0
 https://docs.github.com/en/rest/using-the-rest-api/best-practices-for-using-the-rest-api.
 """
 
+_FOR_ALL_ISSUES = (
+    "resource not accessible",
+    "archived",
+    "disabled",
+    "saml",
+    "ip allow list",
+    "must have",
+    "suspended",
+)
 _TOO_QUICKLY = "submitted too quickly"
 _SECONDARY = ("secondary rate", "abuse detection", _TOO_QUICKLY)
 _PRIMARY = "api rate limit exceeded"
@@ -54,6 +64,8 @@ def problem(response: Response, doing: str, *, about_issue: bool = False) -> Plu
     error = response.error(failed + _hint(response, about_issue=about_issue), fields=fields)
     if response.status == 403 and "locked" in reason.lower():
         return Refused(f"{error.message}: the issue is locked", **_shown(error))
+    if isinstance(error, Blocked) and (not about_issue or _is_about_credential(response, reason.lower())):
+        return Misconfigured(error.message, **_shown(error))
     if _is_our_setup(response, error, reason.lower(), about_issue=about_issue):
         return Misconfigured(error.message, **_shown(error))
     return error
@@ -68,6 +80,17 @@ def _is_our_setup(response: Response, error: PluginError, reason: str, *, about_
         # a read has no content that could be refused; and an API version can expire
         return response.method == "GET" or (response.status == 400 and "version" in reason)
     return response.status == 451
+
+
+def _is_about_credential(response: Response, reason: str) -> bool:
+    """Return whether a 403 is about the credential or the repository: it would be the same for any other issue."""
+    headers = response.headers
+    return (
+        not _is_api(response)
+        or "x-github-sso" in headers
+        or "x-accepted-github-permissions" in headers
+        or any(sign in reason for sign in _FOR_ALL_ISSUES)
+    )
 
 
 def _hint(response: Response, *, about_issue: bool) -> str:

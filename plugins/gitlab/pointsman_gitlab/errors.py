@@ -14,6 +14,9 @@ from pointsman.plugin_api.helpers import short_text
 
 _LONGEST_WAIT = 3600.0
 _REASONS_SHOWN = 5
+_SET_BY_SETTINGS = frozenset(
+    {"labels", "label", "assignee", "assignees", "assignee_ids", "milestone", "milestone_id", "issue_type"}
+)
 
 
 def message_of(response: Response) -> tuple[str, dict[str, str]]:
@@ -65,7 +68,9 @@ def problem(response: Response, doing: str, *, issue: bool = False) -> PluginErr
         )
     if status == 409 and _asks_for_captcha(response):
         return Refused(f"{failed}: GitLab takes it for spam", **_kept(response))
-    return response.error(failed, fields=fields)
+    if status in (400, 422) and fields and fields.keys() <= _SET_BY_SETTINGS:
+        return Misconfigured(f"{failed}: correct the setting that decides it", **_kept(response))
+    return response.error(failed, fields=fields, about_issue=issue)
 
 
 def wait_seconds(response: Response) -> float | None:

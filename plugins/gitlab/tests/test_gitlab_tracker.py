@@ -9,6 +9,7 @@ import pytest
 from pointsman.plugin_api import (
     Actor,
     AuthFailed,
+    Blocked,
     CommentRef,
     IssueMoved,
     IssueRemoved,
@@ -263,5 +264,5 @@ async def test_a_comment_made_twice_can_be_taken_away_once(gitlab, make_tracker,
         with pytest.raises(NotFound):
             await tracker.delete_comment(issue, gone)
     note = gitlab.add_note(gitlab.issues[1], "by a person", PERSON)
-    with pytest.raises(Misconfigured):
+    with pytest.raises(Blocked):
         await tracker.delete_comment(issue, CommentRef(str(note.id)))

@@ -16,6 +16,7 @@ import msgspec
 from pointsman.plugin_api import (
     ApiClient,
     AuthFailed,
+    Blocked,
     Misconfigured,
     PluginError,
     RateLimited,
@@ -30,6 +31,7 @@ _FORMAT = re.compile(
 )
 _PERMISSION = re.compile(r"\bpermissions?\b|\bnot authori[sz]ed\b", re.IGNORECASE)
 _ISSUE = re.compile(r"/issue/([0-9]+)(?:/|$)")
+_TEXT_FIELDS = frozenset({"summary", "description", "comment", "body"})
 _MAX_WAIT_SECONDS = 3600.0
 _SHORT = 8
 
@@ -131,23 +133,36 @@ def problem(response: Response, summary: str, *, now: dt.datetime) -> PluginErro
         return AuthFailed(
             f"{message}: the token is wrong or has ended; one with scopes needs api_url", **shown
         )
+    names_issue = _ISSUE.search(response.path) is not None
     if response.status == 400 and "labels" in fields and "screen" in fields["labels"].casefold():
-        return Refused(
+        return Misconfigured(
             f"{summary}: put the field Labels on the project's create screen, Pointsman's marker needs it",
-            fields=fields,
             **shown,
         )
-    if response.status == 400 and set(fields) & {"project", "issuetype", "pid"}:
-        return Misconfigured(message, **shown)
-    if response.status == 400 and not fields and _PERMISSION.search(text):
-        return Misconfigured(message, **shown)
+    if response.status == 400 and _is_about_settings(fields, text):
+        # an issue that exists can have a screen or a workflow of its own
+        return Blocked(message, **shown) if names_issue else Misconfigured(message, **shown)
     if response.status == 413:
         return Refused(
             f"{message}: the text, or the number of comments of this issue, is more than Jira takes",
             fields=fields,
             **shown,
         )
-    return response.error(message, fields=fields)
+    error = response.error(message, fields=fields)
+    if isinstance(error, Blocked) and not names_issue:
+        return Misconfigured(message, **shown)
+    return error
+
+
+def _is_about_settings(fields: Mapping[str, str], text: str) -> bool:
+    """Return whether a 400 is about something that the settings decide: a field, a right, the issue type.
+
+    Only a text field that the project's screen has is about the text: all other values come from the settings, or from
+    the project, which may require a field that nothing fills.
+    """
+    if not fields:
+        return _PERMISSION.search(text) is not None
+    return any(name not in _TEXT_FIELDS or "screen" in message.casefold() for name, message in fields.items())
 
 
 def _reads(response: Response) -> bool:

@@ -151,6 +151,7 @@ class JiraTracker(JiraReader):
         path = f"{self._issue_path(issue)}/transitions"
         response = await self.calls.request("GET", path, params={"expand": "transitions.fields"})
         await self._must(response, "the transitions could not be read")
+        errors.listed(response, "transitions")  # an answer without the list is not Jira's
         way, fields = transitions.choose(
             transitions.read(response.json()), state, reason, checks.wish(self.settings, state)
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from pointsman.plugin_api import CloseReason, Misconfigured, State
+from pointsman.plugin_api import Blocked, CloseReason, State
 from pointsman_jira.wire import at, closeness, items_at, text_at
 
 _NAMES_SHOWN = 8
@@ -64,12 +64,12 @@ def read(answer: Any) -> list[Transition]:
 def choose(
     transitions: Sequence[Transition], state: State, reason: CloseReason | None, wish: TransitionSettings
 ) -> tuple[Transition, dict[str, Any]]:
-    """Return the transition and the fields to send. Raises Misconfigured, with the existing names, if there is none."""
+    """Return the transition and the fields to send. Raises Blocked, with the existing names, if there is none."""
     wanted = ("done",) if state == "closed" else ("new", "indeterminate")
     candidates = [_filled(way, state, reason, wish) for way in transitions if way.category in wanted]
     usable = [item for item in candidates if not item.missing]
     if not usable:
-        raise Misconfigured(_no_way(transitions, candidates, state, wish))
+        raise Blocked(_no_way(transitions, candidates, state, wish))
     meant = wish.reasons.get(reason or "completed", "") if state == "closed" else ""
 
     def rank(item: _Candidate) -> tuple[bool, bool, bool, int, int]:

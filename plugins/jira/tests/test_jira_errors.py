@@ -10,6 +10,7 @@ import pytest
 
 from pointsman.plugin_api import (
     AuthFailed,
+    Blocked,
     Conflict,
     Draft,
     IssueRef,
@@ -106,17 +107,47 @@ def test_statuses(status, kind):
     assert error.status == status
 
 
-def test_field_errors_are_handed_on():
-    error = problem(400, refusal(customfield_1="Team is required."))
+@pytest.mark.parametrize("name", ["summary", "description", "comment", "body"])
+def test_a_refusal_of_a_text_is_about_the_text(name):
+    error = problem(400, refusal(**{name: "is too long"}))
     assert isinstance(error, Refused)
-    assert error.fields == {"customfield_1": "Team is required."}
+    assert error.fields == {name: "is too long"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("customfield_1", "Team is required."),
+        ("components", "Component/s is required."),
+        ("priority", "The priority selected is invalid."),
+        ("issuetype", "Specify a valid issue type"),
+        ("assignee", "User 'x' cannot be assigned issues."),
+        ("labels", "The label 'a b' contains spaces which is invalid."),
+        (
+            "description",
+            "Field 'description' cannot be set. It is not on the appropriate screen, or unknown.",
+        ),
+    ],
+)
+def test_a_refusal_of_what_the_settings_decide_is_the_destinations(name, text):
+    """The deliveries wait, and continue once the project or the settings are corrected."""
+    error = problem(400, refusal(**{name: text}))
+    assert isinstance(error, Misconfigured)
+    assert text in error.message
+    of_issue = problem(400, refusal(**{name: text}), path="/rest/api/3/issue/10001/transitions")
+    assert isinstance(of_issue, Blocked)
 
 
 def test_labels_off_the_screen_are_refused_with_the_cure():
     error = problem(400, refusal(labels="Field 'labels' cannot be set. It is not on the appropriate screen."))
-    assert isinstance(error, Refused)
+    assert isinstance(error, Misconfigured)
     assert "create screen" in error.message
-    assert set(error.fields) == {"labels"}
+
+
+def test_a_403_of_one_issue_holds_that_issue_alone():
+    for path in ("/rest/api/3/issue/10001/comment", "/rest/api/2/issue/10001"):
+        assert type(problem(403, refusal("no permission"), path=path)) is Blocked
+    assert type(problem(403, refusal("no permission"))) is Misconfigured
 
 
 def test_a_missing_project_or_type_is_the_operators_to_mend():
@@ -165,14 +196,14 @@ def test_only_refusals_of_the_text_earn_a_plain_repeat(body, expected):
             Refused,
             "summary: You must specify",
         ),
-        (400, refusal(customfield_1="Team is required."), Refused, "customfield_1: Team is required"),
+        (400, refusal(customfield_1="Team is required."), Misconfigured, "customfield_1: Team is required"),
         (
             400,
             refusal("You do not have permission to create issues in this project."),
             Misconfigured,
             "permission",
         ),
-        (400, refusal("No permission", customfield_1="Team is required."), Refused, "Team is required"),
+        (400, refusal("No permission", customfield_1="Team is required."), Misconfigured, "Team is required"),
         (400, refusal("Field is broken"), Refused, "Field is broken"),
         (400, b"<html>Bad Request</html>", Refused, "Bad Request"),
         (401, b"Client must be authenticated to access this resource.", AuthFailed, "must be authenticated"),

@@ -6,7 +6,7 @@ import datetime as dt
 
 import pytest
 
-from pointsman.plugin_api import Conflict, Draft, Marker, Misconfigured, Refused
+from pointsman.plugin_api import Blocked, Conflict, Draft, Marker, Refused
 from pointsman.testing.fake import Fault
 from pointsman_jira import transitions
 from pointsman_jira.testing import JiraTransition
@@ -85,7 +85,7 @@ def test_a_required_resolution_is_filled_in():
     ],
 )
 def test_no_way_says_what_there_is(ways, says):
-    with pytest.raises(Misconfigured, match=says):
+    with pytest.raises(Blocked, match=says):
         chosen(ways, "closed")
 
 
@@ -142,9 +142,7 @@ def test_nothing_is_guessed_among_several_values():
         "name": "Root cause",
         "allowedValues": [{"id": "4", "value": "Code"}, {"id": "5", "value": "Disk"}],
     }
-    with pytest.raises(
-        Misconfigured, match=r"cf \(Root cause\), one of Code, Disk. Name them in close_fields"
-    ):
+    with pytest.raises(Blocked, match=r"cf \(Root cause\), one of Code, Disk. Name them in close_fields"):
         chosen([way(3, "Done", "done", cf=field)], "closed")
 
 
@@ -178,7 +176,7 @@ async def test_fields_of_the_settings_fill_the_screen(jira, make_tracker, ref):
     assert jira.issues[ref.remote_id].more == {"customfield_7": {"value": "Code"}}
     await tracker.set_state(ref, "open", None)
     assert jira.issues[ref.remote_id].more == {"customfield_7": {"value": "None"}}
-    with pytest.raises(Misconfigured, match="close_fields"):
+    with pytest.raises(Blocked, match="close_fields"):
         await make_tracker().set_state(ref, "closed", None)
 
 

@@ -61,9 +61,15 @@ class AttemptRecorder:
     ) -> tuple[Failure, RetryDecision]:
         """Store a failure of a destination and decide what follows for the delivery.
 
-        The destination backs off where the decision says so, and its circuit breaker counts the failure.
+        The destination backs off where the decision says so, and its circuit breaker counts the failure. An error about
+        one issue changes neither.
         """
         failure = Failure.from_error(error)
+        creates = attempt.kind in (DeliveryKind.CREATE, DeliveryKind.MAIL)
+        if retry_policy.concerns_issue(error, creates=creates):
+            self._recent_calls_of(attempt).record(unreachable=False)
+            await destinations.record_answer(self._database, attempt.lane.destination_id)
+            return failure, self._decide(attempt, error, creates=creates, idempotent=idempotent)
         unreachable = circuit_breaker.is_unreachable(error)
         recent_calls = self._recent_calls_of(attempt)
         recent_calls.record(unreachable=unreachable)
@@ -85,19 +91,36 @@ class AttemptRecorder:
                 failures=status.failures,
                 error=str(failure),
             )
-        decision = retry_policy.classify_error(
+        decision = self._decide(
+            attempt,
             error,
-            creates=attempt.kind in (DeliveryKind.CREATE, DeliveryKind.MAIL),
+            creates=creates,
             idempotent=idempotent,
-            attempts=attempt.delivery.attempts + 1,
             destination_failures=status.failures - 1,
-            jitter=random.random(),  # noqa: S311
         )
         if decision.destination_back_off_seconds is not None:
             await destinations.block(
                 self._database, attempt.lane.destination_id, decision.destination_back_off_seconds
             )
         return failure, decision
+
+    @staticmethod
+    def _decide(
+        attempt: Attempt,
+        error: BaseException,
+        *,
+        creates: bool,
+        idempotent: bool,
+        destination_failures: int = 0,
+    ) -> RetryDecision:
+        return retry_policy.classify_error(
+            error,
+            creates=creates,
+            idempotent=idempotent,
+            attempts=attempt.delivery.attempts + 1,
+            destination_failures=destination_failures,
+            jitter=random.random(),  # noqa: S311
+        )
 
     async def schedule_retry(
         self, attempt: Attempt, decision: RetryDecision, failure: Failure, *, settle_seconds: float = 0.0

@@ -33,6 +33,8 @@ class Outcome(enum.StrEnum):
     REFUSED = "refused"
     AUTH = "auth"
     MISCONFIGURED = "misconfigured"
+    BLOCKED = "blocked"
+    """Something about this one issue prevents the change."""
     ORPHAN = "orphan"
     CONFLICT = "conflict"
     MOVED = "moved"
@@ -82,7 +84,21 @@ def _retry_after(seconds: Any) -> float:
     return 60.0
 
 
-def classify_error(  # noqa: C901 - a decision table
+def concerns_issue(error: BaseException, *, creates: bool) -> bool:
+    """Return whether an error is about one issue, so that it says nothing about its destination.
+
+    The service answered. A create names no issue: whatever prevents it concerns the destination.
+    """
+    match error:
+        case api.Blocked() | api.NotFound() | api.IssueMoved():
+            return not creates
+        case api.RateLimited():
+            return error.scope.startswith("issue")
+        case _:
+            return isinstance(error, api.Conflict)
+
+
+def classify_error(  # noqa: C901, PLR0912 - a decision table
     error: BaseException,
     *,
     creates: bool,
@@ -132,7 +148,9 @@ def classify_error(  # noqa: C901 - a decision table
             )
         case api.NotFound() if not creates:
             return RetryDecision(outcome=Outcome.ORPHAN, next_step=NextStep.ORPHAN)
-        case api.NotFound() | api.Misconfigured():
+        case api.Blocked() if not creates:
+            return RetryDecision(outcome=Outcome.BLOCKED, next_step=NextStep.RETRY, delay_seconds=delay)
+        case api.NotFound() | api.Misconfigured() | api.Blocked():
             return RetryDecision(
                 outcome=Outcome.MISCONFIGURED,
                 next_step=NextStep.RETRY,

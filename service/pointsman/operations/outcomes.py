@@ -91,6 +91,13 @@ OUTCOMES: Mapping[str, OutcomeText] = {
         "automatically once it is fixed.",
         "fix the setting that the error names; `pointsman doctor {slug}` checks it",
     ),
+    Outcome.BLOCKED: OutcomeText(
+        "issue blocked",
+        "bad",
+        "Something about this one issue prevents the change, such as its workflow. The delivery is retried and given up "
+        "after three days; other issues are not concerned.",
+        "change what the error names at the issue or in the settings; the delivery is retried automatically",
+    ),
     Outcome.ORPHAN: OutcomeText(
         "issue missing",
         "bad",
@@ -135,6 +142,7 @@ FAILURE_OUTCOMES: Mapping[str, str] = {
     "Refused": Outcome.REFUSED,
     "AuthFailed": Outcome.AUTH,
     "Misconfigured": Outcome.MISCONFIGURED,
+    "Blocked": Outcome.MISCONFIGURED,
     "NotFound": Outcome.MISCONFIGURED,
     "Conflict": Outcome.CONFLICT,
     "IssueMoved": Outcome.MOVED,

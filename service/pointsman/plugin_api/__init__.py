@@ -19,7 +19,8 @@ The errors, as a tree::
     ├── RateLimited      not done; try again after ``retry_after`` seconds
     ├── Refused          not done; the content is at fault, and a repetition fails the same way
     ├── AuthFailed       not done; the credential is missing, wrong or expired
-    ├── Misconfigured    not done; a right, a project or a setting is missing
+    ├── Misconfigured    not done; a right, a project or a setting is missing or wrong, which concerns the destination
+    ├── Blocked          not done; something about this one issue prevents it: only its lane waits
     ├── NotFound         not done; the issue or comment does not exist (any more)
     ├── IssueMoved       not done; the issue is elsewhere now
     ├── Conflict         not done; changed by someone else meanwhile: read and decide again
@@ -36,6 +37,7 @@ from pointsman.plugin_api.capabilities import SourceCapabilities, TrackerCapabil
 from pointsman.plugin_api.client import ApiClient
 from pointsman.plugin_api.errors import (
     AuthFailed,
+    Blocked,
     Conflict,
     IssueMoved,
     Misconfigured,
@@ -86,6 +88,7 @@ __all__ = [
     "ApiClient",
     "AuthFailed",
     "BackfillResult",
+    "Blocked",
     "CloseReason",
     "CommentRef",
     "Conflict",

@@ -69,7 +69,19 @@ class AuthFailed(PluginError):
 
 
 class Misconfigured(PluginError):
-    """A right, a project, a repository or a setting is missing."""
+    """A right, a project, a repository or a setting is missing, or the service refused a value that the settings decide.
+
+    Deliveries wait and continue once it is corrected.
+    """
+
+
+class Blocked(PluginError):
+    """Something about this one issue prevents the change, and a person or a setting can change that.
+
+    For example: no transition leads to the state, the closing screen requires a field, the account may not edit this
+    issue. Only its lane waits, with back-off, and is given up like any other. What concerns all issues of the
+    destination is Misconfigured; for a create, which names no issue, it counts as that.
+    """
 
 
 class NotFound(PluginError):

@@ -11,6 +11,7 @@ import msgspec
 
 from pointsman.plugin_api.errors import (
     AuthFailed,
+    Blocked,
     Conflict,
     IssueMoved,
     Misconfigured,
@@ -206,8 +207,8 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
     ) -> PluginError:
         """Return the error that the status stands for where the tracker has no special rule.
 
-        ``about_issue``: the path names the issue, so that a 404 means that the issue is gone; otherwise a 404 is
-        Misconfigured. A plugin examines its tracker's own signs first (such as a 403 that is a rate limit) and uses this
+        ``about_issue``: the path names the issue, so that a 404 means that the issue is gone, and a 403 that this issue
+        can't be changed (Blocked); otherwise both are Misconfigured. A plugin examines its tracker's own signs first (such as a 403 that is a rate limit) and uses this
         method for the rest.
         """
         try:
@@ -225,7 +226,7 @@ class Response(msgspec.Struct, frozen=True, kw_only=True):
         if status == 401:
             return AuthFailed(text, **details)
         if status in (403, 405, 423):
-            return Misconfigured(text, **details)
+            return Blocked(text, **details) if about_issue else Misconfigured(text, **details)
         if status in (404, 410):
             return NotFound(text, **details) if about_issue else Misconfigured(text, **details)
         if status == 409:

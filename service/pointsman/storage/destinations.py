@@ -106,6 +106,11 @@ async def record_failure(
     return row_of(FailureResult, record) or FailureResult(0, opened=False)
 
 
+async def record_answer(database: Database, destination_id: int) -> None:
+    """Record that a destination answered: its circuit breaker closes. Its last failure and back-off stay."""
+    await database.execute(SQL["close_breaker"], destination_id)
+
+
 async def block(database: Database, destination_id: int, block_seconds: float) -> None:
     """Block a destination: none of its lanes is claimed for so long."""
     await database.execute(SQL["block_destination"], destination_id, seconds(block_seconds))

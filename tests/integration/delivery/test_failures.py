@@ -112,6 +112,41 @@ async def test_what_the_tracker_refuses_is_dead_visible_and_can_be_replayed(
         await until(commented)
 
 
+async def test_an_issue_that_cannot_be_changed_holds_its_own_lane_alone(
+    service: RunningService, tracker: FakeForgejo, database: Database
+):
+    async with service.replica(config(tracker)):
+        stuck, *rest = [await service.new_ticket(f"number {n}") for n in range(3)]
+        key = (await service.linked(stuck))["url"].rpartition("/")[2]
+        for ticket in rest:
+            await service.linked(ticket)
+        denied = b'{"message": "user is blocked by repository owner"}'
+        tracker.faults = [Fault(f"issues/{key}/comments", status=403, body=denied, times=1000)]
+        await service.comment(stuck, "not possible there")
+
+        async def blocked():
+            return await database.fetchval(
+                "select attempts from delivery where last_outcome = 'blocked' and state = 0"
+            )
+
+        for attempts in range(1, 4):
+
+            async def tried(attempts: int = attempts):
+                return (await blocked() or 0) >= attempts
+
+            await until(tried)
+            await database.execute("update lane set due_at = now() where state = 1")
+        status = await destination(database)
+        assert (status.failed_at, status.backs_off_until, status.state) == (None, None, "ready")
+        await service.comment(rest[0], "possible here")
+        await service.linked(await service.new_ticket("number 4"))
+
+        async def commented():
+            return [effect.kind for effect in tracker.effects].count("comment") == 1
+
+        await until(commented)
+
+
 async def test_a_comment_that_is_missing_is_named_by_the_next_one_alone(
     service: RunningService, tracker: FakeForgejo, database: Database
 ):

@@ -15,6 +15,7 @@ from pointsman.domain.retry_policy import (
     Outcome,
     back_off,
     classify_error,
+    concerns_issue,
 )
 
 QUICK = settings(deadline=None, max_examples=50)
@@ -38,6 +39,12 @@ TABLE = [
     (api.Refused("x"), *[(Outcome.REFUSED, NextStep.DEAD, False)] * 3, True),
     (api.AuthFailed("x"), *[(Outcome.AUTH, NextStep.RETRY, False)] * 3, False),
     (api.Misconfigured("x"), *[(Outcome.MISCONFIGURED, NextStep.RETRY, False)] * 3, False),
+    (
+        api.Blocked("x"),
+        (Outcome.MISCONFIGURED, NextStep.RETRY, False),
+        *[(Outcome.BLOCKED, NextStep.RETRY, False)] * 2,
+        None,
+    ),
     (api.IssueMoved("x", to="y"), *[(Outcome.MOVED, NextStep.RETRY, False)] * 3, True),
     (api.Conflict("x"), *[(Outcome.CONFLICT, NextStep.RETRY, False)] * 3, True),
     (api.UnknownOutcome("x"), UNKNOWN, UNKNOWN, UNAVAILABLE, True),
@@ -68,7 +75,19 @@ TABLE = [
 def test_the_table_of_errors(error, kind, wanted, counts):
     decision = of(error, kind)
     assert (decision.outcome, decision.next_step, decision.outcome_unknown) == wanted
-    assert decision.counts_as_attempt is counts
+    assert decision.counts_as_attempt is (kind is not CREATE if counts is None else counts)
+
+
+def test_an_error_about_one_issue_never_concerns_its_destination():
+    """A create names no issue, so whatever prevents it concerns the destination."""
+    for error in (api.Blocked("x"), api.NotFound("x"), api.IssueMoved("x", to="y")):
+        assert concerns_issue(error, creates=False)
+        assert not concerns_issue(error, creates=True)
+        assert of(error, COMMENT, failures=9).destination_back_off_seconds is None
+    assert concerns_issue(api.RateLimited("x", scope="issue:1"), creates=False)
+    assert not concerns_issue(api.RateLimited("x"), creates=False)
+    for error in (api.Misconfigured("x"), api.AuthFailed("x"), api.Unavailable("x"), api.Refused("x")):
+        assert not concerns_issue(error, creates=False)
 
 
 def test_a_thing_that_is_gone_is_a_fault_of_the_settings_for_a_create_and_an_orphan_for_the_rest():

@@ -211,7 +211,7 @@ def correct_outcomes(
     return outcomes
 
 
-def _correct_outcomes(  # noqa: C901 - a decision table
+def _correct_outcomes(  # noqa: C901, PLR0912 - a decision table
     fault_case: FaultCase, place: RequestRole, *, creates: bool, idempotent: bool, names_issue: bool
 ) -> frozenset[Outcome]:
     status = fault_case.status
@@ -246,5 +246,12 @@ def _correct_outcomes(  # noqa: C901 - a decision table
         if place is not RequestRole.EFFECT:
             outcomes.add(Outcome.MISCONFIGURED)
         return frozenset(outcomes)
-    plain = {401: Outcome.AUTH, 403: Outcome.MISCONFIGURED, 405: Outcome.MISCONFIGURED, 409: Outcome.CONFLICT}
-    return frozenset({{**plain, 423: Outcome.MISCONFIGURED, 429: Outcome.RATE_LIMITED}[status]})
+    if status in (403, 405, 423):
+        # whether one issue or the whole place is concerned, only the tracker's own words can say
+        return frozenset(
+            {Outcome.MISCONFIGURED, Outcome.BLOCKED}
+            if names_issue and not creates
+            else {Outcome.MISCONFIGURED}
+        )
+    plain = {401: Outcome.AUTH, 409: Outcome.CONFLICT, 429: Outcome.RATE_LIMITED}
+    return frozenset({plain[status]})
