@@ -386,6 +386,14 @@ CREATE TABLE ticket (
 )
 WITH (fillfactor='80');
 
+CREATE TABLE ticket_member (
+    source_id integer NOT NULL,
+    fingerprint text NOT NULL,
+    member bytea NOT NULL,
+    resolved boolean NOT NULL,
+    changed_at timestamp with time zone DEFAULT now() NOT NULL
+);
+
 CREATE TABLE ticket_rate_window (
     source_id integer NOT NULL,
     started_at timestamp with time zone DEFAULT now() NOT NULL,
@@ -491,6 +499,9 @@ ALTER TABLE ONLY source
 ALTER TABLE ONLY source_state
     ADD CONSTRAINT source_state_pkey PRIMARY KEY (source_id);
 
+ALTER TABLE ONLY ticket_member
+    ADD CONSTRAINT ticket_member_pkey PRIMARY KEY (source_id, fingerprint, member);
+
 ALTER TABLE ONLY ticket
     ADD CONSTRAINT ticket_pkey PRIMARY KEY (id);
 
@@ -548,6 +559,8 @@ CREATE INDEX report_key_seen ON report_key USING brin (seen_at);
 
 CREATE UNIQUE INDEX ticket_current ON ticket USING btree (source_id, fingerprint) WHERE (NOT superseded);
 
+CREATE INDEX ticket_member_resolved ON ticket_member USING btree (changed_at) WHERE resolved;
+
 CREATE INDEX ticket_throttled ON ticket USING btree (summary_ticket_id) WHERE (summary_ticket_id IS NOT NULL);
 
 CREATE INDEX ticket_unrouted ON ticket USING btree (id) WHERE unrouted;
@@ -585,6 +598,9 @@ ALTER TABLE ONLY link
 
 ALTER TABLE ONLY source_state
     ADD CONSTRAINT source_state_source_id_fkey FOREIGN KEY (source_id) REFERENCES source(id);
+
+ALTER TABLE ONLY ticket_member
+    ADD CONSTRAINT ticket_member_source_id_fkey FOREIGN KEY (source_id) REFERENCES source(id);
 
 ALTER TABLE ONLY ticket_rate_window
     ADD CONSTRAINT ticket_rate_window_source_id_fkey FOREIGN KEY (source_id) REFERENCES source(id);

@@ -167,6 +167,17 @@ create unique index ticket_current on ticket (source_id, fingerprint) where not 
 create index ticket_unrouted on ticket (id) where unrouted;
 create index ticket_throttled on ticket (summary_ticket_id) where summary_ticket_id is not null;
 
+-- The alerts of a ticket whose fingerprint comes from a route's template: it is over when the last of them is.
+create table ticket_member (
+  source_id   integer not null references source,
+  fingerprint text not null,                             -- the ticket's
+  member      bytea not null,                            -- digest of the fingerprint that the source gave the alert
+  resolved    boolean not null,                          -- the source's last word is that the alert is over
+  changed_at  timestamptz not null default now(),        -- when resolved changed
+  primary key (source_id, fingerprint, member)
+);
+create index ticket_member_resolved on ticket_member (changed_at) where resolved;
+
 create table event (
   ticket_id   uuid not null references ticket,
   n           integer not null,

@@ -13,13 +13,15 @@ returning report_id
 -- are deleted before the keys of a problem that is reported all the time.
 select k.source_id, k.key_hash, k.report_id, k.body_sha256, coalesce(r.ticket_id, t.id) as ticket_id, r.state,
        greatest(extract(epoch from now() - k.seen_at), 0)::float8 as key_seconds,
-       t.status, t.reported_resolved, t.unrouted, t.summary_ticket_id is not null as throttled,
-       greatest(extract(epoch from now() - t.reported_at), 0)::float8 as state_seconds,
+       t.status, coalesce(m.resolved, t.reported_resolved) as reported_resolved,
+       t.unrouted, t.summary_ticket_id is not null as throttled,
+       greatest(extract(epoch from now() - coalesce(m.changed_at, t.reported_at)), 0)::float8 as state_seconds,
        greatest(extract(epoch from now() - t.closed_at), 0)::float8 as closed_seconds
-from unnest($1::integer[], $2::bytea[], $3::text[]) as asked (source_id, key_hash, fingerprint)
+from unnest($1::integer[], $2::bytea[], $3::text[], $4::bytea[]) as asked (source_id, key_hash, fingerprint, member)
 join report_key k on k.source_id = asked.source_id and k.key_hash = asked.key_hash
 left join report r on r.id = k.report_id
 left join ticket t on t.source_id = asked.source_id and t.fingerprint = asked.fingerprint and not t.superseded
+left join ticket_member m on m.source_id = asked.source_id and m.fingerprint = asked.fingerprint and m.member = asked.member
 
 -- name: renew_report_keys
 -- Give known keys to reports that are news in spite of them, unless another transaction did so first. Returns the reports
@@ -102,6 +104,20 @@ set span = excluded.span, counted_at = now(),
 select t.source_id, t.fingerprint
 from unnest($1::integer[], $2::text[]) as asked (source_id, fingerprint)
 join ticket t using (source_id, fingerprint) where not t.superseded
+
+-- name: ticket_members
+-- Select the alerts of tickets that fire. The tickets are locked.
+select m.source_id, m.fingerprint, m.member
+from unnest($1::integer[], $2::text[]) as asked (source_id, fingerprint)
+join ticket_member m using (source_id, fingerprint) where not m.resolved
+
+-- name: upsert_ticket_members
+-- Store whether alerts of locked tickets fire.
+insert into ticket_member (source_id, fingerprint, member, resolved)
+select * from unnest($1::integer[], $2::text[], $3::bytea[], $4::boolean[]) order by 1, 2, 3
+on conflict (source_id, fingerprint, member) do update
+set resolved = excluded.resolved,
+    changed_at = case when ticket_member.resolved = excluded.resolved then ticket_member.changed_at else now() end
 
 -- name: list_parked_reports
 -- Select parked reports, oldest first.

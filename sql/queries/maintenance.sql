@@ -40,6 +40,16 @@ with deleted as (
   returning 1)
 select count(*) from deleted
 
+-- name: delete_ticket_members
+-- Delete the alerts of tickets 30 days after they ended.
+with deleted as (
+  delete from ticket_member where ctid = any (array(
+    select m.ctid from ticket_member m, lease l
+    where l.name = $1 and l.holder = $2 and l.epoch = $3 and l.expires_at > now()
+      and m.resolved and m.changed_at < now() - interval '30 days' limit 1000))
+  returning 1)
+select count(*) from deleted
+
 -- name: delete_marker_observations
 -- Delete observations of markers after 90 days.
 with deleted as (

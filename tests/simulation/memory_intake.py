@@ -147,12 +147,12 @@ class IntakeMemory(Tables):
                 new.append({"report_id": report_id})
         return new
 
-    def known_report_keys(self, source_ids, keys, fingerprints):
+    def known_report_keys(self, source_ids, keys, *_):
         unknown = dict.fromkeys(
             ("status", "reported_resolved", "unrouted", "throttled", "state_seconds", "closed_seconds")
         )
         rows = []
-        for source_id, key, _ in zip(source_ids, keys, fingerprints, strict=True):
+        for source_id, key in zip(source_ids, keys, strict=True):
             if (source_id, key) in self.report_keys:
                 report_id, digest = self.report_keys[source_id, key]
                 ticket_id, state = self.reports.get(report_id, (None, None))

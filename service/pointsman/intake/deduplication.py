@@ -76,7 +76,11 @@ async def deduplicate(con: Connection, batch: Sequence[Incoming]) -> tuple[list[
     known = await store.known_reports(
         con,
         [
-            (*_key(incoming), incoming.report.fingerprint if incoming.report is not None else "")
+            (
+                *_key(incoming),
+                incoming.report.fingerprint if incoming.report is not None else "",
+                incoming.member,
+            )
             for incoming in batch
             if incoming.report_id not in new_ids
         ],

@@ -32,6 +32,8 @@ class Incoming:
     source_slug: str = ""
     ticket_rate_limit: int = 0
     """Most tickets that the source may open in a minute before the rest is throttled; 0: no limit."""
+    member: bytes | None = None
+    """Digest of the source's own fingerprint, if a route's template replaced it: the ticket may stand for several alerts."""
     key_basis: KeyBasis = KeyBasis.REQUEST
     """What its key identifies."""
     settle_seconds: float = SETTLE_SECONDS

@@ -64,11 +64,14 @@ class ReportPreparer:
         if part:
             body, headers = msgspec.json.encode(report), {**headers, PART_HEADER: str(part)}
         routes: tuple[Route, ...] = ()
-        choice = Choice()
+        choice, member = Choice(), None
         if report is not None:
             routes = self._candidate_routes(source, ticket_kind, report)
             choice = choose(routes, ticket_kind)
+            own_fingerprint = report.fingerprint
             report = self._with_template_fingerprint(source, ticket_kind, routes, report)
+            if own_fingerprint and report.fingerprint != own_fingerprint:
+                member = sha256(own_fingerprint.encode("utf-8", "replace"))
             if not report.fingerprint:
                 report = replace(report, fingerprint=str(ticket_id))
         return Incoming(
@@ -87,6 +90,7 @@ class ReportPreparer:
             new_ticket_id=ticket_id,
             source_slug=source.slug,
             ticket_rate_limit=ticket_rate_limit(source, ticket_kind),
+            member=member,
             key_basis=key_basis_of(source, report, key=key),
             settle_seconds=settle_seconds(source),
         )

@@ -22,6 +22,7 @@ from pointsman.intake.generations import (
     successor_event,
 )
 from pointsman.intake.incoming import Incoming
+from pointsman.intake.members import apply_members
 from pointsman.intake.thresholds import evaluate_thresholds, record_occurrences
 from pointsman.storage import intake as store
 from pointsman.storage import ticket_throttle as throttle_store
@@ -68,6 +69,7 @@ async def decide(con: Connection, reports: Sequence[Incoming], mail_id: int | No
     if not by_ticket:
         return decision
     batches = await _upsert_tickets(con, decision, by_ticket)
+    partly_resolved = await apply_members(con, batches)
     current = {(batch.ticket.source_id, batch.ticket.fingerprint): batch.ticket for batch in batches}
     if any(incoming.candidate_routes for incoming in reports):
         await evaluate_thresholds(con, batches)
@@ -81,6 +83,9 @@ async def decide(con: Connection, reports: Sequence[Incoming], mail_id: int | No
             decision.changes.events.append(successor_event(successor, incoming))
             current[key] = successor.ticket
         ticket = current[key]
+        if incoming.report_id in partly_resolved:
+            decision.ticket_of[incoming.report_id] = incoming.new_ticket_id = ticket.id
+            continue
         if incoming.report_id in decision.threshold_targets:
             targets[ticket.id] = decision.threshold_targets[incoming.report_id]
         decision.ticket_of[incoming.report_id] = ticket.id

@@ -58,11 +58,11 @@ class Alertmanager(Source[AlertmanagerSettings]):
         left_out = whole.get("truncatedAlerts")
         hidden = left_out if type(left_out) is int and left_out > 0 else 0
         if self.settings.ticket_per == "group":
-            return [self._group(whole, alerts, len(alerts) + hidden)] if alerts else []
+            return self._group(whole, alerts, hidden) if alerts else []
         limit = MAX_REPORTS - 1 if hidden or len(alerts) > MAX_REPORTS else MAX_REPORTS
         reports = [self._alert(whole, alert) for alert in alerts[:limit]]
-        if rest := len(alerts[limit:]) + hidden:
-            reports.append(self._group(whole, alerts[limit:], rest))
+        if alerts[limit:] or hidden:
+            reports += self._group(whole, alerts[limit:], hidden)
         return reports
 
     def _alert(self, whole: Mapping[str, Any], alert: Mapping[str, Any]) -> Report:
@@ -95,11 +95,20 @@ class Alertmanager(Source[AlertmanagerSettings]):
             close_reason="completed" if over and self.settings.close_on_resolved else None,
         )
 
-    def _group(self, whole: Mapping[str, Any], alerts: Sequence[Mapping[str, Any]], count: int) -> Report:
-        """Return one report for several alerts of a group."""
+    def _group(
+        self, whole: Mapping[str, Any], alerts: Sequence[Mapping[str, Any]], hidden: int
+    ) -> Sequence[Report]:
+        """Return one report for several alerts of a group, ``hidden`` of which are left out of the message.
+
+        Nothing is known of hidden alerts: Alertmanager makes the status of the listed ones alone. So no report says that a
+        group is over, or not, if all its listed alerts are and others are hidden.
+        """
+        count = len(alerts) + hidden
         labels, notes = nested(whole, "commonLabels"), nested(whole, "commonAnnotations")
         group = text(whole, "groupKey") or _digest(nested(whole, "groupLabels"))
         over = text(whole, "status") == "resolved"
+        if over and hidden:
+            return []
         states = sorted(
             f"{_alert_fingerprint(alert)} {alert['status']} {text(alert, 'startsAt')}" for alert in alerts
         )
@@ -110,7 +119,7 @@ class Alertmanager(Source[AlertmanagerSettings]):
         if count > len(lines):
             lines.append(f"… and {count - len(lines)} more")
         amount = "1 alert" if count == 1 else f"{count} alerts"
-        return Report(
+        report = Report(
             action="resolved" if over else "opened",
             fingerprint=fingerprint("group", group),
             title=f"{_title(labels or nested(whole, 'groupLabels'), notes)} ({amount})",
@@ -126,6 +135,7 @@ class Alertmanager(Source[AlertmanagerSettings]):
             problem_id=group,
             close_reason="completed" if over and self.settings.close_on_resolved else None,
         )
+        return [report]
 
 
 def _alert_fingerprint(alert: Mapping[str, Any]) -> str:

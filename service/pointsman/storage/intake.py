@@ -128,9 +128,12 @@ async def claim_keys(con: Connection, keys: Sequence[ReportKey]) -> set[uuid.UUI
 
 
 async def known_reports(
-    con: Connection, keys: Sequence[tuple[int, bytes, str]]
+    con: Connection, keys: Sequence[tuple[int, bytes, str, bytes | None]]
 ) -> Mapping[tuple[int, bytes], KnownReport]:
-    """Return the last report of each claimed key (source, hash, and the fingerprint whose ticket is asked for)."""
+    """Return the last report of each claimed key.
+
+    Each is asked for with source, hash, the fingerprint of its ticket, and the alert within that ticket, if it has several.
+    """
     records = await con.fetch(SQL["known_report_keys"], *_columns(keys))
     return {(row.source_id, row.key_hash): row for row in rows_of(KnownReport, records)}
 
@@ -144,6 +147,30 @@ async def renew_keys(con: Connection, keys: Sequence[tuple[ReportKey, uuid.UUID]
 async def refresh_keys(con: Connection, keys: Sequence[tuple[int, bytes]]) -> None:
     """Record that keys (source and hash) were seen again."""
     await con.execute(SQL["refresh_report_keys"], *_columns(keys))
+
+
+class TicketMember(NamedTuple):
+    """An alert of a ticket that stands for several, and whether the source said that it is over."""
+
+    source_id: int
+    fingerprint: str
+    member: bytes
+    resolved: bool
+
+
+async def firing_members(
+    con: Connection, tickets: Sequence[tuple[int, str]]
+) -> dict[tuple[int, str], set[bytes]]:
+    """Return the alerts that fire of each locked ticket (source and fingerprint)."""
+    members: dict[tuple[int, str], set[bytes]] = {ticket: set() for ticket in tickets}
+    for record in await con.fetch(SQL["ticket_members"], *_columns(tickets)):
+        members[record["source_id"], record["fingerprint"]].add(record["member"])
+    return members
+
+
+async def write_members(con: Connection, members: Sequence[TicketMember]) -> None:
+    """Store whether alerts of locked tickets fire; each alert once."""
+    await con.execute(SQL["upsert_ticket_members"], *_columns(members))
 
 
 async def upsert_tickets(

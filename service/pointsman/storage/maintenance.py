@@ -26,6 +26,7 @@ DELETE_STEPS = (
     "delete_report_keys",
     "delete_webhook_keys",
     "delete_deliveries",
+    "delete_ticket_members",
     "delete_marker_observations",
     "delete_audit_entries",
     "delete_occurrences",

@@ -47,7 +47,7 @@ class Sender:
         )
         return self
 
-    def report(self, action: str, key: str = "") -> Incoming:
+    def report(self, action: str, key: str = "", member: str = "") -> Incoming:
         body = (key or action).encode()
         return Incoming(
             report_id=uuid7(),
@@ -67,6 +67,7 @@ class Sender:
             new_ticket_id=uuid7(),
             source_slug="shop",
             ticket_rate_limit=self.allowed,
+            member=sha256(member.encode()) if member else None,
             key_basis=self.basis,
         )
 
@@ -244,3 +245,32 @@ async def test_a_repeat_of_a_throttled_ticket_gets_an_issue_when_the_rate_allows
         "select kind from event where ticket_id = $1 order by n", throttled["id"]
     )
     assert [row["kind"] for row in kinds] == ["opened", "released"]
+
+
+async def test_a_ticket_of_several_alerts_is_closed_when_the_last_of_them_ends(alertmanager: Sender):
+    def alert(action: str, host: str) -> Incoming:
+        return alertmanager.report(action, f"{action} {host}", host)
+
+    await alertmanager.accept(alert("opened", "web-1"), alert("opened", "web-2"))
+    [partly] = await alertmanager.accept(alert("resolved", "web-2"))
+    assert await alertmanager.is_open()
+    assert partly.ticket_id is not None
+    assert [result.repeated for result in await alertmanager.accept(alert("opened", "web-1"))] == [True]
+    assert await alertmanager.events() == ["opened"]
+    await alertmanager.accept(alert("resolved", "web-1"))
+    assert not await alertmanager.is_open()
+    await alertmanager.pass_time(minutes=4)
+    await alertmanager.database.execute(
+        "update ticket_member set changed_at = changed_at - interval '4 minutes'"
+    )
+    await alertmanager.accept(alert("opened", "web-2"))
+    assert await alertmanager.is_open()
+    await alertmanager.accept(alertmanager.report("resolved", "web-2 is over for good", "web-2"))
+    assert not await alertmanager.is_open()
+
+
+async def test_alerts_that_end_in_one_batch_close_their_ticket_once(alertmanager: Sender):
+    hosts = ("web-1", "web-2", "web-3")
+    await alertmanager.accept(*(alertmanager.report("opened", host, host) for host in hosts))
+    await alertmanager.accept(*(alertmanager.report("resolved", f"{host} is over", host) for host in hosts))
+    assert await alertmanager.events() == ["opened", "resolved", "closed"]

@@ -154,6 +154,13 @@ OLD_AND_NEW = {
         " select 1, gen_random_uuid(), n, n, 'answer', now() - case when n <= 2500 then interval '91 days'"
         " else interval '89 days' end from generate_series(1, 2503) n"
     ),
+    "ticket_member": (
+        "with s as (insert into source (slug, kind) values ('m', 'x') returning id)"
+        " insert into ticket_member (source_id, fingerprint, member, resolved, changed_at)"
+        " select s.id, 'f', int4send(n), n <> 2501,"
+        " now() - case when n <= 2501 then interval '31 days' else interval '29 days' end"
+        " from s, generate_series(1, 2503) n"
+    ),
     "audit": (
         "insert into audit (actor, action, object, at)"
         " select 'x', 'x', 'x', now() - case when n <= 2500 then interval '13 months' else interval '11 months' end"

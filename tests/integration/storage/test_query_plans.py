@@ -268,6 +268,7 @@ STATEMENTS: dict[tuple[str, str], tuple[Args, bool]] = {
     ("delivery_writer", "update_tickets"): (
         lambda g, n: [
             g.tickets[:n], [1] * n, [None] * n, [5] * n, [None] * n, [False] * n, [False] * n, ["x"] * n,
+            [False] * n, [False] * n,
         ],
         False,
     ),
@@ -313,7 +314,9 @@ def _text(value: Any) -> str:
             return value.isoformat()
         case list():
             quoted = (
-                "null" if element is None else '"' + _text(element).replace("\\", "\\\\").replace('"', '\\"') + '"'
+                "null"
+                if element is None
+                else '"' + _text(element).replace("\\", "\\\\").replace('"', '\\"') + '"'
                 for element in value
             )
             return "{" + ",".join(quoted) + "}"
@@ -327,7 +330,8 @@ def _scans(node: dict[str, Any]) -> Iterator[tuple[str, str, int]]:
     for hot in HOT:
         if table == hot or (hot in ("report", "attempt") and table.startswith(f"{hot}_2")):
             read = node["Actual Rows"] + sum(
-                node.get(f"Rows Removed by {reason}", 0) for reason in ("Filter", "Index Recheck", "Join Filter")
+                node.get(f"Rows Removed by {reason}", 0)
+                for reason in ("Filter", "Index Recheck", "Join Filter")
             )
             if node["Node Type"] != "ModifyTable":
                 yield node["Node Type"], table, round(read * node["Actual Loops"])

@@ -4,16 +4,28 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
 from pointsman.config.file import SourceLimits
-from pointsman.domain.routing import Match, Route
+from pointsman.domain.repeats import SETTLE_SECONDS, KeyBasis
+from pointsman.domain.routing import Match, Options, Route
 from pointsman.domain.states import TicketKind
 from pointsman.domain.ticket_throttle import NEW_TICKETS_PER_MINUTE
-from pointsman.intake.preparation import choose, key_hash_of, ticket_rate_limit
+from pointsman.intake.incoming import Incoming
+from pointsman.intake.preparation import (
+    ReportPreparer,
+    choose,
+    key_basis_of,
+    key_hash_of,
+    settle_seconds,
+    ticket_rate_limit,
+)
 from pointsman.plugin_api import Report
 from pointsman.plugin_host.instances import LiveSource
+from pointsman.plugin_host.snapshot import ConfigReloader
 
 SOURCE = LiveSource(1, "shop", "generic", None, ())
 DIGEST = b"d" * 32
@@ -56,3 +68,33 @@ def test_the_rate_limit_of_a_source_holds_for_alerts_alone(configured: int | Non
     source = replace(SOURCE, limits=SourceLimits(new_tickets_per_minute=configured))
     assert ticket_rate_limit(source, TicketKind.ALERT) == limit
     assert ticket_rate_limit(source, TicketKind.SUPPORT) == 0
+
+
+def test_the_basis_of_a_key_is_what_it_identifies():
+    def basis(a_report: Report | None, key: str | None = None) -> KeyBasis:
+        return key_basis_of(SOURCE, a_report, key=key)
+
+    state = Report(action="opened", fingerprint="f", dedupe="a", dedupe_by="state")
+    assert basis(state) is KeyBasis.STATE
+    assert basis(report("a")) is KeyBasis.REQUEST
+    assert basis(report()) is KeyBasis.BODY
+    for never in (report(""), report(action="test"), None):
+        assert basis(never) is KeyBasis.REQUEST
+    assert basis(state, "Idempotency-Key") is basis(report(), "Idempotency-Key") is KeyBasis.REQUEST
+
+
+@pytest.mark.parametrize(("configured", "seconds"), [(None, SETTLE_SECONDS), (0, 0), (60, 60)])
+def test_the_settle_time_is_a_limit_of_the_source(configured: int | None, seconds: float):
+    assert settle_seconds(replace(SOURCE, limits=SourceLimits(settle_seconds=configured))) == seconds
+
+
+def test_an_alert_whose_fingerprint_a_route_replaces_is_a_member_of_its_ticket():
+    def prepared(fingerprint: str | None) -> Incoming:
+        routes = [Route(1, Match(), (1,), options=Options(fingerprint=fingerprint))]
+        config = SimpleNamespace(current=SimpleNamespace(routes=routes))
+        return ReportPreparer(cast(ConfigReloader, config)).prepare(SOURCE, report(), b"{}", {})
+
+    assert prepared(None).member is None
+    member = prepared("{{ source }}").member
+    assert member is not None
+    assert member == prepared("{{ source }} {{ title }}").member

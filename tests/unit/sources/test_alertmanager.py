@@ -69,6 +69,15 @@ def test_alerts_that_alertmanager_left_out_are_told_of():
     assert [report.title for report in reports][1:] == ["HighLatency (12 alerts)"]
 
 
+@pytest.mark.parametrize("source", [SOURCE, CLOSING])
+def test_a_truncated_message_does_not_say_that_the_hidden_alerts_are_over(source):
+    reports = read(am_group(am_alert(1, "resolved"), status="resolved", truncatedAlerts=12), source)
+    assert [(report.action, report.fingerprint) for report in reports] == [("resolved", "0000000000000001")]
+    whole = Alertmanager(AlertmanagerSettings(ticket_per="group", close_on_resolved=True))
+    assert read(am_group(am_alert(1, "resolved"), status="resolved", truncatedAlerts=12), whole) == []
+    assert read(am_group(am_alert(1), truncatedAlerts=12), whole)[0].action == "opened"
+
+
 def test_a_group_can_be_a_ticket():
     single, more = am_group(am_alert(1)), am_group(am_alert(1), am_alert(2))
     [first], [second] = read(single, GROUPS), read(more, GROUPS)
