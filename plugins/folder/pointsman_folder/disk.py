@@ -125,7 +125,7 @@ def locked(dirs: Dirs) -> Iterator[int]:
         fd = os.open(LOCK, os.O_RDWR | os.O_CREAT | _HERE, 0o666, dir_fd=dirs.root)
         try:
             if _take(fd, dirs.root):
-                _sweep(dirs)
+                _delete_leftovers(dirs)
                 yield fd
                 return
         finally:
@@ -146,7 +146,7 @@ def _take(fd: int, root: int) -> bool:
     return False
 
 
-def _sweep(dirs: Dirs) -> None:
+def _delete_leftovers(dirs: Dirs) -> None:
     for fd in dirs.all:
         with os.scandir(fd) as entries:
             left = [item.name for item in entries if item.name.startswith(_TEMP)]

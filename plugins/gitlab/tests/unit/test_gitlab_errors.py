@@ -19,8 +19,8 @@ from pointsman.plugin_api import (
 from pointsman_gitlab.errors import message_of, problem
 
 
-def answer(status: int, said: object = None, method: str = "POST", **headers: str) -> Response:
-    body = said if isinstance(said, bytes) else json.dumps(said).encode()
+def answer(status: int, content: object = None, method: str = "POST", **headers: str) -> Response:
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
     reported = {name.replace("_", "-"): value for name, value in headers.items()}
     return Response(method=method, path="/x", status=status, headers=reported, body=body)
 

@@ -169,17 +169,20 @@ class SourceConformanceSuite:
 
     def test_the_same_problem_later_is_the_same_problem(self, source_case: SourceCase) -> None:
         """Fingerprints hold nothing that changes with time, and a later report is no repeat of the first."""
-        tried = [one for one in source_case.examples if one.later is not None]
-        named = [report.fingerprint for one in source_case.examples for report in read(source_case, one)]
+        repeatable = [example for example in source_case.examples if example.later is not None]
+        named = [
+            report.fingerprint for example in source_case.examples for report in read(source_case, example)
+        ]
         if not any(named):
             pytest.skip("each report is a problem of its own")
-        assert tried, "no example has `later`: the same problems, reported again"
-        for example in tried:
+        assert repeatable, "no example has `later`: the same problems, reported again"
+        for example in repeatable:
             first, later = read(source_case, example), read(source_case, example, example.later)
-            assert [one.fingerprint for one in first] == [one.fingerprint for one in later], example.name
-            for one, other in zip(first, later, strict=True):
-                assert one.fingerprint, f"{example.name}: an empty fingerprint names no problem"
-                assert one.dedupe is None or not one.dedupe or one.dedupe != other.dedupe, (
+            fingerprints = [report.fingerprint for report in first]
+            assert fingerprints == [report.fingerprint for report in later], example.name
+            for report, repetition in zip(first, later, strict=True):
+                assert report.fingerprint, f"{example.name}: an empty fingerprint names no problem"
+                assert not report.dedupe or report.dedupe != repetition.dedupe, (
                     f"{example.name}: the later report is taken for a repeat"
                 )
 
