@@ -89,9 +89,11 @@ class RateLimiter:
         limits = {limit.scope: limit for limit in destination.rate_limits}
         limit = limits.get(scope.partition(":")[0]) or limits.get(ALL) or RateLimit(ALL, 0.0, 1.0)
         credential = _credential(destination)
-        for (bucket_credential, _), bucket in self._buckets.items():
-            if bucket_credential == credential:
+        for (bucket_credential, bucket_scope), bucket in self._buckets.items():
+            if bucket_credential == credential and bucket_scope == limit.scope:
                 bucket.local.clear()
+            elif bucket_credential == credential:
+                bucket.local.clear_prefetched()
         await rate_limits.slow_down(
             self._database,
             destination.id,
@@ -154,7 +156,7 @@ class SharedBucket:
 
     def give_back(self, *, priority: bool) -> None:
         """Keep a token that was not used for the next write of this replica."""
-        self.local.add(time.monotonic(), 1, priority=priority)
+        self.local.give_back(priority=priority)
 
     async def _serve_waiters(self) -> None:
         while self._waiters:
@@ -201,10 +203,10 @@ class SharedBucket:
         """Give the acquired tokens to the waiting writes, and tell the others how long to wait."""
         now = time.monotonic()
         if acquired.blocked_seconds:
-            self.local.clear()
+            self.local.clear_prefetched()
         self.local.add(now, max(0, acquired.normal - len(normal)))
-        self._give_tokens(now, priority[: acquired.priority], priority=True)
-        self._give_tokens(now, normal[: acquired.normal], priority=False)
+        self._give_tokens(priority[: acquired.priority], priority=True)
+        self._give_tokens(normal[: acquired.normal], priority=False)
         refused_priority, refused_normal = priority[acquired.priority :], normal[acquired.normal :]
         until_token = max(0.0, 1.0 - acquired.tokens) / acquired.rate
         must_wait = refused_priority or acquired.blocked_seconds
@@ -226,10 +228,10 @@ class SharedBucket:
                         schedule.wait_seconds(now, acquired.blocked_seconds + wait, acquired.rate)
                     )
 
-    def _give_tokens(self, now: float, futures: list[asyncio.Future[float]], *, priority: bool) -> None:
+    def _give_tokens(self, futures: list[asyncio.Future[float]], *, priority: bool) -> None:
         for future in futures:
             if future.done():
-                self.local.add(now, 1, priority=priority)
+                self.local.give_back(priority=priority)
             else:
                 future.set_result(0.0)
 

@@ -1,8 +1,8 @@
 """Token buckets: turn declared quotas into rate limits, and compute tokens and waiting times.
 
-A bucket holds at most ``burst`` tokens and fills at ``rate`` tokens per second; each write takes one. With a rate of 80 % of a
-published limit and a burst of the other 20 %, no window of the limit's length contains more writes than published. The same
-arithmetic is in ``sql/queries/rate_limits.sql``, for the buckets that all replicas share.
+A bucket holds at most ``burst`` tokens and fills at ``rate`` tokens per second; each write takes one. A share
+of a published limit is its steady rate and the rest its burst, so no window of the limit's length contains more writes than
+published. The same arithmetic is in ``sql/queries/rate_limits.sql``, for the buckets that all replicas share.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ import msgspec
 from pointsman.plugin_api import Quota
 
 RATE_SHARE = 0.8
+"""The part of a limit that is its steady rate; the rest can be saved up and used at once."""
+LONG_WINDOW_SECONDS = 600.0
+LONG_WINDOW_RATE_SHARE = 0.4
+"""The steady part of a limit over a longer window, such as an hour: an allowance that was not used may be used at once."""
 PRIORITY_SHARE = 0.2
 """The last part of a bucket, reserved for creates, closes and reopens."""
 OPERATOR_BURST_SECONDS = 5.0
@@ -56,15 +60,13 @@ def rate_limits_of(declared: Iterable[Quota], writes_per_minute: int | None) -> 
     if writes_per_minute is not None:
         rate = writes_per_minute / 60.0
         return (RateLimit("all", rate, max(1.0, OPERATOR_BURST_SECONDS * rate)),) if rate else ()
-    limits = [
-        RateLimit(
-            quota.scope,
-            RATE_SHARE * quota.calls / quota.seconds,
-            max(1.0, (1.0 - RATE_SHARE) * quota.calls),
-        )
-        for quota in declared
-    ]
+    limits = [_rate_limit_of(quota) for quota in declared]
     return tuple(sorted(limits, key=lambda limit: (limit.rate, limit.scope)))
+
+
+def _rate_limit_of(quota: Quota) -> RateLimit:
+    share = LONG_WINDOW_RATE_SHARE if quota.seconds >= LONG_WINDOW_SECONDS else RATE_SHARE
+    return RateLimit(quota.scope, share * quota.calls / quota.seconds, max(1.0, (1.0 - share) * quota.calls))
 
 
 def shared_limit(configured: Iterable[int | None]) -> int | None:
@@ -92,9 +94,11 @@ def wait_seconds(
 
 
 class LocalTokens:
-    """The tokens that a replica took from a shared bucket in advance.
+    """The tokens that a replica took from a shared bucket and did not use yet.
 
-    Never more than those of a second, and not for long: a rate limit that the tracker reports does not reduce them.
+    Those taken in advance are never more than those of a second, and not kept for long: a rate limit that the tracker
+    reports does not reduce them. Those that a write gave back, because another bucket had none, are kept until they are
+    used: the bucket may need many seconds for each.
     """
 
     def __init__(self, limit: RateLimit) -> None:
@@ -102,16 +106,21 @@ class LocalTokens:
         self._normal = 0
         self._priority = 0
         self._added_at = 0.0
+        self._returned = {False: 0, True: 0}
 
     @property
     def count(self) -> int:
         """Return the number of all tokens."""
-        return self._normal + self._priority
+        return self._normal + self._priority + sum(self._returned.values())
 
     def acquire(self, now: float, *, priority: bool) -> bool:
         """Take a token. The last fifth, and those taken from the bucket's last fifth, are for priority writes alone."""
+        for kind in (True, False) if priority else (False,):
+            if self._returned[kind]:
+                self._returned[kind] -= 1
+                return True
         if now - self._added_at > PREFETCH_SECONDS:
-            self.clear()
+            self.clear_prefetched()
         if priority and self._priority:
             self._priority -= 1
             return True
@@ -123,15 +132,24 @@ class LocalTokens:
     def add(self, now: float, count: int, *, priority: bool = False) -> None:
         """Add tokens; those above the limit are dropped."""
         self._added_at = now
-        count = min(count, max(1, self._limit.prefetch_limit) - self.count)
+        count = min(count, max(1, self._limit.prefetch_limit) - self._normal - self._priority)
         if count > 0 and priority:
             self._priority += count
         elif count > 0:
             self._normal += count
 
-    def clear(self) -> None:
-        """Drop all tokens."""
+    def give_back(self, *, priority: bool) -> None:
+        """Keep a token that a write took and did not use, for the next write of its kind."""
+        self._returned[priority] += 1
+
+    def clear_prefetched(self) -> None:
+        """Drop the tokens that were taken in advance."""
         self._normal = self._priority = 0
+
+    def clear(self) -> None:
+        """Drop all tokens, because the tracker asked to wait and the shared bucket is emptied."""
+        self.clear_prefetched()
+        self._returned = {False: 0, True: 0}
 
 
 class WaiterSchedule:

@@ -13,7 +13,8 @@ import pytest
 
 from pointsman.delivery.rate_limiter import RateLimiter
 from pointsman.domain.states import DeliveryKind
-from pointsman.domain.token_bucket import RateLimit
+from pointsman.domain.token_bucket import RateLimit, rate_limits_of
+from pointsman.plugin_api import Quota
 from pointsman.plugin_host.instances import LiveDestination
 from pointsman.storage import rate_limits as rows
 from pointsman.storage.db import Database
@@ -224,6 +225,26 @@ async def test_a_failing_database_is_raised_to_all_waiting_writes(database: Data
     assert [type(error) for error in failed] == [ConnectionError] * 5
     counting.fails = None
     assert await budgets.acquire(where, CREATE, 1) == 0.0
+
+
+async def test_300_waiting_creates_need_less_than_five_minutes_of_githubs_limits_and_no_refusal(
+    database: Database,
+):
+    """Eight lanes ask at once, as they do for one destination; the model counts GitHub's sliding windows."""
+    quotas = (Quota("content", 80, 60.0), Quota("content-hour", 500, 3600.0))
+    limiter = RateLimiter(database)
+    there = destination(1, *rate_limits_of(quotas, None))
+    now, created = 0.0, []
+    while len(created) < 300:
+        waits = await asyncio.gather(*(limiter.acquire(there, CREATE, lane) for lane in range(8)))
+        created += [now] * waits.count(0.0)
+        if 0.0 not in waits:
+            await pass_time(database, 1.0)
+            now += 1.0
+        assert now <= 300, f"{len(created)} of 300 after five minutes"
+    for quota in quotas:
+        for at in created:
+            assert sum(at - quota.seconds < other <= at for other in created) <= quota.calls
 
 
 async def test_rate_limits_of_single_issues_are_kept_in_memory(database: Database):

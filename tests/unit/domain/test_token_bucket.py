@@ -30,9 +30,9 @@ STEPS = st.lists(st.floats(0, 30, allow_nan=False), max_size=120)
 # -- from limits to buckets ------------------------------------------------------------------------------------------
 
 
-def test_four_fifths_of_a_limit_are_used_steadily_and_one_fifth_at_once():
+def test_four_fifths_of_a_limit_are_used_steadily_and_three_fifths_of_an_hour_at_once():
     [hour, minute] = rate_limits_of((Quota("content", 80, 60.0), Quota("content-hour", 500, 3600.0)), None)
-    assert (hour.scope, hour.rate, hour.burst) == ("content-hour", 400 / 3600, pytest.approx(100))
+    assert (hour.scope, hour.rate, hour.burst) == ("content-hour", 200 / 3600, pytest.approx(300))
     assert (minute.scope, minute.rate, minute.burst) == ("content", 64 / 60, pytest.approx(16))
 
 
@@ -70,6 +70,27 @@ def test_what_is_not_urgent_can_always_take_one(limit):
     [rate_limit] = rate_limits_of((limit,), None)
     assert rate_limit.burst - rate_limit.priority_tokens >= 1.0 - 1e-9
     assert 0 <= rate_limit.priority_tokens <= 0.2 * rate_limit.burst + 1e-9
+
+
+@given(st.lists(st.sampled_from(["take", "take priority", "give back", "clear prefetched"]), max_size=60))
+def test_a_token_that_was_given_back_is_used_by_the_next_write_and_never_lost(steps):
+    """Even by a bucket that is so slow that no token may be taken in advance, and after any time."""
+    tokens, returned, now = LocalTokens(RateLimit("hour", 0.05, 300.0)), {False: 0, True: 0}, 0.0
+    for step in steps:
+        now += PREFETCH_SECONDS * 3
+        if step == "give back":
+            tokens.give_back(priority=True)
+            tokens.give_back(priority=False)
+            returned = {kind: count + 1 for kind, count in returned.items()}
+        elif step == "clear prefetched":
+            tokens.clear_prefetched()
+        else:
+            priority = step == "take priority"
+            kinds = [kind for kind in ((True, False) if priority else (False,)) if returned[kind]]
+            assert tokens.acquire(now, priority=priority) is bool(kinds)
+            if kinds:
+                returned[kinds[0]] -= 1
+        assert tokens.count == sum(returned.values())
 
 
 # -- the arithmetic --------------------------------------------------------------------------------------------------
