@@ -16,6 +16,7 @@ from pointsman.storage.destinations import DestinationStatusRow
 from pointsman.storage.explain import HistoryRows
 from pointsman.web.admission import AdmissionControl
 from pointsman.web.metrics import Metrics
+from pointsman.web.refusals import Refusals
 from ticket_rows import (
     TICKET,
 )
@@ -95,6 +96,7 @@ def fake_services(
         connections=SimpleNamespace(guard_of=lambda _: None, draining=False),
         draining=False,
         metrics=Metrics(),
+        refusals=Refusals(),
         config=SimpleNamespace(current=snapshot),
     )
 

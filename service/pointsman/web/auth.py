@@ -10,6 +10,7 @@ from aiohttp import web
 
 from pointsman.crypto import digest_matches, token_digest, token_matches
 from pointsman.plugin_host.instances import LiveSource
+from pointsman.web.middleware import add_log_fields
 from pointsman.web.problems import Problem, unauthorized
 from pointsman.web.services import Services, services_of
 
@@ -56,6 +57,8 @@ def source_for_intake(request: web.Request) -> LiveSource:
     token = request.match_info.get("token", "") or bearer(request) or basic_password(request)
     source = services_of(request).config.current.sources.get(slug)
     matches = token_matches(token, source.digests if source is not None else ())
+    if source is not None:
+        add_log_fields(request, source=source.slug)
     if source is None or not matches:
         raise unauthorized("unknown source" if source is None else "wrong token")
     return source

@@ -87,6 +87,11 @@ class Metrics:
         self.rejected_connections = self._counter(
             "http_rejected_connections", "Connections that were refused or cut, by reason", "reason"
         )
+        self.refused_credentials = self._counter(
+            "refused_credentials",
+            "Requests with a wrong token, password or signature; the slug is that of a source or destination that exists",
+            *("endpoint", "slug"),
+        )
         self.intake_batch_size = self._histogram(
             "intake_batch_size",
             "Reports committed in one transaction",

@@ -13,11 +13,11 @@ from aiohttp import web
 from pointsman.errors import DatabaseError, Overloaded
 from pointsman.intake.errors import InvalidRequest
 from pointsman.logs import logger
-from pointsman.web import client_address
+from pointsman.web import client_address, refusals
 from pointsman.web.admission import RESERVATION, MemoryReservation
 from pointsman.web.endpoint import request_class_of
 from pointsman.web.problems import Problem, as_problem, unavailable
-from pointsman.web.services import services_of
+from pointsman.web.services import Services, services_of
 
 log = logger("web")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -71,6 +71,10 @@ async def request_middleware(request: web.Request, handler: Handler) -> web.Stre
     try:
         admission = services.admission.admit(request_class_of(request), None if client is peer else client)
         response, error = await _respond(request, handler, admission)
+        seconds = time.monotonic() - started
+        if response.status == 401:
+            reservation.release()
+            await _count_refusal(services, route, log_fields, client)
         if services.draining or services.connections.draining:
             # the client's next request goes to another replica
             response.force_close()
@@ -78,7 +82,6 @@ async def request_middleware(request: web.Request, handler: Handler) -> web.Stre
         if guard is not None:
             guard.request_finished()
         reservation.release()
-    seconds = time.monotonic() - started
     response.headers["X-Request-ID"] = request_id
     response.headers.setdefault("X-Content-Type-Options", "nosniff")
     services.metrics.count_request(route, response.status, seconds)
@@ -94,11 +97,30 @@ async def request_middleware(request: web.Request, handler: Handler) -> web.Stre
         }
         if error is not None:
             fields["exc_info"] = error
-        if response.status >= 500 and response.status != 503:
-            log.error("request", **fields)
-        else:
-            log.info("request", **fields)
+        _log_request(response.status, fields)
     return response
+
+
+def _log_request(status: int, fields: dict[str, object]) -> None:
+    if status >= 500 and status != 503:
+        log.error("request", **fields)
+    elif status == 401 and refusals.slug_of(fields):
+        # the sender of a source or tracker that exists: its reports and webhooks are lost
+        log.warning("request", **fields)
+    else:
+        log.info("request", **fields)
+
+
+async def _count_refusal(
+    services: Services, route: str, log_fields: LogFields, client: client_address.Address | None
+) -> None:
+    """Count a request with a wrong credential, and delay its answer if its client had many."""
+    fields = log_fields.fields
+    if refusals.has_credential(fields):
+        services.metrics.refused_credentials.labels(
+            refusals.endpoint_of(route), refusals.slug_of(fields)
+        ).inc()
+        await services.refusals.delay(client)
 
 
 async def _respond(

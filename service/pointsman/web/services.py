@@ -20,6 +20,7 @@ from pointsman.sync.webhook_receiver import WebhookReceiver
 from pointsman.web.admission import AdmissionControl, ReadOnlyPool
 from pointsman.web.connection_manager import ConnectionManager
 from pointsman.web.metrics import Metrics
+from pointsman.web.refusals import Refusals
 from pointsman.web.timeouts import HttpTimeouts
 
 
@@ -44,6 +45,7 @@ class Services:
     metrics: Metrics
     signals: Signals
     worker: Worker
+    refusals: Refusals
     draining: bool = False
     """Whether this replica is shutting down."""
     readiness_check: asyncio.Task[str] | None = None
@@ -98,6 +100,7 @@ class Services:
             metrics=metrics,
             signals=signals,
             worker=worker,
+            refusals=Refusals(),
         )
 
 

@@ -47,11 +47,11 @@ async def post(request: web.Request) -> web.Response:
     verified = _is_signature_valid(plugin, headers, raw, known_secrets or (_RANDOM_SECRET,))
     if destination is None:
         raise unauthorized("unknown destination")
+    add_log_fields(request, destination=slug)
     if not (verified and known_secrets):
         raise unauthorized("wrong signature" if known_secrets else "no secret")
     if destination.tracker is None:
         raise unauthorized("the destination has a problem")
-    add_log_fields(request, destination=slug)
     delivery_id = _delivery_id(destination.tracker, headers, raw)
     event = _read(destination.tracker, headers, raw)
     async with services.admission.webhook_writes.slot():

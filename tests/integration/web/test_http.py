@@ -9,6 +9,7 @@ import hmac
 import json
 import uuid
 import zlib
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -220,10 +221,13 @@ async def test_an_alert_that_our_code_can_not_decide_on_is_parked_and_runs_again
 async def test_too_large_too_odd_and_bombs(service: RunningService):
     async with service.replica(SOURCES):
         path = f"/intake/shop/{SHOP}"
-        big = json.dumps(alert(title="x" * 300_000)).encode()
+        big = json.dumps(alert(title="x" * 1_100_000)).encode()
         status, answer = await raw(service, path, big)
         assert status == 413
         problem(answer, "too-large")
+        assert b"POINTSMAN_INTAKE_MAX_BYTES" in (
+            answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        )
         status, _ = await raw(service, path, gzip.compress(b" " * 50_000_000), Content_Encoding="gzip")
         assert status == 413
         status, _ = await raw(
@@ -343,3 +347,65 @@ async def test_no_token_is_ever_logged(service: RunningService, capfd):
     assert "request" in output
     for secret in (SHOP, HELPDESK, ADMIN, WEBHOOK_SECRET, "t0ken-of-the-tests"):
         assert secret not in output
+
+
+async def test_a_refused_request_is_counted_and_logged_with_the_slug_if_it_exists(
+    service: RunningService, monkeypatch
+):
+    warned = []
+
+    def warning(_, **fields):
+        warned.append((fields.get("source"), fields.get("destination"), fields["reason"]))
+
+    ignore = SimpleNamespace(info=lambda *_, **__: None, error=lambda *_, **__: None, warning=warning)
+    monkeypatch.setattr("pointsman.web.middleware.log", ignore)
+    async with service.replica(CONFIG):
+        await _refused(service)
+    assert warned == [("shop", None, "wrong token"), (None, "my-product", "wrong signature")]
+
+
+async def _refused(service: RunningService) -> None:
+    for path in (
+        "/intake/shop/wrong",
+        "/intake/nothere/wrong",
+        "/webhooks/forgejo/my-product",
+        "/webhooks/forgejo/nothere",
+        "/webhooks/github/my-product",
+    ):
+        status, _ = await raw(service, path, b"{}")
+        assert status == 401
+    await service.call("GET", "/api/v1/tickets", token="wrong", status=401)
+    await service.call("GET", "/api/v1/tickets", status=401)
+    metrics = await service.call("GET", "/metrics", status=200)
+    counted = {
+        line for line in metrics.splitlines() if line.startswith("pointsman_refused_credentials_total{")
+    }
+    assert counted == {
+        'pointsman_refused_credentials_total{endpoint="intake",slug="shop"} 1.0',
+        'pointsman_refused_credentials_total{endpoint="intake",slug=""} 1.0',
+        'pointsman_refused_credentials_total{endpoint="webhooks",slug="my-product"} 1.0',
+        'pointsman_refused_credentials_total{endpoint="webhooks",slug=""} 2.0',
+        'pointsman_refused_credentials_total{endpoint="api",slug=""} 1.0',
+    }
+
+
+async def test_who_tries_tokens_waits_and_the_right_one_does_not(service: RunningService, monkeypatch):
+    from pointsman.web import refusals
+
+    monkeypatch.setattr(refusals, "FREE_REFUSALS", 2)
+    monkeypatch.setattr(refusals, "FIRST_DELAY_SECONDS", 0.5)
+    async with service.replica(SOURCES) as running:
+        loop = asyncio.get_running_loop()
+        seconds = []
+        for _ in range(3):
+            began = loop.time()
+            await service.call("GET", "/api/v1/tickets", token="wrong", status=401)
+            seconds.append(loop.time() - began)
+        assert seconds[2] >= 0.5 > seconds[0]
+        waiting = asyncio.create_task(service.call("GET", "/api/v1/tickets", token="wrong", status=401))
+        await asyncio.sleep(0.1)
+        assert running.services.admission.other.active == 0
+        began = loop.time()
+        await service.call("GET", "/api/v1/tickets", token=ADMIN, status=200)
+        assert loop.time() - began < 0.5
+        await waiting
