@@ -52,6 +52,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     trusted_proxies: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
     """Proxies whose X-Forwarded-For header is trusted."""
     webhook_max_bytes: int = 2**20
+    intake_max_bytes: int = 2**20
     secret_keys: tuple[Secret, ...] = ()
     admin_token_sha256: bytes | None = None
     outbound_hosts: frozenset[str] = frozenset()
@@ -141,6 +142,7 @@ class _EnvironmentReader:
             max_connections=self.number("POINTSMAN_MAX_CONNECTIONS", 1000, 20, 100_000),
             max_connections_per_address=self.number("POINTSMAN_MAX_CONNECTIONS_PER_ADDRESS", 50, 0, 100_000),
             trusted_proxies=self.proxies(),
+            intake_max_bytes=self.number("POINTSMAN_INTAKE_MAX_BYTES", 2**20, 2**16, 25 * 2**20),
             webhook_max_bytes=self.number("POINTSMAN_WEBHOOK_MAX_BYTES", 2**20, 2**16, 25 * 2**20),
             secret_keys=self.secret_keys(),
             admin_token_sha256=sha256(admin.encode()) if admin else None,

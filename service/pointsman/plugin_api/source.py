@@ -24,7 +24,7 @@ from pointsman.plugin_api.values import (
 
 Action = Literal["opened", "recurred", "regressed", "unmuted", "resolved", "commented", "test"]
 
-MAX_REPORTS = 100
+MAX_REPORTS = 1000
 """The most reports that one request may contain."""
 
 

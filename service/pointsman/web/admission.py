@@ -182,7 +182,13 @@ class AdmissionControl:
     """
 
     def __init__(
-        self, max_connections: int, *, pool_size: int, webhook_max_bytes: int, max_per_address: int
+        self,
+        max_connections: int,
+        *,
+        pool_size: int,
+        webhook_max_bytes: int,
+        intake_max_bytes: int,
+        max_per_address: int,
     ) -> None:
         """Create the limits. ``max_per_address`` 0 means no limit."""
         self.reports = AdmissionLimit("reports", max(1, max_connections * 6 // 10))
@@ -191,7 +197,7 @@ class AdmissionControl:
         pool_share = max(1, pool_size * 3 // 10)
         self.webhook_writes = ConcurrencyLimit("webhooks", pool_share, 100)
         self.queries = ConcurrencyLimit("queries", pool_share, 50)
-        self.report_memory = MemoryBudget("reports", REPORT_MEMORY_BYTES)
+        self.report_memory = MemoryBudget("reports", max(REPORT_MEMORY_BYTES, 2 * intake_max_bytes))
         self.webhook_memory = MemoryBudget(
             "webhooks",
             max(WEBHOOK_MEMORY_BYTES, 2 * webhook_max_bytes),

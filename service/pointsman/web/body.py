@@ -13,19 +13,28 @@ from pointsman.web.admission import RESERVATION, MemoryBudget
 from pointsman.web.problems import Problem
 from pointsman.web.timeouts import HttpTimeouts
 
-INTAKE_LIMIT = 256 * 1024
+INTAKE_SETTING = "POINTSMAN_INTAKE_MAX_BYTES"
+API_LIMIT = 1_310_720
+"""Bytes of a ticket or comment: 100,000 characters, of which JSON makes 12 bytes each at most, and as much as 100 KiB."""
 _WINDOW_BITS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 """Content encodings, with the parameter of zlib; x-gzip: RFC 9110, section 8.4.1.3."""
 
 
-async def read(request: web.Request, limit: int, budget: MemoryBudget, timeouts: HttpTimeouts) -> bytes:
+async def read(
+    request: web.Request, limit: int, budget: MemoryBudget, timeouts: HttpTimeouts, *, setting: str = ""
+) -> bytes:
     """Return the whole body, decompressed; ``limit`` is in bytes, before and after decompression.
+
+    ``setting`` is the name of the setting of the limit, for the sender of a body that is too large.
 
     The bytes are reserved in ``budget`` until the request is answered. Raises Problem for a body that is too large, too
     slow or malformed, and Overloaded when the budget is used up.
     """
     reservation = request[RESERVATION]
-    if "Content-Encoding" not in request.headers and (received := _received_body(request, limit)) is not None:
+    if (
+        "Content-Encoding" not in request.headers
+        and (received := _received_body(request, limit, setting)) is not None
+    ):
         reservation.reserve(budget, len(received))
         return received
     body = bytearray()
@@ -34,19 +43,24 @@ async def read(request: web.Request, limit: int, budget: MemoryBudget, timeouts:
         reservation.reserve(budget, len(chunk))
         body.extend(chunk)
 
-    await receive(request, limit, timeouts, keep)
+    await receive(request, limit, timeouts, keep, setting=setting)
     return bytes(body)
 
 
 async def receive(
-    request: web.Request, limit: int, timeouts: HttpTimeouts, accept: Callable[[bytes], object]
+    request: web.Request,
+    limit: int,
+    timeouts: HttpTimeouts,
+    accept: Callable[[bytes], object],
+    *,
+    setting: str = "",
 ) -> None:
     """Pass the body on as it arrives, decompressed. Raises Problem as ``read`` does, and whatever ``accept`` raises."""
     encoding = request.headers.get("Content-Encoding", "").strip().lower()
     if encoding not in _WINDOW_BITS and encoding not in ("", "identity"):
         raise Problem("unsupported-type", "send the body plain, or with Content-Encoding gzip or deflate")
     if (request.content_length or 0) > limit:
-        raise _too_large(limit)
+        raise _too_large(limit, setting)
     inflate = _Inflate(encoding, limit) if encoding in _WINDOW_BITS else None
     size = wire_size = 0
     started = asyncio.get_running_loop().time()
@@ -56,13 +70,13 @@ async def receive(
             async for chunk in request.content.iter_any():
                 wire_size += len(chunk)
                 if wire_size > limit:
-                    raise _too_large(limit)
+                    raise _too_large(limit, setting)
                 paced = started + timeouts.body_grace + wire_size / timeouts.body_bytes_per_second
                 timer.reschedule(min(deadline, paced))
                 plain = inflate.feed(chunk) if inflate is not None else chunk
                 size += len(plain)
                 if size > limit:
-                    raise _too_large(limit)
+                    raise _too_large(limit, setting)
                 accept(plain)
     except TimeoutError:
         raise Problem(
@@ -76,7 +90,7 @@ async def receive(
         raise Problem("bad-request", "the compressed body ends too early")
 
 
-def _received_body(request: web.Request, limit: int) -> bytes | None:
+def _received_body(request: web.Request, limit: int, setting: str) -> bytes | None:
     """Return the body if it arrived together with the head, as most bodies do, else None.
 
     Reading it without a timer saves 5 % of the processor time of accepting a report.
@@ -86,12 +100,13 @@ def _received_body(request: web.Request, limit: int) -> bytes | None:
         return None
     received = content.read_nowait()
     if len(received) > limit:
-        raise _too_large(limit)
+        raise _too_large(limit, setting)
     return received
 
 
-def _too_large(limit: int) -> Problem:
-    return Problem("too-large", f"at most {limit} bytes are accepted")
+def _too_large(limit: int, setting: str) -> Problem:
+    cure = f"; {setting} of Pointsman sets another limit" if setting else ""
+    return Problem("too-large", f"at most {limit} bytes are accepted{cure}")
 
 
 class _Inflate:

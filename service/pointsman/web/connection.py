@@ -16,11 +16,13 @@ from aiohttp import StreamReader
 
 from pointsman.logs import logger
 from pointsman.web import static_responses
-from pointsman.web.body import INTAKE_LIMIT
 from pointsman.web.client_address import Address, read_address
 from pointsman.web.timeouts import HttpTimeouts
 
 log = logger("connections")
+
+SHED_BODY_BYTES = 256 * 1024
+"""Larger reports are not refused without parsing: their bodies would have to be read to be skipped."""
 
 
 class Phase(Enum):
@@ -285,7 +287,7 @@ class ConnectionGuard(asyncio.Protocol):
         if self.blocked_since is not None or not self._manager.overloaded():
             return False
         lengths = static_responses.report_length(data)
-        if lengths is None or lengths[1] > INTAKE_LIMIT:
+        if lengths is None or lengths[1] > SHED_BODY_BYTES:
             return False
         self._manager.shed_requests += 1
         self._manager.on_rejected("overload")

@@ -52,7 +52,13 @@ async def post(request: web.Request) -> web.Response:
     if services.intake.full:
         raise overloaded()
     require_json(request)
-    raw = await body.read(request, body.INTAKE_LIMIT, services.admission.report_memory, services.timeouts)
+    raw = await body.read(
+        request,
+        services.settings.intake_max_bytes,
+        services.admission.report_memory,
+        services.timeouts,
+        setting=body.INTAKE_SETTING,
+    )
     if not _is_signature_valid(source, request, raw):
         raise unauthorized("wrong signature")
     headers = kept_headers(source, request.headers)

@@ -23,7 +23,7 @@ async def read_json(request: web.Request) -> tuple[bytes, Any]:
     if services.intake.full:
         raise overloaded()
     require_json(request)
-    raw = await body.read(request, body.INTAKE_LIMIT, services.admission.report_memory, services.timeouts)
+    raw = await body.read(request, body.API_LIMIT, services.admission.report_memory, services.timeouts)
     return raw, decode(raw)
 
 

@@ -72,6 +72,7 @@ class Services:
             settings.max_connections,
             pool_size=database.pool.get_max_size(),
             webhook_max_bytes=settings.webhook_max_bytes,
+            intake_max_bytes=settings.intake_max_bytes,
             max_per_address=settings.max_connections_per_address,
         )
         connections = ConnectionManager(

@@ -216,7 +216,7 @@ async def close(request: web.Request) -> web.Response:
     """Close a ticket and its issues, and notify its reporter."""
     services, principal = services_of(request), authenticate(request)
     ticket = await _requested_ticket(request, services, principal)
-    raw = await body.read(request, body.INTAKE_LIMIT, services.admission.report_memory, services.timeouts)
+    raw = await body.read(request, body.API_LIMIT, services.admission.report_memory, services.timeouts)
     close_body = convert_body(decode(raw), CloseBody) if raw.strip() else CloseBody()
     async with services.admission.queries.slot():
         await services.tracker_updates.set_ticket_state(

@@ -132,22 +132,20 @@ async def test_all_or_nothing(service: RunningService):
         await post(service, am_group(am_alert(3), am_alert(4)), status=409, **key)
 
 
-async def test_a_hundred_at_once_keep_the_body_once(service: RunningService):
+async def test_a_whole_rack_at_once_has_its_issues_and_keeps_the_body_once(service: RunningService):
     async with forgejo() as tracker, service.replica(config(tracker)):
-        response = await post(service, am_group(*(am_alert(n) for n in range(100))))
-        assert len(response["reports"]) == 100
-        assert await count(service, "report where octet_length(body) > 20000") == 1
-        assert await count(service, "ticket where summary_ticket_id is not null") == 40
+        response = await post(service, am_group(*(am_alert(n) for n in range(300))))
+        assert len(response["reports"]) == 300
+        assert await count(service, "report where octet_length(body) > 60000") == 1
+        assert await count(service, "ticket where summary_ticket_id is not null") == 0
 
 
-async def test_more_than_a_hundred_are_refused(service: RunningService, monkeypatch: pytest.MonkeyPatch):
+async def test_more_than_a_thousand_are_refused(service: RunningService, monkeypatch: pytest.MonkeyPatch):
     read = Alertmanager.read_report
-    monkeypatch.setattr(
-        Alertmanager, "read_report", lambda *arguments: [*read(*arguments), *read(*arguments)]
-    )
+    monkeypatch.setattr(Alertmanager, "read_report", lambda *arguments: [*read(*arguments)] * 20)
     async with forgejo() as tracker, service.replica(config(tracker)):
         problem = await post(service, am_group(*(am_alert(n) for n in range(51))), status=422)
-        assert "100 at most" in problem["detail"]
+        assert "1000 at most" in problem["detail"]
 
 
 async def test_what_could_not_be_read_runs_again_with_all_its_reports(

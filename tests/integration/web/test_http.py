@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import hashlib
 import hmac
+import io
 import json
 import uuid
 import zlib
@@ -222,7 +223,7 @@ async def test_too_large_too_odd_and_bombs(service: RunningService):
     async with service.replica(SOURCES):
         path = f"/intake/shop/{SHOP}"
         big = json.dumps(alert(title="x" * 1_100_000)).encode()
-        status, answer = await raw(service, path, big)
+        status, answer = await raw(service, path, io.BytesIO(big))
         assert status == 413
         problem(answer, "too-large")
         assert b"POINTSMAN_INTAKE_MAX_BYTES" in (

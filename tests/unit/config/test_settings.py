@@ -65,6 +65,7 @@ def test_everything_that_can_be_set_arrives(tmp_path):
         POINTSMAN_MAX_CONNECTIONS_PER_ADDRESS="0",
         POINTSMAN_TRUSTED_PROXIES="10.0.0.0/8, 192.168.7.3 fd00::/8",
         POINTSMAN_WEBHOOK_MAX_BYTES="26214400",
+        POINTSMAN_INTAKE_MAX_BYTES="26214400",
     )
     assert (settings.max_connections, settings.max_connections_per_address) == (200, 0)
     assert [str(network) for network in settings.trusted_proxies] == [
@@ -295,6 +296,7 @@ def test_whatever_the_environment_holds_it_is_read_or_told(environ):
         ("POINTSMAN_MAX_CONNECTIONS_PER_ADDRESS", "-1"),
         ("POINTSMAN_MAX_CONNECTIONS_PER_ADDRESS", "\u0665"),
         ("POINTSMAN_WEBHOOK_MAX_BYTES", "26214401"),
+        ("POINTSMAN_INTAKE_MAX_BYTES", "65535"),
         ("POINTSMAN_TRUSTED_PROXIES", "proxy.lan"),
         ("POINTSMAN_TRUSTED_PROXIES", "10.0.0.0/33"),
     ],

@@ -52,16 +52,16 @@ def test_without_a_fingerprint_the_labels_name_the_alert_whatever_their_order():
     assert read(am_group(am_alert(2, fingerprint="")))[0].fingerprint != first.fingerprint
 
 
-@pytest.mark.parametrize("count", [100, 101, 250])
+@pytest.mark.parametrize("count", [1000, 1001, 1250])
 def test_alerts_that_do_not_fit_in_are_told_of_as_one(count):
     reports = read(am_group(*(am_alert(n) for n in range(count))))
     assert len(reports) <= MAX_REPORTS
     alone = [report for report in reports if not report.fingerprint.startswith("group ")]
     rest = [report for report in reports if report.fingerprint.startswith("group ")]
-    assert len(alone) == (100 if count == 100 else 99)
-    if count > 100:
-        assert f"({count - 99} alerts)" in rest[0].title and "web-99 is slow" in rest[0].code
-        assert f"… and {count - 99 - 30} more" in rest[0].code or count == 101
+    assert len(alone) == (1000 if count == 1000 else 999)
+    if count > 1000:
+        assert f"({count - 999} alerts)" in rest[0].title and "web-999 is slow" in rest[0].code
+        assert f"… and {count - 999 - 30} more" in rest[0].code or count == 1001
 
 
 def test_alerts_that_alertmanager_left_out_are_told_of():

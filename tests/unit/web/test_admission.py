@@ -61,7 +61,9 @@ def test_one_client_has_a_share_of_a_memory_budget_and_others_the_rest():
 
 async def test_a_client_with_an_ipv6_network_has_as_many_connections_and_requests_as_one_address():
     manager = ConnectionManager(max_connections=1000, max_per_address=50)
-    control = AdmissionControl(1000, pool_size=10, webhook_max_bytes=2**20, max_per_address=50)
+    control = AdmissionControl(
+        1000, pool_size=10, webhook_max_bytes=2**20, intake_max_bytes=2**20, max_per_address=50
+    )
     with contextlib.ExitStack() as stack:
         refused = 0
         guards = []
