@@ -72,6 +72,7 @@ select b.scope, array_remove(array_agg(d.slug order by d.slug), null) as destina
 from rate_limit b
 left join destination_state s on s.credential = b.credential
 left join destination d on d.id = s.destination_id and d.retired_at is null
+where b.scope <> '@mail'
 group by b.credential, b.scope order by 2, 1
 
 -- name: record_credentials
@@ -86,3 +87,7 @@ returning s.destination_id
 delete from rate_limit b
 where b.refilled_at < now() - interval '1 day'
   and not exists (select from destination_state s where s.credential = b.credential)
+
+-- name: delete_old_mail_limits
+-- Delete the limits of mail addresses to which nothing was sent for a day; their buckets are full again.
+delete from rate_limit where scope = '@mail' and refilled_at < now() - interval '1 day'

@@ -7,6 +7,7 @@ The Message-ID is the delivery's marker, so mail servers that compare ids recogn
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ import aiosmtplib
 
 from pointsman.bus.signals import Signals
 from pointsman.config.settings import Smtp
+from pointsman.crypto import sha256
 from pointsman.delivery.attempt import Attempt, Effect
 from pointsman.delivery.attempt_result import AttemptRecorder
 from pointsman.delivery.draft import DraftRenderer
@@ -21,15 +23,22 @@ from pointsman.delivery.email_message import Email, compose
 from pointsman.domain.retry_policy import NextStep
 from pointsman.domain.states import DestinationKind
 from pointsman.errors import DatabaseError
+from pointsman.logs import logger
 from pointsman.plugin_api import AuthFailed, Misconfigured, PluginError, Refused, Unavailable, UnknownOutcome
 from pointsman.plugin_api.helpers import ascii_mail_address
 from pointsman.plugin_host.instances import LiveDestination
+from pointsman.storage import rate_limits
 from pointsman.storage.db import Database
 from pointsman.storage.errors import StatementError
 from pointsman.storage.queue import Lane, Lanes, NextDelivery
 
+log = logger("mail")
+
 TIMEOUT_SECONDS = 30.0
 DELIVERIES_PER_CLAIM = 20
+MAILS_PER_ADDRESS_AND_HOUR = 10
+"""A new address may get so many at once. What waits is replaced by the ticket's next transition."""
+CLEANUP_SECONDS = 3600.0
 
 
 class EmailSender:
@@ -45,6 +54,8 @@ class EmailSender:
         *,
         signals: Signals | None = None,
     ) -> None:
+        self._database = database
+        self._cleanup_at = 0.0
         self._lanes = lanes
         self._smtp = smtp
         self._sender = sender
@@ -62,6 +73,12 @@ class EmailSender:
 
     async def _deliver(self, lane: Lane, delivery: NextDelivery) -> bool:
         """Make one attempt. Return whether the lease is kept and the lane has more deliveries."""
+        if wait_seconds := await self._seconds_until_allowed(delivery):
+            log.info(
+                "e-mail waits: its address had too many", ticket=str(delivery.ticket_id), seconds=wait_seconds
+            )
+            await self._lanes.release(lane, wait_seconds)
+            return False
         destination = LiveDestination(lane.destination_id, "@mail", DestinationKind.MAIL, "mail")
         attempt = Attempt.start(lane, delivery, destination)
         try:
@@ -84,6 +101,20 @@ class EmailSender:
             await self._record_failure(attempt, error)
             return False
         return await self._recorder.record_success(attempt, Effect())
+
+    async def _seconds_until_allowed(self, delivery: NextDelivery) -> float:
+        """Return for how long a new e-mail has to wait for its address's limit. A retry was counted before."""
+        if self._smtp is None or delivery.draft is not None:
+            return 0.0
+        try:
+            address = ascii_mail_address(delivery.reporter_email)
+        except ValueError:
+            return 0.0
+        if time.monotonic() >= self._cleanup_at:
+            self._cleanup_at = time.monotonic() + CLEANUP_SECONDS
+            await rate_limits.delete_old_mail_limits(self._database)
+        digest = sha256(f"mail {address.lower()}".encode())
+        return await rate_limits.acquire_mail(self._database, digest, per_hour=MAILS_PER_ADDRESS_AND_HOUR)
 
     async def _send(self, delivery: NextDelivery, draft: Mapping[str, Any]) -> None:
         if self._smtp is None:

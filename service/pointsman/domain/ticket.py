@@ -97,6 +97,8 @@ REPEAT_ACTIONS = ("opened", "recurred")
 RESOLVED_ACTION = "resolved"
 """The action, and the coalesce key of the comments about it."""
 
+TRANSITION_KEY = "transition"
+"""Coalesce key of e-mails: of those that wait, the newest one is sent."""
 RECURRENCE_KEY = "recurrence"
 """Coalesce key of comments about recurrences: a tracker that was unreachable for days gets one comment."""
 
@@ -373,4 +375,6 @@ def _deliver(
 
 def _mail_reporter(ticket: Ticket, changes: Changes, number: int, targets: DeliveryTargets) -> None:
     if ticket.reporter_email and targets.mail is not None:
-        changes.deliveries.append(PlannedDelivery(ticket.id, targets.mail, number, DeliveryKind.MAIL))
+        changes.deliveries.append(
+            PlannedDelivery(ticket.id, targets.mail, number, DeliveryKind.MAIL, TRANSITION_KEY)
+        )

@@ -14,6 +14,9 @@ from pointsman.storage.rows import row_of, rows_of
 
 SQL = queries("rate_limits")
 
+MAIL_SCOPE = "@mail"
+"""Scope of the limits of mail addresses, which are not limits of a tracker."""
+
 
 class Bucket(msgspec.Struct, frozen=True, kw_only=True):
     """A bucket as it is configured: tokens per second, its size, and the tokens reserved for priority writes."""
@@ -104,3 +107,16 @@ async def record_credentials(database: Database, digests: Mapping[int, bytes | N
     changed = await database.fetch(SQL["record_credentials"], list(digests), list(digests.values()))
     if changed:
         await database.execute(SQL["delete_unused_rate_limits"])
+
+
+async def acquire_mail(database: Database, address: bytes, *, per_hour: int) -> float:
+    """Take the token of one mail to an address, given by its digest. Return 0, or the seconds until there is a token."""
+    rate = per_hour / 3600
+    bucket = Bucket(credential=address, scope=MAIL_SCOPE, rate=rate, burst=per_hour, priority_tokens=0.0)
+    acquired = await acquire(database, bucket, priority=0, normal=1, prefetch=0)
+    return 0.0 if acquired.normal else max(1.0, (1.0 - acquired.tokens) / rate)
+
+
+async def delete_old_mail_limits(database: Database) -> None:
+    """Delete the limits of addresses to which nothing was sent for a day."""
+    await database.execute(SQL["delete_old_mail_limits"])
