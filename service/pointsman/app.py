@@ -105,7 +105,12 @@ async def running(
     async with contextlib.AsyncExitStack() as stack:
         reloader = await _load_configuration(settings, database, registry)
         stack.push_async_callback(reloader.close)
-        lanes = Lanes(database, uuid.uuid4(), lease_seconds=lease_seconds)
+        lanes = Lanes(
+            database,
+            uuid.uuid4(),
+            lease_seconds=lease_seconds,
+            claimable=lambda: reloader.current.claimable_destinations(),  # noqa: PLW0108 - the snapshot changes
+        )
         parts = compose(
             settings, database, registry, reloader, lanes, drain_seconds=drain_seconds, timeouts=timeouts
         )

@@ -20,13 +20,15 @@ where id in (select id from lane where state = 2 and lease_until < now()
 returning id
 
 -- name: lock_claimable_destinations
--- Lock destinations that accept writes and have due lanes, the longest unclaimed first. A statement of its own, because
+-- Lock destinations that accept writes and have due lanes, the longest unclaimed first, among those that the replica's
+-- configuration can work on ($2, null for all). A statement of its own, because
 -- claim_lanes counts in a newer snapshot. The lock makes its owner the only one that probes a half-open breaker.
 select s.destination_id from destination_state s
 where s.pause_reason is null and (s.blocked_until is null or s.blocked_until <= now())
   and (s.breaker = 0 or (s.breaker = 2 and s.open_until <= now()) or (s.breaker = 1 and s.probe_until <= now()))
   and (select true from lane l
        where l.destination_id = s.destination_id and l.state = 1 and l.due_at <= now() limit 1)
+  and ($2::integer[] is null or s.destination_id = any ($2))
 order by s.last_claim_at limit $1 for update skip locked
 
 -- name: claim_lanes

@@ -114,8 +114,14 @@ class Memory(IntakeMemory):
             lane.release(LaneState.READY)
             lane.due_at = self.now()
 
-    def lock_claimable_destinations(self, limit):
-        rank = [p for p in self.destinations.values() if self.open(p) and self.due(p.destination_id)]
+    def lock_claimable_destinations(self, limit, claimable):
+        rank = [
+            p
+            for p in self.destinations.values()
+            if self.open(p)
+            and self.due(p.destination_id)
+            and (claimable is None or p.destination_id in claimable)
+        ]
         rank.sort(key=lambda p: (p.last_claim_at, p.destination_id))
         return [{"destination_id": p.destination_id} for p in rank[:limit]]
 

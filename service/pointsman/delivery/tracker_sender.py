@@ -97,7 +97,8 @@ class TrackerSender:
     async def _deliver(self, lane: Lane, delivery: NextDelivery, *, keep_lease: bool) -> bool:
         """Make one attempt. Return whether the lease is kept and the lane has more deliveries."""
         destination = self._reloader.current.destinations.get(lane.destination_id)
-        if destination is None:
+        if destination is None or destination.tracker is None:
+            # claimed before the configuration changed: a missing tracker is no failure of the destination
             await self._lanes.release(lane, delay_seconds=NO_DESTINATION_DELAY_SECONDS)
             return False
         attempt = Attempt.start(lane, delivery, destination, keep_lease=keep_lease)

@@ -61,6 +61,17 @@ class ConfigSnapshot:
             if source.id in self.feedback_destinations and source.capabilities.comment
         ]
 
+    def claimable_destinations(self) -> Sequence[int]:
+        """Return the ids of the destinations that this replica can work on: those with a tracker, and e-mail.
+
+        Lanes of the others wait for a replica whose configuration has their tracker.
+        """
+        return [
+            destination.id
+            for destination in self.destinations.values()
+            if destination.tracker is not None or destination.kind == DestinationKind.MAIL
+        ]
+
     def destination(self, slug: str) -> LiveDestination | None:
         """Return the tracker destination with this slug."""
         for destination in self.destinations.values():

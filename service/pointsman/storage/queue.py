@@ -6,7 +6,7 @@ import datetime as dt
 import json
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -118,9 +118,16 @@ class Lanes:
     """
 
     def __init__(
-        self, database: Database, holder: uuid.UUID, *, lease_seconds: float = LEASE_SECONDS
+        self,
+        database: Database,
+        holder: uuid.UUID,
+        *,
+        lease_seconds: float = LEASE_SECONDS,
+        claimable: Callable[[], Sequence[int] | None] = lambda: None,
     ) -> None:
+        """Create the statements of one holder. ``claimable``: ids of the destinations to claim, None for all."""
         self.database = database
+        self._claimable = claimable
         self.holder = holder
         self.lease_seconds = lease_seconds
         self._last_claim_was_successful = False
@@ -151,7 +158,9 @@ class Lanes:
 
     async def _claim(self, limit: int, before: float) -> list[Lane]:
         async with self.database.transaction() as con:
-            destinations = await con.fetch(SQL["lock_claimable_destinations"], MAX_DESTINATIONS_PER_CLAIM)
+            destinations = await con.fetch(
+                SQL["lock_claimable_destinations"], MAX_DESTINATIONS_PER_CLAIM, self._claimable()
+            )
             if not destinations:
                 return []
             claimed = await con.fetch(

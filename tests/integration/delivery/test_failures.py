@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
 
 from configuration import HELPDESK, SOURCES, route, tracker_destination
+from pointsman.operations.apply import apply_file
 from pointsman.operations.deliveries import list_deliveries, replay_delivery
 from pointsman.operations.destinations import DestinationStatus, list_destinations
+from pointsman.plugin_host.registry import Registry
+from pointsman.plugin_host.snapshot import ConfigReloader
 from pointsman.storage.db import Database
 from pointsman.testing.fake import Fault
 from pointsman_forgejo.testing import FakeForgejo
@@ -145,6 +149,35 @@ async def test_an_issue_that_cannot_be_changed_holds_its_own_lane_alone(
             return [effect.kind for effect in tracker.effects].count("comment") == 1
 
         await until(commented)
+
+
+async def test_a_destination_that_a_replica_does_not_know_yet_has_not_failed(
+    service: RunningService, tracker: FakeForgejo, database: Database, monkeypatch: pytest.MonkeyPatch
+):
+    """A destination was removed and added again, and a replica still has the configuration without it."""
+    async with service.replica(config(tracker)):
+        ticket = await service.new_ticket()
+        await service.linked(ticket)
+    async with service.replica(SOURCES):
+        with monkeypatch.context() as patches:
+
+            async def unchanged(_: ConfigReloader) -> bool:
+                return False
+
+            patches.setattr(ConfigReloader, "refresh", unchanged)
+            await apply_file(
+                database, service.settings, Registry.load(), service.write_config(config(tracker))
+            )
+            await service.comment(ticket, "waits for the configuration")
+            await asyncio.sleep(2.5)
+            status = await destination(database)
+            assert (status.waiting, status.failures, status.backs_off_until) == (1, 0, None)
+
+        async def commented():
+            return [effect.kind for effect in tracker.effects].count("comment") == 1
+
+        await until(commented)
+        assert await database.fetchval("select count(*) from attempt where outcome <> 'done'") == 0
 
 
 async def test_a_comment_that_is_missing_is_named_by_the_next_one_alone(

@@ -199,7 +199,7 @@ def _hash(n: int) -> bytes:
 STATEMENTS: dict[tuple[str, str], tuple[Args, bool]] = {
     ("queue", "has_due_work"): (lambda g, n: [], False),
     ("queue", "release_expired_leases"): (lambda g, n: [], False),
-    ("queue", "lock_claimable_destinations"): (lambda g, n: [64], False),
+    ("queue", "lock_claimable_destinations"): (lambda g, n: [64, None], False),
     ("queue", "claim_lanes"): (lambda g, n: [ME, n, 60 * SECOND, g.alive], False),
     ("queue", "renew_leases"): (lambda g, n: [*_per_lane()(g, n), SECOND], False),
     ("queue", "release_lane"): (lambda g, n: [*g.leased[0][:2], SECOND], False),

@@ -92,6 +92,14 @@ async def _overtaken(database: Database) -> tuple[Lanes, Lane, Lanes, Lane]:
     return first, old, second, new
 
 
+async def test_only_destinations_of_the_configuration_are_claimed(database: Database):
+    await _place(database, 1)
+    destination = await database.fetchval("select destination_id from lane")
+    for claimable, count in (((), 0), ((destination + 1,), 0), ((destination,), 1)):
+        lanes = Lanes(database, uuid.uuid4(), claimable=lambda ids=claimable: ids)
+        assert len(await lanes.claim(5)) == count
+
+
 async def test_a_lane_is_claimed_by_one_only(database: Database):
     await _place(database, 1)
     claims = await asyncio.gather(*(_lanes(database).claim(5) for _ in range(5)))
@@ -368,6 +376,8 @@ async def test_a_skipped_delivery_comes_back_at_the_end_of_its_lane_whatever_the
 
 async def test_comments_that_were_given_up_are_counted_since_the_last_one_that_was_posted(database: Database):
     [lane_id] = await _place(database, 1, 5)
-    await database.execute("update delivery set state = case when seq = 2 then 1 when seq < 5 then 2 else 0 end")
+    await database.execute(
+        "update delivery set state = case when seq = 2 then 1 when seq < 5 then 2 else 0 end"
+    )
     counts = [(await missing_comments(database, lane_id, seq))[0] for seq in range(1, 6)]
     assert counts == [0, 1, 0, 1, 2]
