@@ -107,7 +107,9 @@ def standard_webhook_matches(
 
     https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
     """
-    message_id, timestamp = headers.get("webhook-id", ""), headers.get("webhook-timestamp", "")
+    # senders that sign with Svix use the older names: https://docs.svix.com/receiving/verifying-payloads/how-manual
+    prefix = "webhook" if "webhook-id" in headers else "svix"
+    message_id, timestamp = headers.get(f"{prefix}-id", ""), headers.get(f"{prefix}-timestamp", "")
     recent = timestamp.isascii() and timestamp.isdigit() and len(timestamp) < 16
     if recent:
         now = time.time() if now is None else now
@@ -115,7 +117,7 @@ def standard_webhook_matches(
     signed = f"{message_id}.{timestamp}.".encode("utf-8", "surrogateescape") + body
     signatures = [
         signature.partition(",")[2]
-        for signature in headers.get("webhook-signature", "").split(" ")[:16]
+        for signature in headers.get(f"{prefix}-signature", "").split(" ")[:16]
         if signature[:3] == "v1,"
     ]
     matches = False

@@ -44,6 +44,13 @@ def read_reports(
     return reports, None
 
 
+def decode_body(source: LiveSource, raw: bytes) -> Any:
+    """Return a body as JSON; None for an empty one where the source's kind takes it. Raises InvalidBody."""
+    if not raw and source.plugin is not None and source.plugin.takes_empty_body:
+        return None
+    return decode(raw)
+
+
 def read_stored_reports(
     source: LiveSource, headers: dict[str, str], raw: bytes
 ) -> tuple[Sequence[Report], str | None]:
@@ -54,7 +61,7 @@ def read_stored_reports(
     part = headers.get(PART_HEADER)
     if part is not None and part != "0":
         return [msgspec.json.decode(raw, type=Report)], None
-    reports, error = read_reports(source, headers, raw, decode(raw))
+    reports, error = read_reports(source, headers, raw, decode_body(source, raw))
     return (reports if part is None else reports[:1]), error
 
 

@@ -126,6 +126,8 @@ class Source(abc.ABC, Generic[SettingsT]):
     kept_headers: ClassVar[tuple[str, ...]] = ()
     """The headers that ``read_report`` needs beside ``content-type`` and ``user-agent``, in lower case; ``x-*`` stands for all
     that begin with ``x-``. They are stored with the report: no credentials here."""
+    takes_empty_body: ClassVar[bool] = False
+    """Whether a request without a body can be a report, all of which is in its headers; ``decoded`` is None then."""
     capabilities: SourceCapabilities = SourceCapabilities()
     """What it can do. A source whose settings decide that assigns its own in ``__init__``."""
 

@@ -50,6 +50,8 @@ class CloudEvents(Source[CloudEventsSettings]):
     Settings = CloudEventsSettings
     ticket_kind: ClassVar[Literal["alert", "support"]] = "alert"
     kept_headers: ClassVar[tuple[str, ...]] = ("ce-*",)
+    takes_empty_body: ClassVar[bool] = True
+    """An event in binary mode may have no data."""
 
     def __init__(self, settings: CloudEventsSettings, client: ApiClient | None = None) -> None:
         super().__init__(settings, client)

@@ -31,7 +31,7 @@ class Generic(Source[GenericSettings]):
     api_version: ClassVar[int] = 1
     Settings = GenericSettings
     ticket_kind: ClassVar[Literal["alert", "support"]] = "alert"
-    kept_headers: ClassVar[tuple[str, ...]] = ("webhook-id",)
+    kept_headers: ClassVar[tuple[str, ...]] = ("webhook-id", "svix-id")
 
     def __init__(self, settings: GenericSettings, client: ApiClient | None = None) -> None:
         super().__init__(settings, client)
@@ -49,7 +49,9 @@ class Generic(Source[GenericSettings]):
         """
         del body
         reports = self._picker.read(decoded)
-        message = headers.get("webhook-id", "") if self.settings.signature == "standard-webhooks" else ""
+        message = ""
+        if self.settings.signature == "standard-webhooks":
+            message = headers.get("webhook-id") or headers.get("svix-id", "")
         if not message:
             return reports
         return [

@@ -92,10 +92,29 @@ class Tickets(Source[TicketsSettings]):
         ]
 
 
+_TRIMMED = frozenset({"title", "email", "name"})
+_PERSONS = frozenset({"reporter", "author"})
+
+
+def _cleaned(decoded: Any) -> Any:
+    """Return a body without the fields that are null, which say nothing, and without blanks around short texts."""
+    if not isinstance(decoded, dict):
+        return decoded
+    cleaned = {}
+    for name, value in decoded.items():
+        if name in _PERSONS:
+            cleaned[name] = _cleaned(value)
+        elif name in _TRIMMED and isinstance(value, str):
+            cleaned[name] = value.strip(" \t")
+        else:
+            cleaned[name] = value
+    return {name: value for name, value in cleaned.items() if value is not None}
+
+
 def convert_body(decoded: Any, kind: type[Any]) -> Any:
     """Convert a decoded body to one of the classes above. Raises Unreadable that names the field."""
     try:
-        return msgspec.convert(decoded, kind)
+        return msgspec.convert(_cleaned(decoded), kind)
     except msgspec.ValidationError as error:
         text = str(error)
         path = _ERROR_PATH.search(text)

@@ -9,8 +9,7 @@ from aiohttp import web
 
 from pointsman.intake.batch import ReportResult
 from pointsman.intake.incoming import Incoming
-from pointsman.intake.json_body import decode
-from pointsman.intake.request_parser import PART_HEADER, kept_headers, read_reports
+from pointsman.intake.request_parser import PART_HEADER, decode_body, kept_headers, read_reports
 from pointsman.logs import logger
 from pointsman.plugin_api import Report
 from pointsman.plugin_host.instances import LiveSource
@@ -51,7 +50,7 @@ async def post(request: web.Request) -> web.Response:
     add_log_fields(request, source=source.slug)
     if services.intake.full:
         raise overloaded()
-    require_json(request)
+    require_json(request, or_text=True)
     raw = await body.read(
         request,
         services.settings.intake_max_bytes,
@@ -62,7 +61,7 @@ async def post(request: web.Request) -> web.Response:
     if not _is_signature_valid(source, request, raw):
         raise unauthorized("wrong signature")
     headers = kept_headers(source, request.headers)
-    reports, error = read_reports(source, headers, raw, decode(raw))
+    reports, error = read_reports(source, headers, raw, decode_body(source, raw))
     key = idempotency_key(request, "intake")
     if error is None and not reports:
         services.metrics.reports.labels(source.slug, "ignored").inc()
@@ -82,6 +81,19 @@ async def post(request: web.Request) -> web.Response:
     return json_response(
         202, AcceptedBody(first.report, first.ticket, first.state, accepted if several else [])
     )
+
+
+async def handshake(request: web.Request) -> web.Response:
+    """Allow a sender of CloudEvents with a valid token to deliver.
+
+    https://github.com/cloudevents/spec/blob/v1.0.2/cloudevents/http-webhook.md#4-abuse-protection
+    """
+    source = auth.source_for_intake(request)
+    add_log_fields(request, source=source.slug)
+    headers = {"Allow": "POST, OPTIONS"}
+    if "WebHook-Request-Origin" in request.headers:
+        headers |= {"WebHook-Allowed-Origin": "*", "WebHook-Allowed-Rate": "*"}
+    return web.Response(status=200, headers=headers)
 
 
 def _prepare(

@@ -7,12 +7,16 @@ from aiohttp import web
 from pointsman.web.problems import Problem
 
 
-def require_json(request: web.Request) -> None:
-    """Raise Problem for a body whose Content-Type is not JSON. A missing Content-Type is accepted."""
+def require_json(request: web.Request, *, or_text: bool = False) -> None:
+    """Raise Problem for a body whose Content-Type is not JSON. A missing Content-Type is accepted.
+
+    ``or_text``: so is plain text, as which some senders label JSON.
+    """
     content_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
     if (
         content_type
         and content_type not in ("application/json", "text/json")
+        and not (or_text and content_type == "text/plain")
         and not content_type.endswith("+json")
     ):
         raise Problem("unsupported-type", "send JSON, with Content-Type: application/json")

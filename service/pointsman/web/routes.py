@@ -29,7 +29,7 @@ _INTAKE = Endpoint(
     security=("bearer", "basic"),
     idempotency_key=True,
     body_description="JSON in the form of the source's kind: an alert of Bugsink's kind `custom` for kind `bugsink`, a TicketBody for"
-    " kind `tickets`, or the form of another kind. It can contain up to 100 reports: all are accepted, or none.",
+    " kind `tickets`, or the form of another kind. It can contain up to 1,000 reports: all are accepted, or none.",
     response_type=intake_api.AcceptedBody,
     status=202,
     problems=("unauthorized", *_WRITE_PROBLEMS),
@@ -204,6 +204,11 @@ def application(services: Services, console_routes: Sequence[web.AbstractRouteDe
     add_routes(
         app,
         [(web.route(each.method, each.path, each.handler), each.request_class) for each in ENDPOINTS],
+    )
+    intake_paths = [each.path for each in ENDPOINTS if each.handler is intake_api.post]
+    add_routes(
+        app,
+        [(web.route("OPTIONS", path, intake_api.handshake), RequestClass.REPORTS) for path in intake_paths],
     )
     # people paste intake addresses with a slash at the end
     add_routes(

@@ -91,3 +91,9 @@ def test_anything_gets_a_decision(body, headers):
                 assert all(report.title for report in read(event, sent_headers))
             except Unreadable as error:
                 assert str(error)  # noqa: PT017
+
+
+def test_binary_without_data_is_an_event():
+    assert CloudEvents.takes_empty_body
+    [report] = read(None, BINARY)
+    assert (report.title, report.dedupe) == ("main", "/ci/shop\nb3f1")

@@ -123,6 +123,22 @@ def test_the_prefix_of_a_signature_is_demanded():
     assert not source.verify({"x-signature": f"sha256={signature}"}, b"{}")
 
 
+def test_standard_webhooks_may_have_the_older_names_of_svix():
+    source = make(signature="standard-webhooks", signing_secret=Secret(WHSEC))
+    headers = {name.replace("webhook-", "svix-"): value for name, value in standard(WHSEC, b"{}").items()}
+    assert source.verify(headers, b"{}")
+    assert not source.verify(headers, b"[]")
+    [report] = read(source, {"title": "t"}, headers)
+    assert (report.dedupe, report.dedupe_by) == (f"webhook\n{headers['svix-id']}\n0", "request")
+
+
+def test_each_request_can_count():
+    [report] = read(make(dedupe="none"), {"title": "t"})
+    assert report.dedupe == ""
+    [report] = read(make(), {"title": "t"})
+    assert report.dedupe is None
+
+
 def test_standard_webhooks_name_the_message():
     source = make(signature="standard-webhooks", signing_secret=Secret(WHSEC))
     headers = dict(standard(WHSEC, b"{}"))

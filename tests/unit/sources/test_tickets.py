@@ -62,7 +62,8 @@ def test_a_title_is_enough():
     [
         ({}, "title"),
         ({"title": 5}, "title"),
-        ({"title": "x", "description": None}, "description"),
+        ({"title": None}, "title"),
+        ({"title": "x", "description": 5}, "description"),
         ({"title": "x", "reporter": "ann"}, "reporter"),
         ({"title": "x", "reporter": {"email": 5}}, "reporter.email"),
         ({"title": "x", "reporter": {"email": "ann"}}, "reporter.email"),
@@ -173,3 +174,16 @@ def test_any_body_becomes_a_report_or_a_word_to_the_sender(body):
         return
     assert report.title.strip()
     assert report.person.email == "" or "@" in report.person.email
+
+
+def test_null_says_nothing_and_blanks_around_short_texts_are_removed():
+    body = {
+        "title": "  It fails\t",
+        "description": None,
+        "reporter": {"email": " ada@customer.example ", "name": None},
+    }
+    report = read(body)
+    assert (report.title, report.text) == ("It fails", "")
+    assert report.person is not None
+    assert (report.person.email, report.person.name) == ("ada@customer.example", "")
+    assert read({"title": "x", "reporter": None}).person is not None
