@@ -47,7 +47,7 @@ class Cell(NamedTuple):
     def ends(self) -> str:
         """Return the final state: ``done``, ``dead``, ``parked``, or ``waits`` for an operator to repair the destination."""
         classes = self.expected()
-        if classes <= {"unknown", "unavailable", "conflict", "limited"}:
+        if classes <= {"unknown", "unavailable", "conflict", "limited", "blocked"}:
             return "done"
         if classes == {"refused"}:
             return "dead"
@@ -59,7 +59,12 @@ def _by_status(call: str, status: int, unknown: set[str]) -> set[str]:
     match status:
         case 401:
             return {"auth"}
-        case 403 | 405 | 423:
+        case 403:
+            # a response without a text is about the account, any other may be about this one issue
+            return {"misconfigured", "blocked"} if about_issue else {"misconfigured"}
+        case 405:
+            return {"blocked"} if about_issue else {"misconfigured"}
+        case 423:
             return {"misconfigured"}
         case 404 | 410:
             return {"orphan"} if about_issue else {"misconfigured"}
