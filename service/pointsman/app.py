@@ -39,7 +39,7 @@ from pointsman.plugin_host.bootstrap import build_reloader
 from pointsman.plugin_host.loop_watchdog import LoopWatchdog
 from pointsman.plugin_host.registry import Registry
 from pointsman.plugin_host.snapshot import ConfigReloader
-from pointsman.storage import migrate
+from pointsman.storage import destinations, migrate
 from pointsman.storage.connect import serve_database, wait_for_database
 from pointsman.storage.db import Database
 from pointsman.storage.embedded import supervisor
@@ -247,6 +247,8 @@ async def _load_configuration(settings: Settings, database: Database, registry: 
         log.warning("no mail server is set: reporters are not notified; set POINTSMAN_SMTP_URL")
     reloader = build_reloader(settings, database, registry)
     await reloader.refresh()
+    # a secret that the configuration refers to may be another one than before the start
+    await destinations.retry_after_restart(database)
     return reloader
 
 

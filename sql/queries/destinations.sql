@@ -40,6 +40,22 @@ select d.slug, d.kind, d.tracker, d.retired_at is not null as retired, s.pause_r
        (select count(*) from lane l where l.destination_id = d.id and l.state = 3) as parked_lanes
 from destination d join destination_state s on s.destination_id = d.id order by d.kind, d.slug
 
+-- name: end_back_off
+-- End the back-off of a destination and close its circuit breaker; its last failure stays until the next success.
+update destination_state s
+set blocked_until = null, breaker = 0, breaker_failures = 0, breaker_opened = 0, open_until = null, probe_until = null
+from destination d where d.id = s.destination_id and d.slug = $1 and d.retired_at is null returning d.id
+
+-- name: end_lane_back_offs
+-- Make the lanes of a destination due that wait after a failure. A lane whose outcome has to settle first keeps its time,
+-- and so does one that was never tried.
+update lane set due_at = now()
+where id = any (array(
+  select l.id from lane l join delivery d on d.lane_id = l.id and d.seq = l.head_seq
+  where l.destination_id = $1 and l.state = 1 and l.due_at > now() and d.last_outcome is not null
+    and (d.verify_after is null or d.verify_after <= now())
+  for update of l skip locked)) and state = 1
+
 -- name: set_pause
 -- Pause or resume all deliveries to a destination.
 update destination_state s

@@ -331,6 +331,25 @@ class Memory(IntakeMemory):
             d.expires_at += 0.0 if counts else delay.total_seconds()
         return [{"id": lane_id}]
 
+    def close_breaker(self, destination_id):
+        destination = self.destinations[destination_id]
+        destination.breaker = destination.breaker_failures = destination.breaker_opened = 0
+        destination.open_until = destination.probe_until = None
+
+    def end_lane_back_offs(self, destination_id):
+        now = self.now()
+        for lane in self.lanes.values():
+            d = self.deliveries.get((lane.id, lane.head_seq))
+            if (
+                lane.destination_id == destination_id
+                and lane.state == LaneState.READY
+                and lane.due_at > now
+                and d is not None
+                and d.last_outcome is not None
+                and (d.verify_after is None or d.verify_after <= now)
+            ):
+                lane.due_at = now
+
     def confirm_not_applied(self, lane_id, lease_id, seq):
         lane, d = self._leased_by(lane_id, lease_id), self.deliveries.get((lane_id, seq))
         if lane is None or d is None or (HEAD_ONLY["confirm_not_applied"] and lane.head_seq != seq):

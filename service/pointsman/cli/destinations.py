@@ -15,7 +15,7 @@ from pointsman.storage.db import Database
 
 @click.group("destinations", cls=ListGroup)
 def destinations() -> None:
-    """List, show, pause or resume destinations."""
+    """List, show, pause, resume or retry destinations."""
 
 
 @destinations.command("list")
@@ -68,6 +68,16 @@ async def resume(_: Settings, database: Database, slug: str, *, as_json: bool) -
     _print([await _find(database, slug)], as_json=as_json)
 
 
+@destinations.command()
+@click.argument("slug")
+@json_option
+@with_database
+async def retry(_: Settings, database: Database, slug: str, *, as_json: bool) -> None:
+    """Try the destination SLUG now: end its back-off and that of its lanes."""
+    await operations.retry(database, slug)
+    _print([await _find(database, slug)], as_json=as_json)
+
+
 async def _find(database: Database, slug: str) -> DestinationStatus:
     for status in await operations.list_destinations(database):
         if status.slug == slug:
@@ -84,6 +94,9 @@ def _print(statuses: list[DestinationStatus], *, as_json: bool) -> None:
             "state": lambda status: status.state,
             "waiting": lambda status: status.waiting,
             "parked": lambda status: status.parked,
+            "backs off until": lambda status: (
+                format_time(status.backs_off_until) if status.backs_off_until is not None else None
+            ),
             "last failure": _last_failure,
         },
         as_json=as_json,

@@ -32,6 +32,8 @@ class AttemptRecorder:
         self._lanes = lanes
         self._signals = signals
         self._recent_calls: dict[int, RecentCalls] = {}
+        self._failed: set[int] = set()
+        """Destinations whose last call from this replica failed."""
 
     async def record_success(self, attempt: Attempt, effect: Effect) -> bool:
         """Finish a delivery. Return whether the lease is kept and the lane has more deliveries."""
@@ -52,6 +54,10 @@ class AttemptRecorder:
         lease_lost = has_more is None
         self._announce(attempt, LEASE_LOST if lease_lost else outcome, issue.key if issue is not None else "")
         self._recent_calls_of(attempt).record(unreachable=False)
+        if attempt.lane.destination_id in self._failed:
+            # it works again: the other lanes need not wait for the end of their back-off
+            self._failed.discard(attempt.lane.destination_id)
+            await destinations.end_lane_back_offs(self._database, attempt.lane.destination_id)
         if issue is not None and not lease_lost:
             self._signals.emit(IssueLinked(attempt.lane.destination_id, issue))
         return bool(has_more)
@@ -70,6 +76,7 @@ class AttemptRecorder:
             self._recent_calls_of(attempt).record(unreachable=False)
             await destinations.record_answer(self._database, attempt.lane.destination_id)
             return failure, self._decide(attempt, error, creates=creates, idempotent=idempotent)
+        self._failed.add(attempt.lane.destination_id)
         unreachable = circuit_breaker.is_unreachable(error)
         recent_calls = self._recent_calls_of(attempt)
         recent_calls.record(unreachable=unreachable)

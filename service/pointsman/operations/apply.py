@@ -13,6 +13,7 @@ from pointsman.plugin_host import snapshot
 from pointsman.plugin_host.bootstrap import build_vault, environment_defaults
 from pointsman.plugin_host.registry import Registry
 from pointsman.storage import config as config_rows
+from pointsman.storage import destinations
 from pointsman.storage.db import Database
 
 log = logger("app")
@@ -43,6 +44,9 @@ async def apply_file(database: Database, settings: Settings, registry: Registry,
                 retired_destinations=plan.retired_destinations,
                 audit={"file": str(file), "changes": [str(change) for change in plan.changes]},
             )
+    for destination in plan.destinations:
+        # settings that were changed may be what the failures were about
+        await destinations.retry_now(database, destination.slug)
     return plan
 
 

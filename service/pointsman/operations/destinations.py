@@ -87,6 +87,14 @@ async def set_pause(database: Database, slug: str, *, paused: bool) -> None:
     """Pause or resume deliveries to a destination. Raises PointsmanError if it does not exist."""
     if not await store.set_pause(database, slug, "operator" if paused else None):
         raise PointsmanError(f"there is no destination {slug}: see `pointsman destinations`")
+    if not paused:
+        await store.retry_now(database, slug)
+
+
+async def retry(database: Database, slug: str) -> None:
+    """End the back-off of a destination and of its lanes. Raises PointsmanError if it does not exist."""
+    if not await store.retry_now(database, slug):
+        raise PointsmanError(f"there is no destination {slug}: see `pointsman destinations`")
 
 
 def destination_status(

@@ -60,8 +60,13 @@ async def doctor(
                 steps.append(partial(_ensure_webhook, settings, destination))
             if write_test:
                 steps.append(partial(_write_test, snapshot, destination))
+            results: list[Finding] = []
             for step in steps:
-                findings += _prefixed(destination.slug, await _run_step(step))
+                results += await _run_step(step)
+            if not any(finding.level == "error" for finding in results):
+                # what it failed on was corrected: it need not wait any longer
+                await destinations.retry_now(database, destination.slug)
+            findings += _prefixed(destination.slug, results)
     return findings
 
 

@@ -126,6 +126,27 @@ async def set_pause(database: Database, slug: str, reason: str | None) -> bool:
     return await database.fetchval(SQL["set_pause"], slug, reason) is not None
 
 
+async def retry_now(database: Database, slug: str) -> bool:
+    """End the back-off of a destination and of its lanes. Return False if no destination has this slug."""
+    destination_id = await database.fetchval(SQL["end_back_off"], slug)
+    if destination_id is None:
+        return False
+    await end_lane_back_offs(database, destination_id)
+    return True
+
+
+async def retry_after_restart(database: Database) -> None:
+    """End the back-off of destinations whose credential or settings were refused: both may be others now."""
+    for status in await list_status(database):
+        if status.failure_type in ("AuthFailed", "Misconfigured"):
+            await retry_now(database, status.slug)
+
+
+async def end_lane_back_offs(database: Database, destination_id: int) -> None:
+    """Let the lanes of a destination that wait after a failure be tried now."""
+    await database.execute(SQL["end_lane_back_offs"], destination_id)
+
+
 async def last_webhook(database: Database, destination_id: int) -> dt.datetime | None:
     """Return when a destination's tracker last sent a validly signed webhook; None: not within 30 days."""
     received_at: dt.datetime | None = await database.fetchval(SQL["last_webhook"], destination_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 
 import pytest
@@ -10,7 +11,8 @@ import pytest
 from configuration import HELPDESK, SOURCES, route, tracker_destination
 from pointsman.operations.apply import apply_file
 from pointsman.operations.deliveries import list_deliveries, replay_delivery
-from pointsman.operations.destinations import DestinationStatus, list_destinations
+from pointsman.operations.destinations import DestinationStatus, list_destinations, retry, set_pause
+from pointsman.operations.diagnostics import doctor
 from pointsman.plugin_host.registry import Registry
 from pointsman.plugin_host.snapshot import ConfigReloader
 from pointsman.storage.db import Database
@@ -65,6 +67,61 @@ async def test_the_last_failure_is_shown_until_the_next_success(
         await service.linked(ticket)
         status = await destination(database)
         assert (status.failed_at, status.state) == (None, "ready")
+
+
+@pytest.mark.parametrize("cure", ["retry", "resume", "apply", "restart", "doctor"])
+async def test_a_corrected_credential_ends_the_back_off_of_the_destination_and_of_its_lanes(
+    service: RunningService, tracker: FakeForgejo, database: Database, cure: str
+):
+    configured, valid = config(tracker), tracker.token
+    tracker.token = "another-token"
+    async with contextlib.AsyncExitStack() as stack:
+        await stack.enter_async_context(service.replica(configured))
+        tickets = [await service.new_ticket(f"number {n}") for n in range(3)]
+        await failing(database)
+        # as after a long outage: the destination and each lane that was tried wait for a quarter of an hour
+        await database.execute("update destination_state set blocked_until = now() + interval '15 minutes'")
+        await asyncio.sleep(0.5)
+        await database.execute(
+            "update lane set due_at = now() + interval '15 minutes' where state = 1 and id in"
+            " (select lane_id from delivery where last_outcome is not null)"
+        )
+        tracker.token = valid
+        if cure == "restart":
+            await stack.aclose()
+            await stack.enter_async_context(service.replica(configured))
+        elif cure == "apply":
+            changed = configured.replace("repository = ", 'labels = ["x"]\nrepository = ', 1)
+            assert changed != configured
+            file = service.write_config(changed)
+            await apply_file(database, service.settings, Registry.load(), file)
+        elif cure == "doctor":
+            await doctor(service.settings, database, "there")
+        elif cure == "resume":
+            await set_pause(database, "there", paused=False)
+        else:
+            await retry(database, "there")
+        for ticket in tickets:
+            await service.linked(ticket)
+    assert tracker.issues_created() == 3
+
+
+async def test_the_first_success_ends_the_back_off_of_the_other_lanes(
+    service: RunningService, tracker: FakeForgejo, database: Database
+):
+    configured, valid = config(tracker), tracker.token
+    tracker.token = "another-token"
+    async with service.replica(configured):
+        tickets = [await service.new_ticket(f"number {n}") for n in range(2)]
+        await failing(database)
+        await database.execute("update destination_state set blocked_until = null")
+        await asyncio.sleep(0.5)
+        await database.execute("update destination_state set blocked_until = null")
+        await database.execute("update lane set due_at = now() + interval '15 minutes' where state = 1")
+        tracker.token = valid
+        tickets.append(await service.new_ticket("number 3"))
+        for ticket in tickets:
+            await service.linked(ticket)
 
 
 async def test_a_wrong_credential_holds_the_destination_back_and_kills_nothing(
