@@ -41,7 +41,7 @@ async def test_an_alert_becomes_one_issue_and_closes_its_ticket(
         second = await service.alert(digested_event_count=2)
         assert second["ticket"] == first["ticket"] and second["report"] == first["report"]
         link = await service.linked(first["ticket"])
-        assert tracker.issues_made() == 1
+        assert tracker.issues_created() == 1
         tracker.webhook_url, tracker.webhook_secret = (
             f"{service.url}/webhooks/forgejo/my-product",
             WEBHOOK_SECRET,

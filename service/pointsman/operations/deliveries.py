@@ -96,7 +96,9 @@ async def replay_delivery(database: Database, delivery: str, *, assume_not_appli
         raise PointsmanError(
             f"{delivery!r} names no delivery: write LANE/NUMBER, as `pointsman deliveries` does"
         )
-    if not await replays.replay_delivery(database, int(lane), int(number), assume_not_applied=assume_not_applied):
+    if not await replays.replay_delivery(
+        database, int(lane), int(number), assume_not_applied=assume_not_applied
+    ):
         raise PointsmanError(
             f"{delivery} is neither dead nor parked: see `pointsman deliveries list --state dead`"
         )
