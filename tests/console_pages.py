@@ -92,7 +92,9 @@ def fake_services(
         base_url=base_url,
         database=object(),
         read_pool=object(),
-        admission=AdmissionControl(100, pool_size=10, webhook_max_bytes=1, intake_max_bytes=1, max_per_address=0),
+        admission=AdmissionControl(
+            100, pool_size=10, webhook_max_bytes=1, intake_max_bytes=1, max_per_address=0
+        ),
         connections=SimpleNamespace(guard_of=lambda _: None, draining=False),
         draining=False,
         metrics=Metrics(),

@@ -13,7 +13,7 @@ from typing import Any, Literal, TextIO
 import msgspec
 import structlog
 
-from pointsman import known_secrets
+from pointsman.plugin_api import known_secrets
 
 _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2028\u2029\u2060-\u206f\ufeff"

@@ -13,8 +13,8 @@ from pointsman.config.settings import Settings
 from pointsman.crypto import MIN_WEBHOOK_SECRET_BYTES
 from pointsman.domain.states import DestinationKind
 from pointsman.errors import PointsmanError
-from pointsman.known_secrets import mask_secrets
 from pointsman.plugin_api import Draft, Finding, Marker, Secret
+from pointsman.plugin_api.known_secrets import mask_secrets
 from pointsman.plugin_host.bootstrap import open_reloader
 from pointsman.plugin_host.factory import webhook_url
 from pointsman.plugin_host.instances import LiveDestination, LiveSource

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from pointsman import known_secrets
+from pointsman.plugin_api import known_secrets
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar

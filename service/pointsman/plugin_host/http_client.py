@@ -12,9 +12,9 @@ import aiohttp
 import msgspec
 
 from pointsman import __version__
-from pointsman.known_secrets import forms_of, mask_secrets
 from pointsman.logs import scrub
 from pointsman.plugin_api import Connection, Refused, Response, Unavailable, UnknownOutcome
+from pointsman.plugin_api.known_secrets import forms_of, mask_secrets
 from pointsman.plugin_host.egress_policy import BlockedAddress, EgressPolicy, socket_factory
 
 RESPONSE_LIMIT = 5 * 2**20

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 from pointsman import logs
 from pointsman.config.secrets import Vault
-from pointsman.known_secrets import forms_of, mask_secrets
 from pointsman.plugin_api import AuthFailed, Secret
+from pointsman.plugin_api.known_secrets import forms_of, mask_secrets
 from pointsman.storage.destinations import Failure
 
 CANARY = "canary/of+the tests=é1"
