@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from pointsman.plugin_api import ApiClient, Finding, Misconfigured, PluginError, Response, State
+from pointsman.plugin_api import ApiClient, Blocked, Finding, PluginError, Response, State
 from pointsman_jira import errors, screens, templates, transitions, wire
 from pointsman_jira.dialect import Dialect
 from pointsman_jira.settings import JiraSettings
@@ -210,7 +210,7 @@ async def _way(asked: ReadRequests, settings: JiraSettings, issue: Any, state: S
     )
     try:
         way, _ = transitions.choose(transitions.read(response), state, None, wish(settings, state))
-    except Misconfigured as error:
+    except Blocked as error:
         setting = "closed_status and close_fields" if state == "closed" else "open_status and reopen_fields"
         remedy = f"add such a transition to the workflow, or see the settings {setting}"
         return _error(f"{key} can't be {verb}: {error.message}", f"issues can't be {verb}", remedy)

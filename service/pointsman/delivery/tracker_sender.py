@@ -97,7 +97,7 @@ class TrackerSender:
     async def _deliver(self, lane: Lane, delivery: NextDelivery, *, keep_lease: bool) -> bool:
         """Make one attempt. Return whether the lease is kept and the lane has more deliveries."""
         destination = self._reloader.current.destinations.get(lane.destination_id)
-        if destination is None or destination.tracker is None:
+        if destination is None or not destination.in_use:
             # claimed before the configuration changed: a missing tracker is no failure of the destination
             await self._lanes.release(lane, delay_seconds=NO_DESTINATION_DELAY_SECONDS)
             return False

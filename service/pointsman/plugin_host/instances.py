@@ -85,6 +85,11 @@ class LiveDestination:
         """Return the tracker's capabilities; none without a tracker."""
         return self.tracker.capabilities if self.tracker is not None else TrackerCapabilities()
 
+    @property
+    def in_use(self) -> bool:
+        """Return whether the configuration uses it: there is a tracker, or a problem that prevents one."""
+        return self.tracker is not None or bool(self.problem)
+
     def require_tracker(self) -> Tracker:
         """Return the tracker. Raises Misconfigured with the cause if there is none."""
         if self.tracker is None:

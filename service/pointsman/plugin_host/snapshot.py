@@ -62,14 +62,15 @@ class ConfigSnapshot:
         ]
 
     def claimable_destinations(self) -> Sequence[int]:
-        """Return the ids of the destinations that this replica can work on: those with a tracker, and e-mail.
+        """Return the ids of the destinations that this replica works on.
 
-        Lanes of the others wait for a replica whose configuration has their tracker.
+        Lanes of retired destinations wait. A destination whose tracker can't be created is claimed, so that its
+        problem becomes a failure that operators see.
         """
         return [
             destination.id
             for destination in self.destinations.values()
-            if destination.tracker is not None or destination.kind == DestinationKind.MAIL
+            if destination.in_use or destination.kind == DestinationKind.MAIL
         ]
 
     def destination(self, slug: str) -> LiveDestination | None:
