@@ -14,7 +14,8 @@ from hypothesis.stateful import (
 
 from pointsman.domain.states import LaneState
 from pointsman.storage.queries import queries
-from pointsman.storage.queue import Lane, Lanes
+from pointsman.storage.queue import Lanes
+from pointsman.storage.queue_values import Lane
 from simulation.environment import (
     CLEAR,
     DESTINATIONS,

@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from pointsman.logs import logger
 from pointsman.storage.errors import DatabaseUnavailable
-from pointsman.storage.queue import Lane, Lanes
+from pointsman.storage.queue import Lanes
+from pointsman.storage.queue_values import Lane
 
 log = logger("worker")
 

@@ -11,7 +11,7 @@ from pointsman.content import render
 from pointsman.domain.states import DeliveryKind, TicketKind
 from pointsman.plugin_api import CommentRef, IssueRef, IssueState, NotFound
 from pointsman.plugin_host.instances import LiveDestination
-from pointsman.storage.queue import Lane, NextDelivery
+from pointsman.storage.queue_values import Lane, NextDelivery
 
 IDEMPOTENT = frozenset({DeliveryKind.CLOSE, DeliveryKind.REOPEN})
 

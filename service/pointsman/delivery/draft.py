@@ -33,7 +33,8 @@ from pointsman.logs import logger, scrub
 from pointsman.plugin_host.snapshot import ConfigReloader
 from pointsman.storage import tickets
 from pointsman.storage.db import Database
-from pointsman.storage.queue import NextDelivery, missing_comments
+from pointsman.storage.queue import missing_comments
+from pointsman.storage.queue_values import NextDelivery
 from pointsman.storage.ticket_throttle import ThrottledTickets, throttled_tickets_for
 
 log = logger("drafts")

@@ -30,7 +30,8 @@ from pointsman.plugin_host.instances import LiveDestination
 from pointsman.storage import rate_limits
 from pointsman.storage.db import Database
 from pointsman.storage.errors import StatementError
-from pointsman.storage.queue import Lane, Lanes, NextDelivery
+from pointsman.storage.queue import Lanes
+from pointsman.storage.queue_values import Lane, NextDelivery
 
 log = logger("mail")
 

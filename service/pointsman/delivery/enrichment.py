@@ -29,7 +29,7 @@ from pointsman.storage import enrichments as store
 from pointsman.storage.db import Connection, Database
 from pointsman.storage.delivery_writer import lock_ticket, lock_tracker_destinations
 from pointsman.storage.enrichments import DueEnrichment
-from pointsman.storage.queue import NextDelivery
+from pointsman.storage.queue_values import NextDelivery
 
 log = logger("enrichment")
 

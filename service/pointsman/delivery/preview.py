@@ -20,7 +20,7 @@ from pointsman.domain.states import DeliveryKind, DestinationKind, TicketKind
 from pointsman.domain.ticket import opening_data
 from pointsman.plugin_api import Report
 from pointsman.plugin_host.instances import LiveDestination
-from pointsman.storage.queue import Lane, NextDelivery
+from pointsman.storage.queue_values import Lane, NextDelivery
 
 Part = Literal["title", "body", "comment", "mail"]
 PARTS: tuple[Part, ...] = ("title", "body", "comment", "mail")

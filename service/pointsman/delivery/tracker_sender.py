@@ -41,7 +41,8 @@ from pointsman.storage.batching import CallCoalescer
 from pointsman.storage.db import Database
 from pointsman.storage.errors import StatementError
 from pointsman.storage.marker_observations import MarkerObservation, record_markers
-from pointsman.storage.queue import Lane, Lanes, NextDelivery
+from pointsman.storage.queue import Lanes
+from pointsman.storage.queue_values import Lane, NextDelivery
 
 log = logger("delivery")
 

@@ -13,7 +13,8 @@ from pointsman.domain.circuit_breaker import FAILURES_IN_A_ROW, MIN_CALLS, WINDO
 from pointsman.storage import destinations
 from pointsman.storage.db import Database
 from pointsman.storage.destinations import Failure
-from pointsman.storage.queue import Lane, Lanes
+from pointsman.storage.queue import Lanes
+from pointsman.storage.queue_values import Lane
 
 FAILURE = Failure(error_type="Unavailable", message="no answer")
 

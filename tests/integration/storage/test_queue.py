@@ -16,7 +16,8 @@ from pointsman.storage.delivery_writer import lock_ticket
 from pointsman.storage.errors import StatementError
 from pointsman.storage.ids import uuid7
 from pointsman.storage.queries import queries
-from pointsman.storage.queue import Lane, Lanes, missing_comments
+from pointsman.storage.queue import Lanes, missing_comments
+from pointsman.storage.queue_values import Lane
 from pointsman.storage.replay import replay_delivery
 from polling import until
 

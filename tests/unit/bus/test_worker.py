@@ -7,7 +7,7 @@ import uuid
 from typing import Any
 
 from pointsman.bus.worker import Handlers, Worker
-from pointsman.storage.queue import Lane
+from pointsman.storage.queue_values import Lane
 from polling import until
 
 TRACKER, MAIL = 1, 2

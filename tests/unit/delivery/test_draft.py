@@ -20,7 +20,7 @@ from pointsman.delivery.draft import DraftRenderer, draft_of, email_draft_of, fa
 from pointsman.domain.routing import Match, Options, Route, TemplateSet
 from pointsman.domain.states import DeliveryKind, DestinationKind
 from pointsman.plugin_host.instances import LiveDestination
-from pointsman.storage.queue import Lane, NextDelivery
+from pointsman.storage.queue_values import Lane, NextDelivery
 from pointsman.storage.ticket_throttle import ThrottledTickets
 
 KEY = b"key of the tests"
